@@ -1,0 +1,335 @@
+"""The crowd: which family a model belongs to and how large it is, from a file or read off its name."""
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError
+from crowdselect.names import read_name
+
+FloatArray = NDArray[np.float64]
+"""Shape (M,), billions of parameters, NaN = unknown."""
+
+_SHOWN = 5  # names listed in a message before "and N more"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model of the crowd.
+
+    Attributes:
+        name: As the pool spells it.
+        family: Models of one series that differ in size share it. None = unknown.
+        size_b: Billions of parameters, all experts of a mixture included. None = unknown.
+        source: Where family and size come from: `"file"`, `"name"` (read off the name) or `"unknown"`.
+    """
+
+    name: str
+    family: str | None
+    size_b: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The models that answered, each with its family and size as far as they are known.
+
+    Attributes:
+        members: One per model; names differ.
+        origin: What the crowd was made from, for messages.
+
+    Example:
+        >>> crowd = Crowd.from_names(["gemma-2-9b-it", "gemma-2-27b-it", "gpt-4o"])
+        >>> crowd.families, crowd.sizes, crowd.has_order
+        (['gemma-2-it', 'gemma-2-it', None], array([ 9., 27., nan]), True)
+    """
+
+    members: tuple[Member, ...]
+    origin: str = field(default="the models' names", compare=False)
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> "Crowd":
+        """Read family and size off the names; see `names.read_name`.
+
+        Args:
+            names: The models' names, all different.
+
+        Returns:
+            One member per name, in the given order. Nothing is guessed: show the result before trusting it.
+
+        Raises:
+            InputError: There is no name, or one occurs twice.
+        """
+        members = []
+        for name in names:
+            family, size_b = read_name(name)
+            known = family is not None or size_b is not None
+            members.append(Member(name, family, size_b, "name" if known else "unknown"))
+        return cls(_distinct(members, origin="the models' names"))
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> "Crowd":
+        """Read a crowd file.
+
+        Args:
+            path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, or JSON
+                `{name: {"family": ..., "size_b": ...}}`. A family or size that is absent (or null) is
+                unknown. Other keys say how to reach a model and are not looked at here.
+
+        Returns:
+            One member per entry, in the file's order.
+
+        Raises:
+            InputError: The file is missing or broken, a value has the wrong type, a name occurs twice or
+                there is no model in it; the message names file and entry.
+        """
+        file = Path(path)
+        readers = {".toml": _toml_entries, ".json": _json_entries}
+        reader = readers.get(file.suffix.lower())
+        if reader is None:
+            raise InputError(
+                f"{str(file)!r}: a crowd file ends in .toml or .json, this one in {file.suffix!r}"
+            )
+        try:
+            entries = reader(_text(file), str(file))
+        except RecursionError:
+            raise InputError(f"{str(file)!r}: values are nested too deeply for a crowd file") from None
+        members = [_member(name, entry, where=f"{str(file)!r}: model {name!r}") for name, entry in entries]
+        return cls(_distinct(members, origin=repr(str(file))), origin=repr(str(file)))
+
+    def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
+        """Put the crowd in the order of a pool's models.
+
+        Args:
+            models: The pool's models, the columns of its score matrix.
+
+        Returns:
+            A crowd with exactly one member per model, in that order, unknown where this crowd has no
+            entry; and one-line warnings: entries absent from the pool, models without an entry.
+
+        Raises:
+            InputError: Not one model of the pool has an entry.
+
+        Example:
+            >>> crowd, warnings = Crowd.from_names(["a-7b", "b-7b"]).aligned(["b-7b", "c"])
+            >>> crowd.names, warnings[0]
+            (['b-7b', 'c'], "the models' names: 1 of 2 entries is not in the pool: 'a-7b'")
+        """
+        by_name = {member.name: member for member in self.members}
+        missing = [name for name in models if name not in by_name]
+        if len(missing) == len(models):
+            raise InputError(
+                f"{self.origin}: no entry matches a model of the pool; the entries are {_listed(list(by_name))}, "
+                f"the pool's models {_listed(missing)}"
+            )
+        wanted = set(models)
+        absent = [name for name in by_name if name not in wanted]
+        warnings = []
+        if absent:
+            warnings.append(
+                f"{self.origin}: {_count(absent, len(by_name), 'entries')} not in the pool: {_listed(absent)}"
+            )
+        if missing:
+            warnings.append(
+                f"{self.origin}: {_count(missing, len(models), 'models of the pool')} without an entry, "
+                f"family and size unknown: {_listed(missing)}"
+            )
+        members = tuple(by_name.get(name) or Member(name, None, None, "unknown") for name in models)
+        return Crowd(members, origin=self.origin), warnings
+
+    @property
+    def names(self) -> list[str]:
+        """The models' names, length M."""
+        return [member.name for member in self.members]
+
+    @property
+    def families(self) -> list[str | None]:
+        """The models' families, length M. None = unknown."""
+        return [member.family for member in self.members]
+
+    @property
+    def sizes(self) -> FloatArray:
+        """Billions of parameters, shape (M,). NaN = unknown."""
+        return np.array([math.nan if member.size_b is None else member.size_b for member in self.members])
+
+    @property
+    def has_order(self) -> bool:
+        """Whether some family has two different known sizes; without one, stability has nothing to go by."""
+        sizes: dict[str, set[float]] = {}
+        for member in self.members:
+            if member.family is not None and member.size_b is not None:
+                sizes.setdefault(member.family, set()).add(member.size_b)
+        return any(len(found) > 1 for found in sizes.values())
+
+    def to_toml(self) -> str:
+        """Write the crowd as TOML for a person to check and edit.
+
+        Returns:
+            Text that `from_file` reads back to the same names, families and sizes, whatever characters
+            the names hold. Comments say what was inferred and what is missing.
+
+        Raises:
+            InputError: A name or family holds half a surrogate pair, which no UTF-8 file can.
+
+        Example:
+            >>> print(Crowd.from_names(["sim-oak-7b"]).to_toml())
+            # Family and size (billions of parameters) of each model. Models of one family are compared by size;
+            # a model without family or size_b takes no part in stability.
+            <BLANKLINE>
+            [[model]]
+            name = "sim-oak-7b"
+            # read off the name: please check
+            family = "sim-oak"
+            size_b = 7
+            <BLANKLINE>
+        """
+        head = (
+            "# Family and size (billions of parameters) of each model. Models of one family are compared by size;\n"
+            "# a model without family or size_b takes no part in stability.\n"
+        )
+        return "\n".join([head, *(_toml_table(member) for member in self.members)])
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{str(file)!r}: no such crowd file") from None
+    except OSError as error:
+        raise InputError(f"{str(file)!r}: the crowd file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(file)!r}: byte {error.start + 1} is not UTF-8 text") from error
+
+
+def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        tables = tomllib.loads(text).get("model", [])
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path!r}: broken TOML: {' '.join(str(error).split())}") from error
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(
+            f"{path!r}: 'model' is not a list of tables; write each model under its own [[model]]"
+        )
+    entries = []
+    for number, table in enumerate(tables, start=1):
+        name = table.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"{path!r}: [[model]] number {number} needs a name as text, got {_short(name)}")
+        entries.append((name, table))
+    return entries
+
+
+def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise InputError(f"{path!r}: {key!r} stands there twice; keep one")
+            seen[key] = value
+        return seen
+
+    try:
+        found = json.loads(text, object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path!r}: broken JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError(f'{path!r}: wanted {{name: {{"family": ..., "size_b": ...}}}}, got {_short(found)}')
+    for name, entry in found.items():
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"{path!r}: model {name!r}: wanted an object with family and size_b, got {_short(entry)}"
+            )
+    return list(found.items())
+
+
+def _member(name: str, entry: Mapping[str, Any], *, where: str) -> Member:
+    family, size_b = entry.get("family"), entry.get("size_b")
+    if family is not None and (not isinstance(family, str) or not family.strip()):
+        raise InputError(f"{where}: family must be text, got {_short(family)}; leave it out if unknown")
+    try:
+        (name + (family or "")).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: half a surrogate pair in its name or family fits in no UTF-8 file"
+        ) from None
+    if size_b is None:
+        return Member(name, family, None, "file")
+    wanted = f"{where}: size_b must be a positive number (billions of parameters), got {_short(size_b)}"
+    if isinstance(size_b, bool) or not isinstance(size_b, int | float):
+        raise InputError(wanted)
+    try:
+        size = float(size_b)
+    except OverflowError:
+        raise InputError(wanted) from None
+    if not (math.isfinite(size) and size > 0):
+        raise InputError(wanted)
+    return Member(name, family, size, "file")
+
+
+def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:
+    if not members:
+        raise InputError(f"{origin}: there is no model; a crowd needs at least one")
+    seen: set[str] = set()
+    for member in members:
+        if member.name in seen:
+            raise InputError(f"{origin}: model {member.name!r} stands there twice; keep one")
+        seen.add(member.name)
+    return tuple(members)
+
+
+def _toml_table(member: Member) -> str:
+    lines = ["[[model]]", f"name = {_quoted(member.name)}"]
+    if member.source == "name":
+        lines.append("# read off the name: please check")
+    if member.family is not None:
+        lines.append(f"family = {_quoted(member.family)}")
+    if member.size_b is not None:
+        whole = member.size_b.is_integer() and member.size_b < 2**53
+        lines.append(f"size_b = {int(member.size_b) if whole else repr(member.size_b)}")
+    unknown = [key for key, value in (("family", member.family), ("size_b", member.size_b)) if value is None]
+    if unknown:
+        lines.append(f"# unknown, add if you know: {', '.join(unknown)}")
+    return "\n".join([*lines, ""])
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string; what a reader cannot see is written as its code."""
+    marks = []
+    for mark in text:
+        code = ord(mark)
+        if 0xD800 <= code < 0xE000:
+            raise InputError(f"{text!r}: a name with half a surrogate pair fits in no UTF-8 file; rename it")
+        if mark in '"\\':
+            marks.append("\\" + mark)
+        elif mark.isprintable():
+            marks.append(mark)
+        else:
+            marks.append(f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")
+    return '"' + "".join(marks) + '"'
+
+
+def _short(value: object) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits is not turned into text
+        shown = "a very long integer"
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
+
+
+def _count(some: Sequence[str], total: int, what: str) -> str:
+    return f"{len(some)} of {total} {what} {'is' if len(some) == 1 else 'are'}"
