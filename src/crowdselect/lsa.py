@@ -1,0 +1,220 @@
+"""The default embedder: TF-IDF of hashed words, reduced by a truncated SVD; nothing is downloaded.
+
+Latent semantic analysis (Deerwester et al. 1990), fitted on the pool itself: texts that share words,
+or whose words keep the same company, lie close together. It knows nothing of meaning beyond that.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError, ShapeError
+
+DIMENSIONS = 256
+"""At most this many; fewer where the texts span fewer."""
+
+SAMPLE = 20_000
+"""Rows the model is fitted on where there are more."""
+
+VERSION = 1
+"""Raised whenever the vectors of a pool change, so that older cached ones are not used."""
+
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all)."""
+
+_EXACT = (
+    1_000  # up to here no word is left out and the decomposition is exact: small pools are not approximated
+)
+_BUCKETS = 1 << 20  # words share a bucket rarely; columns that stay empty cost nothing
+_BLOCK = 8_192  # rows projected at a time
+_NOTHING = 1e-6  # a unit row of which the basis keeps less than this is rounding, not a direction
+
+# Scripts written without spaces between words: kana, Chinese characters, Bopomofo, Yi, Thai, Lao, Tibetan,
+# Burmese, Khmer, Tai, Balinese, Javanese. Korean and Indic scripts have spaces.
+_UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f"
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua000-\ua4cf\ua980-\ua9ff\uaa60-\uaadf\uf900-\ufaff\U00020000-\U0003ffff"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What the fit found: V columns of the hashed counts, their weights, and D directions."""
+
+    columns: NDArray[np.int64]  # (V,), ascending
+    idf: NDArray[np.float64]  # (V,)
+    directions: NDArray[np.float32]  # (V, D)
+
+
+def lsa(
+    texts: Sequence[str], *, keys: NDArray[np.uint64], seed: int = 0, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Embed texts by the words they share.
+
+    Words (and pairs of neighbouring characters in scripts without spaces) are counted after NFKC and
+    case folding, weighted (1 + ln count) * (1 + ln((1 + n) / (1 + df))), rows brought to unit length,
+    and projected on the leading right singular vectors. `n` and `df` are those of the fitting sample.
+    Above 1,000 rows, words that a single row of the sample holds are left out: they say
+    nothing about which texts belong together.
+
+    Args:
+        texts: N texts in id order.
+        keys: Shape (N,), `ordering.seeded_hash(ids, seed=seed, salt="sample")`. Where N is above 20,000
+            the rows with the smallest keys are the sample that the model is fitted on.
+        seed: Of the randomised decomposition.
+        progress: Told how many texts are done.
+
+    Returns:
+        Shape (N, D), D at most 256, rows of unit length; their scalar product is the cosine, higher =
+        more alike. A text without any known word (blank, or symbols only) is a row of zeros. The same
+        texts, keys and seed give the same bits on one machine, whatever its number of threads.
+
+    Raises:
+        InputError: No text of the sample holds a word.
+        ShapeError: `keys` is not of length N.
+
+    Example:
+        >>> vectors = lsa(["a red cat", "a red CAT!", "tax law"], keys=np.arange(3, dtype=np.uint64))
+        >>> (vectors @ vectors.T).round(3) + 0.0
+        array([[1., 1., 0.],
+               [1., 1., 0.],
+               [0., 0., 1.]], dtype=float32)
+    """
+    if keys.shape != (len(texts),):
+        raise ShapeError(f"keys must have shape ({len(texts)},), one per text, not {keys.shape}")
+    # Imported before the limit: it holds only for the libraries that are already loaded.
+    import scipy.sparse  # noqa: F401
+    import sklearn.utils.extmath  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    rows = np.sort(np.argsort(keys, kind="stable")[:SAMPLE])
+    # One thread: the order of a parallel sum depends on the number of threads. It costs seconds at most.
+    with threadpool_limits(limits=1):
+        basis = _fit([texts[row] for row in rows], seed=seed)
+        vectors = np.empty((len(texts), basis.directions.shape[1]), dtype=np.float32)
+        for start in range(0, len(texts), _BLOCK):
+            block = texts[start : start + _BLOCK]
+            vectors[start : start + len(block)] = _project(_count(block), basis)
+            if progress is not None:
+                progress(start + len(block), len(texts))
+    return vectors
+
+
+def words(text: str) -> list[str]:
+    """Split a text into what is counted.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Words, folded; a stretch of a script without spaces gives its pairs of neighbouring characters
+        instead (a lone character stands for itself). Combining marks belong to their word.
+
+    Example:
+        >>> words("GPU上で動く") == ["gpu", "上で", "で動", "動く"]
+        True
+    """
+    if text.isascii():
+        found: list[str] = _ASCII_WORD.findall(text.casefold())
+        return found
+    text = unicodedata.normalize("NFKC", text).casefold()
+    word, stretch = _patterns()
+    if not stretch.search(text):
+        return word.findall(text)
+    found = []
+    for piece in word.findall(text):
+        end = 0
+        for match in stretch.finditer(piece):
+            found += [piece[end : match.start()]] if match.start() > end else []
+            found += _pairs(match.group())
+            end = match.end()
+        found += [piece[end:]] if end < len(piece) else []
+    return found
+
+
+_ASCII_WORD = re.compile(r"\w+")
+
+
+def _pairs(stretch: str) -> list[str]:
+    return [stretch] if len(stretch) == 1 else [left + right for left, right in pairwise(stretch)]
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    r"""Patterns of a word, and of a stretch without spaces.
+
+    Python's `\w` leaves out combining marks, which would cut Hindi and Thai words at every vowel.
+    """
+    marks = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
+    return re.compile(f"[\\w{marks}]+"), re.compile(f"[{_UNSPACED}]+")
+
+
+def _count(texts: Sequence[str]) -> Any:  # noqa: ANN401  (a SciPy matrix; SciPy ships no types)
+    """Hashed word counts, CSR float32 (n, 2^20)."""
+    from sklearn.feature_extraction import FeatureHasher
+
+    hasher = FeatureHasher(n_features=_BUCKETS, input_type="string", alternate_sign=False, dtype=np.float32)
+    return hasher.transform(words(text) for text in texts)
+
+
+def _fit(texts: Sequence[str], *, seed: int) -> _Basis:
+    counts = _count(texts)
+    df = np.bincount(counts.indices, minlength=_BUCKETS)
+    columns = np.flatnonzero(df)
+    if columns.size == 0:
+        raise InputError(
+            f"none of {len(texts)} texts holds a word that lsa could use; "
+            "choose another embedder (minilm, file:VECTORS) or --clusters 0"
+        )
+    shared = np.flatnonzero(df >= 2)
+    if len(texts) > _EXACT and shared.size:
+        columns = shared
+    idf = 1.0 + np.log((1.0 + len(texts)) / (1.0 + df[columns]))
+    weights = _weigh(counts, columns=columns, idf=idf)
+    directions = _decompose_exactly(weights) if len(texts) <= _EXACT else _decompose(weights, seed=seed)
+    return _Basis(columns=columns, idf=idf, directions=directions)
+
+
+def _weigh(counts: Any, *, columns: NDArray[np.int64], idf: NDArray[np.float64]) -> Any:  # noqa: ANN401  (SciPy)
+    """Weighted rows of unit length, CSR (n, V); a row without a known word stays empty."""
+    weights = counts[:, columns].astype(np.float64)
+    weights.data = (1.0 + np.log(weights.data)) * idf[weights.indices]
+    lengths = np.sqrt(np.asarray(weights.multiply(weights).sum(axis=1)).ravel())
+    weights.data /= np.repeat(lengths, np.diff(weights.indptr))
+    return weights
+
+
+def _decompose_exactly(weights: Any) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
+    """All right singular vectors that carry anything, through the (n, n) products of the rows."""
+    values, left = np.linalg.eigh((weights @ weights.T).toarray())
+    kept = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:DIMENSIONS]
+    left = left[:, kept] / np.sqrt(values[kept])
+    right = np.asarray(weights.T @ left)
+    signs = np.sign(right[np.abs(right).argmax(axis=0), np.arange(right.shape[1])])  # LAPACK leaves them open
+    return np.asarray(right * signs, dtype=np.float32)
+
+
+def _decompose(weights: Any, *, seed: int) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
+    """Leading right singular vectors by randomised subspace iteration (Halko et al. 2011)."""
+    from sklearn.utils.extmath import randomized_svd
+
+    _, values, right = randomized_svd(
+        weights.astype(np.float32), min(DIMENSIONS, *weights.shape), n_iter=5, random_state=seed % 2**32
+    )
+    return np.ascontiguousarray(right[values > values[0] * 1e-4].T, dtype=np.float32)
+
+
+def _project(counts: Any, basis: _Basis) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
+    weights = _weigh(counts, columns=basis.columns, idf=basis.idf).astype(np.float32)
+    vectors = np.asarray(weights @ basis.directions)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    kept = lengths > _NOTHING
+    return np.asarray(np.where(kept, vectors / np.where(kept, lengths, 1.0), 0.0), dtype=np.float32)

@@ -1,0 +1,202 @@
+"""Vectors that somebody else computed: a Parquet file (`id`, `vector`) or an .npz (`ids`, `vectors`)."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError
+
+
+def read_vectors(path: str | PathLike[str], *, ids: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+    """Read one vector per instruction.
+
+    Args:
+        path: A Parquet file with the columns `id` (text or whole numbers) and `vector` (lists of numbers, all
+            of one length), or an .npz with the arrays `ids` (n,) and `vectors` (n, D). Which of the
+            two it is is read off its first bytes. Pickled objects are refused.
+        ids: The N ids wanted.
+
+    Returns:
+        Shape (N, D), as given (not normalised), in the order of `ids`; and how many vectors of the file
+        belong to none of them.
+
+    Raises:
+        InputError: No such file, neither of the two, or damaged; a column or array is missing or of another type;
+            an id is missing (the first is named, and how many) or there twice; a vector is null, of
+            another length, or holds NaN or infinity (its id is named).
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     file = Path(place) / "vectors.npz"
+        ...     np.savez(file, ids=np.array(["b", "a"]), vectors=np.array([[2.0], [1.0]]))
+        ...     read_vectors(file, ids=["a"])
+        (array([[1.]], dtype=float32), 1)
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if start == b"PAR1":
+        found, vectors = _read_parquet(path)
+    elif start == b"PK\x03\x04":
+        found, vectors = _read_npz(path)
+    else:
+        raise InputError(f"{path}: neither Parquet (id, vector) nor .npz (ids, vectors)")
+    rows = _rows(found, ids, path)
+    chosen = vectors[rows]
+    check_finite(chosen, ids=ids, where=str(path))
+    return chosen, len(found) - len(rows)
+
+
+def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        vectors: Shape (N, D).
+        ids: The N ids, to name the first bad row by.
+        where: File or column, to begin the message with.
+
+    Raises:
+        InputError: A vector is not finite.
+
+    Example:
+        >>> check_finite(np.ones((1, 2)), ids=["a"], where="column v")
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"{where}: the vector of id {ids[bad[0]]!r} holds NaN, infinity or a number beyond float32 "
+            f"({bad.size} such vectors); every number must be finite"
+        )
+
+
+def _rows(found: list[str], ids: Sequence[str], path: Path) -> NDArray[np.int64]:
+    place = {name: row for row, name in enumerate(found)}
+    if len(place) < len(found):
+        twice = next(name for row, name in enumerate(found) if place[name] != row)
+        raise InputError(f"{path}: id {twice!r} is there more than once; one vector per id is wanted")
+    missing = [name for name in ids if name not in place]
+    if missing:
+        raise InputError(
+            f"{path}: no vector for id {missing[0]!r} ({len(missing)} of {len(ids)} ids of the pool are missing)"
+        )
+    return np.array([place[name] for name in ids], dtype=np.int64)
+
+
+def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            absent = [name for name in ("ids", "vectors") if name not in arrays]
+            if absent:
+                raise InputError(
+                    f"{path}: no array {absent[0]!r} (found: {', '.join(arrays.files)}); wanted ids, vectors"
+                )
+            ids, vectors = arrays["ids"], arrays["vectors"]
+    except (BadZipFile, EOFError, KeyError, OSError) as error:
+        raise InputError(f"{path}: damaged .npz ({_line(error)})") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be read without pickle ({_line(error)}); save ids as an array of text"
+        ) from error
+    if ids.ndim != 1 or ids.dtype.kind not in "Uiu":
+        raise InputError(
+            f"{path}: ids has shape {ids.shape} and type {ids.dtype}; wanted (n,) text or whole numbers"
+        )
+    if (
+        vectors.ndim != 2
+        or vectors.dtype.kind not in "fiu"
+        or len(vectors) != len(ids)
+        or vectors.shape[1] == 0
+    ):
+        raise InputError(
+            f"{path}: vectors has shape {vectors.shape} and type {vectors.dtype}; wanted ({len(ids)}, D) numbers"
+        )
+    return [str(name) for name in ids.tolist()], to_float32(vectors)
+
+
+def to_float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert; what does not fit becomes infinite, for `check_finite` to name.
+
+    Args:
+        vectors: Numbers of any type.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> to_float32(np.array([1e300]))
+        array([inf], dtype=float32)
+    """
+    with np.errstate(over="ignore"):
+        return vectors.astype(np.float32)
+
+
+def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            for name in ("id", "vector"):
+                if columns.count(name) != 1:
+                    raise InputError(
+                        f"{path}: no column {name!r} (found: {', '.join(columns)}); wanted id, vector"
+                    )
+            table = file.read(columns=["id", "vector"])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: damaged Parquet ({_line(error)})") from error
+    ids, lists = table.column("id").combine_chunks(), table.column("vector").combine_chunks()
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    if not (
+        pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type) or pa.types.is_integer(ids.type)
+    ):
+        raise InputError(f"{path}: column id is of type {ids.type}; wanted text or whole numbers")
+    if ids.null_count:
+        raise InputError(f"{path}: {ids.null_count} ids are null; every vector needs one")
+    names = [str(name) for name in ids.to_pylist()]
+    return names, _stack(lists, names, path)
+
+
+def _stack(lists: Any, names: list[str], path: Path) -> NDArray[np.float32]:  # noqa: ANN401  (PyArrow ships no types)
+    """Lists of numbers as one (n, D) array."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = lists.type
+    if not (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise InputError(f"{path}: column vector is of type {kind}; wanted lists of numbers")
+    if lists.null_count:
+        row = pc.index(lists.is_null(), True).as_py()
+        raise InputError(f"{path}: the vector of id {names[row]!r} is null ({lists.null_count} such vectors)")
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    if not lengths.size or lengths[0] == 0:
+        raise InputError(
+            f"{path}: no vectors" if not lengths.size else f"{path}: the vector of id {names[0]!r} is empty"
+        )
+    odd = np.flatnonzero(lengths != lengths[0])
+    if odd.size:
+        raise InputError(
+            f"{path}: the vector of id {names[odd[0]]!r} has {lengths[odd[0]]} numbers, "
+            f"that of id {names[0]!r} has {lengths[0]}; all must have the same length"
+        )
+    # A null inside a list becomes NaN here, which `check_finite` names.
+    flat = pc.cast(lists.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
+    return to_float32(flat.reshape(len(names), int(lengths[0])))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
