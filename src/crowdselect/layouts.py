@@ -1,0 +1,357 @@
+"""The five layouts of a pool: how to recognise each, and where each of its parts is, as SQL.
+
+A layout is a function from columns to a `View`: SQL expressions over the rows of the source. Nothing is
+read here. Two shapes cover the five layouts: `Tall` (a row, or an element of a row's list, per answer) and
+`Wide` (a column per model).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from crowdselect.errors import LayoutError
+
+NOT_REWARDS = frozenset({"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"})
+"""Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
+
+ID_COLUMNS = ("id", "uuid", "prompt_id")
+"""The first of these that a pool has is its id."""
+
+_PARTS = frozenset({*ID_COLUMNS, "instruction", "messages", "model", "response"})  # of `long`, and never rewards
+_BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column or a field holds, whatever file type it comes from."""
+
+    name: Literal["text", "number", "bool", "list", "struct", "other"]
+    fields: Mapping[str, "Kind"] = field(default_factory=lambda: MappingProxyType({}))
+    """The fields of a struct."""
+    item: "Kind | None" = None
+    """What a list is of."""
+    written: bool = False
+    """Kept as the text that stands in the file."""
+
+
+Columns = Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Tall:
+    """An answer is a row (`long`), or an element of lists in a row (`nested`)."""
+
+    model: str
+    sample: str | None
+    response: str | None
+    rewards: Mapping[str, str]
+    """Numeric columns, as SQL of DOUBLE."""
+    fields: Mapping[str, str]
+    """Every column that could be meant as a reward, as SQL of text."""
+    nested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """An answer is a cell: a row's instruction, a column's model."""
+
+    models: tuple[str, ...]
+    """In code-point order."""
+    responses: Mapping[str, str]
+    rewards: Mapping[str, Mapping[str, str]]
+    """Reward, then model, then SQL of DOUBLE; a model without that reward is absent."""
+    fields: Mapping[str, Mapping[str, str]]
+    """Every field that could be meant as a reward, as SQL of text."""
+    leaves: Mapping[str, tuple[str, ...]]
+    """Model → where its response is in a Parquet schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the parts of a pool are: SQL expressions over the rows of its source."""
+
+    layout: str
+    id: str
+    id_made: bool
+    """There is no id column: the id is a hash of the content."""
+    text: str | None
+    messages: str | None
+    """SQL of JSON text."""
+    answers: Tall | Wide
+
+    @property
+    def row_is_instruction(self) -> bool:
+        """An id stands in one row only; otherwise its rows repeat the instruction."""
+        return isinstance(self.answers, Wide) or self.answers.nested
+
+    @property
+    def reward_columns(self) -> tuple[str, ...]:
+        """Candidates for the reward, in the order of the file."""
+        return tuple(name for name in self.answers.rewards if name not in NOT_REWARDS)
+
+
+def quote(name: str) -> str:
+    """Write a name as an SQL identifier.
+
+    Example:
+        >>> print(quote('say "hi"; --'))
+        "say ""hi""; --"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def blank(text: str) -> str:
+    """SQL that is true where a text is null or only white space."""
+    return f"coalesce(regexp_full_match({text}, {_BLANK}), true)"
+
+
+def as_text(sql: str, kind: Kind) -> str:
+    """SQL of a value as text."""
+    if kind.name == "text" or kind.written:
+        return sql
+    return f"CAST(to_json({sql}) AS VARCHAR)" if kind.name in {"list", "struct"} else f"CAST({sql} AS VARCHAR)"
+
+
+def as_number(sql: str, kind: Kind) -> str:
+    """SQL of a number as DOUBLE; an empty cell of a CSV is null."""
+    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if kind.written or kind.name == "text" else f"CAST({sql} AS DOUBLE)"
+
+
+def detect(columns: Columns) -> str | None:
+    """Name the layout that some columns have, or None.
+
+    Example:
+        >>> detect({"id": Kind("text"), "model": Kind("text"), "score": Kind("number")})
+        'long'
+    """
+    return next((name for name, fits in _FITS.items() if fits(columns)), None)
+
+
+def view(columns: Columns, *, path: str, layout: str | None = None) -> View:
+    """Say where the parts of a pool are.
+
+    Args:
+        columns: The columns of the source.
+        path: The pool, for messages.
+        layout: Force this layout; None = recognise it.
+
+    Returns:
+        The view.
+
+    Raises:
+        LayoutError: The columns fit no layout, or not the forced one.
+    """
+    if layout is not None and layout not in _VIEWS:
+        raise LayoutError(f"unknown layout {layout!r}; known are {', '.join(_VIEWS)}")
+    name = layout or detect(columns)
+    found = ", ".join(columns) if len(columns) <= 40 else ", ".join([*list(columns)[:40], "..."])
+    if name is None:
+        raise LayoutError(
+            f"{path}: the columns fit no layout; found {found}; known layouts: "
+            + "; ".join(f"{known} ({needs})" for known, needs in _NEEDS.items())
+        )
+    if not _FITS[name](columns):
+        raise LayoutError(f"{path}: not a {name} pool; found the columns {found}; wanted {_NEEDS[name]}")
+    return _VIEWS[name](columns)
+
+
+def reward_view(columns: Columns, *, path: str) -> View:
+    """Say where the parts of a rewards file are: id, model, perhaps sample, and numeric columns.
+
+    Raises:
+        LayoutError: There is no id or no model column.
+    """
+    if _id_column(columns) is None or "model" not in columns:
+        raise LayoutError(
+            f"{path}: not a rewards file; found the columns {', '.join(columns)}; "
+            "wanted id (or uuid), model and numeric columns"
+        )
+    return _long(columns)
+
+
+def _id_column(columns: Columns) -> str | None:
+    return next((name for name in ID_COLUMNS if name in columns), None)
+
+
+def _has_text(columns: Columns) -> bool:
+    return "instruction" in columns or "messages" in columns
+
+
+def _is_long(columns: Columns) -> bool:
+    scalar = "model" in columns and columns["model"].name in {"text", "number", "other"}
+    return scalar and (_id_column(columns) is not None or _has_text(columns))
+
+
+def _is_ultrafeedback(columns: Columns) -> bool:
+    item = columns["completions"].item if "completions" in columns else None
+    return item is not None and "model" in item.fields
+
+
+def _is_distilabel(columns: Columns) -> bool:
+    names = ("generations", "generation_models")
+    return all(name in columns and columns[name].name == "list" for name in names)
+
+
+def _is_zoo(columns: Columns) -> bool:
+    return bool(_zoo_models(columns)) and (_id_column(columns) is not None or _has_text(columns))
+
+
+def _is_matrix(columns: Columns) -> bool:
+    return _id_column(columns) is not None and "response" not in columns and bool(_matrix_models(columns))
+
+
+def _zoo_models(columns: Columns) -> tuple[str, ...]:
+    """Structs with `content` are models; where none has it, structs with a number are."""
+    structs = {name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS}
+    answered = [name for name, fields in structs.items() if "content" in fields]
+    scored = [name for name, fields in structs.items() if any(kind.name == "number" for kind in fields.values())]
+    return tuple(sorted(answered or scored))
+
+
+def _matrix_models(columns: Columns) -> tuple[str, ...]:
+    return tuple(sorted(n for n, kind in columns.items() if kind.name == "number" and n not in _PARTS | NOT_REWARDS))
+
+
+def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
+    """SQL of the parts that every layout has: id, text, messages."""
+    name = _id_column(columns)
+    text = as_text(quote("instruction"), columns["instruction"]) if "instruction" in columns else None
+    messages = as_text(quote("messages"), columns["messages"]) if "messages" in columns else None
+    id_ = f"nullif({as_text(quote(name), columns[name])}, '')" if name is not None else None
+    return id_, text, messages
+
+
+def _made_id(text: str | None, messages: str | None, pairs: str | None = None) -> str:
+    """SQL of an id for rows that have none: the hash of what they hold."""
+    asked = f"coalesce({', '.join(part for part in (text, messages) if part is not None)}, NULL)"
+    if pairs is None:
+        return f"md5({asked})"
+    kept = f"list_sort(list_filter({pairs}, lambda pair: pair.response IS NOT NULL))"
+    return f"md5(coalesce({asked}, '') || chr(31) || CAST(to_json({kept}) AS VARCHAR))"
+
+
+def _long(columns: Columns) -> View:
+    id_, text, messages = _shared(columns)
+    open_columns = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
+    sample = columns.get("sample")
+    response = columns.get("response")
+    answers = Tall(
+        model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
+        sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
+        response=as_text(quote("response"), response) if response is not None else None,
+        rewards={n: as_number(quote(n), kind) for n, kind in open_columns.items() if kind.name == "number"},
+        fields={n: as_text(quote(n), kind) for n, kind in open_columns.items()},
+    )
+    made = id_ or _made_id(text, messages)
+    return View("long", made, id_ is None, text, messages, answers)
+
+
+def _ultrafeedback(columns: Columns) -> View:
+    id_, text, messages = _shared(columns)
+    item = columns["completions"].item
+    fields = dict(item.fields) if item is not None else {}
+
+    def each(sql: str) -> str:
+        return f"list_transform({quote('completions')}, lambda answer: {sql})"
+
+    def inner(name: str) -> str:
+        return f"answer.{quote(name)}"
+
+    rest = {name: kind for name, kind in fields.items() if name not in _PARTS}
+    model = as_text(inner("model"), fields["model"])
+    response = as_text(inner("response"), fields["response"]) if "response" in fields else None
+    answers = Tall(
+        model=each(f"nullif({model}, '')"),
+        sample=None,
+        response=each(response) if response is not None else None,
+        rewards={n: each(as_number(inner(n), kind)) for n, kind in rest.items() if kind.name == "number"},
+        fields={n: each(as_text(inner(n), kind)) for n, kind in rest.items()},
+        nested=True,
+    )
+    pairs = each(f"{{'model': {model}, 'response': {response or 'NULL::VARCHAR'}}}")
+    return View("ultrafeedback", id_ or _made_id(text, messages, pairs), id_ is None, text, messages, answers)
+
+
+def _distilabel(columns: Columns) -> View:
+    id_, text, messages = _shared(columns)
+    models = f"CAST({quote('generation_models')} AS VARCHAR[])"
+    texts = f"CAST({quote('generations')} AS VARCHAR[])"
+    ratings = columns.get("ratings")
+    numeric = ratings is not None and ratings.item is not None and ratings.item.name == "number"
+
+    def whole(values: str, sql_type: str) -> str:
+        """A row without the list has nulls for all its models."""
+        return f"coalesce({values}, list_transform({models}, lambda name: NULL::{sql_type}))"
+
+    answers = Tall(
+        model=f"list_transform({models}, lambda name: nullif(name, ''))",
+        sample=None,
+        response=whole(texts, "VARCHAR"),
+        rewards={"ratings": whole(f"CAST({quote('ratings')} AS DOUBLE[])", "DOUBLE")} if numeric else {},
+        fields={"ratings": whole(f"CAST({quote('ratings')} AS VARCHAR[])", "VARCHAR")} if ratings is not None else {},
+        nested=True,
+    )
+    pairs = f"list_transform(list_zip({models}, {texts}), lambda pair: {{'model': pair[1], 'response': pair[2]}})"
+    return View("distilabel", id_ or _made_id(text, messages, pairs), id_ is None, text, messages, answers)
+
+
+def _zoo(columns: Columns) -> View:
+    id_, text, messages = _shared(columns)
+    models = _zoo_models(columns)
+    rewards: dict[str, dict[str, str]] = {}
+    fields: dict[str, dict[str, str]] = {}
+    responses: dict[str, str] = {}
+    for model in models:
+        for name, kind in columns[model].fields.items():
+            leaf = f"{quote(model)}.{quote(name)}"
+            if name == "content":
+                responses[model] = as_text(leaf, kind)
+                continue
+            fields.setdefault(name, {})[model] = as_text(leaf, kind)
+            if kind.name == "number":
+                rewards.setdefault(name, {})[model] = as_number(leaf, kind)
+    answers = Wide(models, responses, rewards, fields, {model: (model, "content") for model in responses})
+    pairs = [f"{{'model': {_text_literal(m)}, 'response': {responses.get(m, 'NULL::VARCHAR')}}}" for m in models]
+    made = id_ or _made_id(text, messages, f"[{', '.join(pairs)}]")
+    return View("zoo", made, id_ is None, text, messages, answers)
+
+
+def _matrix(columns: Columns) -> View:
+    id_, text, messages = _shared(columns)
+    models = _matrix_models(columns)
+    scores = {model: as_number(quote(model), columns[model]) for model in models}
+    written = {model: as_text(quote(model), columns[model]) for model in models}
+    answers = Wide(models, {}, {"score": scores}, {"score": written}, {})
+    return View("matrix", id_ or "NULL", False, text, messages, answers)
+
+
+def _text_literal(text: str) -> str:
+    """SQL of a text constant; only model names, which are part of the schema, are written so."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+# In the order of detection: the first that fits is taken.
+_FITS: dict[str, Callable[[Columns], bool]] = {
+    "long": _is_long,
+    "ultrafeedback": _is_ultrafeedback,
+    "distilabel": _is_distilabel,
+    "zoo": _is_zoo,
+    "matrix": _is_matrix,
+}
+_VIEWS: dict[str, Callable[[Columns], View]] = {
+    "long": _long,
+    "ultrafeedback": _ultrafeedback,
+    "distilabel": _distilabel,
+    "zoo": _zoo,
+    "matrix": _matrix,
+}
+_NEEDS = {
+    "long": "id, model, one row per answer",
+    "ultrafeedback": "completions, a list of {model, response, ...}",
+    "distilabel": "the lists generations, generation_models, ratings",
+    "zoo": "id, instruction, a struct {content, ...} per model",
+    "matrix": "id, a numeric column per model, no response",
+}
+LAYOUTS = tuple(_VIEWS)
+"""The names of the layouts."""

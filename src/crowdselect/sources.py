@@ -1,0 +1,356 @@
+"""One file, or many of one type, as a relation: its columns, and SQL expressions read over its rows.
+
+Rows always come in the order of the files, so that a row's number names it. Parquet is read where it
+lies; JSON and CSV are parsed once, every top-level value kept as the text that stands in the file, into
+a table of DuckDB's that spills to disk.
+"""
+
+import csv
+import io
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError
+from crowdselect.files import broken_line, delimiter, json_format, open_text, resolve
+from crowdselect.layouts import Columns, Kind, quote
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_NUMBERS = frozenset(
+    "tinyint smallint integer bigint hugeint utinyint usmallint uinteger ubigint uhugeint float double decimal".split()
+)
+_LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
+_BATCH = 1 << 17  # rows streamed at a time
+_FINITE = r"'\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'"
+_SPECIAL = r"'(?i)\s*([+-]?(nan|inf|infinity))?\s*'"  # missing or infinite, and the empty cell
+_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+
+
+def connect() -> "duckdb.DuckDBPyConnection":
+    """Open DuckDB in memory: no extension is fetched, none of its settings can be changed later."""
+    import duckdb
+
+    spill = Path(tempfile.gettempdir()) / f"crowdselect-{uuid4().hex}"  # made when needed, removed on close
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "allow_community_extensions": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "arrow_large_buffer_size": True,  # texts above 2 GB in a batch
+            "temp_directory": str(spill),
+        },
+    )
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+class Source:
+    """The rows of some files of one type."""
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", path: str) -> None:
+        """Find the files and read their columns; see `files.resolve` for what a path may be."""
+        self.path = path
+        self.files, self.type = resolve(path)
+        self._connection = connection
+        self._name = f"source_{uuid4().hex}"
+        self._set("files", [str(file).translate(_GLOB) for file in self.files])
+        self.columns: Columns = _READERS[self.type](self)
+        _refuse_twins(self.path, list(self.columns))
+
+    def fetch(self, *expressions: str) -> "pa.Table":
+        """Evaluate SQL expressions on every row; columns in their order, rows in the order of the files."""
+        with self._reading():
+            return self._connection.sql(self._select(expressions)).to_arrow_table()
+
+    def batches(self, expressions: Sequence[str]) -> Iterator["pa.RecordBatch"]:
+        """Stream what `fetch` gives, a batch of rows at a time."""
+        with self._reading():
+            yield from self._connection.sql(self._select(expressions)).to_arrow_reader(_BATCH)
+
+    def grouped(self, key: str, values: str, *, check: bool = True) -> "pa.Table":
+        """For every distinct key its smallest value, and its largest when asked to `check`; nulls do not count."""
+        last = "max(v)" if check else "NULL"
+        inner = f"SELECT {key} AS k, {values} AS v FROM {self._relation}"
+        with self._reading():
+            return self._connection.sql(f"SELECT k, min(v), {last} FROM ({inner}) GROUP BY k").to_arrow_table()
+
+    def take(self, expression: str, rows: NDArray[np.int64]) -> "pa.ChunkedArray":
+        """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
+        if self._has_row_number_clash:
+            return self.fetch(expression).column(0).take(rows)
+        self._set("k", list(range(len(rows))))
+        if self.type == "parquet":
+            which = np.searchsorted(self._ends, rows, side="right")
+            self._set("r", (rows - (self._ends - self._counts)[which]).tolist())
+            self._set("f", [str(self.files[index]) for index in which])
+            here = "wanted.r = file_row_number" + (" AND wanted.f = filename" if len(self.files) > 1 else "")
+        else:
+            self._set("r", rows.tolist())
+            self._set("f", [None] * len(rows))
+            here = "wanted.r = rowid"
+        wanted = ", ".join(f"unnest(getvariable('{self._name}_{name}')) AS {name}" for name in "krf")
+        sql = f"SELECT wanted.k, {expression} FROM {self._relation} JOIN (SELECT {wanted}) AS wanted ON {here}"
+        with self._reading():
+            found = self._connection.sql(sql).to_arrow_table()
+        return found.sort_by(found.column_names[0]).column(1)
+
+    def never_blank(self, leaf: tuple[str, ...] | None) -> bool:
+        """Say whether Parquet's statistics prove that a column of text has neither nulls nor blank texts.
+
+        No value below `!` (the first visible character) and none from U+0085 on means that every text begins
+        with a visible ASCII character: white space lies on either side of that range.
+        """
+        if leaf is None or self.type != "parquet":
+            return False
+        return all(_proves_text(metadata, ".".join(leaf)) for metadata in self._metadata)
+
+    def place(self, row: int) -> str:
+        """Name a row for a message: the file it is in, and its number there, from 1."""
+        which = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[which] - self._counts[which])
+        return f"{self.files[which]}: row {row - start + 1}"
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """Rows per file."""
+        if self.type == "parquet":
+            return np.array([metadata.num_rows for metadata in self._metadata], dtype=np.int64)
+        if len(self.files) == 1:
+            sql = f"SELECT count(*) FROM {self._relation}"
+            return np.array(self._connection.sql(sql).fetchall(), dtype=np.int64)[:, 0]
+        return np.array(self._text_counts, dtype=np.int64)
+
+    @cached_property
+    def _metadata(self) -> list[Any]:
+        import pyarrow.parquet as pq
+
+        return [pq.read_metadata(file) for file in self.files]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self._counts)
+
+    @cached_property
+    def _has_row_number_clash(self) -> bool:
+        return bool({"filename", "file_row_number", "rowid"} & {name.casefold() for name in self.columns})
+
+    @cached_property
+    def _relation(self) -> str:
+        if self.type == "parquet":
+            return self._parquet
+        return self._load_json() if self.type == "json" else self._table
+
+    @property
+    def _parquet(self) -> str:
+        return f"read_parquet(getvariable('{self._name}_files'), union_by_name=true, binary_as_string=true)"
+
+    @property
+    def _table(self) -> str:
+        return quote(self._name)
+
+    def _select(self, expressions: Sequence[str]) -> str:
+        named = ", ".join(f"{sql} AS c{index}" for index, sql in enumerate(expressions))
+        return f"SELECT {named} FROM {self._relation}"
+
+    def _set(self, name: str, value: object) -> None:
+        self._connection.execute(f"SET VARIABLE {self._name}_{name} = ?", [value])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what DuckDB says about a file into one line that names it."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> InputError:
+        if self.type == "json":
+            found = broken_line(self.files)
+            if found is not None:
+                return found
+        text = " ".join(str(error).split())
+        uneven = re.search(r"CSV Error on Line: (\d+).*Expected Number of Columns: (\d+) Found: (\d+)", text)
+        named = next((file for file in self.files if str(file) in text), None)
+        where = str(named) if named is not None else self.path
+        if uneven:
+            line, wanted, came = uneven.groups()
+            return InputError(f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header")
+        return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
+
+    def _read_parquet_columns(self) -> Columns:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            _refuse_twins(self.path, pq.read_schema(self.files[0]).names)
+        except (pa.ArrowException, OSError) as error:
+            raise self._explained(error) from error
+        with self._reading():
+            empty = self._connection.sql(f"SELECT * FROM {self._parquet} LIMIT 0")
+            return {name: _kind(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
+
+    # JSON: one pass finds every key of the whole file and what stands behind it, one reads the values.
+
+    def _read_json_columns(self) -> Columns:
+        found = self._read_json("SELECT json_group_structure(json) FROM read_json_objects({options})")
+        structure = json.loads(found[0][0] or "{}")
+        if not isinstance(structure, dict):
+            raise broken_line(self.files) or InputError(f"{self.path}: holds no JSON objects; wanted one per line")
+        if not structure:
+            raise InputError(f"{self.path}: the file is empty (no JSON object); wanted one object per line")
+        return {name: _json_kind(inner, top=True) for name, inner in structure.items()}
+
+    def _load_json(self) -> str:
+        values = ", ".join(
+            quote(name) if kind.name in {"list", "struct"} else f"{quote(name)} ->> '$' AS {quote(name)}"
+            for name, kind in self.columns.items()
+        )
+        types = {name: _load_type(kind, top=True) for name, kind in self.columns.items()}
+        select = f"SELECT {values} FROM read_json({{options}}, columns=$columns)"
+        self._read_json(f"CREATE TEMP TABLE {self._table} AS {select}", columns=types)
+        return self._table
+
+    def _read_json(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
+        options = f"getvariable('{self._name}_files'), format=$format, maximum_object_size=$longest"
+        values["format"] = json_format(self.files)
+        return self._roomy(sql.format(options=options), values, usual=1 << 24)
+
+    # CSV: every cell is text; the whole file decides which columns are numbers.
+
+    def _read_csv_columns(self) -> Columns:
+        headers = {file: _header(file) for file in self.files}
+        names = list(dict.fromkeys(name for header in headers.values() for name in header))
+        _refuse_twins(self.path, names)
+        types = ", ".join(f"{quote(name)} VARCHAR" for name in names)
+        self._connection.execute(f"CREATE TEMP TABLE {self._table} ({types})")
+        self._text_counts = [self._load_csv(file, header) for file, header in headers.items()]
+        numbers = self.fetch(
+            *(
+                f"coalesce(bool_and(regexp_full_match({c}, {_FINITE}) OR regexp_full_match({c}, {_SPECIAL})) "
+                f"AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
+                for c in map(quote, names)
+            )
+        )
+        kinds = [Kind("number" if is_number[0].as_py() else "text", written=True) for is_number in numbers.columns]
+        return dict(zip(names, kinds, strict=True))
+
+    def _load_csv(self, file: Path, header: list[str]) -> int:
+        options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
+        source = f"read_csv($file, {options}, max_line_size=$longest)"
+        values: dict[str, object] = {
+            "file": str(file).translate(_GLOB),
+            "delim": delimiter(file),
+            "columns": dict.fromkeys(header, "VARCHAR"),
+        }
+        sql = f"INSERT INTO {self._table} BY NAME SELECT * FROM {source}"
+        return int(self._roomy(sql, values, usual=1 << 21)[0][0])
+
+    def _roomy(self, sql: str, values: dict[str, object], *, usual: int) -> list[tuple[Any, ...]]:
+        """Run SQL with the usual room for one row; with far more only where a row needs it: room costs memory."""
+        import duckdb
+
+        with self._reading():
+            try:
+                return self._connection.execute(sql, {**values, "longest": usual}).fetchall()
+            except duckdb.Error as error:
+                if not re.search(r"maximum_object_size|max_line_size|Maximum line size", str(error)):
+                    raise
+                return self._connection.execute(sql, {**values, "longest": _LONGEST}).fetchall()
+
+
+_READERS = {
+    "parquet": Source._read_parquet_columns,  # noqa: SLF001  (its own methods)
+    "json": Source._read_json_columns,  # noqa: SLF001
+    "csv": Source._read_csv_columns,  # noqa: SLF001
+}
+
+
+def _header(file: Path) -> list[str]:
+    """Read the first row of a CSV file."""
+    try:
+        with open_text(file) as stream:
+            header = next(csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter(file)), [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
+    if not header or not all(header):
+        raise InputError(f"{file}: a column has no name; found the header {header}; wanted a name for each")
+    return header
+
+
+def _refuse_twins(path: str, names: Sequence[str]) -> None:
+    """SQL does not tell names apart that differ only in case, so such columns would be mixed up."""
+    seen: dict[str, str] = {}
+    for name in names:
+        twin = seen.setdefault(name.casefold(), name)
+        if twin is not name:
+            raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
+
+
+def _proves_text(metadata: Any, path: str) -> bool:  # noqa: ANN401  (untyped)
+    """See `Source.never_blank`, for one file."""
+    leaves = [index for index in range(metadata.num_columns) if metadata.schema.column(index).path == path]
+    if len(leaves) != 1:
+        return False
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(leaves[0]).statistics
+        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
+            return False
+        if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():
+            return False
+    return True
+
+
+def _kind(sql_type: Any) -> Kind:  # noqa: ANN401  (DuckDB's type objects are not typed)
+    """Turn a DuckDB type into a Kind."""
+    name = sql_type.id
+    if name in _NUMBERS:
+        return Kind("number")
+    if name in {"list", "array"}:
+        return Kind("list", item=_kind(sql_type.children[0][1]))
+    if name == "struct":
+        return Kind("struct", fields={field: _kind(inner) for field, inner in sql_type.children})
+    if name == "varchar" and str(sql_type) != "JSON":
+        return Kind("text")
+    return Kind("bool") if name == "boolean" else Kind("other")
+
+
+def _json_kind(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401  (parsed JSON)
+    """Turn a part of `json_group_structure` into a Kind: a name of a type, a list of one, or an object."""
+    if isinstance(structure, list):
+        return Kind("list", item=_json_kind(structure[0]))
+    if isinstance(structure, dict):
+        twins = len({name.casefold() for name in structure}) < len(structure)
+        if twins or not structure:
+            return Kind("text", written=True)
+        return Kind("struct", fields={name: _json_kind(inner) for name, inner in structure.items()})
+    if structure in {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}:
+        return Kind("number", written=top)
+    return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
+
+
+def _load_type(kind: Kind, *, top: bool = False) -> str:
+    """Give the SQL type a JSON value is loaded with."""
+    if kind.name == "list" and kind.item is not None:
+        return f"{_load_type(kind.item)}[]"
+    if kind.name == "struct":
+        return f"STRUCT({', '.join(f'{quote(name)} {_load_type(inner)}' for name, inner in kind.fields.items())})"
+    if top:
+        return "JSON"  # keeps a number as it is written
+    return "DOUBLE" if kind.name == "number" else "VARCHAR"
