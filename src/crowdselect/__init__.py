@@ -1,3 +1,62 @@
-"""Choose fine-tuning data with a crowd of models."""
+"""Choose fine-tuning data with a crowd of models: difficulty, separability and stability of their rewards.
+
+    >>> from crowdselect import Options, export, open_pool, select
+
+The names below load when first used, so that `import crowdselect` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from crowdselect.controls import random_control
+    from crowdselect.crowd import Crowd
+    from crowdselect.errors import CrowdselectError
+    from crowdselect.exporter import export, load_selection
+    from crowdselect.metrics import METRICS, difficulty, separability, stability
+    from crowdselect.options import Options
+    from crowdselect.pool import Pool, open_pool
+    from crowdselect.run import select
+    from crowdselect.selection import Selection
+
+_HOMES = {
+    "METRICS": "metrics",
+    "Crowd": "crowd",
+    "CrowdselectError": "errors",
+    "Options": "options",
+    "Pool": "pool",
+    "Selection": "selection",
+    "difficulty": "metrics",
+    "export": "exporter",
+    "load_selection": "exporter",
+    "open_pool": "pool",
+    "random_control": "controls",
+    "select": "run",
+    "separability": "metrics",
+    "stability": "metrics",
+}
+
+__all__ = [
+    "METRICS",
+    "Crowd",
+    "CrowdselectError",
+    "Options",
+    "Pool",
+    "Selection",
+    "difficulty",
+    "export",
+    "load_selection",
+    "open_pool",
+    "random_control",
+    "select",
+    "separability",
+    "stability",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (the front door's names have many types)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crowdselect' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(import_module(f"crowdselect.{_HOMES[name]}"), name)

@@ -79,6 +79,7 @@ class Pool:
 
     def __init__(self, path: str, *, layout: str | None, rewards: str | None, limit: int | None, seed: int) -> None:
         self.path = path
+        self.rewards_path = rewards
         self._limit = limit
         self._seed = seed
         self._connection = connect()

@@ -1,0 +1,60 @@
+"""The first control: what a random choice with the same quotas would have looked like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from crowdselect.selection import Selection
+
+COLUMNS = ("reward", "difficulty", "separability", "stability")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One column's mean over the chosen rows, and over random choices with the same quotas."""
+
+    chosen: float
+    random: float
+    """Mean over the draws."""
+    spread: float
+    """Standard deviation over the draws: what is within two of these is what chance does."""
+
+
+def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
+    """Compare the chosen rows with random eligible rows, as many from each cluster.
+
+    Args:
+        selection: What was chosen.
+        draws: How many random choices.
+        seed: Of the draws.
+
+    Returns:
+        One `Control` per column of `COLUMNS` that has values in every chosen row; `reward` is that of the
+        answer to train on. Random rows without a value are left out of their mean.
+
+    Example:
+        >>> random_control.__name__
+        'random_control'
+    """
+    import pyarrow.compute as pc
+
+    eligible = selection.table.filter(pc.is_valid(selection.table["score"]))
+    chosen = eligible["selected"].to_numpy()
+    cluster = eligible["cluster"].fill_null(0).to_numpy()
+    values = {name: eligible[name].to_numpy() for name in COLUMNS}
+    rng = np.random.default_rng(seed)
+    means: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster)]
+    for _ in range(draws):
+        drawn = np.concatenate(
+            [rng.choice(rows, size=int(chosen[rows].sum()), replace=False) for rows in members]
+        )
+        for name in COLUMNS:
+            known = values[name][drawn]
+            means[name].append(float(np.nanmean(known)) if not np.isnan(known).all() else np.nan)
+    return {
+        name: Control(float(values[name][chosen].mean()), float(np.nanmean(drawn)), float(np.nanstd(drawn)))
+        for name, drawn in means.items()
+        if not np.isnan(values[name][chosen]).any() and not np.isnan(drawn).all()
+    }

@@ -1,0 +1,93 @@
+"""Who may be chosen, and if not, why: one reason code per instruction, from a closed list."""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+ObjectArray = NDArray[Any]
+
+REASONS: dict[str, str] = {
+    "selected": "chosen",
+    "below_cut": "eligible, but others of its cluster score higher",
+    "excluded": "listed in --exclude",
+    "not_included": "not listed in --include",
+    "no_instruction": "it has no text",
+    "too_few_rewards": "fewer answers with a reward than --min-rewards",
+    "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
+    "no_answer": "no answer with text that --answer could take",
+    "no_pair": "no two answers with different rewards",
+    "below_floor": "its best reward is below the quality floor",
+    "contaminated": "it shares text with a benchmark question (named after the colon)",
+    "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
+    "near_duplicate_of": "too close to an instruction already chosen in its cluster (named after the colon)",
+}
+"""Every reason that `selection.parquet` may hold, and what it says; a few carry an id after a colon."""
+
+ELIGIBLE = ""
+
+
+def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
+    """Give each row the first reason that bars it.
+
+    Args:
+        n: N, the number of rows.
+        barred: Rows that a reason bars, shape (N,) each; the order of the mapping decides which reason
+            a row with several gets. Keys are codes of `REASONS`.
+
+    Returns:
+        Shape (N,), strings: a reason code, or `ELIGIBLE` (the empty string).
+
+    Example:
+        >>> eligibility(2, {"no_answer": np.array([False, True])}).tolist()
+        ['', 'no_answer']
+    """
+    reasons = np.full(n, ELIGIBLE, dtype=object)
+    for reason, rows in barred.items():
+        reasons[rows & (reasons == ELIGIBLE)] = reason
+    return reasons
+
+
+def normalised(text: str) -> str:
+    r"""Fold away what does not change an instruction: Unicode form, case and white space.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        NFKC form, case-folded, runs of white space as one space, none at the ends.
+
+    Example:
+        >>> normalised("  \uff28ello\\n WORLD ")
+        'hello world'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.casefold().split())
+
+
+def duplicate_groups(texts: ObjectArray) -> IntArray:
+    """Group rows that say the same.
+
+    Args:
+        texts: Shape (N,), strings or None.
+
+    Returns:
+        Shape (N,): rows with equal `normalised` text share a number, the first row's index; a row without
+        text is alone.
+
+    Example:
+        >>> duplicate_groups(np.array(["Hi", None, "hi "], dtype=object)).tolist()
+        [0, 1, 0]
+    """
+    first: dict[str, int] = {}
+    return np.fromiter(
+        (row if text is None else first.setdefault(normalised(text), row) for row, text in enumerate(texts)),
+        dtype=np.int64,
+        count=len(texts),
+    )

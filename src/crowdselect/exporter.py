@@ -1,0 +1,227 @@
+"""Selection + pool → a folder to train from: training file, every row's reason, card, manifest last."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.card import dataset_card
+from crowdselect.errors import InputError, OptionError
+from crowdselect.formats import Record, check_format, record, trainer_files
+from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
+from crowdselect.pool import Pool
+from crowdselect.selection import Selection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE_TYPES = ("jsonl", "parquet")
+_BATCH = 1000  # chosen rows fetched and written at a time
+_PACKAGES = ("duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
+
+
+def export(
+    selection: Selection,
+    pool: Pool,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002  (the option's name)
+    file_type: str = "jsonl",
+    trainer: str | None = None,
+    license: str | None = None,  # noqa: A002  (the option's name)
+    overwrite: bool = False,
+) -> Path:
+    """Write a selection as a folder to train from.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool; only the chosen answers are fetched from it.
+        path: The folder to make.
+        format: One of `crowdselect.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
+        file_type: "jsonl" or "parquet".
+        trainer: "trl" or "llamafactory": also write what that trainer needs.
+        license: Goes into the card; None = unknown.
+        overwrite: Replace a former result (a folder with our manifest) once the new one is complete.
+
+    Returns:
+        The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
+        `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
+
+    Raises:
+        OptionError: A format, file type or trainer that is unknown or does not fit.
+        OutputError: The place is refused; see `crowdselect.outputs.check_output`.
+        InputError: The pool no longer holds an answer that was chosen.
+
+    Example:
+        >>> from crowdselect import export
+        >>> export.__name__
+        'export'
+    """
+    pairs = selection.options["pairs"]
+    name = check_export(format, file_type=file_type, pairs=pairs, trainer=trainer)
+    target = check_output(path, inputs=pool.files, overwrite=overwrite, folder=True)
+    train_file = f"train.{file_type}" if pool.has_text and pool.has_responses else None
+    with new_folder(target) as folder:
+        if train_file is not None:
+            _write_training(
+                folder / train_file, training_records(selection, pool, format=name, trainer=trainer)
+            )
+            for file, text in (
+                trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+            ).items():
+                (folder / file).write_text(text, encoding="utf-8")
+        _write_parquet(folder / "selection.parquet", selection.table)
+        card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
+        (folder / MANIFEST).write_text(
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    return target
+
+
+def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer: str | None) -> str:
+    """Refuse what cannot be written, before any work is done.
+
+    Args:
+        name: The format asked for; None for the usual one.
+        file_type: "jsonl" or "parquet".
+        pairs: "best-worst" for preference data, else None.
+        trainer: "trl", "llamafactory" or None.
+
+    Returns:
+        The format's name.
+
+    Raises:
+        OptionError: See `crowdselect.formats.check_format`; or an unknown file type.
+
+    Example:
+        >>> check_export(None, file_type="jsonl", pairs="best-worst", trainer=None)
+        'dpo'
+    """
+    chosen = name or ("dpo" if pairs else "messages")
+    check_format(chosen, pairs=pairs, trainer=trainer)
+    if file_type not in FILE_TYPES:
+        raise OptionError(f"file type {file_type!r} is unknown; choose one of: {', '.join(FILE_TYPES)}")
+    return chosen
+
+
+def training_records(
+    selection: Selection,
+    pool: Pool,
+    *,
+    format: str,  # noqa: A002  (the option's name)
+    trainer: str | None = None,
+) -> Iterator[Record]:
+    """Make the training records, first choice first; only the chosen answers are read.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool.
+        format: One of `crowdselect.formats.FORMATS`.
+        trainer: See `crowdselect.formats.record`.
+
+    Yields:
+        One record per chosen row.
+
+    Raises:
+        InputError: The pool no longer holds a chosen answer.
+    """
+    rows = selection.rows()
+    for begin in range(0, len(rows), _BATCH):
+        batch = rows[begin : begin + _BATCH]
+        prompts = pool.prompts([row["id"] for row in batch])
+        answers = _fetch(pool, [(row["id"], row["model"]) for row in batch])
+        paired = selection.options["pairs"] is not None
+        rejected = (
+            _fetch(pool, [(row["id"], row["rejected_model"]) for row in batch])
+            if paired
+            else [None] * len(batch)
+        )
+        for row, prompt, answer, other in zip(batch, prompts, answers, rejected, strict=True):
+            yield record(
+                format,
+                instruction_id=row["id"],
+                prompt=prompt,
+                answer=answer,
+                rejected=other,
+                trainer=trainer,
+            )
+
+
+def load_selection(path: str | os.PathLike[str]) -> Selection:
+    """Read a selection back from its folder.
+
+    Args:
+        path: A folder that `export` wrote.
+
+    Returns:
+        The selection.
+
+    Raises:
+        InputError: The folder holds no finished selection of ours.
+
+    Example:
+        >>> load_selection("no-such-folder")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-folder: no manifest.json of ours; name a folder that `select` wrote
+    """
+    import pyarrow.parquet as pq
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if manifest is None or not (folder / "selection.parquet").is_file():
+        raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
+    return Selection(
+        table=pq.read_table(folder / "selection.parquet"),
+        options=manifest["options"],
+        facts=manifest["facts"],
+        warnings=tuple(manifest["warnings"]),
+        seconds=manifest["seconds"],
+    )
+
+
+def _fetch(pool: Pool, pairs: list[tuple[str, str]]) -> list[str]:
+    answers = pool.responses(pairs)
+    for (instruction_id, model), answer in zip(pairs, answers, strict=True):
+        if answer is None or not answer.strip():
+            raise InputError(
+                f"{pool.path}: the answer of {model!r} to id {instruction_id!r} is gone; was the pool changed?"
+            )
+    return [answer for answer in answers if answer is not None]
+
+
+def _write_training(path: Path, records: Iterator[Record]) -> None:
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+
+        _write_parquet(path, pa.Table.from_pylist(list(records)))
+        return
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in records:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: Path, table: "pa.Table") -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tool": TOOL,
+        "kind": "selection",
+        "version": selection.facts["version"],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "options": dict(selection.options),
+        "facts": dict(selection.facts),
+        "export": export,
+        "counts": selection.counts(),
+        "warnings": list(selection.warnings),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in selection.seconds.items()},
+    }

@@ -1,0 +1,226 @@
+"""One chosen row → one training record, in the form each trainer reads; and what a trainer needs beside it."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from crowdselect.errors import OptionError
+
+Messages = list[dict[str, str]]
+Record = dict[str, Any]
+Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo"]
+Trainer = Literal["trl", "llamafactory"]
+
+_SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def _assistant(answer: str) -> dict[str, str]:
+    return {"role": "assistant", "content": answer}
+
+
+def _messages(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001  (one form for all)
+    return {"messages": [*prompt, _assistant(answer)]}
+
+
+def _prompt_completion(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
+    return {"prompt": prompt, "completion": [_assistant(answer)]}
+
+
+def _sharegpt(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
+    turns = [message for message in [*prompt, _assistant(answer)] if message["role"] != "system"]
+    return {
+        "conversations": [
+            {"from": _SHAREGPT_ROLES.get(m["role"], m["role"]), "value": m["content"]} for m in turns
+        ],
+        "system": _system(prompt),
+    }
+
+
+def _alpaca(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
+    turns = [message["content"] for message in prompt if message["role"] != "system"]
+    return {
+        "instruction": turns[-1],
+        "input": "",
+        "output": answer,
+        "system": _system(prompt),
+        "history": [list(pair) for pair in zip(turns[:-1:2], turns[1::2], strict=False)],
+    }
+
+
+def _dpo(prompt: Messages, answer: str, rejected: str | None) -> Record:
+    return {"prompt": prompt, "chosen": [_assistant(answer)], "rejected": [_assistant(rejected or "")]}
+
+
+def _system(prompt: Messages) -> str:
+    return "\n\n".join(message["content"] for message in prompt if message["role"] == "system")
+
+
+FORMATS: dict[str, Callable[[Messages, str, str | None], Record]] = {
+    "messages": _messages,
+    "prompt-completion": _prompt_completion,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+    "dpo": _dpo,
+}
+"""Record makers by format name: (prompt, answer, rejected answer) → record."""
+
+_ROLE_TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+}
+_LLAMAFACTORY: dict[str, dict[str, Any]] = {
+    "messages": {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": _ROLE_TAGS},
+    "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations", "system": "system"}},
+    "alpaca": {
+        "formatting": "alpaca",
+        "columns": {
+            "prompt": "instruction",
+            "query": "input",
+            "response": "output",
+            "system": "system",
+            "history": "history",
+        },
+    },
+    "dpo": {
+        "formatting": "sharegpt",
+        "ranking": True,
+        "columns": {"messages": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        "tags": _ROLE_TAGS,
+    },
+}
+PAPER_TRAINING = {
+    "learning_rate": "1e-5",
+    "num_train_epochs": "3",
+    "per_device_train_batch_size": "1",
+    "gradient_accumulation_steps": "2",
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": "150",
+}
+"""The paper's hyper-parameters (its table 6), by the names that both trainers share."""
+
+
+def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
+    """Refuse formats that do not fit the kind of data or the trainer.
+
+    Args:
+        name: A key of `FORMATS`.
+        pairs: "best-worst" for preference data, else None.
+        trainer: "trl", "llamafactory" or None.
+
+    Raises:
+        OptionError: Unknown names, `dpo` without pairs, pairs in another format, or a format that the
+            trainer cannot read.
+
+    Example:
+        >>> check_format("messages", pairs=None, trainer="llamafactory")
+    """
+    if name not in FORMATS:
+        raise OptionError(f"format {name!r} is unknown; choose one of: {', '.join(FORMATS)}")
+    if (name == "dpo") != (pairs is not None):
+        raise OptionError(
+            "format dpo needs preference pairs; add --pairs best-worst"
+            if name == "dpo"
+            else f"pairs={pairs} make preference data, which format {name} cannot hold; use --format dpo"
+        )
+    if trainer not in {None, "trl", "llamafactory"}:
+        raise OptionError(f"trainer {trainer!r} is unknown; choose one of: trl, llamafactory")
+    if trainer == "llamafactory" and name not in _LLAMAFACTORY:
+        raise OptionError(
+            f"LLaMA-Factory does not read format {name}; choose one of: {', '.join(_LLAMAFACTORY)}"
+        )
+    if trainer == "trl" and name in {"sharegpt", "alpaca"}:
+        raise OptionError(f"TRL does not read format {name}; choose one of: messages, prompt-completion, dpo")
+
+
+def record(
+    name: str,
+    *,
+    instruction_id: str,
+    prompt: Messages,
+    answer: str,
+    rejected: str | None,
+    trainer: str | None = None,
+) -> Record:
+    """Make one training record.
+
+    Args:
+        name: A key of `FORMATS`.
+        instruction_id: Goes into the record as `id`, so that a row of training data can be traced.
+        prompt: The messages before the answer.
+        answer: The answer to train on.
+        rejected: The answer to prefer it to, for `dpo`.
+        trainer: "llamafactory" wants one message, not a list, as chosen and rejected.
+
+    Returns:
+        A JSON-ready dictionary.
+
+    Example:
+        >>> record("prompt-completion", instruction_id="a", prompt=[{"role": "user", "content": "Hi"}],
+        ...        answer="Hello", rejected=None)["completion"]
+        [{'role': 'assistant', 'content': 'Hello'}]
+    """
+    made = FORMATS[name](prompt, answer, rejected)
+    if name == "dpo" and trainer == "llamafactory":
+        made |= {"chosen": made["chosen"][0], "rejected": made["rejected"][0]}
+    return {"id": instruction_id, **made}
+
+
+def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
+    """What a trainer needs beside the training file, with the paper's hyper-parameters.
+
+    Args:
+        trainer: "trl" or "llamafactory".
+        name: A key of `FORMATS`.
+        train_file: The training file's name.
+
+    Returns:
+        Text by file name.
+
+    Example:
+        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl"))
+        ['dataset_info.json', 'llamafactory.yaml']
+    """
+    stage = "dpo" if name == "dpo" else "sft"
+    if trainer == "llamafactory":
+        entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
+        return {
+            "dataset_info.json": json.dumps(entry, indent=2) + "\n",
+            "llamafactory.yaml": _llamafactory_yaml(stage),
+        }
+    settings = {
+        "model_name_or_path": '"$MODEL"',
+        "dataset_name": '"$HERE"',
+        **PAPER_TRAINING,
+        "max_length": "2048",
+    }
+    arguments = " \\\n  ".join(f"--{key} {value}" for key, value in settings.items())
+    return {
+        "trl.sh": (
+            "#!/bin/sh\n"
+            "# Fine-tune with TRL and the paper's hyper-parameters: MODEL=NAME_OR_PATH sh trl.sh\n"
+            'MODEL="${MODEL:-meta-llama/Llama-3.2-3B-Instruct}"\n'
+            'HERE=$(cd "$(dirname "$0")" && pwd)\n'
+            f'trl {stage} {arguments} \\\n  --output_dir "$HERE/model" "$@"\n'
+        )
+    }
+
+
+def _llamafactory_yaml(stage: str) -> str:
+    numbers = {**PAPER_TRAINING, "learning_rate": "1.0e-5"}  # YAML reads 1e-5 as text
+    return (
+        "# Run in this folder: llamafactory-cli train llamafactory.yaml\n"
+        "# The paper's hyper-parameters (full fine-tuning); set the model and its template to yours.\n"
+        "model_name_or_path: meta-llama/Llama-3.2-3B-Instruct\n"
+        "template: llama3\n"
+        f"stage: {stage}\n"
+        "do_train: true\n"
+        "finetuning_type: full\n"
+        "dataset_dir: .\n"
+        "dataset: crowdselect\n"
+        "cutoff_len: 2048\n" + "".join(f"{key}: {value}\n" for key, value in numbers.items()) + "bf16: true\n"
+        "logging_steps: 10\n"
+        "output_dir: model\n"
+    )

@@ -1,0 +1,111 @@
+"""Which instructions are alike: clusters of the eligible rows, from vectors or from a column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.cluster import group_labels, kmeans
+from crowdselect.embed import embed
+from crowdselect.errors import OptionError
+from crowdselect.options import Options
+from crowdselect.ordering import seeded_hash
+from crowdselect.pool import Pool
+from crowdselect.stages import Progress
+
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Clusters of the eligible rows."""
+
+    labels: NDArray[Any]
+    """Shape (N,), 0 to K - 1; rows that are not eligible have 0, and it says nothing."""
+    names: list[str] | None
+    """The column's values in the order of the labels, with `cluster_by`."""
+    vectors: NDArray[np.float32] | None
+    """Shape (N, D), unit length, where `near_duplicates` asks for them."""
+    embedder: str | None
+    """Which embedder was used, in words."""
+    clustered: bool
+    """Whether there are clusters at all."""
+    notes: tuple[str, ...] = ()
+    """One-line facts to tell the user."""
+
+
+def group(
+    pool: Pool,
+    texts: NDArray[Any],
+    eligible: BoolArray,
+    options: Options,
+    progress: Progress,
+) -> Grouping:
+    """Cluster the eligible rows as the options say.
+
+    Args:
+        pool: For the columns that the options name.
+        texts: The instructions, shape (N,), None = no text.
+        eligible: Which rows may be chosen, shape (N,).
+        options: `clusters`, `cluster_by`, `embedder`, `near_duplicates` and `seed` count here.
+        progress: Told how many texts are embedded.
+
+    Returns:
+        Labels, and vectors where near-duplicates ask for them.
+
+    Raises:
+        OptionError: More clusters than eligible rows, or an embedder that reads text where there is none.
+    """
+    rows = np.flatnonzero(eligible)
+    labels = np.zeros(len(eligible), dtype=np.int64)
+    by_column = options.cluster_by is not None
+    by_vectors = not by_column and options.clusters > 0
+    if by_vectors and options.clusters > len(rows):
+        raise OptionError(
+            f"clusters={options.clusters} is more than the {len(rows)} eligible instructions; lower --clusters"
+        )
+    names = None
+    if options.cluster_by is not None:
+        labels[rows], names = group_labels(pool.column(options.cluster_by)[rows])
+    if not by_vectors and options.near_duplicates is None:
+        return Grouping(labels, names, None, None, clustered=by_column)
+    ids: Any = pool.ids[rows]
+    embedding = embed(
+        _embeddable(pool, texts[rows], options.embedder),
+        ids=ids,
+        embedder=options.embedder,
+        seed=options.seed,
+        cache=options.cache,
+        trust_remote_code=options.trust_remote_code,
+        column=_vector_column(pool, options.embedder, rows),
+        progress=progress,
+    )
+    if by_vectors:
+        keys = seeded_hash(ids, seed=options.seed, salt="sample")
+        labels[rows] = kmeans(embedding.vectors, k=options.clusters, keys=keys, seed=options.seed)
+    vectors = None
+    if options.near_duplicates is not None:
+        length = np.linalg.norm(embedding.vectors, axis=1, keepdims=True)
+        vectors = np.zeros((len(eligible), embedding.vectors.shape[1]), dtype=np.float32)
+        vectors[rows] = embedding.vectors / np.where(length == 0, 1, length)
+    return Grouping(
+        labels, names, vectors, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
+    )
+
+
+def _embeddable(pool: Pool, texts: NDArray[Any], embedder: str) -> Sequence[str | None]:
+    given = embedder.startswith(("file:", "column:"))
+    if not given and not pool.has_text:
+        raise OptionError(
+            f"{pool.path}: no instruction has text, so embedder {embedder} has nothing to read; use --clusters 0, "
+            "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
+        )
+    return list(texts)
+
+
+def _vector_column(pool: Pool, embedder: str, rows: IntArray) -> NDArray[Any] | None:
+    kind, _, name = embedder.partition(":")
+    return pool.vector_column(name)[rows] if kind == "column" else None

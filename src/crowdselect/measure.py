@@ -1,0 +1,66 @@
+"""A pool's score matrix and what the three metrics make of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.crowd import Crowd
+from crowdselect.errors import InputError, RewardError
+from crowdselect.metrics import Ties, compute_metrics
+from crowdselect.pool import Pool
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A pool's score matrix and what the metrics make of it; row i is instruction i in id order."""
+
+    scores: FloatArray
+    """Rewards, shape (N, M). NaN = no reward."""
+    n_rewards: IntArray
+    """Rewards per instruction, shape (N,)."""
+    metrics: dict[str, FloatArray]
+    """Each metric, shape (N,). NaN = undefined."""
+    crowd: Crowd
+    """One member per model of the pool, in the pool's order."""
+    notes: tuple[str, ...]
+    """One-line facts about the crowd that the user should know."""
+
+
+def measure(
+    pool: Pool, *, reward: str | None = None, crowd: Crowd | None = None, ties: Ties = "average"
+) -> Measured:
+    """Read a pool's score matrix and compute its metrics.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: The reward column; None takes the only one there is.
+        crowd: Family and size of the models; None reads them off the names.
+        ties: As for `crowdselect.stability`.
+
+    Returns:
+        The matrix, the metrics and the crowd, aligned with `pool.ids` and `pool.models`.
+
+    Raises:
+        RewardError: There is no reward, or a choice between several is needed.
+        InputError: A metric overflows, or the crowd matches no model of the pool.
+    """
+    scores = pool.scores(reward)
+    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
+    if not n_rewards.any():
+        raise RewardError(
+            f"{pool.path}: reward {pool.reward_name(reward)!r} is missing in every row; score the answers first"
+        )
+    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
+    metrics = compute_metrics(scores, sizes=aligned.sizes, families=aligned.families, ties=ties)
+    for name, needed in (("difficulty", 1), ("separability", 2)):
+        beyond = np.flatnonzero((n_rewards >= needed) & ~np.isfinite(metrics[name]))
+        if beyond.size:
+            raise InputError(
+                f"{pool.path}: {name} of id {pool.ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
+                "sensible range, rescale them"
+            )
+    return Measured(scores, n_rewards, metrics, aligned, tuple(notes))

@@ -1,0 +1,202 @@
+"""Which model's answer to train on, and which pair of answers to prefer between.
+
+Every draw is a seeded hash of the id and the model, so other rows and their order never change it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import OptionError
+from crowdselect.ordering import UInt64Array, mixed_hash, seeded_hash
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+_NONE = -1
+_BLOCK = 1 << 16  # rows at a time: bounds the (rows, M) table of hashes
+_TOP = re.compile(r"top([1-9]\d*)-random")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Which answers could be trained on, and which is chosen."""
+
+    usable: BoolArray
+    """Which answers have text (or, in a pool without answers, a reward), shape (N, M)."""
+    chosen: IntArray
+    """The chosen answer's column, shape (N,); -1 = none."""
+    rejected: IntArray | None
+    """The rejected answer's column, for pairs; -1 = none."""
+    best_reward: FloatArray
+    """The highest reward of a usable answer, shape (N,). NaN = none."""
+
+
+def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
+    """Refuse an answer strategy that does not exist, or a teacher that the pool does not have.
+
+    Args:
+        answer: "best", "random", "topN-random" (N a whole number) or "model:NAME".
+        models: The pool's models.
+
+    Raises:
+        OptionError: The strategy is unknown, or no model has that name.
+
+    Example:
+        >>> check_answer("top5-random", models=("a", "b"))
+    """
+    if answer in {"best", "random"} or _TOP.fullmatch(answer):
+        return
+    if not answer.startswith("model:"):
+        raise OptionError(
+            f"answer strategy {answer!r} is unknown; use best, random, topN-random or model:NAME"
+        )
+    name = answer.removeprefix("model:")
+    if name not in models:
+        shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")
+        raise OptionError(f"no model {name!r} in the pool to teach; its models are: {shown}")
+
+
+def find_answers(
+    scores: FloatArray,
+    *,
+    usable: BoolArray,
+    ids: Sequence[str] | NDArray[Any],
+    models: tuple[str, ...],
+    answer: str,
+    pairs: bool,
+    seed: int,
+) -> Answers:
+    """Choose each instruction's answer, and for pairs the one to reject.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward.
+        usable: Which answers have text, shape (N, M).
+        ids: N ids.
+        models: The M models' names.
+        answer: As for `choose_answers`.
+        pairs: Whether to find an answer to reject.
+        seed: Of ties and draws.
+
+    Returns:
+        The answers.
+
+    Raises:
+        OptionError: As for `check_answer`.
+
+    Example:
+        >>> find_answers(np.array([[1.0, 2.0]]), usable=np.array([[True, False]]), ids=["a"], models=("m", "n"),
+        ...              answer="best", pairs=False, seed=0).chosen.tolist()
+        [0]
+    """
+    rows, columns = seeded_hash(ids, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
+    chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
+    rejected = (
+        worst_answers(scores, usable=usable, best=chosen, rows=rows, columns=columns) if pairs else None
+    )
+    best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
+    best[best == -np.inf] = np.nan
+    return Answers(usable, chosen, rejected, best)
+
+
+def choose_answers(
+    scores: FloatArray,
+    *,
+    usable: BoolArray,
+    rows: UInt64Array,
+    columns: UInt64Array,
+    models: tuple[str, ...],
+    answer: str = "best",
+) -> IntArray:
+    """Choose one model's answer per instruction.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward; such an answer is never best nor among the top N.
+        usable: Which answers have text, shape (N, M).
+        rows: Seeded hash of each id, shape (N,).
+        columns: Seeded hash of each model, shape (M,).
+        models: The M models' names.
+        answer: "best" takes the highest reward; "random" any answer with text, each as likely;
+            "topN-random" one of the N highest rewards; "model:NAME" that model's. Equal rewards are
+            ordered by the hash of (id, model), never by the alphabet.
+
+    Returns:
+        Shape (N,), the chosen model's column; -1 where there is no answer to take.
+
+    Raises:
+        OptionError: As for `check_answer`.
+
+    Example:
+        >>> h = np.arange(2, dtype=np.uint64)
+        >>> choose_answers(np.array([[1.0, 2.0], [3.0, np.nan]]), usable=np.ones((2, 2), bool),
+        ...                rows=h, columns=h, models=("a", "b")).tolist()
+        [1, 0]
+    """
+    check_answer(answer, models=models)
+    out = np.empty(len(scores), dtype=np.int64)
+    for begin in range(0, len(scores), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        draw = mixed_hash(rows[block], columns)
+        out[block] = _choose(scores[block], usable[block], draw, answer=answer, models=models)
+    return out
+
+
+def worst_answers(
+    scores: FloatArray, *, usable: BoolArray, best: IntArray, rows: UInt64Array, columns: UInt64Array
+) -> IntArray:
+    """Choose the answer to reject in a preference pair: the lowest reward, below the best one.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward.
+        usable: Which answers have text, shape (N, M).
+        best: The chosen answers, shape (N,), from `choose_answers`; -1 for none.
+        rows: As for `choose_answers`.
+        columns: As for `choose_answers`.
+
+    Returns:
+        Shape (N,), the rejected model's column; -1 where no answer has a reward below the chosen one's.
+
+    Example:
+        >>> h = np.arange(2, dtype=np.uint64)
+        >>> worst_answers(np.array([[1.0, 2.0], [3.0, 3.0]]), usable=np.ones((2, 2), bool),
+        ...               best=np.array([1, 0]), rows=h, columns=h).tolist()
+        [0, -1]
+    """
+    out = choose_answers(-scores, usable=usable, rows=rows, columns=columns, models=())
+    both = np.flatnonzero((out != _NONE) & (best != _NONE))
+    lower = scores[both, out[both]] < scores[both, best[both]]
+    found = np.full(len(out), _NONE, dtype=np.int64)
+    found[both[lower]] = out[both[lower]]
+    return found
+
+
+def _choose(
+    scores: FloatArray, usable: BoolArray, draw: UInt64Array, *, answer: str, models: tuple[str, ...]
+) -> IntArray:
+    if answer.startswith("model:"):
+        column = models.index(answer.removeprefix("model:"))
+        return np.where(usable[:, column], column, _NONE)
+    if answer == "random":
+        return _lowest_draw(draw, usable)
+    rewarded = np.where(usable & ~np.isnan(scores), scores, -np.inf)
+    known = rewarded > -np.inf
+    match = _TOP.fullmatch(answer)
+    if match is None:
+        return _lowest_draw(draw, known & (rewarded == rewarded.max(axis=1, keepdims=True)))
+    top = np.lexsort((draw, -rewarded), axis=1)[:, : int(match[1])]
+    among = np.zeros_like(known)
+    np.put_along_axis(among, top, values=True, axis=1)
+    # Mixed once more: the order among equal rewards must not be the draw itself.
+    return _lowest_draw(
+        mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape), among & known
+    )
+
+
+def _lowest_draw(draw: UInt64Array, allowed: BoolArray) -> IntArray:
+    taken = np.where(allowed, draw, np.iinfo(np.uint64).max).argmin(axis=1)
+    return np.where(allowed.any(axis=1), taken, _NONE)

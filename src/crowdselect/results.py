@@ -1,0 +1,136 @@
+"""What a run found, laid out: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect import __version__
+from crowdselect.choose import Choice
+from crowdselect.eligibility import ELIGIBLE
+from crowdselect.grouping import Grouping
+from crowdselect.measure import Measured
+from crowdselect.options import Options
+from crowdselect.pool import Pool
+from crowdselect.responses import Answers
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_NONE = -1
+
+
+def selection_table(
+    pool: Pool,
+    measured: Measured,
+    answers: Answers,
+    choice: Choice,
+    reasons: NDArray[Any],
+    *,
+    score: FloatArray,
+    ranks: dict[str, FloatArray],
+    grouping: Grouping,
+) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
+    """Lay out `selection.parquet`: one row per instruction, in id order."""
+    import pyarrow as pa
+
+    eligible = ~np.isnan(score)
+    chosen = choice.rank > 0
+
+    def number(values: FloatArray) -> Any:  # noqa: ANN401
+        return pa.array(values, mask=np.isnan(values))
+
+    def answer(columns: IntArray, prefix: str) -> dict[str, Any]:
+        known = eligible & (columns != _NONE)
+        rewards = np.full(len(columns), np.nan)
+        rewards[known] = measured.scores[known, columns[known]]
+        names = pa.array(pool.models, pa.string()).take(pa.array(columns, mask=~known))
+        return {f"{prefix}model": names, f"{prefix}reward": number(rewards)}
+
+    return pa.table(
+        {
+            "id": pa.array(pool.ids, pa.string()),
+            "selected": pa.array(chosen),
+            "rank": pa.array(choice.rank, mask=~chosen),
+            "reason": pa.array(_with_choice(pool, reasons, choice), pa.string()),
+            **answer(answers.chosen, ""),
+            "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
+            "score": number(score),
+            **{name: number(values) for name, values in measured.metrics.items()},
+            **{f"{name}_rank": number(values) for name, values in ranks.items()},
+            "n_rewards": pa.array(measured.n_rewards),
+            **({} if answers.rejected is None else answer(answers.rejected, "rejected_")),
+        }
+    )
+
+
+def _with_choice(pool: Pool, reasons: NDArray[Any], choice: Choice) -> NDArray[Any]:
+    out = np.where(reasons == ELIGIBLE, "below_cut", reasons).astype(object)
+    for code, others in (
+        ("near_duplicate_of", choice.near_duplicate_of),
+        ("duplicate_of", choice.duplicate_of),
+    ):
+        for row in np.flatnonzero(others != _NONE):
+            out[row] = f"{code}:{pool.ids[others[row]]}"
+    out[choice.rank > 0] = "selected"
+    return out
+
+
+def run_facts(
+    pool: Pool, measured: Measured, grouping: Grouping, choice: Choice, options: Options, *, notes: list[str]
+) -> dict[str, Any]:
+    """What was found on the way, for the manifest and the output; plain values only."""
+    filled = int(measured.n_rewards.sum())
+    return {
+        "version": __version__,
+        "simulated": "simulated" in pool.columns,
+        "pool": _absolute(pool.path),
+        "rewards": None if pool.rewards_path is None else _absolute(pool.rewards_path),
+        "files": [str(file) for file in pool.files],
+        "fingerprint": pool.fingerprint(),
+        "layout": pool.layout,
+        "reward": pool.reward_name(options.reward),
+        "instructions": len(pool.ids),
+        "models": len(pool.models),
+        "filled": filled / measured.scores.size,
+        "crowd": [asdict(member) for member in measured.crowd.members],
+        "embedder": grouping.embedder,
+        "quotas": {str(cluster): quota for cluster, quota in choice.quotas.items()}
+        if grouping.clustered
+        else {},
+        "cluster_names": grouping.names,
+        "notes": [*pool.notes, *notes, *grouping.notes],
+    }
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def run_warnings(
+    pool: Pool, measured: Measured, answers: Answers, choice: Choice, grouping: Grouping
+) -> list[str]:
+    """What the person who trains on this should know, one line each."""
+    found = list(measured.notes)
+    chosen = choice.rank > 0
+    lowest = np.nanmin(measured.scores)
+    nobody = int((answers.best_reward[chosen] == lowest).sum())
+    if nobody:
+        found.append(
+            f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
+            f"pool's lowest ({lowest:g}); set a floor with --min-best-reward or --min-best-quantile"
+        )
+    if pool.has_responses:
+        empty = int((~answers.usable & ~np.isnan(measured.scores)).sum())
+        if empty:
+            found.append(
+                f"{empty} answers with a reward have no text; they were passed over and none is chosen"
+            )
+    if not pool.has_text or not pool.has_responses:
+        what = "instruction text" if not pool.has_text else "answers"
+        found.append(f"the pool holds no {what}, so there is no training file")
+    if grouping.clustered and len(choice.quotas) == 1:
+        found.append("all eligible instructions are in one cluster, so clusters change nothing")
+    return found

@@ -1,0 +1,177 @@
+"""A selection: every instruction of the pool, chosen or not, with the reason; and the story of one row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crowdselect.eligibility import REASONS
+from crowdselect.errors import InputError
+from crowdselect.metrics import METRICS
+from crowdselect.ordering import seeded_hash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen, and for every other row why not.
+
+    Example:
+        >>> from crowdselect import Options, open_pool, select
+        >>> from crowdselect.simulate import simulate
+        >>> import tempfile, pathlib
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> pool_file = pathlib.Path(folder.name) / "pool.parquet"
+        >>> _ = simulate(pool_file, instructions=60)
+        >>> selection = select(open_pool(pool_file), Options(budget=5, clusters=2))
+        >>> len(selection.chosen)
+        5
+        >>> selection.explain(selection.chosen[0])["selected"]
+        True
+        >>> folder.cleanup()
+    """
+
+    table: "pa.Table"
+    """One row per instruction, in id order: the columns of `selection.parquet`."""
+    options: Mapping[str, Any]
+    """The options it was made with, by name."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What was found on the way: pool, crowd, reward, embedder, quotas, counts."""
+    warnings: tuple[str, ...] = ()
+    """What the person who trains on this should know."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each stage took."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """Ids of the chosen instructions, first choice first."""
+        return [row["id"] for row in self.rows()]
+
+    def rows(self) -> list[Row]:
+        """The chosen rows with all their columns, first choice first."""
+        import pyarrow.compute as pc
+
+        return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each reason, ids after a colon left off, in the order of `REASONS`."""
+        import pyarrow.compute as pc
+
+        codes = pc.list_element(pc.split_pattern(self.table["reason"], ":", max_splits=1), 0)
+        found = {entry["values"]: entry["counts"] for entry in codes.value_counts().to_pylist()}
+        return {reason: found[reason] for reason in REASONS if reason in found}
+
+    def explain(self, instruction_id: str) -> dict[str, Any]:
+        """Tell one instruction's story.
+
+        Args:
+            instruction_id: Its id.
+
+        Returns:
+            All columns of its row, and: `story`, lines of text for a person; `cluster_size` (eligible rows
+            of its cluster), `place` (where it stands among them, 1 = first), `quota` (how many the cluster
+            gave) and `last` (id, rank and score of the row that took the cluster's last place). The last
+            four are None where the row is not eligible.
+
+        Raises:
+            InputError: The pool had no such id.
+        """
+        import pyarrow.compute as pc
+
+        match = self.table.filter(pc.equal(self.table["id"], instruction_id)).to_pylist()
+        if not match:
+            raise InputError(
+                f"id {instruction_id!r} is not in this selection's pool of {len(self.table)} instructions"
+            )
+        row = match[0]
+        found = {**row, **self._standing(row)}
+        return {**found, "story": _story(found, self.options)}
+
+    def _standing(self, row: Row) -> dict[str, Any]:
+        """Where an eligible row stands in its cluster."""
+        import pyarrow.compute as pc
+
+        if row["score"] is None:
+            return dict.fromkeys(("cluster_size", "place", "quota", "last"))
+        eligible = self.table.filter(pc.is_valid(self.table["score"]))
+        same = (
+            pc.is_null(eligible["cluster"])
+            if row["cluster"] is None
+            else pc.equal(eligible["cluster"], row["cluster"])
+        )
+        cluster = eligible.filter(same)
+        score = cluster["score"].to_numpy()
+        keys = seeded_hash(cluster["id"].to_pylist(), seed=self.options["seed"], salt="tie")
+        own = cluster["id"].to_pylist().index(row["id"])
+        before = (score > score[own]) | ((score == score[own]) & (keys < keys[own]))
+        taken = (
+            cluster.filter(cluster["selected"]).sort_by("rank").select(["id", "rank", "score"]).to_pylist()
+        )
+        return {
+            "cluster_size": len(cluster),
+            "place": int(np.count_nonzero(before)) + 1,
+            "quota": len(taken),
+            "last": taken[-1] if taken else None,
+        }
+
+
+def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
+    reason, _, other = row["reason"].partition(":")
+    lines = [
+        f"{'chosen, rank ' + str(row['rank']) if row['selected'] else 'not chosen'}: {row['reason']} ({REASONS[reason]})"
+    ]
+    lines += [_metric_line(row, name, options["weights"][name]) for name in METRICS]
+    if row["model"] is not None:
+        reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
+        lines.append(f"answer to train on: {row['model']} ({reward}; {row['n_rewards']} rewards in all)")
+    if row["score"] is not None:
+        where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
+        lines.append(
+            f"score {row['score']:.6g}: place {row['place']} of {row['cluster_size']} in {where}, "
+            f"which gave {row['quota']}"
+        )
+        if row["last"] is not None:
+            last = row["last"]
+            lines.append(
+                f"the last place there went to {last['id']} (rank {last['rank']}, score {last['score']:.6g})"
+            )
+    lines.append(_change(row, reason, other, options))
+    return lines
+
+
+def _metric_line(row: Row, name: str, weight: float) -> str:
+    value, rank = row[name], row[f"{name}_rank"]
+    shown = "undefined" if value is None else f"{value:.6g}"
+    if rank is None:
+        return f"{name} {shown}"
+    return f"{name} {shown}: higher than {rank:.1%} of the eligible rows, weight {weight:g} adds {weight * rank:+.4g}"
+
+
+def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
+    """What would have to be different for the row to change sides."""
+    if reason == "selected":
+        return f"it would drop out if its score fell below that of the rows behind it, or the cluster's quota below {row['place']}"
+    if reason == "below_cut":
+        if row["last"] is None:
+            return "its cluster gave no row: a larger --budget or fewer --clusters would have to reach it"
+        gap = row["last"]["score"] - row["score"]
+        return f"to be chosen it needs {gap:.4g} more score, or a quota of up to {row['place']} in its cluster (a larger --budget)"
+    advice = {
+        "excluded": "take its id out of --exclude",
+        "not_included": "add its id to --include",
+        "no_instruction": "give it text in the pool",
+        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
+        "no_stability": "score answers of two sizes of one family, or set the weight of stability to 0",
+        "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
+        "no_pair": "the pool needs two answers with different rewards",
+        "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
+        "contaminated": f"it stays out while {other} is in the evaluation",
+        "duplicate_of": f"only if {other} were left out (--exclude)",
+        "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
+    }
+    return f"to be chosen: {advice[reason]}"

@@ -1,0 +1,78 @@
+"""The table of metrics, and tables written as Parquet, CSV or JSONL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crowdselect.errors import OutputError
+from crowdselect.measure import Measured
+from crowdselect.outputs import new_file
+from crowdselect.pool import Pool
+from crowdselect.responses import find_answers
+
+
+def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
+    """Lay out the metrics of every instruction.
+
+    Args:
+        pool: The pool.
+        measured: From `crowdselect.measure.measure`.
+
+    Returns:
+        A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
+        reward, whether the answer has text or not; among equal ones a seeded hash decides) and the metrics;
+        null where undefined.
+    """
+    import pyarrow as pa
+
+    rewarded = ~np.isnan(measured.scores)
+    found = find_answers(
+        measured.scores, usable=rewarded, ids=pool.ids, models=pool.models, answer="best", pairs=False, seed=0
+    )
+
+    def number(values: Any) -> Any:  # noqa: ANN401
+        return pa.array(values, mask=np.isnan(values))
+
+    return pa.table(
+        {
+            "id": pa.array(pool.ids, pa.string()),
+            "n_rewards": pa.array(measured.n_rewards),
+            "mean_reward": number(-measured.metrics["difficulty"]),
+            "best_model": pa.array(pool.models, pa.string()).take(
+                pa.array(found.chosen, mask=found.chosen < 0)
+            ),
+            "best_reward": number(found.best_reward),
+            **{name: number(values) for name, values in measured.metrics.items()},
+        }
+    )
+
+
+def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow table)
+    """Write a table in the form that the file's ending names, whole or not at all.
+
+    Args:
+        table: A pyarrow table.
+        path: Ends in `.parquet`, `.csv` or `.jsonl`.
+
+    Raises:
+        OutputError: Another ending.
+    """
+    with new_file(path) as partial:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            pq.write_table(table, partial, compression="zstd")
+        elif path.suffix == ".csv":
+            from pyarrow import csv
+
+            csv.write_csv(table, partial)
+        elif path.suffix == ".jsonl":
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                for batch in table.to_batches(max_chunksize=10_000):
+                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+        else:
+            raise OutputError(
+                f"{path}: cannot write {path.suffix or 'a file without ending'}; use .parquet, .csv or .jsonl"
+            )
