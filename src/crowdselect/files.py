@@ -46,7 +46,9 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
     types = {file: file_type(file) for file in files}
     kinds = sorted(set(types.values()))
     if len(kinds) > 1:
-        raise InputError(f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob")
+        raise InputError(
+            f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob"
+        )
     return files, kinds[0]
 
 
@@ -56,19 +58,22 @@ def file_type(file: Path) -> FileType:
     Raises:
         InputError: It is empty, of no known type, or named `.parquet` without being a whole Parquet file.
     """
-    size = file.stat().st_size
+    try:
+        head, tail, size = _ends(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); wanted a file that can be") from error
     if size == 0:
-        raise InputError(f"{file}: the file is empty (0 bytes); wanted a pool; write it again")
-    with file.open("rb") as stream:
-        head = stream.read(4)
-        stream.seek(max(size - 4, 0))
-        tail = stream.read(4)
+        raise InputError(f"{file}: the file is empty (0 bytes); wanted data; write it again")
     known = _TYPES.get(_suffix(file))
     if known == "parquet" or (known is None and head == _MAGIC):
         if head != _MAGIC:
-            raise InputError(f"{file}: not a Parquet file (it begins with {head!r}); wanted Parquet; check its name")
+            raise InputError(
+                f"{file}: not a Parquet file (it begins with {head!r}); wanted Parquet; check its name"
+            )
         if tail != _MAGIC or size < 12:
-            raise InputError(f"{file}: the Parquet file is truncated (its last bytes are missing); copy it again")
+            raise InputError(
+                f"{file}: the Parquet file is truncated (its last bytes are missing); copy it again"
+            )
         return "parquet"
     if known is None:
         raise InputError(
@@ -109,7 +114,9 @@ def broken_line(files: Sequence[Path]) -> InputError | None:
             with open_text(file) as stream:
                 found = _broken_in(file, stream)
         except OSError as error:
-            return InputError(f"{file}: cannot be unpacked ({_one_line(error)}); the file is broken; copy it again")
+            return InputError(
+                f"{file}: cannot be unpacked ({_one_line(error)}); the file is broken; copy it again"
+            )
         if found is not None:
             return found
     return None
@@ -132,6 +139,15 @@ def fingerprint(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def _ends(file: Path) -> tuple[bytes, bytes, int]:
+    """Give the first and the last four bytes of a file, and its size."""
+    with file.open("rb") as stream:
+        head = stream.read(4)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 4, 0))
+        return head, stream.read(4), size
+
+
 def _suffix(file: Path) -> str:
     """Give the type's ending in lower case: `.jsonl` for `pool.JSONL.gz`."""
     name = file.name.lower()
@@ -141,15 +157,13 @@ def _suffix(file: Path) -> str:
 
 
 def _local(path: str) -> tuple[Path, ...]:
-    place = Path(path)
-    if place.is_dir():
-        return _in_folder(place, path)
-    if place.exists():
-        return (place,)
-    found = [Path(name) for name in sorted(glob.glob(path, recursive=True)) if Path(name).is_file()]  # noqa: PTH207  (a glob may be absolute)
+    if os.path.isdir(path):  # noqa: PTH112  (unlike Path's, it is False for a name too long to be one)
+        return _in_folder(Path(path), path)
+    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207  (the same; absolute globs)
+    found = tuple(Path(name) for name in names if not os.path.isdir(name))  # noqa: PTH112
     if not found:
-        raise InputError(f"{path}: no such file or folder; wanted a pool; check the path")
-    return tuple(found)
+        raise InputError(f"{path}: no such file or folder; wanted a file, a folder or a glob; check the path")
+    return found
 
 
 def _in_folder(folder: Path, path: str) -> tuple[Path, ...]:
@@ -186,11 +200,18 @@ def _hub_folder(path: str) -> Path:
                 f"{owner}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted
             )
         )
-    except (OSError, ValueError) as error:  # the Hub's errors are one or the other: absent, private, offline, misspelt
-        raise InputError(f"{path}: cannot be fetched from the Hub: {_one_line(error)}; check name and access") from error
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # the Hub's errors are one or the other: absent, private, offline, misspelt
+        raise InputError(
+            f"{path}: cannot be fetched from the Hub: {_one_line(error)}; check name and access"
+        ) from error
     place = (folder / inside) if inside else folder
     if not place.exists():
-        raise InputError(f"{path}: the data set has no file or folder {inside!r}; check the path after its name")
+        raise InputError(
+            f"{path}: the data set has no file or folder {inside!r}; check the path after its name"
+        )
     return place
 
 
@@ -201,7 +222,9 @@ def _broken_in(file: Path, stream: io.BufferedReader) -> InputError | None:
         try:
             value = json.loads(line)
         except ValueError as error:
-            return InputError(f"{file}: line {number} is not JSON ({_one_line(error)}); wanted one object per line")
+            return InputError(
+                f"{file}: line {number} is not JSON ({_one_line(error)}); wanted one object per line"
+            )
         if not isinstance(value, dict):
             return InputError(
                 f"{file}: line {number} is a JSON {type(value).__name__}, not an object; wanted one object per line"
@@ -213,7 +236,9 @@ def _broken_array(file: Path, stream: io.BufferedReader) -> InputError | None:
     try:
         rows = json.load(stream)
     except ValueError as error:
-        return InputError(f"{file}: not JSON ({_one_line(error)}); wanted an array of objects, or one object per line")
+        return InputError(
+            f"{file}: not JSON ({_one_line(error)}); wanted an array of objects, or one object per line"
+        )
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             return InputError(f"{file}: element {number} of the array is not an object; wanted objects")

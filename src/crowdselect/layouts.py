@@ -5,20 +5,24 @@ read here. Two shapes cover the five layouts: `Tall` (a row, or an element of a 
 `Wide` (a column per model).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
 from crowdselect.errors import LayoutError
 
-NOT_REWARDS = frozenset({"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"})
+NOT_REWARDS = frozenset(
+    {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"}
+)
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 
 ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
 
-_PARTS = frozenset({*ID_COLUMNS, "instruction", "messages", "model", "response"})  # of `long`, and never rewards
+_PARTS = frozenset(
+    {*ID_COLUMNS, "instruction", "messages", "model", "response"}
+)  # of `long`, and never rewards
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
 
@@ -50,6 +54,19 @@ class Tall:
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
     nested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RewardColumns:
+    """Where the parts of a rewards file are; a row is an answer's rewards."""
+
+    id: str
+    model: str
+    sample: str | None
+    rewards: Mapping[str, str]
+    """Numeric columns, as SQL of DOUBLE."""
+    fields: Mapping[str, str]
+    """Every column that could be meant as a reward, as SQL of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +102,6 @@ class View:
         """An id stands in one row only; otherwise its rows repeat the instruction."""
         return isinstance(self.answers, Wide) or self.answers.nested
 
-    @property
-    def reward_columns(self) -> tuple[str, ...]:
-        """Candidates for the reward, in the order of the file."""
-        return tuple(name for name in self.answers.rewards if name not in NOT_REWARDS)
-
 
 def quote(name: str) -> str:
     """Write a name as an SQL identifier.
@@ -110,12 +122,13 @@ def as_text(sql: str, kind: Kind) -> str:
     """SQL of a value as text."""
     if kind.name == "text" or kind.written:
         return sql
-    return f"CAST(to_json({sql}) AS VARCHAR)" if kind.name in {"list", "struct"} else f"CAST({sql} AS VARCHAR)"
+    return f"CAST({f'to_json({sql})' if kind.name in {'list', 'struct'} else sql} AS VARCHAR)"
 
 
 def as_number(sql: str, kind: Kind) -> str:
     """SQL of a number as DOUBLE; an empty cell of a CSV is null."""
-    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if kind.written or kind.name == "text" else f"CAST({sql} AS DOUBLE)"
+    written = kind.written or kind.name == "text"
+    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if written else f"CAST({sql} AS DOUBLE)"
 
 
 def detect(columns: Columns) -> str | None:
@@ -156,18 +169,30 @@ def view(columns: Columns, *, path: str, layout: str | None = None) -> View:
     return _VIEWS[name](columns)
 
 
-def reward_view(columns: Columns, *, path: str) -> View:
+def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
     """Say where the parts of a rewards file are: id, model, perhaps sample, and numeric columns.
 
     Raises:
         LayoutError: There is no id or no model column.
     """
-    if _id_column(columns) is None or "model" not in columns:
+    id_ = _shared(columns)[0]
+    if id_ is None or "model" not in columns:
         raise LayoutError(
             f"{path}: not a rewards file; found the columns {', '.join(columns)}; "
             "wanted id (or uuid), model and numeric columns"
         )
-    return _long(columns)
+    rows = _rows(columns)
+    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields)
+
+
+def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
+    """Leave out the numbers that are no rewards by their name.
+
+    Example:
+        >>> candidates(["score", "latency"])
+        ('score',)
+    """
+    return tuple(name for name in rewards if name not in NOT_REWARDS)
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -203,14 +228,25 @@ def _is_matrix(columns: Columns) -> bool:
 
 def _zoo_models(columns: Columns) -> tuple[str, ...]:
     """Structs with `content` are models; where none has it, structs with a number are."""
-    structs = {name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS}
+    structs = {
+        name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS
+    }
     answered = [name for name, fields in structs.items() if "content" in fields]
-    scored = [name for name, fields in structs.items() if any(kind.name == "number" for kind in fields.values())]
+    scored = [
+        name for name, fields in structs.items() if any(kind.name == "number" for kind in fields.values())
+    ]
     return tuple(sorted(answered or scored))
 
 
 def _matrix_models(columns: Columns) -> tuple[str, ...]:
-    return tuple(sorted(n for n, kind in columns.items() if kind.name == "number" and n not in _PARTS | NOT_REWARDS))
+    return tuple(
+        sorted(n for n, kind in columns.items() if kind.name == "number" and n not in _PARTS | NOT_REWARDS)
+    )
+
+
+def other_columns(columns: Columns) -> list[str]:
+    """Give the columns of a matrix that are neither its models nor its id and text."""
+    return [name for name in columns if name not in {*_matrix_models(columns), *_PARTS}]
 
 
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
@@ -233,18 +269,22 @@ def _made_id(text: str | None, messages: str | None, pairs: str | None = None) -
 
 def _long(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    open_columns = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
+    made = id_ or _made_id(text, messages)
+    return View("long", made, id_ is None, text, messages, _rows(columns))
+
+
+def _rows(columns: Columns) -> Tall:
+    """A row per answer."""
+    rest = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
     sample = columns.get("sample")
     response = columns.get("response")
-    answers = Tall(
+    return Tall(
         model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
         sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
         response=as_text(quote("response"), response) if response is not None else None,
-        rewards={n: as_number(quote(n), kind) for n, kind in open_columns.items() if kind.name == "number"},
-        fields={n: as_text(quote(n), kind) for n, kind in open_columns.items()},
+        rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name == "number"},
+        fields={name: as_text(quote(name), kind) for name, kind in rest.items()},
     )
-    made = id_ or _made_id(text, messages)
-    return View("long", made, id_ is None, text, messages, answers)
 
 
 def _ultrafeedback(columns: Columns) -> View:
@@ -289,10 +329,14 @@ def _distilabel(columns: Columns) -> View:
         sample=None,
         response=whole(texts, "VARCHAR"),
         rewards={"ratings": whole(f"CAST({quote('ratings')} AS DOUBLE[])", "DOUBLE")} if numeric else {},
-        fields={"ratings": whole(f"CAST({quote('ratings')} AS VARCHAR[])", "VARCHAR")} if ratings is not None else {},
+        fields={"ratings": whole(f"CAST({quote('ratings')} AS VARCHAR[])", "VARCHAR")}
+        if ratings is not None
+        else {},
         nested=True,
     )
-    pairs = f"list_transform(list_zip({models}, {texts}), lambda pair: {{'model': pair[1], 'response': pair[2]}})"
+    pairs = (
+        f"list_transform(list_zip({models}, {texts}), lambda pair: {{'model': pair[1], 'response': pair[2]}})"
+    )
     return View("distilabel", id_ or _made_id(text, messages, pairs), id_ is None, text, messages, answers)
 
 
@@ -312,7 +356,9 @@ def _zoo(columns: Columns) -> View:
             if kind.name == "number":
                 rewards.setdefault(name, {})[model] = as_number(leaf, kind)
     answers = Wide(models, responses, rewards, fields, {model: (model, "content") for model in responses})
-    pairs = [f"{{'model': {_text_literal(m)}, 'response': {responses.get(m, 'NULL::VARCHAR')}}}" for m in models]
+    pairs = [
+        f"{{'model': {_text_literal(m)}, 'response': {responses.get(m, 'NULL::VARCHAR')}}}" for m in models
+    ]
     made = id_ or _made_id(text, messages, f"[{', '.join(pairs)}]")
     return View("zoo", made, id_ is None, text, messages, answers)
 

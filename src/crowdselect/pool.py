@@ -1,20 +1,35 @@
 """A pool: instructions, the crowd's responses and their rewards, read lazily from any layout."""
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (the doctest uses it too)
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.answers import BoolArray, FloatArray, Index, RewardsFile, TallAnswers, WideAnswers, build_index
+from crowdselect.answers import TallAnswers, WideAnswers, not_numeric
+from crowdselect.cells import FloatArray
+from crowdselect.chat import Chat, chat_text, parse_chat, user_turn
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import fingerprint
-from crowdselect.layouts import NOT_REWARDS, Tall, Wide, as_text, blank, quote, reward_view, view
+from crowdselect.index import BoolArray, Index, build_index, one_per_id, to_numpy
+from crowdselect.layouts import (
+    Kind,
+    RewardColumns,
+    Tall,
+    Wide,
+    as_text,
+    blank,
+    candidates,
+    other_columns,
+    quote,
+    reward_columns,
+    view,
+)
+from crowdselect.rewardsfile import RewardsFile
 from crowdselect.sources import Source, connect
 
 if TYPE_CHECKING:
@@ -51,13 +66,13 @@ def open_pool(
 
     Example:
         >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> file = Path(folder.name, "pool.csv")
-        >>> _ = file.write_text("id,instruction,model,score\\n1,Hi,a,3\\n1,Hi,b,4\\n")
-        >>> with open_pool(file) as pool:
-        ...     pool.models, pool.scores()
+        >>> lines = "id,instruction,model,score", "1,Hi,a,3", "1,Hi,b,4"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "pool.csv")
+        ...     size = file.write_text(chr(10).join(lines))
+        ...     with open_pool(file) as pool:
+        ...         pool.models, pool.scores()
         (('a', 'b'), array([[3., 4.]]))
-        >>> folder.cleanup()
     """
     if limit is not None and limit <= 0:
         raise OptionError(f"limit is {limit}; wanted at least 1 instruction")
@@ -71,28 +86,32 @@ def open_pool(
 
 
 class Pool:
-    """Instructions × models × rewards; each part is read when it is asked for.
+    """Instructions, models and rewards; each part is read when it is asked for.
 
     N instructions stand in code-point order of their ids, M models in that of their names, whatever the
     order of the file. Made by `open_pool`.
     """
 
-    def __init__(self, path: str, *, layout: str | None, rewards: str | None, limit: int | None, seed: int) -> None:
+    def __init__(
+        self, path: str, *, layout: str | None, rewards: str | None, limit: int | None, seed: int
+    ) -> None:
         self.path = path
         self.rewards_path = rewards
         self._limit = limit
         self._seed = seed
+        self._join_notes: list[str] = []
         self._connection = connect()
-        self._source = Source(self._connection, path)
-        self._view = view(self._source.columns, path=path, layout=layout)
-        self._rewards = self._open_rewards(rewards) if rewards is not None else None
+        try:
+            self._source = Source(self._connection, path)
+            self._view = view(self._source.columns, path=path, layout=layout)
+            self._second = None if rewards is None else Source(self._connection, rewards)
+            self._second_columns = None if self._second is None else self._match(self._second)
+        except BaseException:
+            self.close()
+            raise
         self.layout = self._view.layout
         self.columns = tuple(self._source.columns)
-        self.files: tuple[Path, ...] = self._source.files + (self._rewards.source.files if self._rewards else ())
-        self._notes: list[str] = []
-        if self._view.id_made:
-            wanted = "instruction" if self.layout == "long" else "instruction and its answers"
-            self._notes.append(f"no id column (id, uuid, prompt_id): ids are a hash (md5) of the {wanted}")
+        self.files: tuple[Path, ...] = self._source.files + (self._second.files if self._second else ())
 
     def __enter__(self) -> Self:
         return self
@@ -109,17 +128,25 @@ class Pool:
     @property
     def notes(self) -> list[str]:
         """Facts to tell the user, one line each; more may come as data is read."""
-        return [*self._notes, *(self._rewards.notes if self._rewards else ())]
+        facts = []
+        if self._view.id_made:
+            what = "the instruction and its answers" if self._view.row_is_instruction else "the instruction"
+            facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
+        others = other_columns(self._source.columns) if self.layout == "matrix" else []
+        if others:
+            facts.append(f"matrix: not models, by their name or for not being numeric: {', '.join(others)}")
+        return facts + self._join_notes
 
     @property
     def reward_columns(self) -> tuple[str, ...]:
         """Candidates for the reward: numeric columns that are not counts, costs or numbers of a sample."""
-        return self._view.reward_columns + (self._rewards.reward_columns if self._rewards else ())
+        second = () if self._second_columns is None else candidates(self._second_columns.rewards)
+        return candidates(self._view.answers.rewards) + second
 
     @cached_property
     def ids(self) -> ObjectArray:
         """Shape (N,), in code-point order."""
-        return _objects(self._index.ids)
+        return to_numpy(self._index.ids)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -146,9 +173,9 @@ class Pool:
         """
         if self._text is None:
             return np.full(len(self._index.ids), None, dtype=object)
-        return _objects(self._text)
+        return to_numpy(self._text)
 
-    def prompts(self, ids: Sequence[str]) -> list[list[dict[str, str]]]:
+    def prompts(self, ids: Sequence[str]) -> list[Chat]:
         """Give instructions as chat messages.
 
         Args:
@@ -175,23 +202,23 @@ class Pool:
         Raises:
             RewardError: There is none, there are several and none is named, or the named one is not numeric.
         """
-        candidates = self.reward_columns
-        listed = ", ".join(candidates) or "none"
+        found = self.reward_columns
+        listed = ", ".join(found) or "none"
+        if reward is None and len(found) == 1:
+            return found[0]
+        if reward is None and found:
+            raise RewardError(f"{self.path}: several reward columns: {listed}; name the one to use")
         if reward is None:
-            if not candidates:
-                raise RewardError(
-                    f"{self.path}: no reward: no numeric column among {', '.join(self.columns)}; "
-                    "wanted one, or a second file of rewards"
-                )
-            if len(candidates) > 1:
-                raise RewardError(f"{self.path}: several reward columns: {listed}; name the one to use")
-            return candidates[0]
-        own = self._view.answers
-        if reward in own.rewards or (self._rewards and reward in self._rewards.rewards):
+            self._refuse_text_reward("score")  # what it would have been, had it been numeric
+            raise RewardError(
+                f"{self.path}: no reward: no numeric column for one among {', '.join(self.columns)}; "
+                "wanted one, or a second file of rewards"
+            )
+        if reward in self._view.answers.rewards:
             return reward
-        for path, fields, part in self._reward_places():
-            if reward in fields:
-                raise _not_numeric(path, reward, part.not_a_number(reward))
+        if self._second_columns is not None and reward in self._second_columns.rewards:
+            return reward
+        self._refuse_text_reward(reward)
         raise RewardError(f"{self.path}: no reward column {reward!r}; found {listed}")
 
     def scores(self, reward: str | None = None) -> FloatArray:
@@ -212,10 +239,11 @@ class Pool:
         if len(self.models) < 2:
             found = f"only {self.models[0]!r}" if self.models else "none"
             raise InputError(f"{self.path}: a crowd needs at least two models; found {found}")
-        if self._rewards and name in self._rewards.rewards:
-            scores = self._rewards.scores(name, self._index, self._answers)
-        else:
+        if self._joined is None or name in self._view.answers.rewards:
             scores = self._answers.scores(name)
+        else:
+            scores = self._joined.scores(name)
+            self._join_notes = [] if self._joined.note is None else [self._joined.note]
         if np.isnan(scores).all():
             raise RewardError(f"{self.path}: no reward: {name} is missing for every instruction and model")
         return scores
@@ -246,7 +274,9 @@ class Pool:
             if model not in places:
                 raise InputError(f"{self.path}: no model {model!r}; found {', '.join(self.models)}")
         rows = self._rows_of([id_ for id_, _ in pairs])
-        return self._answers.responses([(i, places[model]) for i, (_, model) in zip(rows, pairs, strict=True)])
+        return self._answers.responses(
+            [(i, places[model]) for i, (_, model) in zip(rows, pairs, strict=True)]
+        )
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.
@@ -260,7 +290,8 @@ class Pool:
         Raises:
             InputError: There is no such column, or its values differ within an id.
         """
-        return _objects(self._one_per_id(as_text(quote(name), self._kind_of(name)), f"column {name!r}"))
+        text = as_text(quote(name), self._kind(name))
+        return to_numpy(self._one_per_id(f"nullif({text}, '')", f"column {name!r}"))
 
     def vector_column(self, name: str) -> NDArray[np.float32]:
         """Read a column of vectors.
@@ -274,34 +305,56 @@ class Pool:
         Raises:
             InputError: There is no such column, a vector is missing or of another length, or is not of numbers.
         """
-        self._kind_of(name)
-        vectors = self._one_per_id(f"CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
         import pyarrow.compute as pc
 
-        lengths = pc.fill_null(pc.list_value_length(vectors), -1).to_numpy(zero_copy_only=False)
-        odd = np.flatnonzero((lengths != lengths[0]) | (lengths < 1))
+        kind = self._kind(name)
+        if kind.name not in {"list", "text"}:
+            raise InputError(
+                f"{self.path}: column {name!r} holds no vectors but {kind.name}s; wanted lists of numbers"
+            )
+        vectors = self._one_per_id(f"CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
+        lengths = to_numpy(pc.fill_null(pc.list_value_length(vectors), 0))
+        wanted = int(lengths.max())
+        odd = np.flatnonzero((lengths != wanted) | (lengths == 0))
         if odd.size:
             i = int(odd[0])
-            came = "no vector" if lengths[i] < 0 else f"a vector of {lengths[i]} numbers"
-            raise InputError(f"{self.path}: column {name!r} has {came} at id {self.ids[i]!r}; wanted {lengths[0]} in each row")
-        flat = pc.list_flatten(vectors).to_numpy(zero_copy_only=False)
-        return flat.reshape(len(lengths), int(lengths[0]))
+            raise InputError(
+                f"{self.path}: column {name!r} has {lengths[i]} numbers at id {self._index.id(i)!r}; "
+                f"wanted {wanted or 'some'}, as in other rows"
+            )
+        flat: NDArray[np.float32] = to_numpy(pc.list_flatten(vectors)).reshape(len(lengths), wanted)
+        finite = np.isfinite(flat).all(axis=1)
+        if not finite.all():
+            id_ = self._index.id(int(np.argmin(finite)))
+            raise InputError(
+                f"{self.path}: column {name!r} has a missing or infinite number at id {id_!r}; wanted finite ones"
+            )
+        return flat
 
     def fingerprint(self) -> str:
         """Hash the sizes and both ends of all files, cheaply; where they lie plays no part."""
         return fingerprint(self.files)
 
-    def _open_rewards(self, path: str) -> RewardsFile:
-        source = Source(self._connection, path)
-        rewards = RewardsFile(source, reward_view(source.columns, path=path))
-        both = sorted(set(self._view.reward_columns) & set(rewards.reward_columns))
+    def _match(self, second: Source) -> RewardColumns:
+        """Find the columns of the rewards file; none may have the name of a reward of the pool."""
+        columns = reward_columns(second.columns, path=second.path)
+        both = sorted(set(candidates(self._view.answers.rewards)) & set(candidates(columns.rewards)))
         if both:
-            raise RewardError(f"{path}: {', '.join(both)} is a reward of {self.path} too; rename it in one of the two")
-        return rewards
+            raise RewardError(
+                f"{second.path}: {', '.join(both)} is a reward of {self.path} too; rename it in one of the two"
+            )
+        return columns
 
-    def _reward_places(self) -> list[tuple[str, Sequence[str], Any]]:
-        own = (self.path, list(self._view.answers.fields), self._answers)
-        return [own, (self._rewards.source.path, self._rewards.fields, self._rewards)] if self._rewards else [own]
+    def _refuse_text_reward(self, name: str) -> None:
+        """Stop where a name is that of a column, but not of a numeric one."""
+        if name in self._view.answers.fields:
+            raise not_numeric(self.path, name, self._answers.not_a_number(name))
+        if (
+            self._joined is not None
+            and self._second_columns is not None
+            and name in self._second_columns.fields
+        ):
+            raise not_numeric(str(self.rewards_path), name, self._joined.not_a_number(name))
 
     @cached_property
     def _index(self) -> Index:
@@ -315,6 +368,12 @@ class Pool:
         return WideAnswers(self._source, layout, self._index)
 
     @cached_property
+    def _joined(self) -> RewardsFile | None:
+        if self._second is None or self._second_columns is None:
+            return None
+        return RewardsFile(self._second, self._second_columns, self._index, self._answers)
+
+    @cached_property
     def _messages(self) -> "pa.Array | None":
         """Shape (N,), JSON text."""
         return self._one_per_id(self._view.messages, "messages") if self._view.messages else None
@@ -325,69 +384,43 @@ class Pool:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        text, own = self._messages_text(), self._view.text
-        if own is None:
-            return None if text is None else pa.array(text, type=pa.large_string())
-        read = self._one_per_id(f"CASE WHEN {blank(own)} THEN NULL ELSE {own} END", "instruction")
-        return read if text is None else pc.coalesce(read, pa.array(text, type=read.type))
-
-    def _messages_text(self) -> list[str | None] | None:
+        own = self._view.text
+        text = (
+            None
+            if own is None
+            else self._one_per_id(f"CASE WHEN NOT {blank(own)} THEN {own} END", "instruction")
+        )
         if self._messages is None:
-            return None
-        chats = (self._chat(i) for i in range(len(self._messages)))
-        return [_as_one_text(chat) for chat in chats]
+            return text
+        chats = pa.array(
+            [chat_text(self._chat(i)) for i in range(len(self._messages))], type=pa.large_string()
+        )
+        return chats if text is None else pc.coalesce(text, chats)
 
-    def _prompt(self, i: int) -> list[dict[str, str]]:
+    def _prompt(self, i: int) -> Chat:
         chat = self._chat(i) if self._messages is not None else []
         if chat or self._text is None:
             return chat
         text = self._text[i].as_py()
-        return [] if text is None else [{"role": "user", "content": text}]
+        return [] if text is None else user_turn(text)
 
-    def _chat(self, i: int) -> list[dict[str, str]]:
+    def _chat(self, i: int) -> Chat:
         """Parse the messages of an instruction; none where they are missing."""
         written = None if self._messages is None else self._messages[i].as_py()
         if written is None or not written.strip():
             return []
         try:
-            return [{"role": turn["role"] + "", "content": turn["content"] + ""} for turn in json.loads(written) or []]
-        except (ValueError, TypeError, KeyError) as error:
+            return parse_chat(written)
+        except ValueError as error:
             raise InputError(
-                f"{self.path}: messages of id {self._index.ids[i].as_py()!r} are {written[:80]!r}; "
-                "wanted a list of {role, content} with texts"
+                f"{self.path}: messages of id {self._index.id(i)!r} are {written[:80]!r}; "
+                "wanted a list of {role, content}, both texts"
             ) from error
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
-        """Evaluate SQL once per instruction, in the index's order.
+        return one_per_id(self._source, self._view, self._index, sql, what=what)
 
-        Raises:
-            InputError: Its values differ within an id.
-        """
-        import pyarrow as pa
-
-        if self._view.row_is_instruction:
-            values = self._source.fetch(sql).column(0).combine_chunks()
-            rows = np.flatnonzero(self._index.row_of >= 0)
-            order = np.empty(len(rows), dtype=np.int64)
-            order[self._index.row_of[rows]] = rows
-            return values.take(pa.array(order))
-        table = self._source.grouped(self._view.id, sql)
-        import pyarrow.compute as pc
-
-        rows, _ = self._index.find(table.column(0))
-        keep = np.flatnonzero(rows >= 0)
-        order = keep[np.argsort(rows[keep])]
-        low, high = (table.column(at).combine_chunks().take(pa.array(order)) for at in (1, 2))
-        differ = pc.fill_null(pc.not_equal(low, high), False) if not pa.types.is_list(low.type) else None
-        if differ is not None and pc.any(differ).as_py():
-            i = int(np.argmax(differ.to_numpy(zero_copy_only=False)))
-            raise InputError(
-                f"{self.path}: {what} differs within id {self._index.ids[i].as_py()!r}: "
-                f"{low[i].as_py()[:60]!r} and {high[i].as_py()[:60]!r}; wanted one value per id"
-            )
-        return low
-
-    def _kind_of(self, name: str) -> Any:
+    def _kind(self, name: str) -> Kind:
         if name not in self._source.columns:
             raise InputError(f"{self.path}: no column {name!r}; found {', '.join(self.columns)}")
         return self._source.columns[name]
@@ -399,22 +432,3 @@ class Pool:
         if (rows < 0).any():
             raise InputError(f"{self.path}: no id {ids[int(np.argmax(rows < 0))]!r} in the pool")
         return [int(row) for row in rows]
-
-
-def _objects(values: "pa.Array") -> ObjectArray:
-    return values.to_numpy(zero_copy_only=False)
-
-
-def _as_one_text(chat: list[dict[str, str]]) -> str | None:
-    """Write messages as one text: a lone user turn is its content."""
-    if len(chat) == 1 and chat[0]["role"] == "user":
-        text = chat[0]["content"]
-    else:
-        text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)
-    return text if text.strip() else None
-
-
-def _not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
-    if found is None:
-        return RewardError(f"{path}: {reward} holds no numbers; wanted a column of numbers")
-    return RewardError(f"{path}: {reward} is not a number at id {found[0]!r}: {found[1]!r}; wanted numbers only")

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NUMBERS = frozenset(
-    "tinyint smallint integer bigint hugeint utinyint usmallint uinteger ubigint uhugeint float double decimal".split()
+    {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
+    | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
-_BATCH = 1 << 17  # rows streamed at a time
 _FINITE = r"'\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'"
 _SPECIAL = r"'(?i)\s*([+-]?(nan|inf|infinity))?\s*'"  # missing or infinite, and the empty cell
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
@@ -76,17 +76,17 @@ class Source:
         with self._reading():
             return self._connection.sql(self._select(expressions)).to_arrow_table()
 
-    def batches(self, expressions: Sequence[str]) -> Iterator["pa.RecordBatch"]:
-        """Stream what `fetch` gives, a batch of rows at a time."""
-        with self._reading():
-            yield from self._connection.sql(self._select(expressions)).to_arrow_reader(_BATCH)
+    def grouped(self, key: str, values: str) -> "pa.Table":
+        """For every distinct key its one value; nulls do not count.
 
-    def grouped(self, key: str, values: str, *, check: bool = True) -> "pa.Table":
-        """For every distinct key its smallest value, and its largest when asked to `check`; nulls do not count."""
-        last = "max(v)" if check else "NULL"
+        Returns:
+            Key, smallest value, and the largest as text where that is another.
+        """
         inner = f"SELECT {key} AS k, {values} AS v FROM {self._relation}"
+        another = "CASE WHEN min(v) IS DISTINCT FROM max(v) THEN CAST(max(v) AS VARCHAR) END"
         with self._reading():
-            return self._connection.sql(f"SELECT k, min(v), {last} FROM ({inner}) GROUP BY k").to_arrow_table()
+            sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
+            return self._connection.sql(sql).to_arrow_table()
 
     def take(self, expression: str, rows: NDArray[np.int64]) -> "pa.ChunkedArray":
         """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
@@ -103,7 +103,9 @@ class Source:
             self._set("f", [None] * len(rows))
             here = "wanted.r = rowid"
         wanted = ", ".join(f"unnest(getvariable('{self._name}_{name}')) AS {name}" for name in "krf")
-        sql = f"SELECT wanted.k, {expression} FROM {self._relation} JOIN (SELECT {wanted}) AS wanted ON {here}"
+        sql = (
+            f"SELECT wanted.k, {expression} FROM {self._relation} JOIN (SELECT {wanted}) AS wanted ON {here}"
+        )
         with self._reading():
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
@@ -212,7 +214,9 @@ class Source:
         found = self._read_json("SELECT json_group_structure(json) FROM read_json_objects({options})")
         structure = json.loads(found[0][0] or "{}")
         if not isinstance(structure, dict):
-            raise broken_line(self.files) or InputError(f"{self.path}: holds no JSON objects; wanted one per line")
+            raise broken_line(self.files) or InputError(
+                f"{self.path}: holds no JSON objects; wanted one per line"
+            )
         if not structure:
             raise InputError(f"{self.path}: the file is empty (no JSON object); wanted one object per line")
         return {name: _json_kind(inner, top=True) for name, inner in structure.items()}
@@ -248,7 +252,9 @@ class Source:
                 for c in map(quote, names)
             )
         )
-        kinds = [Kind("number" if is_number[0].as_py() else "text", written=True) for is_number in numbers.columns]
+        kinds = [
+            Kind("number" if is_number[0].as_py() else "text", written=True) for is_number in numbers.columns
+        ]
         return dict(zip(names, kinds, strict=True))
 
     def _load_csv(self, file: Path, header: list[str]) -> int:
@@ -286,7 +292,9 @@ def _header(file: Path) -> list[str]:
     """Read the first row of a CSV file."""
     try:
         with open_text(file) as stream:
-            header = next(csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter(file)), [])
+            header = next(
+                csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter(file)), []
+            )
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
     if not header or not all(header):
@@ -298,9 +306,10 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
     """SQL does not tell names apart that differ only in case, so such columns would be mixed up."""
     seen: dict[str, str] = {}
     for name in names:
-        twin = seen.setdefault(name.casefold(), name)
-        if twin is not name:
+        twin = seen.get(name.casefold())
+        if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
+        seen[name.casefold()] = name
 
 
 def _proves_text(metadata: Any, path: str) -> bool:  # noqa: ANN401  (untyped)

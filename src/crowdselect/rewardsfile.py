@@ -1,0 +1,73 @@
+"""A second file of rewards, joined to a pool by (id, model), and by sample where both have it."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crowdselect.answers import TallAnswers, WideAnswers, first_not_number
+from crowdselect.cells import FloatArray, Keys, cell_means, sorted_keys
+from crowdselect.errors import InputError
+from crowdselect.index import Index, first_null, to_numpy
+from crowdselect.layouts import RewardColumns
+from crowdselect.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class RewardsFile:
+    """The rewards of a file, as far as they belong to answers of the pool."""
+
+    def __init__(
+        self, source: Source, columns: RewardColumns, index: Index, answers: WideAnswers | TallAnswers
+    ) -> None:
+        self._source = source
+        self._columns = columns
+        self._index = index
+        self._answers = answers
+        self.note: str | None = None
+        """What to tell the user once the file was read: how many rows belong to no answer."""
+
+    def scores(self, reward: str) -> FloatArray:
+        """Read a reward, shape (N, M) of the pool, NaN = none; the mean over samples."""
+        values = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0))
+        names, path = self._answers.models, self._source.path
+        return cell_means(values, self._keys, index=self._index, names=names, path=path, reward=reward)
+
+    def not_a_number(self, field: str) -> tuple[str, str] | None:
+        """Find the first value of a column that is not a number: its row, and itself."""
+        return first_not_number(self._source, None, self._columns.fields[field])
+
+    @cached_property
+    def _keys(self) -> Keys:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids, names, sample = self._source.fetch(
+            self._columns.id, self._columns.model, self._columns.sample or "0.0::DOUBLE"
+        ).columns
+        self._refuse_missing("id", ids)
+        self._refuse_missing("model", names)
+        known_models = pa.array(self._answers.models, type=names.type)
+        models = to_numpy(pc.fill_null(pc.index_in(names, known_models), -1)).astype(np.int64)
+        rows, known = self._index.find(ids)
+        samples = to_numpy(sample)
+        here = (rows >= 0) & (models >= 0)
+        beyond_limit = known & (rows < 0) & (models >= 0)
+        asked = None if self._columns.sample is None else samples[here]
+        here[here] = self._answers.holds(rows[here], models[here], asked)
+        lost = int(np.count_nonzero(~here & ~beyond_limit))
+        if lost:
+            self.note = f"rewards: {lost} rows of {self._source.path} match no (id, model) of the pool"
+        part = np.where(here, rows, -1)
+        path = self._source.path
+        return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
+
+    def _refuse_missing(self, what: str, values: "pa.ChunkedArray") -> None:
+        missing = first_null(values)
+        if missing is not None:
+            place = self._source.place(missing)
+            raise InputError(
+                f"{place}: the {what} is missing; wanted one in every row; fill it in or drop the row"
+            )
