@@ -1,0 +1,55 @@
+# The two commands of a newcomer: `make demo` and `make test`. Everything runs in the checkout's own .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: help demo test test-all lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      set up and choose 100 rows of a simulated pool"
+	@echo "make test      set up and test what the base install holds"
+	@echo "make test-all  the same with every extra that runs on a CPU"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     measure; one JSON line per figure"
+
+# The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
+$(VENV)/.base: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: crowdselect needs Python 3.11 or newer; run: make PYTHON=python3.12 demo"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt --upgrade pip
+	$(PIP) install --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+# torch first and by its exact version, so that nothing pulls another build (see CONTRIBUTING.md).
+$(VENV)/.all: $(VENV)/.base
+	$(PIP) install --constraint constraints.txt torch==2.13.0
+	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev --group extras-test
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/crowdselect demo
+
+test: $(VENV)/.base
+	$(BIN)/python -m pytest -n 2 -q -m 'not extra'
+
+test-all: $(VENV)/.all
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: $(VENV)/.base
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.base
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.base
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) crowdselect-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
