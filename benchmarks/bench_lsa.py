@@ -50,7 +50,18 @@ def main() -> int:
     ):
         ok = value <= target
         good = good and ok
-        print(json.dumps({"what": what, "value": round(value, 2), "unit": unit, "target": f"<= {target:g}", "ok": ok, **facts}))
+        print(
+            json.dumps(
+                {
+                    "what": what,
+                    "value": round(value, 2),
+                    "unit": unit,
+                    "target": f"<= {target:g}",
+                    "ok": ok,
+                    **facts,
+                }
+            )
+        )
     return 0 if good else 1
 
 

@@ -258,6 +258,8 @@ def _minilm() -> _Model:
 
 def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
     """A folder is known by what is in it: training further in place must not leave old vectors in use."""
+    if not any((path / file).is_file() for file in ("modules.json", "config.json")):
+        raise OptionError(f"embedder {name!r} is a folder without a model (no modules.json, no config.json)")
     library = _library(extra="embed")
     digest = sha256()
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
