@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from crowdselect.cells import FloatArray, Keys, cell_means, refuse_infinite, said_text, sorted_keys
 from crowdselect.errors import InputError, RewardError
-from crowdselect.index import BoolArray, Index, IntArray, codes_of, first_null, to_numpy
+from crowdselect.index import BoolArray, Index, codes_of, first_null, to_numpy
 from crowdselect.layouts import Tall, Wide, blank
-from crowdselect.sources import Source
+from crowdselect.sources import IntArray, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

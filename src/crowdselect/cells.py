@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.index import Index, IntArray
+from crowdselect.index import Index
+from crowdselect.sources import IntArray
 
 FloatArray = NDArray[np.float64]
 

@@ -92,12 +92,17 @@ def json_format(files: Sequence[Path]) -> str:
     return "auto" if any(_suffix(file) == ".json" for file in files) else "newline_delimited"
 
 
+def packing(files: Sequence[Path]) -> str:
+    """Name how files are packed as DuckDB does: `gzip`, `zstd` or `none`; left to it where they differ."""
+    kinds = {_PACKED.get(file.suffix.lower(), "none") for file in files}
+    return kinds.pop() if len(kinds) == 1 else "auto_detect"
+
+
 def open_text(file: Path) -> io.BufferedReader:
     """Open a text file as bytes, unpacked if its name says that it is packed."""
     import pyarrow as pa
 
-    packing = _PACKED.get(file.suffix.lower())
-    return io.BufferedReader(pa.input_stream(str(file), compression=packing))
+    return io.BufferedReader(pa.input_stream(str(file), compression=_PACKED.get(file.suffix.lower())))
 
 
 def broken_line(files: Sequence[Path]) -> InputError | None:
@@ -170,19 +175,18 @@ def _in_folder(folder: Path, path: str) -> tuple[Path, ...]:
     """Take a folder's data files, looking into its subfolders only where it has none itself."""
     if folder.is_file():
         return (folder,)
-    for pattern in ("*", "**/*"):
-        found = sorted(
-            file
-            for file in folder.glob(pattern)
-            if _suffix(file) in _TYPES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        )
-        # A plain .json beside data is a description of it (a crowd, a card), not more data.
-        data = [file for file in found if file.suffix.lower() != ".json"] or found
-        if data:
-            return tuple(data)
+    below = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
+    # A plain .json beside data is a description of it (a crowd, a card), not more data.
+    for found in ([file for file in below if file.suffix.lower() != ".json"], below):
+        files = [file for file in found if file.parent == folder] or found
+        if files:
+            return tuple(files)
     raise InputError(f"{path}: the folder holds no data; wanted .parquet, .jsonl or .csv files in it")
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and _suffix(file) in _TYPES and file.is_file()
 
 
 def _hub_folder(path: str) -> Path:

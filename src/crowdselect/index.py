@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.layouts import View
 from crowdselect.ordering import seeded_hash
-from crowdselect.sources import Source
+from crowdselect.sources import IntArray, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

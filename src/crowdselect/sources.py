@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.files import broken_line, delimiter, json_format, open_text, resolve
+from crowdselect.files import broken_line, delimiter, json_format, open_text, packing, resolve
 from crowdselect.layouts import Columns, Kind, quote
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+IntArray = NDArray[np.int64]
 
 _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
@@ -88,27 +90,30 @@ class Source:
             sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
             return self._connection.sql(sql).to_arrow_table()
 
-    def take(self, expression: str, rows: NDArray[np.int64]) -> "pa.ChunkedArray":
+    def take(self, expression: str, rows: IntArray) -> "pa.ChunkedArray":
         """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
         if self._has_row_number_clash:
             return self.fetch(expression).column(0).take(rows)
-        self._set("k", list(range(len(rows))))
-        if self.type == "parquet":
-            which = np.searchsorted(self._ends, rows, side="right")
-            self._set("r", (rows - (self._ends - self._counts)[which]).tolist())
-            self._set("f", [str(self.files[index]) for index in which])
-            here = "wanted.r = file_row_number" + (" AND wanted.f = filename" if len(self.files) > 1 else "")
-        else:
-            self._set("r", rows.tolist())
-            self._set("f", [None] * len(rows))
-            here = "wanted.r = rowid"
-        wanted = ", ".join(f"unnest(getvariable('{self._name}_{name}')) AS {name}" for name in "krf")
-        sql = (
-            f"SELECT wanted.k, {expression} FROM {self._relation} JOIN (SELECT {wanted}) AS wanted ON {here}"
+        here = self._pin(rows)
+        names = {name: quote(f"{self._name}_{name}") for name in ("place", "row", "file")}  # like no column's
+        wanted = ", ".join(f"unnest(getvariable('{self._name}_{name}')) AS {names[name]}" for name in names)
+        on = f"{names['row']} = {here}" + (
+            f" AND {names['file']} = filename" if self.type == "parquet" else ""
         )
+        sql = f"SELECT {names['place']}, {expression} FROM {self._relation} JOIN (SELECT {wanted}) ON {on}"
         with self._reading():
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
+
+    def _pin(self, rows: IntArray) -> str:
+        """Tell DuckDB which rows are wanted; gives its name for the row number that they are pinned by."""
+        which = np.searchsorted(self._ends, rows, side="right")
+        starts = self._ends - self._counts
+        in_file = self.type == "parquet"
+        self._set("place", list(range(len(rows))))
+        self._set("row", (rows - starts[which] if in_file else rows).tolist())
+        self._set("file", [str(self.files[index]) for index in which])
+        return "file_row_number" if in_file else "rowid"
 
     def never_blank(self, leaf: tuple[str, ...] | None) -> bool:
         """Say whether Parquet's statistics prove that a column of text has neither nulls nor blank texts.
@@ -127,13 +132,12 @@ class Source:
         return f"{self.files[which]}: row {row - start + 1}"
 
     @cached_property
-    def _counts(self) -> NDArray[np.int64]:
+    def _counts(self) -> IntArray:
         """Rows per file."""
         if self.type == "parquet":
             return np.array([metadata.num_rows for metadata in self._metadata], dtype=np.int64)
-        if len(self.files) == 1:
-            sql = f"SELECT count(*) FROM {self._relation}"
-            return np.array(self._connection.sql(sql).fetchall(), dtype=np.int64)[:, 0]
+        if self.type == "json":
+            _ = self._relation  # reads the rows, and counts them
         return np.array(self._text_counts, dtype=np.int64)
 
     @cached_property
@@ -143,7 +147,7 @@ class Source:
         return [pq.read_metadata(file) for file in self.files]
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
+    def _ends(self) -> IntArray:
         return np.cumsum(self._counts)
 
     @cached_property
@@ -211,7 +215,9 @@ class Source:
     # JSON: one pass finds every key of the whole file and what stands behind it, one reads the values.
 
     def _read_json_columns(self) -> Columns:
-        found = self._read_json("SELECT json_group_structure(json) FROM read_json_objects({options})")
+        found = self._read_json(
+            "SELECT json_group_structure(json) FROM read_json_objects({options})", self.files
+        )
         structure = json.loads(found[0][0] or "{}")
         if not isinstance(structure, dict):
             raise broken_line(self.files) or InputError(
@@ -222,18 +228,22 @@ class Source:
         return {name: _json_kind(inner, top=True) for name, inner in structure.items()}
 
     def _load_json(self) -> str:
-        values = ", ".join(
-            quote(name) if kind.name in {"list", "struct"} else f"{quote(name)} ->> '$' AS {quote(name)}"
+        stored = {
+            name: _load_type(kind) if kind.name in {"list", "struct"} else "VARCHAR"
             for name, kind in self.columns.items()
-        )
-        types = {name: _load_type(kind, top=True) for name, kind in self.columns.items()}
-        select = f"SELECT {values} FROM read_json({{options}}, columns=$columns)"
-        self._read_json(f"CREATE TEMP TABLE {self._table} AS {select}", columns=types)
+        }
+        self._create_table(stored)
+        # A JSON value that is no list or object goes into the table as the text it is written with.
+        values = ", ".join(quote(n) + (" ->> '$'" if kind == "VARCHAR" else "") for n, kind in stored.items())
+        read = {name: "JSON" if kind == "VARCHAR" else kind for name, kind in stored.items()}
+        sql = f"INSERT INTO {self._table} SELECT {values} FROM read_json({{options}}, columns=$columns)"
+        self._text_counts = [int(self._read_json(sql, [file], columns=read)[0][0]) for file in self.files]
         return self._table
 
-    def _read_json(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
-        options = f"getvariable('{self._name}_files'), format=$format, maximum_object_size=$longest"
-        values["format"] = json_format(self.files)
+    def _read_json(self, sql: str, files: Sequence[Path], **values: object) -> list[tuple[Any, ...]]:
+        options = "$files, format=$format, compression=$packing, maximum_object_size=$longest"
+        values |= {"format": json_format(files), "packing": packing(files)}
+        values["files"] = [str(file).translate(_GLOB) for file in files]
         return self._roomy(sql.format(options=options), values, usual=1 << 24)
 
     # CSV: every cell is text; the whole file decides which columns are numbers.
@@ -242,8 +252,7 @@ class Source:
         headers = {file: _header(file) for file in self.files}
         names = list(dict.fromkeys(name for header in headers.values() for name in header))
         _refuse_twins(self.path, names)
-        types = ", ".join(f"{quote(name)} VARCHAR" for name in names)
-        self._connection.execute(f"CREATE TEMP TABLE {self._table} ({types})")
+        self._create_table(dict.fromkeys(names, "VARCHAR"))
         self._text_counts = [self._load_csv(file, header) for file, header in headers.items()]
         numbers = self.fetch(
             *(
@@ -259,14 +268,19 @@ class Source:
 
     def _load_csv(self, file: Path, header: list[str]) -> int:
         options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
-        source = f"read_csv($file, {options}, max_line_size=$longest)"
+        source = f"read_csv($file, {options}, compression=$packing, max_line_size=$longest)"
         values: dict[str, object] = {
             "file": str(file).translate(_GLOB),
+            "packing": packing([file]),
             "delim": delimiter(file),
             "columns": dict.fromkeys(header, "VARCHAR"),
         }
         sql = f"INSERT INTO {self._table} BY NAME SELECT * FROM {source}"
         return int(self._roomy(sql, values, usual=1 << 21)[0][0])
+
+    def _create_table(self, types: dict[str, str]) -> None:
+        columns = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types.items())
+        self._connection.execute(f"CREATE TEMP TABLE {self._table} ({columns})")
 
     def _roomy(self, sql: str, values: dict[str, object], *, usual: int) -> list[tuple[Any, ...]]:
         """Run SQL with the usual room for one row; with far more only where a row needs it: room costs memory."""
@@ -297,6 +311,7 @@ def _header(file: Path) -> list[str]:
             )
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
+    _refuse_twins(str(file), header)
     if not header or not all(header):
         raise InputError(f"{file}: a column has no name; found the header {header}; wanted a name for each")
     return header
@@ -354,12 +369,10 @@ def _json_kind(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401  (
     return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
 
 
-def _load_type(kind: Kind, *, top: bool = False) -> str:
-    """Give the SQL type a JSON value is loaded with."""
+def _load_type(kind: Kind) -> str:
+    """Give the SQL type of a list or an object of JSON, or of what is in one."""
     if kind.name == "list" and kind.item is not None:
         return f"{_load_type(kind.item)}[]"
     if kind.name == "struct":
         return f"STRUCT({', '.join(f'{quote(name)} {_load_type(inner)}' for name, inner in kind.fields.items())})"
-    if top:
-        return "JSON"  # keeps a number as it is written
     return "DOUBLE" if kind.name == "number" else "VARCHAR"
