@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.ordering import content_hash
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -30,6 +32,13 @@ REASONS: dict[str, str] = {
 """Every reason that `selection.parquet` may hold, and what it says; a few carry an id after a colon."""
 
 ELIGIBLE = ""
+
+_BLOCK = 1 << 11  # texts added up at a time: their letters stay in the processor's cache
+_LETTERS = np.where(  # what each byte adds; white space adds nothing, both cases of a letter the same
+    [chr(byte).isspace() and byte < 128 for byte in range(256)],
+    np.uint64(0),
+    content_hash([chr(byte).lower() if byte < 128 else chr(byte) for byte in range(256)]),
+)
 
 
 def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
@@ -63,7 +72,7 @@ def normalised(text: str) -> str:
         NFKC form, case-folded, runs of white space as one space, none at the ends.
 
     Example:
-        >>> normalised("  \uff28ello\\n WORLD ")
+        >>> normalised("  \uff28ello\n WORLD ")
         'hello world'
     """
     if not text.isascii():
@@ -85,9 +94,32 @@ def duplicate_groups(texts: ObjectArray) -> IntArray:
         >>> duplicate_groups(np.array(["Hi", None, "hi "], dtype=object)).tolist()
         [0, 1, 0]
     """
+    groups = np.arange(len(texts), dtype=np.int64)
     first: dict[str, int] = {}
-    return np.fromiter(
-        (row if text is None else first.setdefault(normalised(text), row) for row, text in enumerate(texts)),
-        dtype=np.int64,
-        count=len(texts),
-    )
+    for row in _alike(texts):
+        groups[row] = first.setdefault(normalised(texts[row]), row)
+    return groups
+
+
+def _alike(texts: ObjectArray) -> list[int]:
+    """The rows that may say the same as another: those whose letters, in any order, add up to the same.
+
+    Few rows pass, so few have to be normalised. Case and white space add nothing; text beyond ASCII is
+    normalised before it is added up.
+    """
+    sums = np.empty(len(texts), dtype=np.uint64)
+    for begin in range(0, len(texts), _BLOCK):
+        block = ["" if text is None else text for text in texts[begin : begin + _BLOCK]]
+        joined = "".join(block)
+        if joined.isascii():
+            encoded, lengths = joined.encode(), [len(text) for text in block]
+        else:
+            folded = [text.encode() if text.isascii() else normalised(text).encode() for text in block]
+            encoded, lengths = b"".join(folded), [len(text) for text in folded]
+        running = np.zeros(len(encoded) + 1, dtype=np.uint64)
+        np.cumsum(
+            _LETTERS.take(np.frombuffer(encoded, dtype=np.uint8)), out=running[1:]
+        )  # may wrap round: no harm
+        sums[begin : begin + len(block)] = np.diff(running[np.concatenate(([0], np.cumsum(lengths)))])
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    return [int(row) for row in np.flatnonzero(counts[inverse] > 1) if texts[row] is not None]

@@ -16,32 +16,67 @@ UInt64Array = NDArray[np.uint64]
 _WEYL = 0x9E3779B97F4A7C15  # the increment and the two multipliers of SplitMix64 (Steele et al. 2014)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_BLOCK = 1 << 18  # ids hashed at a time: bounds the padded copy of their bytes
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)  # the first n bytes of a word
+_BLOCK = 1 << 18  # ids hashed at a time: bounds the copy of their bytes
 
 
-def seeded_hash(ids: Sequence[str] | NDArray[Any], *, seed: int, salt: str = "") -> UInt64Array:
-    """Hash each id with a seed.
+def content_hash(ids: Sequence[str] | NDArray[Any]) -> UInt64Array:
+    """Hash each id by its bytes alone.
 
     Args:
         ids: N strings.
+
+    Returns:
+        Shape (N,), uniform over 64 bits. Each number depends on its own id only, not on the other ids nor
+        on the machine. Two different ids collide with probability 2^-64.
+
+    Example:
+        >>> bool(content_hash(["x", "y"])[1] == content_hash(["y"])[0])
+        True
+    """
+    out = np.empty(len(ids), dtype=np.uint64)
+    for begin in range(0, len(ids), _BLOCK):
+        block = ids[begin : begin + _BLOCK]
+        out[begin : begin + len(block)] = _hash_block(block)
+    return out
+
+
+def reseeded(hashes: UInt64Array, *, seed: int, salt: str = "") -> UInt64Array:
+    """Give hashes an order of their own for one seed and one use.
+
+    Args:
+        hashes: Shape (N,), from `content_hash`.
         seed: Any integer; another seed gives an unrelated order.
         salt: Names the use ("tie", "sample", ...), so that two uses of one seed are unrelated.
 
     Returns:
-        Shape (N,), uniform over 64 bits. Each number depends on its id, the seed and the salt alone,
-        not on the other ids nor on the machine. Two different ids collide with probability 2^-64.
+        Shape (N,); different hashes stay different.
+
+    Example:
+        >>> hashes = content_hash(["x", "y"])
+        >>> bool(reseeded(hashes, seed=0)[0] == reseeded(hashes, seed=1)[0])
+        False
+    """
+    return _mix(_mix(hashes ^ _start(seed, salt)) + np.uint64(_WEYL))
+
+
+def seeded_hash(ids: Sequence[str] | NDArray[Any], *, seed: int, salt: str = "") -> UInt64Array:
+    """Hash each id with a seed: `reseeded(content_hash(ids))`.
+
+    Args:
+        ids: N strings.
+        seed: As for `reseeded`.
+        salt: As for `reseeded`.
+
+    Returns:
+        Shape (N,), uniform over 64 bits.
 
     Example:
         >>> a, b = seeded_hash(["x", "y"], seed=0), seeded_hash(["y", "z", "x"], seed=0)
         >>> bool(a[0] == b[2]), bool(a[0] == seeded_hash(["x"], seed=1)[0])
         (True, False)
     """
-    start = _start(seed, salt)
-    out = np.empty(len(ids), dtype=np.uint64)
-    for begin in range(0, len(ids), _BLOCK):
-        block = ids[begin : begin + _BLOCK]
-        out[begin : begin + len(block)] = _hash_block([text.encode("utf-8", "surrogatepass") for text in block], start)
-    return out
+    return reseeded(content_hash(ids), seed=seed, salt=salt)
 
 
 def mixed_hash(rows: UInt64Array, columns: UInt64Array) -> UInt64Array:
@@ -68,20 +103,27 @@ def _start(seed: int, salt: str) -> np.uint64:
     return np.uint64(state[0])
 
 
-def _hash_block(texts: list[bytes], start: np.uint64) -> UInt64Array:
-    """Mix the ids eight bytes at a time; the ids still unfinished get shorter with each step."""
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    state = _mix(lengths.astype(np.uint64) + start)
-    words = (lengths + 7) // 8
-    starts = np.concatenate(([0], np.cumsum(words)))
-    joined = b"".join(text + b"\0" * (-len(text) % 8) for text in texts)
-    data = np.frombuffer(joined, dtype="<u8")
-    live = np.flatnonzero(words > 0)
+def _hash_block(ids: Sequence[str] | NDArray[Any]) -> UInt64Array:
+    """Mix the ids' UTF-8 bytes eight at a time; the ids still unfinished get fewer with each step."""
+    joined = "".join(ids)
+    if joined.isascii():
+        data, lengths = joined.encode(), np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    else:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in ids]
+        data, lengths = b"".join(encoded), np.fromiter(map(len, encoded), dtype=np.int64, count=len(ids))
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    padded = data + bytes(8)
+    # A word may begin at any byte, so the view's words overlap: its stride is one byte.
+    words = np.ndarray(shape=(len(data) + 1,), dtype="<u8", buffer=padded, strides=(1,))
+    state = _mix(lengths.astype(np.uint64) + np.uint64(_WEYL))
+    live = np.flatnonzero(lengths > 0)
     step = 0
     while live.size:
-        state[live] = _mix((state[live] ^ data[starts[live] + step]) + np.uint64(_WEYL))
-        step += 1
-        live = live[words[live] > step]
+        left = np.minimum(lengths[live] - step, 8)
+        word = words[starts[live] + step] & _MASKS[left]  # what follows belongs to the next id
+        state[live] = _mix((state[live] ^ word) + np.uint64(_WEYL))
+        step += 8
+        live = live[lengths[live] > step]
     return state
 
 

@@ -4,15 +4,13 @@ Every draw is a seeded hash of the id and the model, so other rows and their ord
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
-from crowdselect.ordering import UInt64Array, mixed_hash, seeded_hash
+from crowdselect.ordering import UInt64Array, mixed_hash, reseeded, seeded_hash
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -66,7 +64,7 @@ def find_answers(
     scores: FloatArray,
     *,
     usable: BoolArray,
-    ids: Sequence[str] | NDArray[Any],
+    hashes: UInt64Array,
     models: tuple[str, ...],
     answer: str,
     pairs: bool,
@@ -77,7 +75,7 @@ def find_answers(
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
         usable: Which answers have text, shape (N, M).
-        ids: N ids.
+        hashes: Content hash of each id, shape (N,).
         models: The M models' names.
         answer: As for `choose_answers`.
         pairs: Whether to find an answer to reject.
@@ -90,11 +88,12 @@ def find_answers(
         OptionError: As for `check_answer`.
 
     Example:
-        >>> find_answers(np.array([[1.0, 2.0]]), usable=np.array([[True, False]]), ids=["a"], models=("m", "n"),
+        >>> h = np.zeros(1, dtype=np.uint64)
+        >>> find_answers(np.array([[1.0, 2.0]]), usable=np.array([[True, False]]), hashes=h, models=("m", "n"),
         ...              answer="best", pairs=False, seed=0).chosen.tolist()
         [0]
     """
-    rows, columns = seeded_hash(ids, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
+    rows, columns = reseeded(hashes, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
     chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
     rejected = (
         worst_answers(scores, usable=usable, best=chosen, rows=rows, columns=columns) if pairs else None
@@ -141,8 +140,7 @@ def choose_answers(
     out = np.empty(len(scores), dtype=np.int64)
     for begin in range(0, len(scores), _BLOCK):
         block = slice(begin, begin + _BLOCK)
-        draw = mixed_hash(rows[block], columns)
-        out[block] = _choose(scores[block], usable[block], draw, answer=answer, models=models)
+        out[block] = _choose(scores[block], usable[block], rows[block], columns, answer=answer, models=models)
     return out
 
 
@@ -176,25 +174,38 @@ def worst_answers(
 
 
 def _choose(
-    scores: FloatArray, usable: BoolArray, draw: UInt64Array, *, answer: str, models: tuple[str, ...]
+    scores: FloatArray,
+    usable: BoolArray,
+    rows: UInt64Array,
+    columns: UInt64Array,
+    *,
+    answer: str,
+    models: tuple[str, ...],
 ) -> IntArray:
     if answer.startswith("model:"):
         column = models.index(answer.removeprefix("model:"))
         return np.where(usable[:, column], column, _NONE)
     if answer == "random":
-        return _lowest_draw(draw, usable)
+        return _lowest_draw(mixed_hash(rows, columns), usable)
     rewarded = np.where(usable & ~np.isnan(scores), scores, -np.inf)
-    known = rewarded > -np.inf
     match = _TOP.fullmatch(answer)
-    if match is None:
-        return _lowest_draw(draw, known & (rewarded == rewarded.max(axis=1, keepdims=True)))
-    top = np.lexsort((draw, -rewarded), axis=1)[:, : int(match[1])]
-    among = np.zeros_like(known)
-    np.put_along_axis(among, top, values=True, axis=1)
+    if match is not None:
+        return _among_top(rewarded, mixed_hash(rows, columns), top=int(match[1]))
+    best = rewarded.argmax(axis=1)
+    highest = rewarded[np.arange(len(best)), best]
+    at_top = rewarded == highest[:, None]
+    tied = np.flatnonzero(at_top.sum(axis=1) > 1)
+    best[tied] = _lowest_draw(mixed_hash(rows[tied], columns), at_top[tied])
+    return np.where(highest > -np.inf, best, _NONE)
+
+
+def _among_top(rewarded: FloatArray, draw: UInt64Array, *, top: int) -> IntArray:
+    order = np.lexsort((draw, -rewarded), axis=1)[:, :top]
+    among = np.zeros(rewarded.shape, dtype=bool)
+    np.put_along_axis(among, order, values=True, axis=1)
     # Mixed once more: the order among equal rewards must not be the draw itself.
-    return _lowest_draw(
-        mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape), among & known
-    )
+    again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
+    return _lowest_draw(again, among & (rewarded > -np.inf))
 
 
 def _lowest_draw(draw: UInt64Array, allowed: BoolArray) -> IntArray:

@@ -19,7 +19,7 @@ from crowdselect.idlist import read_ids
 from crowdselect.measure import Measured, measure
 from crowdselect.metrics import METRICS
 from crowdselect.options import Options
-from crowdselect.ordering import seeded_hash
+from crowdselect.ordering import content_hash, reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers, check_answer, find_answers
 from crowdselect.results import run_facts, run_warnings, selection_table
@@ -58,11 +58,12 @@ def select(
         measured = measure(pool, reward=options.reward, crowd=crowd, ties=options.ties)
         _check_weights(measured, options)
     with stage("answers"):
+        hashes = content_hash(pool.ids)
         check_answer(options.answer, models=pool.models)
         answers = find_answers(
             measured.scores,
             usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
-            ids=pool.ids,
+            hashes=hashes,
             models=pool.models,
             answer=options.answer,
             pairs=options.pairs is not None,
@@ -81,7 +82,7 @@ def select(
         choice = choose(
             score,
             labels=grouping.labels,
-            keys=seeded_hash(pool.ids, seed=options.seed, salt="tie"),
+            keys=reseeded(hashes, seed=options.seed, salt="tie"),
             groups=duplicate_groups(texts),
             budget=options.budget,
             vectors=grouping.vectors,

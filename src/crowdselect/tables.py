@@ -8,6 +8,7 @@ import numpy as np
 
 from crowdselect.errors import OutputError
 from crowdselect.measure import Measured
+from crowdselect.ordering import content_hash
 from crowdselect.outputs import new_file
 from crowdselect.pool import Pool
 from crowdselect.responses import find_answers
@@ -29,7 +30,13 @@ def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a py
 
     rewarded = ~np.isnan(measured.scores)
     found = find_answers(
-        measured.scores, usable=rewarded, ids=pool.ids, models=pool.models, answer="best", pairs=False, seed=0
+        measured.scores,
+        usable=rewarded,
+        hashes=content_hash(pool.ids),
+        models=pool.models,
+        answer="best",
+        pairs=False,
+        seed=0,
     )
 
     def number(values: Any) -> Any:  # noqa: ANN401
