@@ -114,7 +114,7 @@ class VectorCache:
         path = self.shelf / f"{key.hex()}.vec"
         try:
             return _read(path)[1]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (DamagedError, OSError) as error:
             self._refuse(path, error)

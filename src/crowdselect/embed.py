@@ -10,7 +10,9 @@
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -239,7 +241,7 @@ def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     if embedder == "minilm":
         return _minilm()
     path = Path(embedder).expanduser()
-    if path.is_dir():
+    if embedder and path.is_dir():  # "" would be the folder we are in
         return _local(embedder, path, trust_remote_code=trust_remote_code)
     if path.is_file():
         raise OptionError(f"embedder {embedder!r} is a file; if it holds vectors, write file:{embedder}")
@@ -308,15 +310,20 @@ def _load(
 ) -> Encode:
     library = optional("sentence_transformers", extra=extra)
     try:
-        model = library.SentenceTransformer(name, trust_remote_code=trust_remote_code, revision=revision)
+        with _no_bars_in_a_pipe():
+            model = library.SentenceTransformer(name, trust_remote_code=trust_remote_code, revision=revision)
     except (
         OSError,
         ValueError,
         ImportError,
-    ) as error:  # what transformers and the Hub raise: no such model, no network, ...
-        raise OptionError(
-            f"embedder {name!r} could not be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+    ) as error:  # no such model, no network, its own code not allowed, ...
+        said = " ".join(str(error).split())
+        hint = (
+            "; if you have read its code, allow it with --trust-remote-code"
+            if "trust_remote_code" in said
+            else ""
+        )
+        raise OptionError(f"embedder {name!r} could not be loaded: {said[:300]}{hint}") from error
 
     def encode(texts: list[str]) -> FloatArray:
         return np.asarray(
@@ -324,6 +331,21 @@ def _load(
         )
 
     return encode
+
+
+@contextmanager
+def _no_bars_in_a_pipe() -> Iterator[None]:
+    """Transformers draws a bar for the weights wherever stderr goes."""
+    transformers = sys.modules.get("transformers")
+    bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
+    if bars is None or not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()
 
 
 def _library(*, extra: str) -> str:

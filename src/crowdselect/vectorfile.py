@@ -93,7 +93,7 @@ def _rows(found: list[str], ids: Sequence[str], path: Path) -> NDArray[np.int64]
 
 def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             absent = [name for name in ("ids", "vectors") if name not in arrays]
             if absent:
                 raise InputError(
