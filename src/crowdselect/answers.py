@@ -41,7 +41,8 @@ class WideAnswers:
             found = None if model in numbers else first_not_number(self._source, self._index, sql)
             if found is not None:
                 raise not_numeric(self._source.path, f"{model}: {reward}", found)
-        out = np.full(self._shape, np.nan, order="F")
+        out = np.empty(self._shape, order="F")
+        out[:, [model not in numbers for model in self.models]] = np.nan
         self._fill(out, numbers)
         for j in range(len(self.models)):
             rows = np.flatnonzero(np.isinf(out[:, j]))

@@ -117,8 +117,11 @@ def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array",
     """Do what `codes_of` does for ids that may stand once each."""
     import pyarrow.compute as pc
 
-    order = to_numpy(pc.sort_indices(column)).astype(np.int64)
-    known = column.combine_chunks().take(order)
+    ids = column.combine_chunks()
+    if pc.all(pc.less(ids[:-1], ids[1:])).as_py():  # the file is sorted already
+        return ids, np.arange(len(ids), dtype=np.int64)
+    order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
+    known = ids.take(order)
     same = to_numpy(pc.equal(known[1:], known[:-1]))
     if same.any():
         at = int(np.argmax(same))

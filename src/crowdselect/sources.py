@@ -56,6 +56,7 @@ def connect() -> "duckdb.DuckDBPyConnection":
         },
     )
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -144,7 +145,8 @@ class Source:
     def _metadata(self) -> list[Any]:
         import pyarrow.parquet as pq
 
-        return [pq.read_metadata(file) for file in self.files]
+        with self._reading():
+            return [pq.read_metadata(file) for file in self.files]
 
     @cached_property
     def _ends(self) -> IntArray:
@@ -201,16 +203,13 @@ class Source:
         return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
 
     def _read_parquet_columns(self) -> Columns:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            _refuse_twins(self.path, pq.read_schema(self.files[0]).names)
-        except (pa.ArrowException, OSError) as error:
-            raise self._explained(error) from error
         with self._reading():
             empty = self._connection.sql(f"SELECT * FROM {self._parquet} LIMIT 0")
-            return {name: _kind(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
+            columns = {name: _kind(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
+        if any(re.search(r"_\d+$", name) for name in columns):  # so DuckDB renames what it cannot tell apart
+            for metadata in self._metadata:
+                _refuse_twins(self.path, metadata.schema.to_arrow_schema().names)
+        return columns
 
     # JSON: one pass finds every key of the whole file and what stands behind it, one reads the values.
 
