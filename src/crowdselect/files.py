@@ -93,8 +93,8 @@ def json_format(files: Sequence[Path]) -> str:
 
 
 def packing(files: Sequence[Path]) -> str:
-    """Name how files are packed as DuckDB does: `gzip`, `zstd` or `none`; left to it where they differ."""
-    kinds = {_PACKED.get(file.suffix.lower(), "none") for file in files}
+    """Name how files are packed as DuckDB does: `gzip`, `zstd` or `uncompressed`; left to it where they differ."""
+    kinds = {_PACKED.get(file.suffix.lower(), "uncompressed") for file in files}
     return kinds.pop() if len(kinds) == 1 else "auto_detect"
 
 
