@@ -1,8 +1,8 @@
 """Three numbers per instruction, from its row of the score matrix: difficulty, separability, stability.
 
 Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on
-one row alone, so rows may be computed in any order or on any machine. Sums are compensated: the order of
-the models changes nothing, and rewards that tie give metrics that tie.
+one row alone, so rows may be computed in any order or on any machine. Sums are exact where it counts: the
+order of the models changes nothing, and rewards that tie give metrics that tie.
 """
 
 import os
@@ -21,9 +21,11 @@ Ties = Literal["average", "paper"]
 
 _IntArray = NDArray[np.signedinteger[Any]]
 _Groups = list[tuple[NDArray[np.intp], FloatArray]]  # per family: its columns and their sizes
+_Pair = tuple[FloatArray, FloatArray]  # a number as the sum of a high and a low part: twice the digits
 
 _BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 _SPLIT = 134217729.0  # 2^27 + 1: cuts a double into two halves of 26 bits
+_NOTHING = 2.0**-90  # far below any mean of rank correlations, far above what their rounding adds up to
 
 
 def difficulty(scores: FloatArray) -> FloatArray:
@@ -34,7 +36,7 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), in the rewards' unit. Higher = the crowd does worse. The mean is over the models that
-        have a reward; NaN where none has.
+        have a reward; NaN where none has. Not finite where rewards are too large to add (beyond 1e300).
 
     Raises:
         ShapeError: `scores` is not two-dimensional.
@@ -44,7 +46,7 @@ def difficulty(scores: FloatArray) -> FloatArray:
         array([-1.5, -0. ])
     """
     _two_dimensional(scores)
-    return _by_block(scores, lambda block: (-_mean(block),))[0]
+    return _by_block(scores, lambda block: (-_mean(block)[0],))[0]
 
 
 def separability(scores: FloatArray) -> FloatArray:
@@ -55,7 +57,8 @@ def separability(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), at least 0, in the square of the rewards' unit (ddof 0). Higher = the models differ
-        more; exactly 0 where all rewards are equal. NaN where fewer than two models have a reward.
+        more; exactly 0 where all rewards are equal. NaN where fewer than two models have a reward. Not
+        finite where rewards are too large to square (beyond 1e150).
 
     Raises:
         ShapeError: `scores` is not two-dimensional.
@@ -139,7 +142,7 @@ def compute_metrics(
 
     def one_block(block: _Block) -> tuple[FloatArray, ...]:
         mean = _mean(block)
-        return -mean, _variance(block, mean), _rank_agreement(block, groups, ties=ties)
+        return -mean[0], _variance(block, mean), _rank_agreement(block, groups, ties=ties)
 
     return dict(zip(METRICS, _by_block(scores, one_block), strict=True))
 
@@ -197,8 +200,8 @@ class _Block:
     @classmethod
     def of(cls, rows: FloatArray) -> "_Block":
         rewards = np.ascontiguousarray(rows.T, dtype=np.float64)
-        count = np.full(rewards.shape[1], float(len(rewards)))
         missing = np.isnan(rewards)
+        count = np.full(rewards.shape[1], float(len(rewards)) or np.nan)
         if not missing.any():
             return cls(rewards, None, count)
         count -= missing.sum(axis=0)
@@ -209,64 +212,106 @@ class _Block:
 def _by_block(scores: FloatArray, compute: Callable[[_Block], tuple[FloatArray, ...]]) -> list[FloatArray]:
     """Run `compute` on blocks of rows, as many at a time as there are processors, and join what it returns."""
     begins = range(0, max(len(scores), 1), _BLOCK)
+
+    def part(begin: int) -> tuple[FloatArray, ...]:
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # overflow shows as inf or NaN; callers name the row
+            return compute(_Block.of(scores[begin : begin + _BLOCK]))
+
     with ThreadPoolExecutor(
         max_workers=min(len(begins), os.cpu_count() or 1)
     ) as pool:  # NumPy lets go of the GIL
-        parts = pool.map(lambda begin: compute(_Block.of(scores[begin : begin + _BLOCK])), begins)
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return [np.concatenate(column) for column in zip(*pool.map(part, begins), strict=True)]
 
 
-def _mean(block: _Block) -> FloatArray:
-    return _sum(block.rewards) / block.count
+def _mean(block: _Block) -> _Pair:
+    return _divide(_sum(block.rewards), block.count)
 
 
-def _variance(block: _Block, mean: FloatArray) -> FloatArray:
-    with np.errstate(over="ignore", invalid="ignore"):  # overflow shows as inf or NaN; callers name the row
-        apart = block.rewards - mean
-        if block.missing is not None:
-            apart[block.missing] = 0.0
-        # The second term takes back what rounding put into the mean (Chan, Golub and LeVeque 1983).
-        rest = apart.sum(axis=0) / block.count
-        np.multiply(apart, apart, out=apart)
-        variance = _sum(apart) / block.count - rest * rest
-        return np.where(block.count >= 2, np.maximum(variance, 0.0), np.nan)
+def _variance(block: _Block, mean: _Pair) -> FloatArray:
+    apart = block.rewards - mean[0]
+    apart -= mean[1]  # what rounding took from the mean counts where rewards differ in their last digits
+    if block.missing is not None:
+        apart[block.missing] = 0.0
+    np.multiply(apart, apart, out=apart)
+    return np.where(block.count >= 2, _divide(_sum(apart), block.count)[0], np.nan)
 
 
-def _sum(columns: FloatArray) -> FloatArray:
-    """Add the rows of an (M, n) array with Knuth's two-sum, so that their order does not matter."""
-    total = columns[0].copy() if len(columns) else np.zeros(columns.shape[1])
-    error, after, back = np.zeros_like(total), np.empty_like(total), np.empty_like(total)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for column in columns[1:]:
-            np.add(total, column, out=after)
-            np.subtract(after, total, out=back)
-            error += np.subtract(column, back)
-            error += np.subtract(total, np.subtract(after, back, out=back), out=back)  # what rounding lost
-            total, after = after, total
-        # An infinite total has a NaN error: the overflow itself is what the caller must see.
-        return np.where(np.isfinite(total), total + error, total)
+def _sum(columns: FloatArray) -> _Pair:
+    """Add the rows of an (M, n) array so that their order does not matter.
+
+    Two accumulators begin so large that their last digit keeps its place, counted from the largest number of
+    a column: each addition then rounds at one fixed place, and what the first rounds off the second takes up
+    (Demmel and Nguyen 2015). What lies below the largest by 2^85 or more may be dropped.
+    """
+    largest = np.maximum(columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0))
+    exponent, spare = np.frexp(largest)[1], len(columns).bit_length()
+    begin, begin_rest = np.ldexp(3.0, exponent + spare), np.ldexp(3.0, exponent + (2 * spare - 52))
+    total, rest, after, piece = begin.copy(), begin_rest.copy(), np.empty_like(begin), np.empty_like(begin)
+    for column in columns:
+        np.add(total, column, out=after)
+        np.subtract(after, total, out=piece)
+        rest += np.subtract(column, piece, out=piece)
+        total, after = after, total
+    return _two_sum(total - begin, rest - begin_rest)
+
+
+def _divide(number: _Pair, count: FloatArray) -> _Pair:
+    high = number[0] / count
+    low = (_less_multiple(number[0], high, count) + number[1]) / count
+    total = high + low
+    return total, low - (total - high)
+
+
+def _two_sum(a: FloatArray, b: FloatArray) -> _Pair:
+    """Add two numbers; the low part is what rounding lost (Knuth)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
+
+
+def _less_multiple(value: NDArray[Any], a: FloatArray, whole: FloatArray) -> FloatArray:
+    """Take `a` times a whole number below 2^26 from a number close to that, without rounding (Dekker)."""
+    front, back = _halves(a)
+    return value - front * whole - back * whole
+
+
+def _less_product(value: NDArray[Any], a: FloatArray, b: FloatArray) -> FloatArray:
+    """Take a product from a number close to it, without rounding."""
+    front, back = _halves(b)
+    return _less_multiple(_less_multiple(value, a, front), a, back)
+
+
+def _halves(value: FloatArray) -> _Pair:
+    """Cut a double into the upper 26 bits and the rest."""
+    scaled = value * _SPLIT
+    front = scaled - (scaled - value)
+    return front, value - front
 
 
 def _rank_agreement(block: _Block, groups: _Groups, *, ties: str) -> FloatArray:
     """Mean over families of Spearman's rho; NaN where no family shows an order."""
-    shown = np.zeros(len(block.count))
-    parts = [np.zeros_like(shown)]
+    shown, high, low = (np.zeros(len(block.count)) for _ in range(3))
     for group, sizes in groups:
+        columns = [block.rewards[j] for j in group]
         present = None if block.missing is None else ~block.missing[group]
-        high, low, ordered = _family_rho(block.rewards[group], sizes=sizes, present=present, ties=ties)
-        parts += [high, low]
+        rho, ordered = _family_rho(columns, sizes=sizes, present=present, ties=ties)
+        high, lost = _two_sum(high, rho[0])
+        low += lost + rho[1]
         shown += ordered
     shown[shown == 0] = np.nan
-    return _sum(np.array(parts)) / shown
+    counts = np.abs(high + low) > _NOTHING  # families that cancel out do so exactly
+    return _divide((high * counts, low * counts), shown)[0]
 
 
 def _family_rho(
-    columns: FloatArray, *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Spearman's rho within one family as a high and a low part, 0 where the family is left out; and whether.
+    columns: list[FloatArray], *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
+) -> tuple[_Pair, NDArray[np.bool_]]:
+    """Spearman's rho within one family, 0 where the family is left out; and whether it takes part.
 
-    The low part carries the digits that a double has no room for, so that families which come to the same
-    mean in different ways (0.3 and 0.5, or 0.8 and 0) tie exactly.
+    In twice the digits of a double, so that families which come to the same mean in different ways
+    (0.3 and 0.5, or 0.8 and 0) tie exactly.
     """
     by_reward, by_size = _signs(columns, sizes=sizes, present=present, ties=ties)
     whole = np.int16 if len(columns) <= 30 else np.int64  # the sums of products must fit
@@ -274,34 +319,41 @@ def _family_rho(
         np.asarray(sum(np.multiply(a, b, dtype=whole) for a, b in zip(left, right, strict=True)))
         for left, right in ((by_reward, by_size), (by_reward, by_reward), (by_size, by_size))
     )
-    square = np.maximum(
-        reward_norm.astype(np.float64) * size_norm, 1.0
-    )  # 0 where nothing is ordered: rho is 0
+    # The root of 1 where nothing is ordered: rho is 0.
+    square = np.maximum(reward_norm.astype(np.float64) * size_norm, 1.0)
     root = np.sqrt(square)
     high = product / root
-    front = high * _SPLIT - (high * _SPLIT - high)  # Dekker: the upper half of the digits
-    low = ((product - front * root) - (high - front) * root) / root
-    low[root * root != square] = 0.0  # an irrational rho has no exact partner to tie with
-    return high, low, size_norm > 0
+    low = _less_multiple(product, high, root) / root
+    tied = np.flatnonzero(root * root != square)  # rewards that tie may make the root irrational
+    if tied.size:
+        low[tied] = _rest_of_quotient(product[tied], high[tied], square[tied])
+    return (high, low), size_norm > 0
+
+
+def _rest_of_quotient(product: _IntArray, quotient: FloatArray, square: FloatArray) -> FloatArray:
+    """What rounding took from product / sqrt(square)."""
+    root = np.sqrt(square)
+    root_rest = _less_product(square, root, root) / (2.0 * root)
+    return (_less_product(product, quotient, root) - quotient * root_rest) / root
 
 
 def _signs(
-    columns: FloatArray, *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
+    columns: list[FloatArray], *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
 ) -> tuple[_IntArray, _IntArray]:
     """Per model of a family, how many others it beats less how many beat it: in reward, and in size.
 
     Half of that is the model's average rank, centred: whole numbers, so perfect agreement is exactly 1.
     """
-    m, n = columns.shape
+    m, n = len(columns), len(columns[0])
     whole = np.int8 if m <= 127 else np.int64
     by_reward = np.zeros((m, n), dtype=whole)
     by_size = np.zeros((m, 1 if present is None else n), dtype=whole)
     for j in range(m):
         for k in range(j):
             order = whole(sizes[j] > sizes[k]) - whole(sizes[j] < sizes[k])
-            sign = (columns[j] > columns[k]).view(np.int8) - (columns[j] < columns[k]).view(np.int8)
-            if ties == "paper":
-                sign = np.where(sign == 0, order, sign)
+            above = np.greater_equal if ties == "paper" and order > 0 else np.greater
+            below = np.less_equal if ties == "paper" and order < 0 else np.less
+            sign = above(columns[j], columns[k]).view(np.int8) - below(columns[j], columns[k]).view(np.int8)
             both = True if present is None else present[j] & present[k]
             sign = sign if present is None else sign * both
             by_reward[j] += sign
