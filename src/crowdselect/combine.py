@@ -4,7 +4,9 @@ The paper's chain of z-score, min-max and quantile transform is affine up to its
 uniform rank alone gives the same number, exactly and without a fitted model.
 """
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ BoolArray = NDArray[np.bool_]
 DEFAULT_WEIGHTS: dict[str, float] = {"difficulty": 1.0, "separability": 1.0, "stability": 2.0}
 """The paper's best setting. The sign of its difficulty is in doubt: see docs/metrics.md."""
 
+_LARGEST = 1e100  # weighted ranks must add up without overflow
+_DIGITS = 1 << 20  # weights are made whole by at most this factor
+
 
 def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> dict[str, float]:
     """Bring weights into the order of `known`, absent ones as 0.
@@ -30,7 +35,7 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
         One weight per known metric.
 
     Raises:
-        OptionError: An unknown metric, a weight that is not finite, or no weight other than 0.
+        OptionError: An unknown metric, a weight that is not finite or beyond 1e100, or no weight other than 0.
 
     Example:
         >>> check_weights({"stability": 2}, known={"difficulty": 0, "stability": 0})
@@ -41,6 +46,10 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
             raise OptionError(f"weight for unknown metric {name!r}; the metrics are: {', '.join(known)}")
         if not np.isfinite(weight):
             raise OptionError(f"weight {name}={weight} is not a finite number")
+        if abs(weight) > _LARGEST:
+            raise OptionError(
+                f"weight {name}={weight} is beyond {_LARGEST:g}; only the weights' ratios matter"
+            )
     if not any(weights.values()):
         raise OptionError(
             f"all weights are 0; give at least one of {', '.join(known)} a weight, as in stability=2"
@@ -91,11 +100,23 @@ def combine(ranks: Mapping[str, FloatArray], weights: Mapping[str, float]) -> Fl
 
     Returns:
         Shape (N,). Higher = chosen earlier. Lies between the sum of the negative weights and the sum of
-        the positive ones. NaN where a weighted metric is NaN.
+        the positive ones. NaN where a weighted metric is NaN. Ranks over the same rows are added as whole
+        numbers of half steps, so rows that come to the same score in different ways tie exactly.
 
     Example:
         >>> combine({"a": np.array([0.0, 1.0]), "b": np.array([1.0, np.nan])}, {"a": 2.0, "b": 0.0})
         array([0., 2.])
+        >>> thirds = {"a": np.array([0.0, 1 / 3, 2 / 3, 1.0]), "b": np.array([1.0, 2 / 3, 1 / 3, 0.0])}
+        >>> combine(thirds, {"a": 0.1, "b": 0.1}).tolist()
+        [0.1, 0.1, 0.1, 0.1]
     """
-    weighted = [weights[name] * rank for name, rank in ranks.items() if weights[name] != 0]
-    return np.asarray(sum(weighted), dtype=np.float64)
+    used = {name: rank for name, rank in ranks.items() if weights[name] != 0}
+    shares = {name: Fraction(repr(float(weights[name]))) for name in used}
+    factor = math.lcm(*(share.denominator for share in shares.values()))
+    factor = factor if factor <= _DIGITS else 1
+    counts = {int(np.count_nonzero(~np.isnan(rank))) for rank in used.values()}
+    if len(counts) > 1:
+        return np.asarray(sum(weights[name] * rank for name, rank in used.items()), dtype=np.float64)
+    steps = max(2 * max(counts, default=0) - 2, 2)  # ranks over n rows are k / (2n - 2), k whole
+    whole = [float(shares[name] * factor) * np.rint(rank * steps) for name, rank in used.items()]
+    return np.asarray(sum(whole), dtype=np.float64) / (factor * steps)

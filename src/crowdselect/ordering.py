@@ -97,8 +97,9 @@ def mixed_hash(rows: UInt64Array, columns: UInt64Array) -> UInt64Array:
 
 
 def _start(seed: int, salt: str) -> np.uint64:
-    state = np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
-    for word in [seed >> 64 & 0xFFFFFFFFFFFFFFFF, *salt.encode()]:
+    low, high = (np.array([part & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64) for part in (seed, seed >> 64))
+    state = low + _mix(high)  # mixed, so that 1 and 2^64 do not come to the same
+    for word in [0, *salt.encode()]:
         state = _mix(state + np.uint64(_WEYL) + np.uint64(word))
     return np.uint64(state[0])
 
