@@ -54,13 +54,49 @@ class _Queue:
         while len(self.kept) < count and self.walked < len(self.rows):
             row = int(self.rows[self.walked])
             close = self.vectors[self.kept] @ self.vectors[row] if self.kept else np.zeros(0, np.float32)
-            if close.size and close.max() > self.near:
+            # Rounding may bring a cosine above 1, but nothing is closer than that.
+            if close.size and min(close.max(), 1.0) > self.near:
                 self.passed.append((self.walked, row, self.kept[int(close.argmax())]))
             else:
                 self.kept.append(row)
                 self.places.append(self.walked)
             self.walked += 1
         return min(count, len(self.kept))
+
+    def passed_for(self, quota: int) -> list[tuple[int, int]]:
+        """The rows passed over on the way to `quota` kept ones, each with the kept row it is close to.
+
+        Where the quota is all that the cluster can give, these are all that were passed over.
+        """
+        ran_out = self.walked == len(self.rows) and quota == len(self.kept)
+        end = len(self.rows) if ran_out else self.places[quota - 1] if quota else 0
+        return [(row, kept) for place, row, kept in self.passed if place < end]
+
+
+def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray) -> None:
+    """Refuse a budget that cannot be filled, before any costly work.
+
+    Args:
+        budget: How many rows to choose.
+        eligible: Which rows may be chosen, shape (N,).
+        groups: As for `choose`.
+
+    Raises:
+        BudgetError: `budget` is not positive, or above what can be chosen.
+
+    Example:
+        >>> check_budget(2, eligible=np.array([True, True, True]), groups=np.array([0, 1, 0]))
+    """
+    if budget < 1:
+        raise BudgetError(f"budget {budget} is not positive; ask for at least 1 row")
+    total, distinct = int(eligible.sum()), len(np.unique(groups[eligible]))
+    if budget > distinct:
+        some = f", {total - distinct} of them duplicates of others; {distinct} is the most" * (
+            distinct < total
+        )
+        raise BudgetError(
+            f"budget {budget} is more than can be chosen: {total} instructions are eligible{some}"
+        )
 
 
 def choose(
@@ -99,13 +135,10 @@ def choose(
         >>> c.rank.tolist()
         [1, 0, 2]
     """
+    check_budget(budget, eligible=~np.isnan(score), groups=groups)
     order = ranked(score, keys)
     duplicate_of = _duplicates(order, groups, n=len(score))
     candidates = order[duplicate_of[order] == _NONE]
-    if budget < 1:
-        raise BudgetError(f"budget {budget} is not positive; ask for at least 1 row")
-    if budget > len(candidates):
-        raise BudgetError(_too_much(budget, eligible=len(order), distinct=len(candidates)))
     queues = _queues(
         candidates, labels, vectors if near_duplicates is not None else None, near_duplicates or 0.0
     )
@@ -114,10 +147,8 @@ def choose(
     near_of = np.full(len(score), _NONE, dtype=np.int64)
     taken = [queue.kept[:quota] for queue, quota in zip(queues.values(), quotas, strict=True)]
     for queue, quota in zip(queues.values(), quotas, strict=True):
-        last = queue.places[quota - 1] if quota else _NONE
-        for place, row, kept in queue.passed:
-            if place < last:
-                near_of[row] = kept
+        for row, kept in queue.passed_for(quota):
+            near_of[row] = kept
     chosen = np.concatenate([np.array(rows, dtype=np.int64) for rows in taken])
     best_first = chosen[np.lexsort((chosen, keys[chosen], -score[chosen]))]
     rank[best_first] = np.arange(1, budget + 1)
@@ -171,9 +202,10 @@ def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, bu
     capacities = [len(queue.rows) for queue in queues.values()]
     while True:
         if sum(capacities) < budget:
+            most = sum(queue.reach(len(queue.rows)) for queue in queues.values())
             raise BudgetError(
-                f"budget {budget} cannot be filled: only {sum(capacities)} rows are left when near-duplicates are "
-                "passed over; lower --budget or raise --near-duplicates"
+                f"budget {budget} cannot be filled: only {most} rows are left when near-duplicates are passed "
+                "over; lower --budget or raise --near-duplicates"
             )
         level, left = water_fill(capacities, budget)
         reached = [
@@ -220,12 +252,3 @@ def _duplicates(order: IntArray, groups: IntArray, *, n: int) -> IntArray:
     stands_for = order[first[inverse]]
     out[order] = np.where(stands_for == order, _NONE, stands_for)
     return out
-
-
-def _too_much(budget: int, *, eligible: int, distinct: int) -> str:
-    if distinct < eligible:
-        return (
-            f"budget {budget} is more than can be chosen: {eligible} instructions are eligible, "
-            f"{eligible - distinct} of them duplicates of others; {distinct} is the most"
-        )
-    return f"budget {budget} is more than can be chosen: {eligible} instructions are eligible"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.choose import choose
+from crowdselect.choose import check_budget, choose
 from crowdselect.combine import combine, uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, duplicate_groups, eligibility
@@ -74,6 +74,8 @@ def select(
         listed, notes = _lists(pool, options)
         reasons = _reasons(pool, measured, answers, texts, options, listed=listed)
         eligible = reasons == ELIGIBLE
+        groups = duplicate_groups(texts)
+        check_budget(options.budget, eligible=eligible, groups=groups)
     with stage("clusters") as progress:
         grouping = group(pool, texts, eligible, options, progress)
     with stage("choice"):
@@ -83,7 +85,7 @@ def select(
             score,
             labels=grouping.labels,
             keys=reseeded(hashes, seed=options.seed, salt="tie"),
-            groups=duplicate_groups(texts),
+            groups=groups,
             budget=options.budget,
             vectors=grouping.vectors,
             near_duplicates=options.near_duplicates,

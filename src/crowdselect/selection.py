@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -73,10 +75,11 @@ class Selection:
             instruction_id: Its id.
 
         Returns:
-            All columns of its row, and: `story`, lines of text for a person; `cluster_size` (eligible rows
-            of its cluster), `place` (where it stands among them, 1 = first), `quota` (how many the cluster
-            gave) and `last` (id, rank and score of the row that took the cluster's last place). The last
-            four are None where the row is not eligible.
+            All columns of its row, and: `story`, lines of text for a person; `cluster_size` (rows of its
+            cluster that can be chosen: eligible, and no duplicates passed over), `place` (where it stands, or
+            as a duplicate would stand, among them, 1 = first), `quota` (how many the cluster gave) and `last`
+            (id, rank and score of the row that took the cluster's last place). The last four are None where
+            the row is not eligible.
 
         Raises:
             InputError: The pool had no such id.
@@ -94,21 +97,21 @@ class Selection:
 
     def _standing(self, row: Row) -> dict[str, Any]:
         """Where an eligible row stands in its cluster."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         if row["score"] is None:
             return dict.fromkeys(("cluster_size", "place", "quota", "last"))
-        eligible = self.table.filter(pc.is_valid(self.table["score"]))
+        in_line = self.table.filter(pc.is_in(self.table["reason"], pa.array(_IN_LINE)))
         same = (
-            pc.is_null(eligible["cluster"])
+            pc.is_null(in_line["cluster"])
             if row["cluster"] is None
-            else pc.equal(eligible["cluster"], row["cluster"])
+            else pc.equal(in_line["cluster"], row["cluster"])
         )
-        cluster = eligible.filter(same)
+        cluster = in_line.filter(same)
         score = cluster["score"].to_numpy()
-        keys = seeded_hash(cluster["id"].to_pylist(), seed=self.options["seed"], salt="tie")
-        own = cluster["id"].to_pylist().index(row["id"])
-        before = (score > score[own]) | ((score == score[own]) & (keys < keys[own]))
+        keys = seeded_hash([row["id"], *cluster["id"].to_pylist()], seed=self.options["seed"], salt="tie")
+        before = (score > row["score"]) | ((score == row["score"]) & (keys[1:] < keys[0]))
         taken = (
             cluster.filter(cluster["selected"]).sort_by("rank").select(["id", "rank", "score"]).to_pylist()
         )
@@ -131,10 +134,12 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
         lines.append(f"answer to train on: {row['model']} ({reward}; {row['n_rewards']} rewards in all)")
     if row["score"] is not None:
         where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
-        lines.append(
-            f"score {row['score']:.6g}: place {row['place']} of {row['cluster_size']} in {where}, "
-            f"which gave {row['quota']}"
+        stands = (
+            f"place {row['place']} of {row['cluster_size']} in {where}"
+            if reason in _IN_LINE
+            else f"{row['place'] - 1} of {row['cluster_size']} rows that can be chosen are before it in {where}"
         )
+        lines.append(f"score {row['score']:.6g}: {stands}, which gave {row['quota']}")
         if row["last"] is not None:
             last = row["last"]
             lines.append(
@@ -160,7 +165,8 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         if row["last"] is None:
             return "its cluster gave no row: a larger --budget or fewer --clusters would have to reach it"
         gap = row["last"]["score"] - row["score"]
-        return f"to be chosen it needs {gap:.4g} more score, or a quota of up to {row['place']} in its cluster (a larger --budget)"
+        more = f"{gap:.4g} more score" if gap else "any more score (a seeded hash broke the tie)"
+        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger --budget)"
     advice = {
         "excluded": "take its id out of --exclude",
         "not_included": "add its id to --include",
