@@ -246,6 +246,18 @@ def test_one_cluster_per_row_takes_the_best_rows():
     assert run(pool, 40).rank.all()  # the budget is all there is
 
 
+def test_a_cluster_per_row_is_no_slower_for_being_many():
+    n = 50_000
+    pool = {
+        "score": np.random.default_rng(0).random(n),
+        "labels": np.arange(n),
+        "groups": np.arange(n),
+        "keys": np.arange(n, dtype=np.uint64),
+    }
+    choice = run(pool, n - 1)
+    assert np.flatnonzero(choice.rank == 0).tolist() == [int(pool["score"].argmin())]
+
+
 def test_labels_and_groups_may_be_any_whole_numbers():
     pool = {
         "score": np.array([1.0, 2.0, 3.0, 4.0]),

@@ -43,6 +43,7 @@ class _Queue:
     )  # (place, row, the kept row it is close to)
     places: list[int] = field(default_factory=list)  # where in `rows` each kept row stood
     walked: int = 0
+    kept_vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def reach(self, count: int) -> int:
         """Walk until `count` rows are kept or none is left; return how many are kept."""
@@ -53,15 +54,25 @@ class _Queue:
             return min(count, len(self.kept))
         while len(self.kept) < count and self.walked < len(self.rows):
             row = int(self.rows[self.walked])
-            close = self.vectors[self.kept] @ self.vectors[row] if self.kept else np.zeros(0, np.float32)
+            close = self.kept_vectors[: len(self.kept)] @ self.vectors[row] if self.kept else np.zeros(0)
             # Rounding may bring a cosine above 1, but nothing is closer than that.
             if close.size and min(close.max(), 1.0) > self.near:
                 self.passed.append((self.walked, row, self.kept[int(close.argmax())]))
             else:
-                self.kept.append(row)
-                self.places.append(self.walked)
+                self._keep(row, self.vectors[row])
             self.walked += 1
         return min(count, len(self.kept))
+
+    def _keep(self, row: int, vector: NDArray[np.float32]) -> None:
+        """Keep the row walked to, its vector next to those of the other kept ones."""
+        if len(self.kept) == len(self.kept_vectors):
+            grown = np.empty((2 * len(self.kept) + 8, len(vector)), np.float32)
+            if self.kept:
+                grown[: len(self.kept)] = self.kept_vectors
+            self.kept_vectors = grown
+        self.kept_vectors[len(self.kept)] = vector
+        self.kept.append(row)
+        self.places.append(self.walked)
 
     def passed_for(self, quota: int) -> list[tuple[int, int]]:
         """The rows passed over on the way to `quota` kept ones, each with the kept row it is close to.
@@ -225,7 +236,8 @@ def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, bu
         for c, (queue, capacity) in enumerate(zip(queues.values(), capacities, strict=True))
         if capacity > level
     ]
-    following = {c: list(queues.values())[c].kept[level] for c in with_next} if left else {}
+    in_order = list(queues.values())
+    following = {c: in_order[c].kept[level] for c in with_next} if left else {}
     for c in sorted(following, key=lambda c: (-score[following[c]], keys[following[c]], following[c]))[:left]:
         quotas[c] += 1
     return quotas
