@@ -79,6 +79,24 @@ def test_a_normal_form_is_one(text):
         assert normalised(unicodedata.normalize(form, text)) == once
 
 
+def test_groups_of_many_texts_are_those_of_their_normal_forms():
+    rng = np.random.default_rng(0)
+    words = ["Sum", "sum ", "mus", "S\u00fcm", "SU\u0308M", "\uff33um", "su m", "\x1csum", None, "", "\u2003"]
+    texts = np.array([words[at] for at in rng.integers(len(words), size=5000)] + [""], dtype=object)[:-1]
+    first: dict[str, int] = {}
+    assert duplicate_groups(texts).tolist() == [
+        row if text is None else first.setdefault(normalised(text), row) for row, text in enumerate(texts)
+    ]
+
+
+@given(st.lists(st.text("aA b\u00e9E\u0301\u0130iI\u0307", max_size=5), max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_rows_with_one_normal_form_are_always_found(texts):
+    groups = duplicate_groups(np.array([*texts, None], dtype=object)[:-1])
+    first: dict[str, int] = {}
+    assert groups.tolist() == [first.setdefault(normalised(text), row) for row, text in enumerate(texts)]
+
+
 @given(
     st.lists(st.sampled_from(["Hi", "hi ", " HI", "h i", None, "\uff48\uff49", "é", "e\u0301"]), max_size=12)
 )

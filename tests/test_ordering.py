@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from crowdselect import ordering
-from crowdselect.ordering import mixed_hash, seeded_hash
+from crowdselect.ordering import content_hash, mixed_hash, reseeded, seeded_hash
 
 IDS = st.lists(st.text(max_size=20), max_size=12)
 AWKWARD = [
@@ -43,6 +43,14 @@ def test_each_number_is_its_own_ids_alone(ids, seed, salt):
     alone = [int(seeded_hash([one], seed=seed, salt=salt)[0]) for one in ids]
     assert together.tolist() == alone
     assert seeded_hash(np.array([*ids, ""], dtype=object)[:-1], seed=seed, salt=salt).tolist() == alone
+
+
+@given(IDS, st.integers(-(2**70), 2**70))
+@settings(max_examples=40, deadline=None)
+def test_hashing_once_and_seeding_later_is_the_same(ids, seed):
+    hashes = content_hash(ids)
+    assert np.array_equal(reseeded(hashes, seed=seed, salt="tie"), seeded_hash(ids, seed=seed, salt="tie"))
+    assert len(set(hashes.tolist())) == len(set(ids))
 
 
 def test_blocks_of_ids_leave_no_seam(monkeypatch):
