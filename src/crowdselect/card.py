@@ -1,11 +1,17 @@
 """The dataset card beside the training file, in the Hub's form. Names from pools are data: they are escaped."""
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from crowdselect.eligibility import REASONS
+from crowdselect.files import is_remote
 from crowdselect.selection import Selection
+
+_FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not for the public
+_PATHS = ("pool", "include", "exclude")
 
 
 def dataset_card(
@@ -24,7 +30,7 @@ def dataset_card(
 
     Example:
         >>> code("a`b|c")
-        '`` a`b\\\\|c ``'
+        '`` a`b\\|c ``'
     """
     facts = selection.facts
     chosen = selection.counts()["selected"]
@@ -37,9 +43,7 @@ def dataset_card(
     return "\n".join(
         [
             "---",
-            *(
-                f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in head.items()
-            ),  # JSON is YAML
+            *(f"{key}: {_yaml(value)}" for key, value in head.items()),
             "---",
             "",
             f"# {chosen} instructions chosen by a crowd",
@@ -54,7 +58,11 @@ def dataset_card(
             *_table("Where it comes from", _provenance(facts)),
             *_table(
                 "How it was chosen",
-                {key: value for key, value in selection.options.items() if value is not None},
+                {
+                    key: value
+                    for key, value in selection.options.items()
+                    if value is not None and key != "cache"
+                },
             ),
             *_table(
                 "Every instruction of the pool, by reason",
@@ -63,7 +71,7 @@ def dataset_card(
             *(
                 []
                 if not selection.warnings
-                else ["## Warnings", "", *(f"- {code(w)}" for w in selection.warnings), ""]
+                else ["## Warnings", "", *(f"- {code(_FOLDERS.sub('', w))}" for w in selection.warnings), ""]
             ),
             "## Licence",
             "",
@@ -103,12 +111,24 @@ def _provenance(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:
-    rows = [f"| {code(key)} | {code(_plain(value))} |" for key, value in values.items()]
+    rows = [f"| {code(key)} | {code(_plain(key, value))} |" for key, value in values.items()]
     return [f"## {title}", "", "| | |", "|---|---|", *rows, ""]
 
 
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _plain(key: str, value: object) -> str:
+    """Write a value, paths without the folders of the machine that it was made on; the manifest has them."""
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if key in _PATHS and not is_remote(value):
+        return PurePath(value).name
+    return _FOLDERS.sub("", value)
+
+
+def _yaml(value: object) -> str:
+    """Write a value as JSON, which is YAML; what YAML does not allow to stand there goes as its code."""
+    return "".join(
+        c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False)
+    )
 
 
 def code(text: str) -> str:

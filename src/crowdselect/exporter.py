@@ -5,12 +5,13 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crowdselect.card import dataset_card
 from crowdselect.errors import InputError, OptionError
-from crowdselect.formats import Record, check_format, record, trainer_files
+from crowdselect.formats import Record, check_format, record, record_schema, trainer_files
 from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection
@@ -62,24 +63,22 @@ def export(
     """
     pairs = selection.options["pairs"]
     name = check_export(format, file_type=file_type, pairs=pairs, trainer=trainer)
-    target = check_output(path, inputs=pool.files, overwrite=overwrite, folder=True)
+    lists = [Path(file) for file in (selection.options["include"], selection.options["exclude"]) if file]
+    target = check_output(path, inputs=[*pool.files, *lists], overwrite=overwrite, folder=True)
     train_file = f"train.{file_type}" if pool.has_text and pool.has_responses else None
-    with new_folder(target) as folder:
+    with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:
-            _write_training(
-                folder / train_file, training_records(selection, pool, format=name, trainer=trainer)
-            )
-            for file, text in (
-                trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
-            ).items():
+            records = training_records(selection, pool, format=name, trainer=trainer)
+            _write_training(folder / train_file, records, name=name, trainer=trainer)
+            more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+            for file, text in more.items():
                 (folder / file).write_text(text, encoding="utf-8")
         _write_parquet(folder / "selection.parquet", selection.table)
         card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
         (folder / "README.md").write_text(card, encoding="utf-8")
         manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
-        (folder / MANIFEST).write_text(
-            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        # In ASCII: a path may hold bytes that are no UTF-8, and names characters that turn text round.
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
     return target
 
 
@@ -170,19 +169,27 @@ def load_selection(path: str | os.PathLike[str]) -> Selection:
         ...
         crowdselect.errors.InputError: no-such-folder: no manifest.json of ours; name a folder that `select` wrote
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = Path(path)
     manifest = read_manifest(folder)
-    if manifest is None or not (folder / "selection.parquet").is_file():
+    if manifest is None or manifest.get("kind") != "selection":
         raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
-    return Selection(
-        table=pq.read_table(folder / "selection.parquet"),
-        options=manifest["options"],
-        facts=manifest["facts"],
-        warnings=tuple(manifest["warnings"]),
-        seconds=manifest["seconds"],
-    )
+    try:
+        return Selection(
+            table=pq.read_table(folder / "selection.parquet"),
+            options=manifest["options"],
+            facts=manifest["facts"],
+            warnings=tuple(manifest["warnings"]),
+            seconds=manifest["seconds"],
+        )
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(f"{path}: the selection is damaged ({_said(error)}); write it again") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def _fetch(pool: Pool, pairs: list[tuple[str, str]]) -> list[str]:
@@ -195,15 +202,18 @@ def _fetch(pool: Pool, pairs: list[tuple[str, str]]) -> list[str]:
     return [answer for answer in answers if answer is not None]
 
 
-def _write_training(path: Path, records: Iterator[Record]) -> None:
+def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer: str | None) -> None:
     if path.suffix == ".parquet":
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        _write_parquet(path, pa.Table.from_pylist(list(records)))
+        schema = record_schema(name, trainer=trainer)
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            while batch := list(islice(records, _BATCH)):
+                writer.write_table(pa.Table.from_pylist(batch, schema))
         return
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in records:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
 
 
 def _write_parquet(path: Path, table: "pa.Table") -> None:

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Messages = list[dict[str, str]]
 Record = dict[str, Any]
@@ -100,6 +103,17 @@ PAPER_TRAINING = {
     "warmup_steps": "150",
 }
 """The paper's hyper-parameters (its table 6), by the names that both trainers share."""
+_PREFERENCE_RATE = "1e-6"  # the paper gives none for preference training; TRL's own default for DPO
+_NOTES = {
+    "sft": (
+        "# The paper's hyper-parameters, full fine-tuning. Its 150 warm-up steps are meant for some thousand rows:\n"
+        "# with a few hundred, lower warmup_steps.\n"
+    ),
+    "dpo": (
+        "# The paper's hyper-parameters, which are those of its fine-tuning: it gives none for preference training.\n"
+        "# The learning rate is therefore TRL's default for DPO.\n"
+    ),
+}
 
 
 def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
@@ -157,19 +171,65 @@ def record(
     Returns:
         A JSON-ready dictionary.
 
+    Raises:
+        InputError: The prompt's turns do not alternate, which `sharegpt`, `alpaca` and LLaMA-Factory need (it
+            would pass over such a row without an error).
+
     Example:
         >>> record("prompt-completion", instruction_id="a", prompt=[{"role": "user", "content": "Hi"}],
         ...        answer="Hello", rejected=None)["completion"]
         [{'role': 'assistant', 'content': 'Hello'}]
     """
+    if (name in {"sharegpt", "alpaca"} or trainer == "llamafactory") and not _alternates(prompt):
+        roles = ", ".join(message["role"] for message in prompt)
+        raise InputError(
+            f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} wants user and "
+            "assistant in turns, the last of the user, and at most one of the system, first; leave the row out with "
+            "--exclude, or use --format messages or prompt-completion without --for llamafactory"
+        )
     made = FORMATS[name](prompt, answer, rejected)
     if name == "dpo" and trainer == "llamafactory":
         made |= {"chosen": made["chosen"][0], "rejected": made["rejected"][0]}
     return {"id": instruction_id, **made}
 
 
+def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
+    """The columns of a Parquet file of records, the same whatever the records hold.
+
+    Args:
+        name: A key of `FORMATS`.
+        trainer: As for `record`.
+
+    Returns:
+        The schema.
+
+    Example:
+        >>> record_schema("prompt-completion").names
+        ['id', 'prompt', 'completion']
+    """
+    import pyarrow as pa
+
+    text = pa.string()
+    turn = pa.struct({"role": text, "content": text})
+    turns = pa.list_(turn)
+    answer = turn if trainer == "llamafactory" else turns
+    columns = {
+        "messages": {"messages": turns},
+        "prompt-completion": {"prompt": turns, "completion": turns},
+        "sharegpt": {"conversations": pa.list_(pa.struct({"from": text, "value": text})), "system": text},
+        "alpaca": {
+            **dict.fromkeys(("instruction", "input", "output", "system"), text),
+            "history": pa.list_(pa.list_(text)),
+        },
+        "dpo": {"prompt": turns, "chosen": answer, "rejected": answer},
+    }
+    return pa.schema({"id": text, **columns[name]})
+
+
 def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
     """What a trainer needs beside the training file, with the paper's hyper-parameters.
+
+    The model is written beside the folder, not into it: `--overwrite` replaces the folder.
 
     Args:
         trainer: "trl" or "llamafactory".
@@ -184,35 +244,42 @@ def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, s
         ['dataset_info.json', 'llamafactory.yaml']
     """
     stage = "dpo" if name == "dpo" else "sft"
+    settings = PAPER_TRAINING | ({"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {})
     if trainer == "llamafactory":
         entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
         return {
             "dataset_info.json": json.dumps(entry, indent=2) + "\n",
-            "llamafactory.yaml": _llamafactory_yaml(stage),
+            "llamafactory.yaml": _llamafactory_yaml(stage, settings),
         }
-    settings = {
-        "model_name_or_path": '"$MODEL"',
-        "dataset_name": '"$HERE"',
-        **PAPER_TRAINING,
-        "max_length": "2048",
-    }
-    arguments = " \\\n  ".join(f"--{key} {value}" for key, value in settings.items())
-    return {
-        "trl.sh": (
-            "#!/bin/sh\n"
-            "# Fine-tune with TRL and the paper's hyper-parameters: MODEL=NAME_OR_PATH sh trl.sh\n"
-            'MODEL="${MODEL:-meta-llama/Llama-3.2-3B-Instruct}"\n'
-            'HERE=$(cd "$(dirname "$0")" && pwd)\n'
-            f'trl {stage} {arguments} \\\n  --output_dir "$HERE/model" "$@"\n'
-        )
-    }
+    return {"trl.sh": _trl_script(stage, settings)}
 
 
-def _llamafactory_yaml(stage: str) -> str:
-    numbers = {**PAPER_TRAINING, "learning_rate": "1.0e-5"}  # YAML reads 1e-5 as text
+def _alternates(prompt: Messages) -> bool:
+    roles = [message["role"] for message in prompt]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    wanted = [("user", "assistant")[i % 2] for i in range(len(turns))]
+    return turns == wanted and len(turns) % 2 == 1
+
+
+def _trl_script(stage: str, settings: Mapping[str, str]) -> str:
+    options = {"model_name_or_path": '"$MODEL"', "dataset_name": '"$HERE"', **settings, "max_length": "2048"}
+    arguments = " \\\n  ".join(f"--{key} {value}" for key, value in options.items())
     return (
-        "# Run in this folder: llamafactory-cli train llamafactory.yaml\n"
-        "# The paper's hyper-parameters (full fine-tuning); set the model and its template to yours.\n"
+        "#!/bin/sh\n"
+        "# Fine-tune with TRL: MODEL=NAME_OR_PATH sh trl.sh\n"
+        f"{_NOTES[stage]}"
+        'MODEL="${MODEL:-meta-llama/Llama-3.2-3B-Instruct}"\n'
+        'HERE=$(cd "$(dirname "$0")" && pwd)\n'
+        f'trl {stage} {arguments} \\\n  --output_dir "$HERE-model" "$@"\n'
+    )
+
+
+def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
+    rate = settings["learning_rate"].replace("e", ".0e")  # YAML reads 1e-5 as text
+    return (
+        "# Fine-tune with LLaMA-Factory, in this folder: llamafactory-cli train llamafactory.yaml\n"
+        "# Set the model and its template to yours.\n"
+        f"{_NOTES[stage]}"
         "model_name_or_path: meta-llama/Llama-3.2-3B-Instruct\n"
         "template: llama3\n"
         f"stage: {stage}\n"
@@ -220,7 +287,9 @@ def _llamafactory_yaml(stage: str) -> str:
         "finetuning_type: full\n"
         "dataset_dir: .\n"
         "dataset: crowdselect\n"
-        "cutoff_len: 2048\n" + "".join(f"{key}: {value}\n" for key, value in numbers.items()) + "bf16: true\n"
+        "cutoff_len: 2048\n"
+        + "".join(f"{key}: {value}\n" for key, value in {**settings, "learning_rate": rate}.items())
+        + "bf16: true\n"
         "logging_steps: 10\n"
-        "output_dir: model\n"
+        "output_dir: ../crowdselect-model\n"
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crowdselect import __version__
 from crowdselect.choose import Choice
 from crowdselect.eligibility import ELIGIBLE
+from crowdselect.files import is_remote
 from crowdselect.grouping import Grouping
 from crowdselect.measure import Measured
 from crowdselect.options import Options
@@ -106,7 +107,7 @@ def run_facts(
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).absolute())
+    return path if is_remote(path) else str(Path(path).absolute())
 
 
 def run_warnings(

@@ -1,6 +1,7 @@
 """The table of metrics, and tables written as Parquet, CSV or JSONL."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from crowdselect.ordering import content_hash
 from crowdselect.outputs import new_file
 from crowdselect.pool import Pool
 from crowdselect.responses import find_answers
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
 def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
@@ -56,6 +59,25 @@ def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a py
     )
 
 
+def check_ending(path: str | os.PathLike[str]) -> None:
+    """Refuse an ending that names no form of table, before any work is done.
+
+    Args:
+        path: Ends in `.parquet`, `.csv` or `.jsonl`.
+
+    Raises:
+        OutputError: Another ending.
+
+    Example:
+        >>> check_ending("metrics.parquet")
+    """
+    ending = Path(path).suffix
+    if ending not in ENDINGS:
+        raise OutputError(
+            f"{path}: cannot write {ending or 'a file without an ending'}; use {', '.join(ENDINGS)}"
+        )
+
+
 def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow table)
     """Write a table in the form that the file's ending names, whole or not at all.
 
@@ -66,6 +88,7 @@ def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow tab
     Raises:
         OutputError: Another ending.
     """
+    check_ending(path)
     with new_file(path) as partial:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -75,11 +98,7 @@ def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow tab
             from pyarrow import csv
 
             csv.write_csv(table, partial)
-        elif path.suffix == ".jsonl":
+        else:
             with partial.open("w", encoding="utf-8", newline="\n") as file:
                 for batch in table.to_batches(max_chunksize=10_000):
                     file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
-        else:
-            raise OutputError(
-                f"{path}: cannot write {path.suffix or 'a file without ending'}; use .parquet, .csv or .jsonl"
-            )
