@@ -2,14 +2,15 @@
 
 import json
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crowdselect import __version__
-from crowdselect.errors import CrowdselectError, OptionError
+from crowdselect.config import Weights, read_config
+from crowdselect.entry import run_command
+from crowdselect.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,77 +25,7 @@ _DEMO_BUDGET = 100
 
 def main() -> None:
     """Run the command line; errors become one line on standard error and exit code 2."""
-    try:
-        code = cli.main(standalone_mode=False)
-    except CrowdselectError as error:
-        _fail(str(error))
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see {context.command_path} --help)" if context else ""
-        _fail(error.format_message() + hint)
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("stopped\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of the pipe has gone; nothing is left to say
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str) -> None:
-    from crowdselect.show import visible
-
-    sys.stderr.write(f"error: {visible(message)}\n")
-    sys.exit(2)
-
-
-class _Weights(click.ParamType[dict[str, float]]):
-    """`difficulty=1,separability=1,stability=2`, or a table in a configuration file."""
-
-    name = "NAME=NUMBER,..."
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  (a string from the command line, a table from a file)
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> dict[str, float]:
-        pairs = (
-            value.items() if isinstance(value, dict) else [part.split("=", 1) for part in value.split(",")]
-        )
-        weights: dict[str, float] = {}
-        for pair in pairs:
-            try:
-                name, number = pair
-                weight = float(number)
-            except (TypeError, ValueError):
-                self.fail(f"{value!r} is not of the form difficulty=1,separability=1,stability=2", param, ctx)
-            if name.strip() in weights:
-                self.fail(f"{name.strip()!r} is named twice in {value!r}", param, ctx)
-            weights[name.strip()] = weight
-        return weights
-
-
-def _read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Make a TOML file's values the defaults of this command; flags win."""
-    if value is None:
-        return
-    try:
-        settings = tomllib.loads(Path(value).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionError(f"{value}: no such file; wanted a TOML file of options") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, IsADirectoryError) as error:
-        raise OptionError(f"{value}: not a TOML file of options: {error}") from error
-    known = {param.name: param for param in ctx.command.params if isinstance(param, click.Option)}
-    found = {name.replace("-", "_"): setting for name, setting in settings.items()}
-    for alias, name in {"format": "format_name", "license": "license_name", "for": "trainer"}.items():
-        if alias in found and name in known:
-            found[name] = found.pop(alias)
-    unknown = sorted(set(found) - set(known))
-    if unknown:
-        options = ", ".join(sorted(o.opts[-1].removeprefix("--") for o in known.values()))
-        raise OptionError(f"{value}: unknown option {unknown[0]!r}; the options are: {options}")
-    ctx.default_map = {**(ctx.default_map or {}), **found}
+    run_command(cli)
 
 
 def _options(*decorators: "Callable[[Any], Any]") -> "Callable[[Any], Any]":
@@ -111,7 +42,9 @@ def _options(*decorators: "Callable[[Any], Any]") -> "Callable[[Any], Any]":
 _pool_options = _options(
     click.argument("pool_path", metavar="POOL"),
     click.option(
-        "--layout", help="long, zoo, ultrafeedback, distilabel or matrix; found from the columns otherwise."
+        "--layout",
+        metavar="NAME",
+        help="long, zoo, ultrafeedback, distilabel or matrix; else recognised from the columns.",
     ),
     click.option("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order."),
@@ -122,44 +55,49 @@ _crowd_option = click.option(
     metavar="FILE",
     help="Family and size of the models (TOML or JSON); else read off the names.",
 )
-_reward_option = click.option("--reward", metavar="COLUMN", help="The reward column; the only one otherwise.")
+_reward_option = click.option(
+    "--reward", metavar="COLUMN", help="The reward column; needed where there are several."
+)
 _ties_option = click.option(
     "--ties",
+    metavar="average|paper",
     default="average",
     show_default=True,
-    help="average, or paper: equal rewards favour the larger model.",
+    help="How equal rewards count in stability; paper: in favour of the larger model.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-_overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a former result.")
+_overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
+)
 _seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="Decides ties, draws and samples."
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with:  crowdselect demo",
+)
 @click.version_option(__version__, prog_name="crowdselect", message="%(prog)s %(version)s")
-def cli() -> None:
-    r"""Choose fine-tuning data with a crowd of models.
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Choose fine-tuning data with a crowd of models.
 
     Many models have answered every instruction and a reward model has scored every answer. crowdselect
     chooses the instructions to train on by what the crowd's scores say, and gives a reason for every row.
-
-    \b
-    Start with:  crowdselect demo
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect demo")
 @click.option(
     "-o", "--output", default=_DEMO_FOLDER, show_default=True, help="The folder to write; replaced each time."
 )
 @_json_option
 def demo(output: str, as_json: bool) -> None:
-    r"""Choose 100 rows of a simulated pool and say what was done.
-
-    \b
-    Example:  crowdselect demo
-    """
+    """Choose 100 rows of a simulated pool."""
     from crowdselect.cache import folder
     from crowdselect.options import Options
     from crowdselect.pool import open_pool
@@ -172,7 +110,7 @@ def demo(output: str, as_json: bool) -> None:
         _choose(pool, Options(budget=_DEMO_BUDGET), output=output, overwrite=True, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect inspect pool.parquet")
 @_pool_options
 @_reward_option
 @_crowd_option
@@ -186,21 +124,21 @@ def inspect(
     crowd_path: str | None,
     as_json: bool,
 ) -> None:
-    r"""Say what is in a pool: layout, models, rewards, gaps, duplicates.
-
-    \b
-    Example:  crowdselect inspect pool.parquet
-    """
+    """Say what is in a pool: models, rewards, gaps."""
     from crowdselect.inspection import inspect_pool
     from crowdselect.pool import open_pool
+    from crowdselect.show import stage_bar
     from crowdselect.summary import print_inspection
 
-    with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
+    with (
+        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
+        stage_bar("reading the pool"),
+    ):
         found = inspect_pool(pool, crowd=_crowd(crowd_path), reward=reward)
     _print_json(found) if as_json else print_inspection(found)
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect crowd pool.parquet --toml > crowd.toml")
 @_pool_options
 @_crowd_option
 @click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file, to edit and to give to --crowd.")
@@ -214,16 +152,14 @@ def crowd(
     as_toml: bool,
     as_json: bool,
 ) -> None:
-    r"""Show the models of a pool with family and size, and how each is known.
-
-    \b
-    Example:  crowdselect crowd pool.parquet --toml > crowd.toml
-    """
+    """Show the models with family and size."""
     from crowdselect.crowd import Crowd
     from crowdselect.pool import open_pool
     from crowdselect.show import say, warn
     from crowdselect.summary import crowd_line, print_crowd
 
+    if as_toml and as_json:
+        raise OptionError("--toml and --json are two forms of the same; give one of them")
     with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
         found, notes = (_crowd(crowd_path) or Crowd.from_names(pool.models)).aligned(pool.models)
     members = [
@@ -240,7 +176,7 @@ def crowd(
         warn(note)
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
 @_pool_options
 @_reward_option
 @_crowd_option
@@ -260,35 +196,31 @@ def metrics(
     overwrite: bool,
     output: str,
 ) -> None:
-    r"""Write the metrics of every instruction to a file.
-
-    \b
-    Example:  crowdselect metrics pool.parquet -o metrics.parquet
-    """
+    """Write the metrics of every instruction to a file."""
     from crowdselect.measure import measure
-    from crowdselect.outputs import check_output
     from crowdselect.pool import open_pool
-    from crowdselect.show import say, visible, warn
-    from crowdselect.tables import metrics_table, write_table
+    from crowdselect.show import say, stage_bar, visible, warn
+    from crowdselect.tables import check_ending, metrics_table, write_table
 
+    check_ending(output)
     with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
-        inputs = [*pool.files, *([Path(crowd_path)] if crowd_path else [])]
-        target = check_output(output, inputs=inputs, overwrite=overwrite, folder=False)
-        measured = measure(pool, reward=reward, crowd=_crowd(crowd_path), ties=ties)  # type: ignore[arg-type]  # checked there
-        write_table(metrics_table(pool, measured), target)
+        target = _checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
+        crowd = _crowd(crowd_path)
+        with stage_bar("rewards and metrics"):
+            measured = measure(pool, reward=reward, crowd=crowd, ties=ties)  # type: ignore[arg-type]  # checked there
+            write_table(metrics_table(pool, measured), target)
     for note in (*pool.notes, *measured.notes):
         warn(note)
     say(f"written to {visible(target)}: {len(pool.ids)} instructions, {len(pool.models)} models")
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
 @_pool_options
 @click.option(
     "--config",
     metavar="FILE.toml",
     is_eager=True,
-    expose_value=False,
-    callback=_read_config,
+    callback=read_config,
     help="Options from a TOML file; flags win.",
 )
 @click.option("--budget", type=int, required=True, metavar="N", help="How many instructions to choose.")
@@ -296,8 +228,9 @@ def metrics(
 @_crowd_option
 @click.option(
     "--weights",
-    type=_Weights(),
-    help="[default: difficulty=1,separability=1,stability=2]; negative turns round.",
+    type=Weights(),
+    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
+    "stability=2]",
 )
 @_ties_option
 @click.option(
@@ -306,6 +239,7 @@ def metrics(
 @click.option("--cluster-by", metavar="COLUMN", help="Use a column of the pool as clusters.")
 @click.option(
     "--embedder",
+    metavar="NAME",
     default="lsa",
     show_default=True,
     help="lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model.",
@@ -313,11 +247,24 @@ def metrics(
 @click.option(
     "--trust-remote-code", is_flag=True, help="Let the embedder's own code run; only if you have read it."
 )
-@click.option("--answer", default="best", show_default=True, help="best, random, topN-random or model:NAME.")
+@click.option(
+    "--answer",
+    metavar="HOW",
+    default="best",
+    show_default=True,
+    help="best, random, topN-random or model:NAME.",
+)
 @click.option("--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer.")
-@click.option("--format", "format_name", help="messages (default), prompt-completion, sharegpt, alpaca, dpo.")
-@click.option("--file-type", default="jsonl", show_default=True, help="jsonl or parquet.")
-@click.option("--for", "trainer", help="trl or llamafactory: also write what that trainer needs.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
+)
+@click.option(
+    "--file-type", metavar="jsonl|parquet", default="jsonl", show_default=True, help="Of the training file."
+)
+@click.option("--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs.")
 @click.option(
     "--license", "license_name", metavar="NAME", help="The data's licence, for the card.  [default: unknown]"
 )
@@ -330,8 +277,12 @@ def metrics(
 @click.option(
     "--near-duplicates", type=float, metavar="COSINE", help="Pass over rows closer than this to a chosen one."
 )
-@click.option("--include", metavar="FILE", help="Choose only among these ids.")
-@click.option("--exclude", metavar="FILE", help="Never choose these ids.")
+@click.option(
+    "--include",
+    metavar="FILE",
+    help="Choose only among these ids: one per line, or a table with a column id.",
+)
+@click.option("--exclude", metavar="FILE", help="Never choose these ids; a file likewise.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 @click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing.")
 @_overwrite_option
@@ -342,6 +293,7 @@ def select(
     layout: str | None,
     rewards: str | None,
     limit: int | None,
+    config: str | None,
     crowd_path: str | None,
     format_name: str | None,
     file_type: str,
@@ -356,11 +308,7 @@ def select(
     seed: int,
     **chosen: Any,  # noqa: ANN401  (the fields of `Options`, by their names)
 ) -> None:
-    r"""Choose the instructions to train on, with the reason for every row.
-
-    \b
-    Example:  crowdselect select pool.parquet --budget 1000 -o chosen
-    """
+    """Choose what to train on, with a reason for every row."""
     from crowdselect.options import Options
     from crowdselect.pool import open_pool
 
@@ -373,9 +321,11 @@ def select(
         _choose(
             pool,
             options,
-            output=None if dry_run else output,
+            output=output,
+            dry_run=dry_run,
             overwrite=overwrite,
             as_json=as_json,
+            config=config,
             crowd_path=crowd_path,
             format_name=format_name,
             file_type=file_type,
@@ -384,7 +334,7 @@ def select(
         )
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect why chosen 00017")
 @click.argument("folder", metavar="DIR")
 @click.argument("instruction_id", metavar="ID")
 @click.option(
@@ -392,29 +342,25 @@ def select(
 )
 @_json_option
 def why(folder: str, instruction_id: str, pool_path: str | None, as_json: bool) -> None:
-    r"""Tell why one row is in or out.
-
-    \b
-    Example:  crowdselect why chosen 00017
-    """
+    """Tell why one row is in or out."""
     from crowdselect.exporter import load_selection
-    from crowdselect.reopen import reopen_pool, texts_of
-    from crowdselect.show import warn
+    from crowdselect.reopen import texts_of
+    from crowdselect.show import stage_bar, warn
     from crowdselect.summary import print_story
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
-    pool, problem = reopen_pool(selection, pool_path)
-    instruction, answer = texts_of(pool, story)
+    with stage_bar("reading the pool"):
+        texts = texts_of(selection, story, pool=pool_path)
     if as_json:
-        _print_json({**story, "instruction": instruction, "answer": answer})
+        _print_json({**story, "instruction": texts.instruction, "answer": texts.answer})
     else:
-        print_story(story, instruction=instruction, answer=answer)
-    if problem is not None:
-        warn(problem)
+        print_story(story, instruction=texts.instruction, answer=texts.answer)
+    if texts.problem is not None:
+        warn(texts.problem)
 
 
-@cli.command()
+@cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")
 @click.option(
     "-o",
     "--output",
@@ -449,11 +395,7 @@ def simulate(
     seed: int,
     overwrite: bool,
 ) -> None:
-    r"""Write a pool of a simulated crowd whose truth is known.
-
-    \b
-    Example:  crowdselect simulate -o pool.parquet --instructions 5000
-    """
+    """Write a pool of a simulated crowd whose truth is known."""
     from crowdselect.show import say, visible
     from crowdselect.simulate import simulate as write
 
@@ -480,6 +422,8 @@ def _choose(
     output: str | None,
     overwrite: bool,
     as_json: bool,
+    dry_run: bool = False,
+    config: str | None = None,
     crowd_path: str | None = None,
     format_name: str | None = None,
     file_type: str = "jsonl",
@@ -488,20 +432,19 @@ def _choose(
 ) -> None:
     """Check where to write, choose, write, say what was done."""
     from crowdselect.exporter import check_export, export
-    from crowdselect.outputs import check_output
     from crowdselect.run import select as run_select
     from crowdselect.show import stage_bar
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
 
     check_export(format_name, file_type=file_type, pairs=options.pairs, trainer=trainer)
-    inputs = [*pool.files, *(Path(p) for p in (crowd_path, options.include, options.exclude) if p)]
     if output is not None:
-        check_output(output, inputs=inputs, overwrite=overwrite, folder=True)
+        own = (config, crowd_path, options.include, options.exclude, options.embedder.removeprefix("file:"))
+        _checked(output, pool, *own, overwrite=overwrite, folder=True)
     stages = Stages(show=stage_bar)
     selection = run_select(pool, options, crowd=_crowd(crowd_path), stages=stages)
     written = None
-    if output is not None:
+    if output is not None and not dry_run:
         with stages("writing"):
             written = export(
                 selection,
@@ -526,12 +469,16 @@ def _choose(
             }
         )
     else:
-        print_selection(
-            selection,
-            pool,
-            folder=None if written is None else Path(str(output)),
-            train_rows=pool.has_text and pool.has_responses,
-        )
+        print_selection(selection, pool, folder=None if written is None else Path(str(output)))
+
+
+def _checked(output: str, pool: "Pool", *inputs: str | None, overwrite: bool, folder: bool) -> Path:
+    """Refuse a place to write to that is, contains or would join an input; gives the absolute path."""
+    from crowdselect.outputs import check_beside, check_output
+
+    files = [*pool.files, *(Path(file) for file in inputs if file and Path(file).exists())]
+    check_beside(output, pool=pool.path, files=pool.files, folder=folder)
+    return check_output(output, inputs=files, overwrite=overwrite, folder=folder)
 
 
 def _crowd(path: str | None) -> "Crowd | None":
@@ -541,5 +488,6 @@ def _crowd(path: str | None) -> "Crowd | None":
 
 
 def _print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
-    # ASCII keeps control and direction characters as escapes.
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False, default=list) + "\n")
+    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
+    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")

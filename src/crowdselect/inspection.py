@@ -3,12 +3,17 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import duplicate_groups
+from crowdselect.errors import RewardError
 from crowdselect.pool import Pool
 
+FloatArray = NDArray[np.float64]
+
 _MOST_REWARDS = 6  # reward columns described when none is named
+_SAFE = 1e290  # rewards below this can be summed over any pool
 
 
 def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None = None) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `duplicates`, `empty_answers`, `notes`. Means are over the answers that
+        coverage per reward column), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
         have a reward: models that answered different instructions are not comparable by them.
 
     Raises:
@@ -32,8 +37,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         >>> inspect_pool.__name__
         'inspect_pool'
     """
-    names = [pool.reward_name(reward)] if reward is not None else list(pool.reward_columns[:_MOST_REWARDS])
-    matrices = {name: pool.scores(name) for name in names}
+    matrices, missing = _matrices(pool, reward)
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     texts = pool.instructions()
     with_text = np.array([text is not None for text in texts], dtype=bool)
@@ -49,7 +53,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
         "rewards": {name: _describe(matrix) for name, matrix in matrices.items()},
-        "empty_answers": int((~pool.answered()).sum()) if pool.has_responses else None,
+        "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [
             {
                 "name": member.name,
@@ -63,24 +67,53 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             }
             for j, member in enumerate(aligned.members)
         ],
-        "notes": [*pool.notes, *notes],
+        "notes": [*pool.notes, *notes, *missing],
     }
 
 
-def _describe(matrix: Any) -> dict[str, Any]:  # noqa: ANN401  (a float matrix)
+def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], list[str]]:
+    """The score matrices to describe; and the candidates that hold no number, which is worth knowing too."""
+    if reward is not None:
+        return {pool.reward_name(reward): pool.scores(reward)}, []
+    matrices, missing = {}, []
+    for name in pool.reward_columns[:_MOST_REWARDS]:
+        try:
+            matrices[name] = pool.scores(name)
+        except RewardError as error:
+            missing.append(str(error))
+    if len(pool.reward_columns) > _MOST_REWARDS:
+        missing.append(
+            f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
+            "--reward names another"
+        )
+    return matrices, missing
+
+
+def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
+    """Count the answers that have a reward but no text: cells without a row are gaps, not empty answers."""
+    if not matrices:
+        return 0
+    rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)
+    return int((rewarded & ~pool.answered()).sum())
+
+
+def _describe(matrix: FloatArray) -> dict[str, Any]:
     known = ~np.isnan(matrix)
     per_row = known.sum(axis=1)
     return {
         "filled": float(known.mean()),
-        "lowest": float(matrix[known].min()) if known.any() else None,
+        "lowest": float(np.nanmin(matrix)),
         "mean": _mean(matrix),
-        "highest": float(matrix[known].max()) if known.any() else None,
+        "highest": float(np.nanmax(matrix)),
         "without_reward": int((per_row == 0).sum()),
         "with_one_reward": int((per_row == 1).sum()),
         "complete": int((per_row == matrix.shape[1]).sum()),
     }
 
 
-def _mean(values: Any) -> float | None:  # noqa: ANN401  (a float array)
+def _mean(values: FloatArray) -> float | None:
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None
+    if not known.size:
+        return None
+    scale = max(float(np.abs(known).max()) / _SAFE, 1.0)  # a sum of rewards near the largest number overflows
+    return float((known / scale).mean() * scale)

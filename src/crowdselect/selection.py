@@ -125,9 +125,8 @@ class Selection:
 
 def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     reason, _, other = row["reason"].partition(":")
-    lines = [
-        f"{'chosen, rank ' + str(row['rank']) if row['selected'] else 'not chosen'}: {row['reason']} ({REASONS[reason]})"
-    ]
+    chosen = f"chosen, rank {row['rank']} of {options['budget']}"
+    lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
     lines += [_metric_line(row, name, options["weights"][name]) for name in METRICS]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"

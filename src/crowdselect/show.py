@@ -4,12 +4,17 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
+from shutil import get_terminal_size
 from typing import Any
 
 from crowdselect.stages import Progress
 
 _KEPT = "\u200d\u200c"  # joiners belong to scripts and emoji; they move nothing
-_WIDE = 120  # columns when the output is no terminal
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
+_WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
+_NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
+_NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
 
 
 def visible(text: object, *, width: int | None = None) -> str:
@@ -24,55 +29,81 @@ def visible(text: object, *, width: int | None = None) -> str:
 
     Example:
         >>> visible("red \\x1b[31m alert")
-        'red \\\\x1b[31m alert'
+        'red \\x1b[31m alert'
     """
-    joined = " ".join(str(text).split(" "))
-    shown = "".join(_escape(c) if _unsafe(c) else c for c in joined.replace("\n", " "))
+    shown = "".join(_escape(c) if _unsafe(c) else c for c in str(text).replace("\n", " "))
     return shown if width is None or len(shown) <= width else shown[: width - 1] + "…"
 
 
 def _unsafe(character: str) -> bool:
-    return character not in _KEPT and unicodedata.category(character) in {
-        "Cc",
-        "Cf",
-        "Cs",
-        "Co",
-        "Cn",
-        "Zl",
-        "Zp",
-    }
+    return character not in _KEPT and unicodedata.category(character) in _UNSAFE
 
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; every cell is shown as text, with markup off.
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    title: str | None = None,
+    one_line: bool = False,
+) -> None:
+    """Print a table; every cell and heading is shown as text, with markup off.
 
     Args:
         columns: Headings; one that begins with `>` is aligned to the right.
         rows: Cells; None shows as `-`.
         title: Stands above.
+        one_line: Cut long cells with an ellipsis, by the width they have on a terminal; else they fold there.
     """
     from rich import box
+    from rich.cells import cell_len
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(
-        title=None if title is None else Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD
+    wide = get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
+    cells = [["-" if cell is None else visible(cell) for cell in row] for row in rows]
+    heads = [visible(column.removeprefix(">")) for column in columns]
+    right = [column.startswith(">") for column in columns]
+    # Numbers are never cut or folded; where the room is short, their headings fold and the texts give way.
+    widest = [max((cell_len(row[i]) for row in cells), default=1) for i in range(len(columns))]
+    natural = [max(n, cell_len(head)) for n, head in zip(widest, heads, strict=True)]
+    folded = [max(n, *map(cell_len, head.split() or [""])) for n, head in zip(widest, heads, strict=True)]
+    room = wide - 3 * len(columns) - 1
+    kept = natural if sum(natural) <= room else folded
+    texts = _shares(
+        [n for n, is_number in zip(natural, right, strict=True) if not is_number],
+        room=room - sum(n for n, is_number in zip(kept, right, strict=True) if is_number),
+        most=_WIDEST if one_line else max(natural),
     )
-    for column in columns:
-        right = column.startswith(">")
+    unicode = "utf" in (sys.stdout.encoding or "").lower()
+    made = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII)
+    for head, is_number, width in zip(heads, right, kept, strict=True):
         made.add_column(
-            Text(column.removeprefix(">")),
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=right,
+            Text(head),
+            justify="right" if is_number else "left",
+            overflow="ellipsis" if one_line and not is_number else "fold",
+            no_wrap=one_line and not is_number,
+            width=width if is_number else texts.pop(0),
         )
-    for row in rows:
-        made.add_row(*(Text("-" if cell is None else visible(cell)) for cell in row))
-    _console().print(made)
+    for row in cells:
+        made.add_row(*map(Text, row))
+    if title is not None:
+        say(title)
+    page = StringIO()  # written by `say`, so that a full disk or a closed pipe shows in one place
+    Console(file=page, width=wide, highlight=False, color_system=None).print(made)
+    say("\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n")
+
+
+def _shares(asked: list[int], *, room: int, most: int) -> list[int]:
+    """How many terminal cells each text gets: what it asks for, the widest shortened until all fit."""
+    widths = [min(n, most) for n in asked]
+    while widths and sum(widths) > room and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def lines(pairs: Mapping[str, object]) -> None:
@@ -143,10 +174,3 @@ def _after_a_second(act: Any) -> Iterator[None]:  # noqa: ANN401  (any callable)
 
 def _ignore(done: int, total: int) -> None:
     """Report progress to nobody."""
-
-
-def _console() -> Any:  # noqa: ANN401  (rich stays unloaded until something is printed)
-    from rich.console import Console
-
-    wide = None if sys.stdout.isatty() else _WIDE
-    return Console(file=sys.stdout, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)

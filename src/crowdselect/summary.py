@@ -1,5 +1,6 @@
 """What the commands print for a person: a selection, a pool, a crowd, one row's story."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ _HEADINGS = {
     "stability": ("size helps more", "size helps less"),
 }
 _PICKS = 8
-_CELL = 44
+_LONGEST = 200  # characters of an instruction that a table may be asked to show
 
 
-def print_selection(selection: Selection, pool: Pool, *, folder: Path | None, train_rows: bool) -> None:
-    """Say what was done: pool, crowd, choice, first picks with reasons, and the difference to chance."""
+def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) -> None:
+    """Say what was done: pool, crowd, choice, first picks with reasons, and the difference to chance.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool, for the texts of the first picks.
+        folder: Where it was written; None for a dry run.
+    """
     facts, options = selection.facts, selection.options
     if facts["simulated"]:
         say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
@@ -47,12 +54,26 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None, tr
         warn(note)
     for warning in selection.warnings:
         warn(warning)
-    if folder is not None:
-        what = f"train file with {options['budget']} rows, " if train_rows else ""
-        say(
-            f"written to {visible(folder)}: {what}selection.parquet with every row's reason, README.md, manifest.json"
-        )
-        say(f"why a row is in or out: crowdselect why {visible(folder)} {visible(selection.chosen[0])}")
+    if folder is None:
+        say("nothing was written (a dry run)")
+        return
+    rows = f"{options['budget']} rows to train on, " if pool.has_text and pool.has_responses else ""
+    say(
+        f"written to {visible(folder)}: {rows}selection.parquet with every row's reason, README.md, manifest.json"
+    )
+    say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
+
+
+def why_command(folder: Path, instruction_id: str) -> str:
+    """Write a command that can be copied as it stands: ids are data, so a shell must not read anything in them."""
+    words = [
+        "crowdselect",
+        "why",
+        *(["--"] if instruction_id.startswith("-") else []),
+        str(folder),
+        instruction_id,
+    ]
+    return " ".join(shlex.quote(visible(word)) for word in words)
 
 
 def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
@@ -65,20 +86,20 @@ def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
     shown = [
         f"{family} {'/'.join(f'{size:g}' for size in found)}B" for family, found in list(ordered.items())[:6]
     ]
-    more = f", and {len(ordered) - 6} families more" if len(ordered) > 6 else ""
+    more = f", and {len(ordered) - 6} more" if len(ordered) > 6 else ""
     alone = len(members) - sum(len(sizes[family]) for family in ordered)
-    rest = f"; {alone} models without a family of two sizes" if alone else ""
-    return (
-        f"{len(ordered)} families of two sizes or more: {', '.join(shown)}{more}{rest}"
-        if ordered
-        else f"no family of two sizes among {len(members)} models"
-    )
+    rest = f"; {alone} of the {len(members)} models in no such family" if alone else ""
+    if not ordered:
+        return f"no family of two sizes among {len(members)} models"
+    what = "family" if len(ordered) == 1 else "families"
+    return f"{len(ordered)} {what} of two sizes or more: {', '.join(shown)}{more}{rest}"
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Describe a pool."""
     if found["simulated"]:
-        say("SIMULATED POOL\n")
+        say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
+    empty = found["empty_answers"]
     lines(
         {
             "pool": found["pool"],
@@ -87,10 +108,23 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "models": found["models"],
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
-            "empty answers": found["empty_answers"],
+            "empty answers": None if empty is None else f"{empty} with a reward but no text",
         }
     )
     say()
+    rewards = found["rewards"]
+    if rewards:
+        _print_rewards(rewards)
+    else:
+        say("no reward: score the answers, or name a second file of rewards with --rewards\n")
+    print_crowd(found["crowd"], reward=next(iter(rewards), None))
+    if len(found["reward_columns"]) > 1:
+        say("several reward columns: other commands need one named with --reward; here it shows another")
+    for note in found["notes"]:
+        warn(note)
+
+
+def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
     table(
         ["reward", ">filled", ">lowest", ">mean", ">highest", ">no reward", ">one only", ">complete"],
         [
@@ -104,40 +138,37 @@ def print_inspection(found: Mapping[str, Any]) -> None:
                 r["with_one_reward"],
                 r["complete"],
             ]
-            for name, r in found["rewards"].items()
+            for name, r in rewards.items()
         ],
-        title="Reward columns (instructions with no reward, with one only, with all)",
+        title="Reward columns; the last three count instructions (no reward, one only, one of every model)",
     )
-    print_crowd(found["crowd"], rewards=list(found["rewards"]))
-    if len(found["reward_columns"]) > 1:
-        say("several reward columns: name one with --reward where a command needs one")
-    for note in found["notes"]:
-        warn(note)
 
 
-def print_crowd(members: Sequence[Mapping[str, Any]], *, rewards: list[str] | None = None) -> None:
-    """List the models with family and size, and what their rewards look like."""
+def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = None) -> None:
+    """List the models with family and size, and with a reward their coverage and mean, the highest first."""
     shown = [*members]
-    first = rewards[0] if rewards else None
-    if first is not None:
-        shown.sort(
-            key=lambda m: -(m["mean_reward"][first] if m["mean_reward"][first] is not None else float("-inf"))
-        )
-    columns = [f">{name}" for name in rewards or []]
+    if reward is not None:
+        unknown = float("-inf")
+        shown.sort(key=lambda m: -(unknown if m["mean_reward"][reward] is None else m["mean_reward"][reward]))
     table(
-        ["model", "family", ">size (B)", "known from", *([">coverage"] if rewards else []), *columns],
+        ["model", "family", ">size (B)", "known from", *([] if reward is None else [">coverage", ">mean"])],
         [
             [
                 m["name"],
                 m["family"],
                 None if m["size_b"] is None else f"{m['size_b']:g}",
                 m["source"],
-                *([f"{m['coverage'][first]:.1%}"] if first is not None else []),
-                *(_number(m["mean_reward"][name]) for name in rewards or []),
+                *(
+                    []
+                    if reward is None
+                    else [f"{m['coverage'][reward]:.1%}", _number(m["mean_reward"][reward])]
+                ),
             ]
             for m in shown
         ],
-        title="Models" + (", by mean reward" if rewards else ""),
+        title="Models"
+        if reward is None
+        else f"Models, by their mean {visible(reward)} over what they answered",
     )
 
 
@@ -158,7 +189,7 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
     texts = dict.fromkeys((row["id"] for row in picks), "")
     if pool.has_text:
         known = dict(zip(pool.ids, pool.instructions(), strict=True))
-        texts = {i: visible(known[i] or "", width=_CELL) for i in texts}
+        texts = {i: visible(known[i] or "", width=_LONGEST) for i in texts}
     weights = {name: weight for name, weight in selection.options["weights"].items() if weight}
     table(
         [
@@ -175,12 +206,13 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
                 texts[row["id"]] or row["id"],
                 row["cluster"],
                 *(_share(row[f"{name}_rank"], weight) for name, weight in weights.items()),
-                visible(row["model"], width=28) if row["model"] else None,
+                row["model"],
                 _number(row["reward"]),
             ]
             for row in picks
         ],
         title=f"First {len(picks)} of {selection.options['budget']}, and why: each stands above this share of the eligible",
+        one_line=True,
     )
 
 
@@ -211,7 +243,8 @@ def _cluster_line(facts: Mapping[str, Any], options: Mapping[str, Any]) -> str |
         return "none"
     quotas = list(facts["quotas"].values())
     how = f"column {options['cluster_by']}" if options["cluster_by"] else "k-means"
-    return f"{len(quotas)} by {how}, {min(quotas)} to {max(quotas)} chosen from each"
+    each = f"{min(quotas)}" if min(quotas) == max(quotas) else f"{min(quotas)} to {max(quotas)}"
+    return f"{len(quotas)} by {how}, {each} chosen from each"
 
 
 def _eligible(selection: Selection) -> int:
