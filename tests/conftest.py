@@ -1,10 +1,14 @@
 """Fixtures shared by all tests: the real pools, and a cache folder of the test's own."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from commands import Ran
 
 settings.register_profile("crowdselect", deadline=None)  # machines differ; a slow example is no failure
 settings.load_profile("crowdselect")
@@ -23,3 +27,27 @@ def data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors are cached in a folder of this test, never in the user's."""
     monkeypatch.setenv("CROWDSELECT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the real command in this process, in a folder of its own: `run("inspect", pool)`."""
+    from crowdselect.cli import main
+
+    def command(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["crowdselect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, out, err)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def sim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated pool of 120 instructions x 12 models, with a few gaps, empty answers and duplicates."""
+    from crowdselect.simulate import simulate
+
+    return simulate(tmp_path_factory.mktemp("sim") / "pool.parquet", instructions=120, answer_chars=80).path

@@ -1,0 +1,163 @@
+"""Options that make no sense: one clear line, exit code 2, and nothing written."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from commands import tree
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+SELECT = [
+    (["--budget", "0"], ["budget 0 is not positive"]),
+    (["--budget", "-3"], ["budget -3 is not positive"]),
+    (["--budget", "121"], ["121", "120"]),
+    (["--budget", "99999999999999999999999"], ["99999999999999999999999"]),
+    (["--budget", "many"], ["'many' is not a valid integer", "crowdselect select --help"]),
+    (["--reward", "nope"], ["no reward column 'nope'", "simulated_reward"]),
+    (["--weights", "hardness=1"], ["hardness", "difficulty, separability, stability"]),
+    (["--weights", "difficulty=nan"], ["difficulty", "nan"]),
+    (["--weights", "difficulty=inf"], ["difficulty", "inf"]),
+    (["--weights", "difficulty=0,stability=0"], ["weight"]),
+    (["--weights", "difficulty"], ["'difficulty' is not of the form difficulty=1"]),
+    (["--weights", "difficulty=x"], ["not of the form"]),
+    (["--weights", "difficulty=1=2"], ["not of the form"]),
+    (["--weights", ""], ["'' is not of the form"]),
+    (["--weights", "difficulty=1,difficulty=2"], ["'difficulty' is named twice"]),
+    (["--ties", "random"], ["ties='random' is unknown", "average, paper"]),
+    (["--clusters", "-1"], ["clusters=-1 is negative"]),
+    (["--clusters", "500"], ["clusters=500 is more than the 120 eligible"]),
+    (["--cluster-by", "nope"], ["nope", "column"]),
+    (["--cluster-by", "model"], ["model", "sim-"]),
+    (["--embedder", "nope"], ["unknown embedder 'nope'", "lsa, minilm, file:VECTORS"]),
+    (["--embedder", ""], ["embedder"]),
+    (["--embedder", "file:"], ["names no file"]),
+    (["--embedder", "file:none.parquet"], ["none.parquet"]),
+    (["--embedder", "column:nope"], ["nope"]),
+    (["--embedder", "column:instruction"], ["instruction"]),
+    (["--answer", "worst"], ["answer strategy 'worst' is unknown", "topN-random"]),
+    (["--answer", "top0-random"], ["'top0-random' is unknown"]),
+    (["--answer", "model:gpt"], ["no model 'gpt' in the pool", "sim-ash-14b"]),
+    (["--pairs", "worst-best"], ["pairs='worst-best' is unknown", "best-worst"]),
+    (["--pairs", "best-worst", "--answer", "random"], ["answer='random' cannot hold too"]),
+    (["--pairs", "best-worst", "--format", "messages"], ["which format messages cannot hold", "dpo"]),
+    (["--format", "dpo"], ["format dpo needs preference pairs", "--pairs best-worst"]),
+    (["--format", "csv"], ["format 'csv' is unknown", "messages, prompt-completion"]),
+    (["--file-type", "csv"], ["file type 'csv' is unknown", "jsonl, parquet"]),
+    (["--for", "axolotl"], ["trainer 'axolotl' is unknown", "trl, llamafactory"]),
+    (["--min-rewards", "0"], ["min-rewards=0 is below 1"]),
+    (["--min-rewards", "13"], ["0"]),
+    (["--min-best-reward", "nan"], ["min-best-reward=nan is not a finite number"]),
+    (["--min-best-reward", "1", "--min-best-quantile", "0.5"], ["give one of them"]),
+    (["--min-best-quantile", "1.5"], ["min-best-quantile=1.5 is outside 0 to 1"]),
+    (["--min-best-quantile", "nan"], ["min-best-quantile=nan is outside 0 to 1"]),
+    (["--near-duplicates", "-0.5"], ["near-duplicates=-0.5 is outside 0 to 1"]),
+    (["--limit", "0"], ["limit is 0"]),
+    (["--limit", "3", "--clusters", "0"], ["5", "3"]),
+    (["--layout", "tall"], ["tall", "long"]),
+    (["--layout", "zoo"], ["zoo"]),
+    (["--rewards", "none.parquet"], ["none.parquet: no such file"]),
+    (["--include", "none.txt"], ["none.txt: no such file", "one id per line"]),
+    (["--include", "."], [".: is a folder"]),
+    (["--include", "empty.txt"], ["empty.txt: holds no id"]),
+    (["--exclude", "binary.txt"], ["binary.txt: byte 0 is not UTF-8"]),
+    (["--exclude", "noid.csv"], ["noid.csv: no column id", "name, age"]),
+    (["--include", "strangers.txt"], ["0"]),
+    (["--crowd", "none.toml"], ["none.toml", "no such crowd file"]),
+    (["--crowd", "broken.toml"], ["broken.toml", "broken TOML"]),
+    (["--crowd", "broken.json"], ["broken.json", "broken JSON", "line 1"]),
+    (["--crowd", "size.toml"], ["size.toml", "sim-oak-7b", "size_b must be a positive number", "-7"]),
+    (["--crowd", "others.toml"], ["others.toml", "no entry matches a model of the pool", "llama"]),
+    (["--crowd", "single.toml"], ["stability has a weight", "crowdselect crowd POOL --toml"]),
+    (["--crowd", "empty.txt"], ["empty.txt", ".toml or .json"]),
+    (["--bugdet", "5"], ["No such option '--bugdet'", "crowdselect select --help"]),
+    (["surplus"], ["surplus"]),
+    (["-o", "no/such/parent"], ["there is no folder"]),
+]
+
+
+@pytest.fixture
+def odd_files():
+    Path("empty.txt").write_text("\n \n")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00")
+    Path("noid.csv").write_text("name,age\nx,1\n")
+    Path("strangers.txt").write_text("x\ny\n")
+    Path("broken.toml").write_text("[[model]\n")
+    Path("broken.json").write_text("{")
+    Path("size.toml").write_text('[[model]]\nname = "sim-oak-7b"\nsize_b = -7\n')
+    Path("others.toml").write_text('[[model]]\nname = "llama"\nfamily = "llama"\nsize_b = 7\n')
+    Path("single.toml").write_text('[[model]]\nname = "sim-oak-7b"\nfamily = "oak"\nsize_b = 7\n')
+
+
+@pytest.mark.usefixtures("odd_files")
+@pytest.mark.parametrize(("arguments", "parts"), SELECT, ids=[" ".join(case[0]) or "''" for case in SELECT])
+def test_a_bad_option_is_one_line_and_nothing_is_written(run, sim, arguments, parts):
+    before = tree()
+    common = ["--budget", "5"] if "--budget" not in arguments else []
+    run("select", sim, *common, "-o", "out", *arguments).refuses(*parts)
+    assert tree() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["selct"], ["No such command 'selct'"]),
+        (["--verbose"], ["No such option '--verbose'"]),
+        (["select"], ["Missing argument 'POOL'"]),
+        (["select", "POOL"], ["Missing option '--budget'"]),
+        (["select", "POOL", "--budget", "5"], ["say where to write with -o DIR, or add --dry-run"]),
+        (["select", "none.parquet", "--budget", "5", "-o", "out"], ["none.parquet: no such file"]),
+        (["inspect", "none.parquet"], ["none.parquet: no such file"]),
+        (["inspect", "POOL", "--reward", "nope"], ["no reward column 'nope'"]),
+        (["inspect", "POOL", "--crowd", "none.json"], ["none.json", "no such crowd file"]),
+        (["crowd", "POOL", "--toml", "--json"], ["give one of them"]),
+        (["crowd", "POOL", "--layout", "tall"], ["tall"]),
+        (["metrics", "POOL"], ["Missing option '-o' / '--output'"]),
+        (["metrics", "POOL", "-o", "m.xlsx"], ["m.xlsx: cannot write .xlsx", ".parquet, .csv, .jsonl"]),
+        (["metrics", "POOL", "-o", "m"], ["m: cannot write a file without an ending"]),
+        (["metrics", "none.parquet", "-o", "m.xlsx"], ["m.xlsx: cannot write .xlsx"]),
+        (["metrics", "POOL", "-o", "m.csv", "--ties", "x"], ["ties"]),
+        (["metrics", "POOL", "-o", "m.csv", "--reward", "x"], ["no reward column 'x'"]),
+        (["metrics", "POOL", "-o", "no/m.csv"], ["there is no folder"]),
+        (["why", "nowhere", "a"], ["nowhere: no manifest.json of ours"]),
+        (["why", ".", "a"], [".: no manifest.json of ours"]),
+        (["why", "nowhere"], ["Missing argument 'ID'"]),
+        (["simulate"], ["Missing option '-o' / '--output'"]),
+        (["simulate", "-o", "s.txt"], ["s.txt"]),
+        (["simulate", "-o", "s.parquet", "--instructions", "0"], ["instructions is 0"]),
+        (["simulate", "-o", "s.parquet", "--layout", "tall"], ["layout 'tall' is not simulated"]),
+        (["simulate", "-o", "s.parquet", "--crowd", "x"], ["crowd 'x' is not known"]),
+        (["simulate", "-o", "s.parquet", "--shards", "0"], ["shards is 0"]),
+        (["simulate", "-o", "s.parquet", "--samples", "2", "--layout", "matrix"], ["samples is 2"]),
+        (["simulate", "-o", "s.parquet", "--answer-chars", "1"], ["answer_chars is 1"]),
+        (["demo", "-o", "no/such/folder"], ["there is no folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_of_the_other_commands(run, sim, arguments, parts):
+    before = tree()
+    run(*(str(sim) if a == "POOL" else a for a in arguments)).refuses(*parts)
+    assert tree() == before
+
+
+def test_no_family_of_two_sizes_while_stability_has_a_weight(run):
+    rows = [
+        {"id": i, "instruction": f"{i}?", "model": m, "response": "r", "score": s}
+        for i in "ab"
+        for m, s in (("gpt-x", 1), ("claude-y", 2))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    run("select", "pool.parquet", "--budget", 1, "-o", "out").refuses(
+        "stability has a weight", "--crowd crowd.toml"
+    )
+    ran = run(
+        "select", "pool.parquet", "--budget", 1, "--clusters", 0, "--weights", "difficulty=1", "-o", "out"
+    )
+    assert ran.code == 0
+    assert "no family of two sizes among 2 models" in ran.out

@@ -1,0 +1,444 @@
+"""The commands: help, demo, inspect, crowd, metrics, simulate, and how a command ends."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from commands import COMMAND, manifest, train, tree
+from crowdselect import __version__
+from crowdselect.cli import cli
+
+COMMANDS = ["crowd", "demo", "inspect", "metrics", "select", "simulate", "why"]
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# Help and start
+
+
+def test_every_command_is_known_here():
+    assert sorted(cli.commands) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_and_explains_every_option(run, name):
+    ran = run(name, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.search(rf"Example:  crowdselect {name}", ran.out)
+    assert "\\b" not in ran.out
+    for option in cli.commands[name].params:
+        if option.param_type_name == "option" and option.opts[-1] not in {"-o", "--output"}:
+            assert option.help, option.opts
+            assert option.opts[-1] in ran.out
+
+
+def test_help_and_version(run):
+    for ran in (run(), run("--help"), run("-h")):
+        assert (ran.code, ran.err) == (0, "")
+        assert all(f"\n  {name} " in ran.out for name in COMMANDS)
+        assert "..." not in ran.out.split("Commands:")[1]
+    assert run("--version").out == f"crowdselect {__version__}\n"
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import resource, sys\n"
+        "from crowdselect.cli import main\n"
+        "sys.argv = ['crowdselect', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'duckdb', 'pyarrow', 'torch', 'rich', 'datasets', 'transformers'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(used.ru_utime + used.ru_stime, file=sys.stderr)\n"
+    )
+    seconds = []
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        loaded, used = ended.stderr.splitlines()
+        assert loaded == "[]"
+        seconds.append(float(used))
+    assert min(seconds) < 0.5
+
+
+# demo
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    """The demo's way on fewer instructions; the full one runs in the checks before a change lands."""
+    from crowdselect import simulate as module
+
+    real = module.simulate
+    monkeypatch.setattr(module, "simulate", lambda path, **rest: real(path, instructions=300, **rest))
+
+
+def test_demo_says_what_it_did_and_runs_again(run, small_demo, tmp_path):
+    first = run("demo")
+    assert first.code == 0
+    assert first.out.startswith("SIMULATED POOL")
+    assert "300 instructions x 12 models" in first.out
+    assert "First 8 of 100, and why" in first.out
+    assert "Against random choices with the same quotas" in first.out
+    assert len(train("crowdselect-demo")) == 100
+    assert "simulated" in (tmp_path / "crowdselect-demo" / "README.md").read_text()
+    before = tree(tmp_path / "crowdselect-demo")
+    again = run("demo")
+    assert again.code == 0
+    after = tree(tmp_path / "crowdselect-demo")
+    assert {k: v for k, v in before.items() if k != "manifest.json"} == {
+        k: v for k, v in after.items() if k != "manifest.json"
+    }
+    assert [p.name for p in tmp_path.iterdir()] == ["crowdselect-demo"]
+
+
+def test_demo_in_json_and_elsewhere(run, small_demo):
+    ran = run("demo", "--json", "-o", "elsewhere")
+    found = json.loads(ran.out)
+    assert found["facts"]["simulated"] is True
+    assert len(found["chosen"]) == 100
+    assert len(train("elsewhere")) == 100
+
+
+def test_demo_leaves_a_strangers_folder_alone(run, small_demo, tmp_path):
+    (tmp_path / "crowdselect-demo").mkdir()
+    (tmp_path / "crowdselect-demo" / "thesis.txt").write_text("years of work")
+    run("demo").refuses("crowdselect-demo", "not replaced")
+    assert (tmp_path / "crowdselect-demo" / "thesis.txt").read_text() == "years of work"
+
+
+# inspect, crowd, metrics, simulate
+
+
+def test_inspect_counts_what_is_there(run):
+    rows = [
+        {"id": i, "instruction": t, "model": m, "response": r, "judge": s, "other": None}
+        for i, t, m, r, s in [
+            ("a", "Same", "m-7b", "x", 1.0),
+            ("a", "Same", "m-70b", "", 3.0),  # a reward, but no text
+            ("b", "same ", "m-7b", None, None),  # neither
+            ("b", "same ", "m-70b", "y", 5.0),
+            ("c", None, "m-7b", "z", 2.0),  # m-70b has no row here
+        ]
+    ]
+    pq.write_table(
+        pa.Table.from_pylist(
+            rows,
+            pa.schema(
+                {
+                    "id": "string",
+                    "instruction": "string",
+                    "model": "string",
+                    "response": "string",
+                    "judge": "double",
+                    "other": "double",
+                }
+            ),
+        ),
+        "pool.parquet",
+    )
+    ran = run("inspect", "pool.parquet", "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert (found["layout"], found["instructions"], found["models"]) == ("long", 3, 2)
+    assert (found["without_text"], found["duplicates"], found["empty_answers"]) == (1, 1, 1)
+    assert found["rewards"] == {
+        "judge": {
+            "filled": pytest.approx(4 / 6),
+            "lowest": 1.0,
+            "mean": 2.75,
+            "highest": 5.0,
+            "without_reward": 0,
+            "with_one_reward": 2,
+            "complete": 1,
+        }
+    }
+    assert [(m["name"], m["size_b"], m["coverage"]["judge"]) for m in found["crowd"]] == [
+        ("m-70b", 70.0, pytest.approx(2 / 3)),
+        ("m-7b", 7.0, pytest.approx(2 / 3)),
+    ]
+    assert any("other is missing for every instruction" in note for note in found["notes"])
+    shown = run("inspect", "pool.parquet")
+    assert "1 with a reward but no text" in shown.out
+    assert "3 (1 without text, 1 repeat another)" in shown.out
+    assert shown.out.index("m-70b") < shown.out.index("m-7b ")
+    assert "other is missing" in shown.err
+
+
+def test_inspect_takes_rewards_near_the_largest_number(run):
+    rows = [{"id": "a", "instruction": "A", "model": m, "score": 1.7e308} for m in ("x-7b", "x-70b")]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    assert json.loads(run("inspect", "pool.parquet", "--json").out)["rewards"]["score"][
+        "mean"
+    ] == pytest.approx(1.7e308)
+
+
+def test_inspect_without_rewards(run):
+    Path("pool.csv").write_text("id,instruction,model,response\na,A,x-7b,r\na,A,x-70b,s\n")
+    ran = run("inspect", "pool.csv")
+    assert ran.code == 0
+    assert "no reward: score the answers" in ran.out
+    assert "x-70b" in ran.out
+
+
+def test_inspect_of_many_reward_columns(run):
+    names = [f"judge{i}" for i in range(8)]
+    rows = [
+        {"id": "a", "instruction": "A", "model": m, **dict.fromkeys(names, 1.0)} for m in ("x-7b", "x-70b")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    ran = run("inspect", "pool.parquet")
+    assert "only the first 6 of 8 reward columns are described" in ran.err
+    assert "several reward columns" in ran.out
+    assert "judge7" in run("inspect", "pool.parquet", "--reward", "judge7").out
+    run("select", "pool.parquet", "--budget", 1, "-o", "out").refuses(
+        "several reward columns: judge0, judge1"
+    )
+
+
+def test_a_crowd_file_goes_round(run, sim):
+    written = run("crowd", sim, "--toml")
+    assert len(tomllib.loads(written.out)["model"]) == 12
+    Path("crowd.toml").write_text(written.out.replace('"sim-oak"', '"oak"'))
+    shown = json.loads(run("crowd", sim, "--crowd", "crowd.toml", "--json").out)
+    assert {m["source"] for m in shown} == {"file"}
+    assert {m["family"] for m in shown} == {"sim-ash", "sim-elm", "sim-fir", "oak"}
+    assert "oak 1.5/7/32B" in run("crowd", sim, "--crowd", "crowd.toml").out
+    ran = run("select", sim, "--budget", 5, "--clusters", 0, "--crowd", "crowd.toml", "-o", "out")
+    assert "oak 1.5/7/32B" in ran.out
+    assert all(m["source"] == "file" for m in manifest("out")["facts"]["crowd"])
+
+
+def test_a_crowd_file_that_fits_in_part_is_a_warning(run, sim):
+    Path("crowd.toml").write_text(
+        '[[model]]\nname = "sim-oak-7b"\nfamily = "o"\nsize_b = 7\nurl = "x"\n'
+        '[[model]]\nname = "sim-oak-32b"\nfamily = "o"\nsize_b = 32\n[[model]]\nname = "gone"\n'
+    )
+    for command in (
+        ["inspect", sim],
+        ["crowd", sim],
+        ["metrics", sim, "-o", "m.csv"],
+        ["select", sim, "--budget", 2, "--clusters", 0, "--dry-run"],
+    ):
+        ran = run(*command, "--crowd", "crowd.toml")
+        assert ran.code == 0, ran.err
+        assert "1 of 3 entries is not in the pool: 'gone'" in ran.err
+        assert "10 of 12 models" in ran.err
+
+
+def test_metrics_in_three_forms_hold_the_same(run, sim):
+    for ending in ("parquet", "csv", "jsonl"):
+        ran = run("metrics", sim, "-o", f"m.{ending}")
+        assert ran.code == 0, ran.err
+        assert ran.out == f"written to {Path(f'm.{ending}').absolute()}: 120 instructions, 12 models\n"
+    rows = pq.read_table("m.parquet").to_pylist()
+    assert list(rows[0]) == [
+        "id",
+        "n_rewards",
+        "mean_reward",
+        "best_model",
+        "best_reward",
+        "difficulty",
+        "separability",
+        "stability",
+    ]
+    assert [row["id"] for row in rows] == [f"sim-{i:09}" for i in range(120)]
+    assert all(row["mean_reward"] == -row["difficulty"] for row in rows)
+    assert [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()] == rows
+    with Path("m.csv").open(newline="") as file:
+        texts = list(csv.DictReader(file))
+    assert [float(row["separability"]) for row in texts] == [row["separability"] for row in rows]
+    run("metrics", sim, "-o", "m.csv").refuses("m.csv: there is such a file already", "--overwrite")
+    assert run("metrics", sim, "-o", "m.csv", "--overwrite", "--ties", "paper").code == 0
+    assert sorted(p.name for p in Path().iterdir()) == ["m.csv", "m.jsonl", "m.parquet"]
+
+
+@pytest.mark.parametrize("layout", ["long", "zoo", "matrix"])
+def test_simulate_then_select(run, layout):
+    ran = run(
+        "simulate",
+        "-o",
+        "pool.jsonl",
+        "--instructions",
+        30,
+        "--layout",
+        layout,
+        "--answer-chars",
+        80,
+        "--seed",
+        2,
+    )
+    assert ran.code == 0, ran.err
+    assert "a simulated pool of 30 instructions x 12 models" in ran.out
+    assert json.loads(run("inspect", "pool.jsonl", "--json").out)["simulated"] is True
+    ran = run("select", "pool.jsonl", "--budget", 4, "--clusters", 0, "-o", "out")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("SIMULATED POOL")
+    assert ("the pool holds no answers, so there is no training file" in ran.err) == (layout == "matrix")
+    assert (Path("out") / "train.jsonl").exists() == (layout != "matrix")
+    run("simulate", "-o", "pool.jsonl", "--instructions", 30).refuses("pool.jsonl")
+
+
+# How a command ends
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(run, sim, tmp_path, monkeypatch):
+    from crowdselect import exporter
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "dataset_card", interrupted)
+    ran = run("select", sim, "--budget", 3, "--clusters", 0, "-o", "out")
+    assert ran.code == 130
+    assert ran.err.strip() == "stopped"
+    assert tree(tmp_path) == {}
+
+
+def test_ctrl_c_while_duckdb_reads(tmp_path):
+    """DuckDB answers Ctrl-C with an error of its own."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from crowdselect import sources\n"
+        "real = sources.connect\n"
+        "def connect():\n"
+        "    connection = real()\n"
+        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return connection\n"
+        "sources.connect = connect\n"
+        "from crowdselect import pool\n"
+        "pool.connect = connect\n"
+        "from crowdselect.cli import main\n"
+        "main()\n"
+    )
+    row = json.dumps({"id": "a", "instruction": "x" * 300, "model": "m", "score": 1})
+    (tmp_path / "pool.jsonl").write_text((row + "\n") * 300_000)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "inspect", "pool.jsonl"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130, ended.stderr[-500:]
+    assert ended.stderr.strip() == "stopped"
+
+
+def test_a_closed_pipe_is_no_traceback(sim):
+    for command in (
+        ["crowd", sim, "--json"],
+        ["select", sim, "--budget", "50", "--clusters", "0", "--json", "--dry-run"],
+    ):
+        read, write = os.pipe()
+        os.close(read)  # nobody reads
+        ended = subprocess.run(
+            [*COMMAND, *map(str, command)], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(write)
+        assert ended.returncode == 1
+        assert ended.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(sim):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*COMMAND, "inspect", str(sim)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: cannot read or write: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_another_encoding(run, monkeypatch, encoding):
+    rows = [
+        {"id": "質問", "instruction": "これは何?", "model": m, "response": "答え", "score": s}
+        for s, m in ((1.0, "モデル-7b"), (2.0, "モデル-70b"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    select = [
+        "select",
+        "pool.parquet",
+        "--budget",
+        1,
+        "--clusters",
+        0,
+        "--weights",
+        "difficulty=1",
+        "--dry-run",
+    ]
+    for command in (["inspect", "pool.parquet"], ["crowd", "pool.parquet", "--toml"], select):
+        page = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding=encoding))
+        ran = run(*command)
+        assert (ran.code, ran.err) == (0, "")
+        assert rb"\u30e2" in page.getvalue()
+        assert rb"\u2500" not in page.getvalue()  # lines of tables, which have an ASCII form
+
+
+def test_closed_streams_are_no_error(sim):
+    shell = '"$@" >&- 2>&-'
+    ended = subprocess.run(["sh", "-c", shell, "sh", *COMMAND, "crowd", str(sim)], check=False)
+    assert ended.returncode == 0
+
+
+def test_an_error_of_the_system_is_one_line(run, sim, monkeypatch):
+    from crowdselect import exporter
+
+    def denied(*_arguments, **_options):
+        raise PermissionError(13, "Permission denied", "/locked/file")
+
+    monkeypatch.setattr(exporter, "check_export", denied)
+    run("select", sim, "--budget", 3, "-o", "out").refuses("error: /locked/file: Permission denied")
+
+
+# The real pools, as a newcomer would call it
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "budget"), [("shaberi", 50), ("zeroeval", 300)])
+def test_select_from_a_real_pool(run, data, name, budget):
+    pool, crowd = data / f"{name}.parquet", data / f"{name}.models.json"
+    ran = run("select", pool, "--crowd", crowd, "--reward", "score", "--budget", budget, "-o", "out")
+    assert ran.code == 0, ran.err
+    assert len(train("out")) == budget
+    assert len({row["id"] for row in train("out")}) == budget
+    assert f"First 8 of {budget}" in ran.out
+    assert str(data) not in (Path("out") / "README.md").read_text()
+    assert run("why", "out", train("out")[-1]["id"]).err == ""
+
+
+@pytest.mark.real
+def test_a_real_pool_without_text(run, data):
+    pool = data / "wildbench.parquet"
+    run("select", pool, "--reward", "score", "--budget", 10, "-o", "out").refuses(
+        "no instruction has text", "--clusters 0"
+    )
+    ran = run("select", pool, "--reward", "score", "--budget", 10, "--clusters", 0, "-o", "out")
+    assert ran.code == 0
+    assert "the pool holds no instruction text, so there is no training file" in ran.err
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        "README.md",
+        "manifest.json",
+        "selection.parquet",
+    ]
+    found = json.loads(run("inspect", pool, "--json").out)
+    assert (found["without_text"], found["empty_answers"]) == (1024, 96)
+
+
+@pytest.mark.real
+def test_inspect_of_a_real_pool_counts_empty_answers_not_gaps(run, data):
+    assert json.loads(run("inspect", data / "zeroeval.parquet", "--json").out)["empty_answers"] == 49
+
+
+def test_signals_are_as_they_were():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,87 @@
+"""`--config FILE.toml`: the options of a command from a file; flags win."""
+
+from pathlib import Path
+
+import pytest
+
+from commands import manifest, train, tree
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_win_over_the_file(run, sim):
+    Path("c.toml").write_text(
+        'budget = 9\nclusters = 2\nseed = 3\ncrowd = "crowd.toml"\nno-cache = true\nmin_rewards = 3\n'
+        'format = "alpaca"\nfor = "llamafactory"\nlicense = "cc0-1.0"\noutput = "from-file"\n'
+        "[weights]\ndifficulty = 1\nstability = 0.5\n"
+    )
+    Path("crowd.toml").write_text(run("crowd", sim, "--toml").out)
+    ran = run("select", sim, "--config", "c.toml", "--seed", 5, "-o", "out", "--min-best-reward", -1000)
+    assert ran.code == 0, ran.err
+    options = manifest("out")["options"]
+    wanted = {
+        "budget": 9,
+        "clusters": 2,
+        "seed": 5,
+        "cache": False,
+        "min_rewards": 3,
+        "min_best_reward": -1000.0,
+    }
+    assert {name: options[name] for name in wanted} == wanted
+    assert options["weights"] == {"difficulty": 1.0, "separability": 0.0, "stability": 0.5}
+    assert {member["source"] for member in manifest("out")["facts"]["crowd"]} == {"file"}
+    assert (Path("out") / "dataset_info.json").exists()
+    assert train("out")[0].keys() >= {"instruction", "history"}
+    assert 'license: "cc0-1.0"' in (Path("out") / "README.md").read_text()
+    assert not Path("from-file").exists()
+    assert run("select", sim, "--config", "c.toml").code == 0
+    assert Path("from-file").exists()
+
+
+def test_weights_as_text_in_the_file(run, sim):
+    Path("c.toml").write_text('budget = 3\nclusters = 0\nweights = "difficulty=2"\noutput = "out"\n')
+    assert run("select", sim, "--config", "c.toml").code == 0
+    assert manifest("out")["options"]["weights"] == {"difficulty": 2.0, "separability": 0.0, "stability": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("budgets = 3", ["c.toml: unknown option 'budgets'", "the options are: answer, budget, cluster-by"]),
+        ("crowd_path = 'x'", ["unknown option 'crowd_path'"]),
+        ("as_json = true", ["unknown option 'as_json'"]),
+        ("config = 'other.toml'", ["unknown option 'config'"]),
+        ("help = true", ["unknown option 'help'"]),
+        ("[select]\nbudget = 3", ["unknown option 'select'"]),
+        ("budget = 10.5", ["c.toml: budget is 10.5; wanted a whole number"]),
+        ("budget = true", ["budget is True; wanted a whole number"]),
+        ("budget = '10'", ["budget is '10'; wanted a whole number"]),
+        ("budget = 5\nbudget = 6", ["c.toml: not a TOML file of options"]),
+        ("min-rewards = 2\nmin_rewards = 3", ["'min-rewards' is given twice"]),
+        ("overwrite = 1", ["overwrite is 1; wanted true or false"]),
+        ("near_duplicates = 'x'", ["near_duplicates is 'x'; wanted a number"]),
+        ("reward = 5", ["reward is 5; wanted text"]),
+        ("reward = ['a']", ["reward is ['a']; wanted text"]),
+        ('output = "a\\u0000b"', ["wanted text without a null character"]),
+        ("[weights]\ndifficulty = 'high'", ["weights is {'difficulty': 'high'}; wanted a table of numbers"]),
+        ("[weights]\ndifficulty = true", ["wanted a table of numbers"]),
+        ("[weights]\ndifficulty = nan", ["nan"]),
+        ("[weights]", ["weight"]),
+        ("budget = ", ["c.toml: not a TOML file of options"]),
+    ],
+)
+def test_a_bad_configuration_file(run, sim, text, parts):
+    Path("c.toml").write_text(text + "\n" if "budget" in text else f"budget = 5\n{text}\n")
+    before = tree()
+    run("select", sim, "-o", "out", "--config", "c.toml").refuses(*parts)
+    assert tree() == before
+
+
+def test_a_configuration_file_that_is_not_there_or_not_text(run, sim):
+    run("select", sim, "-o", "out", "--config", "none.toml").refuses("none.toml: no such file")
+    run("select", sim, "-o", "out", "--config", ".").refuses("not a TOML file")
+    Path("latin.toml").write_bytes(b'reward = "\xe9"\n')
+    run("select", sim, "-o", "out", "--config", "latin.toml").refuses("latin.toml: not a TOML file")

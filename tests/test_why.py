@@ -1,0 +1,159 @@
+"""`crowdselect why`: one row's story, also when its pool has moved, changed or gone."""
+
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from commands import COMMAND, train
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def chosen(sim, tmp_path_factory):
+    """A selection from the simulated pool, made once."""
+    from crowdselect import Options, export, open_pool, select
+
+    folder = tmp_path_factory.mktemp("chosen") / "out"
+    with open_pool(sim) as pool:
+        return export(select(pool, Options(budget=20, clusters=3)), pool, folder)
+
+
+def test_why_a_row_is_in(run, chosen):
+    first = train(chosen)[0]
+    ran = run("why", chosen, first["id"])
+    assert (ran.code, ran.err) == (0, "")
+    assert f"instruction {first['id']}\n  {first['messages'][0]['content'][:80]}" in ran.out
+    assert first["messages"][1]["content"][:60] in ran.out
+    assert "- chosen, rank 1 of 20" in ran.out
+    assert "of the eligible rows, weight 2 adds" in ran.out
+    found = json.loads(run("why", chosen, first["id"], "--json").out)
+    assert (found["rank"], found["reason"], found["instruction"]) == (
+        1,
+        "selected",
+        first["messages"][0]["content"],
+    )
+
+
+def test_why_a_row_is_out(run, chosen):
+    rows = pq.read_table(chosen / "selection.parquet").to_pylist()
+    out = next(row for row in rows if row["reason"] == "below_cut")
+    ran = run("why", chosen, out["id"])
+    assert "- not chosen: below_cut" in ran.out
+    assert "the last place there went to" in ran.out
+    assert "to be chosen it needs" in ran.out
+    run("why", chosen, "no-such-id").refuses("'no-such-id'", "120 instructions")
+
+
+def test_why_when_the_pool_has_moved_or_changed(run, tmp_path):
+    run("simulate", "-o", "pool.parquet", "--instructions", 30, "--answer-chars", 80)
+    assert run("select", "pool.parquet", "--budget", 3, "--clusters", 0, "-o", "out").code == 0
+    first = train("out")[0]
+    Path("pool.parquet").rename("moved.parquet")
+    gone = run("why", "out", first["id"])
+    assert gone.code == 0
+    assert "chosen, rank 1 of 3" in gone.out
+    assert first["messages"][0]["content"][:50] not in gone.out
+    assert "warning: the texts are not shown" in gone.err
+    assert "name its place with --pool" in gone.err
+    moved = run("why", "out", first["id"], "--pool", "moved.parquet")
+    assert (moved.code, moved.err) == (0, "")
+    assert first["messages"][0]["content"][:50] in moved.out
+    run("why", "out", first["id"], "--pool", "none.parquet").refuses("none.parquet: no such file")
+    run("simulate", "-o", "pool.parquet", "--instructions", 40, "--answer-chars", 80)
+    changed = run("why", "out", first["id"])
+    assert changed.code == 0
+    assert "its content is not what this selection was made from" in changed.err
+    run(
+        "simulate",
+        "-o",
+        "pool.parquet",
+        "--instructions",
+        1,
+        "--answer-chars",
+        80,
+        "--overwrite",
+        "--seed",
+        9,
+    )
+    other = run("why", "out", train("out")[-1]["id"], "--json")
+    assert other.code == 0
+    assert json.loads(other.out)["answer"] is None
+    assert "the texts are not shown" in other.err
+
+
+def test_why_when_the_rewards_file_has_gone(run, sim):
+    table = pq.read_table(sim)
+    pq.write_table(table.drop_columns(["simulated_reward"]), "pool.parquet")
+    pq.write_table(table.select(["id", "model", "simulated_reward"]), "rewards.parquet")
+    assert (
+        run(
+            "select",
+            "pool.parquet",
+            "--rewards",
+            "rewards.parquet",
+            "--budget",
+            3,
+            "--clusters",
+            0,
+            "-o",
+            "out",
+        ).code
+        == 0
+    )
+    first = train("out")[0]
+    assert run("why", "out", first["id"]).err == ""
+    Path("rewards.parquet").unlink()
+    ran = run("why", "out", first["id"])
+    assert ran.code == 0
+    assert first["messages"][0]["content"][:50] in ran.out
+    assert "the rewards are not at hand" in ran.err
+
+
+def test_why_of_a_damaged_selection(run, chosen, tmp_path):
+    for damage, part in (
+        (lambda f: (f / "selection.parquet").write_bytes(b"PAR1 and so on"), "the selection is damaged"),
+        (lambda f: (f / "selection.parquet").unlink(), "the selection is damaged"),
+        (
+            lambda f: (f / "manifest.json").write_text('{"tool": "crowdselect", "kind": "selection"}'),
+            "has no 'options'",
+        ),
+        (lambda f: (f / "manifest.json").write_text('{"tool": "crowdselect"}'), "no manifest.json of ours"),
+        (lambda f: (f / "manifest.json").write_text("{"), "no manifest.json of ours"),
+        (lambda f: (f / "manifest.json").unlink(), "no manifest.json of ours"),
+    ):
+        folder = tmp_path / "damaged"
+        shutil.copytree(chosen, folder)
+        damage(folder)
+        run("why", folder, "sim-000000001").refuses("damaged", part)
+        shutil.rmtree(folder)
+
+
+def test_ids_that_look_like_options_or_shell_code(run):
+    """The command that `select` shows for copying does what it says, whatever is in the id."""
+    ids = ["--pool $(touch pwned)", "it's; `touch pwned`"]
+    rows = [
+        {"id": i, "instruction": f"Say {i}", "model": m, "response": "r", "score": float(s)}
+        for i in ids
+        for s, m in enumerate(("x-7b", "x-70b"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    for i in ids:
+        Path("only.txt").write_text(i)
+        options = ["--budget", 1, "--clusters", 0, "--weights", "difficulty=1", "--include", "only.txt"]
+        ran = run("select", "pool.parquet", *options, "-o", "my out", "--overwrite")
+        line = ran.out.split("crowdselect why ")[1].rstrip("\n")
+        shell = ["sh", "-c", f"{shlex.join(COMMAND)} why {line}"]
+        done = subprocess.run(shell, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"Say {i}" in done.stdout
+    assert not Path("pwned").exists()
