@@ -100,7 +100,8 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray) 
     """
     if budget < 1:
         raise BudgetError(f"budget {budget} is not positive; ask for at least 1 row")
-    total, distinct = int(eligible.sum()), len(np.unique(groups[eligible]))
+    numbers = np.sort(groups[eligible])
+    total, distinct = len(numbers), int(np.count_nonzero(np.diff(numbers))) + (len(numbers) > 0)
     if budget > distinct:
         some = f", {total - distinct} of them duplicates of others; {distinct} is the most" * (
             distinct < total

@@ -80,7 +80,7 @@ def uniform_ranks(values: FloatArray, eligible: BoolArray) -> FloatArray:
         out[rows] = 0.5
         return out
     taken = values[rows]
-    order = np.argsort(taken, kind="stable")
+    order = np.argsort(taken)  # the order of ties does not matter: they share a rank
     ordered = taken[order]
     first = np.flatnonzero(
         np.concatenate(([True], ordered[1:] != ordered[:-1]))

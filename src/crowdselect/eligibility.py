@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.ordering import content_hash
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -33,12 +31,8 @@ REASONS: dict[str, str] = {
 
 ELIGIBLE = ""
 
-_BLOCK = 1 << 11  # texts added up at a time: their letters stay in the processor's cache
-_LETTERS = np.where(  # what each byte adds; white space adds nothing, both cases of a letter the same
-    [chr(byte).isspace() and byte < 128 for byte in range(256)],
-    np.uint64(0),
-    content_hash([chr(byte).lower() if byte < 128 else chr(byte) for byte in range(256)]),
-)
+_LOWER = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
+_SPACES = bytes(byte for byte in range(128) if chr(byte).isspace())
 
 
 def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
@@ -102,24 +96,19 @@ def duplicate_groups(texts: ObjectArray) -> IntArray:
 
 
 def _alike(texts: ObjectArray) -> list[int]:
-    """The rows that may say the same as another: those whose letters, in any order, add up to the same.
+    """The rows that may say the same as another: equal but for case and white space, or by chance.
 
-    Few rows pass, so few have to be normalised. Case and white space add nothing; text beyond ASCII is
-    normalised before it is added up.
+    Few rows pass, so few have to be normalised. A hash of 64 bits stands for each text, to save memory.
     """
-    sums = np.empty(len(texts), dtype=np.uint64)
-    for begin in range(0, len(texts), _BLOCK):
-        block = ["" if text is None else text for text in texts[begin : begin + _BLOCK]]
-        joined = "".join(block)
-        if joined.isascii():
-            encoded, lengths = joined.encode(), [len(text) for text in block]
-        else:
-            folded = [text.encode() if text.isascii() else normalised(text).encode() for text in block]
-            encoded, lengths = b"".join(folded), [len(text) for text in folded]
-        running = np.zeros(len(encoded) + 1, dtype=np.uint64)
-        np.cumsum(
-            _LETTERS.take(np.frombuffer(encoded, dtype=np.uint8)), out=running[1:]
-        )  # may wrap round: no harm
-        sums[begin : begin + len(block)] = np.diff(running[np.concatenate(([0], np.cumsum(lengths)))])
-    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    hashes = np.fromiter(
+        (0 if text is None else hash(_squeezed(text)) for text in texts), dtype=np.int64, count=len(texts)
+    )
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     return [int(row) for row in np.flatnonzero(counts[inverse] > 1) if texts[row] is not None]
+
+
+def _squeezed(text: str) -> bytes:
+    """The normalised text without any white space; for ASCII in one step."""
+    if text.isascii():
+        return text.encode().translate(_LOWER, _SPACES)
+    return normalised(text).replace(" ", "").encode()

@@ -123,7 +123,7 @@ def _reasons(
     n = len(pool.ids)
     barred = dict(listed)
     if pool.has_text:
-        barred["no_instruction"] = np.fromiter((text is None for text in texts), dtype=bool, count=n)
+        barred["no_instruction"] = np.asarray(texts == None)  # noqa: E711  (element by element)
     metrics, weights = measured.metrics, options.weights
     barred["too_few_rewards"] = (measured.n_rewards < options.min_rewards) | np.any(
         [np.isnan(metrics[name]) & (weights[name] != 0) for name in METRICS if name != "stability"], axis=0
