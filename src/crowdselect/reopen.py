@@ -1,4 +1,4 @@
-"""The pool that a selection was made from, found again through its manifest, for the texts of one row."""
+"""The pool that a selection was made from, found again through its manifest."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -57,6 +57,37 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
         except InputError as error:
             return Texts(problem=f"the texts are not shown: {error}")
     return Texts(instruction, answer, problem)
+
+
+def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | None, str | None]:
+    """Open the pool of a selection, with its rewards; the caller closes it.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        path: Where the pool is now; None takes the place that the manifest names.
+
+    Returns:
+        The pool, or None where the manifest's place no longer holds it; and what the user should know: that
+        it is not there, or that its content has changed since.
+
+    Raises:
+        InputError: `path` is given and cannot be opened.
+
+    Example:
+        >>> gone = Selection(table=None, options={}, facts={"pool": "gone.csv", "layout": "long", "rewards": None})
+        >>> reopen_pool(gone)[0] is None
+        True
+    """
+    facts = selection.facts
+    try:
+        pool, problem = _open(path or facts["pool"], facts)
+    except (InputError, MissingExtraError, OSError) as error:
+        if path is not None:
+            raise
+        return None, f"the pool is not at hand: {error}; name its place with --pool"
+    if problem is None and pool.fingerprint() != facts["fingerprint"]:
+        problem = f"{pool.path}: its content is not what this selection was made from; texts and rewards may differ"
+    return pool, problem
 
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
