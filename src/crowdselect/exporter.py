@@ -177,8 +177,12 @@ def load_selection(path: str | os.PathLike[str]) -> Selection:
     if manifest is None or manifest.get("kind") != "selection":
         raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
     try:
+        with (folder / "selection.parquet").open(
+            "rb"
+        ) as file:  # by Python: Arrow opens no path that is not UTF-8
+            table = pq.read_table(file)
         return Selection(
-            table=pq.read_table(folder / "selection.parquet"),
+            table=table,
             options=manifest["options"],
             facts=manifest["facts"],
             warnings=tuple(manifest["warnings"]),

@@ -43,6 +43,11 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
         MissingExtraError: A Hub data set is asked for and huggingface_hub is not installed.
     """
     files = _in_folder(_hub_folder(path), path) if path.startswith(HUB) else _local(path)
+    for file in files:
+        try:
+            os.fspath(file).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{file}: its name is not UTF-8, and DuckDB opens no other; rename it") from None
     types = {file: file_type(file) for file in files}
     kinds = sorted(set(types.values()))
     if len(kinds) > 1:

@@ -38,6 +38,10 @@ def check_output(
         'no-such-folder-yet'
     """
     target = Path(os.path.abspath(path))  # noqa: PTH100  (symbolic links stay: the link's own place is written)
+    try:
+        os.fspath(target).encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"{path}: its path is not UTF-8, and Parquet is written to no other") from None
     for source in inputs:
         if _is_or_contains(target, source):
             raise OutputError(f"{path}: the output is, or contains, the input {source}; choose another place")
