@@ -39,6 +39,7 @@ def test_the_list_of_reasons_is_closed_and_no_reason_holds_a_colon():
         "no_pair",
         "below_floor",
         "contaminated",
+        "no_score",
         "duplicate_of",
         "near_duplicate_of",
     ]

@@ -706,7 +706,14 @@ def test_rewards_whose_square_is_too_large_name_the_row(tmp_path):
 def test_stages_are_timed_in_their_order_and_told_of_progress(tmp_path):
     stages = Stages()
     found = choose(simple_pool(tmp_path / "pool.parquet", {"a": 1.0, "b": 2.0}), 1, stages=stages)
-    assert list(found.seconds) == ["rewards and metrics", "answers", "eligibility", "clusters", "choice"]
+    assert list(found.seconds) == [
+        "rewards and metrics",
+        "answers",
+        "eligibility",
+        "score",
+        "clusters",
+        "choice",
+    ]
     assert found.seconds is stages.seconds
     assert all(seconds >= 0 for seconds in found.seconds.values())
 

@@ -61,7 +61,7 @@ def dataset_card(
                 {
                     key: value
                     for key, value in selection.options.items()
-                    if value is not None and key != "cache"
+                    if value not in (None, (), []) and key != "cache"
                 },
             ),
             *_table(

@@ -283,6 +283,12 @@ def metrics(
     help="Choose only among these ids: one per line, or a table with a column id.",
 )
 @click.option("--exclude", metavar="FILE", help="Never choose these ids; a file likewise.")
+@click.option(
+    "--decontaminate",
+    metavar="FILE",
+    multiple=True,
+    help="Never choose what shares text with these benchmark questions; may be given several times.",
+)
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 @click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing.")
 @_overwrite_option
@@ -439,7 +445,14 @@ def _choose(
 
     check_export(format_name, file_type=file_type, pairs=options.pairs, trainer=trainer)
     if output is not None:
-        own = (config, crowd_path, options.include, options.exclude, options.embedder.removeprefix("file:"))
+        own = (
+            config,
+            crowd_path,
+            options.include,
+            options.exclude,
+            *options.decontaminate,
+            options.embedder.removeprefix("file:"),
+        )
         _checked(output, pool, *own, overwrite=overwrite, folder=True)
     stages = Stages(show=stage_bar)
     selection = run_select(pool, options, crowd=_crowd(crowd_path), stages=stages)

@@ -94,6 +94,11 @@ def _settings(path: str) -> Mapping[str, Any]:
 
 def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
     """Refuse what click would bend into shape: 10.5 or true as a whole number, a list as text."""
+    if option.multiple:
+        settings = setting if isinstance(setting, list) else [None]
+        if not all(isinstance(part, str) and "\0" not in part for part in settings):
+            raise OptionError(f"{where} is {setting!r}; wanted a list of texts without a null character")
+        return
     types, wanted = _KINDS[option.type.name]
     fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
     if fits and isinstance(setting, dict):

@@ -24,6 +24,7 @@ REASONS: dict[str, str] = {
     "no_pair": "no two answers with different rewards",
     "below_floor": "its best reward is below the quality floor",
     "contaminated": "it shares text with a benchmark question (named after the colon)",
+    "no_score": "the method leaves it out (why stands after the colon)",
     "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
     "near_duplicate_of": "too close to an instruction already chosen in its cluster (named after the colon)",
 }

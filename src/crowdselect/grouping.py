@@ -28,7 +28,7 @@ class Grouping:
     names: list[str] | None
     """The column's values in the order of the labels, with `cluster_by`."""
     vectors: NDArray[np.float32] | None
-    """Shape (N, D), unit length, where `near_duplicates` asks for them."""
+    """Shape (N, D), unit length, where they were asked for."""
     embedder: str | None
     """Which embedder was used, in words."""
     clustered: bool
@@ -43,6 +43,8 @@ def group(
     eligible: BoolArray,
     options: Options,
     progress: Progress,
+    *,
+    vectors: bool = False,
 ) -> Grouping:
     """Cluster the eligible rows as the options say.
 
@@ -52,9 +54,10 @@ def group(
         eligible: Which rows may be chosen, shape (N,).
         options: `clusters`, `cluster_by`, `embedder`, `near_duplicates` and `seed` count here.
         progress: Told how many texts are embedded.
+        vectors: Give vectors whatever the options are.
 
     Returns:
-        Labels, and vectors where near-duplicates ask for them.
+        Labels, and vectors where `vectors` or near-duplicates ask for them.
 
     Raises:
         OptionError: More clusters than eligible rows, or an embedder that reads text where there is none.
@@ -70,7 +73,8 @@ def group(
     names = None
     if options.cluster_by is not None:
         labels[rows], names = group_labels(pool.column(options.cluster_by)[rows])
-    if not by_vectors and options.near_duplicates is None:
+    kept = vectors or options.near_duplicates is not None
+    if not by_vectors and not kept:
         return Grouping(labels, names, None, None, clustered=by_column)
     ids: Any = pool.ids[rows]
     embedding = embed(
@@ -86,13 +90,13 @@ def group(
     if by_vectors:
         keys = seeded_hash(ids, seed=options.seed, salt="sample")
         labels[rows] = kmeans(embedding.vectors, k=options.clusters, keys=keys, seed=options.seed)
-    vectors = None
-    if options.near_duplicates is not None:
+    unit = None
+    if kept:
         length = np.linalg.norm(embedding.vectors, axis=1, keepdims=True)
-        vectors = np.zeros((len(eligible), embedding.vectors.shape[1]), dtype=np.float32)
-        vectors[rows] = embedding.vectors / np.where(length == 0, 1, length)
+        unit = np.zeros((len(eligible), embedding.vectors.shape[1]), dtype=np.float32)
+        unit[rows] = embedding.vectors / np.where(length == 0, 1, length)
     return Grouping(
-        labels, names, vectors, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
+        labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
     )
 
 

@@ -27,29 +27,52 @@ def read_ids(path: str) -> set[str]:
         ...
         crowdselect.errors.InputError: no-such-file.txt: no such file; wanted one id per line, or a table with a column id
     """
-    name = path.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
-    ids = _from_table(path) if name.endswith(_TABLES) else _from_text(path)
+    ids = _from_table(path) if is_table(path) else _from_text(path)
     if not ids:
         raise InputError(f"{path}: holds no id; wanted one id per line, or a table with a column id")
     return ids
 
 
-def _from_text(path: str) -> set[str]:
+def is_table(path: str) -> bool:
+    """Say whether a path is named like Parquet, JSON or CSV, rather than like plain text.
+
+    Example:
+        >>> is_table("ids.jsonl.gz"), is_table("ids.txt")
+        (True, False)
+    """
+    name = path.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return name.endswith(_TABLES)
+
+
+def read_lines(path: str, *, wanted: str) -> list[str]:
+    """Read the lines of a text file.
+
+    Args:
+        path: The file.
+        wanted: What it should hold, for messages.
+
+    Returns:
+        Its lines in order, empty ones too.
+
+    Raises:
+        InputError: There is no such file, or it is not UTF-8.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; wanted one id per line, or a table with a column id"
-        ) from None
+        raise InputError(f"{path}: no such file; wanted {wanted}") from None
     except IsADirectoryError:
-        raise InputError(
-            f"{path}: is a folder; wanted one id per line, or a table with a column id"
-        ) from None
+        raise InputError(f"{path}: is a folder; wanted {wanted}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; wanted one id per line") from error
-    return {line.strip() for line in text.split("\n") if line.strip()}
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; wanted {wanted}") from error
+    return text.split("\n")
+
+
+def _from_text(path: str) -> set[str]:
+    lines = read_lines(path, wanted="one id per line, or a table with a column id")
+    return {line.strip() for line in lines if line.strip()}
 
 
 def _from_table(path: str) -> set[str]:

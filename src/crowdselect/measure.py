@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, RewardError
-from crowdselect.metrics import Ties, compute_metrics
+from crowdselect.metrics import METRICS, Ties, compute_metrics
 from crowdselect.pool import Pool
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +31,12 @@ class Measured:
 
 
 def measure(
-    pool: Pool, *, reward: str | None = None, crowd: Crowd | None = None, ties: Ties = "average"
+    pool: Pool,
+    *,
+    reward: str | None = None,
+    crowd: Crowd | None = None,
+    ties: Ties = "average",
+    needed: bool = True,
 ) -> Measured:
     """Read a pool's score matrix and compute its metrics.
 
@@ -40,6 +45,7 @@ def measure(
         reward: The reward column; None takes the only one there is.
         crowd: Family and size of the models; None reads them off the names.
         ties: As for `crowdselect.stability`.
+        needed: Whether a crowd must be there; otherwise a pool without rewards, or of one model, has no metrics.
 
     Returns:
         The matrix, the metrics and the crowd, aligned with `pool.ids` and `pool.models`.
@@ -48,6 +54,8 @@ def measure(
         RewardError: There is no reward, or a choice between several is needed.
         InputError: A metric overflows, or the crowd matches no model of the pool.
     """
+    if not needed and (len(pool.models) < 2 or (reward is None and not pool.reward_columns)):
+        return _unmeasured(pool, crowd)
     scores = pool.scores(reward)
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     if not n_rewards.any():
@@ -56,11 +64,24 @@ def measure(
         )
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     metrics = compute_metrics(scores, sizes=aligned.sizes, families=aligned.families, ties=ties)
-    for name, needed in (("difficulty", 1), ("separability", 2)):
-        beyond = np.flatnonzero((n_rewards >= needed) & ~np.isfinite(metrics[name]))
+    for name, fewest in (("difficulty", 1), ("separability", 2)):
+        beyond = np.flatnonzero((n_rewards >= fewest) & ~np.isfinite(metrics[name]))
         if beyond.size:
             raise InputError(
                 f"{pool.path}: {name} of id {pool.ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
                 "sensible range, rescale them"
             )
     return Measured(scores, n_rewards, metrics, aligned, tuple(notes))
+
+
+def _unmeasured(pool: Pool, crowd: Crowd | None) -> Measured:
+    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
+    n = len(pool.ids)
+    why = "only one model answered" if len(pool.models) < 2 else "the pool has no rewards"
+    return Measured(
+        np.full((n, len(pool.models)), np.nan, order="F"),
+        np.zeros(n, dtype=np.int64),
+        {name: np.full(n, np.nan) for name in METRICS},
+        aligned,
+        (*notes, f"{why}, so the metrics are empty"),
+    )

@@ -1,7 +1,7 @@
 """The options of a selection, checked once, in one place."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -57,6 +57,8 @@ class Options:
     """File of ids: choose only among these."""
     exclude: str | None = None
     """File of ids: never choose these."""
+    decontaminate: tuple[str, ...] = ()
+    """Files of benchmark questions: never choose an instruction that shares text with one."""
     cache: bool = True
     """Keep vectors for the next run."""
     trust_remote_code: bool = False
@@ -64,6 +66,7 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", check_weights(self.weights, known=METRICS))
+        object.__setattr__(self, "decontaminate", _paths(self.decontaminate))
         if self.budget < 1:
             raise BudgetError(f"budget {self.budget} is not positive; ask for at least 1 row")
         if self.ties not in get_args(Ties):
@@ -102,3 +105,9 @@ class Options:
             5
         """
         return asdict(self)
+
+
+def _paths(files: object) -> tuple[str, ...]:
+    if isinstance(files, str) or not isinstance(files, Iterable):
+        raise OptionError(f"decontaminate={files!r} is not a list of files; write [{files!r}]")
+    return tuple(str(file) for file in files)

@@ -1,5 +1,6 @@
 """What a run found, laid out: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def selection_table(
     reasons: NDArray[Any],
     *,
     score: FloatArray,
-    ranks: dict[str, FloatArray],
+    ranks: Mapping[str, FloatArray],
     grouping: Grouping,
 ) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
     """Lay out `selection.parquet`: one row per instruction, in id order."""
@@ -80,7 +81,14 @@ def _with_choice(pool: Pool, reasons: NDArray[Any], choice: Choice) -> NDArray[A
 
 
 def run_facts(
-    pool: Pool, measured: Measured, grouping: Grouping, choice: Choice, options: Options, *, notes: list[str]
+    pool: Pool,
+    measured: Measured,
+    grouping: Grouping,
+    choice: Choice,
+    options: Options,
+    *,
+    notes: list[str],
+    benchmarks: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What was found on the way, for the manifest and the output; plain values only."""
     filled = int(measured.n_rewards.sum())
@@ -92,7 +100,7 @@ def run_facts(
         "files": [str(file) for file in pool.files],
         "fingerprint": pool.fingerprint(),
         "layout": pool.layout,
-        "reward": pool.reward_name(options.reward),
+        "reward": pool.reward_name(options.reward) if filled else None,
         "instructions": len(pool.ids),
         "models": len(pool.models),
         "filled": filled / measured.scores.size,
@@ -102,6 +110,7 @@ def run_facts(
         if grouping.clustered
         else {},
         "cluster_names": grouping.names,
+        "benchmarks": [dict(benchmark) for benchmark in benchmarks],
         "notes": [*pool.notes, *notes, *grouping.notes],
     }
 
@@ -116,7 +125,7 @@ def run_warnings(
     """What the person who trains on this should know, one line each."""
     found = list(measured.notes)
     chosen = choice.rank > 0
-    lowest = np.nanmin(measured.scores)
+    lowest = np.nanmin(measured.scores) if measured.n_rewards.any() else np.nan
     nobody = int((answers.best_reward[chosen] == lowest).sum())
     if nobody:
         found.append(

@@ -9,31 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.barring import fixed_bars, left_out, row_reasons
 from crowdselect.choose import check_budget, choose
-from crowdselect.combine import combine, uniform_ranks
+from crowdselect.combine import uniform_ranks
 from crowdselect.crowd import Crowd
-from crowdselect.eligibility import ELIGIBLE, duplicate_groups, eligibility
+from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.errors import OptionError
 from crowdselect.grouping import group
-from crowdselect.idlist import read_ids
 from crowdselect.measure import Measured, measure
-from crowdselect.metrics import METRICS
 from crowdselect.options import Options
-from crowdselect.ordering import content_hash, reseeded
+from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers, check_answer, find_answers
 from crowdselect.results import run_facts, run_warnings, selection_table
+from crowdselect.scoring import CROWD, Method, Scored, Seen
 from crowdselect.selection import Selection
 from crowdselect.stages import Stages
 
-FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-_NONE = -1
 
 
 def select(
-    pool: Pool, options: Options, *, crowd: Crowd | None = None, stages: Stages | None = None
+    pool: Pool,
+    options: Options,
+    *,
+    crowd: Crowd | None = None,
+    stages: Stages | None = None,
+    method: Method = CROWD,
 ) -> Selection:
     """Choose the instructions of a pool to train on.
 
@@ -42,6 +44,7 @@ def select(
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
         stages: Times the stages and shows progress.
+        method: What gives the score; see `crowdselect.baselines` for others.
 
     Returns:
         Every instruction, chosen or not, with the reason. The same pool in any row order, file type or
@@ -55,8 +58,11 @@ def select(
     """
     stage = stages or Stages()
     with stage("rewards and metrics"):
-        measured = measure(pool, reward=options.reward, crowd=crowd, ties=options.ties)
-        _check_weights(measured, options)
+        measured = measure(
+            pool, reward=options.reward, crowd=crowd, ties=options.ties, needed=method.weighted
+        )
+        if method.weighted:
+            _check_weights(measured, options)
     with stage("answers"):
         hashes = content_hash(pool.ids)
         check_answer(options.answer, models=pool.models)
@@ -71,34 +77,76 @@ def select(
         )
     with stage("eligibility"):
         texts = pool.instructions()
-        listed, notes = _lists(pool, options)
-        reasons = _reasons(pool, measured, answers, texts, options, listed=listed)
-        eligible = reasons == ELIGIBLE
+        fixed = fixed_bars(pool, texts, options)
+        reasons = row_reasons(len(hashes), fixed, measured, answers, options, weighted=method.weighted)
         groups = duplicate_groups(texts)
-        check_budget(options.budget, eligible=eligible, groups=groups)
+        check_budget(options.budget, eligible=reasons == ELIGIBLE, groups=groups)
+    with stage("score") as progress:
+        keys = reseeded(hashes, seed=options.seed, salt="tie")
+        seen = _seen(
+            pool, options, measured, answers, texts, eligible=reasons == ELIGIBLE, keys=keys, groups=groups
+        )
+        scored = method.score(seen, progress)
+        if scored.left_out:
+            reasons = left_out(reasons, scored.left_out)
+            seen = _seen(
+                pool,
+                options,
+                measured,
+                answers,
+                texts,
+                eligible=reasons == ELIGIBLE,
+                keys=keys,
+                groups=groups,
+            )
     with stage("clusters") as progress:
-        grouping = group(pool, texts, eligible, options, progress)
+        grouping = group(pool, texts, seen.eligible, options, progress, vectors=method.vectors)
     with stage("choice"):
-        ranks = {name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()}
-        score = np.where(eligible, combine(ranks, options.weights), np.nan)
+        arranged = method.arrange(seen, scored.score, grouping) if method.arrange else Scored(scored.score)
+        score = np.where(seen.eligible, arranged.score, np.nan)
         choice = choose(
             score,
             labels=grouping.labels,
-            keys=reseeded(hashes, seed=options.seed, salt="tie"),
+            keys=keys,
             groups=groups,
             budget=options.budget,
             vectors=grouping.vectors,
             near_duplicates=options.near_duplicates,
         )
         table = selection_table(
-            pool, measured, answers, choice, reasons, score=score, ranks=ranks, grouping=grouping
+            pool, measured, answers, choice, reasons, score=score, ranks=seen.ranks, grouping=grouping
         )
+    notes = [*fixed.notes, *scored.notes, *arranged.notes]
     return Selection(
         table=table,
-        options=options.as_dict(),
-        facts=run_facts(pool, measured, grouping, choice, options, notes=notes),
+        options={**options.as_dict(), **method.settings},
+        facts=run_facts(pool, measured, grouping, choice, options, notes=notes, benchmarks=fixed.benchmarks),
         warnings=tuple(run_warnings(pool, measured, answers, choice, grouping)),
         seconds=stage.seconds,
+    )
+
+
+def _seen(
+    pool: Pool,
+    options: Options,
+    measured: Measured,
+    answers: Answers,
+    texts: NDArray[Any],
+    *,
+    eligible: BoolArray,
+    keys: UInt64Array,
+    groups: NDArray[np.int64],
+) -> Seen:
+    return Seen(
+        pool=pool,
+        options=options,
+        measured=measured,
+        answers=answers,
+        texts=texts,
+        eligible=eligible,
+        ranks={name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()},
+        keys=keys,
+        groups=groups,
     )
 
 
@@ -109,55 +157,3 @@ def _check_weights(measured: Measured, options: Options) -> None:
             "in a file (crowdselect crowd POOL --toml > crowd.toml, then --crowd crowd.toml), or give "
             "--weights without stability"
         )
-
-
-def _reasons(
-    pool: Pool,
-    measured: Measured,
-    answers: Answers,
-    texts: NDArray[Any],
-    options: Options,
-    *,
-    listed: dict[str, BoolArray],
-) -> NDArray[Any]:
-    n = len(pool.ids)
-    barred = dict(listed)
-    if pool.has_text:
-        barred["no_instruction"] = np.asarray(texts == None)  # noqa: E711  (element by element)
-    metrics, weights = measured.metrics, options.weights
-    barred["too_few_rewards"] = (measured.n_rewards < options.min_rewards) | np.any(
-        [np.isnan(metrics[name]) & (weights[name] != 0) for name in METRICS if name != "stability"], axis=0
-    )
-    if weights["stability"] != 0:
-        barred["no_stability"] = np.isnan(metrics["stability"])
-    barred["no_answer"] = answers.chosen == _NONE
-    if answers.rejected is not None:
-        barred["no_pair"] = answers.rejected == _NONE
-    floor = _floor(answers.best_reward, options)
-    if floor is not None:
-        barred["below_floor"] = ~(answers.best_reward >= floor)
-    return eligibility(n, barred)
-
-
-def _floor(best_reward: FloatArray, options: Options) -> float | None:
-    if options.min_best_quantile is not None:
-        known = best_reward[~np.isnan(best_reward)]
-        return float(np.quantile(known, options.min_best_quantile)) if known.size else None
-    return options.min_best_reward
-
-
-def _lists(pool: Pool, options: Options) -> tuple[dict[str, BoolArray], list[str]]:
-    """The rows that the user's own lists bar, by reason; and how many of the lists' ids are unknown."""
-    barred, notes = {}, []
-    for reason, option, path in (
-        ("excluded", "--exclude", options.exclude),
-        ("not_included", "--include", options.include),
-    ):
-        if path is not None:
-            wanted = read_ids(path)
-            there = np.fromiter((i in wanted for i in pool.ids), dtype=bool, count=len(pool.ids))
-            barred[reason] = there if reason == "excluded" else ~there
-            unknown = len(wanted) - int(there.sum())
-            if unknown:
-                notes.append(f"{option} {path}: {unknown} of {len(wanted)} ids are not in the pool")
-    return barred, notes

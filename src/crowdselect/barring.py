@@ -1,0 +1,169 @@
+"""Who may not be chosen, for a pool and its options: lists, text, benchmarks, rewards, answers, the floor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.decontaminate import contaminated
+from crowdselect.eligibility import ELIGIBLE, eligibility
+from crowdselect.files import fingerprint, resolve
+from crowdselect.idlist import read_ids
+from crowdselect.measure import Measured
+from crowdselect.metrics import METRICS
+from crowdselect.options import Options
+from crowdselect.pool import Pool
+from crowdselect.questions import Question, read_questions
+from crowdselect.responses import Answers
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+ObjectArray = NDArray[Any]
+
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBars:
+    """What bars rows whatever their rewards are."""
+
+    rows: Mapping[str, BoolArray]
+    """Reason → the rows that it bars, shape (N,)."""
+    question_ids: ObjectArray
+    """Shape (N,): the benchmark question that a row gives away; None for none."""
+    notes: tuple[str, ...]
+    """One-line facts to tell the user."""
+    benchmarks: tuple[Mapping[str, Any], ...]
+    """Per file of `decontaminate`: its path, fingerprint and number of questions, and how many rows they bar."""
+
+
+def fixed_bars(pool: Pool, texts: ObjectArray, options: Options) -> FixedBars:
+    """Find the rows that lists, missing text and benchmark questions bar.
+
+    Args:
+        pool: The pool.
+        texts: Its instructions, shape (N,); None = no text.
+        options: `include`, `exclude` and `decontaminate` count here.
+
+    Returns:
+        The rows by reason.
+
+    Raises:
+        InputError: A list or a benchmark cannot be read.
+    """
+    n = len(pool.ids)
+    barred, notes = _lists(pool, options)
+    if pool.has_text:
+        barred["no_instruction"] = np.fromiter((text is None for text in texts), dtype=bool, count=n)
+    asked = [(path, read_questions(path)) for path in options.decontaminate]
+    questions: list[Question] = [question for _, found in asked for question in found]
+    owner = contaminated(texts, questions) if asked else np.full(n, _NONE, dtype=np.int64)
+    names = np.array([*(question.id for question in questions), None], dtype=object)
+    if asked:
+        barred["contaminated"] = owner != _NONE
+    return FixedBars(barred, names[owner], tuple(notes), tuple(_benchmarks(asked, owner)))
+
+
+def row_reasons(
+    n: int, fixed: FixedBars, measured: Measured, answers: Answers, options: Options, *, weighted: bool
+) -> ObjectArray:
+    """Give each row the first reason that bars it.
+
+    Args:
+        n: N, the number of rows.
+        fixed: From `fixed_bars`.
+        measured: From `crowdselect.measure.measure`.
+        answers: From `crowdselect.responses.find_answers`.
+        options: The floor, `min_rewards` and the weights count here.
+        weighted: Whether the score is of the metrics: then a row needs those that have a weight.
+
+    Returns:
+        Shape (N,): a reason, or `ELIGIBLE`.
+    """
+    barred = dict(fixed.rows)
+    metrics, weights = measured.metrics, options.weights
+    if measured.n_rewards.any():  # a pool without rewards has its own way to be chosen from
+        barred["too_few_rewards"] = measured.n_rewards < options.min_rewards
+    if weighted:
+        barred["too_few_rewards"] |= np.any(
+            [np.isnan(metrics[name]) & (weights[name] != 0) for name in METRICS if name != "stability"],
+            axis=0,
+        )
+        if weights["stability"] != 0:
+            barred["no_stability"] = np.isnan(metrics["stability"])
+    barred["no_answer"] = answers.chosen == _NONE
+    if answers.rejected is not None:
+        barred["no_pair"] = answers.rejected == _NONE
+    floor = _floor(answers.best_reward, options)
+    if floor is not None:
+        barred["below_floor"] = ~(answers.best_reward >= floor)
+    reasons = eligibility(n, barred)
+    for row in np.flatnonzero(reasons == "contaminated"):
+        reasons[row] = f"contaminated:{fixed.question_ids[row]}"
+    return reasons
+
+
+def left_out(reasons: ObjectArray, why: Mapping[str, BoolArray]) -> ObjectArray:
+    """Bar the eligible rows that a method has no score for.
+
+    Args:
+        reasons: From `row_reasons`.
+        why: The method's own words → the rows that it leaves out.
+
+    Returns:
+        Shape (N,): the reasons, `no_score:WHY` where a method left an eligible row out.
+
+    Example:
+        >>> left_out(np.array(["", "no_answer"], dtype=object), {"no tags": np.array([True, True])}).tolist()
+        ['no_score:no tags', 'no_answer']
+    """
+    out = reasons.copy()
+    for words, rows in why.items():
+        out[rows & (out == ELIGIBLE)] = f"no_score:{words}"
+    return out
+
+
+def _floor(best_reward: FloatArray, options: Options) -> float | None:
+    if options.min_best_quantile is not None:
+        known = best_reward[~np.isnan(best_reward)]
+        return float(np.quantile(known, options.min_best_quantile)) if known.size else None
+    return options.min_best_reward
+
+
+def _lists(pool: Pool, options: Options) -> tuple[dict[str, BoolArray], list[str]]:
+    """The rows that the user's own lists bar, by reason; and how many of the lists' ids are unknown."""
+    barred, notes = {}, []
+    for reason, option, path in (
+        ("excluded", "--exclude", options.exclude),
+        ("not_included", "--include", options.include),
+    ):
+        if path is not None:
+            wanted = read_ids(path)
+            there = np.fromiter((i in wanted for i in pool.ids), dtype=bool, count=len(pool.ids))
+            barred[reason] = there if reason == "excluded" else ~there
+            unknown = len(wanted) - int(there.sum())
+            if unknown:
+                notes.append(f"{option} {path}: {unknown} of {len(wanted)} ids are not in the pool")
+    return barred, notes
+
+
+def _benchmarks(asked: list[tuple[str, list[Question]]], owner: IntArray) -> list[dict[str, Any]]:
+    found, begin = [], 0
+    for path, questions in asked:
+        end = begin + len(questions)
+        files = (Path(path),) if Path(path).is_file() else resolve(path)[0]
+        rows = int(((owner >= begin) & (owner < end)).sum())
+        found.append(
+            {
+                "file": path,
+                "fingerprint": fingerprint(files),
+                "questions": len(questions),
+                "contaminated": rows,
+            }
+        )
+        begin = end
+    return found
