@@ -379,6 +379,18 @@ def test_families_that_come_to_the_same_mean_in_different_ways_tie_exactly():
     assert both.tolist() == [0.4, 0.4]
 
 
+@pytest.mark.parametrize("ties", ["average", "paper"])
+def test_rows_without_ties_go_a_short_way_to_the_same_number(ties, monkeypatch):
+    rng = np.random.default_rng(4)
+    scores = rng.integers(40, size=(2000, 17)).astype(np.float64)  # about half of the rows have a tie
+    scores[rng.random(scores.shape) < 0.01] = NAN
+    families = ["a"] * 2 + ["b"] * 3 + ["c"] * 5 + ["d"] * 7
+    sizes = rng.permutation(17) + 1.0
+    short = stability(scores, sizes=sizes, families=families, ties=ties)
+    monkeypatch.setattr(metrics, "_LARGEST_COMMON", 0)
+    assert np.array_equal(stability(scores, sizes=sizes, families=families, ties=ties), short)
+
+
 def test_a_family_that_is_left_out_does_not_spoil_a_tie():
     rewards = rewards_with_rho()
     sizes, families = np.tile(np.arange(1.0, 6.0), 3), ["a"] * 5 + ["b"] * 5 + ["c"] * 5

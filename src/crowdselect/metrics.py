@@ -5,6 +5,7 @@ one row alone, so rows may be computed in any order or on any machine. Sums are 
 order of the models changes nothing, and rewards that tie give metrics that tie.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ _Pair = tuple[FloatArray, FloatArray]  # a number as the sum of a high and a low
 
 _BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 _SPLIT = 134217729.0  # 2^27 + 1: cuts a double into two halves of 26 bits
+_LARGEST_COMMON = 1 << 40  # a common denominator up to this leaves room to add
 _NOTHING = 2.0**-90  # far below any mean of rank correlations, far above what their rounding adds up to
 
 
@@ -292,42 +294,77 @@ def _halves(value: FloatArray) -> _Pair:
 
 def _rank_agreement(block: _Block, groups: _Groups, *, ties: str) -> FloatArray:
     """Mean over families of Spearman's rho; NaN where no family shows an order."""
-    shown, high, low = (np.zeros(len(block.count)) for _ in range(3))
+    products, reward_norms, size_norms = [], [], []
     for group, sizes in groups:
         columns = [block.rewards[j] for j in group]
         present = None if block.missing is None else ~block.missing[group]
-        rho, ordered = _family_rho(columns, sizes=sizes, present=present, ties=ties)
-        high, lost = _two_sum(high, rho[0])
-        low += lost + rho[1]
-        shown += ordered
+        product, reward_norm, size_norm = _family_sums(columns, sizes=sizes, present=present, ties=ties)
+        products.append(product)
+        reward_norms.append(reward_norm)
+        size_norms.append(size_norm)
+    out, plain = _mean_of_plain(products, reward_norms, groups, n=len(block.count))
+    rest = np.flatnonzero(~plain)
+    if rest.size:
+        families = zip(products, reward_norms, size_norms, strict=True)
+        sums = [tuple(values[rest if len(values) > 1 else [0]] for values in family) for family in families]
+        out[rest] = _mean_of_rhos(sums, n=len(rest))
+    return out
+
+
+def _mean_of_plain(
+    products: list[_IntArray], reward_norms: list[_IntArray], groups: _Groups, *, n: int
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The mean for rows in which nothing is tied or missing, in whole numbers up to one division; and which."""
+    full = [len(group) * (len(group) ** 2 - 1) // 3 for group, _ in groups]  # the norm of untied ranks
+    plain = np.full(n, bool(groups) and all(len(set(sizes)) == len(sizes) for _, sizes in groups))
+    common = math.lcm(*full)
+    if common > _LARGEST_COMMON or not plain.any():
+        return np.full(n, np.nan), np.zeros(n, dtype=bool)
+    total = np.zeros(n, dtype=np.int64)
+    for product, reward_norm, norm in zip(products, reward_norms, full, strict=True):
+        plain &= reward_norm == norm
+        total += np.multiply(product, common // norm, dtype=np.int64)
+    return total / (common * len(groups)), plain
+
+
+def _mean_of_rhos(families: list[tuple[_IntArray, ...]], *, n: int) -> FloatArray:
+    """The mean over families for any rows.
+
+    In twice the digits of a double, so that families which come to the same mean in different ways
+    (0.3 and 0.5, or 0.8 and 0) tie exactly.
+    """
+    shown, high, low = (np.zeros(n) for _ in range(3))
+    for product, reward_norm, size_norm in families:
+        # The root of 1 where nothing is ordered: rho is 0.
+        square = np.maximum(reward_norm.astype(np.float64) * size_norm, 1.0)
+        root = np.sqrt(square)
+        rho = product / root
+        rest = _less_multiple(product, rho, root) / root
+        tied = np.flatnonzero(root * root != square)  # rewards that tie may make the root irrational
+        if tied.size:
+            rest[tied] = _rest_of_quotient(product[tied], rho[tied], square[tied])
+        high, lost = _two_sum(high, rho)
+        low += lost + rest
+        shown += size_norm > 0
     shown[shown == 0] = np.nan
     counts = np.abs(high + low) > _NOTHING  # families that cancel out do so exactly
     return _divide((high * counts, low * counts), shown)[0]
 
 
-def _family_rho(
+def _family_sums(
     columns: list[FloatArray], *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
-) -> tuple[_Pair, NDArray[np.bool_]]:
-    """Spearman's rho within one family, 0 where the family is left out; and whether it takes part.
+) -> tuple[_IntArray, ...]:
+    """What rho within one family is made of: product over the root of both norms, all whole numbers.
 
-    In twice the digits of a double, so that families which come to the same mean in different ways
-    (0.3 and 0.5, or 0.8 and 0) tie exactly.
+    The sums over models of reward rank times size rank, of reward rank squared, and of size rank squared;
+    the last has length 1 where it is the same in all rows.
     """
     by_reward, by_size = _signs(columns, sizes=sizes, present=present, ties=ties)
     whole = np.int16 if len(columns) <= 30 else np.int64  # the sums of products must fit
-    product, reward_norm, size_norm = (
+    return tuple(
         np.asarray(sum(np.multiply(a, b, dtype=whole) for a, b in zip(left, right, strict=True)))
         for left, right in ((by_reward, by_size), (by_reward, by_reward), (by_size, by_size))
     )
-    # The root of 1 where nothing is ordered: rho is 0.
-    square = np.maximum(reward_norm.astype(np.float64) * size_norm, 1.0)
-    root = np.sqrt(square)
-    high = product / root
-    low = _less_multiple(product, high, root) / root
-    tied = np.flatnonzero(root * root != square)  # rewards that tie may make the root irrational
-    if tied.size:
-        low[tied] = _rest_of_quotient(product[tied], high[tied], square[tied])
-    return (high, low), size_norm > 0
 
 
 def _rest_of_quotient(product: _IntArray, quotient: FloatArray, square: FloatArray) -> FloatArray:
