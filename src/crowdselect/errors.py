@@ -8,6 +8,8 @@
     │   └── BudgetError                 the budget cannot be filled
     ├── OutputError (OSError)          the place to write to is refused
     ├── ShapeError (ValueError)        arrays do not fit together
+    ├── LedgerError (OSError)          the ledger of answers cannot be used or written
+    ├── CallError (RuntimeError)       a model gave no answer
     └── MissingExtraError (ImportError) an optional package is not installed
 
 Each also inherits the built-in that it stands for, so `except ValueError` keeps working. The
@@ -45,6 +47,37 @@ class OutputError(CrowdselectError, OSError):
 
 class ShapeError(CrowdselectError, ValueError):
     """Arrays do not fit together; the message gives their shapes."""
+
+
+class LedgerError(CrowdselectError, OSError):
+    """The ledger is in use, of a newer version, not one, or cannot be written; the message says which."""
+
+
+class CallError(CrowdselectError, RuntimeError):
+    """A model gave no answer; raised by a client, caught and recorded by the runner.
+
+    Attributes:
+        verdict: What to do: `"retry"`; `"refused"`: retry, and ask less often; `"filtered"` and `"failed"`:
+            asking again would not help; `"stop"`: this endpoint answers nothing until somebody mends it.
+        retry_after: Seconds that the server asked to wait; None = it did not say.
+        billed: The answer may have been paid for although it did not arrive.
+    """
+
+    def __init__(
+        self, message: str, *, verdict: str = "retry", retry_after: float | None = None, billed: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.retry_after = retry_after
+        self.billed = billed
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Stay picklable: the keyword arguments are attributes."""
+        return (_rebuilt, (str(self), self.verdict, self.retry_after, self.billed))
+
+
+def _rebuilt(message: str, verdict: str, retry_after: float | None, billed: bool) -> CallError:  # noqa: FBT001  (called by pickle)
+    return CallError(message, verdict=verdict, retry_after=retry_after, billed=billed)
 
 
 class MissingExtraError(CrowdselectError, ImportError):

@@ -40,8 +40,12 @@ _SPECIAL = r"'(?i)\s*([+-]?(nan|inf|infinity))?\s*'"  # missing or infinite, and
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
-def connect() -> "duckdb.DuckDBPyConnection":
-    """Open DuckDB in memory: no extension is fetched, none of its settings can be changed later."""
+def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
+    """Open DuckDB in memory: no extension is fetched, none of its settings can be changed later.
+
+    Args:
+        memory: The most that it may take before it spills to disk, as "200MB"; None = most of what there is.
+    """
     import duckdb
 
     spill = Path(tempfile.gettempdir()) / f"crowdselect-{uuid4().hex}"  # made when needed, removed on close
@@ -57,6 +61,8 @@ def connect() -> "duckdb.DuckDBPyConnection":
     )
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
+    if memory is not None:
+        connection.execute("SET memory_limit = ?", [memory])
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -78,6 +84,17 @@ class Source:
         """Evaluate SQL expressions on every row; columns in their order, rows in the order of the files."""
         with self._reading():
             return self._connection.sql(self._select(expressions)).to_arrow_table()
+
+    def stream(self, *expressions: str, rows: int) -> Iterator["pa.RecordBatch"]:
+        """Do what `fetch` does, so many rows at a time; nothing else may be asked before the last is read."""
+        with self._reading():
+            relation = self._connection.sql(self._select(expressions))
+            yield from relation.to_arrow_reader(rows)
+
+    def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
+        """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
+        with self._reading():
+            yield from self._connection.sql(self._select(expressions)).to_arrow_reader(rows)
 
     def grouped(self, key: str, values: str) -> "pa.Table":
         """For every distinct key its one value; nulls do not count.

@@ -1,0 +1,116 @@
+"""Hard stops: what may still be sent, counted over resumes and over runs that were killed."""
+
+import asyncio
+from typing import Literal
+
+from crowdselect.collect.calls import Request
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.ledger import Ledger
+from crowdselect.errors import OptionError
+
+_MESSAGE_TOKENS = 16  # that a chat template may add per message
+_TEMPLATE_TOKENS = 256  # and around all of them, system texts of its own included
+_LEAST_HOLD = 16
+
+
+def estimated_tokens(text: str) -> float:
+    """Guess how many tokens a text has: a token per four bytes, as is usual for English.
+
+    Example:
+        >>> estimated_tokens("Hello you!!!")
+        3.0
+    """
+    return len(text.encode("utf-8", "surrogatepass")) / 4
+
+
+def most_prompt_tokens(request: Request, endpoint: Endpoint) -> int:
+    """Bound the tokens of a prompt: never more than it has bytes, and what a chat template adds."""
+    size = len(request.prompt.encode("utf-8", "surrogatepass")) + len((endpoint.system or "").encode())
+    turns = 1 + request.prompt.count('"role"')  # at least as many as there are messages
+    return size + _MESSAGE_TOKENS * turns + _TEMPLATE_TOKENS
+
+
+def check_cost_cap(endpoints: tuple[Endpoint, ...], max_cost: float | None) -> None:
+    """Refuse a cap on money that could not be kept.
+
+    Raises:
+        OptionError: A price or the most tokens of an answer is unknown.
+    """
+    if max_cost is None:
+        return
+    for endpoint in endpoints:
+        missing = [name for name in ("price_in", "price_out") if getattr(endpoint, name) is None]
+        if missing:
+            raise OptionError(
+                f"--max-cost: the {' and '.join(missing)} of {endpoint.name!r} is unknown, and unknown is not 0; "
+                "put the prices per million tokens into the crowd file, or leave --max-cost out"
+            )
+        if endpoint.most_tokens is None and endpoint.price_out:
+            raise OptionError(
+                f"--max-cost: {endpoint.name!r} has no max_tokens, so an answer may cost anything; set it in the crowd file"
+            )
+
+
+class Budget:
+    """What may still be sent.
+
+    Every request is counted when it is sent. Money is reserved for the most that a request can cost and
+    settled when its answer is there. How much is in flight is on disk before it is sent, rounded up, so that
+    the next run can count what a killed one may have paid.
+    """
+
+    def __init__(self, ledger: Ledger, *, max_cost: float | None, max_requests: int | None) -> None:
+        self._ledger = ledger
+        self.max_cost = max_cost
+        self.max_requests = max_requests
+        spent = ledger.spent().values()
+        self.requests = sum(entry.attempts for entry in spent)
+        self.cost = sum(entry.cost + entry.lost for entry in spent)
+        self._open_requests = 0
+        self._open_cost = 0.0
+        self._held_requests = 0
+        self._held_cost = 0.0
+        self._holding = asyncio.Lock()
+
+    def allows(self, cost: float | None) -> Literal["yes", "later", "no"]:
+        """Say whether one more request fits.
+
+        Args:
+            cost: The most it can cost; None = unknown (then there is no cap on money).
+
+        Returns:
+            `"later"`: it may, once answers in flight turn out cheaper than reserved.
+        """
+        if self.max_requests is not None and self.requests + 1 > self.max_requests:
+            return "no"
+        if self.max_cost is None or self.cost + self._open_cost + (cost or 0.0) <= self.max_cost:
+            return "yes"
+        return "later" if self._open_requests else "no"
+
+    async def reserve(self, cost: float | None) -> None:
+        """Take what `allows` has allowed; the reservation is on disk when this returns."""
+        self.requests += 1
+        self._open_requests += 1
+        self._open_cost += cost or 0.0
+        if self._open_requests <= self._held_requests and self._open_cost <= self._held_cost:
+            return
+        async with self._holding:
+            if self._open_requests > self._held_requests or self._open_cost > self._held_cost:
+                await self._hold(max(_LEAST_HOLD, 2 * self._open_requests), 2 * self._open_cost)
+
+    def settle(self, reserved: float | None, spent: float) -> None:
+        """Give a reservation back, and count what the request cost or may have cost."""
+        self._open_requests -= 1
+        self._open_cost = self._open_cost - (reserved or 0.0) if self._open_requests else 0.0
+        self.cost += spent
+
+    async def close(self) -> None:
+        """Nothing is in flight any more."""
+        await self._hold(0, 0.0)
+
+    async def _hold(self, requests: int, cost: float) -> None:
+        if self.max_cost is not None:
+            cost = min(cost, max(self.max_cost - self.cost, self._open_cost))
+        self._ledger.note("hold", [requests, cost])
+        await asyncio.to_thread(self._ledger.flush)
+        self._held_requests, self._held_cost = requests, cost

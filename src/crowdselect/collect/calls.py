@@ -1,0 +1,123 @@
+"""What passes between the runner and a client: a request, a reply, an error; and the client's protocol."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from crowdselect.chat import Chat
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.errors import CallError
+
+Status = Literal["ok", "length", "empty", "filtered", "failed", "gave_up", "pending"]
+"""How a request ended.
+
+`ok`; `length`: cut off at the limit of tokens; `empty`: no text; `filtered`: withheld by a content filter;
+`failed`: an error that asking again would not mend; `gave_up`: retried as often as allowed;
+`pending`: sent, but the run ended before an answer came, so it is asked again.
+"""
+
+ANSWERED: tuple[Status, ...] = ("ok", "length", "empty")
+"""These have a row in the pool."""
+MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
+"""These have none; `--retry-failed` asks them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to ask: a conversation that ends with a user's turn.
+
+    Attributes:
+        prompt: The messages as JSON.
+        digest: SHA-256 of `prompt`.
+        sample: Number of the answer, where several are wanted.
+        then: Further user turns, each sent after the model's answer to the one before.
+    """
+
+    prompt: str
+    digest: bytes
+    sample: int = 0
+    then: tuple[str, ...] = ()
+
+    def key(self, endpoint: Endpoint) -> bytes:
+        """Give the 32 bytes that the ledger knows this request by, wherever and whenever it is asked."""
+        return hashlib.sha256(endpoint.digest + self.digest + self.sample.to_bytes(8, "big")).digest()
+
+    def messages(self) -> Chat:
+        """Parse the messages; the endpoint's system message is not among them."""
+        chat: Chat = json.loads(self.prompt)
+        return chat
+
+    def follow(self, answer: str) -> "Request":
+        """Make the request for the next turn, which holds the model's answer to this one.
+
+        Example:
+            >>> first = make_request([{"role": "user", "content": "Hi"}], then=("And now?",))
+            >>> [turn["role"] for turn in first.follow("Hello").messages()]
+            ['user', 'assistant', 'user']
+        """
+        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
+        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:])
+
+
+def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -> Request:
+    """Make a request.
+
+    Args:
+        messages: A conversation that ends with a user's turn.
+        sample: Number of the answer, where several are wanted; from 0.
+        then: Further user turns.
+
+    Example:
+        >>> make_request([{"role": "user", "content": "Hi"}]).prompt
+        '[{"role":"user","content":"Hi"}]'
+    """
+    prompt = json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
+    return Request(prompt, digest, sample, tuple(then))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as the client read it. None = the server did not say."""
+
+    text: str
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @property
+    def status(self) -> Status:
+        """Read the status off the finish reason and the text.
+
+        Example:
+            >>> Reply("Hi", "stop").status, Reply("Hi", "length").status, Reply(" ").status
+            ('ok', 'length', 'empty')
+        """
+        if self.finish_reason == "content_filter":
+            return "filtered"
+        if self.finish_reason in {"length", "max_tokens"}:
+            return "length"
+        return "ok" if self.text.strip() else "empty"
+
+
+@runtime_checkable
+class Client(Protocol):
+    """Asks one endpoint. `ask` may be called many times at once, from one event loop."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Ask once; no retries.
+
+        Raises:
+            CallError: There is no answer; the error says whether asking again makes sense.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections or memory."""
+        ...
+
+
+__all__ = ["ANSWERED", "MISSING", "CallError", "Client", "Reply", "Request", "Status", "make_request"]

@@ -1,0 +1,217 @@
+"""What a person sees of a run: a live table on a terminal, a line now and then in a log, tables at the end."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.lane import Lane
+from crowdselect.collect.plan import Estimate
+from crowdselect.collect.talks import Tally
+from crowdselect.show import say, table, visible
+
+_LINE = 30.0  # seconds between two lines in a log
+_STATUSES = ("ok", "length", "empty", "filtered", "failed", "gave_up", "not_asked")
+_SHOWN_REASONS = 3  # per model
+_NAME = 40
+
+
+def announce(endpoints: Sequence[Endpoint], requests: int) -> None:
+    """Say where requests will go, and whose keys with them, before the first is sent."""
+    for endpoint in endpoints:
+        key = f"with the key of {endpoint.api_key_env}" if endpoint.api_key_env else "without a key"
+        note(f"{visible(endpoint.name)}: up to {requests:,} requests to {visible(endpoint.host)}, {key}")
+
+
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def watch(lanes: Sequence[Lane], total: int) -> Iterator[Callable[[], None]]:
+    """Show a run: a live table on a terminal, else a line every half minute.
+
+    Args:
+        lanes: The run's.
+        total: Requests of each.
+
+    Yields:
+        What to call whenever something may have changed.
+    """
+    started = time.monotonic()
+    if not sys.stderr.isatty():
+        yield _Log(lanes, total, started)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def update() -> None:
+            live.update(_live_table(lanes, total, time.monotonic() - started), refresh=True)
+
+        yield update
+
+
+class _Log:
+    """Writes a line every half minute, and one whenever an endpoint is paused, goes on or is given up."""
+
+    def __init__(self, lanes: Sequence[Lane], total: int, started: float) -> None:
+        self._lanes = lanes
+        self._total = total
+        self._started = started
+        self._said = started
+        self._states = dict.fromkeys((lane.endpoint.name for lane in lanes), "")
+
+    def __call__(self) -> None:
+        for lane in self._lanes:
+            state = _state(lane, brief=True)
+            if state != self._states[lane.endpoint.name]:
+                self._states[lane.endpoint.name] = state
+                if state not in {"", "done"}:
+                    note(f"{visible(lane.endpoint.name)}: {visible(state)}")
+        now = time.monotonic()
+        if now - self._said >= _LINE:
+            self._said = now
+            counts = [lane.counts for lane in self._lanes]
+            note(
+                f"{sum(c.done for c in counts):,} of {self._total * len(counts):,} done, "
+                f"{sum(c.failed for c in counts):,} failed, {sum(c.in_flight for c in counts)} in flight, "
+                f"{sum(c.cost for c in counts):.4f} spent, {now - self._started:.0f} s"
+            )
+
+
+def _state(lane: Lane, *, brief: bool = False) -> str:
+    """Say what an endpoint is at."""
+    if lane.stopped is not None:
+        return f"stopped: {lane.stopped}"
+    if lane.waits and lane.pace is not None:
+        left = max(0.0, lane.pace.paused_until - time.monotonic())
+        why = "does not answer" if lane.pace.failures > 1 else "asks to slow down"
+        return f"{why}; paused" if brief else f"{why}; paused for {left:.0f} s"
+    return ""
+
+
+def _live_table(lanes: Sequence[Lane], total: int, seconds: float) -> Any:  # noqa: ANN401  (rich stays unloaded)
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD)
+    headings = ("done", "of", "failed", "in flight", "at most", "tokens/s", "cost", "left")
+    made.add_column("model", overflow="ellipsis", max_width=_NAME)
+    for heading in headings:
+        made.add_column(heading, justify="right", no_wrap=True)
+    made.add_column("", overflow="fold")
+    for lane in lanes:
+        counts = lane.counts
+        asked = counts.done - counts.known
+        left = (total - counts.done) * seconds / asked if asked else None
+        cells = (
+            visible(lane.endpoint.name),
+            f"{counts.done:,}",
+            f"{total:,}",
+            f"{counts.failed:,}",
+            f"{counts.in_flight}",
+            f"{int(lane.pace.limit)}" if lane.pace is not None else "-",
+            f"{counts.tokens / max(seconds, 1e-9):,.0f}",
+            _money(counts.cost, counts.cost_unknown),
+            "-" if left is None else _duration(left),
+            visible(_state(lane), width=100),
+        )
+        made.add_row(*(Text(cell) for cell in cells))
+    return made
+
+
+def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
+    """Print what a run would do; what is not known is said to be."""
+    rows = [
+        [
+            name,
+            f"{made.calls:,}",
+            f"{made.done:,}",
+            _about(made.prompt_tokens),
+            _about(made.answer_tokens),
+            _about(made.likely_tokens),
+            _cost(made.cost),
+            _cost(made.likely_cost),
+            "unknown" if made.minutes is None else _duration(made.minutes * 60),
+        ]
+        for name, made in found.items()
+    ]
+    columns = [
+        "model",
+        ">calls",
+        ">done",
+        ">prompt tokens",
+        ">answer tokens",
+        ">likely",
+        ">cost",
+        ">likely",
+        ">time",
+    ]
+    table(columns, rows, title="Plan (prompt tokens: about; answer tokens and cost: at most; time: at least)")
+    failed = sum(made.failed for made in found.values())
+    if failed:
+        say(f"{failed:,} requests failed before and are not asked again without --retry-failed")
+    costs = [made.cost for made in found.values()]
+    known = [cost for cost in costs if cost is not None]
+    total = f"at most {sum(known):.4f}" if len(known) == len(costs) else "unknown"
+    say(f"in all {sum(made.calls for made in found.values()):,} calls; cost {total}; nothing was sent")
+    if len(known) < len(costs):
+        say("a cost is unknown where price_in, price_out or max_tokens is not in the crowd file")
+    for line in notes:
+        note(f"note: {visible(line)}")
+
+
+def print_tallies(tallies: Mapping[str, Tally]) -> None:
+    """Print what is in the pool, and what is missing and why."""
+    there = [status for status in _STATUSES if any(tally.statuses[status] for tally in tallies.values())]
+    rows = [
+        [
+            name,
+            tally.rows,
+            *(tally.statuses[status] or None for status in there),
+            f"{tally.completion_tokens:,}",
+            _money(tally.cost, tally.cost_unknown),
+        ]
+        for name, tally in tallies.items()
+    ]
+    headings = (f">{status.replace('_', ' ')}" for status in there)
+    table(["model", ">rows", *headings, ">tokens", ">cost"], rows, title="Answers")
+    reasons = [
+        [name, count, visible(reason, width=300)]
+        for name, tally in tallies.items()
+        for reason, count in tally.reasons.most_common(_SHOWN_REASONS)
+    ]
+    if reasons:
+        table(
+            ["model", ">missing", "because"], reasons, title="Missing (all counts and reasons: the manifest)"
+        )
+
+
+def _about(tokens: float | None) -> str:
+    return "unknown" if tokens is None else f"{tokens:,.0f}"
+
+
+def _cost(cost: float | None) -> str:
+    return "unknown" if cost is None else f"{cost:.4f}"
+
+
+def _money(cost: float, unknown: int) -> str:
+    """Write a sum; a plus says that there are costs that are not known."""
+    if unknown and not cost:
+        return "unknown"
+    return f"{cost:.4f}{'+?' if unknown else ''}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,271 @@
+"""A client for any OpenAI-compatible server, through the `openai` SDK.
+
+The SDK sends and times out; it neither retries nor parses here: retries are the lane's business, and what
+comes back may be anything.
+"""
+
+import email.utils
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.collect.calls import Reply, Request
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.errors import CallError
+
+LONGEST = 64 << 20
+"""Bytes of the longest answer that is read."""
+
+_CONNECT = 20.0  # seconds for a connection; the whole answer has the endpoint's timeout
+_STOP = {401: "the key is refused", 402: "payment is required", 403: "access is forbidden", 404: "not found"}
+_SLOW = frozenset({429, 503, 529})
+_RETRIED = frozenset({408, 409, 425})
+_FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached")
+_LONGEST_WAIT = 3600.0  # a server that asks for more is left for a later run
+
+
+class HttpClient:
+    """Asks one endpoint over HTTP.
+
+    Args:
+        endpoint: With a `base_url`.
+        key: None = no key is sent.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, key: str | None) -> None:
+        openai = optional("openai", extra="collect")
+        http = optional("httpx2", extra="collect")
+        self._openai = openai
+        self._http = http
+        self._endpoint = endpoint
+        self._fixed = _fixed_fields(endpoint)
+        timeout = http.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout), pool=None)
+        transport = http.AsyncClient(
+            timeout=timeout,
+            limits=http.Limits(max_connections=None, max_keepalive_connections=endpoint.max_concurrency),
+            follow_redirects=False,  # an answer comes from the host that was announced, or not at all
+            trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
+        )
+        with _without_ambient_settings():
+            self._client = openai.AsyncOpenAI(
+                api_key=key or "none",
+                base_url=endpoint.base_url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=transport,
+            )
+        # Without a key no Authorization header is sent at all; the SDK wants this said with every request.
+        self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def ask(self, request: Request) -> Reply:
+        """Send one request and read its answer.
+
+        Raises:
+            CallError: No usable answer came.
+        """
+        try:
+            body = await self._send(self._body(request))
+        except self._openai.APIStatusError as error:
+            raise _status_error(
+                error.status_code, error.response.headers, _text_of(error.response)
+            ) from error
+        except self._openai.APITimeoutError as error:
+            connected = not isinstance(error.__cause__, self._http.ConnectTimeout)
+            raise CallError("the connection timed out", billed=connected) from error
+        except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
+            raise _connection_error(error, self._http) from error
+        return parse_reply(body)
+
+    async def _send(self, content: bytes) -> bytes:
+        """Read the answer piece by piece, so that its size is known before it is all here."""
+        response = await self._client.post(
+            "/chat/completions",
+            content=content,
+            cast_to=self._http.Response,
+            options=self._options,
+            stream=True,
+            stream_cls=self._openai.AsyncStream[Any],
+        )
+        try:
+            pieces, size = [], 0
+            async for piece in response.aiter_bytes():
+                size += len(piece)
+                if size > LONGEST:
+                    raise CallError(
+                        f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed", billed=True
+                    )
+                pieces.append(piece)
+        finally:
+            await response.aclose()
+        return b"".join(pieces)
+
+    def _body(self, request: Request) -> bytes:
+        messages = request.messages()
+        endpoint = self._endpoint
+        if endpoint.system is not None:
+            messages = [{"role": "system", "content": endpoint.system}, *messages]
+        fields: dict[str, Any] = {"model": endpoint.model, "messages": messages, **self._fixed}
+        if endpoint.seed is not None:
+            fields["seed"] = endpoint.seed + request.sample  # the same seed would give the same answer
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _fixed_fields(endpoint: Endpoint) -> dict[str, Any]:
+    names = ("temperature", "top_p", "max_tokens")
+    found = {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
+    return {**found, **endpoint.extra_body}
+
+
+@contextmanager
+def _without_ambient_settings() -> Iterator[None]:
+    """Hide OPENAI_* while a client is made: it would send their keys, names and headers to any host."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def parse_reply(body: bytes) -> Reply:
+    """Read the JSON of a chat completion.
+
+    Raises:
+        CallError: It is not one; it may have been paid for all the same.
+
+    Example:
+        >>> parse_reply(b'{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}').text
+        'Hi'
+    """
+    try:
+        found = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CallError(f"the answer is not UTF-8 text (byte {error.start + 1})", billed=True) from error
+    except (ValueError, RecursionError) as error:
+        raise CallError(f"the answer is not JSON: it begins with {_excerpt(body)}", billed=True) from error
+    choices = found.get("choices") if isinstance(found, dict) else None
+    if not isinstance(choices, list):
+        raise CallError(f"the answer has no choices: it begins with {_excerpt(body)}", billed=True)
+    if not choices:
+        raise CallError("the answer's list of choices is empty", billed=True)
+    message = choices[0].get("message") if isinstance(choices[0], dict) else None
+    if not isinstance(message, dict):
+        raise CallError(f"the answer has no message: it begins with {_excerpt(body)}", billed=True)
+    finish = choices[0].get("finish_reason")
+    usage = found.get("usage")
+    return Reply(
+        _content(message),
+        finish if isinstance(finish, str) else None,
+        _reasoning(message),
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """Give the text of a message; null is an empty answer, parts are put together."""
+    content = message.get("content")
+    if content is None:
+        content = message.get("refusal") or ""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if not isinstance(content, str):
+        raise CallError(f"the answer's content is not text but {type(content).__name__}", billed=True)
+    return content
+
+
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else None
+
+
+def _count(usage: object, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def _status_error(status: int, headers: Mapping[str, str], text: str) -> CallError:
+    """Say what an HTTP status means for the request and for the endpoint."""
+    message, codes = _explained(text)
+    said = f"HTTP {status}: {message}" if message else f"HTTP {status}"
+    if any(code in codes for code in _FILTERS) and status in {400, 403, 422}:
+        return CallError(said, verdict="filtered")
+    if status in _STOP or any(code in codes for code in _SPENT):
+        why = _STOP.get(status, "the account's quota is used up")
+        return CallError(f"{said} ({why})", verdict="stop")
+    if 300 <= status < 400:
+        return CallError(
+            f"{said} (the server redirects to another place; correct base_url)", verdict="failed"
+        )
+    if status in _SLOW or status in _RETRIED or status >= 500:
+        after = _retry_after(headers)
+        if after is not None and after > _LONGEST_WAIT:
+            return CallError(f"{said} (it asks to wait for {after:.0f} s)", verdict="stop")
+        return CallError(said, verdict="refused" if status in _SLOW else "retry", retry_after=after)
+    return CallError(said, verdict="failed")
+
+
+def _explained(text: str) -> tuple[str, str]:
+    """Give an error body's message on one line, and its codes in lower case."""
+    message, codes = text, ""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    error = found.get("error", found) if isinstance(found, dict) else None
+    if isinstance(error, dict):
+        message = str(error.get("message") or error.get("detail") or text)
+        inner = error.get("innererror")
+        codes = " ".join(str(error.get(name)) for name in ("code", "type"))
+        codes += f" {inner.get('code')}" if isinstance(inner, dict) else ""
+    elif isinstance(error, str):
+        message = error
+    return " ".join(message[:2000].split())[:300], codes.lower()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how long to wait: milliseconds, seconds or a date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            seconds = _until(value)
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None
+
+
+def _until(date: str) -> float:
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return -1.0
+
+
+def _connection_error(error: Exception, http: Any) -> CallError:  # noqa: ANN401  (a module)
+    """Say what broke; before the connection stood nothing can have been paid."""
+    cause = error.__cause__ or error
+    unsent = isinstance(cause, http.ConnectError | http.UnsupportedProtocol | http.ProxyError)
+    what = "cannot connect" if unsent else "the connection broke"
+    detail = " ".join(str(cause).split())[:200]
+    return CallError(f"{what}: {type(cause).__name__}{f': {detail}' if detail else ''}", billed=not unsent)
+
+
+def _text_of(response: Any) -> str:  # noqa: ANN401  (a response of the HTTP library)
+    return bytes(response.content[:100_000]).decode("utf-8", "replace")
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(" ".join(body[:200].decode("utf-8", "replace").split())[:80])

@@ -1,0 +1,376 @@
+"""What to ask: a file of instructions, checked and put into one form in a temporary file.
+
+Every endpoint goes through the instructions at its own speed, so they are kept where each can read on from
+its own place without holding them in memory. The temporary file has no name: it ends with the process.
+"""
+
+import hashlib
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.chat import Chat, parse_chat, user_turn
+from crowdselect.collect.calls import Request, make_request
+from crowdselect.errors import InputError
+from crowdselect.layouts import ID_COLUMNS, Kind, as_text, detect, quote
+from crowdselect.sources import Source, connect
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OWN = (
+    *("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning"),
+    *("prompt_tokens", "completion_tokens", "cost"),
+)
+"""Columns of the sealed pool; a column of the instructions with such a name is not carried over."""
+
+_MEMORY = "160MB"  # of DuckDB while it reads; more spills to disk
+_ROWS = 1024
+_WHOLE = r"'\s*[+-]?[0-9]{1,18}\s*'"
+_PROMPT = ("id", "prompt", "digest", "then")
+_PARTS = frozenset({"instruction", "messages", "turns"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One instruction, ready to be asked."""
+
+    id: str
+    prompt: str
+    digest: bytes
+    then: tuple[str, ...]
+
+    def request(self, sample: int) -> Request:
+        """Make the request for one sample."""
+        return Request(self.prompt, self.digest, sample, self.then)
+
+
+def read_prompts(batch: "pa.RecordBatch") -> list[Prompt]:
+    """Read the prompts of a batch of instructions."""
+    columns = (batch.column(batch.schema.get_field_index(name)).to_pylist() for name in _PROMPT)
+    return [
+        Prompt(id_, prompt, digest, () if then is None else tuple(json.loads(then)))
+        for id_, prompt, digest, then in zip(*columns, strict=True)
+    ]
+
+
+class Instructions:
+    """Instructions in the order of their file. Made by `open_instructions`; close it, or use it in a `with`.
+
+    Attributes:
+        path: Where they came from.
+        count: How many there are; `turns` in all, further turns included.
+        notes: Facts to tell the user, one line each.
+        has_instruction: Some are plain texts.
+        has_messages: Some are conversations.
+        carried: Names of the input's other columns.
+        fingerprint: Hash of all ids, prompts and further turns, in their order.
+    """
+
+    def __init__(self, path: str, stream: IO[bytes], skipped: NDArray[np.bool_], facts: "_Facts") -> None:
+        self.path = path
+        self.count = facts.count - int(skipped.sum())
+        self.turns = facts.turns
+        self.without_text = facts.blank
+        self.notes = facts.notes
+        self.has_instruction = facts.plain > 0
+        self.has_messages = facts.chats > 0
+        self.carried = facts.carried
+        self.fingerprint = facts.hash.hexdigest()
+        self.files = facts.files
+        self._stream = stream
+        self._skipped = skipped
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._stream.close()
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Go through the instructions; any number of times, also at once."""
+        for batch in self.batches(_PROMPT):
+            yield from read_prompts(batch)
+
+    def requests(self, samples: int) -> Iterator[Request]:
+        """Give the requests for one model, sample by sample for every instruction."""
+        for prompt in self.prompts():
+            for sample in range(samples):
+                yield prompt.request(sample)
+
+    def batches(self, columns: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+        """Read the temporary file: `id`, `prompt`, `digest`, `then`, `instruction`, and the carried columns."""
+        import pyarrow as pa
+
+        options = None
+        if columns is not None:
+            with self._reader(None) as reader:
+                wanted = [reader.schema.get_field_index(name) for name in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=wanted)
+        with self._reader(options) as reader:
+            start = 0
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                skipped = self._skipped[start : start + batch.num_rows]
+                start += batch.num_rows
+                if columns is not None:
+                    batch = batch.select(list(columns))
+                yield batch.filter(pa.array(~skipped)) if skipped.any() else batch
+
+    def _reader(self, options: Any) -> Any:  # noqa: ANN401  (pyarrow ships no types)
+        import pyarrow as pa
+
+        self._stream.seek(0)
+        return pa.ipc.open_file(pa.PythonFile(self._stream, mode="r"), options=options)
+
+
+class _Facts:
+    """What is learnt while the instructions are read."""
+
+    def __init__(self, files: Sequence[Path], carried: Sequence[str], notes: list[str]) -> None:
+        self.files = tuple(files)
+        self.carried = tuple(carried)
+        self.notes = notes
+        self.hash = hashlib.sha256()
+        self.count = self.turns = self.blank = self.plain = self.chats = 0
+        self.digests: list[bytes] = []
+
+
+def open_instructions(path: str | PathLike[str], *, near: Path | None = None) -> Instructions:
+    """Read a file of instructions.
+
+    Args:
+        path: What a pool may be (a file, a folder, a glob; Parquet, JSONL, CSV), with `instruction`,
+            `messages` or `turns`, perhaps `id`, and anything else.
+        near: The folder for the temporary file; None = the system's.
+
+    Returns:
+        The instructions. Those without text are left out and counted; where there is no id column an id is
+        the hash of the content, and repetitions are left out and counted.
+
+    Raises:
+        InputError: A row cannot be asked, an id is missing or stands twice; the message names it.
+    """
+    text = fspath(path)
+    connection = connect(memory=_MEMORY)
+    try:
+        source = Source(connection, text)
+        return _stage(source, near)
+    finally:
+        connection.close()
+
+
+def _stage(source: Source, near: Path | None) -> Instructions:
+    columns = source.columns
+    if not _PARTS & set(columns):
+        raise InputError(
+            f"{source.path}: nothing to ask: found the columns {', '.join(columns)}; "
+            "wanted instruction, messages or turns"
+        )
+    name = next((name for name in ID_COLUMNS if name in columns), None)
+    id_ = "NULL" if name is None else f"nullif({as_text(quote(name), columns[name])}, '')"
+    if name is not None:
+        _check_ids(source, id_)
+    carried, notes = _carried(source, name)
+    parts = [
+        as_text(quote(part), columns[part]) if part in columns else "NULL"
+        for part in ("instruction", "messages", "turns")
+    ]
+    others = [_typed(source, other) for other in carried]
+    facts = _Facts(source.files, carried, notes)
+    stream = tempfile.TemporaryFile(dir=near)  # noqa: SIM115  (closed by Instructions.close)
+    try:
+        batches = source.batches(id_, *parts, *others, rows=_ROWS)
+        _write(stream, (_staged(source, batch, facts, made=name is None) for batch in batches))
+        _check_count(source, facts)
+    except BaseException:
+        stream.close()
+        raise
+    skipped = _repeated(facts.digests) if name is None else np.zeros(facts.count, dtype=bool)
+    if facts.blank:
+        facts.notes.append(f"{facts.blank} rows have no text and are left out")
+    if skipped.any():
+        facts.notes.append(
+            f"{int(skipped.sum())} rows repeat another and are left out (there is no id column)"
+        )
+    return Instructions(source.path, stream, skipped, facts)
+
+
+def _write(stream: IO[bytes], batches: "Iterator[pa.RecordBatch]") -> None:
+    import pyarrow as pa
+
+    first = next(batches, None)
+    if first is not None:
+        with pa.ipc.new_file(pa.PythonFile(stream, mode="w"), first.schema) as writer:
+            for batch in itertools.chain([first], batches):
+                writer.write_batch(batch)
+
+
+def _check_count(source: Source, facts: _Facts) -> None:
+    if not facts.count:
+        raise InputError(f"{source.path}: holds no instruction with text; wanted at least one")
+
+
+def _check_ids(source: Source, id_: str) -> None:
+    """Every row needs an id, and every id may stand once."""
+    rows, there, different, one = (
+        column[0].as_py()
+        for column in source.fetch(
+            "count(*)", f"count({id_})", f"count(DISTINCT {id_})", f"mode({id_})"
+        ).columns
+    )
+    if there < rows:
+        missing = int(np.argmax(source.fetch(id_).column(0).is_null().to_numpy()))
+        raise InputError(f"{source.place(missing)}: the id is missing; fill it in, or drop the whole column")
+    if different < there:
+        raise InputError(
+            f"{source.path}: duplicate id {one!r}; wanted one row per instruction; drop one, or the whole column"
+        )
+
+
+def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
+    """Choose the columns that go into the pool too, and say which do not."""
+    own = {name.casefold() for name in OWN} | _PARTS
+    pool = detect(source.columns)
+    carried, clash, answers = [], [], []
+    for name, kind in source.columns.items():
+        if name == id_ or name in _PARTS:
+            continue
+        if name.casefold() in own:
+            clash.append(name)
+        elif pool in {"zoo", "ultrafeedback", "distilabel"} and kind.name in {"struct", "list"}:
+            answers.append(name)
+        else:
+            carried.append(name)
+    notes = []
+    if clash:
+        notes.append(f"columns not carried into the pool, which has its own: {', '.join(clash)}")
+    if answers:
+        notes.append(f"columns not carried into the pool, for holding other answers: {', '.join(answers)}")
+    return carried, notes
+
+
+def _typed(source: Source, name: str) -> str:
+    """SQL of a carried column; numbers and truth values that a text file spells out get their types back."""
+    kind: Kind = source.columns[name]
+    sql = quote(name)
+    if not kind.written:
+        return sql
+    if kind.name == "bool":
+        return f"CAST({sql} AS BOOLEAN)"
+    if kind.name != "number":
+        return sql
+    value = f"nullif(trim({sql}), '')"
+    whole = (
+        source.fetch(f"coalesce(bool_and(regexp_full_match({value}, {_WHOLE})), false)").column(0)[0].as_py()
+    )
+    return f"CAST({value} AS {'BIGINT' if whole else 'DOUBLE'})"
+
+
+def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: bool) -> "pa.RecordBatch":
+    """Turn rows of the source into rows of the temporary file."""
+    import pyarrow as pa
+
+    ids, texts, chats, turns = (batch.column(number).to_pylist() for number in range(4))
+    kept: list[int] = []
+    rows: dict[str, list[Any]] = {"id": [], "prompt": [], "digest": [], "then": [], "instruction": []}
+    for at, (id_, text, chat, turn) in enumerate(zip(ids, texts, chats, turns, strict=True)):
+        where = f"{source.path}: " + (
+            f"id {id_!r}" if id_ is not None else f"row {facts.count + facts.blank + 1}"
+        )
+        request = _request(text, chat, turn, where)
+        if request is None:
+            facts.blank += 1
+            continue
+        further = json.dumps(request.then, ensure_ascii=False) if request.then else None
+        mark = (
+            request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+        )
+        plain = _is_absent(chat) and _is_absent(turn)
+        facts.plain += text is not None
+        facts.chats += not plain
+        facts.count += 1
+        facts.turns += 1 + len(request.then)
+        if made:
+            facts.digests.append(mark[:16])
+        name = mark.hex()[:32] if id_ is None else id_
+        facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + mark)
+        kept.append(at)
+        values = (name, request.prompt, request.digest, further, None if plain else text)
+        for column, value in zip(rows.values(), values, strict=True):
+            column.append(value)
+    types = [pa.large_string(), pa.large_string(), pa.binary(32), pa.large_string(), pa.large_string()]
+    arrays = [pa.array(values, type=kind) for values, kind in zip(rows.values(), types, strict=True)]
+    others = [batch.column(number).take(pa.array(kept, pa.int64())) for number in range(4, batch.num_columns)]
+    names = [*rows, *(f"x{number}" for number in range(len(others)))]
+    return pa.RecordBatch.from_arrays([*arrays, *others], names=names)
+
+
+def _request(text: str | None, chat: str | None, turns: str | None, where: str) -> Request | None:
+    """Put an instruction's parts together; None where there is no text."""
+    messages = _chat(chat, where)
+    then = _turns(turns, where)
+    if then:
+        messages = [*messages, *user_turn(then[0])]
+    elif not messages:
+        messages = user_turn(text) if text is not None and text.strip() else []
+    if not messages:
+        return None
+    if messages[-1]["role"] != "user":
+        raise InputError(
+            f"{where}: its messages end with the {messages[-1]['role']}'s; wanted the user's last, which is to be answered"
+        )
+    return make_request(messages, then=then[1:])
+
+
+def _is_absent(written: str | None) -> bool:
+    """Say whether there is no list: null, an empty cell, or the JSON of one of them."""
+    return written is None or written.strip() in {"", "null", "[]"}
+
+
+def _chat(written: str | None, where: str) -> Chat:
+    if written is None or _is_absent(written):
+        return []
+    try:
+        return parse_chat(written)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: messages are {written[:80]!r}; wanted a list of {{role, content}}, both texts"
+        ) from error
+
+
+def _turns(written: str | None, where: str) -> list[str]:
+    if written is None or _is_absent(written):
+        return []
+    try:
+        found = json.loads(written)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(turn, str) and turn.strip() for turn in found):
+        raise InputError(f"{where}: turns are {written[:80]!r}; wanted a list of texts, none of them empty")
+    return found
+
+
+def _repeated(digests: list[bytes]) -> NDArray[np.bool_]:
+    """Mark every row whose content stands further up."""
+    marks = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    order = np.lexsort((marks[:, 1], marks[:, 0]))
+    same = (marks[order[1:]] == marks[order[:-1]]).all(axis=1)
+    out = np.zeros(len(marks), dtype=bool)
+    out[order[1:][same]] = True
+    return out

@@ -1,0 +1,292 @@
+"""The whole way from instructions to a pool, on one page."""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crowdselect.collect.calls import Client, Reply, Request
+from crowdselect.collect.clients import open_client
+from crowdselect.collect.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
+from crowdselect.collect.instructions import Instructions, open_instructions
+from crowdselect.collect.lane import Lane, Limits
+from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.manifest import read_pool_manifest
+from crowdselect.collect.plan import Estimate, estimate
+from crowdselect.collect.redact import Redactor
+from crowdselect.collect.runner import Outcome, run
+from crowdselect.collect.seal import seal
+from crowdselect.collect.talks import Tally
+from crowdselect.errors import InputError, MissingExtraError, OptionError, OutputError
+from crowdselect.files import fingerprint, is_remote
+from crowdselect.outputs import check_output
+
+Watch = Callable[[Sequence[Lane], int], AbstractContextManager[Callable[[], None]]]
+"""Given the lanes and the number of requests of each, shows them; yields what is called to show them anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to collect.
+
+    Attributes:
+        instructions: A file of instructions.
+        crowd: A crowd file that says how to reach the models.
+        output: The Parquet file of the pool.
+        samples: Answers per model and instruction.
+        ledger: The ledger's file; None = the output's name with `.ledger`.
+        overwrite: Replace a file that is there and was not sealed from this ledger.
+        force_ledger: Use a ledger on a network file system.
+        limits: How far to go.
+    """
+
+    instructions: str
+    crowd: str
+    output: str
+    samples: int = 1
+    ledger: str | None = None
+    overwrite: bool = False
+    force_ledger: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is."""
+        return Path(self.ledger if self.ledger is not None else f"{self.output}.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it.
+
+    Attributes:
+        tallies: Per model what is in the pool and what is missing.
+        sealed: The pool; None where it was not written.
+        fresh: The pool was there already and is as it would be written.
+        outcome: How the run ended; None where nothing was asked.
+        notes: Facts to tell the user.
+    """
+
+    tallies: dict[str, Tally]
+    sealed: Path | None
+    fresh: bool
+    outcome: Outcome | None
+    notes: list[str]
+
+
+def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
+    """Estimate what `collect` would send; nothing is sent or written.
+
+    Returns:
+        Per model an estimate; and facts to tell the user.
+    """
+    endpoints = load_endpoints(task.crowd).models
+    with ExitStack() as stack:
+        instructions = stack.enter_context(open_instructions(task.instructions))
+        there = task.ledger_path.exists()
+        ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger)) if there else None
+        found = estimate(
+            instructions, endpoints, ledger, samples=task.samples, retry_failed=task.limits.retry_failed
+        )
+        return found, instructions.notes
+
+
+def collect(
+    task: Task,
+    *,
+    seal_only: bool = False,
+    clients: Callable[[Endpoint], Client] = open_client,
+    watch: Watch | None = None,
+    announce: Callable[[Sequence[Endpoint], int], None] | None = None,
+) -> Report:
+    """Ask what is not known yet, and seal the pool.
+
+    Args:
+        task: What to collect.
+        seal_only: Ask nothing.
+        clients: From an endpoint to its client; made when the first request is sent.
+        watch: Shows what goes on.
+        announce: Told who is asked and how many requests there are, before the first is sent.
+
+    Returns:
+        What there is and what is missing.
+
+    Raises:
+        CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
+            could not be written, see `LedgerError`.
+    """
+    _check_task(task)
+    endpoints = load_endpoints(task.crowd)
+    if not seal_only:
+        check_reachable(endpoints, path=task.crowd)
+        if clients is open_client:
+            _check_extras(endpoints)
+    target = Path(task.output).absolute()
+    with ExitStack() as stack:
+        instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
+        ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
+        target = _check_target(task, instructions, ledger)
+        outcome = None
+        if not seal_only:
+            ledger.note("last", _remembered(task))
+            if announce is not None:
+                announce(endpoints.models, instructions.turns * task.samples)
+            outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
+            if outcome.interrupted:
+                return Report({}, None, False, outcome, instructions.notes)
+        return _seal(task, endpoints, instructions, ledger, target=target, outcome=outcome)
+
+
+def last_task(ledger: Path) -> dict[str, Any]:
+    """Read from a ledger what its last run was about: instructions, crowd, samples.
+
+    Raises:
+        InputError: There is no ledger, or no run.
+    """
+    if not ledger.exists():
+        raise InputError(f"{ledger}: there is no ledger to seal; name the instructions and collect first")
+    with Ledger(ledger, force=True) as opened:
+        found = opened.noted("last")
+    if not isinstance(found, dict):
+        raise InputError(f"{ledger}: the ledger knows of no run; name the instructions and --crowd")
+    return found
+
+
+def _remembered(task: Task) -> dict[str, Any]:
+    """Give what `last_task` finds again, wherever that is run."""
+    place = task.instructions if is_remote(task.instructions) else os.path.abspath(task.instructions)  # noqa: PTH100  (a glob is no Path)
+    return {"instructions": place, "crowd": str(Path(task.crowd).absolute()), "samples": task.samples}
+
+
+def _ask(
+    task: Task,
+    endpoints: Endpoints,
+    instructions: Instructions,
+    ledger: Ledger,
+    *,
+    clients: Callable[[Endpoint], Client],
+    watch: Watch | None,
+) -> Outcome:
+    lanes = [
+        Lane(endpoint, _Late(endpoint, clients), instructions.requests(task.samples))
+        for endpoint in endpoints.models
+    ]
+    total = instructions.turns * task.samples
+    shown = nullcontext(None) if watch is None else watch(lanes, total)
+    with shown as update:
+        return run(lanes, ledger, task.limits, redact=Redactor.of(endpoints.models), watch=update)
+
+
+def _seal(
+    task: Task,
+    endpoints: Endpoints,
+    instructions: Instructions,
+    ledger: Ledger,
+    *,
+    target: Path,
+    outcome: Outcome | None,
+) -> Report:
+    """Write the pool, unless it is there as it would be written."""
+    stamp = _stamp(task, endpoints, instructions, ledger)
+    manifest = read_pool_manifest(target)
+    if manifest is not None and manifest.get("stamp") == stamp:
+        return Report(_tallies(manifest), target, True, outcome, instructions.notes)
+    facts = {"samples": task.samples, "stamp": stamp, "stopped": {} if outcome is None else outcome.stopped}
+    tallies, written = seal(instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts)
+    return Report(tallies, target if written else None, False, outcome, instructions.notes)
+
+
+def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
+    """Hash what a sealed pool depends on; the state of the ledger among it."""
+    parts = [
+        instructions.fingerprint,
+        fingerprint(instructions.files),
+        task.samples,
+        [endpoint.digest.hex() for endpoint in endpoints.models],
+        ledger.noted("id"),
+        [[model, spent.attempts] for model, spent in ledger.spent().items() if model],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
+    """Read back what a pool's manifest says."""
+    found = {}
+    for name, facts in manifest["models"].items():
+        tally = Tally(
+            cost=facts["cost"],
+            cost_unknown=facts["cost_unknown"],
+            prompt_tokens=facts["prompt_tokens"],
+            completion_tokens=facts["completion_tokens"],
+        )
+        tally.statuses.update(facts["statuses"])
+        tally.reasons.update(facts["reasons"])
+        found[name] = tally
+    return found
+
+
+def _check_task(task: Task) -> None:
+    if task.samples < 1:
+        raise OptionError(f"--samples is {task.samples}; wanted at least 1")
+    if Path(task.output).suffix.lower() != ".parquet":
+        raise OptionError(
+            f"-o {task.output}: the pool is a Parquet file; give it a name that ends in .parquet"
+        )
+    limits = task.limits
+    for name, value, least in (
+        ("--max-cost", limits.max_cost, 0.0),
+        ("--max-requests", limits.max_requests, 0),
+        ("--attempts", limits.attempts, 1),
+        ("--retry-wait", limits.wait, 0.0),
+        ("--patience", limits.patience, 0.0),
+    ):
+        if value is not None and not value >= least:
+            raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
+
+
+def _check_extras(endpoints: Endpoints) -> None:
+    """Say at once what has to be installed, without loading it."""
+    local = any(endpoint.local is not None for endpoint in endpoints.models)
+    remote = any(endpoint.local is None for endpoint in endpoints.models)
+    wanted = [("openai", "collect")] if remote else []
+    wanted += [("torch", "local"), ("transformers", "local")] if local else []
+    for module, extra in wanted:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"{module} is not installed; run: pip install 'crowdselect[{extra}]'")
+
+
+def _folder(target: Path) -> Path:
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: there is no folder {target.parent}; make it first")
+    return target.parent
+
+
+def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Path:
+    """Refuse to replace anything but a pool that was sealed from this ledger."""
+    manifest = read_pool_manifest(Path(task.output))
+    ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
+    inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
+    return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
+
+
+class _Late:
+    """A client that is made when it is first needed: a run with nothing to ask loads nothing."""
+
+    def __init__(self, endpoint: Endpoint, make: Callable[[Endpoint], Client]) -> None:
+        self._endpoint = endpoint
+        self._make = make
+        self._made: Client | None = None
+
+    async def ask(self, request: Request) -> Reply:
+        if self._made is None:
+            self._made = self._make(self._endpoint)
+        return await self._made.ask(request)
+
+    async def close(self) -> None:
+        if self._made is not None:
+            await self._made.close()

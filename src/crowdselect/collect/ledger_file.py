@@ -1,0 +1,195 @@
+"""The ledger's file: its tables, its lock, and the places where it cannot be."""
+
+import os
+import sqlite3
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from crowdselect.errors import LedgerError
+
+VERSION = 1
+_APPLICATION = 0x43524C47  # "CRLG": tells our files from other SQLite databases
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
+    | {
+        "beegfs",
+        "gpfs",
+        "davfs",
+        "acfs",
+        "orangefs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "fuse.rclone",
+    }
+    | {"fuse.glusterfs", "fuse.ceph", "fuse.davfs2", "fuse.cephfs", "fuse.smbnetfs", "fuse.curlftpfs"}
+)
+_TABLES = """
+CREATE TABLE answers (
+    number INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
+    model TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    prompt BLOB NOT NULL,
+    sample INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    text TEXT,
+    reasoning TEXT,
+    finish_reason TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost REAL,
+    lost REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    error TEXT,
+    latency REAL,
+    at REAL NOT NULL
+);
+CREATE UNIQUE INDEX answers_key ON answers (key);
+CREATE INDEX answers_missing ON answers (status, key) WHERE status NOT IN ('ok', 'length', 'empty');
+CREATE TABLE settings (digest BLOB PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE spent (
+    model TEXT PRIMARY KEY,
+    attempts INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    lost REAL NOT NULL,
+    unknown INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+# `spent` is kept by the writer in the transaction of the answers themselves, so that the budget of a resumed
+# run is known without reading every row.
+
+
+def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, IO[bytes]]:
+    """Open the ledger for writing, and hold its lock.
+
+    Args:
+        path: The file; made where there is none.
+        force: Open it on a network file system too.
+
+    Returns:
+        The connection, to be used by one thread at a time; and the lock, held until it is closed or the
+        process ends, however it ends.
+
+    Raises:
+        LedgerError: It is in use, on a network file system, of a newer version or no ledger.
+    """
+    if not path.parent.is_dir():
+        raise LedgerError(f"{path}: there is no folder {path.parent}; make it first")
+    kind = network_file_system(path)
+    if kind is not None and not force:
+        raise LedgerError(
+            f"{path}: lies on a network file system ({kind}), where the ledger's locks and WAL break; put it on "
+            "a local disk with --ledger, or add --force-ledger if this machine alone uses it"
+        )
+    lock = _lock(path)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        lock.close()
+        raise LedgerError(f"{path}: cannot be used as a ledger: {error}") from error
+    except BaseException:
+        lock.close()
+        raise
+    return connection, lock
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a second connection that only reads."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check whose file it is before anything is changed; make the tables of a new one."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != _APPLICATION and (tables or version or application):
+        raise LedgerError(
+            f"{path}: is a database, but no ledger of crowdselect; choose another place with --ledger"
+        )
+    if version > VERSION:
+        raise LedgerError(
+            f"{path}: was written by a newer version of crowdselect (ledger version {version}, this one knows "
+            f"{VERSION}); upgrade crowdselect; nothing was changed"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {_TABLES} INSERT INTO notes VALUES ('id', '\"{uuid4().hex}\"'); "
+            f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Lock a file beside the ledger; SQLite's own locks on the ledger itself are left alone."""
+    beside = path.with_name(path.name + ".lock")
+    try:
+        stream = beside.open("ab+")
+    except OSError as error:
+        raise LedgerError(
+            f"{beside}: cannot be written: {error.strerror}; choose another place with --ledger"
+        ) from error
+    try:
+        _take(stream)
+    except OSError:
+        stream.close()
+        raise LedgerError(
+            f"{path}: another process is using this ledger; wait until it ends, or choose another output"
+        ) from None
+    return stream
+
+
+def _take(stream: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """Name the network file system that a path lies on.
+
+    Args:
+        path: It need not exist.
+        mounts: The kernel's list of mounts.
+
+    Returns:
+        Its type; None where the file system is local, or the platform has no such list.
+    """
+    try:
+        text = mounts.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best, found = "", None
+    for line in text.splitlines():
+        parts = line.split(" ")
+        if len(parts) < 3:
+            continue
+        place = parts[1]
+        with suppress(UnicodeError):
+            place = (
+                place.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode()
+            )
+        inside = real == place or real.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best):
+            best, found = place, parts[2]
+    return found if found in _NETWORK else None

@@ -1,0 +1,255 @@
+"""How fast one endpoint may be asked: it finds out, and obeys what it is told.
+
+Concurrency starts at 4. Every answer lets one more request in (so it doubles per round) until the first
+sign of trouble; from then on it grows by one per round. It halves on 429, 503 and time-outs, and where
+latency has risen without more work being done: a self-hosted server queues instead of refusing.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crowdselect.errors import CallError
+
+_START = 4
+_LONGEST = 64.0  # the longest pause between two tries of a dead endpoint, in units of `wait`
+_DEAD_AFTER = 5  # failures in a row, of requests sent one after another, before an endpoint is paused
+_SLOWER = 2.0  # latency per token above this multiple of the calm one is a sign of queueing ...
+_GAIN = 1.1  # ... unless the work done per second has grown at least so much
+_CONSTANT = 32  # tokens that an answer of no length would take as long as
+
+
+class Bucket:
+    """A token bucket: what was not used fills up to the capacity; what is taken may overdraw it once.
+
+    Example:
+        >>> bucket = Bucket(per_minute=60, capacity=1, now=0.0)
+        >>> bucket.take(1, now=0.0)
+        >>> bucket.delay(1, now=0.0)
+        1.0
+    """
+
+    def __init__(self, *, per_minute: float, capacity: float, now: float) -> None:
+        self.rate = per_minute / 60
+        self.capacity = capacity
+        self.level = capacity
+        self._at = now
+
+    def delay(self, amount: float, *, now: float) -> float:
+        """Seconds until so much may be taken."""
+        self._fill(now)
+        return max(0.0, (min(amount, self.capacity) - self.level) / self.rate)
+
+    def take(self, amount: float, *, now: float) -> None:
+        """Take it; a negative amount gives back."""
+        self._fill(now)
+        self.level = min(self.capacity, self.level - amount)
+
+    def _fill(self, now: float) -> None:
+        self.level = min(self.capacity, self.level + (now - self._at) * self.rate)
+        self._at = now
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request in flight, as the pace sees it."""
+
+    at: float
+    tokens: float
+
+
+class Pace:
+    """The speed of one endpoint.
+
+    Args:
+        ceiling: The most requests in flight.
+        requests_per_minute: None = no limit; `tokens_per_minute` likewise.
+        wait: Seconds of the first pause; later ones double.
+        adaptive: False keeps the concurrency at `ceiling`.
+        clock: Seconds that only grow.
+        seed: Of the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        ceiling: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        wait: float = 1.0,
+        adaptive: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311  (jitter)
+        self._wait = wait
+        self._adaptive = adaptive
+        self.ceiling = ceiling
+        self.limit: float = min(_START, ceiling) if adaptive else ceiling
+        self.paused_until = 0.0
+        self.failures = 0
+        """In a row; those of requests that were in flight together count once."""
+        self.well_at = clock()
+        """When the endpoint last did what it should."""
+        self._calm_limit = math.inf
+        """Up to here it doubles per round, above it grows by one per round."""
+        self._cut_at = clock()
+        now = clock()
+        self._requests = self._bucket(requests_per_minute, now, seconds=1.0)
+        self._tokens = self._bucket(tokens_per_minute, now, seconds=60.0)
+        self._window = _Window(now)
+
+    @staticmethod
+    def _bucket(per_minute: float | None, now: float, *, seconds: float) -> Bucket | None:
+        if per_minute is None:
+            return None
+        return Bucket(per_minute=per_minute, capacity=max(1.0, per_minute * seconds / 60), now=now)
+
+    def delay(self, in_flight: int, tokens: float) -> float | None:
+        """Say when the next request may be sent.
+
+        Args:
+            in_flight: Requests in flight now.
+            tokens: That the next one may take.
+
+        Returns:
+            Seconds, 0 = now; None = once an answer has come.
+        """
+        now = self._clock()
+        if now < self.paused_until:
+            return self.paused_until - now
+        if in_flight >= int(self.limit):
+            return None
+        waits = [0.0]
+        if self._requests is not None:
+            waits.append(self._requests.delay(1, now=now))
+        if self._tokens is not None:
+            waits.append(self._tokens.delay(tokens, now=now))
+        return max(waits)
+
+    def send(self, tokens: float) -> Sent:
+        """Note that a request is sent now."""
+        now = self._clock()
+        if self._requests is not None:
+            self._requests.take(1, now=now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now=now)
+        return Sent(now, tokens)
+
+    def answered(self, sent: Sent, *, in_flight: int, prompt_tokens: int | None, tokens: int | None) -> None:
+        """Note an answer: its latency, and the tokens it really took."""
+        now = self._clock()
+        self.well_at = now
+        self.failures = 0
+        if self._tokens is not None and prompt_tokens is not None and tokens is not None:
+            self._tokens.take(prompt_tokens + tokens - sent.tokens, now=now)
+        if not self._adaptive:
+            return
+        full = in_flight + 1 >= int(self.limit)
+        if full and self.limit < self.ceiling:
+            self.limit = min(
+                self.ceiling, self.limit + (1.0 if self.limit < self._calm_limit else 1.0 / self.limit)
+            )
+        if self._window.add(now, now - sent.at, tokens, limit=self.limit, full=full):
+            self._judge(now)
+
+    def failed(self, sent: Sent, error: CallError, *, slow: bool) -> None:
+        """Note a failure.
+
+        Args:
+            sent: The request.
+            error: What came of it.
+            slow: Whether it is a sign of too much at once: refused, or timed out.
+        """
+        now = self._clock()
+        news = sent.at >= self._cut_at  # sent since the last cut: not another echo of the same trouble
+        if news:
+            self.failures += 1
+            dead = self.failures >= _DEAD_AFTER
+            if slow or dead:
+                self._cut(now, to=1.0 if dead else self.limit / 2)
+            if dead:
+                self._pause(now, self.backoff(self.failures - _DEAD_AFTER + 1))
+            elif error.verdict == "refused" and error.retry_after is None:
+                self._pause(now, self.backoff(self.failures))
+        if error.retry_after is not None:
+            self._pause(now, error.retry_after)
+
+    def backoff(self, attempts: int) -> float:
+        """Seconds before what has failed so often is tried again, with jitter.
+
+        Example:
+            >>> 3.0 <= Pace(ceiling=8, wait=1.0).backoff(3) <= 5.0
+            True
+        """
+        longest = min(_LONGEST, 2.0 ** min(attempts - 1, 30))
+        return self._wait * longest * self._random.uniform(0.75, 1.25)
+
+    @property
+    def is_paused(self) -> bool:
+        """Nothing is sent at the moment because of what the endpoint did."""
+        return self._clock() < self.paused_until
+
+    def _pause(self, now: float, seconds: float) -> None:
+        self.paused_until = max(self.paused_until, now + seconds)
+
+    def _cut(self, now: float, *, to: float) -> None:
+        if self._adaptive:
+            self._calm_limit = max(2.0, self.limit / 2)
+            self.limit = max(1.0, to)
+        self._cut_at = now
+        self._window = _Window(now, calm=self._window.calm, rate=0.0)
+
+    def _judge(self, now: float) -> None:
+        """At the end of a window: has latency risen without more being done?"""
+        window = self._window
+        calm = window.pace if window.calm is None else min(window.calm * 1.02, window.pace)
+        queues = (
+            window.calm is not None
+            and window.pace > _SLOWER * window.calm
+            and window.rate > 0
+            and window.done < _GAIN * window.rate
+        )
+        if queues and self.limit > 2 * _START:
+            self._window = _Window(now, calm=calm)
+            self._cut(now, to=self.limit / 2)
+        else:
+            self._window = _Window(now, calm=calm, rate=max(window.done, window.rate * 0.9))
+
+
+class _Window:
+    """Some answers at one concurrency: how long a token took, and how many came per second."""
+
+    def __init__(self, start: float, *, calm: float | None = None, rate: float = 0.0) -> None:
+        self.start = start
+        self.calm = calm
+        """Seconds per token when little was asked at once."""
+        self.rate = rate
+        """Tokens per second in the windows before."""
+        self._answers = 0
+        self._seconds = 0.0
+        self._tokens = 0
+        self._end = start
+
+    def add(self, now: float, seconds: float, tokens: int | None, *, limit: float, full: bool) -> bool:
+        """Take an answer in; True when the window is full. Answers of a run that is starved do not count."""
+        if not full:
+            return False
+        self._answers += 1
+        self._seconds += seconds
+        self._tokens += _CONSTANT + (tokens or 0)
+        self._end = now
+        return self._answers >= max(2 * limit, 16)
+
+    @property
+    def pace(self) -> float:
+        """Seconds per token, of one answer."""
+        return self._seconds / self._tokens
+
+    @property
+    def done(self) -> float:
+        """Tokens per second, of all answers."""
+        return self._tokens / max(self._end - self.start, 1e-9)

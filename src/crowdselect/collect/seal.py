@@ -1,0 +1,184 @@
+"""From the ledger to a pool: every answer in the `long` layout, in one order, and a manifest beside it."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
+from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.manifest import write_pool_manifest
+from crowdselect.collect.talks import Talk, Tally, read_talks
+from crowdselect.outputs import new_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEYS = 128  # answers read at once: they may be long
+_GROUP_BYTES = 32 << 20
+_GROUP_ROWS = 50_000
+
+_Placed = tuple[int, dict[str, Any]]
+"""A row, and which instruction of its batch it is about."""
+
+
+def seal(
+    instructions: Instructions,
+    endpoints: Sequence[Endpoint],
+    ledger: Ledger,
+    target: Path,
+    *,
+    samples: int,
+    facts: Mapping[str, Any],
+) -> tuple[dict[str, Tally], bool]:
+    """Write the pool and its manifest.
+
+    Args:
+        instructions: What was asked.
+        endpoints: Who was asked, in the order of their rows.
+        ledger: What they said.
+        target: The Parquet file; a path that `outputs.check_output` has passed. It is replaced when the new one
+            is complete, and left alone where there is no answer at all.
+        samples: Answers per model.
+        facts: Further entries of the manifest.
+
+    Returns:
+        Per model what there is and what is missing; and whether there was an answer to write.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tallies = {endpoint.name: Tally() for endpoint in endpoints}
+    schema = _schema(instructions, samples)
+    groups = _Groups(instructions, endpoints, ledger, tallies, samples)
+    tables = (_table(instructions, schema, *group) for group in groups)
+    first = next(tables, None)
+    if first is None:
+        return tallies, False
+    with new_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for some in _gathered(itertools.chain([first], tables)):
+            writer.write_table(pa.concat_tables(some))
+    write_pool_manifest(instructions, ledger, target, tallies, facts=facts)
+    return tallies, True
+
+
+def _gathered(tables: "Iterator[pa.Table]") -> "Iterator[list[pa.Table]]":
+    """Put small tables together, so that a row group is worth reading."""
+    some: list[pa.Table] = []
+    for table in tables:
+        some.append(table)
+        if sum(t.nbytes for t in some) > _GROUP_BYTES or sum(len(t) for t in some) > _GROUP_ROWS:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _schema(instructions: Instructions, samples: int) -> "pa.Schema":
+    import pyarrow as pa
+
+    chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
+    columns = [("id", pa.large_string())]
+    columns += [("instruction", pa.large_string())] if instructions.has_instruction else []
+    columns += [("messages", chat)] if instructions.has_messages else []
+    columns += [("model", pa.string())]
+    columns += [("sample", pa.int32())] if samples > 1 else []
+    columns += [
+        ("response", pa.large_string()),
+        ("finish_reason", pa.string()),
+        ("reasoning", pa.large_string()),
+    ]
+    columns += [("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("cost", pa.float64())]
+    staged = next(instructions.batches()).schema
+    columns += [(name, staged.field(f"x{at}").type) for at, name in enumerate(instructions.carried)]
+    return pa.schema(columns)
+
+
+def _table(
+    instructions: Instructions,
+    schema: "pa.Schema",
+    staged: "pa.RecordBatch",
+    rows: list[_Placed],
+) -> "pa.Table":
+    """Put rows under each other, with the other columns of their instructions."""
+    import pyarrow as pa
+
+    own = [name for name in schema.names if name not in instructions.carried]
+    columns: dict[str, Any] = {
+        name: pa.array([row[name] for _, row in rows], schema.field(name).type) for name in own
+    }
+    places = pa.array([at for at, _ in rows], pa.int64())
+    for number, name in enumerate(instructions.carried):
+        columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(places)
+    return pa.table(columns, schema=schema)
+
+
+class _Groups:
+    """The pool's rows in groups of bounded size, each row with its place in a batch of instructions."""
+
+    def __init__(
+        self,
+        instructions: Instructions,
+        endpoints: Sequence[Endpoint],
+        ledger: Ledger,
+        tallies: Mapping[str, Tally],
+        samples: int,
+    ) -> None:
+        self._instructions = instructions
+        self._endpoints = endpoints
+        self._ledger = ledger
+        self._tallies = tallies
+        self._samples = samples
+
+    def __iter__(self) -> "Iterator[tuple[pa.RecordBatch, list[_Placed]]]":
+        step = max(1, _KEYS // self._samples)
+        for batch in self._instructions.batches():
+            prompts = read_prompts(batch)
+            texts = batch.column(batch.schema.get_field_index("instruction")).to_pylist()
+            group: list[_Placed] = []
+            size = 0
+            for start in range(0, len(prompts), step):
+                rows = self._rows(prompts[start : start + step], texts[start : start + step])
+                group += [(start + at, row) for at, row in rows]
+                size += sum(len(row["response"]) for _, row in rows)
+                if size > _GROUP_BYTES or len(group) > _GROUP_ROWS:
+                    yield batch, group
+                    group, size = [], 0
+            if group:
+                yield batch, group
+
+    def _rows(self, prompts: Sequence[Prompt], texts: Sequence[str | None]) -> list[_Placed]:
+        """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
+        requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
+        said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        rows = []
+        for at, prompt in enumerate(prompts):
+            for endpoint, talks in zip(self._endpoints, said, strict=True):
+                for talk in talks[at * self._samples : (at + 1) * self._samples]:
+                    self._tallies[endpoint.name].add(talk)
+                    if talk.is_whole:
+                        rows.append((at, _row(prompt, texts[at], talk, endpoint.name)))
+        return rows
+
+
+def _row(prompt: Prompt, text: str | None, talk: Talk, model: str) -> dict[str, Any]:
+    """Make the row of a whole conversation."""
+    last = talk.answers[-1]
+    costs = [answer.cost for answer in talk.answers]
+    known = [cost for cost in costs if cost is not None]
+    messages = talk.request.messages()
+    plain = text is None and talk.turns == 1 and len(messages) == 1 and messages[0]["role"] == "user"
+    return {
+        "id": prompt.id,
+        "instruction": messages[0]["content"] if plain else text,
+        "messages": None if plain else messages,
+        "model": model,
+        "sample": talk.request.sample,
+        "response": last.text or "",
+        "finish_reason": last.finish_reason,
+        "reasoning": last.reasoning,
+        "prompt_tokens": last.prompt_tokens,
+        "completion_tokens": last.completion_tokens,
+        "cost": sum(known) if len(known) == len(costs) else None,
+    }
