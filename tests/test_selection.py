@@ -353,6 +353,19 @@ def test_columns_that_chosen_rows_lack_are_left_out_and_gaps_elsewhere_passed_ov
     assert 1.0 <= found["reward"].random <= 3.0
 
 
+def test_the_spread_of_giant_numbers_is_infinite_without_a_warning():
+    rows = [taken("a", 1, 0.9, separability=1e300), {"id": "b", "separability": 1.0}]
+    found = random_control(selection_of(rows))["separability"]
+    assert (found.chosen, found.spread) == (1e300, math.inf)
+    assert found.random == pytest.approx(5e299, rel=0.3)
+
+
+def test_a_cluster_per_row_takes_no_longer_for_those_that_gave_none():
+    rows = [{"id": f"{at:05d}", "cluster": at} for at in range(20_000)]
+    rows[7] |= taken("00007", 1, 0.9, cluster=7, reward=3.0)
+    assert random_control(selection_of(rows))["reward"].random == 3.0
+
+
 def test_the_control_is_seeded(chosen):
     assert random_control(chosen, draws=20) == random_control(chosen, draws=20, seed=0)
     assert random_control(chosen, draws=20) != random_control(chosen, draws=20, seed=1)

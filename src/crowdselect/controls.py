@@ -18,7 +18,7 @@ class Control:
     random: float
     """Mean over the draws."""
     spread: float
-    """Standard deviation over the draws: what is within two of these is what chance does."""
+    """Standard deviation over the draws: what is within two of these is what chance does. Infinite on overflow."""
 
 
 def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
@@ -45,7 +45,7 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     values = {name: eligible[name].to_numpy() for name in COLUMNS}
     rng = np.random.default_rng(seed)
     means: dict[str, list[float]] = {name: [] for name in COLUMNS}
-    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster)]
+    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster[chosen])]
     for _ in range(draws):
         drawn = np.concatenate(
             [rng.choice(rows, size=int(chosen[rows].sum()), replace=False) for rows in members]
@@ -53,8 +53,11 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         for name in COLUMNS:
             known = values[name][drawn]
             means[name].append(float(np.nanmean(known)) if not np.isnan(known).all() else np.nan)
-    return {
-        name: Control(float(values[name][chosen].mean()), float(np.nanmean(drawn)), float(np.nanstd(drawn)))
-        for name, drawn in means.items()
-        if not np.isnan(values[name][chosen]).any() and not np.isnan(drawn).all()
-    }
+    with np.errstate(over="ignore"):  # the spread of giant variances is infinite
+        return {
+            name: Control(
+                float(values[name][chosen].mean()), float(np.nanmean(drawn)), float(np.nanstd(drawn))
+            )
+            for name, drawn in means.items()
+            if not np.isnan(values[name][chosen]).any() and not np.isnan(drawn).all()
+        }
