@@ -3,7 +3,8 @@
 `WideAnswers` and `TallAnswers` have the same methods; a pool holds one of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 Cells = Sequence[tuple[int, int]]
 """(instruction, model) of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBatch:
+    """Some answers, in the order of the file."""
+
+    rows: IntArray
+    """Instruction of each."""
+    models: IntArray
+    samples: FloatArray
+    """Number of each among those of one model, 0 where the pool does not number them."""
+    texts: list[str | None]
+    """None where there is none, or only white space."""
+
 
 _ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
 
@@ -76,6 +91,24 @@ class WideAnswers:
             for place, text in zip(places, texts, strict=True):
                 out[place] = said_text(text)
         return out
+
+    def stream(self, size: int) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time, instruction by instruction."""
+        names = [model for model in self.models if model in self._layout.responses]
+        models = np.array([self.models.index(name) for name in names], dtype=np.int64)
+        begin = 0
+        sql = [self._layout.responses[name] for name in names]
+        for batch in self._source.batches(*sql, rows=max(1, size // max(len(names), 1))):
+            row_of = self._index.row_of[begin : begin + len(batch)]
+            begin += len(batch)
+            inside = np.flatnonzero(row_of >= 0)
+            columns = [column.to_pylist() for column in batch.columns]
+            yield AnswerBatch(
+                rows=np.repeat(row_of[inside], len(names)),
+                models=np.tile(models, len(inside)),
+                samples=np.zeros(len(inside) * len(names)),
+                texts=[said_text(column[at]) for at in inside for column in columns],
+            )
 
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:  # noqa: ARG002  (as TallAnswers)
         """Say which (instruction, model) the pool has: every row has every column."""
@@ -155,6 +188,37 @@ class TallAnswers:
         for place, text in zip(np.repeat(np.arange(len(cells)), ends - begins), texts, strict=True):
             out[place] = out[place] or said_text(text)
         return out
+
+    def stream(self, size: int) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time."""
+        keys, response = self._keys, self._layout.response or "NULL::VARCHAR"
+        codes = self._models_and_codes[1]
+        answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
+        source_row = answer = 0
+        for batch in self._source.batches(response, rows=max(1, size // answers_per_row)):
+            lengths = self._lengths[source_row : source_row + len(batch)]
+            source_row += len(batch)
+            texts = self._texts_of(batch.column(0), lengths, source_row - len(batch))
+            here = slice(answer, answer + len(texts))
+            answer += len(texts)
+            inside = np.flatnonzero(keys.row[here] >= 0)
+            yield AnswerBatch(
+                rows=keys.row[here][inside],
+                models=codes[here][inside],
+                samples=keys.sample[here][inside],
+                texts=[said_text(texts[at]) for at in inside],
+            )
+
+    def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:
+        """Give the texts of some rows, their lists one after the other."""
+        if not self._layout.nested:
+            return list(column.to_pylist())
+        lists = [texts or [] for texts in column.to_pylist()]
+        for at, (texts, wanted) in enumerate(zip(lists, lengths, strict=True)):
+            if len(texts) != wanted:
+                place = self._source.place(first + at)
+                raise InputError(f"{place}: a list has {len(texts)} elements; wanted {wanted}, one per model")
+        return [text for texts in lists for text in texts]
 
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
         """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""

@@ -1,7 +1,7 @@
 """A pool: instructions, the crowd's responses and their rewards, read lazily from any layout."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path  # noqa: TC003  (the doctest uses it too)
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.answers import TallAnswers, WideAnswers, not_numeric
+from crowdselect.answers import AnswerBatch, TallAnswers, WideAnswers, not_numeric
 from crowdselect.cells import FloatArray
 from crowdselect.chat import Chat, chat_text, parse_chat, user_turn
 from crowdselect.errors import InputError, OptionError, RewardError
@@ -277,6 +277,24 @@ class Pool:
         return self._answers.responses(
             [(i, places[model]) for i, (_, model) in zip(rows, pairs, strict=True)]
         )
+
+    def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
+        """Read all responses in the order of the file; memory holds one batch.
+
+        Args:
+            size: About so many at a time.
+
+        Yields:
+            Batches of answers; an answer without text is among them, with None. Nothing else may be read from
+            the pool before the last, but for `ids`, `models` and what was read already.
+
+        Raises:
+            InputError: The pool has no place for responses, or an answer stands twice.
+        """
+        if not self.has_responses:
+            raise InputError(f"{self.path}: the pool holds no responses; found {', '.join(self.columns)}")
+        _ = self.models  # before the first query of the stream
+        yield from self._answers.stream(size)
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.

@@ -1,0 +1,216 @@
+"""A chat model as judge, asked through the clients, the ledger and the limits of `collect`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crowdselect.collect.budget import check_cost_cap
+from crowdselect.collect.calls import ANSWERED, Client, make_request
+from crowdselect.collect.clients import open_client
+from crowdselect.collect.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.collect.lane import Lane, Limits
+from crowdselect.collect.ledger import Answer, Ledger
+from crowdselect.collect.runner import run
+from crowdselect.errors import CallError, OptionError
+from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
+from crowdselect.reward.rubric import Rubric, read_score
+from crowdselect.reward.specs import Spec
+
+_RUNS = 8  # items per place in flight that are asked in one go
+_MARK = "crowdselect_judgement"
+_NO_REFERENCE = "the prompt asks for a reference answer, and there is none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """How a judge is asked.
+
+    Attributes:
+        samples: How often each answer is judged; the scores are averaged.
+        prompt: The user's own prompt, a file; None = the built-in rubric.
+        logprobs: Ask for the score tokens' log-probabilities, and use them where they come.
+        max_cost: Money, over all runs on the ledger. `max_requests` likewise.
+    """
+
+    samples: int = 1
+    prompt: str | None = None
+    logprobs: bool = True
+    max_cost: float | None = None
+    max_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise OptionError(f"--samples {self.samples} is below 1")
+
+
+class JudgeScorer(BaseScorer):
+    """`judge:FILE#NAME`: the judge's score from 0 to 10, averaged over samples.
+
+    Args:
+        spec: What was asked for.
+        options: How.
+        ledger: Gives the ledger; asked for when the first answer is judged.
+        retry_failed: Ask again what has failed before.
+        client: Makes the client; None = over HTTP or local, as the file says.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        options: JudgeOptions,
+        *,
+        ledger: Callable[[], Ledger],
+        retry_failed: bool = False,
+        client: Callable[[Endpoint], Client] | None = None,
+    ) -> None:
+        self._options, self._ledger = options, ledger
+        self._client = client or _client
+        self._limits = Limits(
+            max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
+        )
+        self._rubric = Rubric(options.prompt)
+        self._endpoint = _endpoint(spec, options)
+        check_cost_cap((self._endpoint,), options.max_cost)
+        settings = {
+            "kind": "judge",
+            "endpoint": json.loads(self._endpoint.settings()),
+            "prompt": self._rubric.digest,
+            "samples": options.samples,
+        }
+        super().__init__(spec.text, settings)
+        self.announcement = f"{self._endpoint.name} is asked at {self._endpoint.host}" + (
+            "" if self._endpoint.api_key_env is None else f", with the key in {self._endpoint.api_key_env}"
+        )
+        self._spent: str | None = None
+        self._unread = self._read = 0
+
+    def identity(self, item: Item) -> str:
+        """Give the prompt; see `Scorer.identity`."""
+        return self._rubric.prompt(item) or f"no reference: {json.dumps(item.messages)}"
+
+    def costs(self, todo: int, characters: int) -> Mapping[str, Any]:
+        """Estimate the requests and bound the money; see `Scorer.costs`."""
+        samples, endpoint = self._options.samples, self._endpoint
+        requests = todo * samples
+        prompt = samples * (characters + todo * self._rubric.length) / 4
+        answers = None if endpoint.most_tokens is None else requests * endpoint.most_tokens
+        money = endpoint.cost(prompt, answers)
+        said = "money unknown" if money is None else f"about {money:.4g} at most"
+        return {
+            "requests": requests,
+            "money": money,
+            "cost": f"{requests} requests to {endpoint.host}, {said}",
+        }
+
+    def score(self, items: Sequence[Item]) -> Iterator[Scored]:
+        """Ask for some at a time; items that a budget leaves out are in no list. See `Scorer.score`."""
+        prompts = [self._rubric.prompt(item) for item in items]
+        refused = [(at, Outcome(reason=_NO_REFERENCE)) for at, prompt in enumerate(prompts) if prompt is None]
+        if refused:
+            yield refused
+        places = [at for at, prompt in enumerate(prompts) if prompt is not None]
+        size = _RUNS * self._endpoint.max_concurrency
+        for begin in range(0, len(places), size):
+            if self._spent is not None:
+                return
+            some = places[begin : begin + size]
+            yield self._judged({at: prompts[at] or "" for at in some})
+
+    def close(self) -> None:
+        """Say how many answers could not be read, and what was left out."""
+        if self._unread:
+            self.notes.append(f"{self._unread} of {self._unread + self._read} judgements could not be read")
+        if self._spent is not None:
+            self.notes.append(f"not all was asked: {self._spent}")
+
+    def _judged(self, prompts: Mapping[int, str]) -> Scored:
+        requests = {
+            at: [
+                make_request([{"role": "user", "content": prompt}], sample=n)
+                for n in range(self._options.samples)
+            ]
+            for at, prompt in prompts.items()
+        }
+        lane = Lane(
+            self._endpoint, self._client(self._endpoint), (one for some in requests.values() for one in some)
+        )
+        ledger = self._ledger()
+        ended = run([lane], ledger, self._limits)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        found: Scored = []
+        keys = {at: [one.key(self._endpoint) for one in some] for at, some in requests.items()}
+        rows = ledger.get([key for some in keys.values() for key in some])
+        for at, some in keys.items():
+            answers = [rows[key] for key in some if key in rows and rows[key].status != "pending"]
+            if len(answers) == len(some):
+                found.append((at, self._mean(answers)))
+        self._check_stopped(ended.stopped)
+        return found
+
+    def _check_stopped(self, stopped: Mapping[str, str]) -> None:
+        why = stopped.get(self._endpoint.name)
+        if why is None:
+            return
+        if "used up" not in why:
+            raise CallError(f"{self._endpoint.name}: {why}", verdict="stop")
+        self._spent = why
+
+    def _mean(self, answers: Sequence[Answer]) -> Outcome:
+        """Average what can be read; where nothing can, the first reason counts."""
+        found = [_outcome(answer) for answer in answers]
+        scores = [outcome.score for outcome in found if outcome.score is not None]
+        asked = sum(answer.status in ANSWERED for answer in answers)
+        self._read += len(scores)
+        self._unread += asked - len(scores)
+        return Outcome(score=sum(scores) / len(scores)) if scores else found[0]
+
+
+def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
+    """Find the judge, and say what it is asked for."""
+    judges = load_endpoints(spec.target).judges
+    found = next((judge for judge in judges if judge.name == spec.part), None)
+    if found is None:
+        names = ", ".join(judge.name for judge in judges) or "none"
+        raise OptionError(f"{spec.target}: no [[judge]] named {spec.part!r}; found {names}")
+    check_reachable((found,), path=spec.target)
+    extra = dict(found.extra_body)
+    if options.logprobs and found.local is None:
+        extra = {"logprobs": True, "top_logprobs": 20} | extra
+    steady = 0.0 if found.temperature is None and options.samples == 1 else found.temperature
+    return replace(found, extra_body=extra, temperature=steady)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    if answer.status not in ANSWERED:
+        return Outcome(reason=answer.error, passing=answer.status == "gave_up")
+    text, expected = unpacked(answer.text or "")
+    outcome = read_score(text)
+    return outcome if expected is None or outcome.score is None else Outcome(score=expected)
+
+
+def packed(text: str, expected: float | None) -> str:
+    """Write an answer and the score that its log-probabilities give as one text, for the ledger."""
+    return json.dumps({_MARK: 1, "text": text, "expected": expected}, ensure_ascii=False)
+
+
+def unpacked(text: str) -> tuple[str, float | None]:
+    """Read what `packed` wrote; any other text is the answer itself.
+
+    Example:
+        >>> unpacked(packed("Score: 7", 6.5)), unpacked("Score: 7")
+        (('Score: 7', 6.5), ('Score: 7', None))
+    """
+    if text.startswith(f'{{"{_MARK}"'):
+        found = json.loads(text)
+        return found["text"], found["expected"]
+    return text, None
+
+
+def _client(endpoint: Endpoint) -> Client:
+    if endpoint.local is not None or not endpoint.extra_body.get("logprobs"):
+        return open_client(endpoint)
+    from crowdselect.reward.judge_client import JudgeClient
+
+    return JudgeClient.of(endpoint)

@@ -1,0 +1,243 @@
+"""A reward model in the hub's format: what it says about itself, its tokenizer, its weights; and what is wrong with it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.errors import InputError, OptionError
+from crowdselect.files import fingerprint
+from crowdselect.reward.specs import Spec
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SIDES = ("auto", "left", "right")
+PAIR = "pair"
+"""A `chat_template` that sends the conversation and the answer as a pair of texts, as cross-encoders want them."""
+
+_AUTO = "AutoModelForSequenceClassification"
+_NO_LIMIT = 1_000_000_000  # tokenizers that know no longest input say a far larger number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptions:
+    """How a model on this machine is run.
+
+    Attributes:
+        device: `auto`: a GPU where there is one; else a name of torch's.
+        dtype: `auto`: float32 on a CPU, the model's own on a GPU.
+        max_length: The most tokens of a conversation; None = what the model says.
+        truncation_side: What a longer one loses; `auto`: what the model's tokenizer says.
+        batch_tokens: The most tokens of a batch, padding included.
+        chat_template: A file with a Jinja template, or `PAIR`; None = the model's own.
+        trust_remote_code: Let code that comes with the model run.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int | None = None
+    truncation_side: str = "auto"
+    batch_tokens: int = 8192
+    chat_template: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("--dtype", self.dtype, DTYPES),
+            ("--truncation-side", self.truncation_side, SIDES),
+        ):
+            if value not in known:
+                raise OptionError(f"{name} {value!r} is unknown; choose one of: {', '.join(known)}")
+        for name, number in (("--max-length", self.max_length), ("--batch-tokens", self.batch_tokens)):
+            if number is not None and number < 8:
+                raise OptionError(f"{name} {number} is too small; wanted at least 8 tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a model says about itself, read without its weights; options filled in.
+
+    Attributes:
+        config: Of transformers.
+        tokenizer: Of transformers, with the chat template that is used.
+        options: `device`, `dtype`, `max_length` and `truncation_side` are what is used, no longer `auto`.
+        revision: The commit on the hub, or a fingerprint of the folder.
+    """
+
+    config: Any
+    tokenizer: Any
+    options: LocalOptions
+    revision: str
+
+
+def read_card(spec: Spec, options: LocalOptions) -> Card:
+    """Read a model's configuration and tokenizer.
+
+    Raises:
+        InputError: It is no model, no reward model, or has no chat template.
+        OptionError: It needs code of its own, several outputs need a choice, or an option does not fit.
+        MissingExtraError: The extra `reward` is not installed.
+    """
+    torch = optional("torch", extra="reward")
+    transformers = optional("transformers", extra="reward")
+    _check_folder(spec)
+    trust = options.trust_remote_code
+    config = _read(
+        spec, lambda: transformers.AutoConfig.from_pretrained(**_where(spec), trust_remote_code=trust)
+    )
+    _check_code(spec, config, trust=trust)
+    _check_outputs(spec, config)
+    tokenizer = _read(
+        spec, lambda: transformers.AutoTokenizer.from_pretrained(**_where(spec), trust_remote_code=trust)
+    )
+    _set_template(spec, tokenizer, options.chat_template)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    filled = replace(
+        options,
+        device=device,
+        dtype=_dtype(options.dtype, config, device),
+        max_length=options.max_length or _longest(config, tokenizer),
+        truncation_side=tokenizer.truncation_side
+        if options.truncation_side == "auto"
+        else options.truncation_side,
+    )
+    return Card(config, tokenizer, filled, _revision(spec, config))
+
+
+def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of transformers, or of the hub's own code)
+    """Load the weights, ready to score.
+
+    Raises:
+        InputError: Weights are missing or of other shapes: the scores would be random.
+        OptionError: There is no such device.
+    """
+    torch = optional("torch", extra="reward")
+    transformers = optional("transformers", extra="reward")
+    auto = getattr(transformers, _AUTO)
+    trust = card.options.trust_remote_code
+    model, found = _read(
+        spec,
+        lambda: auto.from_pretrained(
+            **_where(spec),
+            config=card.config,
+            dtype=getattr(torch, card.options.dtype),
+            trust_remote_code=trust,
+            output_loading_info=True,
+        ),
+    )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{spec.target}: not a reward model: the weights {', '.join(missing[:3])} are not in it, so its scores "
+            "would be random; wanted a sequence classifier with its head"
+        )
+    try:
+        model.to(card.options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"--device {card.options.device!r} cannot be used: {one_line(error)}") from error
+    return model.eval()
+
+
+def one_line(error: BaseException) -> str:
+    """Give an error's message on one line, not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _where(spec: Spec) -> dict[str, Any]:
+    where = {"pretrained_model_name_or_path": spec.target}
+    return where if spec.revision is None else where | {"revision": spec.revision}
+
+
+def _read(spec: Spec, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever is loaded)
+    """Turn what transformers says about a model into one line that names it."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        text = one_line(error)
+        if "trust_remote_code" in text:
+            raise _needs_code(spec) from error
+        if isinstance(error, ImportError):
+            raise InputError(f"{spec.target}: needs another package: {text}") from error
+        raise InputError(f"{spec.target}: cannot be loaded as a reward model: {text}") from error
+
+
+def _check_folder(spec: Spec) -> None:
+    folder = Path(spec.target)
+    looks_local = spec.target.startswith((".", "/", "~")) or spec.target.count("/") > 1
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise InputError(
+            f"{spec.target}: not a model: there is no config.json in this folder; found {found}; wanted a folder "
+            "that save_pretrained wrote"
+        )
+    if folder.is_file():
+        raise InputError(f"{spec.target}: this is a file; wanted a model's folder, or its name on the hub")
+    if looks_local and not folder.exists():
+        raise InputError(f"{spec.target}: no such folder; wanted a model's folder, or its name on the hub")
+
+
+def _check_code(spec: Spec, config: Any, *, trust: bool) -> None:  # noqa: ANN401  (of transformers)
+    """Code of a model's own is never run unasked; nor is the model run without it, with a random head."""
+    if _AUTO in (getattr(config, "auto_map", None) or {}) and not trust:
+        raise _needs_code(spec)
+
+
+def _needs_code(spec: Spec) -> OptionError:
+    return OptionError(
+        f"{spec.target}: this model needs code that comes with it; read that code, then add --trust-remote-code"
+    )
+
+
+def _check_outputs(spec: Spec, config: Any) -> None:  # noqa: ANN401  (of transformers)
+    if spec.part is None and config.num_labels > 1 and _AUTO not in (getattr(config, "auto_map", None) or {}):
+        raise OptionError(
+            f"{spec.target}: has {config.num_labels} outputs ({names_of(config)}), and a reward is one number; name the "
+            f"output as in hf:{spec.target}#{config.id2label[0]}"
+        )
+
+
+def names_of(config: Any) -> str:  # noqa: ANN401  (of transformers)
+    """List a model's outputs, for messages."""
+    labels = [str(config.id2label[at]) for at in sorted(config.id2label)]
+    return ", ".join(labels[:8] + (["..."] if len(labels) > 8 else []))
+
+
+def _set_template(spec: Spec, tokenizer: Any, given: str | None) -> None:  # noqa: ANN401  (of transformers)
+    if given == PAIR:
+        return
+    if given is not None:
+        try:
+            tokenizer.chat_template = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(f"--chat-template {given}: cannot be read: {one_line(error)}") from error
+    elif not tokenizer.chat_template:
+        raise InputError(
+            f"{spec.target}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
+            "--chat-template FILE with the one its card names, or --chat-template pair for a cross-encoder that "
+            "takes question and answer"
+        )
+
+
+def _dtype(asked: str, config: Any, device: str) -> str:  # noqa: ANN401  (of transformers)
+    if asked != "auto":
+        return asked
+    own = str(getattr(config, "dtype", None) or "torch.float32").removeprefix("torch.")
+    return "float32" if device == "cpu" or own not in DTYPES else own
+
+
+def _longest(config: Any, tokenizer: Any) -> int | None:  # noqa: ANN401  (of transformers)
+    known = [tokenizer.model_max_length, getattr(config.get_text_config(), "max_position_embeddings", None)]
+    usable = [int(value) for value in known if value is not None and 0 < value < _NO_LIMIT]
+    return min(usable, default=None)
+
+
+def _revision(spec: Spec, config: Any) -> str:  # noqa: ANN401  (of transformers)
+    folder = Path(spec.target)
+    if not folder.is_dir():
+        return str(getattr(config, "_commit_hash", None) or spec.revision or "unknown")
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    names = "\n".join(str(file.relative_to(folder)) for file in files)
+    return hashlib.sha256(f"{names}\n{fingerprint(files)}".encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""A reward model of transformers' on this machine."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.errors import OptionError
+from crowdselect.reward.batches import Encoded, batches, encode, padded
+from crowdselect.reward.loading import LocalOptions, load_model, names_of, read_card
+from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
+from crowdselect.reward.specs import Spec
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class LocalScorer(BaseScorer):
+    """`hf:NAME_OR_PATH`: a sequence classifier; its weights are loaded with the first score."""
+
+    def __init__(self, spec: Spec, options: LocalOptions) -> None:
+        """Read what the model says about itself; see `loading.read_card` for what is refused."""
+        self.padding = 0.0
+        """Share of padding among the tokens that were computed."""
+        self._named = spec
+        self._card = read_card(spec, options)
+        self._pad = self._card.config.get_text_config().pad_token_id
+        self._budget = options.batch_tokens
+        self._tokens = [0, 0]  # of conversations, and with padding
+        filled = self._card.options
+        template = (
+            filled.chat_template if filled.chat_template == "pair" else self._card.tokenizer.chat_template
+        )
+        settings = {
+            "kind": "hf",
+            "model": Path(spec.target).name if Path(spec.target).is_dir() else spec.target,
+            "revision": self._card.revision,
+            "output": spec.part,
+            "dtype": filled.dtype,
+            "max_length": filled.max_length,
+            "truncation_side": filled.truncation_side,
+            "chat_template": template,
+            "trust_remote_code": filled.trust_remote_code,
+        }
+        super().__init__(spec.text, settings)
+
+    def score(self, items: Sequence[Item]) -> Iterator[Scored]:
+        """Score a batch at a time, the longest first; see `Scorer.score`."""
+        encoded = encode(items, self._card)
+        refused = [(at, Outcome(reason=one.reason)) for at, one in enumerate(encoded) if one.ids is None]
+        if refused:
+            yield refused
+        places = [at for at, one in enumerate(encoded) if one.ids is not None]
+        lengths = [len(encoded[at].ids or ()) for at in places]
+        waiting = [[places[at] for at in batch] for batch in reversed(batches(lengths, tokens=self._budget))]
+        while waiting:
+            batch = waiting.pop()
+            found = self._tried([encoded[at] for at in batch])
+            if found is not None:
+                yield list(zip(batch, found, strict=True))
+                continue
+            if len(batch) > 1:  # it did not fit: the halves may, and later batches are made no larger
+                self._shrink()
+                half = len(batch) // 2
+                waiting += [batch[half:], batch[:half]]
+                continue
+            reason = f"out of memory at {len(encoded[batch[0]].ids or ())} tokens; set --max-length"
+            yield [(batch[0], Outcome(reason=reason, passing=True))]
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self.__dict__.pop("_model", None)
+
+    @cached_property
+    def _model(self) -> Any:  # noqa: ANN401  (of transformers)
+        return load_model(self._named, self._card)
+
+    def _tried(self, batch: Sequence[Encoded]) -> list[Outcome] | None:
+        """Score one batch; None where it does not fit into memory."""
+        torch = optional("torch", extra="reward")
+        model = self._model
+        try:
+            values = self._values(batch, model, torch)
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, MemoryError) and not any(
+                words in str(error) for words in _OUT_OF_MEMORY
+            ):
+                raise
+            values = None
+        if values is None:  # outside of the handler, which would keep the tensors of the failed call alive
+            if self._card.options.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            return None
+        width = max(len(one.ids or ()) for one in batch)
+        self._tokens[0] += sum(len(one.ids or ()) for one in batch)
+        self._tokens[1] += width * len(batch)
+        self.padding = 1 - self._tokens[0] / self._tokens[1]
+        return [outcome_of(value, truncated=one.truncated) for value, one in zip(values, batch, strict=True)]
+
+    def _values(self, batch: Sequence[Encoded], model: Any, torch: Any) -> list[float]:  # noqa: ANN401  (of torch)
+        rows = [one.ids or [] for one in batch]
+        device = self._card.options.device
+        inputs = {
+            "input_ids": padded(rows, fill=self._pad_id(rows, model)).to(device),
+            "attention_mask": padded([[1] * len(row) for row in rows], fill=0).to(device),
+        }
+        if all(one.types is not None for one in batch):
+            inputs["token_type_ids"] = padded([one.types or [] for one in batch], fill=0).to(device)
+        with torch.inference_mode():
+            scores = self._pick(model(**inputs), len(batch), torch)
+        return [float(value) for value in scores.float().cpu().tolist()]
+
+    def _pad_id(self, rows: Sequence[list[int]], model: Any) -> int:  # noqa: ANN401  (of transformers)
+        """The token that the model itself takes for padding: it scores at the last one that is another.
+
+        A model that knows none would score at the last token: any token that is in no row does the same.
+        """
+        if self._pad is not None:
+            return int(self._pad)
+        used = {token for row in rows for token in row}
+        vocabulary = model.config.get_text_config().vocab_size
+        free = next(token for token in range(vocabulary) if token not in used)
+        for config in (model.config, model.config.get_text_config()):
+            config.pad_token_id = free
+        return free
+
+    def _pick(self, output: Any, count: int, torch: Any) -> Any:  # noqa: ANN401  (of torch)
+        """Take the one number per conversation that was asked for."""
+        part = self._named.part
+        if part is None:
+            own = (
+                output if torch.is_tensor(output) else getattr(output, "score", None)
+            )  # the model's own, as ArmoRM's
+            found: Any = own if own is not None else output.logits
+            if found.numel() == count:
+                return found.reshape(count)
+            raise self._unclear(f"gives {found.numel() // count} numbers for a conversation")
+        labels = {str(name): int(at) for name, at in self._card.config.label2id.items()}
+        name, _, number = part.partition(":")
+        if part in labels or part.isdigit():
+            name, number = "logits", str(labels.get(part, part))
+        found = getattr(output, name, None)
+        if not torch.is_tensor(found):
+            raise self._unclear(f"has no output {part!r}")
+        flat = found.reshape(count, -1)
+        at = int(number) if number.isdigit() else 0 if flat.shape[1] == 1 and not number else math.inf
+        if at >= flat.shape[1]:
+            raise self._unclear(f"gives {flat.shape[1]} numbers as {name!r}")
+        return flat[:, int(at)]
+
+    def _unclear(self, what: str) -> OptionError:
+        return OptionError(
+            f"{self._named.target}: {what}; name one of its outputs ({names_of(self._card.config)}), or a field of "
+            f"what its own code gives, as in hf:{self._named.target}#score or #rewards:3"
+        )
+
+    def _shrink(self) -> None:
+        self._budget = max(self._budget // 2, 1)
+        note = "a batch did not fit into memory, so batches were halved"
+        if note not in self.notes:
+            self.notes.append(note)

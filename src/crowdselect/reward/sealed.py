@@ -1,0 +1,130 @@
+"""Scores to `rewards.parquet`, and the manifest beside it."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from crowdselect import __version__
+from crowdselect.collect.ledger import Ledger
+from crowdselect.outputs import TOOL, new_file
+from crowdselect.pool import Pool
+from crowdselect.reward.protocol import Outcome
+from crowdselect.reward.run import Column, Tally, outcomes, windows
+
+_PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
+_MOST_REASONS = 20
+
+
+def write_rewards(
+    pool: Pool,
+    columns: Sequence[Column],
+    ledger: Ledger | None,
+    target: Path,
+    *,
+    references: str | None = None,
+) -> dict[str, Tally]:
+    """Write every answer of the pool with its scores, a window at a time, whole or not at all.
+
+    Args:
+        pool: The pool.
+        columns: What to write.
+        ledger: What was scored; None where all scores are looked up.
+        target: A path that `check_output` has passed.
+        references: As in scoring.
+
+    Returns:
+        What was written, per column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [column.name for column in columns]
+    schema = pa.schema(
+        [("id", pa.string()), ("model", pa.string()), ("sample", pa.int64())]
+        + [(name, pa.float64()) for name in names]
+        + [("truncated", pa.bool_()), ("reason", pa.string())]
+    )
+    tallies = {name: Tally() for name in names}
+    with new_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for window in windows(pool, references=references):
+            found = {column.name: outcomes(column, window, ledger) for column in columns}
+            for name in names:
+                for outcome in found[name]:
+                    tallies[name].add(outcome)
+            ids, models, samples = zip(*window.places, strict=True) if window.places else ((), (), ())
+            rows = list(zip(*found.values(), strict=True))
+            made = {
+                "id": ids,
+                "model": models,
+                "sample": samples,
+                **{name: [outcome.score for outcome in found[name]] for name in names},
+                "truncated": [any(outcome.truncated for outcome in row) for row in rows],
+                "reason": [_reason(names, row) for row in rows],
+            }
+            arrays = [pa.array(made[entry.name], entry.type) for entry in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    return tallies
+
+
+def manifest_path(target: Path) -> Path:
+    """Where the manifest of a rewards file is."""
+    return target.with_name(target.name + ".manifest.json")
+
+
+def write_manifest(
+    target: Path,
+    *,
+    pool: Pool,
+    columns: Sequence[Column],
+    tallies: Mapping[str, Tally],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write what the file was made from and what is missing in it; its presence means the file is complete."""
+    manifest = {
+        "tool": TOOL,
+        "kind": "rewards",
+        "version": __version__,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "pool": pool.path,
+        "files": [str(file) for file in pool.files],
+        "fingerprint": pool.fingerprint(),
+        "columns": {column.name: _described(column, tallies[column.name]) for column in columns},
+        **facts,
+    }
+    with new_file(manifest_path(target)) as partial:
+        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _described(column: Column, tally: Tally) -> dict[str, Any]:
+    return {
+        "with": column.scorer.spec,
+        "settings": dict(column.scorer.settings),
+        "answers": tally.answers,
+        "scored": tally.scored,
+        "truncated": tally.truncated,
+        "missing": dict(tally.missing.most_common(_MOST_REASONS)),
+        "lowest": tally.lowest,
+        "highest": tally.highest,
+        "notes": list(column.scorer.notes),
+    }
+
+
+def _reason(names: Sequence[str], row: Sequence[Outcome]) -> str | None:
+    """Say what is missing: plainly where there is one scorer, else by its column."""
+    if len(row) == 1:
+        return row[0].reason
+    found = [f"{name}: {outcome.reason}" for name, outcome in zip(names, row, strict=True) if outcome.reason]
+    return "; ".join(found) or None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,149 @@
+"""What served reward models are sent and what they answer: vLLM and text-embeddings-inference.
+
+Sources (read in 2026):
+
+- vLLM, `vllm/entrypoints/pooling/{base,classify,pooling,scoring}/protocol.py` and the pages "Pooling Models" and
+  "Classification Usages" of docs.vllm.ai. `use_activation` is on by default "in most cases": it squeezes a reward
+  into 0 to 1 (or, with one class and a softmax, makes every reward 1). Servers before it was named so call it
+  `activation`; both are sent, and a server leaves out a field that it does not know.
+- text-embeddings-inference, `docs/openapi.json`: `/predict` with `raw_scores`, which is off by default.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crowdselect.chat import Chat, chat_text
+from crowdselect.errors import CallError
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A conversation as it is sent.
+
+    Attributes:
+        messages: Always there.
+        ids: Tokens, written and cut on this side; None = the server writes and cuts.
+        text: The same as text, without the BOS that a server adds itself.
+        truncated: Cut on this side.
+        reason: Why it cannot be written.
+    """
+
+    messages: Chat
+    ids: list[int] | None = None
+    text: str | None = None
+    truncated: bool = False
+    reason: str | None = None
+
+    @property
+    def pair(self) -> list[str]:
+        """Question and answer apart, as cross-encoders take them."""
+        return [chat_text(self.messages[:-1]) or "", self.messages[-1]["content"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One way of asking: the end of the URL, what is sent, and how numbers are read from the answer."""
+
+    path: str
+    body: Callable[[Sequence[Written], int | None], Body]
+    numbers: Callable[[Any], list[list[float]]]
+    whole: Callable[[Sequence[Written]], bool]
+    """Several conversations may be sent at once."""
+
+
+def rewards(api: Api, answer: object, count: int) -> list[float]:
+    """Read one number per conversation.
+
+    Args:
+        api: How it was asked.
+        answer: Parsed JSON.
+        count: How many conversations were sent.
+
+    Raises:
+        CallError: The answer has another shape, or several numbers for one conversation.
+
+    Example:
+        >>> rewards(APIS["predict"], [[{"label": "LABEL_0", "score": -1.5}]], 1)
+        [-1.5]
+    """
+    try:
+        found = api.numbers(answer)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        shown = " ".join(repr(answer).split())[:120]
+        raise CallError(f"the answer is not that of {api.path}: {shown}", verdict="stop") from error
+    if len(found) != count:
+        raise CallError(f"{api.path} gives {len(found)} answers for {count} conversations", verdict="stop")
+    most = max(map(len, found))
+    if most != 1:
+        raise CallError(
+            f"{api.path} gives {most} numbers for one conversation; wanted one: a model with one output, pooled over the "
+            "whole conversation and not per token",
+            verdict="stop",
+        )
+    return [row[0] for row in found]
+
+
+def _conversation(some: Sequence[Written], most: int | None) -> Body:
+    """A chat that the server writes, or tokens."""
+    raw: Body = {"use_activation": False, "activation": False}
+    if some[0].ids is not None:
+        return {**raw, "input": [one.ids for one in some], "add_special_tokens": False}
+    chat: Body = {"messages": some[0].messages, "add_generation_prompt": False, "add_special_tokens": False}
+    return raw | chat | ({} if most is None else {"truncate_prompt_tokens": most})
+
+
+def _pairs(some: Sequence[Written], most: int | None) -> Body:
+    questions, answers = zip(*(one.pair for one in some), strict=True)
+    raw: Body = {"use_activation": False, "activation": False}
+    cut: Body = {} if most is None else {"truncate_prompt_tokens": most}
+    return {**raw, **cut, "text_1": list(questions), "text_2": list(answers)}
+
+
+def _predict(some: Sequence[Written], _most: int | None) -> Body:
+    inputs = [one.pair if one.text is None else [one.text] for one in some]
+    return {"inputs": inputs, "raw_scores": True, "truncate": True}
+
+
+def _data(answer: Any, read: Callable[[Mapping[str, Any]], list[Any]]) -> list[list[float]]:  # noqa: ANN401  (parsed JSON)
+    rows = sorted(answer["data"], key=lambda row: row["index"])
+    if [row["index"] for row in rows] != list(range(len(rows))):
+        raise ValueError("index")
+    return [[_number(value) for value in read(row)] for row in rows]
+
+
+def _flat(values: Any) -> list[Any]:  # noqa: ANN401  (parsed JSON)
+    return [inner for value in values for inner in (_flat(value) if isinstance(value, list) else [value])]
+
+
+def _number(value: Any) -> float:  # noqa: ANN401  (parsed JSON)
+    """JSON has no NaN: servers write null."""
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise TypeError(value)
+    return float("nan") if value is None else float(value)
+
+
+APIS: dict[str, Api] = {
+    "classify": Api(
+        "/classify",
+        _conversation,
+        lambda answer: _data(answer, lambda row: row["probs"]),
+        lambda some: some[0].ids is not None,
+    ),
+    "pooling": Api(
+        "/pooling",
+        _conversation,
+        lambda answer: _data(answer, lambda row: _flat(row["data"])),
+        lambda some: some[0].ids is not None,
+    ),
+    "score": Api("/score", _pairs, lambda answer: _data(answer, lambda row: [row["score"]]), lambda _: True),
+    "predict": Api(
+        "/predict",
+        _predict,
+        lambda answer: [[_number(label["score"]) for label in row] for row in answer],
+        lambda _: True,
+    ),
+}
+"""The ways of asking, by the last part of their path."""
