@@ -85,12 +85,6 @@ class Source:
         with self._reading():
             return self._connection.sql(self._select(expressions)).to_arrow_table()
 
-    def stream(self, *expressions: str, rows: int) -> Iterator["pa.RecordBatch"]:
-        """Do what `fetch` does, so many rows at a time; nothing else may be asked before the last is read."""
-        with self._reading():
-            relation = self._connection.sql(self._select(expressions))
-            yield from relation.to_arrow_reader(rows)
-
     def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
         """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
         with self._reading():
