@@ -330,7 +330,7 @@ class Pool:
             raise InputError(
                 f"{self.path}: column {name!r} holds no vectors but {kind.name}s; wanted lists of numbers"
             )
-        vectors = self._one_per_id(f"CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
+        vectors = self._one_per_id(f"TRY_CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
         lengths = to_numpy(pc.fill_null(pc.list_value_length(vectors), 0))
         wanted = int(lengths.max())
         odd = np.flatnonzero((lengths != wanted) | (lengths == 0))
@@ -338,7 +338,7 @@ class Pool:
             i = int(odd[0])
             raise InputError(
                 f"{self.path}: column {name!r} has {lengths[i]} numbers at id {self._index.id(i)!r}; "
-                f"wanted {wanted or 'some'}, as in other rows"
+                f"wanted {f'{wanted}, as in other rows' if wanted else 'a list of them'}"
             )
         flat: NDArray[np.float32] = to_numpy(pc.list_flatten(vectors)).reshape(len(lengths), wanted)
         finite = np.isfinite(flat).all(axis=1)

@@ -196,6 +196,10 @@ class Source:
 
         try:
             yield
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "interrupt" not in str(error).casefold():
+                raise
+            raise KeyboardInterrupt from error  # what DuckDB makes of Ctrl-C
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._explained(error) from error
 
