@@ -1,11 +1,13 @@
 """The mean of a judge's score over what it nearly said: from the log-probabilities of the score's tokens."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crowdselect.reward.rubric import HIGHEST, LOWEST, score_place
 
+_MARK = "crowdselect_judgement"
 _ENOUGH = 0.5  # of the probability must be on scores, or the number that was said counts
 _LITTLE = 0.02  # so much may be on a "1" of which nobody knows whether it was a 10
 
@@ -78,3 +80,21 @@ def _shares(token: Mapping[str, Any]) -> dict[str, float]:
         if name.isascii() and name.isdigit() and LOWEST <= int(name) <= HIGHEST:
             found[name] = found.get(name, 0.0) + math.exp(float(one["logprob"]))
     return found
+
+
+def packed(text: str, expected: float | None) -> str:
+    """Write an answer and the score that its log-probabilities give as one text, for the ledger."""
+    return json.dumps({_MARK: 1, "text": text, "expected": expected}, ensure_ascii=False)
+
+
+def unpacked(text: str) -> tuple[str, float | None]:
+    """Read what `packed` wrote; any other text is the answer itself.
+
+    Example:
+        >>> unpacked(packed("Score: 7", 6.5)), unpacked("Score: 7")
+        (('Score: 7', 6.5), ('Score: 7', None))
+    """
+    if text.startswith(f'{{"{_MARK}"'):
+        found = json.loads(text)
+        return found["text"], found["expected"]
+    return text, None

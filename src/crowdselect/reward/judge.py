@@ -13,12 +13,12 @@ from crowdselect.collect.lane import Lane, Limits
 from crowdselect.collect.ledger import Answer, Ledger
 from crowdselect.collect.runner import run
 from crowdselect.errors import CallError, OptionError
+from crowdselect.reward.expectation import unpacked
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
 from crowdselect.reward.rubric import Rubric, read_score
 from crowdselect.reward.specs import Spec
 
 _RUNS = 8  # items per place in flight that are asked in one go
-_MARK = "crowdselect_judgement"
 _NO_REFERENCE = "the prompt asks for a reference answer, and there is none"
 
 
@@ -188,24 +188,6 @@ def _outcome(answer: Answer) -> Outcome:
     text, expected = unpacked(answer.text or "")
     outcome = read_score(text)
     return outcome if expected is None or outcome.score is None else Outcome(score=expected)
-
-
-def packed(text: str, expected: float | None) -> str:
-    """Write an answer and the score that its log-probabilities give as one text, for the ledger."""
-    return json.dumps({_MARK: 1, "text": text, "expected": expected}, ensure_ascii=False)
-
-
-def unpacked(text: str) -> tuple[str, float | None]:
-    """Read what `packed` wrote; any other text is the answer itself.
-
-    Example:
-        >>> unpacked(packed("Score: 7", 6.5)), unpacked("Score: 7")
-        (('Score: 7', 6.5), ('Score: 7', None))
-    """
-    if text.startswith(f'{{"{_MARK}"'):
-        found = json.loads(text)
-        return found["text"], found["expected"]
-    return text, None
 
 
 def _client(endpoint: Endpoint) -> Client:

@@ -5,8 +5,7 @@ from typing import Self
 
 from crowdselect.collect.endpoints import Endpoint, key
 from crowdselect.collect.http_client import HttpClient
-from crowdselect.reward.expectation import expected_score
-from crowdselect.reward.judge import packed
+from crowdselect.reward.expectation import expected_score, packed
 
 
 class JudgeClient(HttpClient):
@@ -28,7 +27,7 @@ def with_expectation(body: bytes) -> bytes:
         body: The JSON of a chat completion.
 
     Returns:
-        The same, with the first message's content as `judge.packed` writes it.
+        The same, with the first message's content as `expectation.packed` writes it.
     """
     try:
         found = json.loads(body)
