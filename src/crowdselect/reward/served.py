@@ -22,6 +22,7 @@ from crowdselect.reward.specs import Spec
 _AT_ONCE = 16  # conversations in one request; text-embeddings-inference takes 32 at most by default
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
+_SILENCE = 32  # requests without an answer, each tried several times, before the run ends
 _TIMEOUT = 600.0
 _LONGEST = 64 << 20  # bytes of an answer that are read
 _STOP = {401: "the key is refused", 403: "access is forbidden", 404: "not found", 405: "not allowed"}
@@ -92,8 +93,16 @@ class ServedScorer(BaseScorer):
         pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="crowdselect-reward")
         try:
             found = pool.map(lambda group: self._ask(api, [written[at] for at in group]), groups)
+            silent = 0
             for group, outcomes in zip(groups, found, strict=True):
                 yield list(zip(group, outcomes, strict=True))
+                silent = silent + 1 if all(one.passing for one in outcomes) else 0
+                if silent >= _SILENCE:
+                    raise CallError(
+                        f"{self._base}: {silent} requests in a row had no answer (last: {outcomes[0].reason}); run the same "
+                        "command again, with --retry-failed, once it answers",
+                        verdict="stop",
+                    )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
