@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,18 @@ from commands import COMMAND, manifest, train, tree
 from crowdselect import __version__
 from crowdselect.cli import cli
 
-COMMANDS = ["crowd", "demo", "inspect", "metrics", "select", "simulate", "why"]
+COMMANDS = [
+    "baseline",
+    "collect",
+    "crowd",
+    "demo",
+    "inspect",
+    "metrics",
+    "reward",
+    "select",
+    "simulate",
+    "why",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +43,7 @@ def _in_tmp(tmp_path, monkeypatch):
 
 
 def test_every_command_is_known_here():
-    assert sorted(cli.commands) == COMMANDS
+    assert cli.list_commands(click.Context(cli)) == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -40,7 +52,7 @@ def test_help_has_an_example_and_explains_every_option(run, name):
     assert (ran.code, ran.err) == (0, "")
     assert re.search(rf"Example:  crowdselect {name}", ran.out)
     assert "\\b" not in ran.out
-    for option in cli.commands[name].params:
+    for option in cli.get_command(click.Context(cli), name).params:
         if option.param_type_name == "option" and option.opts[-1] not in {"-o", "--output"}:
             assert option.help, option.opts
             assert option.opts[-1] in ran.out

@@ -127,7 +127,8 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     reason, _, other = row["reason"].partition(":")
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
     lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
-    lines += [_metric_line(row, name, options["weights"][name]) for name in METRICS]
+    weights = options["weights"] if method_of(options) == "crowdselect" else dict.fromkeys(METRICS)
+    lines += [_metric_line(row, name, weights[name]) for name in METRICS]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
         lines.append(f"answer to train on: {row['model']} ({reward}; {row['n_rewards']} rewards in all)")
@@ -148,12 +149,23 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _metric_line(row: Row, name: str, weight: float) -> str:
+def method_of(options: Mapping[str, Any]) -> str:
+    """Name the method that a selection was made with; older folders do not say, and had only one.
+
+    Example:
+        >>> method_of({}), method_of({"method": "random"})
+        ('crowdselect', 'random')
+    """
+    return str(options.get("method", "crowdselect"))
+
+
+def _metric_line(row: Row, name: str, weight: float | None) -> str:
     value, rank = row[name], row[f"{name}_rank"]
     shown = "undefined" if value is None else f"{value:.6g}"
     if rank is None:
         return f"{name} {shown}"
-    return f"{name} {shown}: higher than {rank:.1%} of the eligible rows, weight {weight:g} adds {weight * rank:+.4g}"
+    counts = "" if weight is None else f", weight {weight:g} adds {weight * rank:+.4g}"
+    return f"{name} {shown}: higher than {rank:.1%} of the eligible rows{counts}"
 
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from crowdselect.controls import random_control
+from crowdselect.options import Options
 from crowdselect.pool import Pool
-from crowdselect.selection import Selection
+from crowdselect.scoring import CROWD
+from crowdselect.selection import Selection, method_of
 from crowdselect.show import lines, say, table, visible, warn
 
 _HEADINGS = {
@@ -36,7 +39,7 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) ->
             "pool": f"{facts['instructions']} instructions x {facts['models']} models{gaps} ({facts['layout']} layout)",
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
-            "score": " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w),
+            "score": score_line(options),
             "clusters": _cluster_line(facts, options),
             "embedder": facts["embedder"],
             "chosen": f"{options['budget']} of {_eligible(selection)} eligible",
@@ -62,6 +65,22 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) ->
         f"written to {visible(folder)}: {rows}selection.parquet with every row's reason, README.md, manifest.json"
     )
     say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
+
+
+def score_line(options: Mapping[str, Any]) -> str:
+    """Say what the score of a selection is made of.
+
+    Example:
+        >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
+        'length (of answer)'
+    """
+    if method_of(options) == CROWD.settings["method"]:
+        return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
+    known = {field.name for field in fields(Options)} | {"method"}
+    told = ", ".join(
+        f"{name} {value}" for name, value in options.items() if name not in known and value is not None
+    )
+    return method_of(options) + (f" ({told})" if told else "")
 
 
 def why_command(folder: Path, instruction_id: str) -> str:
@@ -196,6 +215,7 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
             ">rank",
             "instruction",
             ">cluster",
+            *([] if weights else [">score"]),
             *(f">{_HEADINGS[n][w < 0]}" for n, w in weights.items()),
             "answer by",
             ">reward",
@@ -205,13 +225,15 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
                 row["rank"],
                 texts[row["id"]] or row["id"],
                 row["cluster"],
+                *([] if weights else [_number(row["score"])]),
                 *(_share(row[f"{name}_rank"], weight) for name, weight in weights.items()),
                 row["model"],
                 _number(row["reward"]),
             ]
             for row in picks
         ],
-        title=f"First {len(picks)} of {selection.options['budget']}, and why: each stands above this share of the eligible",
+        title=f"First {len(picks)} of {selection.options['budget']}, and why"
+        + (": each stands above this share of the eligible" if weights else ""),
         one_line=True,
     )
 

@@ -1,0 +1,197 @@
+"""The command `crowdselect baseline`: a method of another paper, with everything else as in `select`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crowdselect.choosing import choose_from
+from crowdselect.errors import OptionError
+from crowdselect.shared_options import bundle, choice_options, pool_options
+
+if TYPE_CHECKING:
+    from crowdselect.scoring import Method
+
+_direction = click.option(
+    "--direction",
+    metavar="up|down",
+    default="up",
+    show_default=True,
+    help="up: the highest first; down: the lowest.",
+)
+
+
+@click.group(epilog="Example:  crowdselect baseline random pool.parquet --budget 1000 --seeds 5 -o random")
+def baseline() -> None:
+    """Choose by another method, to compare with."""
+
+
+def _command(
+    name: str, *options: Callable[[Any], Any], takes: tuple[str, ...] = ()
+) -> Callable[[Any], click.Command]:
+    """Make a subcommand: the options of `select`, and those of the method."""
+
+    def apply(text: Callable[..., None]) -> click.Command:
+        def run(**given: Any) -> None:  # noqa: ANN401  (click's values)
+            from crowdselect.baselines import BASELINES
+
+            told = {option: given.pop(option) for option in takes}
+            text(given, BASELINES[name](**told))
+
+        run.__doc__ = text.__doc__
+        example = f"Example:  crowdselect baseline {name} pool.parquet --budget 1000 -o {name}"
+        made = bundle(pool_options, *options, choice_options(clusters=0))(run)
+        return baseline.command(name, epilog=example + _MORE.get(name, ""))(made)
+
+    return apply
+
+
+_MORE = {
+    "tags": " --column tags",
+    "direct-score": " --column score_gpt4o",
+    "ifd": " --model Qwen/Qwen2.5-0.5B",
+    "deita": " --complexity evolved --quality score",
+}
+
+
+@_command(
+    "random",
+    click.option("--seeds", type=int, metavar="N", help="Make DIR/seed-S for N seeds S, from --seed on."),
+)
+def _random(given: dict[str, Any], method: "Method") -> None:
+    """Random rows; with --clusters, as many from each."""
+    seeds = given.pop("seeds")
+    if seeds is None:
+        choose_from(given, method=method)
+        return
+    if seeds < 1:
+        raise OptionError(f"seeds={seeds} is not positive; wanted at least 1")
+    if given["as_json"] or given["output"] is None:
+        raise OptionError("--seeds writes folders DIR/seed-S: give -o DIR, and leave out --json")
+    if not given["dry_run"]:
+        Path(given["output"]).mkdir(exist_ok=True)
+    for seed in range(given["seed"], given["seed"] + seeds):
+        output = str(Path(given["output"]) / f"seed-{seed}")
+        choose_from({**given, "seed": seed, "output": output}, method=method)
+
+
+@_command(
+    "length",
+    click.option(
+        "--of",
+        metavar="instruction|answer",
+        default="instruction",
+        show_default=True,
+        help="What is measured.",
+    ),
+    click.option(
+        "--unit",
+        metavar="UNIT",
+        default="characters",
+        show_default=True,
+        help="characters, or a tokenizer: a tokenizer.json, a folder with one, a name on the Hub.",
+    ),
+    _direction,
+    takes=("of", "unit", "direction"),
+)
+def _length(given: dict[str, Any], method: "Method") -> None:
+    """The longest or shortest instructions or answers."""
+    choose_from(given, method=method)
+
+
+@_command("reward", _direction, takes=("direction",))
+def _reward(given: dict[str, Any], method: "Method") -> None:
+    """The highest or lowest reward of the best answer."""
+    choose_from(given, method=method)
+
+
+@_command(
+    "tags",
+    click.option(
+        "--column", required=True, metavar="COLUMN", help="Tags: a list, or text separated by commas."
+    ),
+    takes=("column",),
+)
+def _tags(given: dict[str, Any], method: "Method") -> None:
+    """Many tags first, each row adding one (InsTag)."""
+    choose_from(given, method=method)
+
+
+@_command(
+    "direct-score",
+    click.option(
+        "--column",
+        required=True,
+        metavar="COLUMN",
+        help="A judge's marks: a reward column, or one number per row.",
+    ),
+    takes=("column",),
+)
+def _direct_score(given: dict[str, Any], method: "Method") -> None:
+    """The best marks of a judge (AlpaGasus)."""
+    choose_from(given, method=method)
+
+
+@_command(
+    "ifd",
+    click.option(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="A causal language model: a folder, or a name on the Hub.",
+    ),
+    click.option(
+        "--max-length",
+        type=int,
+        default=2048,
+        show_default=True,
+        help="The most tokens of instruction and answer.",
+    ),
+    click.option(
+        "--batch-tokens", type=int, default=4096, show_default=True, help="The most tokens of a batch."
+    ),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
+    takes=("model", "max_length", "batch_tokens", "device"),
+)
+def _ifd(given: dict[str, Any], method: "Method") -> None:
+    """Instruction-following difficulty under a language model."""
+    choose_from(given, method=method)
+
+
+@_command(
+    "deita",
+    click.option(
+        "--complexity", required=True, metavar="COLUMN", help="A reward column, or one number per row."
+    ),
+    click.option("--quality", required=True, metavar="COLUMN", help="Another."),
+    takes=("complexity", "quality"),
+)
+def _deita(given: dict[str, Any], method: "Method") -> None:
+    """Complexity x quality, passing over near-duplicates (--near-duplicates, 0.9 if not given)."""
+    from crowdselect.baselines import DEITA_COSINE
+
+    if given["near_duplicates"] is None:
+        given["near_duplicates"] = DEITA_COSINE
+    choose_from(given, method=method)
+
+
+@_command(
+    "facility-location",
+    click.option(
+        "--neighbours",
+        type=int,
+        default=50,
+        show_default=True,
+        help="How many nearest rows each is linked to.",
+    ),
+    click.option(
+        "--weight-by",
+        metavar="NAME",
+        help="What counts more: crowdselect, reward or a column.  [default: nothing]",
+    ),
+    takes=("neighbours", "weight_by"),
+)
+def _facility_location(given: dict[str, Any], method: "Method") -> None:
+    """Rows that stand for all others."""
+    choose_from(given, method=method)

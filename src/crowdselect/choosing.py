@@ -1,0 +1,147 @@
+"""What every command that chooses does: check where to write, choose, write, say what was done."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.errors import OptionError
+
+if TYPE_CHECKING:
+    from crowdselect.crowd import Crowd
+    from crowdselect.options import Options
+    from crowdselect.pool import Pool
+    from crowdselect.scoring import Method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """Where and how a selection is written and shown."""
+
+    output: str | None
+    overwrite: bool = False
+    as_json: bool = False
+    dry_run: bool = False
+    config: str | None = None
+    crowd_path: str | None = None
+    format_name: str | None = None
+    file_type: str = "jsonl"
+    trainer: str | None = None
+    license_name: str | None = None
+
+
+def choose_from(given: Mapping[str, Any], *, method: "Method | None" = None) -> None:
+    """Run a command that has `shared_options.pool_options` and `choice_options`.
+
+    Args:
+        given: All its values, by click's names; those of `Options` besides.
+        method: What gives the score; None = CrowdSelect.
+
+    Raises:
+        CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
+    """
+    from crowdselect.options import Options
+    from crowdselect.pool import open_pool
+
+    rest = dict(given)
+    if rest["output"] is None and not rest["dry_run"]:
+        raise OptionError("say where to write with -o DIR, or add --dry-run")
+    writing = Writing(**{part.name: rest.pop(part.name) for part in fields(Writing)})
+    path, place = rest.pop("pool_path"), {name: rest.pop(name) for name in ("layout", "rewards", "limit")}
+    if rest.get("weights", 0) is None:
+        del rest["weights"]
+    options = Options(cache=not rest.pop("no_cache"), **rest)
+    with open_pool(path, seed=options.seed, **place) as pool:
+        choose_and_write(pool, options, writing, method=method)
+
+
+def choose_and_write(
+    pool: "Pool", options: "Options", writing: Writing, *, method: "Method | None" = None
+) -> None:
+    """Check where to write, choose, write, say what was done.
+
+    Args:
+        pool: The pool.
+        options: How to choose.
+        writing: Where to write and how.
+        method: What gives the score; None = CrowdSelect.
+    """
+    from crowdselect.exporter import check_export, export
+    from crowdselect.run import select as run_select
+    from crowdselect.scoring import CROWD
+    from crowdselect.show import say, stage_bar
+    from crowdselect.stages import Stages
+    from crowdselect.summary import print_selection
+
+    check_export(
+        writing.format_name, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer
+    )
+    output = writing.output
+    if output is not None:
+        own = (
+            writing.config,
+            writing.crowd_path,
+            options.include,
+            options.exclude,
+            *options.decontaminate,
+            options.embedder.removeprefix("file:"),
+        )
+        checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
+    stages = Stages(show=stage_bar)
+    crowd = read_crowd(writing.crowd_path)
+    selection = run_select(pool, options, crowd=crowd, stages=stages, method=method or CROWD)
+    written = None
+    if output is not None and not writing.dry_run:
+        with stages("writing"):
+            written = export(
+                selection,
+                pool,
+                output,
+                format=writing.format_name,
+                file_type=writing.file_type,
+                trainer=writing.trainer,
+                license=writing.license_name,
+                overwrite=writing.overwrite,
+            )
+    told = None
+    if writing.as_json:
+        print_json(
+            {
+                "written": None if written is None else str(written),
+                "options": selection.options,
+                "facts": selection.facts,
+                "counts": selection.counts(),
+                "warnings": selection.warnings,
+                "seconds": selection.seconds,
+                "chosen": selection.rows(),
+            }
+        )
+    else:
+        print_selection(selection, pool, folder=None if written is None else Path(str(output)))
+        if told is not None:
+            say(told)
+
+
+def checked(output: str, pool: "Pool", *inputs: str | None, overwrite: bool, folder: bool) -> Path:
+    """Refuse a place to write to that is, contains or would join an input; gives the absolute path."""
+    from crowdselect.outputs import check_beside, check_output
+
+    files = [*pool.files, *(Path(file) for file in inputs if file and Path(file).exists())]
+    check_beside(output, pool=pool.path, files=pool.files, folder=folder)
+    return check_output(output, inputs=files, overwrite=overwrite, folder=folder)
+
+
+def read_crowd(path: str | None) -> "Crowd | None":
+    """Read the file of `--crowd`; None where there is none."""
+    from crowdselect.crowd import Crowd
+
+    return None if path is None else Crowd.from_file(path)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
+    """Print plain values as JSON."""
+    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
+    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
