@@ -1,0 +1,185 @@
+"use strict";
+// Everything that comes from a pool reaches the page through textContent, or as a value of a chart's data.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const STEP = 25;
+
+  const make = (tag, name, text) => {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    if (text !== undefined) put(node, String(text));
+    return node;
+  };
+  // Characters that move or hide others are shown by their number; all else as it is.
+  const odd = /(?![\n\t\r])[\p{Cc}\p{Cs}\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
+  function put(node, text) {
+    let from = 0;
+    for (const hit of text.matchAll(odd)) {
+      node.append(text.slice(from, hit.index));
+      const sign = document.createElement("span");
+      sign.className = "ctl";
+      sign.textContent = "U+" + hit[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+      node.append(sign);
+      from = hit.index + hit[0].length;
+    }
+    node.append(text.slice(from));
+  }
+
+  // ── hover ──
+  const tip = make("div");
+  tip.id = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  function hover(_handler, event, _item, value) {
+    if (value === null || value === undefined || value === "") { tip.hidden = true; return; }
+    tip.replaceChildren();
+    const list = make("dl");
+    for (const [name, shown] of Object.entries(value)) {
+      if (name === "text") tip.append(make("p", "", shown));
+      else list.append(make("dt", "", name), make("dd", "", shown));
+    }
+    tip.append(list);
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
+    const below = event.clientY + 16;
+    tip.style.left = Math.max(8, left) + "px";
+    tip.style.top = (below + box.height > innerHeight ? Math.max(8, event.clientY - box.height - 12) : below) + "px";
+  }
+  addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
+  // ── charts ──
+  const views = new Map();
+  function themed(width) {
+    const config = structuredClone(data.themes[dark.matches ? "dark" : "light"]);
+    config.legend.columns = Math.max(2, Math.floor(width / 150));
+    config.legend.labelLimit = 120;
+    if (width < 420) config.axisY = { labelLimit: 120 };
+    return config;
+  }
+  async function draw(place) {
+    const name = place.dataset.chart;
+    const spec = structuredClone(data.charts[name].spec);
+    const colour = data.charts[name].colours[place.dataset.colour];
+    if (colour) for (const layer of spec.layer) layer.encoding.color = colour;
+    const old = views.get(name);
+    const made = await vegaEmbed(place, spec, {
+      mode: "vega-lite", ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: hover,
+      config: themed(place.clientWidth), loader: { load: () => Promise.reject(new Error("nothing is loaded")) },
+    });
+    if (old) old.finalize();
+    views.set(name, made);
+    place.dataset.drawn = dark.matches ? "dark" : "light";
+  }
+  const places = [...document.querySelectorAll("[data-chart]")];
+  async function drawAll() {
+    for (const place of places) await draw(place);
+    document.documentElement.dataset.ready = "yes";
+  }
+  dark.addEventListener("change", drawAll);
+  for (const choice of document.querySelectorAll("select[data-colours]")) {
+    const place = document.querySelector(`[data-chart="${choice.dataset.colours}"]`);
+    place.dataset.colour = choice.value;
+    choice.addEventListener("change", () => { place.dataset.colour = choice.value; draw(place); });
+  }
+
+  // ── rows ──
+  const svg = (tag, attributes) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const number = (value) => value === null ? "–" : Number(value.toPrecision(4)).toLocaleString("en");
+  function bars(row) {
+    const box = svg("svg", { class: "three", viewBox: "0 0 66 20", "aria-hidden": "true" });
+    row.above.forEach((share, i) => {
+      const high = 20 * (share ?? 0);
+      box.append(svg("rect", { class: "p", x: i * 23, y: 0, width: 18, height: 20, rx: 2 }));
+      box.append(svg("rect", { class: "c", x: i * 23, y: 20 - high, width: 18, height: high, rx: 2 }));
+    });
+    return box;
+  }
+  function line(share) {
+    const box = svg("svg", { class: "bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
+    box.append(svg("rect", { class: "p", x: 0, y: 0, width: 100, height: 8, rx: 2 }));
+    box.append(svg("rect", { class: "c", x: 0, y: 0, width: 100 * (share ?? 0), height: 8, rx: 2 }));
+    return box;
+  }
+  function text(label, shown, length) {
+    const parts = [make("div", "lab", label)];
+    const box = make("div", "text");
+    box.dir = "auto";
+    if (shown === null) box.append(make("span", "lab", "no text at hand"));
+    else put(box, shown);
+    if (shown !== null && length > shown.length)
+      box.append(make("span", "cut", `cut here: ${length.toLocaleString("en")} characters in the pool, ${shown.length.toLocaleString("en")} shown`));
+    return [...parts, box];
+  }
+  function open(row) {
+    const box = make("div", "open");
+    box.append(make("p", "why", row.why));
+    const facts = make("div", "facts");
+    data.metrics.forEach((name, i) => {
+      facts.append(make("span", "", name), line(row.above[i]), make("span", "", number(row.values[i])));
+      const weight = data.weights[name];
+      const share = row.above[i] === null ? "undefined or not ranked" : `higher than ${(100 * row.above[i]).toFixed(0)} % of the eligible`;
+      facts.append(make("span", "", share + (weight === undefined ? "" : `, weight ${weight}`)));
+    });
+    box.append(facts, ...text(`Instruction ${row.id}`, row.text, row.length));
+    const answer = row.model === null ? "No answer" : `Answer of ${row.model}, reward ${number(row.reward)} (${row.rewards} rewards in all)`;
+    box.append(...text(answer, row.answer, row.answerLength));
+    return box;
+  }
+  function item(row) {
+    const entry = make("li");
+    const details = make("details");
+    const summary = make("summary");
+    summary.append(
+      make("span", row.rank === null ? "rank" : "rank in", row.rank === null ? "–" : row.rank),
+      make("span", "snip", (row.text ?? row.id).slice(0, 240)), bars(row),
+      make("span", "who", row.model ?? "no answer"), make("span", "rew", number(row.reward)),
+    );
+    summary.children[1].dir = "auto";
+    details.append(summary);
+    details.addEventListener("toggle", () => {
+      if (details.open && details.children.length === 1) details.append(open(row));
+    });
+    entry.append(details);
+    return entry;
+  }
+  const rows = data.rows.map((cells) => Object.fromEntries(data.fields.map((name, i) => [name, cells[i]])));
+  for (const list of document.querySelectorAll("ol[data-rows]"))
+    list.append(...data.lists[list.dataset.rows].map((i) => item(rows[i])));
+
+  const found = document.getElementById("found");
+  if (found) {
+    const chosen = data.lists.chosen.map((i) => rows[i]);
+    const hay = new Map(chosen.map((row) => [row, [row.id, row.text, row.answer, row.model, row.cluster].join("\n").toLowerCase()]));
+    const [search, cluster, order, more, count] = ["search", "cluster", "order", "more", "count"].map((id) => document.getElementById(id));
+    let hits = chosen;
+    const value = {
+      rank: (row) => row.rank, reward: (row) => -row.reward, length: (row) => -row.length, answer: (row) => -row.answerLength,
+    };
+    data.metrics.forEach((name, i) => { value[name] = (row) => -row.values[i]; });
+    const grow = () => {
+      const begin = found.children.length;
+      found.append(...hits.slice(begin, begin + STEP).map(item));
+      more.hidden = found.children.length >= hits.length;
+    };
+    const filter = () => {
+      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      hits = chosen.filter((row) => (!cluster || !cluster.value || String(row.cluster) === cluster.value) && words.every((word) => hay.get(row).includes(word)));
+      hits.sort((one, other) => value[order.value](one) - value[order.value](other) || one.rank - other.rank);
+      count.textContent = `${hits.length.toLocaleString("en")} of ${chosen.length.toLocaleString("en")} rows`;
+      found.replaceChildren();
+      grow();
+    };
+    let waiting;
+    search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
+    for (const choice of [cluster, order]) if (choice) choice.addEventListener("change", filter);
+    more.addEventListener("click", grow);
+    filter();
+  }
+  drawAll();
+})();

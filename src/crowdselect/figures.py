@@ -1,0 +1,81 @@
+"""A run's charts, as Altair draws them: for the report, and as SVG and PNG for a paper."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from crowdselect._optional import optional
+from crowdselect.charts import correlations_figure, distribution, length_figures, map_figure
+from crowdselect.chartspec import EXTRA, Figure
+from crowdselect.crowdcharts import coverage_figure, crowd_figure, teachers_figure
+from crowdselect.errors import OutputError
+from crowdselect.projection import Map
+from crowdselect.rundata import Run
+from crowdselect.theme import theme
+
+_WIDTH = 480  # pixels, where the page would decide
+
+
+def figures(run: Run, points: Map) -> dict[str, Figure]:
+    """Draw everything that this run has data for.
+
+    Args:
+        run: The run.
+        points: Its map.
+
+    Returns:
+        Figures by name, in the order in which the report shows them.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+
+    Example:
+        >>> figures.__name__
+        'figures'
+    """
+    optional("altair", extra=EXTRA)
+    made: dict[str, Figure | None] = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
+    for name, values in run.metrics.items():
+        made[name] = distribution(values, run.eligible, run.chosen, title=name)
+    made["correlations"] = correlations_figure(run)
+    made["map"] = map_figure(run, points)
+    made["teachers"] = teachers_figure(run)
+    made |= length_figures(run)
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write charts as SVG and PNG, in the light theme.
+
+    Args:
+        found: From `figures`.
+        folder: Where to; made if it is not there, files of the same names are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: vl-convert is not installed.
+        OutputError: The place is a file.
+    """
+    convert = optional("vl_convert", extra=EXTRA)
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{folder}: this is a file; name a folder for the figures") from error
+    files = []
+    for name, figure in found.items():
+        spec = {**figure.spec, "config": theme(dark=False), "background": "white", "width": _WIDTH}
+        version = vega_lite_version()
+        svg, png = place / f"{name}.svg", place / f"{name}.png"
+        svg.write_text(convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
+        png.write_bytes(convert.vegalite_to_png(spec, vl_version=version, scale=2))
+        files += [svg, png]
+    return files
+
+
+def vega_lite_version() -> str:
+    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    schema: str = optional("altair", extra=EXTRA).SCHEMA_VERSION
+    return ".".join(schema.removeprefix("v").split(".")[:2])

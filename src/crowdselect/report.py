@@ -1,0 +1,151 @@
+"""A finished run → one HTML page for the person who decides whether to train on it. Nothing is decided anew here."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from crowdselect._optional import optional
+from crowdselect.chartspec import EXTRA, Figure
+from crowdselect.figures import figures, vega_lite_version
+from crowdselect.headline import done, head, pool_name
+from crowdselect.listing import row_data
+from crowdselect.outputs import check_output, new_file
+from crowdselect.page import esc, page, vega_bundle
+from crowdselect.projection import Map, project
+from crowdselect.rundata import Run
+from crowdselect.sections import (
+    clusters_section,
+    crowd_section,
+    extremes_section,
+    lengths_section,
+    map_section,
+    metrics_section,
+    missed_section,
+    rows_section,
+    teachers_section,
+)
+from crowdselect.stages import Stages
+from crowdselect.theme import theme
+
+REPORT = "report.html"
+"""The page's name in a run's folder."""
+
+LISTED = 5_000
+"""Chosen rows in the page; all of them are in selection.parquet."""
+
+_MISSED = 20
+_EXTREMES = 5
+
+
+def write_report(
+    run: Run,
+    path: str | os.PathLike[str],
+    *,
+    method: str = "tsne",
+    overwrite: bool = False,
+    stages: Stages | None = None,
+) -> tuple[Path, dict[str, Figure]]:
+    """Write the report of a run.
+
+    Args:
+        run: The run.
+        path: The file to write.
+        method: Of the map, one of `crowdselect.projection.METHODS`.
+        overwrite: Replace a file that is there.
+        stages: Times the stages and shows progress.
+
+    Returns:
+        The file and its charts.
+
+    Raises:
+        MissingExtraError: The extra `report` is not installed.
+        OutputError: The place is refused.
+
+    Example:
+        >>> write_report.__name__
+        'write_report'
+    """
+    for package in ("altair", "vl_convert"):
+        optional(package, extra=EXTRA)
+    inputs = [] if run.pool is None else run.pool.files
+    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=False)
+    stage = stages or Stages()
+    with stage("map") as progress:
+        points = project(run, method=method, progress=progress)
+    with stage("figures"):
+        found = figures(run, points)
+    with stage("page"):
+        made = make_page(run, points, found)
+        with new_file(target) as partial:
+            partial.write_text(made, encoding="utf-8", newline="\n")
+    return target, found
+
+
+def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
+    """Put the charts and tables of a run into one page.
+
+    Args:
+        run: The run.
+        points: Its map, or why there is none.
+        found: Its charts, from `crowdselect.figures.figures`.
+
+    Returns:
+        HTML.
+    """
+    lists: dict[str, list[int]] = {"chosen": run.picks(LISTED), "missed": run.missed(_MISSED)}
+    for name in run.metrics:
+        lists[f"high-{name}"], lists[f"low-{name}"] = run.extremes(name, _EXTREMES)
+    rows, places = row_data(run, lists)
+    sections: list[tuple[str, str, str]] = [
+        ("done", "What was done", ""),
+        ("crowd", "The crowd", crowd_section(run, found)),
+        ("metrics", "Three metrics", metrics_section(run, found)),
+        ("map", "The map", map_section(points, found)),
+        ("clusters", "Clusters", clusters_section(run)),
+        ("rows", "Chosen rows", rows_section(run, len(lists["chosen"]))),
+        ("extremes", "Best and worst", extremes_section(run)),
+        ("missed", "Just missed", missed_section(lists["missed"])),
+        ("teachers", "Teachers", teachers_section(found)),
+        ("lengths", "Lengths", lengths_section(found)),
+    ]
+    # Last: what was not at hand is known only now.
+    top = head(run)
+    body = _nav(sections) + "<main>" + done(run)
+    body += "".join(
+        f'<section id="{key}"><h2>{esc(title)}</h2>{content}</section>'
+        for key, title, content in sections
+        if content
+    )
+    data = {
+        **rows,
+        "lists": places,
+        "metrics": list(run.metrics),
+        "weights": run.options.get("weights") or {}
+        if run.options.get("method", "crowdselect") == "crowdselect"
+        else {},
+        "charts": {name: {"spec": f.spec, "colours": f.colours} for name, f in found.items()},
+        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
+    }
+    vega = vega_bundle(vega_lite_version()) if found else None
+    return page(
+        title=f"{pool_name(run)}: what was chosen",
+        body=top + body + "</main>" + _foot(run),
+        data=data,
+        vega=vega,
+    )
+
+
+def _nav(sections: Sequence[tuple[str, str, str]]) -> str:
+    links = "".join(
+        f'<li><a href="#{key}">{esc(title)}</a></li>'
+        for key, title, content in sections
+        if content or key == "done"
+    )
+    return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
+
+
+def _foot(run: Run) -> str:
+    return (
+        f"<footer>Made by crowdselect {esc(run.facts.get('version', ''))} from selection.parquet and the manifest. The page holds all it shows "
+        "and asks nobody for anything. <noscript>Charts and rows need JavaScript.</noscript></footer>"
+    )
