@@ -75,12 +75,13 @@ def test_no_folder_of_this_machine_is_in_it(selection, sim):
         "include": "/home/me/my ids.txt",
         "exclude": "../never.txt",
         "embedder": "file:/home/me/v.npz",
+        "decontaminate": ["/home/me/bench 1.jsonl", "hf://datasets/a/b"],
     }
     warnings = ("'/home/me/crowd.toml': 1 of 3 entries is not in the pool: 'org/model'",)
     told = dataclasses.replace(selection, facts=facts, options=options, warnings=warnings)
     card = dataset_card(told, train_file="train.jsonl", format_name="messages", license_name=None)
     assert "/home" not in card
-    assert "/data" not in card
+    assert "/data/" not in card
     for part in (
         "`*.parquet`",
         "`my ids.txt`",
@@ -88,6 +89,7 @@ def test_no_folder_of_this_machine_is_in_it(selection, sim):
         "`file:v.npz`",
         "'crowd.toml': 1 of 3",
         "'org/model'",
+        "`bench 1.jsonl, hf://datasets/a/b`",
     ):
         assert part in card
     remote = dataclasses.replace(selection, facts={**facts, "pool": "hf://datasets/owner/name@main/data"})

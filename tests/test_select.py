@@ -141,7 +141,12 @@ def test_limit_layout_rewards_and_crowd(run, sim):
     )
     assert ran.code == 0, ran.err
     facts = manifest("out")["facts"]
-    assert (facts["instructions"], facts["reward"], facts["layout"]) == (60, "judge", "long")
+    assert (facts["instructions"], facts["limit"], facts["reward"], facts["layout"]) == (
+        60,
+        60,
+        "judge",
+        "long",
+    )
     assert {member["source"] for member in facts["crowd"]} == {"file"}
     assert "1 family of two sizes or more: x 1/2/3/4/5/6/7/8/9/10/11/12B" in ran.out
 

@@ -11,7 +11,7 @@ from crowdselect.files import is_remote
 from crowdselect.selection import Selection
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not for the public
-_PATHS = ("pool", "include", "exclude")
+_PATHS = ("pool", "include", "exclude", "decontaminate")
 
 
 def dataset_card(
@@ -117,6 +117,8 @@ def _table(title: str, values: Mapping[str, Any]) -> list[str]:
 
 def _plain(key: str, value: object) -> str:
     """Write a value, paths without the folders of the machine that it was made on; the manifest has them."""
+    if isinstance(value, list):
+        return ", ".join(_plain(key, part) for part in value)
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if key in _PATHS and not is_remote(value):

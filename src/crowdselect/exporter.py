@@ -63,8 +63,10 @@ def export(
     """
     pairs = selection.options["pairs"]
     name = check_export(format, file_type=file_type, pairs=pairs, trainer=trainer)
-    lists = [Path(file) for file in (selection.options["include"], selection.options["exclude"]) if file]
-    target = check_output(path, inputs=[*pool.files, *lists], overwrite=overwrite, folder=True)
+    asked = selection.options
+    lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
+    inputs = [*pool.files, *(Path(file) for file in lists if file)]
+    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True)
     train_file = f"train.{file_type}" if pool.has_text and pool.has_responses else None
     with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:

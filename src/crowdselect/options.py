@@ -104,7 +104,7 @@ class Options:
             >>> Options(budget=5).as_dict()["budget"]
             5
         """
-        return asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
 def _paths(files: object) -> tuple[str, ...]:

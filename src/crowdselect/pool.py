@@ -97,7 +97,7 @@ class Pool:
     ) -> None:
         self.path = path
         self.rewards_path = rewards
-        self._limit = limit
+        self.limit = limit
         self._seed = seed
         self._join_notes: list[str] = []
         self._connection = connect()
@@ -376,7 +376,7 @@ class Pool:
 
     @cached_property
     def _index(self) -> Index:
-        return build_index(self._source, self._view, limit=self._limit, seed=self._seed)
+        return build_index(self._source, self._view, limit=self.limit, seed=self._seed)
 
     @cached_property
     def _answers(self) -> WideAnswers | TallAnswers:

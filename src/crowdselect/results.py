@@ -100,6 +100,7 @@ def run_facts(
         "files": [str(file) for file in pool.files],
         "fingerprint": pool.fingerprint(),
         "layout": pool.layout,
+        "limit": pool.limit,
         "reward": pool.reward_name(options.reward) if filled else None,
         "instructions": len(pool.ids),
         "models": len(pool.models),
