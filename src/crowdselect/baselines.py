@@ -32,7 +32,6 @@ DEITA_COSINE = 0.9
 """deita's threshold: a row more like a kept one than this is passed over."""
 
 _ANSWERS = 2_000  # answers read from the pool at a time
-_PART = 4_096  # the most rows among which a row's neighbours are looked for
 
 
 def _method(
@@ -252,12 +251,12 @@ def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> 
         return Scored(np.ones(len(seen.eligible)) if weight_by is None else _weights(seen, weight_by))
 
     def arrange(seen: Seen, weights: FloatArray, grouping: Grouping) -> Scored:
-        from crowdselect.facility import gains, near_graph, recall
+        from crowdselect.facility import gains, near_graph, parts, recall
 
         rows = np.flatnonzero(seen.eligible)
         vectors = _given(grouping.vectors)[rows]
         labels, keys = grouping.labels[rows], seen.keys[rows]
-        graph = near_graph(vectors, labels=_parts(vectors, labels, keys), neighbours=neighbours)
+        graph = near_graph(vectors, labels=parts(vectors, labels=labels, keys=keys), neighbours=neighbours)
         found = recall(graph, vectors, keys=keys, neighbours=neighbours)
         out = np.zeros(len(seen.eligible))
         out[rows] = gains(
@@ -373,21 +372,6 @@ def _given(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
     if vectors is None:
         raise OptionError("facility location needs vectors; choose an embedder")
     return vectors
-
-
-def _parts(vectors: NDArray[np.float32], labels: NDArray[Any], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Cut clusters of more than `_PART` rows into smaller ones, by k-means."""
-    from crowdselect.cluster import kmeans
-
-    parts, made = np.zeros(len(labels), dtype=np.int64), 0
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        inner = np.zeros(len(rows), dtype=np.int64)
-        if len(rows) > _PART:
-            inner = kmeans(vectors[rows], k=2 * -(-len(rows) // _PART), keys=keys[rows]).astype(np.int64)
-        parts[rows] = made + inner
-        made += int(inner.max()) + 1
-    return parts
 
 
 BASELINES: dict[str, Callable[..., Method]] = {

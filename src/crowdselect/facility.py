@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.cluster import kmeans
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -21,7 +23,30 @@ Vectors = NDArray[np.float32]
 _BLOCK = 1024  # rows compared at a time
 _GRID = np.float32(1 << 20)  # cosines are rounded to such a part: sums of them are exact, so equal gains tie
 _WEIGHT_GRID = 1 << 16  # and weights to such a part
+_PART = 4_096  # rows among which a row's neighbours are looked for
 _SAMPLE = 200  # rows whose true neighbours are looked up to state the recall
+
+
+def parts(vectors: Vectors, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:
+    """Cut clusters that are too large to compare all their rows into smaller ones, by k-means.
+
+    Args:
+        vectors: Shape (N, D), unit length.
+        labels: Shape (N,).
+        keys: Shape (N,), seeded hashes: which rows k-means is fitted on.
+
+    Returns:
+        Shape (N,): labels of parts, each within one cluster, most of them of at most 4,096 rows.
+    """
+    out, made = np.zeros(len(labels), dtype=np.int64), 0
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        inner = np.zeros(len(rows), dtype=np.int64)
+        if len(rows) > _PART:
+            inner = kmeans(vectors[rows], k=2 * -(-len(rows) // _PART), keys=keys[rows]).astype(np.int64)
+        out[rows] = made + inner
+        made += int(inner.max()) + 1
+    return out
 
 
 @dataclass(frozen=True, slots=True)
