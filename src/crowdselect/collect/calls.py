@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from crowdselect.chat import Chat
 from crowdselect.collect.endpoints import Endpoint
@@ -18,14 +18,14 @@ Status = Literal["ok", "length", "empty", "filtered", "failed", "gave_up", "pend
 `pending`: sent, but the run ended before an answer came, so it is asked again.
 """
 
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 ANSWERED: tuple[Status, ...] = ("ok", "length", "empty")
 """These have a row in the pool."""
 MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
 """These have none; `--retry-failed` asks them again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One thing to ask: a conversation that ends with a user's turn.
 
     Attributes:
@@ -73,7 +73,7 @@ def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -
         >>> make_request([{"role": "user", "content": "Hi"}]).prompt
         '[{"role":"user","content":"Hi"}]'
     """
-    prompt = json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+    prompt = _written(messages)
     digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
     return Request(prompt, digest, sample, tuple(then))
 

@@ -9,11 +9,10 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +39,7 @@ _PROMPT = ("id", "prompt", "digest", "then")
 _PARTS = frozenset({"instruction", "messages", "turns"})
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """One instruction, ready to be asked."""
 
     id: str
@@ -286,39 +284,50 @@ def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: boo
     """Turn rows of the source into rows of the temporary file."""
     import pyarrow as pa
 
-    ids, texts, chats, turns = (batch.column(number).to_pylist() for number in range(4))
-    kept: list[int] = []
-    rows: dict[str, list[Any]] = {"id": [], "prompt": [], "digest": [], "then": [], "instruction": []}
-    for at, (id_, text, chat, turn) in enumerate(zip(ids, texts, chats, turns, strict=True)):
-        where = f"{source.path}: " + (
-            f"id {id_!r}" if id_ is not None else f"row {facts.count + facts.blank + 1}"
-        )
-        request = _request(text, chat, turn, where)
-        if request is None:
-            facts.blank += 1
-            continue
-        further = json.dumps(request.then, ensure_ascii=False) if request.then else None
-        mark = (
-            request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
-        )
-        plain = _is_absent(chat) and _is_absent(turn)
-        facts.plain += text is not None
-        facts.chats += not plain
-        facts.count += 1
-        facts.turns += 1 + len(request.then)
-        if made:
-            facts.digests.append(mark[:16])
-        name = mark.hex()[:32] if id_ is None else id_
-        facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + mark)
-        kept.append(at)
-        values = (name, request.prompt, request.digest, further, None if plain else text)
-        for column, value in zip(rows.values(), values, strict=True):
-            column.append(value)
-    types = [pa.large_string(), pa.large_string(), pa.binary(32), pa.large_string(), pa.large_string()]
-    arrays = [pa.array(values, type=kind) for values, kind in zip(rows.values(), types, strict=True)]
+    rows, kept = [], []
+    for at, parts in enumerate(zip(*(batch.column(number).to_pylist() for number in range(4)), strict=True)):
+        row = _row(source, parts, facts, made=made)
+        if row is not None:
+            rows.append(row)
+            kept.append(at)
+    text = pa.large_string()
+    schema = pa.schema(
+        [
+            *(("id", text), ("prompt", text), ("digest", pa.binary(32)), ("then", text)),
+            *(("instruction", text), ("plain", pa.bool_())),
+        ]
+    )
+    values = zip(*rows, strict=True) if rows else [[]] * len(schema)
+    columns = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
     others = [batch.column(number).take(pa.array(kept, pa.int64())) for number in range(4, batch.num_columns)]
-    names = [*rows, *(f"x{number}" for number in range(len(others)))]
-    return pa.RecordBatch.from_arrays([*arrays, *others], names=names)
+    names = [*schema.names, *(f"x{number}" for number in range(len(others)))]
+    return pa.RecordBatch.from_arrays([*columns, *others], names=names)
+
+
+def _row(
+    source: Source, parts: tuple[str | None, ...], facts: _Facts, *, made: bool
+) -> tuple[Any, ...] | None:
+    """Put one instruction into its form, and take note of it; None where it has no text."""
+    id_, text, chat, turns = parts
+    number = facts.count + facts.blank + 1
+    request = _request(
+        text, chat, turns, f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
+    )
+    if request is None:
+        facts.blank += 1
+        return None
+    further = json.dumps(request.then, ensure_ascii=False) if request.then else None
+    mark = request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+    plain = _is_absent(chat) and _is_absent(turns)
+    facts.plain += text is not None
+    facts.chats += not plain
+    facts.count += 1
+    facts.turns += 1 + len(request.then)
+    if made:
+        facts.digests.append(mark[:16])
+    name = mark.hex()[:32] if id_ is None else id_
+    facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + mark)
+    return name, request.prompt, request.digest, further, None if plain else text, plain
 
 
 def _request(text: str | None, chat: str | None, turns: str | None, where: str) -> Request | None:

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crowdselect.collect.calls import Client, Reply, Request
+from crowdselect.collect.calls import Client
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
 from crowdselect.collect.instructions import Instructions, open_instructions
@@ -136,8 +137,9 @@ def collect(
             ledger.note("last", _remembered(task))
             if announce is not None:
                 announce(endpoints.models, instructions.turns * task.samples)
-            outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
-            if outcome.interrupted:
+            if not _is_finished(task, endpoints, instructions, ledger, target):
+                outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
+            if outcome is not None and outcome.interrupted:
                 return Report({}, None, False, outcome, instructions.notes)
         return _seal(task, endpoints, instructions, ledger, target=target, outcome=outcome)
 
@@ -172,8 +174,9 @@ def _ask(
     clients: Callable[[Endpoint], Client],
     watch: Watch | None,
 ) -> Outcome:
+    late = _LateClients(endpoints.models, clients)
     lanes = [
-        Lane(endpoint, _Late(endpoint, clients), instructions.requests(task.samples))
+        Lane(endpoint, partial(late.get, endpoint.name), instructions.requests(task.samples))
         for endpoint in endpoints.models
     ]
     total = instructions.turns * task.samples
@@ -199,6 +202,16 @@ def _seal(
     facts = {"samples": task.samples, "stamp": stamp, "stopped": {} if outcome is None else outcome.stopped}
     tallies, written = seal(instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts)
     return Report(tallies, target if written else None, False, outcome, instructions.notes)
+
+
+def _is_finished(
+    task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger, target: Path
+) -> bool:
+    """Say whether the pool that is there holds every answer, so that nothing has to be looked up."""
+    manifest = read_pool_manifest(target)
+    if manifest is None or manifest.get("missing") != 0:
+        return False
+    return manifest.get("stamp") == _stamp(task, endpoints, instructions, ledger)
 
 
 def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
@@ -274,19 +287,15 @@ def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Pat
     return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
 
 
-class _Late:
-    """A client that is made when it is first needed: a run with nothing to ask loads nothing."""
+class _LateClients:
+    """All clients, made together when the first is needed: a run with nothing to ask loads nothing."""
 
-    def __init__(self, endpoint: Endpoint, make: Callable[[Endpoint], Client]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoints: Sequence[Endpoint], make: Callable[[Endpoint], Client]) -> None:
+        self._endpoints = endpoints
         self._make = make
-        self._made: Client | None = None
+        self._made: dict[str, Client] = {}
 
-    async def ask(self, request: Request) -> Reply:
-        if self._made is None:
-            self._made = self._make(self._endpoint)
-        return await self._made.ask(request)
-
-    async def close(self) -> None:
-        if self._made is not None:
-            await self._made.close()
+    def get(self, name: str) -> Client:
+        if not self._made:
+            self._made = {endpoint.name: self._make(endpoint) for endpoint in self._endpoints}
+        return self._made[name]

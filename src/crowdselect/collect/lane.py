@@ -6,7 +6,7 @@ import itertools
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from crowdselect.collect.budget import Budget, estimated_tokens, most_prompt_tokens
@@ -91,13 +91,17 @@ class Lane:
 
     Args:
         endpoint: Whom to ask.
-        client: How.
+        client: How; or what makes the client, which is called before the first request is sent and not at all
+            where nothing has to be asked.
         requests: What, lazily: no more than a few hundred are held at once.
     """
 
-    def __init__(self, endpoint: Endpoint, client: Client, requests: Iterable[Request]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, client: Client | Callable[[], Client], requests: Iterable[Request]
+    ) -> None:
         self.endpoint = endpoint
-        self.client = client
+        self.client = client if isinstance(client, Client) else None
+        self._make = None if isinstance(client, Client) else client
         self.counts = Counts()
         self.stopped: str | None = None
         """Why it does not go on."""
@@ -270,13 +274,22 @@ class Lane:
     # Asking.
 
     def _send(self, item: _Item, tokens: float, most: float | None) -> None:
+        client = self._ready_client()
         item.attempts += 1
         item.unsaid += 1
         self.counts.sent += 1
         self.counts.in_flight += 1
-        task = asyncio.get_running_loop().create_task(self._ask(item, self._pace.send(tokens), most))
+        task = asyncio.get_running_loop().create_task(self._ask(client, item, self._pace.send(tokens), most))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def _ready_client(self) -> Client:
+        """Make the client now rather than within the time that an answer may take: libraries load slowly."""
+        if self.client is None and self._make is not None:
+            self.client = self._make()
+        if self.client is None:
+            raise AssertionError("a lane has a client or what makes one")
+        return self.client
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -285,12 +298,12 @@ class Lane:
             self._crash = task.exception()
         self._wake.set()
 
-    async def _ask(self, item: _Item, sent: Sent, most: float | None) -> None:
+    async def _ask(self, client: Client, item: _Item, sent: Sent, most: float | None) -> None:
         started = time.perf_counter()
         limit = self.endpoint.timeout if self.endpoint.local is None else None
         try:
             async with asyncio.timeout(limit):
-                reply = await self.client.ask(item.request)
+                reply = await client.ask(item.request)
         except TimeoutError:
             error = CallError(f"no whole answer within {self.endpoint.timeout:g} s", billed=True)
             self._fail(item, sent, error, most, slow=True)

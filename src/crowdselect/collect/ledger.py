@@ -5,11 +5,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from crowdselect.collect.calls import MISSING, Status
 from crowdselect.collect.endpoints import Endpoint
@@ -21,8 +21,7 @@ _ASKED = 500  # keys looked up at once
 _BACKLOG = 64 << 20  # characters waiting to be written; more, and the runner waits
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A row of the ledger: what became of one request.
 
     Attributes:
@@ -63,7 +62,7 @@ class Answer:
     at: float = 0.0
 
 
-_COLUMNS = tuple(entry.name for entry in fields(Answer))
+_COLUMNS = Answer._fields
 _UPSERT = (
     f"INSERT INTO answers ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
     "ON CONFLICT (key) DO UPDATE SET lost = lost + coalesce(cost, 0) + excluded.lost, "
@@ -217,7 +216,7 @@ class Ledger:
         """
         found: set[bytes] = set()
         skipped = f" AND status NOT IN {MISSING}" if retry_failed else ""
-        for some in _slices(keys):
+        for some in _slices(sorted(keys)):  # neighbours in the index
             marks = ", ".join("?" * len(some))
             rows = self._reader.execute(f"SELECT key FROM answers WHERE key IN ({marks}){skipped}", some)
             found.update(key for (key,) in rows)
@@ -236,7 +235,7 @@ class Ledger:
         for some in _slices(keys):
             marks = ", ".join("?" * len(some))
             rows = self._reader.execute(f"SELECT {columns} FROM answers WHERE key IN ({marks})", some)
-            found.update((row[0], Answer(*row)) for row in rows)
+            found.update((row[0], Answer._make(row)) for row in rows)
         with self._state:
             found.update((key, self._unsaved[key]) for key in keys if key in self._unsaved)
         return found
@@ -313,7 +312,7 @@ class Ledger:
         return True
 
     def _insert(self, answers: Sequence[Answer], notes: dict[str, str]) -> None:
-        self._writer.executemany(_UPSERT, (astuple(answer) for answer in answers))
+        self._writer.executemany(_UPSERT, answers)
         sums: dict[str, list[float]] = {}
         for answer in answers:
             sum_ = sums.setdefault(answer.model, [0, 0.0, 0.0, 0])

@@ -107,6 +107,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """Open a second connection that only reads."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute(
+        "PRAGMA cache_size = -32768"
+    )  # KiB: room for the keys of some hundred thousand answers
     return connection
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -71,11 +70,11 @@ class LocalClient:
         while self._queue:
             batch = self._queue[: self._endpoint.batch_size]
             del self._queue[: len(batch)]
-            replies: Sequence[Reply | Exception]
+            replies: list[Reply | CallError] | list[Exception]
             try:
                 replies = await loop.run_in_executor(self._thread, self._generate, [w.request for w in batch])
             except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told, and raise it)
-                replies = [error] * len(batch)
+                replies = [error for _ in batch]
             for waiting, reply in zip(batch, replies, strict=True):
                 if waiting.answer.done():
                     continue
@@ -173,8 +172,14 @@ class LocalClient:
         return steps
 
     def _reply(
-        self, tokens: list[int], prompt_tokens: int, model: Any, tokenizer: Any, *, most: int
-    ) -> Reply:  # noqa: ANN401
+        self,
+        tokens: list[int],
+        prompt_tokens: int,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        *,
+        most: int,
+    ) -> Reply:
         ends = set(_ends(model, tokenizer))
         at = next((number for number, token in enumerate(tokens) if token in ends), None)
         said = tokens if at is None else tokens[:at]

@@ -90,8 +90,9 @@ class _Run:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                for lane in self._lanes:
-                    await lane.client.close()
+                for client in {id(lane.client): lane.client for lane in self._lanes}.values():
+                    if client is not None:
+                        await client.close()
             await budget.close()
         stopped = {lane.endpoint.name: lane.stopped for lane in self._lanes if lane.stopped is not None}
         return Outcome(self._signals > 0, self._abandoned, {} if self._signals else stopped)

@@ -1,10 +1,12 @@
 """From the ledger to a pool: every answer in the `long` layout, in one order, and a manifest beside it."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from crowdselect.chat import Chat
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
 from crowdselect.collect.ledger import Ledger
@@ -19,7 +21,24 @@ _KEYS = 128  # answers read at once: they may be long
 _GROUP_BYTES = 32 << 20
 _GROUP_ROWS = 50_000
 
-_Placed = tuple[int, dict[str, Any]]
+
+class _Row(NamedTuple):
+    """A row of the pool, as far as it is ours."""
+
+    id: str
+    instruction: str | None
+    messages: Chat | None
+    model: str
+    sample: int
+    response: str
+    finish_reason: str | None
+    reasoning: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: float | None
+
+
+_Placed = tuple[int, _Row]
 """A row, and which instruction of its batch it is about."""
 
 
@@ -104,11 +123,11 @@ def _table(
     """Put rows under each other, with the other columns of their instructions."""
     import pyarrow as pa
 
-    own = [name for name in schema.names if name not in instructions.carried]
-    columns: dict[str, Any] = {
-        name: pa.array([row[name] for _, row in rows], schema.field(name).type) for name in own
-    }
     places = pa.array([at for at, _ in rows], pa.int64())
+    values = dict(zip(_Row._fields, zip(*(row for _, row in rows), strict=True), strict=True))
+    columns: dict[str, Any] = {
+        name: pa.array(values[name], schema.field(name).type) for name in schema.names if name in values
+    }
     for number, name in enumerate(instructions.carried):
         columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(places)
     return pa.table(columns, schema=schema)
@@ -136,49 +155,52 @@ class _Groups:
         for batch in self._instructions.batches():
             prompts = read_prompts(batch)
             texts = batch.column(batch.schema.get_field_index("instruction")).to_pylist()
+            plains = batch.column(batch.schema.get_field_index("plain")).to_pylist()
+            beside = list(zip(texts, plains, strict=True))
             group: list[_Placed] = []
             size = 0
             for start in range(0, len(prompts), step):
-                rows = self._rows(prompts[start : start + step], texts[start : start + step])
+                rows = self._rows(prompts[start : start + step], beside[start : start + step])
                 group += [(start + at, row) for at, row in rows]
-                size += sum(len(row["response"]) for _, row in rows)
+                size += sum(len(row.response) for _, row in rows)
                 if size > _GROUP_BYTES or len(group) > _GROUP_ROWS:
                     yield batch, group
                     group, size = [], 0
             if group:
                 yield batch, group
 
-    def _rows(self, prompts: Sequence[Prompt], texts: Sequence[str | None]) -> list[_Placed]:
+    def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
         """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
         said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
+            first: Chat = json.loads(prompt.prompt)
             for endpoint, talks in zip(self._endpoints, said, strict=True):
                 for talk in talks[at * self._samples : (at + 1) * self._samples]:
                     self._tallies[endpoint.name].add(talk)
                     if talk.is_whole:
-                        rows.append((at, _row(prompt, texts[at], talk, endpoint.name)))
+                        rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
         return rows
 
 
-def _row(prompt: Prompt, text: str | None, talk: Talk, model: str) -> dict[str, Any]:
-    """Make the row of a whole conversation."""
+def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Talk, *, model: str) -> _Row:
+    """Make the row of a whole conversation, whose first request was `first`."""
+    text, plain = beside
     last = talk.answers[-1]
     costs = [answer.cost for answer in talk.answers]
     known = [cost for cost in costs if cost is not None]
-    messages = talk.request.messages()
-    plain = text is None and talk.turns == 1 and len(messages) == 1 and messages[0]["role"] == "user"
-    return {
-        "id": prompt.id,
-        "instruction": messages[0]["content"] if plain else text,
-        "messages": None if plain else messages,
-        "model": model,
-        "sample": talk.request.sample,
-        "response": last.text or "",
-        "finish_reason": last.finish_reason,
-        "reasoning": last.reasoning,
-        "prompt_tokens": last.prompt_tokens,
-        "completion_tokens": last.completion_tokens,
-        "cost": sum(known) if len(known) == len(costs) else None,
-    }
+    messages = first if talk.turns == 1 else talk.request.messages()
+    return _Row(
+        prompt.id,
+        first[0]["content"] if plain else text,
+        None if plain else messages,
+        model,
+        talk.request.sample,
+        last.text or "",
+        last.finish_reason,
+        last.reasoning,
+        last.prompt_tokens,
+        last.completion_tokens,
+        sum(known) if len(known) == len(costs) else None,
+    )
