@@ -55,17 +55,16 @@ class Budget:
     """What may still be sent.
 
     Every request is counted when it is sent. Money is reserved for the most that a request can cost and
-    settled when its answer is there. How much is in flight is on disk before it is sent, rounded up, so that
-    the next run can count what a killed one may have paid.
+    settled when its answer is there. What is sent and not yet in a row of the ledger (in flight, answered a
+    moment ago, or waiting for another try) is on disk as a sum before it is sent, rounded up, so that the next
+    run can count what a killed one may have paid.
     """
 
     def __init__(self, ledger: Ledger, *, max_cost: float | None, max_requests: int | None) -> None:
         self._ledger = ledger
         self.max_cost = max_cost
         self.max_requests = max_requests
-        spent = ledger.spent().values()
-        self.requests = sum(entry.attempts for entry in spent)
-        self.cost = sum(entry.cost + entry.lost for entry in spent)
+        self._recorded = self.requests, self.cost = _recorded(ledger)
         self._open_requests = 0
         self._open_cost = 0.0
         self._held_requests = 0
@@ -92,11 +91,15 @@ class Budget:
         self.requests += 1
         self._open_requests += 1
         self._open_cost += cost or 0.0
-        if self._open_requests <= self._held_requests and self._open_cost <= self._held_cost:
+        if self._is_held():
             return
         async with self._holding:
-            if self._open_requests > self._held_requests or self._open_cost > self._held_cost:
-                await self._hold(max(_LEAST_HOLD, 2 * self._open_requests), 2 * self._open_cost)
+            if self._is_held():
+                return
+            self._recorded = _recorded(self._ledger)
+            if not self._is_held():
+                requests, money = self._unrecorded()
+                await self._hold(max(_LEAST_HOLD, 2 * requests), 2 * money)
 
     def settle(self, reserved: float | None, spent: float) -> None:
         """Give a reservation back, and count what the request cost or may have cost."""
@@ -108,9 +111,28 @@ class Budget:
         """Nothing is in flight any more."""
         await self._hold(0, 0.0)
 
-    async def _hold(self, requests: int, cost: float) -> None:
+    def _unrecorded(self) -> tuple[int, float]:
+        """Bound what a kill at this moment would leave out of the ledger's rows: requests and money."""
+        requests, money = self._recorded
+        return self.requests - requests, self.cost + self._open_cost - money
+
+    def _is_held(self) -> bool:
+        requests, money = self._unrecorded()
+        return requests <= self._held_requests and money <= self._held_cost
+
+    async def _hold(self, requests: int, money: float) -> None:
+        """Put on disk what rows do not count yet, rounded up where the caps leave room for it."""
+        least_requests, least_money = self._unrecorded()
+        if self.max_requests is not None:
+            requests = min(requests, max(self.max_requests - self._recorded[0], least_requests))
         if self.max_cost is not None:
-            cost = min(cost, max(self.max_cost - self.cost, self._open_cost))
-        self._ledger.note("hold", [requests, cost])
+            money = min(money, max(self.max_cost - self._recorded[1], least_money))
+        self._ledger.note("hold", [requests, money])
         await asyncio.to_thread(self._ledger.flush)
-        self._held_requests, self._held_cost = requests, cost
+        self._held_requests, self._held_cost = requests, money
+
+
+def _recorded(ledger: Ledger) -> tuple[int, float]:
+    """Sum up what the ledger's rows and the holds of killed runs count: requests and money."""
+    spent = ledger.spent().values()
+    return sum(entry.attempts for entry in spent), sum(entry.cost + entry.lost for entry in spent)
