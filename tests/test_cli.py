@@ -27,6 +27,7 @@ COMMANDS = [
     "demo",
     "inspect",
     "metrics",
+    "report",
     "reward",
     "select",
     "simulate",

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.chartspec import NAME, PLAIN, Figure, Records, Spec, finished
+from crowdselect._optional import optional
+from crowdselect.chartspec import EXTRA, PLAIN, Figure, Records, Spec, finished, label
 from crowdselect.projection import Map
 from crowdselect.rundata import Run
-from crowdselect.show import visible
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -27,7 +27,7 @@ def distribution(
     everything, ours = values[pool & known], values[chosen & known]
     if not len(everything) or not len(ours):
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     edges = _edges(everything, log=log)
     counts = [np.histogram(part, edges)[0] / len(part) for part in (everything, ours)]
@@ -76,7 +76,7 @@ def correlations_figure(run: Run) -> Figure | None:
     names = [name for name, v in columns.items() if len(v) > 2 and np.nanmin(v) < np.nanmax(v)]
     if len(names) < 2:
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     rows = []
     for one in names:
@@ -84,15 +84,22 @@ def correlations_figure(run: Run) -> Figure | None:
             both = ~np.isnan(columns[one]) & ~np.isnan(columns[other])
             # Constant where both are known: no correlation exists, and none is made up.
             varies = both.sum() > 2 and all(np.ptp(columns[name][both]) > 0 for name in (one, other))
-            rho = (
-                round(float(spearmanr(columns[one][both], columns[other][both])[0]), 3) + 0.0
-                if varies
-                else None
+            rho = float(spearmanr(columns[one][both], columns[other][both])[0]) if varies else None
+            rows.append(
+                {
+                    "one": label(one),
+                    "other": label(other),
+                    "rho": None if rho is None else round(rho, 3) + 0.0,
+                }
             )
-            rows.append({"one": one, "other": other, "rho": rho})
     base = alt.Chart().encode(
-        x=alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=0, orient="top", **PLAIN)),
-        y=alt.Y("other:N", sort=names, title=None, axis=alt.Axis(**PLAIN)),
+        x=alt.X(
+            "one:N",
+            sort=[label(name) for name in names],
+            title=None,
+            axis=alt.Axis(labelAngle=0, orient="top", **PLAIN),
+        ),
+        y=alt.Y("other:N", sort=[label(name) for name in names], title=None, axis=alt.Axis(**PLAIN)),
         tooltip=[
             alt.Tooltip("one:N", title="of"),
             alt.Tooltip("other:N", title="with"),
@@ -118,7 +125,7 @@ def map_figure(run: Run, points: Map) -> Figure | None:
     """The map, coloured by cluster or by a metric; None where it has no points."""
     if not len(points.rows):
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     rows, groups = _points(run, points)
     hidden = {"title": None, "axis": None, "scale": alt.Scale(zero=False, padding=8)}
@@ -130,7 +137,10 @@ def map_figure(run: Run, points: Map) -> Figure | None:
             alt.Tooltip("id:N"),
             alt.Tooltip("state:N"),
             *([alt.Tooltip("cluster:N")] if run.clustered else []),
-            *(alt.Tooltip(f"{name}:Q", format=".3~g") for name in run.metrics),
+            *(
+                alt.Tooltip(field=run.keys[name], type="quantitative", title=label(name), format=".3~g")
+                for name in run.metrics
+            ),
         ],
     )
     others = base.mark_point(filled=True, size=20, opacity=0.45).transform_filter("!datum.chosen")
@@ -149,10 +159,11 @@ def map_figure(run: Run, points: Map) -> Figure | None:
 def _points(run: Run, points: Map) -> tuple[Records, list[str]]:
     """Points with what is told on hover; and the clusters that get a colour, in their order."""
     sizes = Counter(run.cluster[run.eligible].tolist())
-    leading = sorted(label for label, _ in sizes.most_common(_GROUPS))
+    leading = sorted(cluster for cluster, _ in sizes.most_common(_GROUPS))
     names = run.facts.get("cluster_names")
     called = {
-        label: str(label) if names is None else visible(names[label] or "-", width=24) for label in leading
+        cluster: str(cluster) if names is None else label(names[cluster] or "-", width=24)
+        for cluster in leading
     }
     rows = [
         {
@@ -161,9 +172,9 @@ def _points(run: Run, points: Map) -> tuple[Records, list[str]]:
             "chosen": bool(run.chosen[row]),
             "state": f"chosen, rank {run.rank[row]:.0f}" if run.chosen[row] else "not chosen",
             "cluster": called.get(int(run.cluster[row]), "others"),
-            "id": visible(run.ids[row], width=NAME),
+            "id": label(run.ids[row]),
             "text": _hover(run, row),
-            **{name: _figure(values[row]) for name, values in run.metrics.items()},
+            **{run.keys[name]: _figure(values[row]) for name, values in run.metrics.items()},
         }
         for row, (x, y) in zip(points.rows.tolist(), points.xy.tolist(), strict=True)
     ]
@@ -183,10 +194,10 @@ def _colours(run: Run, groups: list[str]) -> dict[str, Spec]:
             "legend": {"orient": "bottom", "symbolOpacity": 1, "symbolType": "circle"},
         }
     for name in run.metrics:
-        colours[name] = {
-            "field": name,
+        colours[run.keys[name]] = {
+            "field": run.keys[name],
             "type": "quantitative",
-            "title": name,
+            "title": label(name),
             "scale": {"range": "ramp"},
             "legend": {"orient": "bottom", "gradientLength": 180, "titleOrient": "left"},
         }
@@ -225,7 +236,7 @@ def _edges(values: FloatArray, *, log: bool) -> FloatArray:
 
 def _hover(run: Run, row: int) -> str:
     text = None if run.texts is None else run.texts[row]
-    return "(no text)" if text is None else visible(" ".join(text[: _HOVER * 4].split()), width=_HOVER)
+    return "(no text)" if text is None else label(" ".join(text[: _HOVER * 4].split()), width=_HOVER)
 
 
 def _figure(value: float) -> float | None:

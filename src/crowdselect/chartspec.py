@@ -10,14 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crowdselect.show import visible
+
 Spec = dict[str, Any]
 Records = list[dict[str, Any]]
 
 EXTRA = "report"
 """The extra that draws."""
 
-NAME = 40
-"""Characters of a model's or family's name."""
+_NAME = 40  # characters of a model's or family's name
+_OWN = frozenset(  # what every JavaScript object has: as a key of a table of Vega's these would be found there already
+    [
+        "__proto__",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+    ]
+)
 
 PLAIN = {"domain": False, "ticks": False, "labelPadding": 6}
 """An axis of names."""
@@ -58,3 +75,14 @@ def finished(chart: Any, rows: Records, *, height: int) -> Spec:  # noqa: ANN401
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
     }
+
+
+def label(text: object, *, width: int = _NAME) -> str:
+    """A name from a pool as a value that Vega may group by: one line, cut, and no key of JavaScript's own objects.
+
+    Example:
+        >>> label("__proto__") == "__proto__"
+        False
+    """
+    shown = visible(text, width=width)
+    return f"{shown}\u00a0" if shown in _OWN else shown

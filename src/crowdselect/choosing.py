@@ -30,6 +30,7 @@ class Writing:
     file_type: str = "jsonl"
     trainer: str | None = None
     license_name: str | None = None
+    report: bool = False
 
 
 def choose_from(given: Mapping[str, Any], *, method: "Method | None" = None) -> None:
@@ -85,6 +86,7 @@ def choose_and_write(
             writing.crowd_path,
             options.include,
             options.exclude,
+            options.metrics,
             *options.decontaminate,
             options.embedder.removeprefix("file:"),
         )
@@ -106,6 +108,10 @@ def choose_and_write(
                 overwrite=writing.overwrite,
             )
     told = None
+    if written is not None and writing.report:
+        from crowdselect.report_command import report_beside
+
+        told = report_beside(str(output), pool, stages=stages)
     if writing.as_json:
         print_json(
             {

@@ -28,6 +28,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "baseline": "crowdselect.baseline_command:baseline",
     "collect": "crowdselect.collect.command:collect",
     "reward": "crowdselect.reward.command:reward",
+    "report": "crowdselect.report_command:report",
 }
 
 
@@ -84,7 +85,7 @@ def demo(output: str, as_json: bool) -> None:
     place.mkdir(parents=True, exist_ok=True)
     simulate(place / "pool.parquet", overwrite=True)
     with open_pool(place / "pool.parquet") as pool:
-        writing = Writing(output=output, overwrite=True, as_json=as_json)
+        writing = Writing(output=output, overwrite=True, as_json=as_json, report=True)
         choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.chartspec import NAME, PLAIN, Figure, Records, finished
+from crowdselect._optional import optional
+from crowdselect.chartspec import EXTRA, PLAIN, Figure, Records, finished, label
 from crowdselect.rundata import Run
-from crowdselect.show import visible
 
 FloatArray = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def crowd_figure(run: Run) -> Figure | None:
     rows, leading = _members(run)
     if not rows:
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     x = alt.X(
         "size:Q",
@@ -77,9 +77,9 @@ def _members(run: Run) -> tuple[Records, list[str]]:
     leading = [family for family, count in families.most_common(_LINES) if count > 1]
     rows = [
         {
-            "model": visible(member["name"], width=NAME),
-            "family": visible(member["family"] or "-", width=NAME),
-            "group": visible(member["family"], width=NAME) if member["family"] in leading else _OTHERS,
+            "model": label(member["name"]),
+            "family": label(member["family"] or "-"),
+            "group": label(member["family"]) if member["family"] in leading else _OTHERS,
             "size": member["size_b"],
             "reward": mean,
             "coverage": there,
@@ -88,7 +88,7 @@ def _members(run: Run) -> tuple[Records, list[str]]:
         for member, there, mean in zip(crowd, *_columns(scores), strict=True)
         if member["size_b"] is not None and there > 0
     ]
-    return rows, list(dict.fromkeys(visible(family, width=NAME) for family in leading))
+    return rows, list(dict.fromkeys(label(family) for family in leading))
 
 
 def coverage_figure(run: Run) -> Figure | None:
@@ -96,7 +96,7 @@ def coverage_figure(run: Run) -> Figure | None:
     scores = run.rewards
     if scores is None:
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     there, means = _columns(scores)
     if there.min() == 1:
@@ -104,7 +104,7 @@ def coverage_figure(run: Run) -> Figure | None:
     order = np.argsort(there, kind="stable")[:_BARS]
     rows = [
         {
-            "model": visible(run.facts["crowd"][j]["name"], width=NAME),
+            "model": label(run.facts["crowd"][j]["name"]),
             "place": place,
             "share": there[j],
             "reward": None if np.isnan(means[j]) else means[j],
@@ -139,15 +139,15 @@ def teachers_figure(run: Run) -> Figure | None:
     ours = Counter(name for name in run.models[run.chosen] if name is not None)
     if not ours:
         return None
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     everyone = Counter(name for name in run.models[run.eligible] if name is not None)
     families = {member["name"]: member["family"] for member in run.facts["crowd"]}
     order = sorted(ours, key=lambda name: (-ours[name], name))[:_BARS]
     rows = [
         {
-            "model": visible(name, width=NAME),
-            "family": visible(families.get(name) or "-", width=NAME),
+            "model": label(name),
+            "family": label(families.get(name) or "-"),
             "place": place,
             "count": ours[name],
             "share": ours[name] / ours.total(),
@@ -179,7 +179,7 @@ def teachers_figure(run: Run) -> Figure | None:
 
 def _names(rows: Records) -> Any:  # noqa: ANN401  (an Altair encoding)
     """Models down the side, in the order of the rows; names cut alike share a line."""
-    import altair as alt
+    alt = optional("altair", extra=EXTRA)
 
     return alt.Y(
         "model:N",

@@ -36,7 +36,7 @@ def figures(run: Run, points: Map) -> dict[str, Figure]:
     optional("altair", extra=EXTRA)
     made: dict[str, Figure | None] = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
     for name, values in run.metrics.items():
-        made[name] = distribution(values, run.eligible, run.chosen, title=name)
+        made[run.keys[name]] = distribution(values, run.eligible, run.chosen, title=name)
     made["correlations"] = correlations_figure(run)
     made["map"] = map_figure(run, points)
     made["teachers"] = teachers_figure(run)

@@ -8,6 +8,7 @@ import numpy as np
 
 from crowdselect.eligibility import REASONS
 from crowdselect.rundata import Run
+from crowdselect.show import visible
 
 FIELDS = (
     "id", "rank", "cluster", "model", "reward", "rewards", "values", "above", "why", "text", "length", "answer", "answerLength",
@@ -114,7 +115,7 @@ def _cluster(run: Run, row: int, names: Sequence[str | None] | None) -> str | No
     label = int(run.cluster[row])
     if label < 0:
         return None
-    return str(label) if names is None else names[label] or "\u2013"
+    return str(label) if names is None else visible(names[label] or "\u2013")
 
 
 def _cut(text: str | None, length: int) -> tuple[str | None, int]:

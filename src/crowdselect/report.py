@@ -94,12 +94,13 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
     """
     lists: dict[str, list[int]] = {"chosen": run.picks(LISTED), "missed": run.missed(_MISSED)}
     for name in run.metrics:
-        lists[f"high-{name}"], lists[f"low-{name}"] = run.extremes(name, _EXTREMES)
+        key = run.keys[name]
+        lists[f"high-{key}"], lists[f"low-{key}"] = run.extremes(name, _EXTREMES)
     rows, places = row_data(run, lists)
     sections: list[tuple[str, str, str]] = [
         ("done", "What was done", ""),
         ("crowd", "The crowd", crowd_section(run, found)),
-        ("metrics", "Three metrics", metrics_section(run, found)),
+        ("metrics", "Metrics", metrics_section(run, found)),
         ("map", "The map", map_section(points, found)),
         ("clusters", "Clusters", clusters_section(run)),
         ("rows", "Chosen rows", rows_section(run, len(lists["chosen"]))),
@@ -116,13 +117,14 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
         for key, title, content in sections
         if content
     )
+    crowd = run.options.get("method", "crowdselect") == "crowdselect"
+    weights = run.options.get("weights", {}) if crowd else {}
     data = {
         **rows,
         "lists": places,
         "metrics": list(run.metrics),
-        "weights": run.options.get("weights") or {}
-        if run.options.get("method", "crowdselect") == "crowdselect"
-        else {},
+        "keys": list(run.keys.values()),
+        "weights": [weights.get(name) for name in run.metrics],
         "charts": {name: {"spec": f.spec, "colours": f.colours} for name, f in found.items()},
         "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import CrowdselectError
 from crowdselect.lsa import words
+from crowdselect.measure import score_matrix
 from crowdselect.metrics import METRICS
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
@@ -84,9 +85,16 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, FloatArray]:
-        """The metrics that have a value somewhere, (N,) each; NaN = undefined."""
-        found = {name: self.number(name) for name in METRICS}
+        """The metrics (columns with ranks) that have a value somewhere, (N,) each; NaN = undefined."""
+        columns = self.selection.table.column_names
+        ranked = [name.removesuffix("_rank") for name in columns if name.endswith("_rank")]
+        found = {name: self.number(name) for name in ranked if name in columns}
         return {name: values for name, values in found.items() if not np.isnan(values).all()}
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """A word of ours for each metric: further metrics are called as their file calls them."""
+        return {name: name if name in METRICS else f"metric-{i}" for i, name in enumerate(self.metrics)}
 
     @cached_property
     def reasons(self) -> ObjectArray:
@@ -132,7 +140,8 @@ class Run:
         if self.pool is None:
             return None
         try:
-            scores = self.pool.scores(self.facts.get("reward"))
+            options = self.options
+            scores = score_matrix(self.pool, options.get("reward"), options.get("ensemble"))[0]
         except CrowdselectError as error:
             self.problems.append(f"the crowd is not shown: {error}")
             return None

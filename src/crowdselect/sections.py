@@ -49,8 +49,11 @@ def metrics_section(run: Run, found: dict[str, Figure]) -> str:
     """The metrics: what they are, distributions, correlations."""
     if not run.metrics:
         return '<p class="note">This run has no metrics.</p>'
-    words = "".join(f"<dt>{esc(name)}</dt><dd>{esc(_METRIC_WORDS[name])}</dd>" for name in run.metrics)
-    shown = "".join(_figure(name, found) for name in run.metrics)
+    words = "".join(
+        f"<dt>{esc(name)}</dt><dd>{esc(_METRIC_WORDS.get(name, 'a column of --metrics'))}</dd>"
+        for name in run.metrics
+    )
+    shown = "".join(_figure(key, found) for key in run.keys.values())
     correlations = _figure("correlations", found)
     return f'<dl class="pair">{words}</dl>{_KEY}<div class="grid">{shown}</div><div class="grid two sub">{correlations}</div>'
 
@@ -59,7 +62,9 @@ def map_section(points: Map, found: dict[str, Figure]) -> str:
     """The map, or why there is none."""
     if "map" not in found:
         return f'<p class="note">There is no map: {esc(points.said)}.</p>'
-    choices = "".join(f'<option value="{esc(name)}">{esc(name)}</option>' for name in found["map"].colours)
+    colours = found["map"].colours
+    named = {key: esc(colour["title"] or key) for key, colour in colours.items()}
+    choices = "".join(f'<option value="{key}">{name}</option>' for key, name in named.items())
     tools = (
         f'<div class="tools"><label>Colour by <select data-colours="map">{choices}</select></label></div>'
         if choices
@@ -121,7 +126,7 @@ def rows_section(run: Run, shown: int) -> str:
         "length": "longest instruction",
         "answer": "longest answer",
     }
-    orders |= {name: f"highest {name}" for name in run.metrics}
+    orders |= {key: f"highest {name}" for name, key in run.keys.items()}
     order = "".join(f'<option value="{esc(key)}">{esc(text)}</option>' for key, text in orders.items())
     part = (
         f" The first {shown:,} of {int(run.chosen.sum()):,} are here; all are in selection.parquet."
@@ -145,7 +150,7 @@ def rows_section(run: Run, shown: int) -> str:
 def extremes_section(run: Run) -> str:
     """The highest and lowest rows of each metric."""
     parts = [
-        f'<div class="sub"><h3>{side} {esc(name)}</h3><ol class="rows" data-rows="{key}-{esc(name)}"></ol></div>'
+        f'<div class="sub"><h3>{side} {esc(name)}</h3><ol class="rows" data-rows="{key}-{run.keys[name]}"></ol></div>'
         for name in run.metrics
         for side, key in (("highest", "high"), ("lowest", "low"))
     ]

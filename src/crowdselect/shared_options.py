@@ -81,7 +81,20 @@ def choice_options(*, clusters: int) -> Callable[[Any], Any]:
         click.option(
             "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
         ),
-        reward_option,
+        click.option(
+            "--reward",
+            metavar="COLUMN",
+            multiple=True,
+            help="The reward column; needed where there are several. Several make an ensemble.",
+        ),
+        click.option(
+            "--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."
+        ),
+        click.option(
+            "--metrics",
+            metavar="FILE",
+            help="Further numbers per instruction (id and numeric columns); weigh them with --weights NAME=1.",
+        ),
         crowd_option,
         ties_option,
         click.option(
@@ -169,6 +182,9 @@ def choice_options(*, clusters: int) -> Callable[[Any], Any]:
         ),
         click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors."),
         click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+        click.option(
+            "--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."
+        ),
         overwrite_option,
         json_option,
         click.option("-o", "--output", metavar="DIR", help="The folder to write."),

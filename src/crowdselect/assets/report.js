@@ -122,9 +122,9 @@
     const facts = make("div", "facts");
     data.metrics.forEach((name, i) => {
       facts.append(make("span", "", name), line(row.above[i]), make("span", "", number(row.values[i])));
-      const weight = data.weights[name];
+      const weight = data.weights[i];
       const share = row.above[i] === null ? "undefined or not ranked" : `higher than ${(100 * row.above[i]).toFixed(0)} % of the eligible`;
-      facts.append(make("span", "", share + (weight === undefined ? "" : `, weight ${weight}`)));
+      facts.append(make("span", "", share + (weight === null ? "" : `, weight ${weight}`)));
     });
     box.append(facts, ...text(`Instruction ${row.id}`, row.text, row.length));
     const answer = row.model === null ? "No answer" : `Answer of ${row.model}, reward ${number(row.reward)} (${row.rewards} rewards in all)`;
@@ -161,7 +161,7 @@
     const value = {
       rank: (row) => row.rank, reward: (row) => -row.reward, length: (row) => -row.length, answer: (row) => -row.answerLength,
     };
-    data.metrics.forEach((name, i) => { value[name] = (row) => -row.values[i]; });
+    data.keys.forEach((key, i) => { value[key] = (row) => -row.values[i]; });
     const grow = () => {
       const begin = found.children.length;
       found.append(...hits.slice(begin, begin + STEP).map(item));
