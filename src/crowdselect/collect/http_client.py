@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from crowdselect._optional import optional
@@ -48,6 +49,7 @@ class HttpClient:
         transport = http.AsyncClient(
             timeout=timeout,
             limits=http.Limits(max_connections=None, max_keepalive_connections=endpoint.max_concurrency),
+            verify=_certificates(),
             follow_redirects=False,  # an answer comes from the host that was announced, or not at all
             trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
         )
@@ -117,6 +119,12 @@ class HttpClient:
         if endpoint.seed is not None:
             fields["seed"] = endpoint.seed + request.sample  # the same seed would give the same answer
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+@cache
+def _certificates() -> Any:  # noqa: ANN401  (an SSL context)
+    """Read the certificates that hosts are checked against: once, for it takes longer than a request."""
+    return optional("httpx2", extra="collect").create_ssl_context()
 
 
 def _fixed_fields(endpoint: Endpoint) -> dict[str, Any]:
