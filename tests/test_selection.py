@@ -158,8 +158,8 @@ def test_places_count_the_rows_that_can_be_chosen(small):
 def test_the_story_of_a_chosen_row(small):
     lines = small.explain(LINE)["story"]
     assert lines[0].startswith("chosen, rank 3")
-    assert "difficulty -1: higher than 50.0% of the eligible rows, weight 1 adds +0.5" in lines
-    assert "separability 0: higher than 25.0% of the eligible rows, weight -0.5 adds -0.125" in lines
+    assert "difficulty -1: rank 0.500 of the eligible rows, 0 lowest to 1 highest, weight 1 adds +0.5" in lines
+    assert "separability 0: rank 0.250 of the eligible rows, 0 lowest to 1 highest, weight -0.5 adds -0.125" in lines
     assert "stability undefined" in lines
     assert "answer to train on: m (reward 1; 2 rewards in all)" in lines
     assert "score 0.7: place 2 of 4 in cluster 0, which gave 2" in lines
@@ -169,7 +169,7 @@ def test_the_story_of_a_chosen_row(small):
 
 def test_the_story_of_a_row_below_the_cut(small):
     told = story(small, "next")
-    assert told.startswith("not chosen: below_cut (eligible, but others of its cluster score higher)")
+    assert told.startswith("not chosen: below_cut (eligible, but others score higher)")
     assert "score 0.6: place 3 of 4 in cluster 0, which gave 2" in told
     assert "to be chosen it needs 0.1 more score, or a quota of up to 3 in its cluster" in told
     assert "its cluster gave no row: a larger --budget or fewer --clusters" in story(small, "elsewhere")
@@ -198,6 +198,7 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
         ("not_included", "add its id to --include"),
         ("no_instruction", "give it text in the pool"),
         ("too_few_rewards", r"score more answers (it has 2), or lower --min-rewards (3)"),
+        ("no_number", "give it a number in the file of --metrics"),
         ("no_stability", "or set the weight of stability to 0"),
         ("no_answer", "an answer with text that --answer random can take"),
         ("no_pair", "two answers with different rewards"),

@@ -95,6 +95,9 @@ def row_reasons(
         )
         if weights["stability"] != 0:
             barred["no_stability"] = np.isnan(metrics["stability"])
+        more = [np.isnan(metrics[name]) for name in weights if name not in METRICS and weights[name] != 0]
+        if more:
+            barred["no_number"] = np.any(more, axis=0)
     barred["no_answer"] = answers.chosen == _NONE
     if answers.rejected is not None:
         barred["no_pair"] = answers.rejected == _NONE

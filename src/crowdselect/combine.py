@@ -110,7 +110,7 @@ def combine(ranks: Mapping[str, FloatArray], weights: Mapping[str, float]) -> Fl
         >>> combine(thirds, {"a": 0.1, "b": 0.1}).tolist()
         [0.1, 0.1, 0.1, 0.1]
     """
-    used = {name: rank for name, rank in ranks.items() if weights[name] != 0}
+    used = {name: rank for name, rank in ranks.items() if weights.get(name, 0.0) != 0}
     shares = {name: Fraction(repr(float(weights[name]))) for name in used}
     factor = math.lcm(*(share.denominator for share in shares.values()))
     factor = factor if factor <= _DIGITS else 1

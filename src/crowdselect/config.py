@@ -77,6 +77,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
             )
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
+        if name == "reward" and known[name].multiple and isinstance(setting, str):
+            setting = [setting]  # noqa: PLW2901  (one column is the usual case)
         _check_kind(setting, known[name], where=f"{value}: {written}")
         found[str(known[name].name)] = setting
     ctx.default_map = {**(ctx.default_map or {}), **found}

@@ -14,12 +14,13 @@ ObjectArray = NDArray[Any]
 
 REASONS: dict[str, str] = {
     "selected": "chosen",
-    "below_cut": "eligible, but others of its cluster score higher",
+    "below_cut": "eligible, but others score higher",
     "excluded": "listed in --exclude",
     "not_included": "not listed in --include",
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer answers with a reward than --min-rewards",
     "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
+    "no_number": "--metrics has no number for it, and that number has a weight",
     "no_answer": "no answer with text that --answer could take",
     "no_pair": "no two answers with different rewards",
     "below_floor": "its best reward is below the quality floor",

@@ -1,5 +1,6 @@
 """A pool's score matrix and what the three metrics make of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,23 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, RewardError
-from crowdselect.metrics import METRICS, Ties, compute_metrics
+from crowdselect.metrics import METRICS, Ties, compute_metrics, ordered_families
+from crowdselect.numberfile import read_numbers
 from crowdselect.pool import Pool
+from crowdselect.rewards import Agreement, combine_rewards, reward_agreement
+
+_COLUMNS = (
+    "id",
+    "selected",
+    "rank",
+    "reason",
+    "model",
+    "reward",
+    "cluster",
+    "score",
+    "n_rewards",
+    "reward_agreement",
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -28,12 +44,29 @@ class Measured:
     """One member per model of the pool, in the pool's order."""
     notes: tuple[str, ...]
     """One-line facts about the crowd that the user should know."""
+    reward: str | None = None
+    """The reward column; of an ensemble, what it is made of."""
+    agreement: Agreement | None = None
+    """How far the rewards of an ensemble agree."""
+
+    @property
+    def per_model(self) -> IntArray:
+        """Rewards per model, shape (M,)."""
+        return np.asarray((~np.isnan(self.scores)).sum(axis=0), dtype=np.int64)
+
+    @property
+    def families(self) -> int:
+        """How many model families show an order: two known sizes or more among the models with rewards."""
+        sizes = np.where(self.per_model > 0, self.crowd.sizes, np.nan)
+        return len(ordered_families(sizes, self.crowd.families))
 
 
 def measure(
     pool: Pool,
     *,
-    reward: str | None = None,
+    reward: str | Sequence[str] | None = None,
+    ensemble: str | None = None,
+    numbers: str | None = None,
     crowd: Crowd | None = None,
     ties: Ties = "average",
     needed: bool = True,
@@ -42,7 +75,9 @@ def measure(
 
     Args:
         pool: From `crowdselect.open_pool`.
-        reward: The reward column; None takes the only one there is.
+        reward: The reward column, or several; None takes the only one there is.
+        ensemble: How several rewards become one; see `crowdselect.rewards.combine_rewards`.
+        numbers: A file of further numbers per instruction; they stand among the metrics.
         crowd: Family and size of the models; None reads them off the names.
         ties: As for `crowdselect.stability`.
         needed: Whether a crowd must be there; otherwise a pool without rewards, or of one model, has no metrics.
@@ -56,12 +91,10 @@ def measure(
     """
     if not needed and (len(pool.models) < 2 or (reward is None and not pool.reward_columns)):
         return _unmeasured(pool, crowd)
-    scores = pool.scores(reward)
+    scores, told, agreement = score_matrix(pool, reward, ensemble)
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     if not n_rewards.any():
-        raise RewardError(
-            f"{pool.path}: reward {pool.reward_name(reward)!r} is missing in every row; score the answers first"
-        )
+        raise RewardError(f"{pool.path}: reward {told!r} is missing in every row; score the answers first")
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     metrics = compute_metrics(scores, sizes=aligned.sizes, families=aligned.families, ties=ties)
     for name, fewest in (("difficulty", 1), ("separability", 2)):
@@ -71,7 +104,35 @@ def measure(
                 f"{pool.path}: {name} of id {pool.ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
                 "sensible range, rescale them"
             )
-    return Measured(scores, n_rewards, metrics, aligned, tuple(notes))
+    if numbers is not None:
+        more, note = read_numbers(numbers, ids=pool.ids, taken=(*METRICS, *_COLUMNS))
+        metrics |= more
+        notes = [*notes, *([note] if note else [])]
+    return Measured(scores, n_rewards, metrics, aligned, tuple(notes), told, agreement)
+
+
+def score_matrix(
+    pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None = None
+) -> tuple[FloatArray, str, Agreement | None]:
+    """Read a pool's score matrix, of one reward or of an ensemble.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: A reward column, or several; None takes the only one there is.
+        ensemble: How several become one; see `crowdselect.rewards.combine_rewards`.
+
+    Returns:
+        Shape (N, M); what it is, in words; and how far the rewards of an ensemble agree.
+
+    Raises:
+        RewardError: There is no such reward, or a choice between several is needed.
+        OptionError: Several rewards and no way to make one of them.
+    """
+    if reward is None or isinstance(reward, str):
+        return pool.scores(reward), pool.reward_name(reward), None
+    matrices = {name: pool.scores(name) for name in reward}
+    agreement = reward_agreement(matrices)
+    return combine_rewards(matrices, how=ensemble or ""), f"{ensemble} of {', '.join(matrices)}", agreement
 
 
 def _unmeasured(pool: Pool, crowd: Crowd | None) -> Measured:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from crowdselect.combine import DEFAULT_WEIGHTS, check_weights
 from crowdselect.errors import BudgetError, OptionError
 from crowdselect.metrics import METRICS, Ties
+from crowdselect.rewards import ENSEMBLES
 
 Pairs = Literal["best-worst"]
 
@@ -27,8 +28,12 @@ class Options:
 
     budget: int
     """How many rows to choose; exactly so many are chosen."""
-    reward: str | None = None
-    """The reward column; None takes the only one there is."""
+    reward: str | tuple[str, ...] | None = None
+    """The reward column, or several for an ensemble; None takes the only one there is."""
+    ensemble: str | None = None
+    """How several rewards become one: "mean-rank" or "mean-z"."""
+    metrics: str | None = None
+    """File of numbers per instruction (id and numeric columns), which may have weights like our own metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     """Weight per metric; one not named has weight 0, a negative weight turns a metric round."""
     ties: Ties = "average"
@@ -65,7 +70,11 @@ class Options:
     """Let an embedder from a hub run code of its own."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", check_weights(self.weights, known=METRICS))
+        extra = (
+            {} if self.metrics is None else self.weights
+        )  # whether the file has them is seen when it is read
+        object.__setattr__(self, "weights", check_weights(self.weights, known={**METRICS, **extra}))
+        self._check_rewards()
         object.__setattr__(self, "decontaminate", _paths(self.decontaminate))
         if self.budget < 1:
             raise BudgetError(f"budget {self.budget} is not positive; ask for at least 1 row")
@@ -84,6 +93,20 @@ class Options:
                 f"pairs=best-worst prefers the best answer, so answer={self.answer!r} cannot hold too"
             )
         self._check_shares()
+
+    def _check_rewards(self) -> None:
+        names = (self.reward,) if isinstance(self.reward, str) else tuple(self.reward or ())
+        if len(set(names)) < len(names):
+            raise OptionError(f"reward={', '.join(names)} names a column twice; name each once")
+        if self.ensemble is not None and self.ensemble not in ENSEMBLES:
+            raise OptionError(f"ensemble={self.ensemble!r} is unknown; choose one of: {', '.join(ENSEMBLES)}")
+        if len(names) > 1 and self.ensemble is None:
+            raise OptionError(
+                f"several rewards ({', '.join(names)}) and no way to make one of them; add --ensemble mean-rank or mean-z"
+            )
+        if self.ensemble is not None and len(names) < 2:
+            raise OptionError(f"ensemble={self.ensemble} needs two rewards or more; name each with --reward")
+        object.__setattr__(self, "reward", names if len(names) > 1 else names[0] if names else None)
 
     def _check_shares(self) -> None:
         if self.min_best_reward is not None and not math.isfinite(self.min_best_reward):

@@ -14,7 +14,6 @@ from crowdselect.eligibility import ELIGIBLE
 from crowdselect.files import is_remote
 from crowdselect.grouping import Grouping
 from crowdselect.measure import Measured
-from crowdselect.options import Options
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers
 
@@ -22,6 +21,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _NONE = -1
+_LEAST = 10  # instructions named on which the rewards agree least
+_FEW_FAMILIES = 3  # below this, stability warns
 
 
 def selection_table(
@@ -63,9 +64,34 @@ def selection_table(
             **{name: number(values) for name, values in measured.metrics.items()},
             **{f"{name}_rank": number(values) for name, values in ranks.items()},
             "n_rewards": pa.array(measured.n_rewards),
+            **({} if measured.agreement is None else {"reward_agreement": number(measured.agreement.rows)}),
             **({} if answers.rejected is None else answer(answers.rejected, "rejected_")),
         }
     )
+
+
+def agreement_facts(pool: Pool, measured: Measured) -> dict[str, Any] | None:
+    """How far the rewards of an ensemble agree, and where they agree least; None where there is one reward."""
+    agreement = measured.agreement
+    if agreement is None:
+        return None
+
+    def plain(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    order = np.argsort(agreement.rows, kind="stable")  # NaN last; ties by id
+    least = [int(row) for row in order[:_LEAST] if not np.isnan(agreement.rows[row])]
+    return {
+        "pairs": [
+            {
+                "rewards": list(pair),
+                "overall": plain(agreement.overall[pair]),
+                "within": plain(agreement.within[pair]),
+            }
+            for pair in agreement.overall
+        ],
+        "least": [{"id": pool.ids[row], "agreement": float(agreement.rows[row])} for row in least],
+    }
 
 
 def _with_choice(pool: Pool, reasons: NDArray[Any], choice: Choice) -> NDArray[Any]:
@@ -85,7 +111,6 @@ def run_facts(
     measured: Measured,
     grouping: Grouping,
     choice: Choice,
-    options: Options,
     *,
     notes: list[str],
     benchmarks: Sequence[Mapping[str, Any]] = (),
@@ -101,11 +126,15 @@ def run_facts(
         "fingerprint": pool.fingerprint(),
         "layout": pool.layout,
         "limit": pool.limit,
-        "reward": pool.reward_name(options.reward) if filled else None,
+        "reward": measured.reward if filled else None,
+        "agreement": agreement_facts(pool, measured),
         "instructions": len(pool.ids),
         "models": len(pool.models),
         "filled": filled / measured.scores.size,
-        "crowd": [asdict(member) for member in measured.crowd.members],
+        "crowd": [
+            {**asdict(member), "rewards": int(count)}
+            for member, count in zip(measured.crowd.members, measured.per_model, strict=True)
+        ],
         "embedder": grouping.embedder,
         "quotas": {str(cluster): quota for cluster, quota in choice.quotas.items()}
         if grouping.clustered
@@ -121,10 +150,22 @@ def _absolute(path: str) -> str:
 
 
 def run_warnings(
-    pool: Pool, measured: Measured, answers: Answers, choice: Choice, grouping: Grouping
+    pool: Pool,
+    measured: Measured,
+    answers: Answers,
+    choice: Choice,
+    grouping: Grouping,
+    *,
+    eligible: NDArray[np.bool_],
+    weights: Mapping[str, float],
 ) -> list[str]:
     """What the person who trains on this should know, one line each."""
     found = list(measured.notes)
+    if weights.get("stability") and measured.families < _FEW_FAMILIES:
+        found.append(
+            f"stability rests on {measured.families} model {'family' if measured.families == 1 else 'families'} of two sizes, "
+            "so it has few distinct values and is mostly noise; give it a smaller weight (--weights)"
+        )
     chosen = choice.rank > 0
     lowest = np.nanmin(measured.scores) if measured.n_rewards.any() else np.nan
     nobody = int((answers.best_reward[chosen] == lowest).sum())
@@ -144,4 +185,12 @@ def run_warnings(
         found.append(f"the pool holds no {what}, so there is no training file")
     if grouping.clustered and len(choice.quotas) == 1:
         found.append("all eligible instructions are in one cluster, so clusters change nothing")
+    sizes = np.bincount(grouping.labels[eligible])
+    emptied = [c for c, quota in choice.quotas.items() if grouping.clustered and 2 * quota > sizes[c]]
+    if emptied and 4 * int(chosen.sum()) < int(sizes.sum()):
+        c = min(emptied)
+        found.append(
+            f"{len(emptied)} of {len(choice.quotas)} clusters gave more than half of their eligible rows (cluster {c}: "
+            f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer --clusters"
+        )
     return found

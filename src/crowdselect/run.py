@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crowdselect.barring import fixed_bars, left_out, row_reasons
 from crowdselect.choose import check_budget, choose
-from crowdselect.combine import uniform_ranks
+from crowdselect.combine import check_weights, uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.errors import OptionError
@@ -59,7 +59,13 @@ def select(
     stage = stages or Stages()
     with stage("rewards and metrics"):
         measured = measure(
-            pool, reward=options.reward, crowd=crowd, ties=options.ties, needed=method.weighted
+            pool,
+            reward=options.reward,
+            ensemble=options.ensemble,
+            numbers=options.metrics,
+            crowd=crowd,
+            ties=options.ties,
+            needed=method.weighted,
         )
         if method.weighted:
             _check_weights(measured, options)
@@ -120,8 +126,18 @@ def select(
     return Selection(
         table=table,
         options={**options.as_dict(), **method.settings},
-        facts=run_facts(pool, measured, grouping, choice, options, notes=notes, benchmarks=fixed.benchmarks),
-        warnings=tuple(run_warnings(pool, measured, answers, choice, grouping)),
+        facts=run_facts(pool, measured, grouping, choice, notes=notes, benchmarks=fixed.benchmarks),
+        warnings=tuple(
+            run_warnings(
+                pool,
+                measured,
+                answers,
+                choice,
+                grouping,
+                eligible=seen.eligible,
+                weights=options.weights if method.weighted else {},
+            )
+        ),
         seconds=stage.seconds,
     )
 
@@ -151,7 +167,8 @@ def _seen(
 
 
 def _check_weights(measured: Measured, options: Options) -> None:
-    if options.weights["stability"] != 0 and not measured.crowd.has_order:
+    check_weights(options.weights, known=measured.metrics)
+    if options.weights["stability"] != 0 and not measured.families:
         raise OptionError(
             "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
             "in a file (crowdselect crowd POOL --toml > crowd.toml, then --crowd crowd.toml), or give "

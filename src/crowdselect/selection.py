@@ -128,7 +128,7 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
     lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
     weights = options["weights"] if method_of(options) == "crowdselect" else dict.fromkeys(METRICS)
-    lines += [_metric_line(row, name, weights[name]) for name in METRICS]
+    lines += [_metric_line(row, name, weights[name]) for name in weights]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
         lines.append(f"answer to train on: {row['model']} ({reward}; {row['n_rewards']} rewards in all)")
@@ -165,7 +165,7 @@ def _metric_line(row: Row, name: str, weight: float | None) -> str:
     if rank is None:
         return f"{name} {shown}"
     counts = "" if weight is None else f", weight {weight:g} adds {weight * rank:+.4g}"
-    return f"{name} {shown}: higher than {rank:.1%} of the eligible rows{counts}"
+    return f"{name} {shown}: rank {rank:.3f} of the eligible rows, 0 lowest to 1 highest{counts}"
 
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
@@ -183,6 +183,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "not_included": "add its id to --include",
         "no_instruction": "give it text in the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
+        "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
         "no_stability": "score answers of two sizes of one family, or set the weight of stability to 0",
         "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
         "no_pair": "the pool needs two answers with different rewards",

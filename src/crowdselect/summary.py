@@ -13,11 +13,6 @@ from crowdselect.scoring import CROWD
 from crowdselect.selection import Selection, method_of
 from crowdselect.show import lines, say, table, visible, warn
 
-_HEADINGS = {
-    "difficulty": ("harder than", "easier than"),
-    "separability": ("differs more", "differs less"),
-    "stability": ("size helps more", "size helps less"),
-}
 _PICKS = 8
 _LONGEST = 200  # characters of an instruction that a table may be asked to show
 
@@ -53,6 +48,7 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) ->
     say()
     _print_picks(selection, pool)
     _print_control(selection)
+    _print_agreement(facts.get("agreement"))
     for note in facts["notes"]:
         warn(note)
     for warning in selection.warnings:
@@ -99,7 +95,7 @@ def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
     """Sum up a crowd: its families that show an order, with their sizes; and the rest."""
     sizes: dict[str, list[float]] = {}
     for member in members:
-        if member["family"] is not None and member["size_b"] is not None:
+        if member["family"] is not None and member["size_b"] is not None and member.get("rewards") != 0:
             sizes.setdefault(member["family"], []).append(member["size_b"])
     ordered = {family: sorted(set(found)) for family, found in sorted(sizes.items()) if len(set(found)) > 1}
     shown = [
@@ -216,7 +212,7 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
             "instruction",
             ">cluster",
             *([] if weights else [">score"]),
-            *(f">{_HEADINGS[n][w < 0]}" for n, w in weights.items()),
+            *(f">{name}" for name in weights),
             "answer by",
             ">reward",
         ],
@@ -226,29 +222,45 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
                 texts[row["id"]] or row["id"],
                 row["cluster"],
                 *([] if weights else [_number(row["score"])]),
-                *(_share(row[f"{name}_rank"], weight) for name, weight in weights.items()),
+                *(_rank(row[f"{name}_rank"]) for name in weights),
                 row["model"],
                 _number(row["reward"]),
             ]
             for row in picks
         ],
         title=f"First {len(picks)} of {selection.options['budget']}, and why"
-        + (": each stands above this share of the eligible" if weights else ""),
+        + (": ranks among the eligible, 0 lowest to 1 highest" if weights else ""),
         one_line=True,
     )
 
 
-def _share(rank: float | None, weight: float) -> str | None:
-    return None if rank is None else f"{rank if weight > 0 else 1 - rank:.0%}"
+def _print_agreement(found: Mapping[str, Any] | None) -> None:
+    if found is None:
+        return
+    table(
+        ["rewards", ">rank correlation", ">within instructions"],
+        [
+            [" and ".join(pair["rewards"]), _number(pair["overall"]), _number(pair["within"])]
+            for pair in found["pairs"]
+        ],
+        title="How far the rewards agree (1: the same order)",
+    )
+    least = ", ".join(f"{visible(row['id'])} ({row['agreement']:.2f})" for row in found["least"][:5])
+    say(f"they agree least on: {least}")
+
+
+def _rank(rank: float | None) -> str | None:
+    return None if rank is None else f"{rank:.2f}"
 
 
 def _print_control(selection: Selection) -> None:
     controls = random_control(selection)
+    weighted = {name for name, weight in selection.options["weights"].items() if weight}
     table(
         ["mean of", ">chosen", ">random", ">spread", ">apart"],
         [
             [
-                "reward of the answer" if name == "reward" else name,
+                "reward of the answer" if name == "reward" else name + " (has a weight)" * (name in weighted),
                 f"{c.chosen:.4g}",
                 f"{c.random:.4g}",
                 f"{c.spread:.2g}",
@@ -256,7 +268,7 @@ def _print_control(selection: Selection) -> None:
             ]
             for name, c in controls.items()
         ],
-        title="Against random choices with the same quotas (200 draws; up to two spreads apart is chance)",
+        title="Against random choices with the same quotas (200 draws; within two spreads is chance; a weight moves its metric)",
     )
 
 

@@ -1,0 +1,205 @@
+"""Ensembles of rewards, how far rewards agree, and numbers per instruction from elsewhere."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata, spearmanr, zscore
+
+from crowdselect import Options, open_pool, select
+from crowdselect.errors import InputError, OptionError, RewardError, ShapeError
+from crowdselect.numberfile import read_numbers
+from crowdselect.rewards import centred_row_ranks, combine_rewards, reward_agreement
+
+IDS = np.array(["a", "b", "c"], dtype=object)
+
+
+def matrices(rng, n=40, m=6, rewards=3, gaps=0.1):
+    made = {f"r{k}": np.round(rng.normal(size=(n, m)) * 3) for k in range(rewards)}
+    for matrix in made.values():
+        matrix[rng.random((n, m)) < gaps] = np.nan
+    return made
+
+
+def test_ensembles_against_scipy():
+    rng = np.random.default_rng(0)
+    made = matrices(rng)
+    shared = ~np.any([np.isnan(matrix) for matrix in made.values()], axis=0)
+    ranks = [(rankdata(matrix[shared]) - 1) / (shared.sum() - 1) for matrix in made.values()]
+    found = combine_rewards(made, how="mean-rank")
+    assert np.isnan(found[~shared]).all()
+    np.testing.assert_allclose(found[shared], np.mean(ranks, axis=0))
+    found = combine_rewards(made, how="mean-z")
+    np.testing.assert_allclose(found[shared], np.mean([zscore(m[shared]) for m in made.values()], axis=0))
+
+
+def test_agreement_against_scipy():
+    rng = np.random.default_rng(1)
+    made = matrices(rng, rewards=2, gaps=0.05)
+    a, b = made.values()
+    shared = ~(np.isnan(a) | np.isnan(b))
+    found = reward_agreement(made)
+    assert found.overall["r0", "r1"] == pytest.approx(spearmanr(a[shared], b[shared]).statistic)
+    for row in range(len(a)):
+        x, y = a[row, shared[row]], b[row, shared[row]]
+        if len(set(x)) > 1 and len(set(y)) > 1:
+            assert found.rows[row] == pytest.approx(spearmanr(x, y).statistic)
+        else:
+            assert np.isnan(found.rows[row])
+    assert found.within["r0", "r1"] == pytest.approx(np.nanmean(found.rows))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.sampled_from(["mean-rank", "mean-z"]))
+def test_order_of_rows_models_and_rewards_changes_nothing(seed, how):
+    rng = np.random.default_rng(seed)
+    made = matrices(rng, n=7, m=4)
+    rows, columns = rng.permutation(7), rng.permutation(4)
+    turned = {name: made[name][rows][:, columns] for name in reversed(made)}
+    one, other = combine_rewards(made, how=how)[rows][:, columns], combine_rewards(turned, how=how)
+    if how == "mean-rank":
+        np.testing.assert_array_equal(one, other)  # to the last bit: whole half steps are added
+    else:
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    np.testing.assert_allclose(reward_agreement(made).rows[rows], reward_agreement(turned).rows, atol=1e-12)
+
+
+def test_monotone_rescaling_changes_no_rank():
+    rng = np.random.default_rng(2)
+    made = matrices(rng)
+    bent = {name: np.exp(matrix) for name, matrix in made.items()}
+    np.testing.assert_array_equal(
+        combine_rewards(made, how="mean-rank"), combine_rewards(bent, how="mean-rank")
+    )
+
+
+def test_edges():
+    same = {"a": np.ones((2, 2)), "b": np.eye(2)}
+    assert combine_rewards(same, how="mean-rank").tolist() == [[2 / 3, 1 / 3], [1 / 3, 2 / 3]]
+    with pytest.raises(OptionError, match="the reward 'a' is the same everywhere"):
+        combine_rewards(same, how="mean-z")
+    with pytest.raises(OptionError, match="ensemble='median' is unknown; choose one of: mean-rank, mean-z"):
+        combine_rewards(same, how="median")
+    with pytest.raises(ShapeError):
+        combine_rewards({"a": np.ones((2, 2)), "b": np.ones((2, 3))}, how="mean-rank")
+    with pytest.raises(ShapeError):
+        combine_rewards({}, how="mean-rank")
+    assert np.isnan(reward_agreement(same).rows).all()
+    assert centred_row_ranks(np.zeros((0, 3))).shape == (0, 3)
+    assert np.isnan(
+        combine_rewards({"a": np.full((1, 2), np.nan), "b": np.eye(2)[:1]}, how="mean-rank")
+    ).all()
+
+
+# In a selection
+
+
+@pytest.fixture
+def pool(tmp_path):
+    rng = np.random.default_rng(3)
+    models = ["Qwen2.5-1.5B", "Qwen2.5-7B", "Llama-3.1-8B", "Llama-3.1-70B"]
+    rows = [(f"i{n:02}", model) for n in range(30) for model in models]
+    truth = rng.normal(size=len(rows))
+    table = {
+        "id": [row[0] for row in rows],
+        "instruction": [f"Question {row[0]}" for row in rows],
+        "model": [row[1] for row in rows],
+        "response": ["An answer."] * len(rows),
+        "one": truth + rng.normal(size=len(rows)) / 2,
+        "two": 10 * truth + 5 * rng.normal(size=len(rows)),
+    }
+    pq.write_table(pa.table(table), tmp_path / "pool.parquet")
+    return tmp_path / "pool.parquet"
+
+
+def test_select_from_an_ensemble(pool):
+    options = Options(budget=5, clusters=0, reward=("one", "two"), ensemble="mean-rank")
+    with open_pool(pool) as opened:
+        chosen = select(opened, options)
+        expected = combine_rewards({name: opened.scores(name) for name in ("one", "two")}, how="mean-rank")
+    assert chosen.facts["reward"] == "mean-rank of one, two"
+    np.testing.assert_allclose(chosen.table["separability"].to_numpy(), expected.var(axis=1))
+    (pair,) = chosen.facts["agreement"]["pairs"]
+    assert pair["rewards"] == ["one", "two"]
+    assert 0.5 < pair["overall"] < 1
+    assert len(chosen.facts["agreement"]["least"]) == 10
+    rows = dict(
+        zip(chosen.table["id"].to_pylist(), chosen.table["reward_agreement"].to_pylist(), strict=True)
+    )
+    least = chosen.facts["agreement"]["least"][0]
+    assert rows[least["id"]] == least["agreement"] == min(rows.values())
+    json.dumps(dict(chosen.facts))
+
+
+def test_one_reward_in_a_tuple_is_one_reward(pool):
+    assert Options(budget=1, reward=("one",)).reward == "one"
+    assert Options(budget=1, reward=()).reward is None
+    with open_pool(pool) as opened:
+        assert select(opened, Options(budget=2, clusters=0, reward=("one",))).facts["agreement"] is None
+        with pytest.raises(RewardError, match="no reward column 'three'"):
+            select(opened, Options(budget=2, reward=("one", "three"), ensemble="mean-z"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"reward": ("a", "b")}, "several rewards \\(a, b\\) and no way to make one of them; add --ensemble"),
+        ({"reward": ("a", "a"), "ensemble": "mean-z"}, "names a column twice"),
+        ({"reward": "a", "ensemble": "mean-z"}, "ensemble=mean-z needs two rewards or more"),
+        ({"reward": ("a", "b"), "ensemble": "max"}, "ensemble='max' is unknown"),
+    ],
+)
+def test_options_that_make_no_sense(given, said):
+    with pytest.raises(OptionError, match=said):
+        Options(budget=1, **given)
+
+
+def test_ensembles_and_metrics_from_the_command(pool, run, tmp_path):
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("id,ifd,tags\n" + "".join(f"i{n:02},{n / 10},{n % 3}\n" for n in range(29)))
+    args = ("select", str(pool), "--budget", "3", "--clusters", "0", "--dry-run", "--json")
+    both = ("--reward", "one", "--reward", "two", "--ensemble", "mean-z")
+    ran = run(*args, *both, "--metrics", str(numbers), "--weights", "ifd=1")
+    found = json.loads(ran.out)
+    assert [row["id"] for row in found["chosen"]] == ["i28", "i27", "i26"]
+    assert found["chosen"][0]["ifd"] == 2.8
+    assert found["chosen"][0]["ifd_rank"] == 1.0
+    assert found["counts"]["no_number"] == 1
+    ran = run(*args[:-1], *both, "--metrics", str(numbers), "--weights", "ifd=1")
+    assert "How far the rewards agree" in ran.out
+    assert "they agree least on: i" in ran.out
+    ran = run(*args, *both, "--metrics", str(numbers), "--weights", "lfd=1")
+    ran.refuses("weight for unknown metric 'lfd'", "difficulty, separability, stability, ifd, tags")
+
+
+# Numbers per instruction
+
+
+def test_numbers_in_the_order_of_the_pool(tmp_path):
+    (tmp_path / "n.jsonl").write_text('{"id": "c", "x": 3}\n{"id": "a", "x": 1.5}\n{"id": "z", "x": 9}\n')
+    found, note = read_numbers(str(tmp_path / "n.jsonl"), ids=IDS, taken=[])
+    np.testing.assert_array_equal(found["x"], [1.5, np.nan, 3])
+    assert note == f"--metrics {tmp_path}/n.jsonl: 1 of 3 ids are not in the pool"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,x\na,1\na,2\n", "id 'a' stands twice"),
+        ("id,x\na,1\n,2\n", "row 2: the id is missing"),
+        ("id,x\na,inf\nb,1\n", "x is inf at id 'a'"),
+        ("id,x\na,low\n", "no numbers per instruction; found the columns id, x"),
+        ("name,x\na,1\n", "wanted id and numeric columns"),
+        ("id,score\na,1\n", "the column 'score' has the name of one of our own"),
+    ],
+)
+def test_files_that_hold_no_numbers(text, said, tmp_path):
+    (tmp_path / "n.csv").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_numbers(str(tmp_path / "n.csv"), ids=IDS, taken=["score"])
+    assert said in str(caught.value)
+    assert str(tmp_path / "n.csv") in str(caught.value)
