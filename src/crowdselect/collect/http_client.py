@@ -8,7 +8,7 @@ import email.utils
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.collect.calls import Reply, Request
 from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.redact import SHORT
 from crowdselect.errors import CallError
 
 LONGEST = 64 << 20
@@ -27,6 +28,7 @@ _SLOW = frozenset({429, 503, 529})
 _RETRIED = frozenset({408, 409, 425})
 _FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
+_LONGEST_MESSAGE = 300
 _LONGEST_WAIT = 3600.0  # a server that asks for more is left for a later run
 
 
@@ -44,6 +46,7 @@ class HttpClient:
         self._openai = openai
         self._http = http
         self._endpoint = endpoint
+        self._key, self._instead = key or "", f"[{endpoint.api_key_env}]"
         self._fixed = _fixed_fields(endpoint)
         timeout = http.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout), pool=None)
         transport = http.AsyncClient(
@@ -85,7 +88,13 @@ class HttpClient:
             raise CallError("the connection timed out", billed=connected) from error
         except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
             raise _connection_error(error, self._http) from error
+        if len(self._key) >= SHORT:
+            body = body.replace(self._key.encode(), self._instead.encode())
         return parse_reply(body)
+
+    def _hide(self, text: str) -> str:
+        """Take the key out of an error before the error is cut off, which could leave a piece of the key."""
+        return text.replace(self._key, self._instead) if self._key else text
 
     async def _send(self, content: bytes) -> bytes:
         """Read the answer piece by piece, so that its size is known before it is all here."""
@@ -201,9 +210,12 @@ def _count(usage: object, name: str) -> int | None:
     return value if type(value) is int and 0 <= value < 1 << 53 else None
 
 
-def _status_error(status: int, headers: Mapping[str, str], text: str) -> CallError:
+def _status_error(
+    status: int, headers: Mapping[str, str], text: str, *, hide: Callable[[str], str] = str
+) -> CallError:
     """Say what an HTTP status means for the request and for the endpoint."""
     message, codes = _explained(text)
+    message = hide(message)[:_LONGEST_MESSAGE]
     said = f"HTTP {status}: {message}" if message else f"HTTP {status}"
     if any(code in codes for code in _FILTERS) and status in {400, 403, 422}:
         return CallError(said, verdict="filtered")
@@ -237,7 +249,7 @@ def _explained(text: str) -> tuple[str, str]:
         codes += f" {inner.get('code')}" if isinstance(inner, dict) else ""
     elif isinstance(error, str):
         message = error
-    return " ".join(message[:2000].split())[:300], codes.lower()
+    return " ".join(message.split()), codes.lower()
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

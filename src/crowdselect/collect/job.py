@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crowdselect.collect.budget import check_cost_cap
 from crowdselect.collect.calls import Client
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
@@ -125,6 +126,7 @@ def collect(
     endpoints = load_endpoints(task.crowd)
     if not seal_only:
         check_reachable(endpoints, path=task.crowd)
+        check_cost_cap(endpoints.models, task.limits.max_cost)
         if clients is open_client:
             _check_extras(endpoints)
     target = Path(task.output).absolute()
@@ -135,9 +137,9 @@ def collect(
         outcome = None
         if not seal_only:
             ledger.note("last", _remembered(task))
-            if announce is not None:
-                announce(endpoints.models, instructions.turns * task.samples)
             if not _is_finished(task, endpoints, instructions, ledger, target):
+                if announce is not None:
+                    announce(endpoints.models, instructions.turns * task.samples)
                 outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
             if outcome is not None and outcome.interrupted:
                 return Report({}, None, False, outcome, instructions.notes)

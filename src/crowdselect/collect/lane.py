@@ -279,7 +279,9 @@ class Lane:
         item.unsaid += 1
         self.counts.sent += 1
         self.counts.in_flight += 1
-        task = asyncio.get_running_loop().create_task(self._ask(client, item, self._pace.send(tokens), most))
+        task = asyncio.get_running_loop().create_task(
+            self._ask(client, item, self._pace.send(len(self._tasks), tokens), most)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -323,12 +325,7 @@ class Lane:
     def _answer(self, item: _Item, sent: Sent, reply: Reply, most: float | None, *, latency: float) -> None:
         cost = self.endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
         self._settle(item, most, lost=(most or 0.0) if cost is None else 0.0, cost=cost or 0.0)
-        self._pace.answered(
-            sent,
-            in_flight=len(self._tasks) - 1,
-            prompt_tokens=reply.prompt_tokens,
-            tokens=reply.completion_tokens,
-        )
+        self._pace.answered(sent, prompt_tokens=reply.prompt_tokens, tokens=reply.completion_tokens)
         counts = self.counts
         counts.tokens += reply.completion_tokens or 0
         counts.cost += cost or 0.0

@@ -331,9 +331,10 @@ class Ledger:
                 act()
                 self._writer.execute("COMMIT")
             except sqlite3.Error as error:
+                raise LedgerError(_explained(self.path, error)) from error
+            finally:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-                raise LedgerError(_explained(self.path, error)) from error
 
     def _last_try(self) -> LedgerError | None:
         """Write once more what could not be written; somebody may have made room."""

@@ -16,8 +16,8 @@ from crowdselect.errors import CallError
 _START = 4
 _LONGEST = 64.0  # the longest pause between two tries of a dead endpoint, in units of `wait`
 _DEAD_AFTER = 5  # failures in a row, of requests sent one after another, before an endpoint is paused
-_SLOWER = 2.0  # latency per token above this multiple of the calm one is a sign of queueing ...
-_GAIN = 1.1  # ... unless the work done per second has grown at least so much
+_GAIN = 1.2  # twice as many at once must get at least so much more done, or they only wait for each other
+_LEAST = 16  # answers to judge by, or a whole round if that is more
 _CONSTANT = 32  # tokens that an answer of no length would take as long as
 
 
@@ -58,6 +58,7 @@ class Sent:
 
     at: float
     tokens: float
+    in_flight: int
 
 
 class Pace:
@@ -97,10 +98,13 @@ class Pace:
         self._calm_limit = math.inf
         """Up to here it doubles per round, above it grows by one per round."""
         self._cut_at = clock()
+        self._full_at = -math.inf
         now = clock()
         self._requests = self._bucket(requests_per_minute, now, seconds=1.0)
         self._tokens = self._bucket(tokens_per_minute, now, seconds=60.0)
-        self._window = _Window(now)
+        self._window = _Window(self.limit)
+        self._rates: dict[int, float] = {}
+        """Tokens per second when 2^n requests were in flight, as it was last measured."""
 
     @staticmethod
     def _bucket(per_minute: float | None, now: float, *, seconds: float) -> Bucket | None:
@@ -122,6 +126,7 @@ class Pace:
         if now < self.paused_until:
             return self.paused_until - now
         if in_flight >= int(self.limit):
+            self._full_at = now
             return None
         waits = [0.0]
         if self._requests is not None:
@@ -130,16 +135,16 @@ class Pace:
             waits.append(self._tokens.delay(tokens, now=now))
         return max(waits)
 
-    def send(self, tokens: float) -> Sent:
-        """Note that a request is sent now."""
+    def send(self, in_flight: int, tokens: float) -> Sent:
+        """Note that a request is sent now, beside so many others."""
         now = self._clock()
         if self._requests is not None:
             self._requests.take(1, now=now)
         if self._tokens is not None:
             self._tokens.take(tokens, now=now)
-        return Sent(now, tokens)
+        return Sent(now, tokens, in_flight + 1)
 
-    def answered(self, sent: Sent, *, in_flight: int, prompt_tokens: int | None, tokens: int | None) -> None:
+    def answered(self, sent: Sent, *, prompt_tokens: int | None, tokens: int | None) -> None:
         """Note an answer: its latency, and the tokens it really took."""
         now = self._clock()
         self.well_at = now
@@ -148,12 +153,12 @@ class Pace:
             self._tokens.take(prompt_tokens + tokens - sent.tokens, now=now)
         if not self._adaptive:
             return
-        full = in_flight + 1 >= int(self.limit)
+        full = sent.at <= self._full_at  # more would have been sent at once, had it been allowed
         if full and self.limit < self.ceiling:
             self.limit = min(
                 self.ceiling, self.limit + (1.0 if self.limit < self._calm_limit else 1.0 / self.limit)
             )
-        if self._window.add(now, now - sent.at, tokens, limit=self.limit, full=full):
+        if full and self._window.add(sent, now - sent.at, tokens):
             self._judge(now)
 
     def failed(self, sent: Sent, error: CallError, *, slow: bool) -> None:
@@ -201,55 +206,42 @@ class Pace:
             self._calm_limit = max(2.0, self.limit / 2)
             self.limit = max(1.0, to)
         self._cut_at = now
-        self._window = _Window(now, calm=self._window.calm, rate=0.0)
+        self._window = _Window(self.limit)
 
     def _judge(self, now: float) -> None:
-        """At the end of a window: has latency risen without more being done?"""
-        window = self._window
-        calm = window.pace if window.calm is None else min(window.calm * 1.02, window.pace)
-        queues = (
-            window.calm is not None
-            and window.pace > _SLOWER * window.calm
-            and window.rate > 0
-            and window.done < _GAIN * window.rate
-        )
-        if queues and self.limit > 2 * _START:
-            self._window = _Window(now, calm=calm)
+        """At the end of a window: is as much done with half as many requests at once, only faster?"""
+        window, self._window = self._window, _Window(self.limit)
+        level = int(math.log2(window.in_flight))
+        half = self._rates.get(level - 1)
+        self._rates[level] = window.rate
+        if half is not None and window.rate < _GAIN * half and self.limit > 2 * _START:
             self._cut(now, to=self.limit / 2)
-        else:
-            self._window = _Window(now, calm=calm, rate=max(window.done, window.rate * 0.9))
 
 
 class _Window:
-    """Some answers at one concurrency: how long a token took, and how many came per second."""
+    """Some answers: how many were in flight together, and how long a token took."""
 
-    def __init__(self, start: float, *, calm: float | None = None, rate: float = 0.0) -> None:
-        self.start = start
-        self.calm = calm
-        """Seconds per token when little was asked at once."""
-        self.rate = rate
-        """Tokens per second in the windows before."""
+    def __init__(self, limit: float) -> None:
+        self._enough = max(limit, _LEAST)
         self._answers = 0
         self._seconds = 0.0
         self._tokens = 0
-        self._end = start
+        self._in_flight = 0
 
-    def add(self, now: float, seconds: float, tokens: int | None, *, limit: float, full: bool) -> bool:
-        """Take an answer in; True when the window is full. Answers of a run that is starved do not count."""
-        if not full:
-            return False
+    def add(self, sent: Sent, seconds: float, tokens: int | None) -> bool:
+        """Take an answer in; True when there are enough to judge by."""
         self._answers += 1
         self._seconds += seconds
         self._tokens += _CONSTANT + (tokens or 0)
-        self._end = now
-        return self._answers >= max(2 * limit, 16)
+        self._in_flight += sent.in_flight
+        return self._answers >= self._enough
 
     @property
-    def pace(self) -> float:
-        """Seconds per token, of one answer."""
-        return self._seconds / self._tokens
+    def in_flight(self) -> float:
+        """Requests in flight together, on average."""
+        return self._in_flight / self._answers
 
     @property
-    def done(self) -> float:
-        """Tokens per second, of all answers."""
-        return self._tokens / max(self._end - self.start, 1e-9)
+    def rate(self) -> float:
+        """Tokens per second of all that was in flight (Little's law), whenever the answers happened to come."""
+        return self.in_flight * self._tokens / max(self._seconds, 1e-9)

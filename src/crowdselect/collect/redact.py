@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from crowdselect.collect.endpoints import Endpoint, key
 
-_SHORT = 8  # shorter ones ("ollama", "EMPTY") are words: replaced in errors, but not in answers
+SHORT = 8  # shorter ones ("ollama", "EMPTY") are words: replaced in errors, but not in answers
 
 
 class Redactor:
@@ -29,7 +29,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Replace keys in an answer."""
         for name, value in self._keys:
-            if len(value) >= _SHORT and value in text:
+            if len(value) >= SHORT and value in text:
                 text = text.replace(value, f"[{name}]")
         return text
 
