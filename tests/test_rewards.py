@@ -12,8 +12,10 @@ from scipy.stats import rankdata, spearmanr, zscore
 
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError, RewardError, ShapeError
+from crowdselect.inspection import length_bias
 from crowdselect.numberfile import read_numbers
 from crowdselect.rewards import centred_row_ranks, combine_rewards, reward_agreement
+from crowdselect.simulate import simulate
 
 IDS = np.array(["a", "b", "c"], dtype=object)
 
@@ -203,3 +205,46 @@ def test_files_that_hold_no_numbers(text, said, tmp_path):
         read_numbers(str(tmp_path / "n.csv"), ids=IDS, taken=["score"])
     assert said in str(caught.value)
     assert str(tmp_path / "n.csv") in str(caught.value)
+
+
+# Length bias
+
+
+@pytest.mark.parametrize("layout", ["long", "zoo"])
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_lengths_are_those_of_the_texts(layout, ending, tmp_path):
+    file = tmp_path / f"p.{ending}"
+    simulate(file, instructions=25, layout=layout, samples=2 if layout == "long" else 1)
+    with open_pool(file) as opened:
+        found = opened.response_lengths()
+        lengths = {}
+        for batch in opened.stream_responses(7):
+            for row, model, text in zip(batch.rows, batch.models, batch.texts, strict=True):
+                lengths.setdefault((int(row), int(model)), []).extend([] if text is None else [len(text)])
+        for (row, model), known in lengths.items():
+            assert (
+                found[row, model] == pytest.approx(np.mean(known)) if known else np.isnan(found[row, model])
+            )
+
+
+def test_length_bias_against_scipy(tmp_path, run):
+    rng = np.random.default_rng(4)
+    lengths, reward = rng.integers(1, 50, size=(30, 5)).astype(float), rng.normal(size=(30, 5))
+    lengths[rng.random((30, 5)) < 0.1] = np.nan
+    there = ~np.isnan(lengths)
+    found = length_bias(lengths, {"r": reward})["r"]
+    assert found["overall"] == pytest.approx(spearmanr(lengths[there], reward[there]).statistic)
+    rows = [spearmanr(a[t], b[t]).statistic for a, b, t in zip(lengths, reward, there, strict=True)]
+    assert found["within"] == pytest.approx(np.mean(rows))
+    assert length_bias(np.full((2, 2), np.nan), {"r": np.eye(2)}) == {"r": {"overall": None, "within": None}}
+    texts = [["a" * 2, "a" * 9], ["b" * 40, "b" * 3]]
+    table = {
+        "id": list("aabb"),
+        "model": list("mnmn"),
+        "response": [t for row in texts for t in row],
+        "s": [1, 2, 4, 3],
+    }
+    pq.write_table(pa.table(table), tmp_path / "p.parquet")
+    ran = run("inspect", str(tmp_path / "p.parquet"), "--json")
+    assert json.loads(ran.out)["length_bias"]["s"] == {"overall": pytest.approx(0.8), "within": 1.0}
+    assert "Rank correlation of reward and answer length" in run("inspect", str(tmp_path / "p.parquet")).out

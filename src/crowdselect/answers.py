@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crowdselect.cells import FloatArray, Keys, cell_means, refuse_infinite, said_text, sorted_keys
 from crowdselect.errors import InputError, RewardError
 from crowdselect.index import BoolArray, Index, codes_of, first_null, to_numpy
-from crowdselect.layouts import Tall, Wide, blank
+from crowdselect.layouts import Tall, Wide, blank, length
 from crowdselect.sources import IntArray, Source
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class WideAnswers:
             texts = self._source.take(self._layout.responses[self.models[j]], wanted).to_pylist()
             for place, text in zip(places, texts, strict=True):
                 out[place] = said_text(text)
+        return out
+
+    def lengths(self) -> FloatArray:
+        """Measure the responses in characters, shape (N, M), NaN = none; the texts stay where they are."""
+        out = np.full(self._shape, np.nan, order="F")
+        self._fill(out, {model: length(sql) for model, sql in self._layout.responses.items()})
         return out
 
     def stream(self, size: int) -> Iterator[AnswerBatch]:
@@ -188,6 +194,16 @@ class TallAnswers:
         for place, text in zip(np.repeat(np.arange(len(cells)), ends - begins), texts, strict=True):
             out[place] = out[place] or said_text(text)
         return out
+
+    def lengths(self) -> FloatArray:
+        """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""
+        response = self._layout.response or "NULL::VARCHAR"
+        nested = self._layout.nested
+        sql = f"list_transform({response}, lambda said: {length('said')})" if nested else length(response)
+        values, path = to_numpy(self._flat(sql)), self._source.path
+        return cell_means(
+            values, self._keys, index=self._index, names=self.models, path=path, reward="length"
+        )
 
     def stream(self, size: int) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time."""

@@ -1,5 +1,6 @@
 """What is in a pool: layout, counts, models, rewards, gaps, duplicates. Plain values, for people and for JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.eligibility import duplicate_groups
 from crowdselect.errors import RewardError
 from crowdselect.pool import Pool
+from crowdselect.rewards import reward_agreement
 
 FloatArray = NDArray[np.float64]
 
@@ -27,7 +29,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
+        coverage per reward column), `length_bias` (see there; None where the pool has no responses), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
         have a reward: models that answered different instructions are not comparable by them.
 
     Raises:
@@ -53,6 +55,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
         "rewards": {name: _describe(matrix) for name, matrix in matrices.items()},
+        "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [
             {
@@ -69,6 +72,39 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         ],
         "notes": [*pool.notes, *notes, *missing],
     }
+
+
+def length_bias(
+    lengths: FloatArray, matrices: Mapping[str, FloatArray]
+) -> dict[str, dict[str, float | None]]:
+    """Say how far rewards go with the length of answers.
+
+    Args:
+        lengths: Characters, shape (N, M). NaN = no text.
+        matrices: Reward → scores, shape (N, M) each. NaN = no reward.
+
+    Returns:
+        For each reward, `overall`: Spearman's rho of reward and length over all answers; `within`: the mean
+        over instructions of rho among an instruction's answers, which harder questions with longer answers
+        do not disturb; from -1 to 1. Higher = longer answers get higher rewards. None where undefined.
+
+    Example:
+        >>> length_bias(np.array([[1.0, 2.0, 3.0]]), {"a": np.array([[1.0, 2.0, 4.0]])})
+        {'a': {'overall': 1.0, 'within': 1.0}}
+    """
+    found = {}
+    for name, matrix in matrices.items():
+        agreement = reward_agreement({"length": lengths, name: matrix})
+        pair = ("length", name)
+        found[name] = {
+            "overall": _defined(agreement.overall[pair]),
+            "within": _defined(agreement.within[pair]),
+        }
+    return found
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], list[str]]:

@@ -118,6 +118,11 @@ def blank(text: str) -> str:
     return f"coalesce(regexp_full_match({text}, {_BLANK}), true)"
 
 
+def length(text: str) -> str:
+    """SQL of the characters of a text as DOUBLE; null where it is null or only white space."""
+    return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
+
+
 def as_text(sql: str, kind: Kind) -> str:
     """SQL of a value as text."""
     if kind.name == "text" or kind.written:

@@ -257,6 +257,15 @@ class Pool:
         """
         return self._answers.answered()
 
+    def response_lengths(self) -> FloatArray:
+        """Measure the responses; they are not read into memory.
+
+        Returns:
+            Shape (N, M), column-major: characters, the mean over samples. NaN where there is no text, and
+            everywhere where the pool has no place for responses.
+        """
+        return self._answers.lengths()
+
     def responses(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """Read some responses, and no others.
 

@@ -132,6 +132,15 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         _print_rewards(rewards)
     else:
         say("no reward: score the answers, or name a second file of rewards with --rewards\n")
+    if found["length_bias"]:
+        table(
+            ["reward", ">with length", ">within instructions"],
+            [
+                [name, _number(bias["overall"]), _number(bias["within"])]
+                for name, bias in found["length_bias"].items()
+            ],
+            title="Rank correlation of reward and answer length (0: none; 1: the longer, the higher)",
+        )
     print_crowd(found["crowd"], reward=next(iter(rewards), None))
     if len(found["reward_columns"]) > 1:
         say("several reward columns: other commands need one named with --reward; here it shows another")
