@@ -80,9 +80,8 @@ class HttpClient:
         try:
             body = await self._send(self._body(request))
         except self._openai.APIStatusError as error:
-            raise _status_error(
-                error.status_code, error.response.headers, _text_of(error.response)
-            ) from error
+            text = _text_of(error.response)
+            raise _status_error(error.status_code, error.response.headers, text, hide=self._hide) from error
         except self._openai.APITimeoutError as error:
             connected = not isinstance(error.__cause__, self._http.ConnectTimeout)
             raise CallError("the connection timed out", billed=connected) from error
