@@ -33,6 +33,7 @@ def dataset_card(
         '`` a`b\\|c ``'
     """
     facts = selection.facts
+    hidden = {"cache"} | ({"embedder", "trust_remote_code"} if facts["embedder"] is None else set())
     chosen = selection.counts()["selected"]
     head: dict[str, Any] = {
         "license": license_name or "unknown",
@@ -61,7 +62,7 @@ def dataset_card(
                 {
                     key: value
                     for key, value in selection.options.items()
-                    if value not in (None, (), []) and key != "cache"
+                    if value not in (None, (), []) and key not in hidden
                 },
             ),
             *_table(

@@ -45,10 +45,10 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
     Example:
         >>> difficulty(np.array([[1.0, 2.0], [0.0, np.nan]]))
-        array([-1.5, -0. ])
+        array([-1.5,  0. ])
     """
     _two_dimensional(scores)
-    return _by_block(scores, lambda block: (-_mean(block)[0],))[0]
+    return _by_block(scores, lambda block: (0.0 - _mean(block)[0],))[0]
 
 
 def separability(scores: FloatArray) -> FloatArray:
@@ -144,7 +144,7 @@ def compute_metrics(
 
     def one_block(block: _Block) -> tuple[FloatArray, ...]:
         mean = _mean(block)
-        return -mean[0], _variance(block, mean), _rank_agreement(block, groups, ties=ties)
+        return 0.0 - mean[0], _variance(block, mean), _rank_agreement(block, groups, ties=ties)
 
     return dict(zip(METRICS, _by_block(scores, one_block), strict=True))
 
