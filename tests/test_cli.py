@@ -23,6 +23,7 @@ from crowdselect.cli import cli
 COMMANDS = [
     "baseline",
     "collect",
+    "compare",
     "crowd",
     "demo",
     "inspect",

@@ -26,6 +26,7 @@ _DEMO_FOLDER = "crowdselect-demo"
 _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "baseline": "crowdselect.baseline_command:baseline",
+    "compare": "crowdselect.compare_command:compare",
     "collect": "crowdselect.collect.command:collect",
     "reward": "crowdselect.reward.command:reward",
     "report": "crowdselect.report_command:report",

@@ -1,0 +1,276 @@
+"""Selections side by side: every figure against a plain computation, chance by its own rule, text that stays text."""
+
+import html.parser
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from crowdselect import Options, export, open_pool, select
+from crowdselect.baselines import by_length, by_reward, random_choice
+from crowdselect.compare import Chance, compare
+from crowdselect.compare_page import comparison_page, number
+from crowdselect.comparefacts import FIGURES
+from crowdselect.errors import InputError, OptionError
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</style><img src=x onerror=alert(2)>",
+    "a\x00b\u202ec",
+    '"><svg onload=alert(3)>',
+    "&lt;already&gt; ]]> <!-- ",
+]
+
+
+def _write(path: Path, n: int = 30, *, seed: int = 0, hostile: bool = False) -> Path:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        vector, words = rng.normal(size=3).tolist(), "x" * int(rng.integers(1, 9))
+        for m in range(3):
+            name = HOSTILE[m] if hostile else f"qwen2.5-{m + 1}b"
+            rows.append(
+                {
+                    "id": f"{HOSTILE[i % 5]}{i}" if hostile else f"i{i:02d}",
+                    "instruction": f"{HOSTILE[i % 5] if hostile else 'Do'} {words} {i}",
+                    "model": name,
+                    "response": "r" * int(rng.integers(1, 20)),
+                    "score": float(rng.integers(0, 9)),
+                    "category": HOSTILE[i % 3] if hostile else f"kind {i % 3}",
+                    "vector": vector,
+                }
+            )
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def _folders(tmp_path: Path, pool_file: Path, **methods) -> list[str]:
+    made = []
+    with open_pool(pool_file, layout="long") as pool:
+        for name, (method, more) in methods.items():
+            options = Options(**{"budget": 6, "clusters": 0, "weights": {"difficulty": 1.0}, **more})
+            chosen = select(pool, options) if method is None else select(pool, options, method=method)
+            export(chosen, pool, tmp_path / name)
+            made.append(str(tmp_path / name))
+    return made
+
+
+@pytest.fixture
+def folders(tmp_path):
+    pool = _write(tmp_path / "pool.parquet")
+    return _folders(
+        tmp_path, pool, ours=(None, {}), long=(by_length(), {}), best=(by_reward(), {"budget": 9})
+    )
+
+
+def _compare(folders, **more):
+    return compare(folders, **{"embedder": "column:vector", "clusters": 4, "cache": False, **more})
+
+
+def test_every_figure_is_what_a_plain_computation_gives(folders, tmp_path):
+    found = _compare(folders)
+    table = pq.read_table(tmp_path / "pool.parquet").to_pylist()
+    best, vector, text, answers = {}, {}, {}, {}
+    for row in table:
+        best[row["id"]] = max(best.get(row["id"], -1), row["score"])
+        vector[row["id"]] = np.array(row["vector"]) / np.linalg.norm(row["vector"])
+        text[row["id"]] = row["instruction"]
+        answers[row["id"], row["model"]] = row["response"]
+    for side in found.sides:
+        chosen = [
+            r for r in pq.read_table(Path(side.name) / "selection.parquet").to_pylist() if r["selected"]
+        ]
+        ids = [row["id"] for row in chosen]
+        closest = [max(min(float(vector[i] @ vector[j]), 1.0) for j in ids if j != i) for i in ids]
+        wanted = {
+            "rows": len(ids),
+            "instruction_length": np.mean([len(text[i]) for i in ids]),
+            "answer_length": np.mean([len(answers[row["id"], row["model"]]) for row in chosen]),
+            "best_reward": np.mean([best[i] for i in ids]),
+            "answer_reward": np.mean([row["reward"] for row in chosen]),
+            "difficulty": np.mean([row["difficulty"] for row in chosen]),
+            "separability": np.mean([row["separability"] for row in chosen]),
+            "stability": np.mean([row["stability"] for row in chosen]),
+            "neighbour_distance": np.mean([1 - c for c in closest]),
+            "near_duplicates": np.mean([c > 0.9 for c in closest]),
+            "models": len({row["model"] for row in chosen}),
+        }
+        for name, value in wanted.items():
+            assert side.figures[name] == pytest.approx(value, rel=1e-5), (side.name, name)
+        assert 1 <= side.figures["clusters"] <= 4
+        assert 0 <= side.figures["entropy"] <= 2
+        models = Counter(row["model"] for row in chosen)
+        assert side.mixes["models"] == {name: count / len(ids) for name, count in models.items()}
+        assert sum(side.mixes["category"].values()) == pytest.approx(1)
+    assert list(found.sides[0].figures) == list(FIGURES)
+
+
+def test_overlap_counts_rows_and_divides_by_all(folders):
+    found = _compare(folders)
+    sets = []
+    for folder in folders:
+        table = pq.read_table(Path(folder) / "selection.parquet")
+        sets.append(set(table.filter(table["selected"])["id"].to_pylist()))
+    for i, one in enumerate(sets):
+        for j, other in enumerate(sets):
+            assert found.overlap[i, j] == len(one & other)
+            assert found.jaccard[i, j] == pytest.approx(len(one & other) / len(one | other))
+            assert found.expected[i, j] == pytest.approx(len(one) * len(other) / 30)
+
+
+def test_chance_is_drawn_where_no_random_selections_are_given(folders):
+    found = _compare(folders, draws=50)
+    assert found.random == f"50 draws of 6 rows that {folders[0]} could choose, with its answers"
+    assert len(found.sides) == 3
+    means = [found.chance[name] for name in ("difficulty", "answer_length", "best_reward")]
+    assert all(chance.low < chance.mean < chance.high for chance in means)
+    assert (
+        found.chance["difficulty"].beyond(found.sides[0].figures["difficulty"]) == 1
+    )  # it was chosen for that
+    assert "rows" not in found.chance
+    assert _compare(folders, draws=50).as_dict() == found.as_dict()
+
+
+def test_random_selections_are_the_reference_and_their_spread_is_over_seeds(tmp_path, folders):
+    random = random_choice()
+    (tmp_path / "random").mkdir()
+    more = {f"random/seed-{seed}": (random, {"seed": seed}) for seed in range(4)}
+    (tmp_path / "spread").mkdir()
+    more |= {
+        f"spread/seed-{seed}": (random, {"seed": seed, "clusters": 3, "embedder": "column:vector"})
+        for seed in range(3)
+    }
+    made = _folders(tmp_path, tmp_path / "pool.parquet", **more)
+    found = _compare([folders[0], str(tmp_path / "random"), str(tmp_path / "spread")])
+    assert [side.name for side in found.sides] == [folders[0], f"{tmp_path / 'spread'} (3 seeds)"]
+    assert found.random == f"{tmp_path / 'random'} (4 seeds)"
+    each = [_compare([name, folders[0]]).sides[0].figures for name in made[:4]]
+    values = np.array([figures["separability"] for figures in each])
+    chance = found.chance["separability"]
+    assert chance.mean == pytest.approx(values.mean())
+    assert chance.spread == pytest.approx(values.std(ddof=1))
+    low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=values.std(ddof=1) * np.sqrt(1 + 1 / 4))
+    assert (chance.low, chance.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.overlap.shape == (3, 3)
+    assert found.overlap[1, 1] < 6  # of seeds it is the mean over pairs of different ones
+
+
+def test_one_random_selection_is_no_reference(tmp_path, folders):
+    made = _folders(tmp_path, tmp_path / "pool.parquet", alone=(random_choice(), {}))
+    found = _compare([*folders, *made])
+    assert len(found.sides) == 4
+    assert found.random.startswith("20 draws")
+
+
+def test_without_the_pool_what_the_folder_knows_is_shown(folders, tmp_path):
+    (tmp_path / "pool.parquet").rename(tmp_path / "moved.parquet")
+    found = _compare(folders)
+    assert any("name its place with --pool" in problem for problem in found.problems)
+    assert found.sides[0].figures["instruction_length"] is None
+    assert found.sides[0].figures["difficulty"] is not None
+    assert "name its place" in comparison_page(found)
+    again = _compare(folders, pool=str(tmp_path / "moved.parquet"))
+    assert again.problems == ()
+    assert again.sides[0].figures["instruction_length"] is not None
+
+
+def test_selections_of_two_pools_are_refused(folders, tmp_path):
+    other = _write(tmp_path / "other.parquet", seed=1)
+    (made,) = _folders(tmp_path, other, other=(None, {}))
+    with pytest.raises(InputError, match=re.escape(f"{made}: made from another pool")):
+        _compare([*folders, made])
+    small = _write(tmp_path / "small.parquet", 3)
+    with pytest.raises(InputError, match="27 ids of the selections are not in it"):
+        _compare(folders, pool=str(small))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"draws": 1}, "draws=1 is too few"),
+        ({"clusters": 0}, "clusters=0 is not positive"),
+        ({"unit": "pyproject.toml"}, "tokenizer"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(folders, more, said):
+    with pytest.raises((OptionError, InputError, ImportError), match=said):
+        _compare(folders, **more)
+    with pytest.raises(OptionError, match="is named twice"):
+        _compare([folders[0], folders[0]])
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what would act: elements, attributes, styles."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_hostile_text_stays_text_and_nothing_can_run(tmp_path):
+    pool = _write(tmp_path / "pool.parquet", hostile=True)
+    place = tmp_path / "<img src=x onerror=alert(4)>"
+    place.mkdir()
+    folders = _folders(place, pool, ours=(None, {"weights": {"separability": 1.0}}), long=(by_length(), {}))
+    page = comparison_page(_compare(folders))
+    parsed = _Page()
+    parsed.feed(page)
+    assert not {"script", "img", "iframe", "link", "object", "a", "form"} & set(parsed.tags)
+    assert parsed.tags["style"] == 1
+    assert not any(name.startswith("on") or name in {"src", "href", "style"} for name in parsed.attributes)
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "<img src=x onerror=alert(4)>" in parsed.text
+    assert "\x00" not in page
+    assert "\u202e" not in page
+    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert 'name=viewport content="width=device-width' in page
+    assert "prefers-color-scheme:dark" in page
+
+
+def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):
+    common = ("--embedder", "column:vector", "--clusters", 4)
+    ran = run("compare", *folders, *common, "-o", tmp_path / "c.html")
+    assert ran.code == 0, ran.err
+    assert "difficulty, mean" in ran.out
+    assert "above" in ran.out
+    assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    run("compare", *folders, *common, "-o", tmp_path / "c.html").refuses("add --overwrite to replace it")
+    run("compare", *folders, "-o", tmp_path / "c.pdf").refuses("name a file that ends in .html")
+    run("compare", tmp_path / "nothing").refuses("no manifest.json of ours")
+    told = json.loads(run("compare", *folders, *common, "--json").out)
+    assert [s["name"] for s in told["selections"]] == folders
+    assert told["selections"][0]["beyond_random"]["difficulty"] == 1
+    assert told["overlap"]["rows"][0][0] == 6
+
+
+def test_marks_and_numbers():
+    assert [Chance(0, 1, -2, 2).beyond(value) for value in (-3, -2, 0, 2, 3)] == [-1, 0, 0, 0, 1]
+    assert number(float("nan")) == "-"
+
+
+def test_ordinary_draws_are_rarely_marked(tmp_path):
+    """The rule is honest: a further random choice is marked about one time in twenty, not more."""
+    pool = _write(tmp_path / "pool.parquet", 60)
+    made = _folders(tmp_path, pool, r0=(by_length(), {}))
+    found = _compare(made, draws=200)
+    rng = np.random.default_rng(5)
+    scores = pq.read_table(tmp_path / "r0" / "selection.parquet")["separability"].to_numpy()
+    draws = [scores[rng.choice(60, 6, replace=False)].mean() for _ in range(400)]
+    marked = np.mean([found.chance["separability"].beyond(value) != 0 for value in draws])
+    assert marked < 0.1
