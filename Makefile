@@ -10,7 +10,7 @@ SOURCES := pyproject.toml constraints.txt
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo      set up and choose 100 rows of a simulated pool"
+	@echo "make demo      set up, choose 100 rows of a simulated pool and make a page about it"
 	@echo "make test      set up and test what the base install holds"
 	@echo "make test-all  the same with every extra that runs on a CPU"
 	@echo "make lint      ruff and mypy"
@@ -30,7 +30,12 @@ $(VENV)/.all: $(VENV)/.base
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev --group extras-test
 	@touch $@
 
-demo: $(VENV)/.base
+# The demo shows the report, so it needs that extra; what `make test` tests works without.
+$(VENV)/.report: $(VENV)/.base
+	$(PIP) install --constraint constraints.txt --editable '.[report]'
+	@touch $@
+
+demo: $(VENV)/.report
 	$(BIN)/crowdselect demo
 
 test: $(VENV)/.base

@@ -153,7 +153,9 @@ def map_figure(run: Run, points: Map) -> Figure | None:
     for layer in spec["layer"] if colours else []:
         layer["encoding"]["color"] = next(iter(colours.values()))
     said = points.said[0].upper() + points.said[1:]
-    return Figure(spec, "The map", f"{said}. Diamonds are chosen. Only nearness means something.", colours)
+    return Figure(
+        spec, "Where the chosen lie", f"{said}. Diamonds are chosen. Only nearness means something.", colours
+    )
 
 
 def _points(run: Run, points: Map) -> tuple[Records, list[str]]:

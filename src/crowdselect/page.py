@@ -68,7 +68,7 @@ def table(
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{"head" if i == 0 else kind[i]}" data-h="{esc(heads[i]) if i else ""}">{cell}</td>'
+            f'<td class="{"head" if i == 0 else kind[i] or "wide"}" data-h="{esc(heads[i])}">{cell}</td>'
             for i, cell in enumerate(row)
         )
         + "</tr>"

@@ -183,7 +183,8 @@ class Run:
     def standing(self) -> Standing:
         """Where every row stands in its cluster, as `Selection.explain` tells it for one."""
         n = len(self.ids)
-        found = Standing(*(np.zeros(n, dtype=np.int64) for _ in range(3)), np.full(n, np.nan))
+        place, size, quota = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        found = Standing(place, size, quota, np.full(n, np.nan))
         rows = np.flatnonzero(np.isin(self.reasons, IN_LINE) & ~np.isnan(self.score))
         keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt="tie")
         order = rows[np.lexsort((keys, -self.score[rows], self.cluster[rows]))]
