@@ -17,7 +17,8 @@ _START = 4
 _LONGEST = 64.0  # the longest pause between two tries of a dead endpoint, in units of `wait`
 _DEAD_AFTER = 5  # failures in a row, of requests sent one after another, before an endpoint is paused
 _GAIN = 1.2  # twice as many at once must get at least so much more done, or they only wait for each other
-_LEAST = 16  # answers to judge by, or a whole round if that is more
+_FRESH = 120.0  # seconds for which a measured speed is compared with
+_LEAST = 32  # answers to judge by, or a whole round if that is more
 _CONSTANT = 32  # tokens that an answer of no length would take as long as
 
 
@@ -103,8 +104,10 @@ class Pace:
         self._requests = self._bucket(requests_per_minute, now, seconds=1.0)
         self._tokens = self._bucket(tokens_per_minute, now, seconds=60.0)
         self._window = _Window(self.limit)
-        self._rates: dict[int, float] = {}
-        """Tokens per second when 2^n requests were in flight, as it was last measured."""
+        self._rates: dict[int, tuple[float, float]] = {}
+        """Tokens per second when 2^n requests were in flight, as it was last measured, and when."""
+        self._suspicious = False
+        """The window before looked like queueing; one alone may be chance."""
 
     @staticmethod
     def _bucket(per_minute: float | None, now: float, *, seconds: float) -> Bucket | None:
@@ -212,10 +215,12 @@ class Pace:
         """At the end of a window: is as much done with half as many requests at once, only faster?"""
         window, self._window = self._window, _Window(self.limit)
         level = int(math.log2(window.in_flight))
-        half = self._rates.get(level - 1)
-        self._rates[level] = window.rate
-        if half is not None and window.rate < _GAIN * half and self.limit > 2 * _START:
+        half, measured = self._rates.get(level - 1, (math.inf, -math.inf))
+        self._rates[level] = window.rate, now
+        queues = now - measured < _FRESH and window.rate < _GAIN * half and self.limit > 2 * _START
+        if queues and self._suspicious:
             self._cut(now, to=self.limit / 2)
+        self._suspicious = queues and not self._suspicious
 
 
 class _Window:
