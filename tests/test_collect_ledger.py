@@ -1,12 +1,12 @@
 """The ledger: answers on disk once, what is known, what was spent; what is refused, locked or full."""
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_a_row_is_on_disk_within_a_tenth_of_a_second_and_survives_without_close(
         "os._exit(9)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "l"), os.path.dirname(__file__)], check=False
+        [sys.executable, "-c", code, str(tmp_path / "l"), str(Path(__file__).parent)], check=False
     )
     assert done.returncode == 9
     with Ledger(tmp_path / "l") as ledger:
@@ -238,7 +238,7 @@ def test_network_file_systems_are_known_by_their_mounts(tmp_path, path, found):
     mounts.write_text(
         "root / ext4 rw 0 0\nhost:/e /srv/a\\040b nfs4 rw 0 0\n/dev/x /srv/a\\040b/local ext4 rw 0 0\nme@h: /s fuse.sshfs rw 0 0\nodd\n"
     )
-    assert network_file_system(tmp_path.__class__(path), mounts=mounts) == found
+    assert network_file_system(Path(path), mounts=mounts) == found
     assert network_file_system(tmp_path, mounts=tmp_path / "none") is None
 
 
