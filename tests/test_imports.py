@@ -127,7 +127,7 @@ def test_a_selection_loads_no_optional_package(sim, tmp_path):
         "from crowdselect import Options, export, open_pool, select\n"
         f"with open_pool({str(sim)!r}) as pool:\n"
         f"    export(select(pool, Options(budget=5, clusters=2)), pool, {str(tmp_path / 'out')!r})\n"
-        "optional = {'torch', 'transformers', 'sentence_transformers', 'datasets', 'trl', 'huggingface_hub', 'pandas',\n"
+        "optional = {'torch', 'transformers', 'sentence_transformers', 'datasets', 'trl', 'huggingface_hub',\n"
         "            'matplotlib', 'ray', 'httpx', 'openai'}\n"
         "print(sorted(optional & set(sys.modules)))\n"
     )
