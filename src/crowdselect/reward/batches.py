@@ -9,6 +9,9 @@ from crowdselect.chat import chat_text
 from crowdselect.reward.loading import PAIR, Card, one_line
 from crowdselect.reward.protocol import Item
 
+_PADDING = 0.08  # of a batch at most, or what is shorter goes into the next
+_SMALL = 256  # tokens of a batch whose padding is not worth another one
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -67,11 +70,16 @@ def batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
         [[1], [3, 2, 0]]
     """
     found: list[list[int]] = []
+    held = 0
     for at in sorted(range(len(lengths)), key=lambda at: -lengths[at]):
-        if found and (len(found[-1]) + 1) * lengths[found[-1][0]] <= tokens:
+        whole = (len(found[-1]) + 1) * lengths[found[-1][0]] if found else 0
+        padding = whole - held - lengths[at]
+        if found and whole <= tokens and (whole <= _SMALL or padding <= _PADDING * whole):
             found[-1].append(at)
+            held += lengths[at]
         else:
             found.append([at])
+            held = lengths[at]
     return found
 
 
@@ -112,7 +120,9 @@ def _tokens(texts: list[str], seconds: list[str] | None, card: Card) -> list[Enc
     begins = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
     found = []
     for ids, segments in zip(made["input_ids"], types, strict=True):
-        while len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins:  # written by the template and added again
+        while (
+            len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins
+        ):  # written by the template and added again
             ids, segments = ids[1:], None if segments is None else segments[1:]  # noqa: PLW2901  (the same, mended)
         first = int(bool(ids) and ids[0] in begins)
         last = int(add and bool(ids) and ids[-1] == tokenizer.sep_token_id)
