@@ -108,9 +108,11 @@ class Ledger:
             self._reader = open_reader(self.path)
             self._settle_holds()
             self._open = {bytes(key) for (key,) in self._reader.execute(_keys_with(("pending",)))}
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LedgerError) as error:
             self._writer.close()
             self._lock.close()
+            if isinstance(error, LedgerError):
+                raise
             raise LedgerError(f"{self.path}: cannot be used as a ledger: {error}") from error
         self._state = threading.Condition()
         self._queue: list[Answer] = []
@@ -214,35 +216,32 @@ class Ledger:
         Returns:
             The keys that have ended.
         """
-        found: set[bytes] = set()
+        again = MISSING if retry_failed else ()
+        with self._state:  # before the file is read: what is written meanwhile is found there
+            waiting = {key: self._unsaved[key].status for key in keys if key in self._unsaved}
+        found = {key for key, status in waiting.items() if status not in again}
         skipped = f" AND status NOT IN {MISSING}" if retry_failed else ""
         for some in _slices(sorted(keys)):  # neighbours in the index
             marks = ", ".join("?" * len(some))
-            rows = self._reader.execute(f"SELECT key FROM answers WHERE key IN ({marks}){skipped}", some)
+            rows = self._select(f"SELECT key FROM answers WHERE key IN ({marks}){skipped}", some)
             found.update(key for (key,) in rows)
-        with self._state:
-            for key in keys:
-                waiting = self._unsaved.get(key)
-                if waiting is not None and not (retry_failed and waiting.status in MISSING):
-                    found.add(key)
-            found -= self._open
-        return found
+        return found - self._open
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Read what became of some requests; those that were never recorded are left out."""
         found: dict[bytes, Answer] = {}
         columns = ", ".join(_COLUMNS)
+        with self._state:
+            waiting = {key: self._unsaved[key] for key in keys if key in self._unsaved}
         for some in _slices(keys):
             marks = ", ".join("?" * len(some))
-            rows = self._reader.execute(f"SELECT {columns} FROM answers WHERE key IN ({marks})", some)
+            rows = self._select(f"SELECT {columns} FROM answers WHERE key IN ({marks})", some)
             found.update((row[0], Answer._make(row)) for row in rows)
-        with self._state:
-            found.update((key, self._unsaved[key]) for key in keys if key in self._unsaved)
-        return found
+        return found | waiting
 
     def spent(self) -> dict[str, Spent]:
         """Sum up the requests on disk per endpoint; `""` holds those in flight when a run was killed."""
-        rows = self._reader.execute("SELECT model, attempts, cost, lost, unknown FROM spent ORDER BY model")
+        rows = self._select("SELECT model, attempts, cost, lost, unknown FROM spent ORDER BY model")
         return {model: Spent(*values) for model, *values in rows}
 
     def mean_tokens(self, endpoint: Endpoint) -> float | None:
@@ -251,13 +250,21 @@ class Ledger:
             "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM answers WHERE settings = ? "
             "AND completion_tokens IS NOT NULL ORDER BY number DESC LIMIT 1000)"
         )
-        value = self._reader.execute(sql, (endpoint.digest,)).fetchone()[0]
+        value = self._select(sql, (endpoint.digest,))[0][0]
         return None if value is None else float(value)
 
     def noted(self, name: str) -> Any:  # noqa: ANN401  (what `note` was given)
         """Read a fact that is on disk; None where there is none."""
-        row = self._reader.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        rows = self._select("SELECT value FROM notes WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def _select(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            return self._reader.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(
+                f"{self.path}: cannot be read ({error}); keep a copy, and rebuild it with: sqlite3 FILE .recover"
+            ) from error
 
     def keep_settings(self, endpoints: Iterable[Endpoint]) -> None:
         """Record what the endpoints' settings are, so that old rows can be understood."""
