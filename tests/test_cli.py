@@ -30,6 +30,7 @@ COMMANDS = [
     "metrics",
     "report",
     "reward",
+    "robustness",
     "select",
     "simulate",
     "why",

@@ -15,9 +15,10 @@ from scipy import stats
 from crowdselect import Options, export, open_pool, select
 from crowdselect.baselines import by_length, by_reward, random_choice
 from crowdselect.compare import Chance, compare
-from crowdselect.compare_page import comparison_page, number
+from crowdselect.compare_page import comparison_page
 from crowdselect.comparefacts import FIGURES
 from crowdselect.errors import InputError, OptionError
+from crowdselect.plainpage import number
 
 HOSTILE = [
     "<script>alert(1)</script>",

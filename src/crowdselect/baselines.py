@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.choose import water_fill
-from crowdselect.combine import combine, uniform_ranks
+from crowdselect.combine import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.errors import InputError, OptionError
 from crowdselect.grouping import Grouping
 from crowdselect.lengths import CHARACTERS, counter
@@ -296,7 +296,9 @@ def _texts(seen: Seen, rows: NDArray[np.int64], *, of: str) -> list[str]:
 
 
 def _numbers(seen: Seen, column: str) -> FloatArray:
-    """A number per row: of the answer to train on where the column is a reward, else of the row; NaN = missing."""
+    """A number per row: from `--metrics`, of the answer to train on where it is a reward, else of the row; NaN = missing."""
+    if column in seen.measured.metrics and column not in METRICS:
+        return seen.measured.metrics[column]
     if column in seen.pool.reward_columns:
         scores = seen.pool.scores(column)
         taken = np.maximum(seen.answers.chosen, 0)
@@ -362,7 +364,7 @@ def _depths(seen: Seen, grouping: Grouping) -> dict[int, int]:
 
 def _weights(seen: Seen, by: str) -> FloatArray:
     if by == "crowdselect":
-        values = combine(seen.ranks, {"difficulty": 1.0, "separability": 1.0, "stability": 2.0})
+        values = combine({name: seen.ranks[name] for name in METRICS}, DEFAULT_WEIGHTS)
     else:
         values = seen.answers.best_reward if by == "reward" else _numbers(seen, by)
     return np.nan_to_num(uniform_ranks(values, seen.eligible), nan=0.0)

@@ -8,7 +8,6 @@ import click
 
 from crowdselect import __version__
 from crowdselect.choosing import Writing, checked, choose_and_write, choose_from, print_json, read_crowd
-from crowdselect.config import Weights
 from crowdselect.entry import run_command
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import (
@@ -20,6 +19,7 @@ from crowdselect.shared_options import (
     reward_option,
     seed_option,
     ties_option,
+    weights_option,
 )
 
 _DEMO_FOLDER = "crowdselect-demo"
@@ -28,6 +28,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "baseline": "crowdselect.baseline_command:baseline",
     "compare": "crowdselect.compare_command:compare",
     "collect": "crowdselect.collect.command:collect",
+    "robustness": "crowdselect.robustness_command:robustness",
     "reward": "crowdselect.reward.command:reward",
     "report": "crowdselect.report_command:report",
 }
@@ -197,12 +198,7 @@ def metrics(
 @cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
 @pool_options
 @choice_options(clusters=10)
-@click.option(
-    "--weights",
-    type=Weights(),
-    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
-    "stability=2]",
-)
+@weights_option
 def select(**given: Any) -> None:  # noqa: ANN401  (see `choose_from`)
     """Choose what to train on, with a reason for every row."""
     choose_from(given)

@@ -96,8 +96,8 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
 
 
 def _print(found: "Comparison") -> None:
-    from crowdselect.compare_page import number
     from crowdselect.comparefacts import FIGURES
+    from crowdselect.plainpage import number
     from crowdselect.show import say, table, warn
 
     marks = {1: " above", -1: " below", 0: ""}

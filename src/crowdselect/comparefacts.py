@@ -12,6 +12,7 @@ from crowdselect.cluster import kmeans
 from crowdselect.embed import embed
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
+from crowdselect.measure import score_matrix
 from crowdselect.metrics import METRICS
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
@@ -110,7 +111,7 @@ def read_pool(facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: S
         lengths[there] = counter(unit)([texts[row] for row in there])
         facts.lengths = lengths
     if first.facts["reward"] is not None and len(pool.models) > 1:
-        scores = pool.scores(first.facts["reward"])[order]
+        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
         best = np.max(np.where(np.isnan(scores), -np.inf, scores), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cluster import group_labels, kmeans
-from crowdselect.embed import embed
+from crowdselect.embed import Embedding, embed
 from crowdselect.errors import OptionError
 from crowdselect.options import Options
 from crowdselect.ordering import seeded_hash
@@ -76,10 +76,36 @@ def group(
     kept = vectors or options.near_duplicates is not None
     if not by_vectors and not kept:
         return Grouping(labels, names, None, None, clustered=by_column)
-    ids: Any = pool.ids[rows]
-    embedding = embed(
+    embedding = embed_rows(pool, texts, rows, options, progress)
+    if by_vectors:
+        labels[rows] = cluster_rows(pool, embedding, rows, k=options.clusters, seed=options.seed)
+    unit = unit_vectors(embedding, rows, n=len(eligible)) if kept else None
+    return Grouping(
+        labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
+    )
+
+
+def embed_rows(
+    pool: Pool, texts: NDArray[Any], rows: IntArray, options: Options, progress: Progress
+) -> Embedding:
+    """Give some rows vectors, by the embedder of the options.
+
+    Args:
+        pool: The pool.
+        texts: All its instructions, shape (N,).
+        rows: Which of them.
+        options: `embedder`, `seed`, `cache` and `trust_remote_code` count here.
+        progress: Told how many texts are embedded.
+
+    Returns:
+        Vectors of the rows, in their order.
+
+    Raises:
+        OptionError: An embedder that reads text where there is none.
+    """
+    return embed(
         _embeddable(pool, texts[rows], options.embedder),
-        ids=ids,
+        ids=pool.ids[rows],  # type: ignore[arg-type]  # an array of str
         embedder=options.embedder,
         seed=options.seed,
         cache=options.cache,
@@ -87,17 +113,20 @@ def group(
         column=_vector_column(pool, options.embedder, rows),
         progress=progress,
     )
-    if by_vectors:
-        keys = seeded_hash(ids, seed=options.seed, salt="sample")
-        labels[rows] = kmeans(embedding.vectors, k=options.clusters, keys=keys, seed=options.seed)
-    unit = None
-    if kept:
-        length = np.linalg.norm(embedding.vectors, axis=1, keepdims=True)
-        unit = np.zeros((len(eligible), embedding.vectors.shape[1]), dtype=np.float32)
-        unit[rows] = embedding.vectors / np.where(length == 0, 1, length)
-    return Grouping(
-        labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
-    )
+
+
+def cluster_rows(pool: Pool, embedding: Embedding, rows: IntArray, *, k: int, seed: int) -> NDArray[np.int32]:
+    """Cut rows into k clusters by their vectors; see `crowdselect.cluster.kmeans`."""
+    keys = seeded_hash(pool.ids[rows], seed=seed, salt="sample")
+    return kmeans(embedding.vectors, k=k, keys=keys, seed=seed)
+
+
+def unit_vectors(embedding: Embedding, rows: IntArray, *, n: int) -> NDArray[np.float32]:
+    """Bring the vectors of some of N rows to length 1, shape (N, D); zero for the other rows."""
+    length = np.linalg.norm(embedding.vectors, axis=1, keepdims=True)
+    unit = np.zeros((n, embedding.vectors.shape[1]), dtype=np.float32)
+    unit[rows] = embedding.vectors / np.where(length == 0, 1, length)
+    return unit
 
 
 def _embeddable(pool: Pool, texts: NDArray[Any], embedder: str) -> Sequence[str | None]:

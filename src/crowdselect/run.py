@@ -68,7 +68,7 @@ def select(
             needed=method.weighted,
         )
         if method.weighted:
-            _check_weights(measured, options)
+            check_usable(measured, options)
     with stage("answers"):
         hashes = content_hash(pool.ids)
         check_answer(options.answer, models=pool.models)
@@ -166,7 +166,16 @@ def _seen(
     )
 
 
-def _check_weights(measured: Measured, options: Options) -> None:
+def check_usable(measured: Measured, options: Options) -> None:
+    """Refuse weights of metrics that the pool does not have.
+
+    Args:
+        measured: What was measured.
+        options: The weights count here.
+
+    Raises:
+        OptionError: A weight is of an unknown number, or of stability where no family shows an order.
+    """
     check_weights(options.weights, known=measured.metrics)
     if options.weights["stability"] != 0 and not measured.families:
         raise OptionError(

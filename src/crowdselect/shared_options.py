@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from crowdselect.config import read_config
+from crowdselect.config import Weights, read_config
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -61,8 +61,8 @@ seed_option = click.option(
 )
 
 
-def choice_options(*, clusters: int) -> Callable[[Any], Any]:
-    """Every option of `select` but the weights: a baseline has the same.
+def rule_options(*, clusters: int) -> Callable[[Any], Any]:
+    """The fields of `Options` but the weights, and the files beside them.
 
     Args:
         clusters: How many clusters there are unless the user says otherwise.
@@ -128,28 +128,6 @@ def choice_options(*, clusters: int) -> Callable[[Any], Any]:
         click.option(
             "--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."
         ),
-        click.option(
-            "--format",
-            "format_name",
-            metavar="NAME",
-            help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
-        ),
-        click.option(
-            "--file-type",
-            metavar="jsonl|parquet",
-            default="jsonl",
-            show_default=True,
-            help="Of the training file.",
-        ),
-        click.option(
-            "--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs."
-        ),
-        click.option(
-            "--license",
-            "license_name",
-            metavar="NAME",
-            help="The data's licence, for the card.  [default: unknown]",
-        ),
         seed_option,
         click.option(
             "--min-rewards",
@@ -181,11 +159,55 @@ def choice_options(*, clusters: int) -> Callable[[Any], Any]:
             help="Never choose what shares text with these benchmark questions; may be given several times.",
         ),
         click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors."),
-        click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
-        click.option(
-            "--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."
-        ),
-        overwrite_option,
-        json_option,
-        click.option("-o", "--output", metavar="DIR", help="The folder to write."),
     )
+
+
+folder_options = bundle(
+    click.option(
+        "--format",
+        "format_name",
+        metavar="NAME",
+        help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
+    ),
+    click.option(
+        "--file-type",
+        metavar="jsonl|parquet",
+        default="jsonl",
+        show_default=True,
+        help="Of the training file.",
+    ),
+    click.option("--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs."),
+    click.option(
+        "--license",
+        "license_name",
+        metavar="NAME",
+        help="The data's licence, for the card.  [default: unknown]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+    click.option(
+        "--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."
+    ),
+    overwrite_option,
+    json_option,
+    click.option("-o", "--output", metavar="DIR", help="The folder to write."),
+)
+"""Where and how a folder is written."""
+
+weights_option = click.option(
+    "--weights",
+    type=Weights(),
+    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
+    "stability=2]",
+)
+
+
+def choice_options(*, clusters: int) -> Callable[[Any], Any]:
+    """Every option of `select` but the weights: a baseline has the same.
+
+    Args:
+        clusters: How many clusters there are unless the user says otherwise.
+
+    Returns:
+        A decorator for a command.
+    """
+    return bundle(rule_options(clusters=clusters), folder_options)

@@ -66,7 +66,7 @@ def collect(
     as_json: bool,
     **limits: Any,  # noqa: ANN401  (the fields of `Limits`)
 ) -> int:
-    """Ask every model of a crowd every instruction, and write a pool.
+    """Ask a crowd of models every instruction; write a pool.
 
     Every answer is kept in a ledger when it arrives: run the same command again to go on after a stop, to
     add instructions, models or samples; only what is not there yet is asked. Ends with 3 if answers are missing.
