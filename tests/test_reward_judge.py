@@ -4,11 +4,11 @@ import json
 import math
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crowdselect.collect.calls import Reply
 from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError
@@ -290,5 +290,24 @@ def test_a_run_with_a_judge(crowd, tmp_path):
         assert all(score % 1 == 0 for score in pq.read_table(out)["j"].to_pylist() if score is not None)
 
 
-def test_scripted_reply_is_a_reply():
-    assert Reply("Score: 1").status == "ok"
+@pytest.mark.extra
+def test_a_judge_that_misbehaves(crowd, tmp_path):
+    """Through the fault server: refusals and broken answers are asked again, words without a score are missing."""
+    pytest.importorskip("openai")
+    from fault_server import FaultServer
+
+    rows = {
+        "id": ["a", "b"],
+        "instruction": ["Say one. fault=429-after=0.05:1+reset:1", "Say two. fault=400"],
+    }
+    rows |= {"model": ["m", "m"], "response": ["one", "two"]}
+    pq.write_table(pa.table(rows), tmp_path / "p.parquet")
+    out = str(tmp_path / "r.parquet")
+    with FaultServer() as server:
+        args = [str(tmp_path / "p.parquet"), "--with", crowd(server.base_url), "-o", out, "--no-self-test"]
+        ran = CliRunner().invoke(reward, args, standalone_mode=False)
+        assert (ran.exception, ran.return_value) == (None, 3)
+        assert server.counts()["requests"] == 4
+    reasons = pq.read_table(out)["reason"].to_pylist()
+    assert reasons[0].startswith("no score can be read in 'j says ")
+    assert reasons[1].startswith("HTTP 400")

@@ -248,3 +248,21 @@ def test_length_bias_against_scipy(tmp_path, run):
     ran = run("inspect", str(tmp_path / "p.parquet"), "--json")
     assert json.loads(ran.out)["length_bias"]["s"] == {"overall": pytest.approx(0.8), "within": 1.0}
     assert "Rank correlation of reward and answer length" in run("inspect", str(tmp_path / "p.parquet")).out
+
+
+@pytest.mark.real
+def test_three_real_judges_agree_as_the_docs_say(data):
+    judges = ("score_llama33", "score_athenev2", "score_tulu405")
+    with open_pool(data / "shaberi.parquet") as opened:
+        chosen = select(
+            opened,
+            Options(budget=32, clusters=0, reward=judges, ensemble="mean-rank", weights={"difficulty": 1}),
+        )
+    pairs = chosen.facts["agreement"]["pairs"]
+    assert [round(pair["overall"], 2) for pair in pairs] == [0.81, 0.75, 0.79]
+    assert [round(pair["within"], 2) for pair in pairs] == [0.71, 0.66, 0.68]
+    assert [row["id"] for row in chosen.facts["agreement"]["least"][:3]] == [
+        "jamt-001",
+        "elyza-012",
+        "elyza-071",
+    ]
