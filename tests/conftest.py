@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: the real pools, and a cache folder of the test's own."""
 
+import ipaddress
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,32 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from crowdselect.simulate import simulate
 
     return simulate(tmp_path_factory.mktemp("sim") / "pool.parquet", instructions=120, answer_chars=80).path
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[None]:
+    """The processes of `collecting.Job` are forked from one that has its imports done."""
+    from collecting import Job, Starter
+
+    Job.starter = Starter()
+    yield
+    Job.starter.close()
+    Job.starter = None
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a real model or any other host: connections go to this machine or not at all."""
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, _only_here(getattr(socket.socket, name)))
+
+
+def _only_here(connect: Callable[..., object]) -> Callable[..., object]:
+    def guarded(self: socket.socket, address: object) -> object:
+        if isinstance(address, tuple):
+            host = str(address[0]).partition("%")[0]
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                pytest.fail(f"a test reached for the network: {host}")
+        return connect(self, address)
+
+    return guarded

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from email.utils import formatdate
 
@@ -196,3 +197,13 @@ def test_an_answer_without_end_is_not_read_to_its_end(server, monkeypatch):
     with pytest.raises(CallError, match="longer than 1 MiB") as caught:
         ask(Endpoint("m", base_url=server.base_url, model="m"), "fault=huge")
     assert caught.value.verdict == "failed"
+
+
+def test_the_suite_reaches_this_machine_only(server):
+    with socket.create_connection(("127.0.0.1", server.port)):
+        pass
+    with (
+        socket.socket() as other,
+        pytest.raises(pytest.fail.Exception, match=r"reached for the network: 192\.0\.2\.1"),
+    ):
+        other.connect(("192.0.2.1", 80))
