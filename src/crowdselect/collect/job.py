@@ -1,7 +1,6 @@
 """The whole way from instructions to a pool, on one page."""
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from crowdselect.collect.redact import Redactor
 from crowdselect.collect.runner import Outcome, run
 from crowdselect.collect.seal import seal
 from crowdselect.collect.talks import Tally
-from crowdselect.errors import InputError, MissingExtraError, OptionError, OutputError
+from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.files import fingerprint, is_remote
 from crowdselect.outputs import check_output
 
@@ -127,8 +126,6 @@ def collect(
     if not seal_only:
         check_reachable(endpoints, path=task.crowd)
         check_cost_cap(endpoints.models, task.limits.max_cost)
-        if clients is open_client:
-            _check_extras(endpoints)
     target = Path(task.output).absolute()
     with ExitStack() as stack:
         instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
@@ -262,17 +259,6 @@ def _check_task(task: Task) -> None:
     ):
         if value is not None and not value >= least:
             raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
-
-
-def _check_extras(endpoints: Endpoints) -> None:
-    """Say at once what has to be installed, without loading it."""
-    local = any(endpoint.local is not None for endpoint in endpoints.models)
-    remote = any(endpoint.local is None for endpoint in endpoints.models)
-    wanted = [("openai", "collect")] if remote else []
-    wanted += [("torch", "local"), ("transformers", "local")] if local else []
-    for module, extra in wanted:
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(f"{module} is not installed; run: pip install 'crowdselect[{extra}]'")
 
 
 def _folder(target: Path) -> Path:
