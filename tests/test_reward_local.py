@@ -35,6 +35,7 @@ def _quiet():
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    torch.set_num_threads(1)  # tests run side by side
 
 
 def item(answer, question="How many days are in a leap year?", **more):
@@ -149,7 +150,7 @@ def test_batches_hold_the_budget():
 
 def test_little_padding(folders):
     made = scorer(folders["llama"], batch_tokens=2000)
-    scores(made, [item("word " * (1 + n * 7 % 90)) for n in range(200)])
+    scores(made, [item("word " * (1 + n * 7 % 90)) for n in range(80)])
     assert made.padding < 0.10
 
 
@@ -287,8 +288,9 @@ def test_folders_that_are_no_reward_model(tmp_path):
 
 
 def test_batches_that_do_not_fit_are_halved(folders, monkeypatch):
+    alike = [item(f"word {n} and so on") for n in range(10)]
     made = scorer(folders["llama"])
-    expected = scores(made, ITEMS)
+    expected = scores(made, alike)
     made = scorer(folders["llama"])
     whole, tried = made._values, []
 
@@ -299,7 +301,7 @@ def test_batches_that_do_not_fit_are_halved(folders, monkeypatch):
         return whole(batch, *args)
 
     monkeypatch.setattr(made, "_values", small)
-    assert scores(made, ITEMS) == pytest.approx(expected, abs=1e-4)
+    assert scores(made, alike) == pytest.approx(expected, abs=1e-4)
     assert tried[0] == 10
     assert made.notes == ["a batch did not fit into memory, so batches were halved"]
 
@@ -307,7 +309,7 @@ def test_batches_that_do_not_fit_are_halved(folders, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(made, "_values", none)
-    found = outcomes(made, ITEMS[:2])
+    found = outcomes(made, alike[:2])
     assert all("out of memory at" in outcome.reason and outcome.passing for outcome in found)
 
     def other(*_):
@@ -315,7 +317,7 @@ def test_batches_that_do_not_fit_are_halved(folders, monkeypatch):
 
     monkeypatch.setattr(made, "_values", other)
     with pytest.raises(RuntimeError, match="mat1"):
-        scores(made, ITEMS)
+        scores(made, alike)
 
 
 def test_half_precision(folders):

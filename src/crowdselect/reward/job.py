@@ -161,6 +161,10 @@ class Job:
                 total=total,
                 progress=meter,
             )
+        except KeyboardInterrupt:
+            meter.end()
+            warn("what was scored is kept: run the same command again to go on")
+            raise
         finally:
             meter.end()
 

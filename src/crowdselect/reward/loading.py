@@ -17,6 +17,7 @@ PAIR = "pair"
 """A `chat_template` that sends the conversation and the answer as a pair of texts, as cross-encoders want them."""
 
 _AUTO = "AutoModelForSequenceClassification"
+_LARGE = 2 << 20  # bytes
 _NO_LIMIT = 1_000_000_000  # tokenizers that know no longest input say a far larger number
 
 
@@ -239,5 +240,9 @@ def _revision(spec: Spec, config: Any) -> str:  # noqa: ANN401  (of transformers
     if not folder.is_dir():
         return str(getattr(config, "_commit_hash", None) or spec.revision or "unknown")
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    names = "\n".join(str(file.relative_to(folder)) for file in files)
+    # The fingerprint reads both ends of a file: of large ones the time says whether the middle was changed.
+    names = "\n".join(
+        f"{file.relative_to(folder)} {file.stat().st_mtime_ns if file.stat().st_size > _LARGE else ''}"
+        for file in files
+    )
     return hashlib.sha256(f"{names}\n{fingerprint(files)}".encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,6 +73,7 @@ class ServedScorer(BaseScorer):
         self._named = options.api if options.api != "auto" else last if last in APIS else None
         self._key = _key(self._base, options.api_key_env)
         self._open = _opener(self._base)
+        self._ending = Event()
         self._range = [float("inf"), float("-inf")]
         self._count = 0
 
@@ -90,6 +91,7 @@ class ServedScorer(BaseScorer):
         api = self._api
         size = _AT_ONCE if api.whole([written[places[0]]]) else 1
         groups = [places[begin : begin + size] for begin in range(0, len(places), size)]
+        self._ending.clear()
         pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="crowdselect-reward")
         try:
             found = pool.map(lambda group: self._ask(api, [written[at] for at in group]), groups)
@@ -104,6 +106,7 @@ class ServedScorer(BaseScorer):
                         verdict="stop",
                     )
         finally:
+            self._ending.set()  # nobody waits for another try any more
             pool.shutdown(wait=True, cancel_futures=True)
 
     def close(self) -> None:
@@ -181,7 +184,8 @@ class ServedScorer(BaseScorer):
             except CallError as error:
                 if error.verdict not in {"retry", "refused"} or attempt == _ATTEMPTS:
                     raise
-                time.sleep(min(error.retry_after or wait, _LONGEST_WAIT))
+                if self._ending.wait(min(error.retry_after or wait, _LONGEST_WAIT)):
+                    raise
                 wait = min(2 * wait, _LONGEST_WAIT)
         raise AssertionError("unreachable")
 
