@@ -150,6 +150,7 @@ class FaultServer:
     Args:
         plan: Model name to faults, as in a directive; counted over all requests of the model.
         latency: Seconds before anything is answered.
+        room: Model name to the most requests that it takes at once; what is more gets 429.
         chaos: Share of the requests (without a plan or directive) that meet a retryable fault, drawn from
             `seed` and the request, never more than two times in a row for one request.
         fast: Keep no record of single requests, only counts.
@@ -157,9 +158,20 @@ class FaultServer:
     """
 
     def __init__(
-        self, *, plan=None, latency=0.0, chaos=0.0, seed=0, fast=False, log=None, port=0, host="127.0.0.1"
+        self,
+        *,
+        plan=None,
+        room=None,
+        latency=0.0,
+        chaos=0.0,
+        seed=0,
+        fast=False,
+        log=None,
+        port=0,
+        host="127.0.0.1",
     ) -> None:
         self.plan = {model: parse(spec) for model, spec in (plan or {}).items()}
+        self.room = room or {}
         self.latency, self.chaos, self.seed, self.fast = latency, chaos, seed, fast
         self.host, self.port = host, port
         self.calls: list[Call] = []
@@ -194,6 +206,8 @@ class FaultServer:
         return call
 
     def _step(self, model: str, body: dict, key: str, attempt: int) -> Step:
+        if self.open[model] > self.room.get(model, self.open[model]):
+            return Step("429", None, None)
         if model in self.plan:
             return pick(self.plan[model], self.by_model[model] - 1)
         text = " ".join(str(turn.get("content")) for turn in body.get("messages", []))
@@ -207,7 +221,7 @@ class FaultServer:
         return Step("ok", None, None)
 
     def end(self, call: Call, what: str) -> None:
-        call.ended = what
+        call.ended, call.ended_at = what, time.time()
         self.open[call.model] -= 1
         self.ends[what] += 1
         self._write(what, call)

@@ -43,6 +43,7 @@ class Call:
     at: float
     arg: float | None = None
     ended: str = ""  # A or L once it is over
+    ended_at: float = 0.0
     prompt: str = field(default="")
 
     @property
@@ -225,6 +226,18 @@ def _gzip_broken(to: "Connection", call: Call) -> None:
     to.send(http(200, dumped(completion(call)), Content_Encoding="gzip"))
 
 
+def _gzip_bomb(to: "Connection", call: Call) -> None:
+    """100 MB in 100 kB."""
+    body = gzip.compress(dumped(completion(call, content="a" * (5 * HUGE))), compresslevel=1)
+    to.send(http(200, body, Content_Encoding="gzip"))
+
+
+def _retry_odd(to: "Connection", call: Call) -> None:
+    """Waits that are none."""
+    odd = ("soon", "-5", "nan", "inf", "", "Thu, 99 Nov 9999 99:99:99 GMT")
+    to.send(http(429, error_body("slow down"), Retry_After=odd[call.attempt % len(odd)]))
+
+
 def _close_after(to: "Connection", call: Call) -> None:
     """A good answer, then the connection ends without a word: the next request on it fails."""
     _ok(to, call)
@@ -232,7 +245,11 @@ def _close_after(to: "Connection", call: Call) -> None:
 
 
 def _echo(call: Call) -> str:
-    return f"Incorrect API key provided: {call.token}. Header was 'Authorization: Bearer {call.token}'."
+    """=N puts so many characters before the key: a message that is cut off may be cut in the key."""
+    before = "." * int(call.arg or 0)
+    return (
+        f"{before}Incorrect API key provided: {call.token}. Header was 'Authorization: Bearer {call.token}'."
+    )
 
 
 def _choice(call: Call, **changes: object) -> dict:
@@ -253,6 +270,7 @@ FAULTS = {
     "ok": _ok,
     "429-after": _retry_after,  # =SECONDS
     "429-date": _retry_date,  # =SECONDS
+    "429-odd": _retry_odd,
     "503-after": _busy_after,  # =SECONDS
     "reset": _reset,
     "reset-early": lambda to, _: to.reset(),
@@ -286,6 +304,7 @@ FAULTS = {
     "nul": _with_body(lambda call: completion(call, content="before\0after \x1b[31mred")),
     "gzip": _gzip,
     "gzip-broken": _gzip_broken,
+    "gzip-bomb": _gzip_bomb,
     "filter": _with_body(lambda call: completion(call, "", finish="content_filter")),
     "filter-400": _with_bytes(lambda _: error_body("filtered", code="content_filter"), status=400),
     "length": _with_body(lambda call: completion(call, finish="length")),
