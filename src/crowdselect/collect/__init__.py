@@ -8,6 +8,6 @@ The parts stand alone, so that scoring and evaluation can ask judges through the
     ledger       every answer on disk, once
     pace         how fast one endpoint may be asked
     budget       hard stops, counted over resumes
-    lane, runner `run(lanes, ledger, limits)`: asks what the ledger does not know
+    limits, lane, runner `run(lanes, ledger, limits)`: asks what the ledger does not know
     instructions what to ask; plan, seal, job: the whole way from instructions to a pool
 """
