@@ -178,6 +178,11 @@ def _ask(
         Lane(endpoint, partial(late.get, endpoint.name), instructions.requests(task.samples))
         for endpoint in endpoints.models
     ]
+    unpriced = sum(spent.unknown for spent in ledger.spent().values())
+    if task.limits.max_cost is not None and unpriced:
+        instructions.notes.append(
+            f"--max-cost: {unpriced} earlier answers were asked for without known prices and are not counted"
+        )
     total = instructions.turns * task.samples
     shown = nullcontext(None) if watch is None else watch(lanes, total)
     with shown as update:
