@@ -169,7 +169,9 @@ def test_contaminated_rows_are_not_chosen_and_say_why(tmp_path: Path) -> None:
     again = load_selection(tmp_path / "out")
     assert again.options["decontaminate"] == [bench]
     assert [(b["questions"], b["contaminated"]) for b in again.facts["benchmarks"]] == [(3, 2)]
-    assert bench in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "bench.txt" in card
+    assert str(tmp_path) not in card  # a card is published; where a folder lay here is nobody's business
 
 
 def test_files_are_a_list() -> None:

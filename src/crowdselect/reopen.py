@@ -86,7 +86,9 @@ def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | N
             raise
         return None, f"the pool is not at hand: {error}; name its place with --pool"
     if problem is None and pool.fingerprint() != facts["fingerprint"]:
-        problem = f"{pool.path}: its content is not what this selection was made from; texts and rewards may differ"
+        problem = (
+            f"{pool.path}: its content is not what this selection was made from; texts and rewards may differ"
+        )
     return pool, problem
 
 
