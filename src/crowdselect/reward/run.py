@@ -173,7 +173,7 @@ def score_pool(
                 done += count
                 if progress is not None:
                     progress(done, max(total, done))
-    ledger.flush()
+        ledger.flush()  # a scorer that is faster than the disk would pile its scores up
     return done
 
 
