@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(not README.is_file(), reason="no README beside t
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def _commands() -> list[str]:
@@ -30,7 +32,12 @@ def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, (command, done.stderr)
         assert shlex.split(command)[0] == "crowdselect"
@@ -40,7 +47,19 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     blocks = _blocks("python")
     assert blocks
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    subprocess.run([str(Path(sys.executable).parent / "crowdselect"), "simulate", "-o", "pool.parquet"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [str(Path(sys.executable).parent / "crowdselect"), "simulate", "-o", "pool.parquet"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, (block, done.stderr)

@@ -158,8 +158,13 @@ def test_places_count_the_rows_that_can_be_chosen(small):
 def test_the_story_of_a_chosen_row(small):
     lines = small.explain(LINE)["story"]
     assert lines[0].startswith("chosen, rank 3")
-    assert "difficulty -1: rank 0.500 of the eligible rows, 0 lowest to 1 highest, weight 1 adds +0.5" in lines
-    assert "separability 0: rank 0.250 of the eligible rows, 0 lowest to 1 highest, weight -0.5 adds -0.125" in lines
+    assert (
+        "difficulty -1: rank 0.500 of the eligible rows, 0 lowest to 1 highest, weight 1 adds +0.5" in lines
+    )
+    assert (
+        "separability 0: rank 0.250 of the eligible rows, 0 lowest to 1 highest, weight -0.5 adds -0.125"
+        in lines
+    )
     assert "stability undefined" in lines
     assert "answer to train on: m (reward 1; 2 rewards in all)" in lines
     assert "score 0.7: place 2 of 4 in cluster 0, which gave 2" in lines
