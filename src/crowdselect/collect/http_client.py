@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from crowdselect.errors import CallError
 LONGEST = 64 << 20
 """Bytes of the longest answer that is read."""
 
+_SHARE = 32  # requests in flight through one pool of connections
 _CONNECT = 20.0  # seconds for a connection; the whole answer has the endpoint's timeout
 _STOP = {401: "the key is refused", 402: "payment is required", 403: "access is forbidden", 404: "not found"}
 _SLOW = frozenset({429, 503, 529})
@@ -30,6 +32,17 @@ _FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_vi
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 _LONGEST_MESSAGE = 300
 _LONGEST_WAIT = 3600.0  # a server that asks for more is left for a later run
+
+
+@dataclass(slots=True)
+class _Share:
+    """A client of the SDK and how many requests it has in flight.
+
+    The HTTP library looks through all connections of a pool for every request, so many in one are slow.
+    """
+
+    client: Any
+    open: int = 0
 
 
 class HttpClient:
@@ -48,28 +61,34 @@ class HttpClient:
         self._endpoint = endpoint
         self._key, self._instead = key or "", f"[{endpoint.api_key_env}]"
         self._fixed = _fixed_fields(endpoint)
+        # Without a key no Authorization header is sent at all; the SDK wants this said with every request.
+        self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
+        self._shares = [_Share(self._open())]
+
+    def _open(self) -> Any:  # noqa: ANN401  (the SDK's client)
+        """Make a client of the SDK with connections of its own."""
+        http, endpoint = self._http, self._endpoint
         timeout = http.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout), pool=None)
         transport = http.AsyncClient(
             timeout=timeout,
-            limits=http.Limits(max_connections=None, max_keepalive_connections=endpoint.max_concurrency),
-            verify=_certificates(),
+            limits=http.Limits(max_connections=None, max_keepalive_connections=_SHARE),
             follow_redirects=False,  # an answer comes from the host that was announced, or not at all
             trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
+            verify=_certificates(),
         )
         with _without_ambient_settings():
-            self._client = openai.AsyncOpenAI(
-                api_key=key or "none",
+            return self._openai.AsyncOpenAI(
+                api_key=self._key or "none",
                 base_url=endpoint.base_url,
                 max_retries=0,
                 timeout=timeout,
                 http_client=transport,
             )
-        # Without a key no Authorization header is sent at all; the SDK wants this said with every request.
-        self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        for share in self._shares:
+            await share.client.close()
 
     async def ask(self, request: Request) -> Reply:
         """Send one request and read its answer.
@@ -96,8 +115,24 @@ class HttpClient:
         return text.replace(self._key, self._instead) if self._key else text
 
     async def _send(self, content: bytes) -> bytes:
+        share = self._share()
+        share.open += 1
+        try:
+            return await self._exchange(share.client, content)
+        finally:
+            share.open -= 1
+
+    def _share(self) -> _Share:
+        """Take the first share that has room; the later ones rest when little is asked at once."""
+        for share in self._shares:
+            if share.open < _SHARE:
+                return share
+        self._shares.append(_Share(self._open()))
+        return self._shares[-1]
+
+    async def _exchange(self, client: Any, content: bytes) -> bytes:  # noqa: ANN401  (the SDK's client)
         """Read the answer piece by piece, so that its size is known before it is all here."""
-        response = await self._client.post(
+        response = await client.post(
             "/chat/completions",
             content=content,
             cast_to=self._http.Response,
