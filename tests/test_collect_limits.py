@@ -182,7 +182,7 @@ def test_ctrl_c_stops_sending_waits_and_says_how_to_go_on(tmp_path):
     with FaultServer(latency=0.4) as server:
         models = {name: {"base_url": server.base_url} for name in ("m1", "m2")}
         job = Job(tmp_path, PROMPTS, models)
-        process = job.start(*FAST)
+        process = job.start(*FAST, fresh=True)
         wait_for(lambda: len(server.calls) > 10)
         process.send(signal.SIGINT)
         stopped = time.time()
