@@ -205,7 +205,7 @@ def test_inspect_without_rewards(run):
     Path("pool.csv").write_text("id,instruction,model,response\na,A,x-7b,r\na,A,x-70b,s\n")
     ran = run("inspect", "pool.csv")
     assert ran.code == 0
-    assert "no reward: score the answers" in ran.out
+    assert "no reward column: score the answers" in ran.out
     assert "x-70b" in ran.out
 
 
@@ -302,7 +302,9 @@ def test_simulate_then_select(run, layout):
     ran = run("select", "pool.jsonl", "--budget", 4, "--clusters", 0, "-o", "out")
     assert ran.code == 0, ran.err
     assert ran.out.startswith("SIMULATED POOL")
-    assert ("the pool holds no answers, so there is no training file" in ran.err) == (layout == "matrix")
+    assert (
+        "the pool holds no answers (wanted a column response), so there is no training file" in ran.err
+    ) == (layout == "matrix")
     assert (Path("out") / "train.jsonl").exists() == (layout != "matrix")
     run("simulate", "-o", "pool.jsonl", "--instructions", 30).refuses("pool.jsonl")
 
@@ -440,7 +442,10 @@ def test_a_real_pool_without_text(run, data):
     )
     ran = run("select", pool, "--reward", "score", "--budget", 10, "--clusters", 0, "-o", "out")
     assert ran.code == 0
-    assert "the pool holds no instruction text, so there is no training file" in ran.err
+    assert (
+        "the pool holds no instruction text (wanted a column instruction or messages), so there is no training"
+        in ran.err
+    )
     assert sorted(p.name for p in Path("out").iterdir()) == [
         "README.md",
         "manifest.json",

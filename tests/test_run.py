@@ -613,7 +613,10 @@ def test_a_pool_without_text_is_chosen_from_without_a_training_file(tmp_path):
     ):
         found = choose(pool, 6, **options)
         assert set(found.table["cluster"].to_pylist()) == labels
-        assert "the pool holds no instruction text, so there is no training file" in found.warnings
+        assert any(
+            w.startswith("the pool holds no instruction text (wanted a column instruction or messages)")
+            for w in found.warnings
+        )
         assert found.counts() == {"selected": 6, "below_cut": 6}
         assert found.table["model"].null_count == 0
     with open_pool(pool) as opened:
@@ -637,7 +640,10 @@ def test_a_pool_without_answers_takes_rewards_for_answers(tmp_path):
     rows = [{k: v for k, v in row.items() if k != "response"} for row in instruction("a", "A?", other=None)]
     found = choose(write(tmp_path / "pool.parquet", rows), 1)
     assert found.rows()[0]["model"] == "large"
-    assert "the pool holds no answers, so there is no training file" in found.warnings
+    assert (
+        "the pool holds no answers (wanted a column response), so there is no training file and nothing for a trainer"
+        in found.warnings
+    )
 
 
 # --- warnings and errors -------------------------------------------------------------------------------

@@ -183,8 +183,14 @@ def test_the_story_of_a_row_below_the_cut(small):
 def test_the_stories_of_duplicates_name_the_other_row_with_all_its_colons(small):
     told = story(small, "copy")
     assert told.startswith(f"not chosen: duplicate_of:{ID} (the same text as a better-scoring instruction")
-    assert f"to be chosen: only if {ID} were left out (--exclude)" in told
-    assert f"to be chosen: only if {LINE} were left out (--exclude)" in story(small, "copy elsewhere")
+    assert (
+        f"to be chosen: only in the place of {ID}: leave that out (--exclude), and this row's own score must reach the cut"
+        in told
+    )
+    assert (
+        f"to be chosen: only in the place of {LINE}: leave that out (--exclude), and this row's own score must reach the cut"
+        in story(small, "copy elsewhere")
+    )
     near = story(small, "near:1")
     assert f"to be chosen: only if {ID} were left out, or with a higher --near-duplicates (0.9)" in near
     assert "score 0.85: 1 of 4 rows that can be chosen are before it in cluster 0, which gave 2" in near

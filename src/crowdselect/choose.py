@@ -84,13 +84,14 @@ class _Queue:
         return [(row, kept) for place, row, kept in self.passed if place < end]
 
 
-def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray) -> None:
+def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, barred: str = "") -> None:
     """Refuse a budget that cannot be filled, before any costly work.
 
     Args:
         budget: How many rows to choose.
         eligible: Which rows may be chosen, shape (N,).
         groups: As for `choose`.
+        barred: What bars the others, in words, for the message.
 
     Raises:
         BudgetError: `budget` is not positive, or above what can be chosen.
@@ -108,6 +109,7 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray) 
         )
         raise BudgetError(
             f"budget {budget} is more than can be chosen: {total} instructions are eligible{some}"
+            + (f"; not eligible: {barred}" if barred else "")
         )
 
 

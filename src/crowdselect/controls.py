@@ -7,6 +7,7 @@ import numpy as np
 
 from crowdselect.selection import Selection
 
+_ROUNDING = 1e-12  # relative; below this, draws are equal
 COLUMNS = ("reward", "difficulty", "separability", "stability")
 
 
@@ -22,7 +23,7 @@ class Control:
 
 
 def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
-    """Compare the chosen rows with random eligible rows, as many from each cluster.
+    """Compare the chosen rows with random ones that could have been chosen, as many from each cluster.
 
     Args:
         selection: What was chosen.
@@ -39,7 +40,8 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     """
     import pyarrow.compute as pc
 
-    eligible = selection.table.filter(pc.is_valid(selection.table["score"]))
+    choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
+    eligible = selection.table.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
     values = {name: eligible[name].to_numpy() for name in COLUMNS}
@@ -55,9 +57,13 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
             means[name].append(float(np.nanmean(known)) if not np.isnan(known).all() else np.nan)
     with np.errstate(over="ignore"):  # the spread of giant variances is infinite
         return {
-            name: Control(
-                float(values[name][chosen].mean()), float(np.nanmean(drawn)), float(np.nanstd(drawn))
-            )
+            name: Control(float(values[name][chosen].mean()), float(np.nanmean(drawn)), _spread(drawn))
             for name, drawn in means.items()
             if not np.isnan(values[name][chosen]).any() and not np.isnan(drawn).all()
         }
+
+
+def _spread(means: list[float]) -> float:
+    """Standard deviation of the draws; 0 where they differ by rounding only, as when every row is drawn."""
+    spread = float(np.nanstd(means))
+    return spread if spread > _ROUNDING * float(np.nanmax(np.abs(means))) else 0.0

@@ -1,6 +1,7 @@
 """Who may be chosen, and if not, why: one reason code per instruction, from a closed list."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,23 @@ def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
     for reason, rows in barred.items():
         reasons[rows & (reasons == ELIGIBLE)] = reason
     return reasons
+
+
+def tally(reasons: ObjectArray) -> str:
+    """Count what bars rows, in words.
+
+    Args:
+        reasons: From `eligibility`, shape (N,).
+
+    Returns:
+        The commonest reason first, ids after a colon left off; empty where nothing bars a row.
+
+    Example:
+        >>> tally(np.array(["", "no_answer", "contaminated:q1", "no_answer"], dtype=object))
+        '2 no_answer, 1 contaminated'
+    """
+    counts = Counter(reason.partition(":")[0] for reason in reasons if reason != ELIGIBLE)
+    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
 
 
 def normalised(text: str) -> str:

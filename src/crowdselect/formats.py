@@ -104,14 +104,15 @@ PAPER_TRAINING = {
 }
 """The paper's hyper-parameters (its table 6), by the names that both trainers share."""
 _PREFERENCE_RATE = "1e-6"  # the paper gives none for preference training; TRL's own default for DPO
+_WARM_UP = (
+    "# Its 150 warm-up steps are meant for some thousand rows; with a few hundred the learning rate would rise to the\n"
+    "# end of training: lower warmup_steps to about a tenth of all steps (rows x epochs / 2 on one GPU).\n"
+)
 _NOTES = {
-    "sft": (
-        "# The paper's hyper-parameters, full fine-tuning. Its 150 warm-up steps are meant for some thousand rows:\n"
-        "# with a few hundred, lower warmup_steps.\n"
-    ),
+    "sft": "# The paper's hyper-parameters, full fine-tuning.\n" + _WARM_UP,
     "dpo": (
         "# The paper's hyper-parameters, which are those of its fine-tuning: it gives none for preference training.\n"
-        "# The learning rate is therefore TRL's default for DPO.\n"
+        "# The learning rate is therefore TRL's default for DPO.\n" + _WARM_UP
     ),
 }
 

@@ -68,7 +68,7 @@ def group(
     by_vectors = not by_column and options.clusters > 0
     if by_vectors and options.clusters > len(rows):
         raise OptionError(
-            f"clusters={options.clusters} is more than the {len(rows)} eligible instructions; lower --clusters"
+            f"clusters={options.clusters} is more than the {len(rows)} eligible instructions; lower --clusters (0 = none)"
         )
     names = None
     if options.cluster_by is not None:

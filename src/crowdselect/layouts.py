@@ -398,7 +398,7 @@ _VIEWS: dict[str, Callable[[Columns], View]] = {
     "matrix": _matrix,
 }
 _NEEDS = {
-    "long": "id, model, one row per answer",
+    "long": "one row per answer: id, model, and instruction, response, rewards as far as there are any",
     "ultrafeedback": "completions, a list of {model, response, ...}",
     "distilabel": "the lists generations, generation_models, ratings",
     "zoo": "id, instruction, a struct {content, ...} per model",

@@ -105,7 +105,9 @@ class Options:
                 f"several rewards ({', '.join(names)}) and no way to make one of them; add --ensemble mean-rank or mean-z"
             )
         if self.ensemble is not None and len(names) < 2:
-            raise OptionError(f"ensemble={self.ensemble} needs two rewards or more; name each with --reward")
+            raise OptionError(
+                f"ensemble={self.ensemble} needs two rewards or more; name each with a --reward of its own"
+            )
         object.__setattr__(self, "reward", names if len(names) > 1 else names[0] if names else None)
 
     def _check_shares(self) -> None:

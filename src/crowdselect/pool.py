@@ -207,7 +207,9 @@ class Pool:
         if reward is None and len(found) == 1:
             return found[0]
         if reward is None and found:
-            raise RewardError(f"{self.path}: several reward columns: {listed}; name the one to use")
+            raise RewardError(
+                f"{self.path}: several reward columns: {listed}; name the one to use with --reward"
+            )
         if reward is None:
             self._refuse_text_reward("score")  # what it would have been, had it been numeric
             raise RewardError(

@@ -181,8 +181,12 @@ def run_warnings(
                 f"{empty} answers with a reward have no text; they were passed over and none is chosen"
             )
     if not pool.has_text or not pool.has_responses:
-        what = "instruction text" if not pool.has_text else "answers"
-        found.append(f"the pool holds no {what}, so there is no training file")
+        what, wanted = (
+            ("instruction text", "instruction or messages") if not pool.has_text else ("answers", "response")
+        )
+        found.append(
+            f"the pool holds no {what} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
+        )
     if grouping.clustered and len(choice.quotas) == 1:
         found.append("all eligible instructions are in one cluster, so clusters change nothing")
     sizes = np.bincount(grouping.labels[eligible])

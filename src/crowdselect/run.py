@@ -13,7 +13,7 @@ from crowdselect.barring import fixed_bars, left_out, row_reasons
 from crowdselect.choose import check_budget, choose
 from crowdselect.combine import check_weights, uniform_ranks
 from crowdselect.crowd import Crowd
-from crowdselect.eligibility import ELIGIBLE, duplicate_groups
+from crowdselect.eligibility import ELIGIBLE, duplicate_groups, tally
 from crowdselect.errors import OptionError
 from crowdselect.grouping import group
 from crowdselect.measure import Measured, measure
@@ -86,7 +86,9 @@ def select(
         fixed = fixed_bars(pool, texts, options)
         reasons = row_reasons(len(hashes), fixed, measured, answers, options, weighted=method.weighted)
         groups = duplicate_groups(texts)
-        check_budget(options.budget, eligible=reasons == ELIGIBLE, groups=groups)
+        eligible = reasons == ELIGIBLE
+        barred = tally(reasons) if eligible.sum() < options.budget else ""
+        check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
     with stage("score") as progress:
         keys = reseeded(hashes, seed=options.seed, salt="tie")
         seen = _seen(

@@ -190,7 +190,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",
-        "duplicate_of": f"only if {other} were left out (--exclude)",
+        "duplicate_of": f"only in the place of {other}: leave that out (--exclude), and this row's own score must reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"

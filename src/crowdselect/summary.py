@@ -56,10 +56,9 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) ->
     if folder is None:
         say("nothing was written (a dry run)")
         return
-    rows = f"{options['budget']} rows to train on, " if pool.has_text and pool.has_responses else ""
-    say(
-        f"written to {visible(folder)}: {rows}selection.parquet with every row's reason, README.md, manifest.json"
-    )
+    rows = f"{options['budget']} rows to train on; " if pool.has_text and pool.has_responses else ""
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    say(f"written to {visible(folder)}: {rows}{visible(names)}")
     say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
 
 
@@ -131,7 +130,10 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     if rewards:
         _print_rewards(rewards)
     else:
-        say("no reward: score the answers, or name a second file of rewards with --rewards\n")
+        say(
+            "no reward column: score the answers, or name a second file of rewards with --rewards; if a column should be one,"
+        )
+        say("name it with --reward to see which value in it is not a number\n")
     if found["length_bias"]:
         table(
             ["reward", ">with length", ">within instructions"],
