@@ -104,7 +104,7 @@ class Opened:
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(30_000)  # a busy machine draws slowly
         self.page.goto(made.as_uri())
         self.page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
 
@@ -242,8 +242,13 @@ def test_hover_tells_and_changes_of_colour_and_theme_redraw(opened):
     page = opened(scheme="dark")
     chart = page.page.locator('[data-chart="map"]')
     chart.scroll_into_view_if_needed()
-    chart.locator("svg .role-mark path").last.hover(force=True)
     tip = page.page.locator("#tip")
+    for _ in range(40):  # charts above may still be drawn, and move this one from under the pointer
+        page.page.mouse.move(0, 0)
+        chart.locator("svg .role-mark path").last.hover(force=True)
+        if tip.is_visible():
+            break
+        page.page.wait_for_timeout(250)
     tip.wait_for(state="visible")
     assert "id" in tip.inner_text()
     assert "number" in tip.inner_text()
