@@ -28,6 +28,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "baseline": "crowdselect.baseline_command:baseline",
     "compare": "crowdselect.compare_command:compare",
     "collect": "crowdselect.collect.command:collect",
+    "evaluate": "crowdselect.evaluate.command:evaluate",
     "robustness": "crowdselect.robustness_command:robustness",
     "reward": "crowdselect.reward.command:reward",
     "report": "crowdselect.report_command:report",
