@@ -33,6 +33,7 @@ COMMANDS = [
     "robustness",
     "select",
     "simulate",
+    "train",
     "why",
 ]
 
