@@ -218,7 +218,7 @@ def test_tags_are_walked_as_in_the_paper(pool, budget):
 def test_tags_come_from_a_tagger_too_and_from_one_place_only(pool):
     asked = []
 
-    def tagger(texts):
+    def tagger(texts, _progress):
         asked.extend(texts)
         return [text.split()[:2] for text in texts]
 

@@ -1,5 +1,6 @@
 """The command `crowdselect baseline`: a method of another paper, with everything else as in `select`."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,10 @@ import click
 from crowdselect.choosing import choose_from
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import bundle, choice_options, pool_options
+from crowdselect.show import visible
 
 if TYPE_CHECKING:
+    from crowdselect.judging import Judging
     from crowdselect.scoring import Method
 
 _direction = click.option(
@@ -27,17 +30,48 @@ def baseline() -> None:
     """Choose by another method, to compare with."""
 
 
+_judge_options = bundle(
+    click.option(
+        "--judge",
+        metavar="FILE.toml#NAME",
+        help="Instead of --column, ask this [[judge]] of a crowd file (extra: collect).",
+    ),
+    click.option(
+        "--ledger",
+        metavar="FILE",
+        help="Where the judge's answers are kept; none is asked for twice.  [default: DIR.ledger]",
+    ),
+    click.option(
+        "--max-cost", type=float, metavar="MONEY", help="The judge's: stop before it, over all runs."
+    ),
+    click.option(
+        "--max-requests", type=int, metavar="N", help="To the judge: stop after so many, over all runs."
+    ),
+    click.option("--retry-failed", is_flag=True, help="Ask the judge again what has failed before."),
+    click.option("--plan", is_flag=True, help="Say what the judge would be asked, and end."),
+)
+
+
 def _command(
-    name: str, *options: Callable[[Any], Any], takes: tuple[str, ...] = ()
+    name: str, *options: Callable[[Any], Any], takes: tuple[str, ...] | None = ()
 ) -> Callable[[Any], click.Command]:
-    """Make a subcommand: the options of `select`, and those of the method."""
+    """Make a subcommand: the options of `select`, and those of the method.
+
+    Args:
+        name: Of the method, a key of `BASELINES`.
+        options: What it has besides.
+        takes: Those of them that make the method; None = the function makes it.
+    """
 
     def apply(text: Callable[..., None]) -> click.Command:
         def run(**given: Any) -> None:  # noqa: ANN401  (click's values)
             from crowdselect.baselines import BASELINES
 
-            told = {option: given.pop(option) for option in takes}
-            text(given, BASELINES[name](**told))
+            if takes is None:
+                text(given)
+            else:
+                told = {option: given.pop(option) for option in takes}
+                text(given, BASELINES[name](**told))
 
         run.__doc__ = text.__doc__
         example = f"Example:  crowdselect baseline {name} pool.parquet --budget 1000 -o {name}"
@@ -45,6 +79,36 @@ def _command(
         return baseline.command(name, epilog=example + _MORE.get(name, ""))(made)
 
     return apply
+
+
+def _judging(given: dict[str, Any]) -> "Judging | None":
+    """Take the values of `_judge_options` out of a command's; None where no judge is to be asked."""
+    from crowdselect.judging import Judging
+
+    names = ("judge", "ledger", "max_cost", "max_requests", "retry_failed", "plan")
+    spec, ledger, max_cost, max_requests, retry_failed, plan = (given.pop(name) for name in names)
+    if spec is None:
+        if ledger or max_cost is not None or max_requests is not None or retry_failed or plan:
+            raise OptionError(
+                "the options of a judge are given, and none is named; add --judge FILE.toml#NAME"
+            )
+        return None
+    if ledger is None and given["output"] is None:
+        raise OptionError("say where the judge's answers are kept: -o DIR or --ledger FILE")
+
+    def tell(line: str) -> None:
+        sys.stderr.write(visible(line) + "\n")
+        if plan:
+            raise click.exceptions.Exit(0)
+
+    return Judging(
+        spec=spec,
+        ledger=Path(ledger or f"{given['output'].rstrip('/')}.ledger"),
+        max_cost=max_cost,
+        max_requests=max_requests,
+        retry_failed=retry_failed,
+        tell=tell,
+    )
 
 
 _MORE = {
@@ -108,29 +172,47 @@ def _reward(given: dict[str, Any], method: "Method") -> None:
 
 @_command(
     "tags",
-    click.option(
-        "--column", required=True, metavar="COLUMN", help="Tags: a list, or text separated by commas."
-    ),
-    takes=("column",),
+    click.option("--column", metavar="COLUMN", help="Tags: a list, or text separated by commas."),
+    _judge_options,
+    takes=None,
 )
-def _tags(given: dict[str, Any], method: "Method") -> None:
+def _tags(given: dict[str, Any]) -> None:
     """Many tags first, each row adding one (InsTag)."""
-    choose_from(given, method=method)
+    from crowdselect.baselines import by_tags
+
+    column, judging = given.pop("column"), _judging(given)
+    tagger = None
+    if judging is not None:
+        from crowdselect.judgetags import JudgeTagger
+
+        tagger = JudgeTagger(judging)
+    choose_from(
+        given, method=by_tags(column=column, tagger=tagger, judge=None if judging is None else judging.spec)
+    )
 
 
 @_command(
     "direct-score",
     click.option(
-        "--column",
-        required=True,
-        metavar="COLUMN",
-        help="A judge's marks: a reward column, or one number per row.",
+        "--column", metavar="COLUMN", help="A judge's marks: a reward column, or one number per row."
     ),
-    takes=("column",),
+    _judge_options,
+    takes=None,
 )
-def _direct_score(given: dict[str, Any], method: "Method") -> None:
+def _direct_score(given: dict[str, Any]) -> None:
     """The best marks of a judge (AlpaGasus)."""
-    choose_from(given, method=method)
+    from crowdselect.baselines import by_direct_score
+
+    column, judging = given.pop("column"), _judging(given)
+    marker = None
+    if judging is not None:
+        from crowdselect.judgemarks import JudgeMarker
+
+        marker = JudgeMarker(judging)
+    choose_from(
+        given,
+        method=by_direct_score(column=column, marker=marker, judge=None if judging is None else judging.spec),
+    )
 
 
 @_command(

@@ -14,6 +14,7 @@ from crowdselect.choose import water_fill
 from crowdselect.combine import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.errors import InputError, OptionError
 from crowdselect.grouping import Grouping
+from crowdselect.ifd import Answered, ifd_ratios
 from crowdselect.lengths import CHARACTERS, counter
 from crowdselect.metrics import METRICS
 from crowdselect.ordering import seeded_hash
@@ -25,8 +26,10 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Direction = Literal["up", "down"]
 Of = Literal["instruction", "answer"]
-Tagger = Callable[[Sequence[str]], Sequence[Sequence[str]]]
-"""Instructions → the tags of each; what a judge model would be asked for."""
+Tagger = Callable[[Sequence[str], Progress], Sequence[Sequence[str] | None]]
+"""Instructions → the tags of each, None where they are not known; see `crowdselect.judgetags.JudgeTagger`."""
+Marker = Callable[[Sequence[Answered], Progress], Sequence[float | None]]
+"""Instructions with answers → marks, None where there is none; see `crowdselect.judgemarks.JudgeMarker`."""
 
 DEITA_COSINE = 0.9
 """deita's threshold: a row more like a kept one than this is passed over."""
@@ -116,7 +119,7 @@ def by_reward(*, direction: Direction = "up") -> Method:
     return _method("reward", score, direction=direction)
 
 
-def by_tags(*, column: str | None = None, tagger: Tagger | None = None) -> Method:
+def by_tags(*, column: str | None = None, tagger: Tagger | None = None, judge: str | None = None) -> Method:
     """Many tags first, and each next row must add one: InsTag's complexity-first diverse sampling.
 
     Lu et al. 2023 (arXiv 2308.07074), algorithm 1: rows in order of their number of tags; a row is taken if it
@@ -127,20 +130,24 @@ def by_tags(*, column: str | None = None, tagger: Tagger | None = None) -> Metho
     Args:
         column: A column of the pool: lists of tags (or of objects with `tag`), or tags separated by commas.
         tagger: Gives the tags instead.
+        judge: What the tagger is, for the manifest.
 
     Raises:
         OptionError: Neither or both are given.
     """
     if (column is None) == (tagger is None):
         raise OptionError(
-            "tags come from a column of the pool (--column NAME) or from a tagger; give one of them"
+            "tags come from a column of the pool (--column NAME) or from a judge (--judge FILE.toml#NAME); "
+            "give one of them"
         )
     found: list[frozenset[str]] = []
 
-    def score(seen: Seen, _progress: Progress) -> Scored:
-        found[:] = _tags(seen, column, tagger)
+    def score(seen: Seen, progress: Progress) -> Scored:
+        read = _tags(seen, column) if tagger is None else _asked_tags(seen, tagger, progress)
+        found[:] = [tags or frozenset() for tags in read]
+        unknown = np.array([tags is None for tags in read], dtype=np.bool_)
         counts = np.array([len(tags) for tags in found], dtype=np.float64)
-        return Scored(counts, {"no tags": counts == 0})
+        return Scored(counts, {"the judge gave no tags that can be read": unknown, "no tags": counts == 0})
 
     def arrange(seen: Seen, counts: FloatArray, grouping: Grouping) -> Scored:
         out = counts.copy()
@@ -151,23 +158,42 @@ def by_tags(*, column: str | None = None, tagger: Tagger | None = None) -> Metho
             out[order] -= own * (counts[rows].max(initial=0.0) + 1)
         return Scored(_with_duplicates(seen, out))
 
-    return _method("tags", score, arrange=arrange, column=column)
+    return _method("tags", score, arrange=arrange, column=column, judge=judge)
 
 
-def by_direct_score(*, column: str) -> Method:
+def by_direct_score(
+    *, column: str | None = None, marker: Marker | None = None, judge: str | None = None
+) -> Method:
     """The rows that a judge gave the best mark: the idea of AlpaGasus (Chen et al. 2023, arXiv 2307.08701).
 
-    `score` is the mark: of the answer to train on where the column is a reward of the pool, else of the row.
+    `score` is the mark: of the answer to train on where a marker gives it or the column is a reward of the pool,
+    else of the row.
 
     Args:
         column: A reward column, such as the judge scorer of `crowdselect reward` makes, or one number per row.
+        marker: Gives the marks instead, 0 to 5.
+        judge: What the marker asks, for the manifest.
+
+    Raises:
+        OptionError: Neither or both are given.
     """
+    if (column is None) == (marker is None):
+        raise OptionError(
+            "marks come from a column of the pool (--column NAME) or from a judge (--judge FILE.toml#NAME); "
+            "give one of them"
+        )
 
-    def score(seen: Seen, _progress: Progress) -> Scored:
-        marks = _numbers(seen, column)
-        return Scored(marks, {f"no {column}": np.isnan(marks)})
+    def score(seen: Seen, progress: Progress) -> Scored:
+        if marker is None:
+            marks = _numbers(seen, str(column))
+            return Scored(marks, {f"no {column}": np.isnan(marks)})
+        rows, pairs = _answered(seen)
+        marks = np.full(len(seen.eligible), np.nan)
+        if len(rows):
+            marks[rows] = [np.nan if mark is None else mark for mark in marker(pairs, progress)]
+        return Scored(marks, {"the judge gave no mark that can be read": np.isnan(marks)})
 
-    return _method("direct-score", score, column=column)
+    return _method("direct-score", score, column=column, judge=judge)
 
 
 def by_ifd(*, model: str, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto") -> Method:
@@ -185,14 +211,7 @@ def by_ifd(*, model: str, max_length: int = 2048, batch_tokens: int = 4096, devi
     """
 
     def score(seen: Seen, progress: Progress) -> Scored:
-        from crowdselect.ifd import Answered, ifd_ratios
-
-        rows = np.flatnonzero(seen.eligible)
-        prompts = seen.pool.prompts([seen.pool.ids[row] for row in rows])
-        pairs = [
-            Answered(prompt=prompt, answer=answer)
-            for prompt, answer in zip(prompts, _texts(seen, rows, of="answer"), strict=True)
-        ]
+        rows, pairs = _answered(seen)
         ratios = np.full(len(seen.eligible), np.nan)
         ratios[rows] = ifd_ratios(
             pairs,
@@ -317,19 +336,30 @@ def _numbers(seen: Seen, column: str) -> FloatArray:
     return out
 
 
-def _tags(seen: Seen, column: str | None, tagger: Tagger | None) -> list[frozenset[str]]:
-    if column is not None:
-        values = seen.pool.column(column)
-        return [
-            read_tags(value, where=f"{seen.pool.path}: {column} of id {id_!r}")
-            for id_, value in zip(seen.pool.ids, values, strict=True)
-        ]
+def _tags(seen: Seen, column: str | None) -> list[frozenset[str]]:
+    return [
+        read_tags(value, where=f"{seen.pool.path}: {column} of id {id_!r}")
+        for id_, value in zip(seen.pool.ids, seen.pool.column(str(column)), strict=True)
+    ]
+
+
+def _asked_tags(seen: Seen, tagger: Tagger, progress: Progress) -> list[frozenset[str] | None]:
     rows = np.flatnonzero(seen.eligible)
-    found: list[frozenset[str]] = [frozenset()] * len(seen.eligible)
-    if tagger is not None and len(rows):
-        for row, tags in zip(rows, tagger([seen.texts[row] for row in rows]), strict=True):
-            found[row] = folded(tags)
+    found: list[frozenset[str] | None] = [frozenset()] * len(seen.eligible)
+    texts = [seen.texts[row] for row in rows]
+    for row, tags in zip(rows, tagger(texts, progress) if texts else [], strict=True):
+        found[row] = None if tags is None else folded(tags)
     return found
+
+
+def _answered(seen: Seen) -> tuple[NDArray[np.int64], list[Answered]]:
+    """The rows that may be chosen, and their instructions with the answers to train on."""
+    rows = np.flatnonzero(seen.eligible)
+    prompts = seen.pool.prompts([seen.pool.ids[row] for row in rows])
+    answers = _texts(seen, rows, of="answer")
+    return rows, [
+        Answered(prompt=prompt, answer=answer) for prompt, answer in zip(prompts, answers, strict=True)
+    ]
 
 
 def _first_of_groups(seen: Seen) -> BoolArray:

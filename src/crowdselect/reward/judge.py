@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crowdselect.collect.budget import check_cost_cap
-from crowdselect.collect.calls import ANSWERED, Client, make_request
+from crowdselect.collect.calls import ANSWERED, Client, Request, make_request
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.collect.lane import Lane, Limits
@@ -70,19 +70,20 @@ class JudgeScorer(BaseScorer):
             max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
         )
         self._rubric = Rubric(options.prompt)
-        self._endpoint = _endpoint(spec, options)
-        check_cost_cap((self._endpoint,), options.max_cost)
+        self.endpoint = _endpoint(spec, options)
+        check_cost_cap((self.endpoint,), options.max_cost)
         settings = {
             "kind": "judge",
-            "endpoint": json.loads(self._endpoint.settings()),
+            "endpoint": json.loads(self.endpoint.settings()),
             "prompt": self._rubric.digest,
             "samples": options.samples,
         }
         super().__init__(spec.text, settings)
-        self.announcement = f"{self._endpoint.name} is asked at {self._endpoint.host}" + (
-            "" if self._endpoint.api_key_env is None else f", with the key in {self._endpoint.api_key_env}"
+        self.announcement = f"{self.endpoint.name} is asked at {self.endpoint.host}" + (
+            "" if self.endpoint.api_key_env is None else f", with the key in {self.endpoint.api_key_env}"
         )
-        self._spent: str | None = None
+        self.spent: str | None = None
+        """Which limit ended the asking; None = none did."""
         self._unread = self._read = 0
 
     def identity(self, item: Item) -> str:
@@ -91,7 +92,7 @@ class JudgeScorer(BaseScorer):
 
     def costs(self, todo: int, characters: int) -> Mapping[str, Any]:
         """Estimate the requests and bound the money; see `Scorer.costs`."""
-        samples, endpoint = self._options.samples, self._endpoint
+        samples, endpoint = self._options.samples, self.endpoint
         requests = todo * samples
         prompt = samples * (characters + todo * self._rubric.length) / 4
         answers = None if endpoint.most_tokens is None else requests * endpoint.most_tokens
@@ -110,37 +111,36 @@ class JudgeScorer(BaseScorer):
         if refused:
             yield refused
         places = [at for at, prompt in enumerate(prompts) if prompt is not None]
-        size = _RUNS * self._endpoint.max_concurrency
+        size = _RUNS * self.endpoint.max_concurrency
         for begin in range(0, len(places), size):
-            if self._spent is not None:
+            if self.spent is not None:
                 return
             some = places[begin : begin + size]
             yield self._judged({at: prompts[at] or "" for at in some})
+
+    def requests(self, item: Item) -> list[Request]:
+        """Give what is asked for an item, one request per sample; none where a reference is wanted and missing."""
+        prompt = self._rubric.prompt(item)
+        return [] if prompt is None else self._requests(prompt)
 
     def close(self) -> None:
         """Say how many answers could not be read, and what was left out."""
         if self._unread:
             self.notes.append(f"{self._unread} of {self._unread + self._read} judgements could not be read")
-        if self._spent is not None:
-            self.notes.append(f"not all was asked: {self._spent}")
+        if self.spent is not None:
+            self.notes.append(f"not all was asked: {self.spent}")
 
     def _judged(self, prompts: Mapping[int, str]) -> Scored:
-        requests = {
-            at: [
-                make_request([{"role": "user", "content": prompt}], sample=n)
-                for n in range(self._options.samples)
-            ]
-            for at, prompt in prompts.items()
-        }
+        requests = {at: self._requests(prompt) for at, prompt in prompts.items()}
         lane = Lane(
-            self._endpoint, self._client(self._endpoint), (one for some in requests.values() for one in some)
+            self.endpoint, self._client(self.endpoint), (one for some in requests.values() for one in some)
         )
         ledger = self._ledger()
         ended = run([lane], ledger, self._limits)
         if ended.interrupted:
             raise KeyboardInterrupt
         found: Scored = []
-        keys = {at: [one.key(self._endpoint) for one in some] for at, some in requests.items()}
+        keys = {at: [one.key(self.endpoint) for one in some] for at, some in requests.items()}
         rows = ledger.get([key for some in keys.values() for key in some])
         for at, some in keys.items():
             answers = [rows[key] for key in some if key in rows and rows[key].status != "pending"]
@@ -149,13 +149,17 @@ class JudgeScorer(BaseScorer):
         self._check_stopped(ended.stopped)
         return found
 
+    def _requests(self, prompt: str) -> list[Request]:
+        chat = [{"role": "user", "content": prompt}]
+        return [make_request(chat, sample=n) for n in range(self._options.samples)]
+
     def _check_stopped(self, stopped: Mapping[str, str]) -> None:
-        why = stopped.get(self._endpoint.name)
+        why = stopped.get(self.endpoint.name)
         if why is None:
             return
         if "used up" not in why:
-            raise CallError(f"{self._endpoint.name}: {why}", verdict="stop")
-        self._spent = why
+            raise CallError(f"{self.endpoint.name}: {why}", verdict="stop")
+        self.spent = why
 
     def _mean(self, answers: Sequence[Answer]) -> Outcome:
         """Average what can be read; where nothing can, the first reason counts."""
@@ -167,14 +171,28 @@ class JudgeScorer(BaseScorer):
         return Outcome(score=sum(scores) / len(scores)) if scores else found[0]
 
 
-def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
-    """Find the judge, and say what it is asked for."""
-    judges = load_endpoints(spec.target).judges
-    found = next((judge for judge in judges if judge.name == spec.part), None)
+def find_judge(path: str, name: str) -> Endpoint:
+    """Find a judge in a crowd file.
+
+    Args:
+        path: The crowd file.
+        name: Of one of its [[judge]] tables.
+
+    Raises:
+        OptionError: There is none of this name, or its key is not set.
+    """
+    judges = load_endpoints(path).judges
+    found = next((judge for judge in judges if judge.name == name), None)
     if found is None:
         names = ", ".join(judge.name for judge in judges) or "none"
-        raise OptionError(f"{spec.target}: no [[judge]] named {spec.part!r}; found {names}")
-    check_reachable((found,), path=spec.target)
+        raise OptionError(f"{path}: no [[judge]] named {name!r}; found {names}")
+    check_reachable((found,), path=path)
+    return found
+
+
+def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
+    """Find the judge, and say what it is asked for."""
+    found = find_judge(spec.target, spec.part or "")
     extra = dict(found.extra_body)
     if options.logprobs and found.local is None:
         extra = {"logprobs": True, "top_logprobs": 20} | extra
