@@ -135,7 +135,7 @@ def everything(pool: Pool, reward: str | None = None) -> list[bytes]:
         list(pool.models),
         list(pool.instructions()),
         pool.responses(pairs),
-        pool.prompts(pool.ids),
+        pool.prompts(pairs),
     ]
     return [
         json.dumps(texts).encode(),
@@ -481,9 +481,9 @@ def test_limit_takes_the_same_instructions_everywhere(form, tmp_path, reference)
         np.testing.assert_array_equal(pool.scores(), whole[1])
         np.testing.assert_array_equal(pool.answered(), whole[2])
         assert pool.instructions().tolist() == whole[3].tolist()
-        assert len(pool.prompts(pool.ids)) == 7
+        assert len(pool.prompts([(id_, pool.models[0]) for id_ in pool.ids])) == 7
         with pytest.raises(InputError, match="no id"):
-            pool.prompts([left_out])
+            pool.prompts([(left_out, pool.models[0])])
     with open_pool(path, limit=10**9) as pool:
         assert everything(pool) == reference
 
@@ -572,7 +572,8 @@ def test_messages(kind, layout, tmp_path):
             "white": None,
             "none": None,
         }
-        assert pool.prompts(list(CHATS)) == list(CHATS.values())
+        assert pool.prompts([(id_, "n") for id_ in CHATS]) == list(CHATS.values())
+        assert pool.prompt_codes() is None
         assert pool.has_text
 
 
@@ -584,7 +585,90 @@ def test_messages_come_before_the_instruction(tmp_path):
     ]
     with open_pool(write_parquet(tmp_path / "p.parquet", rows)) as pool:
         assert pool.instructions().tolist() == ["I", "I"]
-        assert pool.prompts(["b", "a"]) == [[{"role": "user", "content": "I"}], CHATS["two"]]
+        assert pool.prompts([("b", "m"), ("a", "n")]) == [[{"role": "user", "content": "I"}], CHATS["two"]]
+
+
+def talk(first: str, *more: str) -> list[dict]:
+    """User and assistant in turns."""
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate((first, *more))]
+
+
+OWN = [  # (id, model, sample, messages, response): "a" has answers of the models' own in it, "b" has not
+    ("a", "m", 0, talk("hi", "m says", "and?"), None),
+    ("a", "m", 1, talk("hi", "m says more", "and?"), "m1"),
+    ("a", "n", 0, talk("hi", "n says", "and?"), "n0"),
+    ("a", "o", 0, talk("hi", "n says", "and?"), "o0"),
+    ("b", "m", 0, talk("yo", "given", "so?"), "m"),
+    ("b", "n", 0, talk("yo", "given", "so?"), "n"),
+]
+
+
+def own_rows(rows=OWN) -> list[dict]:
+    names = ("id", "model", "sample", "messages", "response")
+    return [dict(zip(names, row, strict=True)) | {"score": float(n)} for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_each_model_has_its_own_earlier_answers(kind, order, tmp_path):
+    rows = own_rows()[::order]
+    if kind == "csv":
+        rows = [row | {"messages": json.dumps(row["messages"])} for row in rows]
+    writer = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[kind]
+    with open_pool(writer(tmp_path / f"p.{kind}", rows)) as pool:
+        assert pool.instructions().tolist() == [
+            "user: hi\n\nuser: and?",
+            "user: yo\n\nassistant: given\n\nuser: so?",
+        ]
+        pairs = [("b", "n"), ("a", "n"), ("a", "m")]
+        assert pool.responses(pairs) == ["n", "n0", "m1"]
+        assert pool.prompts(pairs) == [OWN[5][3], OWN[2][3], OWN[1][3]]  # of the sample that is read
+        codes = pool.prompt_codes()
+        assert [[row[i] == row[j] for i, j in ((0, 1), (1, 2))] for row in codes] == [
+            [False, True],
+            [True, False],
+        ]
+        assert codes[1, 2] == -1
+        found = {
+            (pool.ids[row], pool.models[model], sample): prompt
+            for batch in pool.stream_responses(2)
+            for row, model, sample, prompt in zip(
+                batch.rows, batch.models, batch.samples, pool.prompts_of(batch), strict=True
+            )
+        }
+        assert found == {(id_, model, sample): chat for id_, model, sample, chat, _ in OWN}
+    with open_pool(tmp_path / f"p.{kind}", limit=1) as pool:
+        chats = {(id_, model): chat for id_, model, _, chat, _ in OWN}
+        assert pool.prompts([(pool.ids[0], "n")]) == [chats[pool.ids[0], "n"]]
+
+
+def test_an_id_is_made_of_what_all_models_were_asked(tmp_path):
+    rows = [{name: value for name, value in row.items() if name != "id"} for row in own_rows()]
+    with open_pool(write_parquet(tmp_path / "p.parquet", rows)) as pool:
+        assert len(pool.ids) == 2
+        assert pool.answered().sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("chat", "words"),
+    [
+        (talk("hi", "o says", "or?"), "messages .* differs within id 'a'"),
+        (
+            [{"role": "system", "content": "Be brief."}, *talk("hi", "n says", "and?")],
+            "differs within id 'a'",
+        ),
+        (talk("hi"), "differs within id 'a'"),
+        (None, "messages of id 'a', model 'o' are missing"),
+        ([{"role": "user"}], "differs within id 'a'"),
+    ],
+)
+def test_other_questions_within_an_id_are_refused(chat, words, tmp_path):
+    rows = own_rows([*OWN[:3], ("a", "o", 0, chat, "o0")])
+    with (
+        open_pool(write_jsonl(tmp_path / "p.jsonl", rows)) as pool,
+        pytest.raises(InputError, match=words),
+    ):
+        pool.prompts([("a", "o")])
 
 
 def test_columns_are_text_and_the_same_from_every_file_type(tmp_path):
@@ -634,7 +718,7 @@ def test_matrix(kind, tmp_path):
         assert not pool.has_text
         assert not pool.has_responses
         assert pool.instructions().tolist() == [None, None]
-        assert pool.prompts(["a"]) == [[]]
+        assert pool.prompts([("a", "m")]) == [[]]
         assert pool.responses([("a", "m")]) == [None]
         assert pool.column("task").tolist() == ["x", "x"]
         assert pool.notes == ["matrix: not models, by their name or for not being numeric: cost, task"]

@@ -35,6 +35,8 @@ class AnswerBatch:
     """Number of each among those of one model, 0 where the pool does not number them."""
     texts: list[str | None]
     """None where there is none, or only white space."""
+    beside: list[str | None] | None = None
+    """What else was asked for of each row."""
 
 
 _ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
@@ -98,7 +100,7 @@ class WideAnswers:
         self._fill(out, {model: length(sql) for model, sql in self._layout.responses.items()})
         return out
 
-    def stream(self, size: int) -> Iterator[AnswerBatch]:
+    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
         """Read all responses, about `size` at a time, instruction by instruction."""
         names = [model for model in self.models if model in self._layout.responses]
         models = np.array([self.models.index(name) for name in names], dtype=np.int64)
@@ -166,10 +168,16 @@ class TallAnswers:
 
     def answered(self) -> BoolArray:
         """Say where there is a non-empty response, shape (N, M); statistics that prove it save the reading."""
-        keys, response, nested = self._keys, self._layout.response, self._layout.nested
+        keys, said = self._keys, self._said()
         out = np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_, order="F")
+        out[keys.row[said], keys.model[said]] = True
+        return out
+
+    def _said(self) -> BoolArray:
+        """Which answers take part and have text, shape (A,)."""
+        keys, response, nested = self._keys, self._layout.response, self._layout.nested
         if response is None:
-            return out
+            return np.zeros(len(keys.row), dtype=np.bool_)
         said = keys.row >= 0
         if nested or not self._source.never_blank(("response",)):
             sql = (
@@ -178,8 +186,7 @@ class TallAnswers:
                 else f"NOT {blank(response)}"
             )
             said &= to_numpy(self._flat(sql)).astype(np.bool_)
-        out[keys.row[said], keys.model[said]] = True
-        return out
+        return said
 
     def responses(self, cells: Cells) -> list[str | None]:
         """Read the responses of some cells: the first non-empty one by sample."""
@@ -195,6 +202,33 @@ class TallAnswers:
             out[place] = out[place] or said_text(text)
         return out
 
+    def beside(self, sql: str, cells: Cells) -> list[str | None]:
+        """Read a text of the rows that `responses` reads for some cells; None where a cell has no row."""
+        known, answers = self._standing
+        wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
+        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        there = np.flatnonzero(known[at] == wanted)
+        out: list[str | None] = [None] * len(cells)
+        for place, text in zip(there, self._take(sql, answers[at[there]]), strict=True):
+            out[place] = text
+        return out
+
+    def codes(self, sql: str) -> IntArray:
+        """Number the distinct texts of the rows that `responses` reads, shape (N, M); -1 = no row."""
+        cell, answers = self._standing
+        hashes = to_numpy(self._flat(f"hash({sql})"))[answers]
+        out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
+        out[cell // len(self.models), cell % len(self.models)] = np.unique(hashes, return_inverse=True)[1]
+        return out
+
+    @cached_property
+    def _standing(self) -> tuple[IntArray, IntArray]:
+        """The cells that have answers, ascending, and the answer that stands for each: see `responses`."""
+        keys = self._keys
+        by_text = np.lexsort((~self._said()[keys.order], keys.cell))  # stable: samples stay in their order
+        first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
+        return keys.cell[first], keys.order[by_text[first]]
+
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""
         response = self._layout.response or "NULL::VARCHAR"
@@ -205,24 +239,27 @@ class TallAnswers:
             values, self._keys, index=self._index, names=self.models, path=path, reward="length"
         )
 
-    def stream(self, size: int) -> Iterator[AnswerBatch]:
-        """Read all responses, about `size` at a time."""
+    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
         keys, response = self._keys, self._layout.response or "NULL::VARCHAR"
+        more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
         source_row = answer = 0
-        for batch in self._source.batches(response, rows=max(1, size // answers_per_row)):
+        for batch in self._source.batches(response, *more, rows=max(1, size // answers_per_row)):
             lengths = self._lengths[source_row : source_row + len(batch)]
             source_row += len(batch)
             texts = self._texts_of(batch.column(0), lengths, source_row - len(batch))
             here = slice(answer, answer + len(texts))
             answer += len(texts)
             inside = np.flatnonzero(keys.row[here] >= 0)
+            others = batch.column(1).take(inside).to_pylist() if more else None
             yield AnswerBatch(
                 rows=keys.row[here][inside],
                 models=codes[here][inside],
                 samples=keys.sample[here][inside],
                 texts=[said_text(texts[at]) for at in inside],
+                beside=others,
             )
 
     def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:

@@ -310,8 +310,12 @@ def _texts(seen: Seen, rows: NDArray[np.int64], *, of: str) -> list[str]:
         return [seen.texts[row] or "" for row in rows]
     if not seen.pool.has_responses:
         raise OptionError(f"{seen.pool.path}: the pool holds no answers, so nothing can be read from them")
-    pairs = [(seen.pool.ids[row], seen.pool.models[seen.answers.chosen[row]]) for row in rows]
-    return [text or "" for text in seen.pool.responses(pairs)]
+    return [text or "" for text in seen.pool.responses(_pairs(seen, rows))]
+
+
+def _pairs(seen: Seen, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
+    """The answers to train on, as (id, model)."""
+    return [(seen.pool.ids[row], seen.pool.models[seen.answers.chosen[row]]) for row in rows]
 
 
 def _numbers(seen: Seen, column: str) -> FloatArray:
@@ -355,7 +359,7 @@ def _asked_tags(seen: Seen, tagger: Tagger, progress: Progress) -> list[frozense
 def _answered(seen: Seen) -> tuple[NDArray[np.int64], list[Answered]]:
     """The rows that may be chosen, and their instructions with the answers to train on."""
     rows = np.flatnonzero(seen.eligible)
-    prompts = seen.pool.prompts([seen.pool.ids[row] for row in rows])
+    prompts = seen.pool.prompts(_pairs(seen, rows))
     answers = _texts(seen, rows, of="answer")
     return rows, [
         Answered(prompt=prompt, answer=answer) for prompt, answer in zip(prompts, answers, strict=True)

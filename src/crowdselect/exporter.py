@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crowdselect.card import dataset_card
+from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError
 from crowdselect.formats import Record, check_format, record, record_schema, trainer_files
 from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
@@ -134,14 +135,14 @@ def training_records(
     rows = selection.rows()
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
-        prompts = pool.prompts([row["id"] for row in batch])
-        answers = _fetch(pool, [(row["id"], row["model"]) for row in batch])
+        chosen = [(row["id"], row["model"]) for row in batch]
+        prompts, answers = pool.prompts(chosen), _fetch(pool, chosen)
         paired = selection.options["pairs"] is not None
-        rejected = (
-            _fetch(pool, [(row["id"], row["rejected_model"]) for row in batch])
-            if paired
-            else [None] * len(batch)
-        )
+        rejected: list[str] | list[None] = [None] * len(batch)
+        if paired:
+            others = [(row["id"], row["rejected_model"]) for row in batch]
+            rejected = _fetch(pool, others)
+            _check_prompts(pool, chosen, prompts, pool.prompts(others))
         for row, prompt, answer, other in zip(batch, prompts, answers, rejected, strict=True):
             yield record(
                 format,
@@ -206,6 +207,16 @@ def _fetch(pool: Pool, pairs: list[tuple[str, str]]) -> list[str]:
                 f"{pool.path}: the answer of {model!r} to id {instruction_id!r} is gone; was the pool changed?"
             )
     return [answer for answer in answers if answer is not None]
+
+
+def _check_prompts(pool: Pool, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
+    """A pair of answers to different messages is no preference between two answers."""
+    for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
+        if one != other:
+            raise InputError(
+                f"{pool.path}: the messages before the rejected answer to id {instruction_id!r} are not those before "
+                f"that of {model!r}; was the pool changed? select again"
+            )
 
 
 def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer: str | None) -> None:

@@ -80,6 +80,30 @@ def build_index(source: Source, view: View, *, limit: int | None, seed: int) -> 
     return Index(known.take(first), known, chosen, chosen[codes])
 
 
+def values_per_id(source: Source, view: View, index: Index, sql: str) -> "tuple[pa.Array, pa.Array]":
+    """Evaluate SQL for every instruction, whose rows may disagree.
+
+    Args:
+        source: The pool's rows.
+        view: Its layout; where an id has many rows, the nulls among its values do not count.
+        index: The instructions.
+        sql: The expression.
+
+    Returns:
+        Both (N,): the smallest value, and the largest as text where that is another.
+    """
+    import pyarrow as pa
+
+    if view.row_is_instruction:
+        values = source.fetch(sql).column(0).combine_chunks().take(index.sources())
+        return values, pa.nulls(len(values))
+    keys, low, high = source.grouped(view.id, sql).columns
+    rows, _ = index.find(keys)
+    places = np.flatnonzero(rows >= 0)
+    order = places[np.argsort(rows[places])]
+    return low.combine_chunks().take(order), high.combine_chunks().take(order)
+
+
 def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str) -> "pa.Array":
     """Evaluate SQL once per instruction.
 
@@ -96,21 +120,16 @@ def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str)
     Raises:
         InputError: The values differ within an id.
     """
-    if view.row_is_instruction:
-        return source.fetch(sql).column(0).combine_chunks().take(index.sources())
-    keys, low, high = source.grouped(view.id, sql).columns
-    rows, _ = index.find(keys)
-    places = np.flatnonzero(rows >= 0)
-    order = places[np.argsort(rows[places])]
-    differ = np.flatnonzero(to_numpy(high.is_valid())[order])
+    low, high = values_per_id(source, view, index, sql)
+    differ = np.flatnonzero(to_numpy(high.is_valid()))
     if differ.size:
-        place = int(order[differ[0]])
-        one, other = (str(value[place].as_py())[:60] for value in (low, high))
+        row = int(differ[0])
+        one, other = (str(value[row].as_py())[:60] for value in (low, high))
         raise InputError(
-            f"{source.path}: {what} differs within id {keys[place].as_py()!r}: {one!r} and {other!r}; "
+            f"{source.path}: {what} differs within id {index.id(row)!r}: {one!r} and {other!r}; "
             "wanted one value per id; give each instruction an id of its own"
         )
-    return low.combine_chunks().take(order)
+    return low
 
 
 def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array", IntArray]:

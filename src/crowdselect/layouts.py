@@ -123,6 +123,12 @@ def length(text: str) -> str:
     return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
 
 
+def without_answers(messages: str) -> str:
+    """SQL of the JSON of a conversation without the assistant's turns; other text stays as it is."""
+    turns = f"list_filter(TRY_CAST({messages} AS JSON[]), lambda turn: coalesce(turn ->> 'role', '') <> 'assistant')"
+    return f"coalesce(CAST(to_json({turns}) AS VARCHAR), {messages})"
+
+
 def as_text(sql: str, kind: Kind) -> str:
     """SQL of a value as text."""
     if kind.name == "text" or kind.written:
@@ -274,7 +280,11 @@ def _made_id(text: str | None, messages: str | None, pairs: str | None = None) -
 
 def _long(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    made = id_ or _made_id(text, messages)
+    # A conversation's own answers are no part of what it is about; other conversations keep the id of their text.
+    asked = messages and (
+        f"CASE WHEN contains({messages}, '\"assistant\"') THEN {without_answers(messages)} ELSE {messages} END"
+    )
+    made = id_ or _made_id(text, asked)
     return View("long", made, id_ is None, text, messages, _rows(columns))
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.answers import AnswerBatch, TallAnswers, WideAnswers, not_numeric
+from crowdselect.asked import Asked
 from crowdselect.cells import FloatArray
-from crowdselect.chat import Chat, chat_text, parse_chat, user_turn
+from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import fingerprint
 from crowdselect.index import BoolArray, Index, build_index, one_per_id, to_numpy
@@ -22,7 +23,6 @@ from crowdselect.layouts import (
     Tall,
     Wide,
     as_text,
-    blank,
     candidates,
     other_columns,
     quote,
@@ -156,7 +156,8 @@ class Pool:
     @property
     def has_text(self) -> bool:
         """Some instruction has text."""
-        return self._text is not None and self._text.null_count < len(self._text)
+        text = self._asked.text
+        return text is not None and text.null_count < len(text)
 
     @property
     def has_responses(self) -> bool:
@@ -169,26 +170,40 @@ class Pool:
 
         Returns:
             Shape (N,), of str; None where there is none, or only white space. Chat messages of one user
-            turn are its content, others `role: content` blocks.
+            turn are its content, others `role: content` blocks; without the assistant's turns where those
+            differ from model to model.
         """
-        if self._text is None:
-            return np.full(len(self._index.ids), None, dtype=object)
-        return to_numpy(self._text)
+        text = self._asked.text
+        return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
-    def prompts(self, ids: Sequence[str]) -> list[Chat]:
-        """Give instructions as chat messages.
+    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
+        """Give the messages that stand before some answers.
 
         Args:
-            ids: Any of the pool's.
+            pairs: (id, model) of each.
 
         Returns:
-            For each id its messages, {"role": ..., "content": ...}; an `instruction` is one user message.
-            No messages where there is no text.
+            For each its messages, {"role": ..., "content": ...}; an `instruction` is one user message. No messages
+            where there is no text. Where models had conversations of their own, this model's, with its
+            earlier answers; of several samples the one that `responses` gives.
 
         Raises:
-            InputError: An id is not in the pool.
+            InputError: An id or a model is not in the pool.
         """
-        return [self._prompt(i) for i in self._rows_of(ids)]
+        return self._asked.prompts(self._cells_of(pairs), self._answers)
+
+    def prompts_of(self, batch: AnswerBatch) -> list[Chat]:
+        """Give the messages that stand before each answer of a batch from `stream_responses`."""
+        return self._asked.prompts_of(batch, self.models)
+
+    def prompt_codes(self) -> NDArray[np.int64] | None:
+        """Tell apart the prompts within an id: models may have had conversations of their own.
+
+        Returns:
+            Shape (N, M): answers of one id with the same number were given to the same messages, -1 = no
+            answer. None where that is so for all answers of every id.
+        """
+        return self._asked.codes(self._answers)
 
     def reward_name(self, reward: str | None) -> str:
         """Find which reward is meant.
@@ -280,14 +295,7 @@ class Pool:
         Raises:
             InputError: An id or a model is not in the pool.
         """
-        places = {model: j for j, model in enumerate(self.models)}
-        for _, model in pairs:
-            if model not in places:
-                raise InputError(f"{self.path}: no model {model!r}; found {', '.join(self.models)}")
-        rows = self._rows_of([id_ for id_, _ in pairs])
-        return self._answers.responses(
-            [(i, places[model]) for i, (_, model) in zip(rows, pairs, strict=True)]
-        )
+        return self._answers.responses(self._cells_of(pairs))
 
     def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.
@@ -305,7 +313,8 @@ class Pool:
         if not self.has_responses:
             raise InputError(f"{self.path}: the pool holds no responses; found {', '.join(self.columns)}")
         _ = self.models  # before the first query of the stream
-        yield from self._answers.stream(size)
+        self._asked.load()
+        yield from self._answers.stream(size, self._asked.history)
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.
@@ -403,48 +412,8 @@ class Pool:
         return RewardsFile(self._second, self._second_columns, self._index, self._answers)
 
     @cached_property
-    def _messages(self) -> "pa.Array | None":
-        """Shape (N,), JSON text."""
-        return self._one_per_id(self._view.messages, "messages") if self._view.messages else None
-
-    @cached_property
-    def _text(self) -> "pa.Array | None":
-        """Shape (N,), null where there is none; None where the pool has no place for text."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        own = self._view.text
-        text = (
-            None
-            if own is None
-            else self._one_per_id(f"CASE WHEN NOT {blank(own)} THEN {own} END", "instruction")
-        )
-        if self._messages is None:
-            return text
-        chats = pa.array(
-            [chat_text(self._chat(i)) for i in range(len(self._messages))], type=pa.large_string()
-        )
-        return chats if text is None else pc.coalesce(text, chats)
-
-    def _prompt(self, i: int) -> Chat:
-        chat = self._chat(i) if self._messages is not None else []
-        if chat or self._text is None:
-            return chat
-        text = self._text[i].as_py()
-        return [] if text is None else user_turn(text)
-
-    def _chat(self, i: int) -> Chat:
-        """Parse the messages of an instruction; none where they are missing."""
-        written = None if self._messages is None else self._messages[i].as_py()
-        if written is None or not written.strip():
-            return []
-        try:
-            return parse_chat(written)
-        except ValueError as error:
-            raise InputError(
-                f"{self.path}: messages of id {self._index.id(i)!r} are {written[:80]!r}; "
-                "wanted a list of {role, content}, both texts"
-            ) from error
+    def _asked(self) -> Asked:
+        return Asked(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)
@@ -454,10 +423,15 @@ class Pool:
             raise InputError(f"{self.path}: no column {name!r}; found {', '.join(self.columns)}")
         return self._source.columns[name]
 
-    def _rows_of(self, ids: Sequence[str]) -> list[int]:
+    def _cells_of(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+        """Place (id, model) pairs in the matrix."""
         import pyarrow as pa
 
-        rows, _ = self._index.find(pa.array(ids, type=self._index.ids.type))
+        places = {model: j for j, model in enumerate(self.models)}
+        for _, model in pairs:
+            if model not in places:
+                raise InputError(f"{self.path}: no model {model!r}; found {', '.join(self.models)}")
+        rows, _ = self._index.find(pa.array([id_ for id_, _ in pairs], type=self._index.ids.type))
         if (rows < 0).any():
-            raise InputError(f"{self.path}: no id {ids[int(np.argmax(rows < 0))]!r} in the pool")
-        return [int(row) for row in rows]
+            raise InputError(f"{self.path}: no id {pairs[int(np.argmax(rows < 0))][0]!r} in the pool")
+        return [(int(row), places[model]) for row, (_, model) in zip(rows, pairs, strict=True)]

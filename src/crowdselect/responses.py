@@ -69,6 +69,7 @@ def find_answers(
     answer: str,
     pairs: bool,
     seed: int,
+    prompts: IntArray | None = None,
 ) -> Answers:
     """Choose each instruction's answer, and for pairs the one to reject.
 
@@ -80,6 +81,8 @@ def find_answers(
         answer: As for `choose_answers`.
         pairs: Whether to find an answer to reject.
         seed: Of ties and draws.
+        prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
+            None = all answers of an id are.
 
     Returns:
         The answers.
@@ -95,9 +98,12 @@ def find_answers(
     """
     rows, columns = reseeded(hashes, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
     chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
-    rejected = (
-        worst_answers(scores, usable=usable, best=chosen, rows=rows, columns=columns) if pairs else None
-    )
+    rejected = None
+    if pairs:
+        paired = usable
+        if prompts is not None:
+            paired = usable & (prompts == np.take_along_axis(prompts, chosen[:, None], axis=1))
+        rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
     return Answers(usable, chosen, rejected, best)

@@ -202,6 +202,7 @@ class _Base:
     options: Options
     measured: Measured
     usable: BoolArray
+    prompts: IntArray | None
     hashes: UInt64Array
     groups: IntArray
     fixed: FixedBars
@@ -216,14 +217,16 @@ class _Base:
         options: Options | None = None,
         measured: Measured | None = None,
         usable: BoolArray | None = None,
+        prompts: IntArray | None = None,
         labels: NDArray[Any] | None = None,
     ) -> BoolArray:
         """Choose with some things changed; which rows are chosen, shape (N,)."""
         options, measured = options or self.options, measured or self.measured
         usable = self.usable if usable is None else usable
+        prompts = self.prompts if prompts is None else prompts
         eligible = self.eligible
         if measured is not self.measured:
-            eligible = eligible & self._reasons(measured, usable, options)
+            eligible = eligible & self._reasons(measured, usable, prompts, options)
         ranks = {
             name: uniform_ranks(measured.metrics[name], eligible)
             for name, weight in options.weights.items()
@@ -240,7 +243,9 @@ class _Base:
         )
         return choice.rank > 0
 
-    def _reasons(self, measured: Measured, usable: BoolArray, options: Options) -> BoolArray:
+    def _reasons(
+        self, measured: Measured, usable: BoolArray, prompts: IntArray | None, options: Options
+    ) -> BoolArray:
         names = tuple(measured.crowd.names)
         check_answer(options.answer, models=names)
         answers = find_answers(
@@ -251,6 +256,7 @@ class _Base:
             answer=options.answer,
             pairs=options.pairs is not None,
             seed=options.seed,
+            prompts=prompts,
         )
         reasons = row_reasons(len(self.hashes), self.fixed, measured, answers, options, weighted=True)
         return np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
@@ -261,7 +267,8 @@ class _Base:
         scores = np.asfortranarray(self.measured.scores[:, columns])
         measured = _measured(scores, crowd, self.measured, self.options)
         _check_order(measured, self.options.weights)
-        return self.choose(measured=measured, usable=self.usable[:, columns])
+        prompts = None if self.prompts is None else self.prompts[:, columns]
+        return self.choose(measured=measured, usable=self.usable[:, columns], prompts=prompts)
 
     def reward_of(self, column: str) -> BoolArray:
         """Choose by another reward column."""
@@ -312,6 +319,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         options=options,
         measured=measured,
         usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
+        prompts=pool.prompt_codes() if options.pairs is not None else None,
         hashes=hashes,
         groups=duplicate_groups(texts),
         fixed=fixed_bars(pool, texts, options),
@@ -320,7 +328,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         embedding=None,
         unit=None,
     )
-    eligible = draft._reasons(measured, draft.usable, options)  # noqa: SLF001  (its own module)
+    eligible = draft._reasons(measured, draft.usable, draft.prompts, options)  # noqa: SLF001  (its own module)
     rows, labels = np.flatnonzero(eligible), draft.labels
     by_vectors = options.cluster_by is None and options.clusters > 0
     embedding = unit = None

@@ -80,6 +80,7 @@ def select(
             answer=options.answer,
             pairs=options.pairs is not None,
             seed=options.seed,
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
         )
     with stage("eligibility"):
         texts = pool.instructions()

@@ -186,7 +186,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
         "no_stability": "score answers of two sizes of one family, or set the weight of stability to 0",
         "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
-        "no_pair": "the pool needs two answers with different rewards",
+        "no_pair": "the pool needs two answers to one prompt with different rewards",
         "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",

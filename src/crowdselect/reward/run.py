@@ -95,9 +95,8 @@ def windows(pool: Pool, *, references: str | None = None, size: int = WINDOW) ->
     """
     known = pool.column(references) if references is not None else None
     ids, models = pool.ids, pool.models
-    pool.prompts(ids[:1].tolist())  # reads all texts, before the stream begins
     for batch in pool.stream_responses(size):
-        prompts = pool.prompts([ids[row] for row in batch.rows])
+        prompts = pool.prompts_of(batch)
         made = Window([], [], [])
         for row, model, sample, text, prompt in zip(
             batch.rows, batch.models, batch.samples, batch.texts, prompts, strict=True
