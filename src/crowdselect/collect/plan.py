@@ -1,7 +1,7 @@
 """What a run would do, before anything is sent: calls, tokens, money and time per model, as far as known."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,15 +67,24 @@ def estimate(
     Returns:
         One estimate per model.
     """
-    found = {}
-    for endpoint in endpoints:
-        made = Estimate()
-        requests = instructions.requests(samples)
-        while batch := list(itertools.islice(requests, _BATCH)):
-            _add(made, endpoint, ledger, batch, retry_failed=retry_failed)
-        _price(made, endpoint, ledger)
-        found[endpoint.name] = made
-    return found
+    return {
+        endpoint.name: estimate_requests(
+            instructions.requests(samples), endpoint, ledger, retry_failed=retry_failed
+        )
+        for endpoint in endpoints
+    }
+
+
+def estimate_requests(
+    requests: Iterable[Request], endpoint: Endpoint, ledger: Ledger | None, *, retry_failed: bool = False
+) -> Estimate:
+    """Estimate what asking one endpoint comes to; see `estimate`."""
+    made = Estimate()
+    left = iter(requests)
+    while batch := list(itertools.islice(left, _BATCH)):
+        _add(made, endpoint, ledger, batch, retry_failed=retry_failed)
+    _price(made, endpoint, ledger)
+    return made
 
 
 def _add(

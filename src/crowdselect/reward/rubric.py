@@ -83,7 +83,7 @@ class Rubric:
             # A mark that the answer cannot know, so that it cannot pretend to have ended.
             "fence": hashlib.sha256(response.encode("utf-8", "surrogatepass")).hexdigest()[:8],
         }
-        return _filled(self._informed if item.reference is not None else self._plain, values)
+        return filled(self._informed if item.reference is not None else self._plain, values)
 
 
 def read_score(text: str) -> Outcome:
@@ -141,7 +141,7 @@ def _checked(file: str) -> str:
     return text
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
+def filled(template: str, values: Mapping[str, str]) -> str:
     """Put values in once; what they hold is text, whatever it looks like."""
     parts = []
     for text, name, _, _ in Formatter().parse(template):
