@@ -140,6 +140,7 @@ class Comparison:
 def compare(
     folders: Sequence[str],
     *,
+    names: Sequence[str] = (),
     pool: str | None = None,
     unit: str = CHARACTERS,
     embedder: str = "lsa",
@@ -155,6 +156,7 @@ def compare(
 
     Args:
         folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
+        names: What each of them is called; none = by its path.
         pool: Where the pool is now; None takes the place that the manifests name.
         unit: Of lengths: "characters", or a tokenizer (see `crowdselect.lengths.counter`).
         embedder: Of distances and clusters, the same for all selections, whatever they were made with.
@@ -174,12 +176,15 @@ def compare(
         InputError: A folder is no selection, or they are of different pools; or `pool` lacks their ids.
         OptionError: A folder is named twice, or an option makes no sense.
     """
+    if names and len(names) != len(folders):
+        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
     if draws < 2:
         raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
     if clusters < 1:
         raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
-    names = _expanded(folders)
-    selections = [load_selection(name) for name in names]
+    called = _expanded(dict(zip(folders, names or folders, strict=True)), folders)
+    selections = [load_selection(path) for path in called]
+    names = list(called.values())
     _check_one_pool(names, selections, pool)
     facts = universe(selections)
     picks = [pick_of(facts, selection) for selection in selections]
@@ -245,17 +250,20 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
     )
 
 
-def _expanded(folders: Sequence[str]) -> list[str]:
-    """The folders of selections: one that holds `seed-0`, `seed-1`, ... stands for these."""
-    found: list[str] = []
+def _expanded(called: Mapping[str, str], folders: Sequence[str]) -> dict[str, str]:
+    """The folders of selections and what they are called: one that holds `seed-0`, `seed-1`, ... stands for these."""
+    found: list[tuple[str, str]] = []
     for folder in folders:
         inner = sorted(Path(folder).glob("seed-*")) if read_manifest(Path(folder)) is None else []
-        own = [str(path) for path in inner if read_manifest(path) is not None]
-        found += own or [str(folder)]
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
-        raise OptionError(f"{twice[0]} is named twice; name each selection once")
-    return found
+        own = [
+            (str(path), f"{called[folder]}/{path.name}") for path in inner if read_manifest(path) is not None
+        ]
+        found += own or [(str(folder), str(called[folder]))]
+    for at in (0, 1):
+        twice = [pair[at] for pair, count in Counter([one[at] for one in found]).items() if count > 1]
+        if twice:
+            raise OptionError(f"{twice[0]} is named twice; name each selection once")
+    return dict(found)
 
 
 def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool: str | None) -> None:

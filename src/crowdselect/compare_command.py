@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @click.command(epilog="Example:  crowdselect compare chosen random reward -o compare.html")
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="FILE.html", help="A page to write.")
+@click.option(
+    "--name", "names", metavar="NAME", multiple=True, help="What a DIR is called; one for each DIR."
+)
 @click.option("--pool", "pool", metavar="POOL", help="Where the pool is now; the manifests say where it was.")
 @click.option(
     "--unit",

@@ -35,6 +35,9 @@ _MISSING = 3  # the exit code that says that some answers have no score
 )
 @click.option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
 @click.option("--plan", is_flag=True, help="Say what would be done and end.")
+@click.option(
+    "--ledger", metavar="FILE", help="Where every score is kept.  [default: the output's name + .ledger]"
+)
 @click.option("--retry-failed", is_flag=True, help="Score again what has failed before.")
 @click.option("--no-self-test", is_flag=True, help="Do not try each scorer on built-in answers first.")
 @click.option(
@@ -145,6 +148,7 @@ def _options(chosen: "Mapping[str, Any]") -> "JobOptions":
         served=part(ServedOptions),
         judge=part(JudgeOptions),
         references=chosen["reference"],
+        ledger=chosen["ledger"],
         self_test=not chosen["no_self_test"],
         retry_failed=chosen["retry_failed"],
         overwrite=chosen["overwrite"],

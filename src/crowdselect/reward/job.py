@@ -33,6 +33,7 @@ class JobOptions:
         local: For `hf:`.
         served: For `http:`.
         judge: For `judge:`.
+        ledger: Where every score is kept; None = beside the rewards file.
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
         self_test: Try each scorer on built-in answers first.
         retry_failed: Score again what has failed before.
@@ -42,6 +43,7 @@ class JobOptions:
     local: LocalOptions = field(default_factory=LocalOptions)
     served: ServedOptions = field(default_factory=ServedOptions)
     judge: JudgeOptions = field(default_factory=JudgeOptions)
+    ledger: str | None = None
     references: str | None = None
     self_test: bool = True
     retry_failed: bool = False
@@ -80,7 +82,8 @@ class Job:
         self.target = check_output(
             target, inputs=_inputs(pool, specs), overwrite=options.overwrite, folder=False
         )
-        self.ledger_path = self.target.with_name(self.target.name + ".ledger")
+        own = self.target.with_name(self.target.name + ".ledger")
+        self.ledger_path = own if options.ledger is None else Path(options.ledger)
         self._stack = ExitStack()
         self._ledger: Ledger | None = None
         self.references = _references(pool, specs, options.references)
