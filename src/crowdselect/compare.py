@@ -137,6 +137,27 @@ class Comparison:
         }
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leave out the folder that all selections lie in.
+
+    Args:
+        names: As in `Comparison.names`.
+
+    Returns:
+        Every name → what is shown of it.
+
+    Example:
+        >>> short_names(["runs/a", "runs/random (5 seeds)"])
+        {'runs/a': 'a', 'runs/random (5 seeds)': 'random (5 seeds)'}
+        >>> short_names(["runs/a", "b"])
+        {'runs/a': 'runs/a', 'b': 'b'}
+    """
+    parents = {name.rstrip("/").rpartition("/")[0] for name in names}
+    if len(parents) > 1:
+        return {name: name for name in names}
+    return {name: name.rstrip("/").rpartition("/")[2] for name in names}
+
+
 def compare(
     folders: Sequence[str],
     *,

@@ -99,12 +99,13 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
 
 
 def _print(found: "Comparison") -> None:
+    from crowdselect.compare import short_names
     from crowdselect.comparefacts import FIGURES
     from crowdselect.plainpage import number
     from crowdselect.show import say, table, warn
 
     marks = {1: " above", -1: " below", 0: ""}
-    rows = []
+    rows, short = [], short_names(found.names)
     for name, words in FIGURES.items():
         chance = found.chance.get(name)
         cells = []
@@ -116,11 +117,11 @@ def _print(found: "Comparison") -> None:
             [words, None if chance is None else f"{number(chance.mean)} +- {chance.spread:.2g}", *cells]
         )
     table(
-        ["figure", ">random", *(f">{side.name}" for side in found.sides)],
+        ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
         title="Figures; above and below: beyond what one more random choice would show",
     )
-    names = [*found.names]
+    names = [short[name] for name in found.names]
     table(
         ["rows shared", *(f">{name}" for name in names)],
         [[name, *map(number, found.overlap[i].tolist())] for i, name in enumerate(names)],

@@ -1,9 +1,8 @@
 """The comparison as one HTML page: no scripts, nothing fetched, all text escaped, light and dark, wide and narrow."""
 
 import math
-from collections.abc import Mapping, Sequence
 
-from crowdselect.compare import Chance, Comparison, Side
+from crowdselect.compare import Chance, Comparison, short_names
 from crowdselect.comparefacts import FIGURES
 from crowdselect.plainpage import document, esc, number
 
@@ -32,10 +31,11 @@ def comparison_page(comparison: Comparison) -> str:
         *(f"<p class=warn>{esc(problem)}</p>" for problem in comparison.problems),
         "<h2>Figures, against chance</h2>",
         (
-            f"<p>Random: {esc(comparison.random)}. Its column is mean &plusmn; standard deviation. A figure is marked "
+            f"<p>Random: {esc(short_names(comparison.names).get(comparison.random, comparison.random))}. Its column is mean &plusmn; standard deviation. A figure is marked "
             "<span class=above>&#9650; above</span> or <span class=below>&#9660; below</span> where one more random choice "
-            "would come out so far on that side one time in forty. With many figures a few marks come by chance alone, "
-            "and a mark says that a selection is different, not that it is better to train on.</p>"
+            f"would come out so far on that side one time in forty: of the {_cells(comparison)} figures here, chance alone would "
+            f"mark about {_cells(comparison) / 20:.0f}. A mark says that a selection is different, not that it is better to "
+            "train on.</p>"
         ),
         _figures(comparison),
         "<h2>How much they share</h2>",
@@ -45,7 +45,7 @@ def comparison_page(comparison: Comparison) -> str:
         ),
         _overlap(comparison),
         *(_mix(name, comparison) for name in _mix_names(comparison)),
-        *_warnings(comparison.sides),
+        *_warnings(comparison),
     ]
     return document(title, parts)
 
@@ -62,8 +62,9 @@ def _settings(comparison: Comparison) -> str:
 
 
 def _figures(comparison: Comparison) -> str:
+    short = short_names(comparison.names)
     heads = "".join(
-        f"<th>{esc(side.name)}<small>{esc(side.method)}</small></th>" for side in comparison.sides
+        f"<th>{esc(short[side.name])}<small>{esc(side.method)}</small></th>" for side in comparison.sides
     )
     rows = []
     for name, words in FIGURES.items():
@@ -73,11 +74,11 @@ def _figures(comparison: Comparison) -> str:
         cells = "".join(_cell(side.figures[name], chance) for side in comparison.sides)
         usual = "-" if chance is None else f"{number(chance.mean)}<small>&plusmn; {chance.spread:.2g}</small>"
         rows.append(
-            f"<tr><td>{esc(words)}</td><td>{usual}</td>{cells}<td>{_strip(name, comparison)}</td></tr>"
+            f"<tr><td>{esc(words)}</td><td>{usual}</td><td>{_strip(name, comparison)}</td>{cells}</tr>"
         )
     return (
-        "<div class=scroll><table><thead><tr><th>figure</th><th>random</th>"
-        f"{heads}<th>where they stand<small>band: random</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        "<div class=scroll><table><thead><tr><th>figure</th><th>random</th><th>where they stand<small>band: random</small></th>"
+        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -90,7 +91,7 @@ def _cell(value: float | None, chance: Chance | None) -> str:
 
 def _strip(name: str, comparison: Comparison) -> str:
     """Every selection as a dot on the band of what random choices come to."""
-    chance = comparison.chance.get(name)
+    chance, short = comparison.chance.get(name), short_names(comparison.names)
     known = [(side, value) for side in comparison.sides if (value := side.figures[name]) is not None]
     if chance is None or not known:
         return ""
@@ -103,7 +104,7 @@ def _strip(name: str, comparison: Comparison) -> str:
         return 8 + (_WIDE - 16) * (value - low) / (high - low)
 
     dots = "".join(
-        f'<circle class=dot cx="{at(value):.1f}" cy="{_TALL / 2:g}" r="5"><title>{esc(side.name)}: {number(value)}</title></circle>'
+        f'<circle class=dot cx="{at(value):.1f}" cy="{_TALL / 2:g}" r="5"><title>{esc(short[side.name])}: {number(value)}</title></circle>'
         for side, value in known
     )
     band = f'<rect class=band x="{at(chance.low):.1f}" y="4" width="{max(at(chance.high) - at(chance.low), 1):.1f}" height="{_TALL - 8}" rx="3"/>'
@@ -113,14 +114,15 @@ def _strip(name: str, comparison: Comparison) -> str:
 
 def _overlap(comparison: Comparison) -> str:
     names, jaccard = comparison.names, comparison.jaccard
-    heads = "".join(f"<th>{esc(name)}</th>" for name in names)
+    short = short_names(names)
+    heads = "".join(f"<th>{esc(short[name])}</th>" for name in names)
     rows = []
     for i, name in enumerate(names):
         cells = "".join(
             f"<td>{number(float(comparison.overlap[i, j]))}<small>{jaccard[i, j]:.2f}; chance {comparison.expected[i, j]:.0f}</small></td>"
             for j in range(len(names))
         )
-        rows.append(f"<tr><td>{esc(name)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{esc(short[name])}</td>{cells}</tr>")
     return f"<div class=scroll><table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
@@ -131,7 +133,7 @@ def _mix_names(comparison: Comparison) -> list[str]:
 
 
 def _mix(name: str, comparison: Comparison) -> str:
-    mixes: Sequence[Mapping[str, float]] = [side.mixes.get(name, {}) for side in comparison.sides]
+    mixes = [side.mixes.get(name, {}) for side in comparison.sides]
     usual = comparison.random_mixes.get(name, {})
     total: dict[str, float] = {}
     for mix in (usual, *mixes):
@@ -139,7 +141,8 @@ def _mix(name: str, comparison: Comparison) -> str:
             total[value] = total.get(value, 0.0) + share
     values = sorted(total, key=lambda value: (-total[value], value))
     shown, rest = values[:_VALUES], values[_VALUES:]
-    heads = "".join(f"<th>{esc(side.name)}</th>" for side in comparison.sides)
+    short = short_names(comparison.names)
+    heads = "".join(f"<th>{esc(short[side.name])}</th>" for side in comparison.sides)
     rows = [
         f"<tr><td>{esc(value)}</td>"
         + "".join(f"<td>{mix.get(value, 0.0):.1%}</td>" for mix in (usual, *mixes))
@@ -158,6 +161,17 @@ def _mix(name: str, comparison: Comparison) -> str:
     )
 
 
-def _warnings(sides: Sequence[Side]) -> list[str]:
-    items = [f"<li>{esc(side.name)}: {esc(warning)}</li>" for side in sides for warning in side.warnings]
+def _warnings(comparison: Comparison) -> list[str]:
+    """Every warning once, with the selections that have it."""
+    short = short_names(comparison.names)
+    told: dict[str, list[str]] = {}
+    for side in comparison.sides:
+        for warning in side.warnings:
+            told.setdefault(warning, []).append(short[side.name])
+    items = [f"<li>{esc(', '.join(names))}: {esc(warning)}</li>" for warning, names in told.items()]
     return [f"<h2>Warnings of the selections</h2><ul>{''.join(items)}</ul>"] if items else []
+
+
+def _cells(comparison: Comparison) -> int:
+    """How many figures are held against chance."""
+    return sum(side.figures[name] is not None for side in comparison.sides for name in comparison.chance)

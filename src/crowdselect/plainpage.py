@@ -29,6 +29,7 @@ thead small,td small{display:block;font-weight:400;color:var(--soft)}
 svg{display:block}.band{fill:var(--band)}.mean{stroke:var(--soft);stroke-width:1.5}.dot{fill:var(--dot);fill-opacity:.75}
 .warn{border-left:3px solid var(--below);padding-left:.75rem}
 li{overflow-wrap:anywhere}
+summary{cursor:pointer;color:var(--above);padding:.5rem .2rem}
 """
 
 

@@ -39,7 +39,7 @@ AXES: dict[str, str] = {
     "family": "without one family",
     "crowd": "a bootstrap crowd: as many models, drawn with replacement",
     "reward": "another reward column",
-    "weights": "another of the paper's weights",
+    "weights": "another of the paper's weights (difficulty, separability, stability)",
     "clusters": "another number of clusters",
     "seed": "another seed (ties and clusters)",
 }
