@@ -121,8 +121,9 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (click's values)
 
 
 def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
+    from crowdselect.collect.display import watch
     from crowdselect.collect.limits import Limits
-    from crowdselect.evaluate.display import show_interrupted, show_plan, show_result
+    from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS
     from crowdselect.evaluate.task import Task
@@ -133,7 +134,7 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     if plan_only:
         show_plan(plan(task), as_json=as_json)
         return 0
-    report = run(task)
+    report = run(task, watch=watch, announce=announce_all)
     if report.interrupted:
         show_interrupted(report)
         return _INTERRUPTED

@@ -1,0 +1,180 @@
+"""Answers and judgements through the ledger of `collect`: each is asked for once, however often a run is stopped."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from crowdselect.chat import Chat, user_turn
+from crowdselect.collect.calls import ANSWERED, Request, make_request
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.job import Watch
+from crowdselect.collect.lane import Lane, Limits
+from crowdselect.collect.ledger import Answer, Ledger
+from crowdselect.collect.redact import Redactor
+from crowdselect.collect.runner import run
+from crowdselect.collect.talks import Talk, read_talks
+from crowdselect.evaluate.parties import Party, limited
+from crowdselect.evaluate.protocols import Protocol
+from crowdselect.evaluate.questions import Question
+from crowdselect.evaluate.verdicts import Reading
+
+
+class InterruptedRunError(Exception):
+    """Ctrl-C: what has come is in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where requests are handed in.
+
+    Attributes:
+        ledger: Keeps the replies.
+        limits: How far to go.
+        redact: Knows all keys.
+        watch: Shows what goes on; None = nothing is shown.
+        stopped: Filled with why somebody was asked no further.
+    """
+
+    ledger: Ledger
+    limits: Limits
+    redact: Redactor
+    watch: Watch | None
+    stopped: dict[str, str]
+
+    def ask(self, party: Party, endpoint: Endpoint, requests: Sequence[Request]) -> None:
+        """Ask what the ledger does not know.
+
+        Raises:
+            InterruptedRunError: The user wants to stop.
+        """
+        lane = Lane(endpoint, partial(party.open, endpoint), requests)
+        total = sum(len(request.then) + 1 for request in requests)
+        if self.watch is None:
+            outcome = run([lane], self.ledger, self.limits, redact=self.redact)
+        else:
+            with self.watch([lane], total) as update:
+                outcome = run([lane], self.ledger, self.limits, redact=self.redact, watch=update)
+        if outcome.interrupted:
+            raise InterruptedRunError
+        self.stopped.update(outcome.stopped)
+
+
+def answer_requests(
+    party: Party,
+    questions: Sequence[Question],
+    protocol: Protocol,
+    *,
+    temperature: float | None = None,
+    tokens: int | None = None,
+) -> list[tuple[Endpoint, dict[str, Request]]]:
+    """Make the requests for answers, grouped by the settings that they are asked with.
+
+    Args:
+        party: Whom to ask.
+        questions: What.
+        protocol: Says how.
+        temperature: Instead of the protocol's; None = as it says.
+        tokens: The most of an answer, instead of the protocol's; None = as it says.
+
+    Returns:
+        Per temperature an endpoint and the request for each question's id. The second turn of a conversation is
+        sent after the first answer, and with it.
+    """
+    found: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
+    for question in questions:
+        own = (
+            protocol.temperature_of(question.category)
+            if question.temperature is None
+            else question.temperature
+        )
+        endpoint = limited(
+            party.endpoint,
+            tokens=protocol.answer_tokens if tokens is None else tokens,
+            temperature=own if temperature is None else temperature,
+        )
+        _, requests = found.setdefault(endpoint.digest, (endpoint, {}))
+        requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
+    return list(found.values())
+
+
+def ask_answers(
+    desk: Desk, party: Party, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
+) -> dict[str, Talk]:
+    """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
+    talks: dict[str, Talk] = {}
+    for endpoint, requests in grouped:
+        desk.ask(party, endpoint, list(requests.values()))
+        said = read_talks(desk.ledger, endpoint, list(requests.values()))
+        talks.update(zip(requests, said, strict=True))
+    return talks
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something to judge: a turn of a question, or one order of two answers."""
+
+    question: Question
+    slot: int
+    prompt: str
+    chat: Chat
+
+
+@dataclass(slots=True)
+class Judged:
+    """What came of a case.
+
+    Attributes:
+        reading: The verdict, or why there is none.
+        reply: The judge's last reply; None where there is none.
+        at: When it came, in seconds since 1970.
+        asked: How many replies there are.
+    """
+
+    reading: Reading
+    reply: str | None = None
+    at: float = 0.0
+    asked: int = 0
+
+
+def judge(
+    desk: Desk, party: Party, cases: Sequence[Case], read: Callable[[str], Reading], *, retries: int
+) -> list[Judged]:
+    """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
+
+    Args:
+        desk: Where requests are handed in.
+        party: The judge.
+        cases: What to judge.
+        read: Reads a reply.
+        retries: How often one case is asked again.
+
+    Returns:
+        One per case.
+    """
+    found = [Judged(Reading(reason="not asked")) for _ in cases]
+    left = list(range(len(cases)))
+    for sample in range(retries + 1):
+        if not left:
+            break
+        requests = [make_request(cases[at].chat, sample=sample) for at in left]
+        desk.ask(party, party.endpoint, requests)
+        rows = desk.ledger.get([request.key(party.endpoint) for request in requests])
+        unread = []
+        for at, request in zip(left, requests, strict=True):
+            row = rows.get(request.key(party.endpoint))
+            _take(found[at], row, read)
+            if row is not None and row.status in ANSWERED and found[at].reading.is_missing:
+                unread.append(at)
+        left = unread
+    return found
+
+
+def _take(judged: Judged, row: Answer | None, read: Callable[[str], Reading]) -> None:
+    """Note what one request came to; without a reply the former one stays to be seen."""
+    if row is None or row.status == "pending":
+        judged.reading = Reading(reason="not asked")
+    elif row.status in ANSWERED:
+        judged.reading, judged.reply, judged.at = read(row.text or ""), row.text or "", row.at
+        judged.asked += 1
+    else:
+        judged.reading = Reading(reason=row.error or row.status)

@@ -1,0 +1,312 @@
+"""Results side by side: differences paired over questions, with training runs as a second level of resampling."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError, OptionError, ShapeError
+from crowdselect.evaluate.loaded import Group
+from crowdselect.evaluate.protocols import PROTOCOLS
+from crowdselect.evaluate.scores import LEVEL, FloatArray, interval
+
+BoolArray = NDArray[np.bool_]
+_Laid = tuple[FloatArray, FloatArray]
+
+ROUNDS = 10_000
+"""Of resampling: the smallest p-value is about 2 in so many."""
+_CHUNK = 1000
+_SIGNIFICANT = 1 - LEVEL
+_SAME = 1e-9  # scores that differ by less are the same but for rounding
+_FEW = 5  # runs
+HIGHER, LOWER, UNCLEAR, CORRECTED = (
+    "higher",
+    "lower",
+    "not shown to differ",
+    "different only before correction",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One method: its score on all questions that its own runs share, with an interval.
+
+    Attributes:
+        name: Of the method.
+        runs: Folders.
+        questions: That every run of it has verdicts on.
+        score: From 1 to 10, or 0 to 100; higher is better. None where there is no such question.
+        interval: 95 %, over questions and, where there are several, runs.
+        lowest: Of the runs' own scores; `highest` likewise.
+    """
+
+    name: str
+    runs: int
+    questions: int
+    score: float | None
+    interval: tuple[float, float] | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One method's score minus another's, on the questions that all runs of both have verdicts on.
+
+    Attributes:
+        one: The first method; `other` the second.
+        questions: Compared.
+        differing: Questions on which the two scores differ (means over runs).
+        left_out: Questions that one of the two lacks.
+        difference: Positive: the first scores higher. None where no question is common.
+        interval: 95 %, over questions and runs.
+        p: Two-sided, from the same resampling; at least 2 / (rounds + 1).
+        p_holm: Corrected for all differences that are shown (Holm 1979).
+        verdict: `HIGHER`, `LOWER`: the interval excludes 0 and so does Holm's correction; `CORRECTED`: only the
+            interval does; `UNCLEAR`: the interval holds 0.
+    """
+
+    one: str
+    other: str
+    questions: int
+    differing: int
+    left_out: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None = None
+    verdict: str = UNCLEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Methods and their differences; `notes` are facts that a reader must know."""
+
+    benchmark: str
+    judge: str
+    baseline: str | None
+    unit: str
+    seed: int
+    standings: list[Standing]
+    differences: list[Difference]
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 0) -> Comparison:
+    """Compare methods on one benchmark.
+
+    Args:
+        groups: At least two methods, each of one or more runs.
+        against: The method that all others are compared with; None = every pair.
+        seed: Of the resampling.
+
+    Returns:
+        Scores, differences with 95 % intervals, and how many questions they rest on.
+
+    Raises:
+        InputError: The results are of different benchmarks, judges or baselines.
+        OptionError: There are fewer than two methods, or `against` is none of them.
+    """
+    _check_groups(groups, against)
+    runs = [run for group in groups for run in group.runs]
+    first = runs[0]
+    scale = 100.0 if PROTOCOLS[first.benchmark].pairwise else 1.0
+    ids = sorted({id_ for run in runs for id_ in run.cells.ids})
+    turns = max(run.cells.sums.shape[1] for run in runs)
+    laid = {group.name: _laid(group, ids, turns) for group in groups}
+    standings = [_standing(group, *laid[group.name], scale=scale, seed=seed) for group in groups]
+    names = [group.name for group in groups]
+    pairs = [(one, other) for at, one in enumerate(names) for other in names[at + 1 :]]
+    if against is not None:
+        pairs = [(name, against) for name in names if name != against]
+    found = [_difference(one, other, laid[one], laid[other], scale=scale, seed=seed) for one, other in pairs]
+    return Comparison(
+        first.benchmark,
+        first.judge,
+        first.baseline,
+        first.unit,
+        seed,
+        standings,
+        _corrected(found),
+        _notes(groups, found),
+    )
+
+
+def hierarchical(
+    sums: FloatArray, weights: FloatArray, questions: NDArray[np.int64], generator: np.random.Generator
+) -> FloatArray:
+    """Resample runs, and score them on questions that were resampled already.
+
+    Args:
+        sums: Shape (R, Q): per run and question.
+        weights: Shape (R, Q).
+        questions: Shape (B, Q): how often each question was drawn.
+        generator: Draws the runs.
+
+    Returns:
+        Shape (B,): the weighted mean over the drawn runs and questions.
+    """
+    if sums.shape != weights.shape or sums.shape[1] != questions.shape[1]:
+        raise ShapeError(f"sums {sums.shape}, weights {weights.shape}, questions {questions.shape}")
+    count = len(sums)
+    runs = generator.multinomial(count, np.full(count, 1 / count), size=len(questions))
+    totals = np.einsum("br,rq,bq->b", runs, sums, questions, optimize=True)
+    shares = np.einsum("br,rq,bq->b", runs, weights, questions, optimize=True)
+    found: FloatArray = totals / shares
+    return found
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979): valid whatever their dependence.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(values, kind="stable")
+    steps = np.arange(len(values), 0, -1)
+    raised = np.minimum(np.maximum.accumulate(np.asarray(values, float)[order] * steps), 1.0)
+    found = np.empty(len(values))
+    found[order] = raised
+    return [float(value) for value in found]
+
+
+def _check_groups(groups: Sequence[Group], against: str | None) -> None:
+    if len(groups) < 2:
+        raise OptionError("name at least two results to compare")
+    names = [group.name for group in groups]
+    if against is not None and against not in names:
+        raise OptionError(f"--against {against}: there is no such method; found {', '.join(names)}")
+    first = groups[0].runs[0]
+    for run in (run for group in groups for run in group.runs):
+        for what in ("benchmark", "judge", "baseline"):
+            if getattr(run, what) != getattr(first, what):
+                raise InputError(
+                    f"{run.folder}: its {what} is {getattr(run, what)!r}, that of {first.folder} is "
+                    f"{getattr(first, what)!r}; such scores cannot be compared"
+                )
+
+
+def _laid(group: Group, ids: Sequence[str], turns: int) -> _Laid:
+    """Lay a method's verdicts out over all questions: sums and weights of shape (R, Q, T); weight 0 = missing."""
+    places = {id_: at for at, id_ in enumerate(ids)}
+    sums = np.zeros((len(group.runs), len(ids), turns))
+    weights = np.zeros_like(sums)
+    for number, run in enumerate(group.runs):
+        at = [places[id_] for id_ in run.cells.ids]
+        sums[number, at, : run.cells.sums.shape[1]] = run.cells.sums
+        weights[number, at, : run.cells.sums.shape[1]] = run.cells.weights
+    return sums, weights
+
+
+def _common(*weights: FloatArray) -> BoolArray:
+    """Say which cells every run has; shape (Q, T)."""
+    common: BoolArray = np.logical_and.reduce([(one > 0).all(axis=0) for one in weights])
+    return common
+
+
+def _kept(values: FloatArray, cells: BoolArray) -> FloatArray:
+    """Sum up some cells of every question that has any; shape (R, Q')."""
+    kept: FloatArray = (values * cells).sum(axis=2)[:, cells.any(axis=1)]
+    return kept
+
+
+def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int) -> Standing:
+    cells = _common(weights)
+    total, weight = _kept(sums, cells), _kept(weights, cells)
+    count = total.shape[1]
+    if not count:
+        return Standing(group.name, len(group.runs), 0, None, None, None, None)
+    generator = np.random.default_rng(seed)
+    drawn = np.concatenate(
+        [
+            hierarchical(total, weight, questions, generator)
+            for questions in _drawn_questions(count, generator)
+        ]
+    )
+    own = scale * total.sum(axis=1) / weight.sum(axis=1)
+    score = scale * float(total.sum() / weight.sum())
+    return Standing(
+        group.name, len(group.runs), count, score, interval(scale * drawn), float(own.min()), float(own.max())
+    )
+
+
+def _difference(one: str, other: str, first: _Laid, second: _Laid, *, scale: float, seed: int) -> Difference:
+    cells = _common(first[1], second[1])
+    count = int(cells.any(axis=1).sum())
+    anywhere = [(weights > 0).any(axis=(0, 2)) for _, weights in (first, second)]
+    left_out = int((anywhere[0] | anywhere[1]).sum()) - count
+    if not count:
+        return Difference(one, other, 0, 0, left_out, None, None, None)
+    (sums, weights), (others, beside) = [
+        tuple(_kept(values, cells) for values in laid) for laid in (first, second)
+    ]
+    generator = np.random.default_rng(seed)
+    drawn = np.concatenate(
+        [
+            hierarchical(sums, weights, questions, generator)
+            - hierarchical(others, beside, questions, generator)
+            for questions in _drawn_questions(count, generator)
+        ]
+    )
+    each = sums.sum(axis=0) / weights.sum(axis=0) - others.sum(axis=0) / beside.sum(axis=0)
+    value = float(sums.sum() / weights.sum() - others.sum() / beside.sum())
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Difference(
+        one,
+        other,
+        count,
+        int((np.abs(each) > _SAME).sum()),
+        left_out,
+        scale * value,
+        interval(scale * drawn),
+        min(1.0, 2 * (1 + beyond) / (ROUNDS + 1)),
+    )
+
+
+def _drawn_questions(count: int, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Draw as many questions with replacement as there are, some rounds at a time; counts of shape (B, Q)."""
+    for begin in range(0, ROUNDS, _CHUNK):
+        yield generator.multinomial(count, np.full(count, 1 / count), size=min(_CHUNK, ROUNDS - begin))
+
+
+def _corrected(found: Sequence[Difference]) -> list[Difference]:
+    """Correct for the number of differences, and put the verdicts in words."""
+    known = [at for at, one in enumerate(found) if one.p is not None]
+    raised = dict(zip(known, holm([found[at].p or 0.0 for at in known]), strict=True))
+    return [
+        one if at not in raised else replace(one, p_holm=raised[at], verdict=_verdict(one, raised[at]))
+        for at, one in enumerate(found)
+    ]
+
+
+def _verdict(one: Difference, p_holm: float) -> str:
+    if one.interval is None or one.interval[0] <= 0 <= one.interval[1]:
+        return UNCLEAR
+    if p_holm > _SIGNIFICANT:
+        return CORRECTED
+    return HIGHER if one.interval[0] > 0 else LOWER
+
+
+def _notes(groups: Sequence[Group], found: Sequence[Difference]) -> list[str]:
+    notes = []
+    prompts = {run.prompts for group in groups for run in group.runs}
+    if len(prompts) > 1:
+        notes.append(
+            "the judge was asked with different prompts, or it is not known with which: compare with care"
+        )
+    single = [group.name for group in groups if len(group.runs) == 1]
+    if single:
+        notes.append(
+            f"one training run each: {', '.join(single)}; their intervals do not hold what another seed would change"
+        )
+    few = [f"{group.name} ({len(group.runs)})" for group in groups if 1 < len(group.runs) < _FEW]
+    if few:
+        notes.append(f"few training runs: {', '.join(few)}; resampling so few understates how much they vary")
+    return notes + [
+        f"{one.one} and {one.other} share {one.questions} questions; {one.left_out} that only one of them has "
+        "are left out of their difference"
+        for one in found
+        if one.left_out
+    ]

@@ -1,0 +1,198 @@
+"""The whole way of an evaluation on one page: answers, judgements, score, folder."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from crowdselect.collect.calls import make_request
+from crowdselect.collect.clients import open_client
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.job import Watch
+from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.plan import Estimate, estimate_requests
+from crowdselect.collect.redact import Redactor
+from crowdselect.collect.talks import Talk, read_talks
+from crowdselect.evaluate.answerfile import Answers, from_talks
+from crowdselect.evaluate.asking import Desk, InterruptedRunError, ask_answers, judge
+from crowdselect.evaluate.judging import cases_of, judgements_of, reader, with_filler
+from crowdselect.evaluate.judgmentfile import Judgements, slots_of
+from crowdselect.evaluate.outcome import Evidence, result_of, write_result
+from crowdselect.evaluate.parties import Opener, Party
+from crowdselect.evaluate.setup import Setup, prepare
+from crowdselect.evaluate.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of an evaluation.
+
+    Attributes:
+        task: What was wanted.
+        result: What result.json holds; empty where the run was interrupted.
+        interrupted: By Ctrl-C; everything that came is in the ledger.
+        stopped: Why somebody was asked no further, per name.
+        notes: Facts to tell the user.
+    """
+
+    task: Task
+    result: dict[str, Any]
+    interrupted: bool = False
+    stopped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        """Verdicts that are not there."""
+        return int(self.result["verdicts"]["missing"]) if self.result else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an evaluation would send: estimates by what is done by whom, and facts to tell the user."""
+
+    estimates: dict[str, Estimate]
+    notes: list[str]
+
+
+def plan(task: Task, *, opener: Opener = open_client) -> Plan:
+    """Estimate what `run` would send; nothing is sent or written.
+
+    Answers that are not there yet count with as many tokens as they may have, so the judge's tokens and money are
+    the most that can come, but for verdicts that have to be asked for again.
+
+    Args:
+        task: What is wanted.
+        opener: Makes the clients of servers; none is made.
+
+    Raises:
+        CrowdselectError: Something is wrong with the files or the options.
+    """
+    setup = prepare(task, opener=opener)
+    with ExitStack() as stack:
+        ledger = None
+        if task.ledger_path.exists():
+            ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
+        found: dict[str, Estimate] = {}
+        known: list[Answers | None] = []
+        for party, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
+            known.append(given if party is None else _planned_answers(setup, party, ledger, found))
+        if setup.judge is not None and known[0] is not None:
+            cases = cases_of(setup, known[0], known[1])
+            requests = (make_request(case.chat) for case in cases)
+            retry = task.limits.retry_failed
+            found[f"judge {setup.judge.name}"] = estimate_requests(
+                requests, setup.judge.endpoint, ledger, retry_failed=retry
+            )
+    return Plan(found, setup.notes)
+
+
+def run(
+    task: Task,
+    *,
+    opener: Opener = open_client,
+    watch: Watch | None = None,
+    announce: "Announce | None" = None,
+) -> Report:
+    """Ask what is not known yet, score it, write the folder.
+
+    Args:
+        task: What is wanted.
+        opener: Makes the clients of servers.
+        watch: Shows what goes on; see `collect.display.watch`.
+        announce: Told who is asked and how many requests there are at most, before the first is sent.
+
+    Returns:
+        The result, which is also on disk.
+
+    Raises:
+        CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
+            could not be written, see `LedgerError`.
+    """
+    setup = prepare(task, opener=opener)
+    task.folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
+        redact = Redactor.of([party.endpoint for party in setup.parties])
+        desk = Desk(ledger, task.limits, redact, watch, {})
+        if announce is not None:
+            announce(_announced(setup))
+        try:
+            answers = _answers(desk, setup, setup.model, setup.answers)
+            baseline = _answers(desk, setup, setup.baseline, setup.baseline_answers)
+            judgements = _judgements(desk, setup, answers, baseline)
+        except InterruptedRunError:
+            return Report(task, {}, interrupted=True)
+        evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
+        result = result_of(evidence)
+        write_result(evidence, result)
+    return Report(task, result, stopped=desk.stopped, notes=setup.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who will be asked, and how often at most if every verdict can be read at once."""
+
+    endpoint: Endpoint
+    requests: int
+
+
+Announce = Callable[[Sequence[Asked]], None]
+
+
+def _announced(setup: Setup) -> list[Asked]:
+    turns = sum(len(question.turns) for question in setup.questions)
+    verdicts = sum(slots_of(question, setup.task.protocol) for question in setup.questions)
+    return [Asked(party.endpoint, verdicts if party is setup.judge else turns) for party in setup.parties]
+
+
+def _answers(desk: Desk, setup: Setup, party: Party | None, given: Answers | None) -> Answers | None:
+    """Ask for answers, where they are not from a file."""
+    if party is None:
+        return given
+    talks = ask_answers(desk, party, setup.requests(party))
+    return from_talks(party.name, setup.questions, talks, setup.task.protocol)
+
+
+def _planned_answers(
+    setup: Setup, party: Party, ledger: Ledger | None, found: dict[str, Estimate]
+) -> Answers:
+    """Estimate what one who answers is asked, and put the longest answers in the place of those to come."""
+    total: Estimate | None = None
+    talks: dict[str, Talk] = {}
+    for endpoint, requests in setup.requests(party):
+        made = estimate_requests(
+            requests.values(), endpoint, ledger, retry_failed=setup.task.limits.retry_failed
+        )
+        total = made if total is None else _sum(total, made)
+        if ledger is not None:
+            talks.update(zip(requests, read_talks(ledger, endpoint, list(requests.values())), strict=True))
+        else:
+            talks |= {id_: Talk(one, (), len(one.then) + 1) for id_, one in requests.items()}
+    found[f"answers {party.name}"] = total or Estimate()
+    known = from_talks(party.name, setup.questions, talks, setup.task.protocol)
+    return with_filler(
+        known, setup.questions, tokens=setup.task.max_tokens or setup.task.protocol.answer_tokens
+    )
+
+
+def _judgements(desk: Desk, setup: Setup, answers: Answers | None, baseline: Answers | None) -> Judgements:
+    """Have the answers judged, where the judgements are not from a file."""
+    if setup.judgements is not None:
+        return setup.judgements
+    if setup.judge is None or answers is None:
+        raise AssertionError("the task was checked: there is a judge and something to judge")
+    cases = cases_of(setup, answers, baseline)
+    read = reader(setup.task.protocol)
+    judged = judge(desk, setup.judge, cases, read, retries=setup.task.judge_retries)
+    return judgements_of(setup, answers, baseline, cases=cases, judged=judged)
+
+
+def _sum(one: Estimate, other: Estimate) -> Estimate:
+    """Add estimates; what is unknown in one is unknown in both."""
+    facts = other.facts()
+    added: dict[str, Any] = {
+        name: None if value is None or facts[name] is None else value + facts[name]
+        for name, value in one.facts().items()
+    }
+    return Estimate(**added)

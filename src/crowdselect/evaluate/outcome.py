@@ -1,0 +1,237 @@
+"""The result of an evaluation: numbers with their intervals, what is missing, and the folder that holds them."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from crowdselect import __version__
+from crowdselect.collect.ledger import Spent
+from crowdselect.evaluate.answerfile import Answers
+from crowdselect.evaluate.bradleyterry import bradley_terry
+from crowdselect.evaluate.jsonl import write_lines
+from crowdselect.evaluate.judgmentfile import Judgements
+from crowdselect.evaluate.scores import (
+    LEVEL,
+    PUBLISHED_ROUNDS,
+    ROUNDS,
+    Cells,
+    battles_of,
+    graded,
+    interval,
+    published,
+    resampled,
+    won,
+)
+from crowdselect.evaluate.selfcheck import graded_lengths, length_bias, position_bias, won_lengths
+from crowdselect.evaluate.setup import Setup, input_files
+from crowdselect.files import fingerprint
+from crowdselect.outputs import MANIFEST, TOOL, new_file
+
+_REASONS = 20  # listed
+ALONE = "answers are graded alone: there is no order"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a result is made of; `spent` and `ledger` are the ledger's sums and number."""
+
+    setup: Setup
+    answers: Answers | None
+    baseline: Answers | None
+    judgements: Judgements
+    spent: Mapping[str, Spent]
+    ledger: str | None
+
+    @property
+    def cells(self) -> Cells:
+        """The verdicts by question and turn."""
+        protocol = self.setup.task.protocol
+        questions, verdicts = self.setup.questions, self.judgements.verdicts
+        return (
+            won(questions, verdicts)
+            if protocol.pairwise
+            else graded(questions, verdicts, turns=protocol.turns)
+        )
+
+
+def result_of(evidence: Evidence) -> dict[str, Any]:
+    """Score the verdicts.
+
+    Returns:
+        What result.json holds: `score` (1 to 10, or 0 to 100) with a 95 % `interval` over questions, the same by
+        category and by turn, lengths of answers, verdicts that are missing and why, the judge's self-check, and
+        per question the sums and weights that `compare` pairs. None where nothing is known.
+    """
+    setup, cells = evidence.setup, evidence.cells
+    task = setup.task
+    scale = 100.0 if task.protocol.pairwise else 1.0
+    seed = task.seed
+    missing = Counter(r.reason or "unknown" for r in evidence.judgements.verdicts.values() if r.is_missing)
+    found: dict[str, Any] = {
+        "benchmark": task.protocol.key,
+        "model": setup.model_name,
+        "judge": setup.judge_name,
+        "baseline": setup.baseline_name,
+        **_scored(cells, scale, seed),
+        "unit": task.protocol.unit,
+        "resampling": {"of": "questions", "rounds": ROUNDS, "level": LEVEL, "seed": seed},
+        "categories": {
+            name: _scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed)
+            for name in sorted(set(cells.categories))
+        },
+        "verdicts": {
+            "wanted": len(evidence.judgements.verdicts),
+            "missing": missing.total(),
+            "reasons": dict(missing.most_common(_REASONS)),
+        },
+        "lengths": _lengths(evidence.answers),
+        "self_check": _self_check(evidence),
+        "notes": [*setup.notes, *evidence.judgements.notes],
+    }
+    found |= _pairwise_facts(evidence, cells) if task.protocol.pairwise else _turns(cells, seed)
+    found["questions"] = [
+        {"id": id_, "category": category, "sums": sums, "weights": weights}
+        for id_, category, sums, weights in zip(
+            cells.ids, cells.categories, cells.sums.tolist(), cells.weights.tolist(), strict=True
+        )
+    ]
+    return found
+
+
+def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
+    """Write the folder: answers, judgements, result, and last the manifest."""
+    folder = evidence.setup.task.folder
+    for name, part in (
+        ("answers", evidence.answers),
+        ("baseline_answers", evidence.baseline if evidence.setup.baseline is not None else None),
+        ("judgments", evidence.judgements),
+    ):
+        if part is not None:
+            write_lines(folder / f"{name}.jsonl", part.lines)
+    _write_json(folder / "result.json", result)
+    _write_json(folder / MANIFEST, _manifest(evidence, result))
+
+
+def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
+    score = cells.mean()
+    ends = interval(scale * resampled(cells, seed=seed))
+    return {
+        "score": None if score is None else scale * score,
+        "interval": None if ends is None else list(ends),
+        "questions_scored": int((cells.weights.sum(axis=1) > 0).sum()),
+    }
+
+
+def _turns(cells: Cells, seed: int) -> dict[str, Any]:
+    return {
+        "turns": {
+            str(turn + 1): _scored(
+                Cells(cells.ids, cells.categories, cells.sums[:, [turn]], cells.weights[:, [turn]]), 1.0, seed
+            )
+            for turn in range(cells.sums.shape[1])
+        }
+    }
+
+
+def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
+    """Give what arena-hard-auto prints, and Bradley-Terry's strength of the model against the baseline."""
+    setup, verdicts = evidence.setup, evidence.judgements.verdicts
+    drawn = published(setup.questions, verdicts, seed=setup.task.seed)
+    battles = np.array([one for id_ in cells.ids for one in battles_of(id_, verdicts)]).reshape(-1, 2)
+    ones = np.ones(len(battles), np.int64)
+    strength = float(bradley_terry(ones, ones - 1, battles[:, 0], battles[:, 1], players=2)[1])
+    finite = bool(np.isfinite(strength))
+    return {
+        "baseline_score": 50.0,
+        "baseline_lengths": _lengths(evidence.baseline),
+        "as_arena_hard_auto": None
+        if drawn is None
+        else {**drawn, "rounds": PUBLISHED_ROUNDS, "of": "verdicts", "level": 0.9},
+        "bradley_terry": {
+            "log_odds": strength if finite else None,
+            "elo": 1000 + 400 / np.log(10) * strength if finite else None,
+            "score": 100 / (1 + float(np.exp(-strength))) if finite else None,
+            "why": None
+            if finite
+            else "no finite strength: every verdict is for the same side, or there is none",
+        },
+    }
+
+
+def _lengths(answers: Answers | None) -> dict[str, Any] | None:
+    """Give the mean length of an answer (of one turn); tokens where all are counted."""
+    if answers is None:
+        return None
+    texts = [text for said in answers.turns.values() for text in said]
+    counts = [count for said in answers.tokens.values() for count in said]
+    known = [count for count in counts if count is not None]
+    return {
+        "answers": len(texts),
+        "mean_characters": sum(map(len, texts)) / len(texts) if texts else None,
+        "mean_tokens": sum(known) / len(known) if known and len(known) == len(texts) else None,
+    }
+
+
+def _self_check(evidence: Evidence) -> dict[str, Any]:
+    questions, verdicts = evidence.setup.questions, evidence.judgements.verdicts
+    pairwise = evidence.setup.task.protocol.pairwise
+    position = position_bias(questions, verdicts) if pairwise else {"why": ALONE}
+    if evidence.answers is None or (pairwise and evidence.baseline is None):
+        return {
+            "position": position,
+            "length": {"pairs": 0, "spearman": None, "why": "the answers are not here"},
+        }
+    turns = evidence.answers.turns
+    if evidence.baseline is not None:
+        return {
+            "position": position,
+            "length": length_bias(*won_lengths(questions, verdicts, turns, evidence.baseline.turns)),
+        }
+    return {"position": position, "length": length_bias(*graded_lengths(questions, verdicts, turns))}
+
+
+def _manifest(evidence: Evidence, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the result was made of; keys of endpoints are named, never held."""
+    setup = evidence.setup
+    task, folder = setup.task, setup.task.folder
+    asked = {
+        "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
+        "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
+        "judge": [] if setup.judge is None else [setup.judge.endpoint],
+    }
+    return {
+        "tool": TOOL,
+        "kind": "evaluation",
+        "version": __version__,
+        "python": platform.python_version(),
+        "benchmark": task.protocol.key,
+        "model": setup.model_name,
+        "judge": setup.judge_name,
+        "baseline": setup.baseline_name,
+        "prompts": setup.prompts.digest if setup.judge is not None else None,
+        "judge_retries": task.judge_retries if setup.judge is not None else None,
+        "seed": task.seed,
+        "inputs": {
+            name: {"file": str(path), "fingerprint": fingerprint([path])}
+            for name, path in input_files(task).items()
+        },
+        "settings": {
+            name: [json.loads(e.settings()) for e in found] for name, found in asked.items() if found
+        },
+        "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
+        "ledger": evidence.ledger,
+        "missing": result["verdicts"]["missing"],
+        "fingerprint": fingerprint([folder / "result.json"]),
+    }
+
+
+def _write_json(target: Any, value: object) -> None:  # noqa: ANN401  (a path)
+    with new_file(target) as partial:
+        partial.write_text(
+            json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8"
+        )

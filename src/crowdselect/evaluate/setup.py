@@ -1,0 +1,210 @@
+"""Everything an evaluation needs, found and checked before anything is sent or written."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crowdselect.collect.budget import check_cost_cap
+from crowdselect.collect.calls import Request
+from crowdselect.collect.clients import open_client
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.errors import OutputError
+from crowdselect.evaluate.answerfile import Answers, read_answers
+from crowdselect.evaluate.asking import answer_requests
+from crowdselect.evaluate.judgmentfile import Judgements, read_judgements
+from crowdselect.evaluate.parties import Opener, Party, answering, is_party, judging, limited
+from crowdselect.evaluate.prompts import Prompts
+from crowdselect.evaluate.questions import Question, read_bench, read_references
+from crowdselect.evaluate.task import Task
+from crowdselect.outputs import read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is asked of whom, and what is known from files.
+
+    Attributes:
+        task: What was wanted.
+        questions: In the order of their file.
+        references: Reference answers by the questions' ids.
+        prompts: Of the judge.
+        model: Who answers; None where `answers` are from a file, or nothing needs them. `baseline` likewise.
+        judge: Who judges; None where `judgements` are from a file.
+        answers: From a file. `baseline_answers` and `judgements` likewise.
+        notes: Facts to tell the user.
+    """
+
+    task: Task
+    questions: list[Question]
+    references: dict[str, tuple[str, ...]]
+    prompts: Prompts
+    model: Party | None
+    baseline: Party | None
+    judge: Party | None
+    answers: Answers | None
+    baseline_answers: Answers | None
+    judgements: Judgements | None
+    notes: list[str]
+
+    @property
+    def parties(self) -> list[Party]:
+        """All who are asked."""
+        return [party for party in (self.model, self.baseline, self.judge) if party is not None]
+
+    def requests(self, party: Party) -> list[tuple[Endpoint, dict[str, Request]]]:
+        """Give what one who answers is asked, by the settings that it is asked with."""
+        task = self.task
+        return answer_requests(
+            party, self.questions, task.protocol, temperature=task.temperature, tokens=task.max_tokens
+        )
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called."""
+        known = self.answers or self.judgements
+        found = self.model.name if self.model is not None else "" if known is None else known.model
+        return self.task.name or found
+
+    @property
+    def judge_name(self) -> str:
+        """What the judge is called."""
+        if self.judge is not None:
+            return self.judge.name
+        return "" if self.judgements is None else self.judgements.judge
+
+    @property
+    def baseline_name(self) -> str | None:
+        """What the baseline is called; None where there is none."""
+        if self.baseline is not None:
+            return self.baseline.name
+        if self.baseline_answers is not None:
+            return self.baseline_answers.model
+        return None if self.judgements is None else self.judgements.baseline
+
+
+def prepare(task: Task, *, opener: Opener = open_client) -> Setup:
+    """Read the files, find the endpoints, refuse what cannot work.
+
+    Args:
+        task: What is wanted.
+        opener: Makes the clients of servers.
+
+    Raises:
+        CrowdselectError: A file, an option or the folder is not what it should be; nothing was sent.
+    """
+    protocol = task.protocol
+    questions = read_bench(task.questions, protocol)
+    references = {} if task.references is None else read_references(task.references)
+    judge, notes = (None, []) if task.judge is None else judging(task.judge, protocol, opener=opener)
+    model = None
+    if task.model is not None:
+        model = answering(task.model, option="--model", name=task.name, opener=opener)
+    answers = None if task.answers is None else read_answers(task.answers, questions, name=task.name)
+    judgements = None
+    if task.judgments is not None:
+        own = task.name if answers is None else answers.model
+        judgements = read_judgements(task.judgments, questions, protocol, name=own)
+    baseline, baseline_answers = _baseline(task, questions, opener)
+    setup = Setup(
+        task,
+        questions,
+        references,
+        Prompts(pairwise=protocol.pairwise, file=task.judge_prompt),
+        model,
+        baseline,
+        judge,
+        answers,
+        baseline_answers,
+        judgements,
+        notes,
+    )
+    for part in (answers, baseline_answers, judgements):
+        notes += [] if part is None else part.notes
+    notes += _reference_notes(setup)
+    _check_costs(setup)
+    _check_folder(setup)
+    return setup
+
+
+def _baseline(task: Task, questions: list[Question], opener: Opener) -> tuple[Party | None, Answers | None]:
+    if task.baseline is None:
+        return None, None
+    if is_party(task.baseline):
+        found = answering(task.baseline, option="--baseline", opener=opener)
+        return (found, None) if task.judgments is None else (None, None)
+    return None, read_answers(task.baseline, questions)
+
+
+def _reference_notes(setup: Setup) -> list[str]:
+    """Say which questions should be judged with a reference answer and have none."""
+    if setup.judge is None:
+        return []
+    referenced = setup.task.protocol.referenced
+    bare = [
+        question.category
+        for question in setup.questions
+        if question.category in referenced
+        and len(setup.references.get(question.id, ())) < len(question.turns)
+    ]
+    if not bare:
+        return []
+    listed = ", ".join(sorted(set(bare)))
+    return [f"{len(bare)} questions ({listed}) are judged without a reference answer: give --references FILE"]
+
+
+def _check_costs(setup: Setup) -> None:
+    """Refuse a cap on money that could not be kept, for the settings that are sent."""
+    task = setup.task
+    tokens = task.max_tokens or task.protocol.answer_tokens
+    for party in setup.parties:
+        answers = party is not setup.judge
+        endpoint = limited(party.endpoint, tokens=tokens, temperature=0.0) if answers else party.endpoint
+        check_cost_cap((endpoint,), task.limits.max_cost)
+
+
+def _check_folder(setup: Setup) -> None:
+    """Refuse a folder that holds something else than this evaluation, finished or not."""
+    task = setup.task
+    folder = task.folder
+    if not folder.parent.is_dir():
+        raise OutputError(f"{folder}: there is no folder {folder.parent}; make it first")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: this is a file; name a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    manifest = read_manifest(folder)
+    if manifest is None:
+        if task.ledger_path.exists() and not (folder / "manifest.json").exists():
+            return  # a run that was stopped
+        raise OutputError(
+            f"{folder}: the folder is not empty and holds no evaluation of ours; choose another place"
+        )
+    mine = {
+        "kind": "evaluation",
+        "benchmark": task.protocol.key,
+        "model": setup.model_name,
+        "judge": setup.judge_name,
+        "baseline": setup.baseline_name,
+    }
+    for name, value in mine.items():
+        if manifest.get(name) != value:
+            raise OutputError(
+                f"{folder}: holds another result ({name} {manifest.get(name)!r}, not {value!r}); choose another place"
+            )
+
+
+def renamed(answers: Answers, name: str) -> Answers:
+    """Call a model's answers by the name that the user gave; the lines stay as they are."""
+    return replace(answers, model=name)
+
+
+def input_files(task: Task) -> dict[str, Path]:
+    """Give the files that an evaluation reads, by the options that name them."""
+    named = {
+        "questions": task.questions,
+        "answers": task.answers,
+        "judgments": task.judgments,
+        "references": task.references,
+        "judge_prompt": task.judge_prompt,
+        "baseline": None if task.baseline is None or is_party(task.baseline) else task.baseline,
+    }
+    return {name: Path(path) for name, path in named.items() if path is not None}
