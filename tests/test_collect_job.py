@@ -237,6 +237,41 @@ def test_turns_become_messages_and_the_last_answer(place):
     assert [turn["content"] for turn in rows["2", "ash-7b"]["messages"]] == ["yo"]
 
 
+def test_a_request_of_several_instructions_is_paid_and_counted_once(place):
+    place.write(
+        [
+            {"id": "1", "instruction": "hi", "turns": None},
+            {"id": "2", "instruction": "hi", "turns": None},
+            {"id": "3", "instruction": None, "turns": ["hi", "and?"]},
+            {"id": "4", "instruction": None, "turns": ["hi", "so?"]},
+            {"id": "5", "instruction": "else", "turns": None},
+        ]
+    )
+    report = place.collect(samples=2)
+    sent = len(place.asked["oak-7b"])
+    assert sent == 2 * 4  # hi; and?; so?; else
+    tally, facts = report.tallies["oak-7b"], place.manifest()
+    assert (tally.rows, tally.prompt_tokens, tally.completion_tokens) == (10, 3 * sent, 4 * sent)
+    assert tally.cost == pytest.approx(sent * 11e-6)
+    assert facts["models"]["oak-7b"]["cost"] == pytest.approx(facts["spent"]["oak-7b"]["cost"])
+    assert facts["models"]["ash-7b"]["cost_unknown"] == sent == facts["spent"]["ash-7b"]["unknown"]
+    rows = [row for row in place.pool() if row["model"] == "oak-7b" and row["sample"] == 0]
+    assert [row["cost"] for row in rows] == pytest.approx([11e-6, 11e-6, 22e-6, 22e-6, 11e-6])
+
+
+def test_an_answer_counts_also_where_the_next_turn_failed(place):
+    def answer(_name, request):
+        if request.messages()[-1]["content"] == "and?":
+            raise CallError("HTTP 400: no", verdict="failed")
+        return Reply("yes", "stop", None, 3, 4)
+
+    place.write([{"id": "1", "turns": ["hi", "and?"]}, {"id": "2", "turns": ["yo"]}])
+    tally = place.collect(answer).tallies["oak-7b"]
+    assert (tally.rows, tally.missing, tally.completion_tokens) == (1, 1, 8)
+    assert tally.cost == pytest.approx(22e-6)
+    assert place.manifest()["models"]["ash-7b"]["cost_unknown"] == 2
+
+
 def test_the_pool_is_the_same_however_often_it_was_stopped(place, tmp_path_factory):
     place.write([{"id": f"i{n}", "turns": [f"a{n}", f"b{n}"], "n": n} for n in range(10)])
     place.collect(samples=2)

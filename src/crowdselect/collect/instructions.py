@@ -47,6 +47,11 @@ class Prompt(NamedTuple):
     digest: bytes
     then: tuple[str, ...]
 
+    @property
+    def mark(self) -> int:
+        """A short hash of the first request."""
+        return int.from_bytes(self.digest[:8], "little")
+
     def request(self, sample: int) -> Request:
         """Make the request for one sample."""
         return Request(self.prompt, self.digest, sample, self.then)
@@ -72,6 +77,7 @@ class Instructions:
         has_messages: Some are conversations.
         carried: Names of the input's other columns.
         fingerprint: Hash of all ids, prompts and further turns, in their order.
+        shared: First requests that several instructions begin with, as `mark` gives them.
     """
 
     def __init__(self, path: str, stream: IO[bytes], skipped: NDArray[np.bool_], facts: "_Facts") -> None:
@@ -85,6 +91,7 @@ class Instructions:
         self.carried = facts.carried
         self.fingerprint = facts.hash.hexdigest()
         self.files = facts.files
+        self.shared = facts.shared()
         self._stream = stream
         self._skipped = skipped
 
@@ -147,6 +154,12 @@ class _Facts:
         self.hash = hashlib.sha256()
         self.count = self.turns = self.blank = self.plain = self.chats = 0
         self.digests: list[bytes] = []
+        self.marks = bytearray()
+
+    def shared(self) -> frozenset[int]:
+        """Find the marks that stand more than once."""
+        marks, counts = np.unique(np.frombuffer(self.marks, dtype="<u8"), return_counts=True)
+        return frozenset(marks[counts > 1].tolist())
 
 
 def open_instructions(path: str | PathLike[str], *, near: Path | None = None) -> Instructions:
@@ -323,6 +336,7 @@ def _row(
     facts.chats += not plain
     facts.count += 1
     facts.turns += 1 + len(request.then)
+    facts.marks += request.digest[:8]
     if made:
         facts.digests.append(mark[:16])
     name = mark.hex()[:32] if id_ is None else id_

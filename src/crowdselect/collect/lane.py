@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from crowdselect.collect.budget import Budget, estimated_tokens, most_prompt_tokens
 from crowdselect.collect.calls import ANSWERED, Client, Reply, Request, Status
 from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.kept import Kept
 from crowdselect.collect.ledger import Answer, Ledger, now
 from crowdselect.collect.limits import Counts, Limits
 from crowdselect.collect.pace import Pace, Sent
@@ -39,6 +40,10 @@ class _Item:
     """Attempts that no row of the ledger counts yet."""
     lost: float = 0.0
     error: str = ""
+    row: int = 0
+    """Number of its row in the ledger, once there is one."""
+    said: str | None = None
+    """The answer, which further turns follow."""
 
 
 class Lane:
@@ -67,6 +72,8 @@ class Lane:
         self._later: list[tuple[float, int, _Item]] = []
         self._numbers = itertools.count()
         self._pending: set[bytes] = set()
+        self._beside: dict[bytes, list[Request]] = {}
+        """Other conversations that begin with what is being asked."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._crash: BaseException | None = None
@@ -78,6 +85,7 @@ class Lane:
             LedgerError: An answer could not be written.
         """
         self._ledger, self._budget, self._limits, self._redact = ledger, budget, limits, redact
+        self._kept = Kept(ledger)
         endpoint = self.endpoint
         self.pace = self._pace = Pace(
             ceiling=endpoint.max_concurrency if endpoint.local is None else 2 * endpoint.batch_size,
@@ -164,20 +172,29 @@ class Lane:
         batch = list(itertools.islice(self._source, _BATCH))
         self._exhausted = not batch
         while batch:
-            keyed = {request.key(self.endpoint): request for request in batch}
-            known = self._ledger.known(list(keyed), retry_failed=self._limits.retry_failed)
-            talks = [key for key in known if keyed[key].then]
+            keyed = [(request.key(self.endpoint), request) for request in batch]
+            known = self._ledger.known([key for key, _ in keyed], retry_failed=self._limits.retry_failed)
+            talks = [key for key, request in keyed if request.then and key in known]
             answers = self._ledger.get(talks) if talks else {}
             batch = []
-            for key, request in keyed.items():
+            for key, request in keyed:
                 if key in known:
                     self.counts.known += 1
                     answer = answers.get(key)
                     if answer is not None and answer.status in ANSWERED:
                         batch.append(request.follow(answer.text or ""))
-                elif key not in self._pending:
-                    self._pending.add(key)
+                elif self._is_new(key, request):
                     self._ready.append(_Item(request, key))
+
+    def _is_new(self, key: bytes, request: Request) -> bool:
+        """Say whether nobody asks this yet; if somebody does, the answer to it goes on to this request's next turn too."""
+        if key not in self._pending:
+            self._pending.add(key)
+            return True
+        self.counts.known += 1
+        if request.then:
+            self._beside.setdefault(key, []).append(request)
+        return False
 
     def _tokens(self, request: Request) -> float:
         """Guess the tokens that a server counts against a limit per minute."""
@@ -272,6 +289,11 @@ class Lane:
             raise
         else:
             self._answer(item, sent, reply, most, latency=time.perf_counter() - started)
+        if item.row:  # its place is free once it is on disk: no more than what is in flight can be lost
+            await self._kept.wait(item.row)
+            for request in (item.request, *self._beside.pop(item.key, ())):
+                if item.said is not None and request.then:
+                    self._follow(request.follow(item.said))
 
     def _settle(self, item: _Item, most: float | None, *, lost: float, cost: float = 0.0) -> None:
         item.lost += lost
@@ -299,8 +321,7 @@ class Lane:
             error="withheld by a content filter" if status == "filtered" else None,
             latency=round(latency, 4),
         )
-        if item.request.then and status in ANSWERED:
-            self._follow(item.request.follow(text))
+        item.said = text if status in ANSWERED else None
 
     def _follow(self, request: Request) -> None:
         """Put the next turn of a conversation in front, unless it is known."""
@@ -310,8 +331,7 @@ class Lane:
             answer = self._ledger.get([key])[key]
             if request.then and answer.status in ANSWERED:
                 self._follow(request.follow(answer.text or ""))
-        elif key not in self._pending:
-            self._pending.add(key)
+        elif self._is_new(key, request):
             self._ready.appendleft(_Item(request, key))
 
     def _fail(self, item: _Item, sent: Sent, error: CallError, most: float | None, *, slow: bool) -> None:
@@ -356,7 +376,7 @@ class Lane:
         latency: float | None = None,
     ) -> None:
         endpoint, request = self.endpoint, item.request
-        self._ledger.put(
+        item.row = self._ledger.put(
             Answer(
                 item.key,
                 endpoint.name,

@@ -16,7 +16,8 @@ from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger_file import open_database, open_reader
 from crowdselect.errors import LedgerError
 
-_GROUP = 0.05  # seconds that answers are gathered before a commit
+_GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
+_MANY = 4  # answers in a commit
 _ASKED = 500  # keys looked up at once
 _BACKLOG = 64 << 20  # characters waiting to be written; more, and the runner waits
 
@@ -120,9 +121,12 @@ class Ledger:
         self._unsaved: dict[bytes, Answer] = {}
         self._backlog = 0
         self._asked_for = self._saved = 0  # numbers of flushes
+        self._put = self._kept = 0  # answers put, answers on disk
+        self._waiting: list[Callable[[], None]] = []
         self._error: LedgerError | None = None
         self._closing = False
         self._hurry = threading.Event()
+        self._is_busy = False
         self._thread = threading.Thread(target=self._write, name="crowdselect-ledger", daemon=True)
         self._thread.start()
 
@@ -136,8 +140,11 @@ class Ledger:
 
     # Writing.
 
-    def put(self, answer: Answer) -> None:
+    def put(self, answer: Answer) -> int:
         """Have an answer written; it is on disk within a tenth of a second.
+
+        Returns:
+            Its number: of all that were put, how manyth it is.
 
         Raises:
             LedgerError: Writing has failed before.
@@ -152,7 +159,24 @@ class Ledger:
                 self._open.add(answer.key)
             else:
                 self._open.discard(answer.key)
+            self._put += 1
             self._state.notify_all()
+            return self._put
+
+    def is_kept(self, number: int) -> bool:
+        """Say whether the answer of a number that `put` gave is on disk.
+
+        Raises:
+            LedgerError: It is not, and never will be.
+        """
+        if self._kept < number and self._error is not None:
+            raise self._error
+        return self._kept >= number
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call somebody once, from the writer's thread, when something has been committed or has failed."""
+        with self._state:
+            self._waiting.append(listener)
 
     def note(self, name: str, value: Any) -> None:  # noqa: ANN401  (anything JSON can hold)
         """Have a fact about the ledger written, such as what the last run was about."""
@@ -227,6 +251,18 @@ class Ledger:
             found.update(key for (key,) in rows)
         return found - self._open
 
+    def keys_of(self, settings: bytes, *, retry_failed: bool = False) -> list[bytes]:
+        """Give the keys on disk that have ended, of one endpoint or scorer.
+
+        Args:
+            settings: Its digest.
+            retry_failed: Those without an answer are left out.
+        """
+        skipped = ("pending", *MISSING) if retry_failed else ("pending",)
+        marks = ", ".join("?" * len(skipped))
+        sql = f"SELECT key FROM answers WHERE settings = ? AND status NOT IN ({marks})"
+        return [bytes(key) for (key,) in self._select(sql, (settings, *skipped))]
+
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Read what became of some requests; those that were never recorded are left out."""
         found: dict[bytes, Answer] = {}
@@ -285,7 +321,8 @@ class Ledger:
                     self._saved = self._asked_for
                     self._state.notify_all()
                     return
-            self._hurry.wait(_GROUP)
+            if self._is_busy:
+                self._hurry.wait(_GROUP)
             if not self._commit():
                 return
 
@@ -298,6 +335,7 @@ class Ledger:
             answers, self._queue = self._queue, []
             notes, self._notes = self._notes, {}
             asked_for = self._asked_for
+            self._is_busy = len(answers) >= _MANY
             if not self._closing:
                 self._hurry.clear()
         try:
@@ -308,6 +346,7 @@ class Ledger:
                 self._notes = notes | self._notes
                 self._error = error
                 self._state.notify_all()
+            self._tell()
             return False
         with self._state:
             for answer in answers:
@@ -315,8 +354,16 @@ class Ledger:
                     del self._unsaved[answer.key]
                 self._backlog -= len(answer.text or "") + len(answer.reasoning or "")
             self._saved = asked_for
+            self._kept += len(answers)
             self._state.notify_all()
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        with self._state:
+            waiting, self._waiting = self._waiting, []
+        for listener in waiting:
+            listener()
 
     def _insert(self, answers: Sequence[Answer], notes: dict[str, str]) -> None:
         self._writer.executemany(_UPSERT, answers)

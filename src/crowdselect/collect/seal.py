@@ -176,9 +176,10 @@ class _Groups:
         rows = []
         for at, prompt in enumerate(prompts):
             first: Chat = json.loads(prompt.prompt)
+            shared = prompt.mark in self._instructions.shared
             for endpoint, talks in zip(self._endpoints, said, strict=True):
                 for talk in talks[at * self._samples : (at + 1) * self._samples]:
-                    self._tallies[endpoint.name].add(talk)
+                    self._tallies[endpoint.name].add(talk, shared=shared)
                     if talk.is_whole:
                         rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
         return rows

@@ -61,7 +61,7 @@ def read_talks(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of one model's answers."""
+    """What became of one model's answers. Cost and tokens are of all requests answered, each counted once."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -69,6 +69,7 @@ class Tally:
     cost_unknown: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    _counted: set[bytes] = field(default_factory=set)
 
     @property
     def rows(self) -> int:
@@ -80,16 +81,25 @@ class Tally:
         """Answers that have no row."""
         return self.statuses.total() - self.rows
 
-    def add(self, talk: Talk) -> None:
-        """Count a conversation; the costs of all its turns."""
-        if not talk.is_whole:
+    def add(self, talk: Talk, *, shared: bool = False) -> None:
+        """Count a conversation.
+
+        Args:
+            talk: The conversation.
+            shared: Other instructions have requests of it too, which were sent and paid once.
+        """
+        if talk.is_whole:
+            self.statuses[talk.answers[-1].status] += 1
+        else:
             status, reason = talk.missing
             self.statuses[status] += 1
             self.reasons[reason] += 1
-            return
-        self.statuses[talk.answers[-1].status] += 1
         for answer in talk.answers:
+            if shared and answer.key in self._counted:
+                continue
+            if shared:
+                self._counted.add(answer.key)
             self.cost += answer.cost or 0.0
-            self.cost_unknown += answer.cost is None
+            self.cost_unknown += answer.cost is None and answer.text is not None
             self.prompt_tokens += answer.prompt_tokens or 0
             self.completion_tokens += answer.completion_tokens or 0
