@@ -31,6 +31,7 @@ COMMANDS = [
     "report",
     "reward",
     "robustness",
+    "run",
     "select",
     "simulate",
     "train",
@@ -351,19 +352,24 @@ def test_ctrl_c_while_duckdb_reads(tmp_path):
     assert ended.stderr.strip() == "stopped"
 
 
-def test_a_closed_pipe_is_no_traceback(sim):
-    for command in (
-        ["crowd", sim, "--json"],
-        ["select", sim, "--budget", "50", "--clusters", "0", "--json", "--dry-run"],
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_a_reader_that_goes_away_is_no_failure(sim, tmp_path, closed):
+    for number, command in enumerate(
+        (
+            ["crowd", sim, "--json"],
+            ["select", sim, "--budget", "50", "--clusters", "0", "-o", tmp_path / "out"],
+            ["select", sim, "--budget", "0", "-o", tmp_path / "none"],
+        )
     ):
         read, write = os.pipe()
         os.close(read)  # nobody reads
-        ended = subprocess.run(
-            [*COMMAND, *map(str, command)], stdout=write, stderr=subprocess.PIPE, text=True, check=False
-        )
+        streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        streams |= dict.fromkeys(streams, write) if closed == "both" else {closed: write}
+        ended = subprocess.run([*COMMAND, *map(str, command)], text=True, check=False, **streams)
         os.close(write)
-        assert ended.returncode == 1
-        assert ended.stderr == ""
+        assert ended.returncode == (2 if number == 2 else 0)
+        assert "Traceback" not in (ended.stdout or "") + (ended.stderr or "")
+        assert (tmp_path / "out" / "manifest.json").exists() == (number > 0)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

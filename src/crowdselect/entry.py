@@ -1,23 +1,28 @@
 """How a command begins and ends: streams that can take any text, errors as one line, exit codes."""
 
 import os
+import stat
 import sys
 from contextlib import suppress
-from io import TextIOWrapper
+from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from crowdselect.errors import CrowdselectError
 from crowdselect.show import visible
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 
 def run_command(command: click.Command) -> NoReturn:
     """Run a command of the command line and end the process.
 
     Exit codes: 0 done; 2 bad input, refused output, full disk and the like, with one line `error: ...` on
-    standard error; 130 stopped by Ctrl-C; 1 the reader of our pipe has gone, which needs no word.
+    standard error; 130 stopped by Ctrl-C. A reader of our pipe that has gone (`| head -1`) changes nothing: the
+    work is done to its end, what it says is lost.
 
     Args:
         command: The command, which takes its arguments from `sys.argv`.
@@ -37,9 +42,6 @@ def run_command(command: click.Command) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("stopped\n")
         sys.exit(130)
-    except BrokenPipeError:
-        _drop_output()
-        sys.exit(1)
     except OSError as error:
         _drop_output()
         what = error.strerror or str(error)
@@ -60,6 +62,43 @@ def _prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the end)
         elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            if _is_pipe(stream):
+                setattr(sys, name, _patient(stream))
+
+
+class _Pipe(RawIOBase):
+    """Writes to a pipe; once its reader has gone, to nowhere."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def write(self, data: "Buffer", /) -> int:
+        try:
+            return os.write(self._number, data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _is_pipe(stream: TextIOWrapper) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _patient(stream: TextIOWrapper) -> TextIOWrapper:
+    """Open a stream anew, so that a reader who leaves does not end the work."""
+    stream.flush()
+    raw = BufferedWriter(_Pipe(stream.fileno()))
+    return TextIOWrapper(
+        raw, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
+    )
 
 
 def _drop_output() -> None:
