@@ -13,3 +13,9 @@ curve        losses as a picture, and on a terminal
 modelcard    the page about the model
 job          the whole way: `train`
 """
+
+from crowdselect.train.job import Trained, train
+from crowdselect.train.planning import Plan, plan
+from crowdselect.train.settings import TrainSettings
+
+__all__ = ["Plan", "TrainSettings", "Trained", "plan", "train"]

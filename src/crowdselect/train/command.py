@@ -153,6 +153,8 @@ def _dry_run(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -
 
 
 def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> None:
+    from crowdselect.show import stage_bar, visible
+    from crowdselect.stages import Stages
     from crowdselect.train.job import is_main, train
 
     def announce(found: "Plan") -> None:
@@ -163,13 +165,20 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
         for line in found.warnings:
             warn(line)
 
-    made = train(run.pop("data"), run.pop("output"), settings=settings, announce=announce, **run)
+    data, output = run.pop("data"), run.pop("output")
+    try:
+        made = train(data, output, settings=settings, announce=announce, stages=Stages(stage_bar), **run)
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"checkpoints, if there are any, are in {visible(output)}.training; --resume goes on from there\n"
+        )
+        raise
     if not is_main():  # another process of `accelerate launch` speaks
         return
     if as_json:
         _print_json(made.facts())
     else:
-        _print_result(made)
+        _print_result(made, output)
 
 
 def _print_plan(plan: "Plan") -> None:
@@ -179,14 +188,14 @@ def _print_plan(plan: "Plan") -> None:
     say()
 
 
-def _print_result(made: "Trained") -> None:
+def _print_result(made: "Trained", output: str) -> None:
     from crowdselect.show import lines, say, visible
     from crowdselect.train.curve import drawn
 
     say(drawn(made.log))
     lines(made.lines())
     what = "was there already" if made.was_there else "written"
-    say(f"{visible(made.folder)}: {what}")
+    say(f"{visible(output)}: {what}")
 
 
 def _print_json(value: object) -> None:

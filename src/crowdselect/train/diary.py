@@ -1,0 +1,139 @@
+"""The losses of a run: kept as JSONL while it goes on, and summed up when it is done."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from crowdselect._optional import optional
+from crowdselect.errors import InputError
+from crowdselect.stages import Progress
+
+Entry = dict[str, Any]
+_TIMES = ("_runtime", "_per_second", "num_tokens")  # differ from run to run, or begin anew with a resumed one
+_LAST = 10  # the last loss is the mean over a tenth of the steps: single steps scatter
+
+
+class _State(Protocol):
+    """What the trainer tells."""
+
+    global_step: int
+    max_steps: int
+    is_world_process_zero: bool
+    log_history: list[Entry]
+
+
+class _Diary:
+    """The methods that transformers calls."""
+
+    def __init__(self, file: Path, progress: Progress) -> None:
+        self.file = file
+        self.progress = progress
+
+    def on_train_begin(self, _args: object, state: _State, _control: object, **_more: object) -> None:
+        """Begin the log with what a checkpoint knows."""
+        if state.is_world_process_zero:
+            write(self.file, state.log_history)
+            self.progress(state.global_step, state.max_steps)
+
+    def on_log(self, _args: object, state: _State, _control: object, **_more: object) -> None:
+        """Write what was logged."""
+        if state.is_world_process_zero and (kept := _entry(state.log_history[-1])):
+            with self.file.open("a", encoding="ascii") as stream:
+                stream.write(_line(kept))
+
+    def on_step_end(self, args: Any, state: _State, control: Any, **_more: object) -> None:  # noqa: ANN401  (of transformers)
+        """Show progress; after the last step ask for the last losses."""
+        if state.is_world_process_zero:
+            self.progress(state.global_step, state.max_steps)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"
+
+
+def callback(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class that is only known when the extra is there)
+    """Make the callback that writes the log, shows progress, and looks once more at the last step.
+
+    Args:
+        file: The JSONL file; what it says of steps after a checkpoint is written anew when a run goes on from it.
+        progress: Told the steps done and to do.
+
+    Returns:
+        A callback of transformers'.
+    """
+    base = optional("transformers", extra="train").TrainerCallback
+    return type("Diary", (_Diary, base), {})(file, progress)
+
+
+def write(file: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write the log of a trainer's history, one line per entry."""
+    file.write_text("".join(_line(kept) for one in history if (kept := _entry(one))), encoding="ascii")
+
+
+def read(file: Path) -> list[Entry]:
+    """Read a log.
+
+    Raises:
+        InputError: It is not there or broken.
+    """
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: cannot be read as a log of losses ({error}); train again with --overwrite"
+        ) from error
+
+
+def losses(log: Sequence[Entry]) -> dict[str, float | None]:
+    """Sum up a log.
+
+    Args:
+        log: Entries, in the order of their steps.
+
+    Returns:
+        `first_loss`: of the first entry; `last_loss`: mean over the last tenth of the steps; `mean_loss`: over all
+        steps; `eval_loss_before` and `eval_loss`: on the held-out rows before the first and after the last step.
+        Natural units of the objective, lower is better; None where there is no such entry.
+
+    Example:
+        >>> losses([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])["mean_loss"]
+        1.5
+    """
+    trained = [(one["step"], one["loss"]) for one in log if one.get("loss") is not None]
+    held = [(one["step"], one["eval_loss"]) for one in log if one.get("eval_loss") is not None]
+    steps = trained[-1][0] if trained else 0
+    weights = [
+        step - before
+        for before, step in zip([0, *(s for s, _ in trained)], (s for s, _ in trained), strict=False)
+    ]
+    late = [
+        (loss, weight)
+        for (step, loss), weight in zip(trained, weights, strict=True)
+        if step > steps - max(1, steps // _LAST)
+    ]
+    return {
+        "first_loss": trained[0][1] if trained else None,
+        "last_loss": _mean(late),
+        "mean_loss": _mean([(loss, weight) for (_, loss), weight in zip(trained, weights, strict=True)]),
+        "eval_loss_before": held[0][1] if held and held[0][0] == 0 else None,
+        "eval_loss": held[-1][1] if held else None,
+    }
+
+
+def _mean(weighed: list[tuple[float, int]]) -> float | None:
+    whole = sum(weight for _, weight in weighed)
+    return sum(loss * weight for loss, weight in weighed) / whole if whole else None
+
+
+def _entry(logged: Mapping[str, Any]) -> Entry:
+    """Keep what says something about the training; numbers that are none become null."""
+    if not {"loss", "eval_loss"} & logged.keys():
+        return {}
+    kept = {name: value for name, value in logged.items() if not name.endswith(_TIMES)}
+    ordered = {"step": kept.pop("step"), **kept}
+    return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in ordered.items()}
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps(entry, allow_nan=False) + "\n"

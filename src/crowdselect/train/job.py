@@ -1,0 +1,314 @@
+"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from crowdselect import __version__
+from crowdselect._optional import optional
+from crowdselect.errors import OptionError
+from crowdselect.files import fingerprint
+from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
+from crowdselect.stages import Stages
+from crowdselect.train import diary
+from crowdselect.train.curve import write_curve
+from crowdselect.train.modelcard import model_card
+from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
+from crowdselect.train.settings import TrainSettings
+from crowdselect.train.student import EXTRA
+from crowdselect.train.trainers import build_trainer
+from crowdselect.train.workplace import LOG, Workplace, occupy, workplace
+
+_PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
+_KIND = "training"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training."""
+
+    folder: Path
+    log: list[diary.Entry]
+    """Losses, in the order of their steps."""
+    manifest: Mapping[str, Any]
+    was_there: bool
+    """It had been made before, of the same data, base and settings, and `resume` left it as it is."""
+
+    def facts(self) -> dict[str, Any]:
+        """Give what came out, JSON-ready."""
+        kept = ("losses", "plan", "seconds", "tokens_per_second", "peak_memory", "warnings")
+        return {
+            "written": str(self.folder),
+            "was_there": self.was_there,
+            **{n: self.manifest[n] for n in kept},
+        }
+
+    def lines(self) -> dict[str, str]:
+        """Give what a person wants to see first, by name."""
+        m, losses = self.manifest, self.manifest["losses"]
+        held = ("before", losses["eval_loss_before"]), ("after", losses["eval_loss"])
+        said = ", ".join(f"{value:.4f} {when}" for when, value in held if value is not None)
+        peak = (
+            f", at most {m['peak_memory'] / (1 << 30):.1f} GiB of the GPU's memory"
+            if m["peak_memory"]
+            else ""
+        )
+        found = {
+            "loss": f"{losses['mean_loss']:.4f} on average, {losses['last_loss']:.4f} over the last tenth of the steps"
+        }
+        if said:
+            found["held out"] = f"loss {said}"
+        rate = f", {m['tokens_per_second']:,.0f} tokens a second" if m["tokens_per_second"] else ""
+        return found | {"time": f"{m['seconds']:.0f} s{rate}{peak}"}
+
+
+def train(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    base: str,
+    settings: TrainSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    keep_checkpoints: bool = False,
+    announce: Callable[[Plan], None] | None = None,
+    stages: Stages | None = None,
+) -> Trained:
+    """Fine-tune a model on chosen rows.
+
+    Args:
+        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
+        output: The folder to write: weights (or adapters), tokenizer, `train_log.jsonl`, `loss.png`, `README.md`,
+            the selection's manifest as `selection.json`, and `manifest.json`, which is written last.
+        base: The model to start from: its name on the hub, or a folder.
+        settings: Of the run; None = the defaults.
+        resume: Go on with a run of the same data, base and settings from its last checkpoint; begin where there is
+            none; where it is finished, leave it as it is.
+        overwrite: Replace a former result once the new one is complete.
+        keep_checkpoints: Keep every checkpoint, in OUTPUT.training, when all is done.
+        announce: Given the plan before anything is loaded.
+        stages: Times the stages and may draw them.
+
+    Returns:
+        What came out.
+
+    Raises:
+        InputError: The data or the base model cannot be trained on.
+        OptionError: A setting does not fit them; or they need more memory than there is.
+        OutputError: The place is refused, or an unfinished run is there and `resume` was not asked for.
+        MissingExtraError: The extra `train` is not installed.
+
+    Example:
+        >>> from crowdselect.train import TrainSettings, train
+        >>> TrainSettings(lora=True, eval_share=0.05).lora_rank
+        16
+    """
+    stages = stages or Stages()
+    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    key = _key(gathered)
+    target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
+    if resume and (done := _finished(target, key)) is not None:
+        return done
+    check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True)
+    with stages("reading the rows as tokens") as progress:
+        prepared = prepare(gathered, progress=progress)
+    place = workplace(target)
+    processes = prepared.plan.processes
+    with _quiet():
+        lock = occupy(place, key, resume=resume, processes=processes) if is_main() else nullcontext()
+        with lock:
+            _wait()  # the other processes of a launcher begin when the place is taken
+            if announce is not None and is_main():
+                announce(prepared.plan)
+            run = _run(prepared, place, stages, keep=keep_checkpoints)
+            if is_main():
+                manifest = _write(prepared, place, target, key, run, overwrite=overwrite)
+            _wait()
+    if not is_main():
+        return Trained(target, [], {}, was_there=False)
+    if not keep_checkpoints:
+        place.remove()
+    return Trained(target, diary.read(target / LOG), manifest, was_there=False)
+
+
+def is_main() -> bool:
+    """Say whether this is the process that speaks and writes; launchers of several start one per GPU."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run left."""
+
+    trainer: Any
+    seconds: float
+    """Of this run."""
+    steps: int
+    """That it took."""
+    peak: int | None
+    """Bytes of the GPU's memory; None without one."""
+
+
+def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> _Run:
+    torch = optional("torch", extra=EXTRA)
+    plan = prepared.plan
+    last = place.checkpoint(processes=plan.processes)
+    before = place.step(processes=plan.processes)
+    with stages("loading the model"):
+        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
+    with stages("training") as progress:
+        trainer.add_callback(diary.callback(place.folder / LOG, progress))
+        begun = time.perf_counter()
+        try:
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        except torch.OutOfMemoryError as error:
+            raise OptionError(
+                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
+                "--batch-size 1 with more --accumulation; --dry-run says what needs how much"
+            ) from error
+    return _Run(
+        trainer=trainer,
+        seconds=time.perf_counter() - begun,
+        steps=trainer.state.global_step - before,
+        peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
+    )
+
+
+def _write(
+    prepared: Prepared, place: Workplace, target: Path, key: Mapping[str, Any], run: _Run, *, overwrite: bool
+) -> dict[str, Any]:
+    plan, selection = prepared.plan, prepared.source.manifest
+    history = run.trainer.state.log_history
+    diary.write(place.folder / LOG, history)
+    log = diary.read(place.folder / LOG)
+    manifest = _manifest(prepared, key, run, losses=diary.losses(log))
+    with new_folder(target, overwrite=overwrite) as folder:
+        _save_model(prepared, run.trainer, folder)
+        diary.write(folder / LOG, history)
+        write_curve(log, folder / "loss.png", title=f"{plan.settings.objective}, {plan.rows} rows")
+        if selection is not None:
+            (folder / "selection.json").write_text(json.dumps(selection, indent=2) + "\n", encoding="ascii")
+        (folder / "README.md").write_text(model_card(plan, manifest, selection), encoding="utf-8")
+        for file in folder.rglob("*"):  # weights are written for the owner's eyes only
+            file.chmod((folder if file.is_dir() else folder / "README.md").stat().st_mode)
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+    return manifest
+
+
+def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa: ANN401  (of TRL)
+    """Save weights in the base model's own number format, or adapters; and the tokenizer."""
+    torch = optional("torch", extra=EXTRA)
+    settings = prepared.plan.settings
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    generation = model.generation_config
+    if settings.merge:
+        model.save_pretrained(folder / "adapter")
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)
+        model = model.merge_and_unload()
+    if not settings.lora or settings.merge:
+        own = str(getattr(prepared.student.config, "dtype", None) or "float32").removeprefix("torch.")
+        model.to(getattr(torch, own))
+    model.save_pretrained(folder)
+    generation.save_pretrained(folder)  # beside adapters, too: it says where an answer ends
+    prepared.student.tokenizer.save_pretrained(folder)
+
+
+def _manifest(
+    prepared: Prepared, key: Mapping[str, Any], run: _Run, *, losses: Mapping[str, Any]
+) -> dict[str, Any]:
+    plan, source = prepared.plan, prepared.source
+    made = run.steps / plan.steps if plan.steps else 0.0
+    return {
+        "tool": TOOL,
+        "kind": _KIND,
+        "version": __version__,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "key": key,
+        "data": {
+            "file": str(source.file),
+            "rows": len(source.rows),
+            "fingerprint": key["data"]["fingerprint"],
+        },
+        "plan": plan.facts(),
+        "losses": dict(losses),
+        "seconds": round(run.seconds, 3),
+        "tokens_per_second": round(plan.tokens * made / run.seconds, 1) if run.steps else None,
+        "peak_memory": run.peak,
+        "warnings": list(plan.warnings),
+    }
+
+
+def _key(gathered: Gathered) -> dict[str, Any]:
+    """Say what makes two runs the same one: data, base, settings."""
+    student, settings = gathered.student, gathered.settings.facts()
+    folder = Path(student.name)
+    of_base = student.revision
+    if folder.is_dir():
+        of_base = fingerprint(
+            sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
+        )
+    for name in ("device", "chat_template"):  # the template's text counts, not its file
+        settings.pop(name)
+    return {
+        "data": {"fingerprint": gathered.source.fingerprint()},
+        "base": {
+            "name": folder.name if folder.is_dir() else student.name,
+            "content": of_base,
+            "template": student.tokenizer.chat_template,
+            "dtype": student.dtype,
+        },
+        "settings": settings,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def _finished(target: Path, key: Mapping[str, Any]) -> Trained | None:
+    manifest = read_manifest(target)
+    if (
+        manifest is None
+        or manifest.get("kind") != _KIND
+        or manifest.get("key") != json.loads(json.dumps(key))
+    ):
+        return None
+    return Trained(target, diary.read(target / LOG), manifest, was_there=True)
+
+
+def _inputs(gathered: Gathered) -> list[Path]:
+    base = Path(gathered.student.name)
+    return [gathered.source.file, *([base] if base.is_dir() else [])]
+
+
+def _wait() -> None:
+    """Wait for the other processes of a launcher."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let the libraries speak of errors only, and draw no bars of their own."""
+    datasets = optional("datasets", extra=EXTRA)
+    logs = optional("transformers.utils.logging", extra=EXTRA)
+    before, bars, drawn = (
+        logs.get_verbosity(),
+        logs.is_progress_bar_enabled(),
+        datasets.are_progress_bars_disabled(),
+    )
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(before)
+        if bars:
+            logs.enable_progress_bar()
+        if not drawn:
+            datasets.enable_progress_bars()

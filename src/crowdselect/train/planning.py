@@ -1,0 +1,309 @@
+"""What a run would do, before it does it: steps, tokens, memory, and what should be known first."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.errors import InputError, OptionError
+from crowdselect.stages import Progress
+from crowdselect.train.memory import Memory, Sizes, count_parameters, memory
+from crowdselect.train.rows import Row, Rows, divide, read_rows
+from crowdselect.train.settings import Objective, TrainSettings
+from crowdselect.train.student import EXTRA, Student, read_student
+from crowdselect.train.tokens import Length, lengths
+
+_LONG_WARM_UP = 0.2  # of all steps
+_RATE = 200e12  # operations per second that a large GPU does, to give an idea of the time
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do."""
+
+    data: str
+    """The file of the rows."""
+    settings: TrainSettings
+    """Filled for the objective."""
+    model: str
+    revision: str | None
+    stop: str | None
+    """The token that ends an answer."""
+    device: str
+    dtype: str
+    processes: int
+    """That train together, one per GPU."""
+    rows: int
+    """To train on."""
+    held_out: int
+    """To evaluate on."""
+    dropped: int
+    """Rows of which the limit leaves no answer; they are left out."""
+    cut: int
+    """Rows longer than the limit; they lose their end."""
+    limit: int
+    """Tokens."""
+    longest: int
+    """Tokens of the longest row before the cut."""
+    steps: int
+    """Of the optimiser."""
+    steps_per_epoch: int
+    warmup: int
+    """Steps."""
+    eval_steps: int
+    save_steps: int | None
+    """None: after each epoch."""
+    tokens: int
+    """That go through the model in all epochs, without padding and evaluation."""
+    answer_tokens: int
+    """Of them, those that the loss is on."""
+    flop: float
+    """Operations of all steps: 2 per weight and token forwards, 4 backwards, 2 for what is computed twice."""
+    sizes: Sizes
+    memory: Memory
+    warnings: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Give everything, JSON-ready."""
+        found = {**asdict(self), "settings": self.settings.facts(), "warnings": list(self.warnings)}
+        found["memory"]["total"] = self.memory.total
+        return found
+
+    def lines(self) -> dict[str, str]:
+        """Give what a person wants to see first, by name."""
+        s, m = self.settings, self.memory
+        adapters = f" in adapters of rank {s.lora_rank}" if s.lora else ""
+        held = f", {self.held_out:,} held out" if self.held_out else ""
+        parts = ", ".join(f"{name} {_size(n)}" for name, n in asdict(m).items() if n)
+        several = f" x {self.processes} processes" if self.processes > 1 else ""
+        return {
+            "data": f"{self.data}: {self.rows:,} rows to train on{held}",
+            "model": f"{self.model}: {_many(self.sizes.weights)} parameters, {_many(self.sizes.trained)} trained{adapters}",
+            "objective": f"{s.objective}, learning rate {s.learning_rate:g}, {s.scheduler}, {self.warmup} warm-up steps",
+            "steps": f"{self.steps:,} of {s.batch_size} x {s.accumulation}{several} rows; {self.steps_per_epoch:,} are an epoch",
+            "tokens": f"{self.tokens:,} in all, {self.answer_tokens:,} of them answers; longest row {self.longest:,}, "
+            f"limit {self.limit:,}: {self.cut:,} cut, {self.dropped:,} left out",
+            "compute": f"about {self.flop:.2g} operations ({_minutes(self.flop / _RATE / self.processes)} at {_RATE / 1e12:g} TFLOP/s)",
+            "memory": f"about {_size(m.total)} on {self.device} in {self.dtype}: {parts}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Data, base model and settings, before any row is read as tokens."""
+
+    source: Rows
+    student: Student
+    settings: TrainSettings
+    """Filled for the objective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan and what it was made from."""
+
+    plan: Plan
+    student: Student
+    source: Rows
+    train: list[Row]
+    held_out: list[Row]
+
+
+def plan(
+    data: str | os.PathLike[str],
+    *,
+    base: str,
+    settings: TrainSettings | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Say what a run would do; only configuration and tokenizer are loaded.
+
+    Args:
+        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
+        base: The model to start from: its name on the hub, or a folder.
+        settings: Of the run; None = the defaults.
+        progress: Told how many rows have been read as tokens.
+
+    Returns:
+        The plan; its steps are exactly those of `train`, its memory an estimate.
+
+    Raises:
+        InputError: The data or the base model cannot be trained on.
+        OptionError: A setting does not fit them.
+        MissingExtraError: The extra `train` is not installed.
+
+    Example:
+        >>> from crowdselect.train import plan
+        >>> plan.__name__
+        'plan'
+    """
+    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    return prepare(gathered, progress=progress).plan
+
+
+def gather(data: str, *, base: str, settings: TrainSettings) -> Gathered:
+    """Read rows and base model; see `plan`."""
+    student = read_student(base, settings)
+    source = read_rows(data)
+    return Gathered(source, student, settings.filled(_objective(source, settings)))
+
+
+def prepare(gathered: Gathered, *, progress: Progress | None = None) -> Prepared:
+    """Do everything else that comes before the weights; see `plan`."""
+    source, student, settings = gathered.source, gathered.student, gathered.settings
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    _check_devices(student, processes)
+    limit = min(settings.max_length, student.longest or settings.max_length)
+    rows, held = divide(source, share=settings.eval_share, seed=settings.seed)
+    found = lengths(
+        [*rows, *held], student, limit=limit, objective=str(settings.objective), progress=progress
+    )
+    training = [pair for pair in zip(rows, found[: len(rows)], strict=True) if not pair[1].is_lost]
+    evaluated = [pair for pair in zip(held, found[len(rows) :], strict=True) if not pair[1].is_lost]
+    if not training:
+        raise InputError(
+            f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger --max-length"
+        )
+    counted = _Counted([length for _, length in training], len(evaluated), found, limit)
+    return Prepared(
+        plan=_plan(source, settings, student, counted, processes),
+        student=student,
+        source=source,
+        train=[row for row, _ in training],
+        held_out=[row for row, _ in evaluated],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    train: list[Length]
+    held_out: int
+    all: list[Length]
+    limit: int
+
+
+def _plan(source: Rows, settings: TrainSettings, student: Student, counted: _Counted, processes: int) -> Plan:
+    train = counted.train
+    per_epoch = max(
+        1, math.ceil(math.ceil(len(train) / (settings.batch_size * processes)) / settings.accumulation)
+    )
+    steps = settings.max_steps or math.ceil(settings.epochs * per_epoch)
+    epochs = steps / per_epoch if settings.max_steps else settings.epochs
+    warmup = (
+        int(settings.warmup_steps) if settings.warmup_steps >= 1 else math.ceil(settings.warmup_steps * steps)
+    )
+    tokens = round(epochs * sum(length.kept for length in train))
+    sizes = count_parameters(student, settings)
+    longest = min(max(length.longest for length in train), counted.limit)
+    made = Plan(
+        data=str(source.file),
+        settings=settings,
+        model=student.name,
+        revision=student.revision,
+        stop=student.stop,
+        device=student.device,
+        dtype=student.dtype,
+        processes=processes,
+        rows=len(train),
+        held_out=counted.held_out,
+        dropped=sum(length.is_lost for length in counted.all),
+        cut=sum(length.is_cut for length in counted.all),
+        limit=counted.limit,
+        longest=max(length.longest for length in counted.all),
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        warmup=warmup,
+        eval_steps=settings.eval_steps or max(1, steps // 10),
+        save_steps=settings.save_steps,
+        tokens=tokens,
+        answer_tokens=round(epochs * sum(length.answer for length in train)),
+        flop=_per_token(settings) * sizes.weights * float(tokens),
+        sizes=sizes,
+        memory=memory(student, settings, sizes, longest=longest, processes=processes),
+        warnings=(),
+    )
+    return replace(made, warnings=tuple(_warnings(made, counted.all)))
+
+
+def _per_token(settings: TrainSettings) -> int:
+    """Operations per weight: forwards 2; backwards 2 for the activations and 2 for the weights that are trained."""
+    backwards = 2 if settings.lora else 4
+    again = 2 if settings.gradient_checkpointing else 0
+    return 2 + backwards + again + (2 if settings.objective == "dpo" else 0)
+
+
+def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
+    settings, rows = plan.settings, len(all_lengths)
+    if plan.warmup > _LONG_WARM_UP * plan.steps:
+        yield (
+            f"the warm-up of {plan.warmup} steps is {plan.warmup / plan.steps:.0%} of all {plan.steps}: the learning rate "
+            f"{'never reaches its height' if plan.warmup >= plan.steps else 'rises for much of the training'}; a tenth would "
+            f"be --warmup-steps {max(1, plan.steps // 10)}"
+        )
+    if plan.cut:
+        yield f"{plan.cut} of {rows} rows are longer than {plan.limit} tokens and lose their end; the longest has {plan.longest}"
+    if plan.dropped:
+        yield (
+            f"{plan.dropped} of {rows} rows have nothing of their answer within {plan.limit} tokens and are left out "
+            "(counted among those that are cut)"
+        )
+    if plan.limit < settings.max_length:
+        yield f"the base model has positions for {plan.limit} tokens, so that is the limit, not {settings.max_length}"
+    if plan.stop is None:
+        yield (
+            "the chat template ends an answer with no special token of this tokenizer: the student may not learn to stop; "
+            "is it the template of another model?"
+        )
+    bent = sum(length.is_bent for length in all_lengths)
+    if bent:
+        yield (
+            f"in {bent} of {rows} rows the chat template writes the prompt in another way when an answer follows; the loss "
+            "begins where the two part"
+        )
+    room = _room(plan.device)
+    if room is not None and plan.memory.total > room:
+        yield f"the estimate of {_size(plan.memory.total)} is more than the {_size(room)} of this GPU"
+
+
+def _objective(source: Rows, settings: TrainSettings) -> Objective:
+    wanted: Objective = settings.objective or ("dpo" if source.has_pairs else "sft")
+    if wanted != "sft" and not source.has_pairs:
+        raise OptionError(
+            f"--objective {wanted} needs preference pairs, and {source.file} has no rejected answers; choose with "
+            "`select --pairs best-worst`"
+        )
+    return wanted
+
+
+def _check_devices(student: Student, processes: int) -> None:
+    """One process drives one GPU; TRL refuses several."""
+    visible = optional("torch", extra=EXTRA).cuda.device_count() if student.device == "cuda" else 1
+    if processes == 1 and visible > 1:
+        raise OptionError(
+            f"{visible} GPUs are visible to one process; run `accelerate launch -m crowdselect train ...` to use them, "
+            "or set CUDA_VISIBLE_DEVICES=0"
+        )
+
+
+def _room(device: str) -> int | None:
+    """Memory of the GPU, bytes."""
+    if device == "cpu":
+        return None
+    return int(optional("torch", extra=EXTRA).cuda.get_device_properties(0).total_memory)
+
+
+def _size(count: float) -> str:
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB / 10 else f"{count / (1 << 20):.1f} MiB"
+
+
+def _many(count: float) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{round(seconds / 60)} min"

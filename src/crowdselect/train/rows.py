@@ -1,0 +1,275 @@
+"""A folder of `select`, or a training file in one of its formats, to rows: prompt, answer, rejected answer."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crowdselect.errors import InputError, OptionError
+from crowdselect.files import broken_line, file_type, open_text
+from crowdselect.ordering import seeded_hash
+from crowdselect.outputs import read_manifest
+
+Messages = list[dict[str, str]]
+_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+_WANTED = (
+    "wanted messages, prompt and completion, conversations (sharegpt), instruction and output (alpaca), or prompt, "
+    "chosen and rejected"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row to learn from."""
+
+    id: str
+    prompt: Messages
+    """What stands before the answer; earlier answers in it are not trained on."""
+    answer: str
+    rejected: str | None = None
+    """The answer to prefer it to; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of one source, in the order of the file."""
+
+    rows: tuple[Row, ...]
+    file: Path
+    manifest: Mapping[str, Any] | None
+    """Of the selection; None for a bare file."""
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether every row has a rejected answer; a file has them in all rows or in none."""
+        return self.rows[0].rejected is not None
+
+    def fingerprint(self) -> str:
+        """Hash the rows, whatever their order and format: 64 hexadecimal digits."""
+        lines = sorted(json.dumps([r.id, r.prompt, r.answer, r.rejected]) for r in self.rows)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_rows(path: str) -> Rows:
+    """Read training rows.
+
+    Args:
+        path: A folder that `select` or `baseline` wrote, or one training file: JSONL (plain, .gz or .zst) or
+            Parquet in one of the formats of `crowdselect.formats`. A row without an id is called after its
+            content.
+
+    Returns:
+        The rows; at least one.
+
+    Raises:
+        InputError: There is no such file, it holds no row, or a row is not what a format wants.
+
+    Example:
+        >>> read_rows("no-such-folder")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-folder: no such file or folder; wanted one that `select` wrote, or a training file
+    """
+    place = Path(path)
+    manifest = None
+    if place.is_dir():
+        manifest = read_manifest(place)
+        place = _training_file(place, manifest)
+    elif not place.is_file():
+        raise InputError(
+            f"{path}: no such file or folder; wanted one that `select` wrote, or a training file"
+        )
+    rows = tuple(_row(record, where=where) for where, record in _records(place))
+    if not rows:
+        raise InputError(f"{place}: holds no row to train on")
+    paired = [row.rejected is not None for row in rows]
+    if len(set(paired)) > 1:
+        raise InputError(
+            f"{place}: row {rows[paired.index(not paired[0])].id!r} differs from the first: rows with a rejected "
+            "answer and rows without one do not go together"
+        )
+    return Rows(rows, place, manifest)
+
+
+def divide(rows: Rows, *, share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Put rows into an order that depends on ids and seed alone, and hold some out.
+
+    Args:
+        rows: All of them.
+        share: Of the distinct ids, 0 to below 1: those with the lowest seeded hashes; at least one if above 0.
+        seed: Decides both.
+
+    Returns:
+        Rows to train on, rows to evaluate on.
+
+    Raises:
+        OptionError: Nothing would be left to train on.
+    """
+    ids = sorted({row.id for row in rows.rows})
+    drawn = dict(zip(ids, seeded_hash(ids, seed=seed, salt="held out").tolist(), strict=True))
+    count = max(1, round(share * len(ids))) if share > 0 else 0
+    if count >= len(ids):
+        raise OptionError(
+            f"--eval-share {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
+        )
+    held = set(sorted(ids, key=lambda id_: (drawn[id_], id_))[:count])
+    order = dict(zip(ids, seeded_hash(ids, seed=seed, salt="order").tolist(), strict=True))
+    ordered = sorted(rows.rows, key=lambda row: (order[row.id], row.id, row.answer, row.rejected or ""))
+    return [r for r in ordered if r.id not in held], [r for r in ordered if r.id in held]
+
+
+def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
+    named = (manifest or {}).get("export", {}).get("file", "train.jsonl")
+    if named is None:
+        raise InputError(
+            f"{folder}: holds no training file, because its pool has no texts; choose from a pool with the models' "
+            "answers"
+        )
+    found = [folder / name for name in (named, "train.jsonl", "train.parquet") if (folder / name).is_file()]
+    if not found:
+        raise InputError(
+            f"{folder}: holds no {named}; name a folder that `select` or `baseline` wrote, or a training file"
+        )
+    return found[0]
+
+
+def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    kind = file_type(file)
+    if kind == "csv":
+        raise InputError(f"{file}: a table of text cannot hold conversations; wanted JSONL or Parquet")
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with file.open("rb") as stream:
+                yield from (
+                    (f"{file}: row {n}", row) for n, row in enumerate(pq.read_table(stream).to_pylist(), 1)
+                )
+        except pa.ArrowException as error:
+            raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+        return
+    broken = broken_line([file])
+    if broken is not None:
+        raise broken
+    with open_text(file) as stream:
+        if file.suffix == ".json":
+            yield from ((f"{file}: element {n}", row) for n, row in enumerate(_listed(json.load(stream)), 1))
+            return
+        for number, line in enumerate(stream, 1):
+            text = line.removeprefix(b"\xef\xbb\xbf")
+            if text.strip():
+                yield f"{file}: line {number}", json.loads(text)
+
+
+def _listed(found: Any) -> list[Any]:  # noqa: ANN401  (whatever JSON holds)
+    return found if isinstance(found, list) else [found]
+
+
+def _row(record: Mapping[str, Any], *, where: str) -> Row:
+    id_ = record.get("id")
+    if id_ is None:
+        id_ = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    where = f"{where} (id {id_!r})"
+    parts = next(
+        (made for names, made in _FORMS.items() if all(record.get(n) is not None for n in names)), None
+    )
+    if parts is None:
+        raise InputError(f"{where} has {', '.join(map(str, record)) or 'nothing'}; {_WANTED}")
+    prompt, answer, rejected = parts(record, where)
+    if not any(message["role"] == "user" for message in prompt):
+        raise InputError(f"{where}: no message of the user stands before the answer; wanted one")
+    for name, text in (("answer", answer), ("rejected answer", rejected)):
+        if text is not None and not text.strip():
+            raise InputError(
+                f"{where}: the {name} is empty; there is nothing to learn from; leave the row out"
+            )
+    return Row(str(id_), prompt, answer, rejected)
+
+
+def _of_messages(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    messages = _checked(record["messages"], f"{where}: messages")
+    return messages[:-1], _last(messages, where), None
+
+
+def _of_completion(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    return (
+        _checked(record["prompt"], f"{where}: prompt"),
+        _only(record["completion"], f"{where}: completion"),
+        None,
+    )
+
+
+def _of_pair(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    return (
+        _checked(record["prompt"], f"{where}: prompt"),
+        _only(record["chosen"], f"{where}: chosen"),
+        _only(record["rejected"], f"{where}: rejected"),
+    )
+
+
+def _of_sharegpt(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    turns = record["conversations"]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise InputError(f"{where}: conversations is not a list of turns; {_WANTED}")
+    written = [
+        {"role": _ROLES.get(str(turn.get("from")), turn.get("from")), "content": turn.get("value")}
+        for turn in turns
+    ]
+    messages = _checked(written, f"{where}: conversations")
+    return _system(record) + messages[:-1], _last(messages, where), None
+
+
+def _of_alpaca(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    asked = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
+    earlier = [
+        {"role": role, "content": text}
+        for pair in record.get("history") or []
+        for role, text in zip(("user", "assistant"), pair, strict=False)
+    ]
+    messages = [*_system(record), *earlier, {"role": "user", "content": asked}]
+    return _checked(messages, f"{where}: instruction and history"), record["output"], None
+
+
+_FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any], str], tuple[Messages, str, str | None]]] = {
+    ("prompt", "chosen", "rejected"): _of_pair,
+    ("prompt", "completion"): _of_completion,
+    ("messages",): _of_messages,
+    ("conversations",): _of_sharegpt,
+    ("instruction", "output"): _of_alpaca,
+}
+
+
+def _system(record: Mapping[str, Any]) -> Messages:
+    return [{"role": "system", "content": record["system"]}] if record.get("system") else []
+
+
+def _checked(messages: Any, where: str) -> Messages:  # noqa: ANN401  (whatever the file holds)
+    """Keep role and content of messages, which must be texts."""
+    if not isinstance(messages, list) or not messages:
+        raise InputError(f"{where} is not a list of messages; wanted objects with role and content")
+    for message in messages:
+        fits = isinstance(message, dict) and all(isinstance(message.get(k), str) for k in ("role", "content"))
+        if not fits:
+            raise InputError(
+                f"{where} holds {str(message)[:80]!r}; wanted an object with role and content as text"
+            )
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _last(messages: Messages, where: str) -> str:
+    if messages[-1]["role"] != "assistant":
+        raise InputError(
+            f"{where}: the last message is of {messages[-1]['role']!r}; wanted the assistant's answer"
+        )
+    return messages[-1]["content"]
+
+
+def _only(answer: Any, where: str) -> str:  # noqa: ANN401  (whatever the file holds)
+    """Take the one message of an answer, in a list (TRL) or alone (LLaMA-Factory)."""
+    messages = _checked(answer if isinstance(answer, list) else [answer], where)
+    if len(messages) != 1:
+        raise InputError(f"{where} has {len(messages)} messages; wanted one, of the assistant")
+    return _last(messages, where)

@@ -1,0 +1,213 @@
+"""A base model in the hub's format: configuration, tokenizer with a chat template, how it ends an answer; its weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.errors import InputError, OptionError
+from crowdselect.train.settings import TrainSettings
+
+EXTRA = "train"
+_ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A base model, read without its weights."""
+
+    name: str
+    """Name on the hub, or the absolute path of a folder."""
+    config: Any
+    """Of transformers."""
+    tokenizer: Any
+    """Of transformers, with the chat template that is used and a padding token."""
+    revision: str | None
+    """The commit on the hub; None for a folder."""
+    stop: str | None
+    """The special token with which the template ends an answer; None where it writes none."""
+    longest: int | None
+    """The most tokens that the model has positions for; None where it does not say."""
+    dtype: str
+    """Of the computation."""
+    device: str
+    """cpu or cuda."""
+
+
+def read_student(base: str, settings: TrainSettings) -> Student:
+    """Read a base model's configuration and tokenizer.
+
+    Args:
+        base: Name on the hub, or a folder that `save_pretrained` wrote.
+        settings: Of the run.
+
+    Returns:
+        What it says about itself.
+
+    Raises:
+        InputError: It is no model, or has no chat template.
+        OptionError: It needs code of its own, a template cannot be read, or the dtype is not to be had.
+        MissingExtraError: The extra `train` is not installed.
+    """
+    transformers = optional("transformers", extra=EXTRA)
+    optional("trl", extra=EXTRA)
+    optional("peft", extra=EXTRA)
+    name = _located(base)
+    trust = {"trust_remote_code": settings.trust_remote_code}
+    where = trust | ({"revision": settings.revision} if settings.revision else {})
+    config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
+    tokenizer = _read(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where))
+    _set_template(base, tokenizer, settings.chat_template)
+    stop = _stop(base, tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or stop
+    if stop is not None:  # else a server would go on past the end that the student learns
+        tokenizer.eos_token = stop
+    if tokenizer.pad_token is None:
+        raise InputError(
+            f"{base}: its tokenizer knows no token that pads or ends a text; wanted one of the two"
+        )
+    device, dtype = _machine(settings)
+    return Student(
+        name=name,
+        config=config,
+        tokenizer=tokenizer,
+        revision=getattr(config, "_commit_hash", None),
+        stop=stop,
+        longest=getattr(config.get_text_config(), "max_position_embeddings", None),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN401  (a model of transformers)
+    """Load the weights.
+
+    All weights are trained in float32 (with bfloat16 for the computation, where asked for): an update of a
+    thousandth would be lost in bfloat16. With adapters the base does not change, so it stays in bfloat16.
+
+    Args:
+        student: The base model.
+        settings: Of the run.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: Weights are missing, so that parts of it would be random.
+    """
+    torch = optional("torch", extra=EXTRA)
+    auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
+    kept = student.dtype if settings.lora else "float32"
+    model, found = _read(
+        student.name,
+        lambda: auto.from_pretrained(
+            student.name,
+            dtype=getattr(torch, kept),
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+            **({"revision": settings.revision} if settings.revision else {}),
+        ),
+    )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{student.name}: the weights {', '.join(missing[:3])} are not in it, so it would begin with random ones; "
+            "wanted a causal language model"
+        )
+    if student.stop is not None:
+        _end_with(model, student.tokenizer.eos_token_id)
+    return model
+
+
+def one_line(error: BaseException) -> str:
+    """Give an error's message on one line, not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _end_with(model: Any, stop: int) -> None:  # noqa: ANN401  (of transformers)
+    """Let generation end where the student learns to end, beside where it ended before."""
+    before = model.generation_config.eos_token_id
+    listed = before if isinstance(before, list) else [] if before is None else [before]
+    model.generation_config.eos_token_id = [stop, *(token for token in listed if token != stop)]
+    model.config.get_text_config().eos_token_id = stop
+
+
+def _located(base: str) -> str:
+    """Give a folder's absolute path, so that adapters find their base from anywhere; a hub's name as it is."""
+    folder = Path(base).expanduser()
+    if folder.is_file():
+        raise InputError(f"{base}: this is a file; wanted a model's folder, or its name on the hub")
+    if not folder.is_dir():
+        if base.startswith((".", "/", "~")) or base.count("/") > 1:
+            raise InputError(f"{base}: no such folder; wanted a model's folder, or its name on the hub")
+        return base
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{base}: these are adapters, not a model; train them with --merge, and name that folder"
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{base}: not a model: there is no config.json in this folder; wanted one that save_pretrained wrote"
+        )
+    return str(folder.resolve())
+
+
+def _read(base: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever is loaded)
+    """Turn what transformers says about a model into one line that names it."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        text = one_line(error)
+        if "trust_remote_code" in text:
+            raise OptionError(
+                f"{base}: this model needs code that comes with it; read that code, then add --trust-remote-code"
+            ) from error
+        raise InputError(f"{base}: cannot be loaded as a causal language model: {text}") from error
+
+
+def _set_template(base: str, tokenizer: Any, given: str | None) -> None:  # noqa: ANN401  (of transformers)
+    if given is not None:
+        try:
+            tokenizer.chat_template = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(f"--chat-template {given}: cannot be read: {one_line(error)}") from error
+    elif not tokenizer.chat_template:
+        raise InputError(
+            f"{base}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
+            "--chat-template FILE with a Jinja template, such as that of the model's instruction-tuned sibling"
+        )
+
+
+def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transformers)
+    """Find the special token after an answer, as the template writes it."""
+    jinja = optional("jinja2", extra=EXTRA)
+    talk = [{"role": "user", "content": "How many days?"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = tokenizer.apply_chat_template(talk, tokenize=False)
+    except jinja.TemplateError as error:
+        raise InputError(
+            f"{base}: the chat template fails on a plain conversation: {one_line(error)}"
+        ) from error
+    before, found, tail = text.rpartition(_ANSWER)
+    if not found or not before.strip():
+        raise InputError(
+            f"{base}: the chat template does not write the question and the answer; give another one"
+        )
+    special = set(tokenizer.all_special_ids) | {
+        id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    ids = tokenizer(tail, add_special_tokens=False)["input_ids"]
+    return next((str(tokenizer.convert_ids_to_tokens(id_)) for id_ in ids if id_ in special), None)
+
+
+def _machine(settings: TrainSettings) -> tuple[str, str]:
+    torch = optional("torch", extra=EXTRA)
+    device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu"
+    able = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.dtype == "auto":
+        return device, "bfloat16" if able else "float32"
+    if settings.dtype == "bfloat16" and device == "cuda" and not able:
+        raise OptionError("--dtype bfloat16: this GPU has no bfloat16; leave the option out for float32")
+    return device, settings.dtype

@@ -1,0 +1,171 @@
+"""Settings and rows to a trainer of TRL's: one per objective, with the loss on the answer alone."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from crowdselect._optional import optional
+from crowdselect.errors import OptionError
+from crowdselect.train.memory import lora_config
+from crowdselect.train.planning import Plan, Prepared
+from crowdselect.train.rows import Row
+from crowdselect.train.student import EXTRA, load_student, one_line
+
+_CLASSES = {  # objective → module, trainer, configuration
+    "sft": ("trl", "SFTTrainer", "SFTConfig"),
+    "dpo": ("trl", "DPOTrainer", "DPOConfig"),
+    "simpo": ("trl.experimental.cpo", "CPOTrainer", "CPOConfig"),
+    "orpo": ("trl.experimental.orpo", "ORPOTrainer", "ORPOConfig"),
+}
+_OWN = {  # what we say ourselves, by TRL's name → our option
+    "num_train_epochs": "--epochs",
+    "per_device_train_batch_size": "--batch-size",
+    "gradient_accumulation_steps": "--accumulation",
+    "lr_scheduler_type": "--scheduler",
+    "logging_steps": "--log-steps",
+    "simpo_gamma": "--gamma",
+    "bf16": "--dtype",
+    "fp16": "--dtype",
+    "use_cpu": "--device",
+    "output_dir": "-o",
+    "resume_from_checkpoint": "--resume",
+    "save_total_limit": "--keep-checkpoints",
+}
+_REFUSED = ("hub_", "push_to_hub", "trackio_")  # would send the model away, or hold a secret
+
+
+def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) -> Any:  # noqa: ANN401  (of TRL)
+    """Load the weights and make the trainer.
+
+    Args:
+        prepared: Of `prepare`.
+        folder: Where checkpoints go.
+        keep: All checkpoints, not the last alone.
+        fresh: Nothing was trained yet, so that the held-out rows are looked at once before.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        OptionError: A setting that the trainer does not have, or refuses.
+    """
+    datasets = optional("datasets", extra=EXTRA)
+    plan, settings = prepared.plan, prepared.plan.settings
+    kind, config = _classes(str(settings.objective))
+    wanted = arguments(plan, folder, keep=keep, fresh=fresh)
+    _check_more(settings.options(), wanted, {one.name for one in fields(config)}, config.__name__)
+    try:
+        with warnings.catch_warnings():  # TRL goes by a name that transformers has given up
+            warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
+            args = config(**wanted, **settings.options())
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"TRL refuses the settings: {one_line(error)}") from error
+    model = load_student(prepared.student, settings)
+    made = kind(
+        model=model,
+        args=args,
+        train_dataset=datasets.Dataset.from_list(records(prepared.train, plan)),
+        eval_dataset=datasets.Dataset.from_list(records(prepared.held_out, plan))
+        if prepared.held_out
+        else None,
+        processing_class=prepared.student.tokenizer,
+        peft_config=lora_config(settings) if settings.lora else None,
+    )
+    printer = optional("transformers", extra=EXTRA).PrinterCallback
+    made.remove_callback(printer)  # progress and losses are shown by us
+    return made
+
+
+def records(rows: Sequence[Row], plan: Plan) -> list[dict[str, Any]]:
+    """Write rows as TRL reads them: prompt and completion apart, so that the loss is on the completion alone."""
+    if plan.settings.objective == "sft":
+        return [{"prompt": row.prompt, "completion": _assistant(row.answer)} for row in rows]
+    return [
+        {"prompt": row.prompt, "chosen": _assistant(row.answer), "rejected": _assistant(row.rejected or "")}
+        for row in rows
+    ]
+
+
+def arguments(plan: Plan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
+    """Name every argument of the trainer's configuration that we set; see `build_trainer`."""
+    settings = plan.settings
+    found = {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "lr_scheduler_type": settings.scheduler,
+        "warmup_steps": plan.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_length": plan.limit,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": False,
+        "use_cpu": plan.device == "cpu",
+        "dataloader_pin_memory": plan.device != "cpu",
+        "seed": settings.seed,
+        "logging_strategy": "steps",
+        "logging_steps": settings.log_steps,
+        "eval_strategy": "steps" if plan.held_out else "no",
+        "eval_steps": plan.eval_steps,
+        "eval_on_start": fresh and plan.held_out > 0,
+        "save_strategy": "steps" if plan.save_steps else "epoch",
+        "save_total_limit": None if keep else 1,
+        "disable_tqdm": True,
+    }
+    if plan.save_steps:
+        found["save_steps"] = plan.save_steps
+    if "report_to" not in settings.options():
+        found["report_to"] = "none"  # nothing leaves this machine unasked
+    return found | _of_objective(plan)
+
+
+def _of_objective(plan: Plan) -> dict[str, Any]:
+    settings = plan.settings
+    if settings.objective == "sft":
+        return {"completion_only_loss": True}
+    if settings.objective == "simpo":  # SimPO alone: no term that imitates the better answer
+        return {
+            "loss_type": "simpo",
+            "cpo_alpha": 0.0,
+            "beta": settings.beta,
+            "simpo_gamma": settings.gamma,
+            "remove_unused_columns": False,
+        }
+    return {"beta": settings.beta} | (
+        {"remove_unused_columns": False} if settings.objective == "orpo" else {}
+    )
+
+
+def _classes(objective: str) -> tuple[Any, Any]:
+    module, trainer, config = _CLASSES[objective]
+    if module != "trl":  # said in our docs; TRL would say it at every run
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    optional("trl", extra=EXTRA)
+    found = optional(module, extra=EXTRA)
+    return getattr(found, trainer), getattr(found, config)
+
+
+def _check_more(more: dict[str, Any], ours: dict[str, Any], known: set[str], config: str) -> None:
+    for name in more:
+        if name.startswith(_REFUSED):
+            raise OptionError(
+                f"--set {name}: models are not sent anywhere from here; publish the folder when it is done"
+            )
+        if name in ours or name in _OWN:
+            flag = _OWN.get(name, "--" + name.replace("_", "-"))
+            raise OptionError(
+                f"--set {name}: this is set by crowdselect itself; use {flag} where there is such an option"
+            )
+        if name not in known:
+            raise OptionError(f"--set {name}: TRL's {config} has no such setting; see its documentation")
+
+
+def _assistant(answer: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer}]

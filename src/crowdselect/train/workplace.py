@@ -1,0 +1,167 @@
+"""Where an unfinished run lives: its checkpoints, its log, what may go on from them, and nobody else at once."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from crowdselect.errors import OptionError, OutputError
+from crowdselect.outputs import TOOL
+
+LOG = "train_log.jsonl"
+_RUN = "run.json"
+_STATE = "trainer_state.json"
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """The folder `MODEL.training` beside the model to be."""
+
+    folder: Path
+
+    def checkpoint(self, *, processes: int) -> Path | None:
+        """Find the last complete checkpoint.
+
+        A checkpoint's state is written after everything else of it, and by each process the state of its chance
+        numbers; a kill in between leaves one without.
+
+        Args:
+            processes: That train together.
+
+        Returns:
+            Its folder; None where there is none.
+        """
+        found = sorted(self.folder.glob(f"{_PREFIX}*"), key=_step, reverse=True)
+        return next((one for one in found if _is_complete(one, processes)), None)
+
+    def step(self, *, processes: int) -> int:
+        """Tell the step of the last complete checkpoint; 0 = none."""
+        last = self.checkpoint(processes=processes)
+        return 0 if last is None else _step(last)
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self.folder)
+
+
+def workplace(target: Path) -> Workplace:
+    """Name the place of a model's unfinished run.
+
+    Example:
+        >>> workplace(Path("student")).folder.name
+        'student.training'
+    """
+    return Workplace(target.with_name(f"{target.name}.training"))
+
+
+def occupy(place: Workplace, key: Mapping[str, Any], *, resume: bool, processes: int) -> IO[bytes]:
+    """Take a workplace for one run.
+
+    Args:
+        place: The place.
+        key: What makes a run the same: data, base model, settings.
+        resume: Go on with what is there.
+        processes: That train together.
+
+    Returns:
+        The lock, held until it is closed or the process ends, however it ends.
+
+    Raises:
+        OutputError: Another process trains there, there is an unfinished run and `resume` was not asked for, or the
+            folder is not ours.
+        OptionError: The unfinished run is another one; the message says in what.
+    """
+    folder = place.folder
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"{folder}: this is not a folder; a run keeps its checkpoints there; move it away")
+    known = folder / _RUN
+    if folder.is_dir() and any(folder.iterdir()) and _read(known) is None:
+        raise OutputError(
+            f"{folder}: holds no {_RUN} of ours, and a run keeps its checkpoints there; move it away"
+        )
+    folder.mkdir(exist_ok=True)
+    lock = _lock(folder)
+    try:
+        _check(place, key, _read(known), resume=resume, processes=processes)
+        known.write_text(
+            json.dumps({"tool": TOOL, "kind": "training run", "key": key}, indent=2) + "\n", encoding="ascii"
+        )
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _check(
+    place: Workplace, key: Mapping[str, Any], known: Mapping[str, Any] | None, *, resume: bool, processes: int
+) -> None:
+    if known is None:
+        return
+    step = place.step(processes=processes)
+    if not resume and step > 0:
+        raise OutputError(
+            f"{place.folder}: holds a run that was stopped after step {step}; add --resume to go on with it, or remove that "
+            "folder to begin anew"
+        )
+    before = _flat(known.get("key", {}))
+    now = _flat(json.loads(json.dumps(key)))
+    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if other and step > 0:
+        said = ", ".join(f"{name} ({before.get(name)!r}, now {now.get(name)!r})" for name in other[:4])
+        raise OptionError(
+            f"{place.folder}: the run that was stopped there differs in {said}; give it back its settings, or remove that "
+            "folder to begin anew"
+        )
+
+
+def _flat(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for part, values in key.items()
+        for name, value in (
+            {f"{part} {n}": v for n, v in values.items()} if isinstance(values, dict) else {part: values}
+        ).items()
+    }
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix(_PREFIX)
+    return int(number) if number.isdecimal() else -1
+
+
+def _is_complete(checkpoint: Path, processes: int) -> bool:
+    chances = len(list(checkpoint.glob("rng_state*.pth")))
+    return (
+        _step(checkpoint) > 0 and _read(checkpoint / _STATE, own=False) is not None and chances >= processes
+    )
+
+
+def _read(file: Path, *, own: bool = True) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: half written
+        return None
+    return found if isinstance(found, dict) and (not own or found.get("tool") == TOOL) else None
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    stream = (folder / "lock").open("ab+")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise OutputError(
+            f"{folder}: another process trains there; wait until it ends, or choose another output"
+        ) from None
+    return stream
