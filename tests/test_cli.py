@@ -32,6 +32,7 @@ COMMANDS = [
     "reward",
     "robustness",
     "run",
+    "run",
     "select",
     "simulate",
     "train",

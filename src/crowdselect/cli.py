@@ -32,6 +32,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "robustness": "crowdselect.robustness_command:robustness",
     "reward": "crowdselect.reward.command:reward",
     "report": "crowdselect.report_command:report",
+    "run": "crowdselect.recipe.command:run",
     "train": "crowdselect.train.command:train",
 }
 

@@ -1,0 +1,13 @@
+"""The whole chain from one file: a recipe is a graph of steps, each one command in a process of its own.
+
+commands     the commands a recipe may hold: their options, taken from click; options to arguments and back
+reading      a TOML file to tables of options; lists to sweeps
+graph        tables to steps, each with the steps it needs; titles: what they are called
+content      what an option or a file is, whatever it is called: the keys of steps
+store        the folder of results: which steps are done, one run at a time
+process      one command as a process, its output in a log
+planning     done and to do, and what it costs where that is known
+running      the steps in their order
+results      what came out, one row per run; page: the same as HTML
+example      a commented recipe
+"""

@@ -1,0 +1,118 @@
+"""The command `crowdselect run`; everything heavy is imported when it runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crowdselect.errors import OptionError
+
+if TYPE_CHECKING:
+    from crowdselect.recipe.planning import Line
+
+
+@click.command(epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --plan")
+@click.argument("recipe", required=False, metavar="RECIPE.toml")
+@click.option(
+    "-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]"
+)
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Say what is done, to do, and its cost; send nothing."
+)
+@click.option("--example", is_flag=True, help="Print a commented recipe to begin with.")
+@click.option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@click.option(
+    "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+def run(
+    recipe: str | None,
+    *,
+    output: str | None,
+    plan_only: bool,
+    example: bool,
+    keep_going: bool,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Run a chain of commands from one file: collect to comparison.
+
+    What is done is known by its content and kept: run the same recipe again after a stop, a failure or a change,
+    and only what is missing is done. Ends with 3 if something is missing, with 2 if a step failed.
+    """
+    if example:
+        from crowdselect.recipe.example import EXAMPLE
+
+        sys.stdout.write(EXAMPLE)
+        return 0
+    if recipe is None:
+        raise OptionError("name a recipe: crowdselect run recipe.toml; --example prints one to begin with")
+    folder = Path(output) if output is not None else Path(recipe).with_suffix("")
+    if output is None and folder == Path(recipe):
+        raise OptionError(
+            f"{recipe}: say with -o where everything goes; without an ending there is no name for it"
+        )
+    return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
+
+
+def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
+    from crowdselect.recipe.content import Digests, meaning
+    from crowdselect.recipe.graph import build
+    from crowdselect.recipe.planning import make_plan
+    from crowdselect.recipe.reading import read_recipe
+    from crowdselect.recipe.results import gather, write_results
+    from crowdselect.recipe.running import run_steps
+    from crowdselect.recipe.store import Store, check_place, opened
+    from crowdselect.show import say, visible, warn
+
+    graph = build(read_recipe(recipe))
+    folder = output.absolute()
+    check_place(folder)
+    digests = Digests(graph.recipe.folder)
+    for step in graph.steps:
+        meaning(step, digests)  # what is missing is said now, and not after hours
+    store = Store(folder, digests)
+    if plan_only:
+        _print_plan(make_plan(graph, store), folder, as_json=as_json)
+        return 0
+    with opened(folder) as lock:
+        lines = make_plan(graph, store)
+        if not as_json:
+            _print_plan(lines, folder, as_json=False)
+        try:
+            outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
+        except KeyboardInterrupt:
+            warn("stopped; what is done is kept: run the same recipe again to go on")
+            raise
+        found = gather(graph, store, outcome)
+        page = write_results(found, folder)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    elif outcome.skipped:
+        say(f"{len(outcome.skipped)} steps were left out because of what failed")
+    if not as_json:
+        say(f"written to {visible(page)}")
+    return outcome.code
+
+
+def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
+    from crowdselect.recipe.planning import total
+    from crowdselect.show import say, table, visible
+
+    if as_json:
+        told = [
+            {
+                "step": one.step.title,
+                "section": one.step.section,
+                "state": one.state,
+                "cost": one.cost,
+                "plan": one.facts,
+            }
+            for one in lines
+        ]
+        sys.stdout.write(json.dumps({"output": str(folder), "steps": told}, indent=2) + "\n")
+        return
+    table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
+    say(f"{total(lines)}; in {visible(folder)}")

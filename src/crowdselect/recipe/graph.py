@@ -1,0 +1,392 @@
+"""From the tables of a recipe to steps: each is one command, and names the steps it needs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from crowdselect.errors import OptionError
+from crowdselect.recipe.commands import (
+    ARGUMENTS,
+    BENCHMARKS,
+    POOL,
+    arguments,
+    options_of,
+    parsed,
+)
+from crowdselect.recipe.reading import Recipe, Variant
+from crowdselect.recipe.titles import plain_name, titles_of
+
+OUTPUTS = {
+    "collect": "pool.parquet",
+    "reward": "rewards.parquet",
+    "select": "chosen",
+    "train": "model",
+    "evaluate.mt-bench": "result",
+    "evaluate.arena-hard": "result",
+    "compare": "compare.html",
+    "evaluate.compare": "compare.html",
+}
+_NEEDED = {  # what the commands would refuse much later
+    "collect": ("instructions", "crowd"),
+    "reward": ("with",),
+    "evaluate.mt-bench": ("judge",),
+    "evaluate.arena-hard": ("judge", "baseline"),
+}
+_PLACEHOLDER = "placeholder"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a step is given: another step's output, or a path that the user named.
+
+    Attributes:
+        role: `pool`, `rewards`, `data`, `model` or `folder`.
+        source: The step, or the path as it was written.
+        label: What it is called in a comparison.
+    """
+
+    role: str
+    source: "Step | str"
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One command.
+
+    Attributes:
+        section: Of the recipe; decides the command.
+        title: For people; says what makes it different from the others of its section.
+        options: As the recipe gives them.
+        inputs: What it needs, in the order in which the command takes it.
+        where: Table of the recipe, for messages.
+        group: What the step's title would be whatever its seed: seeds of one group are one method.
+        against: Of a comparison: the group that others are held against.
+    """
+
+    section: str
+    title: str
+    options: Mapping[str, Any]
+    inputs: tuple[Input, ...]
+    where: str
+    group: str = ""
+    against: str | None = None
+
+    @property
+    def needs(self) -> list["Step"]:
+        """The steps that must be done before."""
+        return [one.source for one in self.inputs if isinstance(one.source, Step)]
+
+    @property
+    def output(self) -> str:
+        """The name of its output inside its folder."""
+        return "chosen" if self.section.startswith("baseline.") else OUTPUTS[self.section]
+
+    def line(self, places: Sequence[str], output: str) -> list[str]:
+        """Write its command line.
+
+        Args:
+            places: Where each input is, in the order of `inputs`.
+            output: Where to write.
+
+        Returns:
+            The arguments after `crowdselect`, without those that say how it is shown or resumed.
+        """
+        options = dict(self.options)
+        argument = options.pop(ARGUMENTS.get(self.section, ""), None)
+        positional = [] if argument is None else [str(argument)]
+        named: list[str] = []
+        for one, place in zip(self.inputs, places, strict=True):
+            if one.role in {"rewards", "model"}:
+                named.append(f"--{one.role}={place}")
+                named += [f"--name={one.label}"] if one.role == "model" else []
+            elif one.role == "compared":
+                named.append(f"--pool={place}")
+            elif self.section != "evaluate.compare":
+                positional.append(place)
+            if self.section == "compare" and one.role == "folder":
+                named.append(f"--name={one.label}")
+        if self.section == "evaluate.compare":
+            positional = _groups(self.inputs, places)
+            named += [f"--against={self.against}"] if self.against else []
+        given = arguments(self.section, options, where=self.where)
+        return [*self.section.split("."), *given, *named, f"--output={output}", "--", *positional]
+
+    def values(self) -> dict[str, Any]:
+        """Give the value of every option by name, defaults included.
+
+        Raises:
+            OptionError: The command would refuse them.
+        """
+        line = self.line([_PLACEHOLDER] * len(self.inputs), _PLACEHOLDER)
+        found = parsed(self.section, line[len(self.section.split(".")) :], where=self.where)
+        found |= {name: self.options[name] for name in ARGUMENTS.values() if name in self.options}
+        ours = {one.role for one in self.inputs} | {"output", "name", "against"} - set(self.options)
+        return {name: value for name, value in found.items() if name not in ours}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A model that is measured: a trained one, or one that the recipe names.
+
+    Attributes:
+        title: For people.
+        group: The method: runs that differ in seeds only are one.
+        is_random: Its rows were chosen at random.
+        cell: What it may be compared with: runs of one base model and so on.
+        budget: How many rows were chosen; None = unknown.
+        model: The step that trains it, or the model that was named.
+        selection: What it was trained on; None = not trained here.
+    """
+
+    title: str
+    group: str
+    is_random: bool
+    cell: str
+    budget: int | None
+    model: "Step | str"
+    selection: "Step | str | None" = None
+
+
+@dataclass(slots=True)
+class Graph:
+    """All steps of a recipe, each after those it needs."""
+
+    recipe: Recipe
+    steps: list[Step] = field(default_factory=list)
+    selections: list[Step] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    results: dict[str, list[tuple[Run, Step]]] = field(default_factory=dict)
+    """Benchmark, with what is swept of it → the runs and the steps that measured them."""
+    comparisons: dict[str, list[Step]] = field(default_factory=dict)
+    """The same → its comparisons."""
+
+
+def build(recipe: Recipe) -> Graph:
+    """Make the steps of a recipe.
+
+    Raises:
+        OptionError: A step has nothing to work on, two are the same, or a command would refuse its options.
+    """
+    graph = Graph(recipe)
+    pools = _rewarded(graph, _pools(graph))
+    _add_selections(graph, pools)
+    _add_runs(graph)
+    _add_results(graph)
+    for step in graph.steps:
+        lacking = [name for name in _NEEDED.get(step.section, ()) if name not in step.options]
+        if lacking:
+            raise OptionError(f"{step.where}: {' and '.join(lacking)} must be given")
+        step.values()
+    if not graph.steps:
+        raise OptionError(f"{recipe.path}: the recipe has no step; crowdselect run --example prints one")
+    return graph
+
+
+def _pools(graph: Graph) -> list[tuple[Input, ...]]:
+    """The pool, or one for each variant of collect."""
+    recipe = graph.recipe
+    given = recipe.one(POOL)
+    if "collect" in recipe.tables:
+        if given:
+            raise OptionError(f"{recipe.path}: [collect] makes the pool that [pool] names; keep one of them")
+        made = _steps(recipe.tables["collect"], lambda _: [()])
+        graph.steps += made
+        return [(Input(POOL, step, step.title),) for step in made]
+    if not given:
+        return []
+    if "path" not in given:
+        raise OptionError(f"{recipe.path}: [pool] needs a path")
+    return [(Input(POOL, str(given["path"])),)]
+
+
+def _rewarded(graph: Graph, pools: list[tuple[Input, ...]]) -> list[tuple[Input, ...]]:
+    recipe = graph.recipe
+    if "reward" not in recipe.tables:
+        return pools
+    if "rewards" in recipe.one(POOL):
+        raise OptionError(f"{recipe.path}: [reward] makes the rewards that [pool] names; keep one of them")
+    _need(pools, "reward", recipe)
+    made = _steps(_with_defaults(recipe, "reward"), lambda _: pools)
+    graph.steps += made
+    return [(*step.inputs, Input("rewards", step, step.title)) for step in made]
+
+
+def _add_selections(graph: Graph, pools: list[tuple[Input, ...]]) -> None:
+    recipe = graph.recipe
+    for section in recipe.tables:
+        if section == "select" or section.startswith("baseline."):
+            _need(pools, section, recipe)
+            graph.selections += _steps(_with_defaults(recipe, section), lambda _: pools)
+    graph.steps += graph.selections
+    if "compare" not in recipe.tables:
+        return
+    for number, pool in enumerate(pools, start=1):
+        own = [step for step in graph.selections if step.inputs == pool]
+        inputs = (*(Input("folder", step, step.title) for step in own), Input("compared", pool[0].source))
+        title = "compare the selections" + (f" of pool {number}" if len(pools) > 1 else "")
+        graph.steps += [_step(one, title, inputs) for one in recipe.tables["compare"] if own]
+
+
+def _add_runs(graph: Graph) -> None:
+    """Train on every selection; a list of data in the recipe stands for them."""
+    for variant in graph.recipe.tables.get("train", ()):
+        if "data" not in variant.options and not graph.selections:
+            raise OptionError(
+                f'{variant.where}: nothing to train on; add [select], or name a folder: data = "chosen"'
+            )
+    variants = graph.recipe.tables.get("train", ())
+    many = len({_without(variant.options, "data", "seed") for variant in variants}) > 1
+    named = [v for v in variants if "data" in v.options]
+    sources = [*graph.selections] if len(named) < len(variants) else []
+    for step in _steps(
+        variants, lambda v: [(Input("data", s),) for s in sources] if "data" not in v.options else [()]
+    ):
+        source: Step | str = step.needs[0] if step.needs else str(step.options["data"])
+        on = source.title if isinstance(source, Step) else Path(source).name
+        group = source.group if isinstance(source, Step) else on
+        full = replace(step, title=f"{step.title} on {on}")
+        graph.steps.append(full)
+        graph.runs.append(
+            Run(
+                title=f"{on}, {step.title}" if len(variants) > 1 else on,
+                group=f"{group} {step.group}" if many else group,
+                is_random=isinstance(source, Step) and source.section == "baseline.random",
+                cell=_without(step.options, "data", "seed"),
+                budget=source.options.get("budget") if isinstance(source, Step) else None,
+                model=full,
+                selection=source,
+            )
+        )
+
+
+def _add_results(graph: Graph) -> None:
+    tables = graph.recipe.tables
+    for section in BENCHMARKS:
+        variants = tables.get(section, ())
+        names = titles_of([replace(variant, options=_plain(variant)) for variant in variants])
+        for name in dict.fromkeys(names):
+            own = [variant for variant, title in zip(variants, names, strict=True) if title == name]
+            _measure(graph, name, own)
+    for name, results in graph.results.items():
+        graph.comparisons[name] = _comparisons(graph, name, results)
+        graph.steps += graph.comparisons[name]
+
+
+def _measure(graph: Graph, name: str, variants: Sequence[Variant]) -> None:
+    """One benchmark of every trained model and of those that the recipe names."""
+    given = [str(variant.options["model"]) for variant in variants if "model" in variant.options]
+    runs = [*graph.runs, *(_named(graph, model) for model in given)]
+    if not runs:
+        raise OptionError(f'{variants[0].where}: no model to measure; add [train], or model = "FOLDER"')
+    plain = replace(variants[0], options=_plain(variants[0]))
+    done = []
+    for run in runs:
+        step = _step(plain, f"{name} of {run.title}", (Input("model", run.model, run.title),))
+        done.append((run, step))
+    graph.steps += [step for _, step in done]
+    graph.results[name] = done
+
+
+def _named(graph: Graph, model: str) -> Run:
+    """A model that is measured as it is; the base of some runs is compared with these only."""
+    name = model.rpartition("#")[2].rstrip("/").rpartition("/")[2]
+    cells = {
+        run.cell
+        for run in graph.runs
+        if isinstance(run.model, Step) and run.model.options.get("base") == model
+    }
+    return Run(name, name, is_random=False, cell="\n".join(sorted(cells)), budget=None, model=model)
+
+
+def _comparisons(graph: Graph, name: str, results: list[tuple[Run, Step]]) -> list[Step]:
+    """Hold every method against random rows of as many, trained alike; all against all where there are none."""
+    made = []
+    table = graph.recipe.tables.get("evaluate.compare", ())
+    variant = (
+        table[0] if table else Variant("evaluate.compare", f"{graph.recipe.path}: [evaluate.compare]", {})
+    )
+    for cell in dict.fromkeys(run.cell for run, _ in results if isinstance(run.model, Step)) or [""]:
+        own = [(run, step) for run, step in results if not run.cell or cell in run.cell.split("\n")]
+        references = dict.fromkeys((run.group, run.budget) for run, _ in own if run.is_random)
+        for reference, group in _parts(own, list(references)):
+            if len({run.group for run, _ in group}) < 2:
+                continue
+            inputs = tuple(Input("folder", step, plain_name(run.group)) for run, step in group)
+            title = f"compare {name}" + (f" with {reference}" if reference else "")
+            step = _step(variant, title, inputs)
+            made.append(replace(step, against=plain_name(reference) if reference else None))
+    return made
+
+
+def _parts(
+    own: list[tuple[Run, Step]], references: list[tuple[str, int | None]]
+) -> list[tuple[str | None, list[tuple[Run, Step]]]]:
+    """Share the runs out among the random ones: by budget; the first, where several would do."""
+    if not references:
+        return [(None, own)]
+    first = {budget: group for group, budget in reversed(references)}
+    shared: dict[str, list[tuple[Run, Step]]] = {group: [] for group in first.values()}
+    for run, step in own:
+        for group in [first[run.budget]] if run.budget in first else list(shared):
+            shared[group].append((run, step))
+    return list(shared.items())
+
+
+def _steps(variants: Iterable[Variant], inputs: Any) -> list[Step]:  # noqa: ANN401  (a function of a variant)
+    """One step per variant and choice of inputs, with titles that tell them apart."""
+    found = [(variant, given) for variant in variants for given in inputs(variant)]
+    titles, groups = titles_of([v for v, _ in found]), titles_of([v for v, _ in found], but="seed")
+    made = []
+    for (variant, given), title, group in zip(found, titles, groups, strict=True):
+        of = [one.label for one in given if one.label and len({g for v, g in found if v is variant}) > 1]
+        more = f" of {of[-1]}" if of else ""
+        made.append(replace(_step(variant, title + more, given), group=group + more))
+    keys = [
+        (step.section, step.title, repr(sorted(step.options.items(), key=repr)), tuple(map(id, step.inputs)))
+        for step in made
+    ]
+    twice = next((step for step, key in zip(made, keys, strict=True) if keys.count(key) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{twice.where}: {twice.title!r} stands there twice; keep one")
+    return made
+
+
+def _step(variant: Variant, title: str, inputs: tuple[Input, ...]) -> Step:
+    return Step(variant.section, title, variant.options, inputs, variant.where, group=title)
+
+
+def _with_defaults(recipe: Recipe, section: str) -> list[Variant]:
+    """Hand what [pool] and [collect] say on to the commands that read the pool."""
+    passed = {name: value for name, value in recipe.one(POOL).items() if name != "path"}
+    crowd = recipe.one("collect").get("crowd")
+    if crowd is not None and section != "reward":
+        passed["crowd"] = crowd
+    known = options_of(section)
+    passed = {name: value for name, value in passed.items() if name in known}
+    return [replace(variant, options={**passed, **variant.options}) for variant in recipe.tables[section]]
+
+
+def _need(pools: list[tuple[Input, ...]], section: str, recipe: Recipe) -> None:
+    if not pools:
+        raise OptionError(f"{recipe.path}: [{section}] needs a pool; add [collect], or [pool] with a path")
+
+
+def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for one, place in zip(inputs, places, strict=True):
+        if "," in place and place != _PLACEHOLDER:
+            raise OptionError(
+                f"{place}: a folder with a comma in its path cannot be compared; choose another -o"
+            )
+        found.setdefault(one.label, []).append(place)
+    return [f"{label}={','.join(folders)}" for label, folders in found.items()]
+
+
+def _without(options: Mapping[str, Any], *names: str) -> str:
+    return repr(sorted((name, value) for name, value in options.items() if name not in names))
+
+
+def _plain(variant: Variant) -> dict[str, Any]:
+    return {name: value for name, value in variant.options.items() if name != "model"}

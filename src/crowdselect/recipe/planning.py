@@ -1,0 +1,134 @@
+"""What a recipe would do: the steps, done or to do, and what they cost where the commands can tell."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from crowdselect.recipe.graph import Graph, Step
+from crowdselect.recipe.process import ask, command_line
+from crowdselect.recipe.store import MISSING, STEP, Store
+
+PLAN = "plan.json"
+_LASTING = frozenset({"train"})  # what these would do does not change until it is done
+_TOLD = frozenset({"collect", "reward", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step of a plan.
+
+    Attributes:
+        step: The step.
+        state: `done`, `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
+            whether it has to be done is known when the steps before it are.
+        cost: What it costs, as its command says; "" = nothing to speak of.
+        facts: The same as the command's JSON; None = unknown.
+    """
+
+    step: Step
+    state: str
+    cost: str = ""
+    facts: Mapping[str, Any] | None = None
+
+
+def make_plan(graph: Graph, store: Store, *, priced: bool = True) -> list[Line]:
+    """Say of every step whether it is done, and what is known of its cost.
+
+    Args:
+        graph: The steps.
+        store: The results that are there.
+        priced: Ask the commands what they would do; nothing is sent, but each takes some seconds.
+
+    Returns:
+        One line per step, in the order in which they run.
+    """
+    with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
+        return [_line(step, graph, store, Path(scratch) if priced else None) for step in graph.steps]
+
+
+def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
+    done = store.done(step)
+    if done is not None and done.code != MISSING:
+        return Line(step, "done")
+    if done is None and store.key(step) is None:
+        after = next(one for one in step.needs if store.done(one) is None)
+        return Line(step, "waiting", f"known after {after.title}" if step.section in _TOLD else "")
+    state = "to do" if done is None else "incomplete"
+    if scratch is None or step.section not in _TOLD:
+        return Line(step, state)
+    facts, problem = _asked(step, graph, store, scratch)
+    return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
+
+
+def _asked(step: Step, graph: Graph, store: Store, scratch: Path) -> tuple[Mapping[str, Any] | None, str]:
+    """Have the command itself say what it would do."""
+    kept = store.place(step) / PLAN
+    if step.section in _LASTING and kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8")), ""
+    ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
+    if ended.returncode:
+        said = [line for line in ended.stderr.splitlines() if line.strip()]
+        return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
+    facts: Mapping[str, Any] = json.loads(ended.stdout)
+    if step.section in _LASTING and kept.parent.is_dir() and not (kept.parent / STEP).exists():
+        kept.write_text(ended.stdout, encoding="utf-8")
+    return facts, ""
+
+
+def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sum what models are to be asked; what is unknown of one is unknown of all."""
+    calls = sum(one["calls"] for one in found.values())
+    done = sum(one["done"] for one in found.values())
+    words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
+    if calls:
+        for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
+            words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
+        words.append(f"cost at most {_sum(found, 'cost', '{:,.2f}')}")
+    return ", ".join(words)
+
+
+def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
+    values = [one[name] for one in found.values() if one["calls"]]
+    return "unknown" if any(value is None for value in values) else form.format(sum(values))
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
+        + (f", {row['cost']}" if row.get("cost") else "")
+        for row in facts["plan"]
+    )
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {facts['flop']:.2g} operations, "
+        f"about {facts['memory']['total'] / 2**30:.1f} GiB"
+    )
+
+
+_SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "collect": lambda facts: _calls(facts["models"]),
+    "reward": _scores,
+    "train": _training,
+    "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
+    "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+}
+
+
+def total(lines: list[Line]) -> str:
+    """Say in one line how much there is to do.
+
+    Example:
+        >>> total([])
+        '0 steps: 0 done'
+    """
+    counts = {
+        state: sum(line.state == state for line in lines)
+        for state in ("done", "to do", "waiting", "incomplete")
+    }
+    words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
+    return f"{len(lines)} steps: {', '.join(words)}"

@@ -1,0 +1,177 @@
+"""One step as a process: its output in a log, its end as a code, a stop handed on."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import get_terminal_size
+
+from crowdselect.recipe.commands import has_option
+from crowdselect.recipe.graph import Step
+from crowdselect.recipe.store import LOG, SAID, Store, say_who
+
+INTERRUPTED = 130
+_TICK = 0.5  # seconds between two looks at a log that is shown
+_TAIL = 4096  # bytes of a log's end that are read
+_NO_JSON = ("select", "baseline.")  # they would print every row
+
+
+def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) -> list[str]:
+    """Write the arguments of a step whose inputs are there.
+
+    Args:
+        step: The step.
+        store: Where its inputs are.
+        folder: Where to write.
+        plan: Only ask what would be done.
+
+    Returns:
+        The arguments after `crowdselect`.
+    """
+    places = []
+    for one in step.inputs:
+        done = store.done(one.source) if isinstance(one.source, Step) else None
+        places.append(str(one.source) if done is None else str(done.path))
+    line = step.line(places, str(folder / step.output))
+    end = line.index("--")
+    return [*line[:end], *_more(step, store, plan=plan), *line[end:]]
+
+
+def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
+    """Give the options that say how it is shown, resumed and remembered."""
+    section = step.section
+    ledger = store.folder / "ledgers" / f"{section}.ledger"
+    if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
+        yield f"--ledger={ledger}"
+    if plan:
+        yield "--plan" if has_option(section, "plan") else "--dry-run"
+    elif has_option(section, "resume"):
+        yield "--resume"
+    elif has_option(section, "overwrite"):
+        yield "--overwrite"
+    if prints_json(section):
+        yield "--json"
+
+
+def prints_json(section: str) -> bool:
+    """Whether the command's own JSON is kept beside its result."""
+    return has_option(section, "json") and not section.startswith(_NO_JSON)
+
+
+def run_step(step: Step, store: Store, *, lock: int, cwd: Path) -> tuple[int, float]:
+    """Run a step to its end.
+
+    Args:
+        step: A step whose inputs are there.
+        store: The folder of results.
+        lock: The file descriptor that the process inherits.
+        cwd: Where relative paths begin.
+
+    Returns:
+        The exit code and the seconds it took.
+
+    Raises:
+        KeyboardInterrupt: The run was stopped; the step has ended.
+    """
+    folder = store.begin(step)
+    (store.folder / "ledgers").mkdir(exist_ok=True)
+    line = command_line(step, store, folder)
+    start = time.monotonic()
+    with (folder / LOG).open("ab") as log, (folder / SAID).open("wb") as said:
+        log.write(f"$ crowdselect {shlex.join(line)}\n".encode("utf-8", "surrogateescape"))
+        log.flush()
+        with subprocess.Popen(  # noqa: S603  (our own command; no shell)
+            [*_PYTHON, *line],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=said if prints_json(step.section) else log,
+            stderr=log,
+            pass_fds=(lock,),
+        ) as process:
+            say_who(lock, process.pid, f"crowdselect {step.section.replace('.', ' ')}")
+            code = _wait(process, step, folder / LOG)
+    say_who(lock, os.getpid(), "crowdselect run")
+    if not prints_json(step.section):
+        (folder / SAID).unlink()
+    return code, time.monotonic() - start
+
+
+_PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
+
+
+def ask(line: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that only says something."""
+    return subprocess.run(  # noqa: S603  (our own command; no shell)
+        [*_PYTHON, *line],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+def _wait(process: "subprocess.Popen[bytes]", step: Step, log: Path) -> int:
+    """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
+    try:
+        with _handing_on(process):
+            while True:
+                try:
+                    code = process.wait(timeout=_TICK)
+                except subprocess.TimeoutExpired:
+                    _show(step, log)
+                    continue
+                break
+    except KeyboardInterrupt:
+        process.wait()  # from the terminal, the same key has reached the step; a second one ends it at once
+        raise
+    finally:
+        _show(step, None)
+    if code in {INTERRUPTED, -signal.SIGINT}:
+        raise KeyboardInterrupt
+    return code
+
+
+@contextmanager
+def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Make SIGTERM, which reaches this process only, a stop of the step."""
+
+    def stop(*_: object) -> None:
+        process.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(step: Step, log: Path | None) -> None:
+    """Keep one line on a terminal up to date; None clears it."""
+    if not sys.stderr.isatty():
+        return
+    from crowdselect.show import visible
+
+    wide = max(get_terminal_size().columns - 1, 20)
+    text = "" if log is None else f"  {step.title}: {' '.join(tail(log, 1))}"
+    sys.stderr.write("\r" + visible(text, width=wide).ljust(wide) + ("\r" if log is None else ""))
+    sys.stderr.flush()
+
+
+def tail(log: Path, count: int) -> list[str]:
+    """Read the last lines of a log; what a bar has drawn over itself counts as lines."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
+            text = stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]

@@ -1,0 +1,174 @@
+"""A recipe's file: tables of options, and lists that make sweeps."""
+
+import difflib
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crowdselect.errors import InputError, OptionError
+from crowdselect.recipe.commands import MANY, POOL, check_key, options_of, sections
+
+_MOST = 10_000  # steps of one table: beyond that a sweep is a slip
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One table of a recipe with one value for each of its lists.
+
+    Attributes:
+        section: Such as `select` or `baseline.random`.
+        where: File and table, for messages.
+        options: By name; without `label`.
+        label: What the user calls it; None = the section's last part.
+    """
+
+    section: str
+    where: str
+    options: Mapping[str, Any]
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called without what is swept."""
+        return self.label or self.section.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe: section → its variants, in the file's order."""
+
+    path: Path
+    tables: Mapping[str, tuple[Variant, ...]]
+
+    @property
+    def folder(self) -> Path:
+        """Where its paths begin."""
+        return self.path.parent
+
+    def one(self, section: str) -> Mapping[str, Any]:
+        """Give the options of a table that cannot be swept; empty where there is none."""
+        found = self.tables.get(section, ())
+        return found[0].options if found else {}
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A TOML file.
+
+    Returns:
+        Its tables, lists unfolded.
+
+    Raises:
+        InputError: It cannot be read, or is no TOML.
+        OptionError: A table or key is unknown, or a value makes no sense; the message names table and key.
+    """
+    file = Path(path)
+    document = _document(file)
+    tables: dict[str, tuple[Variant, ...]] = {}
+    for section, found in _sections(document, str(path)):
+        variants = [variant for table, where in found for variant in _variants(section, table, where)]
+        if section in {POOL, "compare", "evaluate.compare"} and len(variants) > 1:
+            raise OptionError(
+                f"{path}: [{section}] has a list where one value is wanted; there is only one of it"
+            )
+        tables[section] = tuple(variants)
+    ordered = {section: tables[section] for section in sections() if section in tables}
+    return Recipe(file.resolve(), ordered)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such recipe; crowdselect run --example prints one to begin with"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: the recipe cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
+
+
+def _sections(
+    document: Mapping[str, Any], path: str
+) -> Iterator[tuple[str, list[tuple[dict[str, Any], str]]]]:
+    """Give each section with its tables; `[baseline.random]` is a table in a table."""
+    known = sections()
+    outer = {name.partition(".")[0] for name in known if "." in name}
+    for name, value in document.items():
+        if name not in outer:
+            yield _known(name, known, path), _tables(name, value, path)
+            continue
+        if not isinstance(value, dict) or not all(isinstance(part, dict | list) for part in value.values()):
+            inner = [one for one in known if one.startswith(f"{name}.")]
+            raise OptionError(
+                f"{path}: [{name}] holds no options itself; write one of: {', '.join(f'[{one}]' for one in inner)}"
+            )
+        for part, table in value.items():
+            section = _known(f"{name}.{part}", known, path)
+            yield section, _tables(section, table, path)
+
+
+def _known(name: str, known: tuple[str, ...], path: str) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    raise OptionError(f"{path}: unknown table [{name}]; the nearest known one is [{near[0]}]")
+
+
+def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any], str]]:
+    if isinstance(value, dict):
+        return [(value, f"{path}: [{section}]")]
+    if not isinstance(value, list) or not value or not all(isinstance(part, dict) for part in value):
+        raise OptionError(f"{path}: {section!r} is {value!r}; wanted a table, [{section}]")
+    if section not in MANY and not section.startswith("baseline."):
+        raise OptionError(f"{path}: [[{section}]] may stand there once only; write [{section}]")
+    return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
+
+
+def _variants(section: str, table: Mapping[str, Any], where: str) -> list[Variant]:
+    """Unfold the lists of a table: the cross product, the last list fastest."""
+    axes: dict[str, list[Any]] = {}
+    for key, value in table.items():
+        name = check_key(section, key, where=where)
+        if name in axes:
+            raise OptionError(f"{where}: {name!r} is given twice, with - and with _; keep one")
+        axes[name] = _axis(section, name, value, where)
+    label = axes.pop("label", [None])[0] if section != POOL else None
+    if label is not None and (not isinstance(label, str) or not label.strip()):
+        raise OptionError(f"{where}: label is {label!r}; wanted text")
+    count = 1
+    for values in axes.values():
+        count *= len(values)
+    if count > _MOST:
+        raise OptionError(f"{where}: its lists make {count:,} steps; wanted at most {_MOST:,}")
+    products = itertools.product(*axes.values())
+    return [Variant(section, where, dict(zip(axes, values, strict=True)), label) for values in products]
+
+
+def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
+    """Give the values of one key: a list is one per step, unless the option itself takes a list."""
+    option = options_of(section).get(name)
+    if option is not None and option.multiple:
+        if isinstance(value, list) and any(isinstance(part, list) for part in value):
+            return [_list(part, name, where) for part in value] or [[]]
+        return [_list(value, name, where)]
+    if not isinstance(value, list):
+        return [value]
+    if not value or name == "label":
+        raise OptionError(f"{where}: {name} is {value!r}; wanted a value, or a list of some")
+    if any(value[i] == value[j] for i in range(len(value)) for j in range(i)):
+        raise OptionError(f"{where}: {name} holds a value twice: {value!r}")
+    return value
+
+
+def _list(value: object, name: str, where: str) -> list[str]:
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in values):
+        raise OptionError(f"{where}: {name} is {value!r}; wanted a list of texts")
+    return values

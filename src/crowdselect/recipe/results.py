@@ -1,0 +1,184 @@
+"""What came out of a recipe: one row per run, as JSON and as a page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crowdselect import __version__
+from crowdselect.outputs import new_file, read_manifest
+from crowdselect.recipe.commands import ARGUMENTS
+from crowdselect.recipe.graph import Graph, Run, Step
+from crowdselect.recipe.running import Outcome
+from crowdselect.recipe.store import LOG, SAID, Store
+from crowdselect.recipe.titles import plain_name
+
+TABLE = "table.json"
+PAGE = "index.html"
+
+_LOSSES = ("mean_loss", "last_loss", "eval_loss_before", "eval_loss")
+
+
+def gather(graph: Graph, store: Store, outcome: Outcome) -> dict[str, Any]:
+    """Read what the steps wrote.
+
+    Args:
+        graph: The steps.
+        store: Their results.
+        outcome: How they went.
+
+    Returns:
+        Plain values. `steps`: each with its state and folder; `selections`: rows and figures; `runs`: one per
+        model, with losses, and per benchmark the score with its 95 % interval; `differences`: methods against
+        random rows (all against all where there are none), paired over questions. Paths are relative to the
+        results' folder; None = unknown or not done.
+    """
+    return {
+        "version": __version__,
+        "recipe": graph.recipe.path.name,
+        "steps": [_step(step, store, outcome) for step in graph.steps],
+        "selections": _selections(graph, store),
+        "runs": [_run(run, graph, store) for run in _all_runs(graph)],
+        "differences": [
+            found
+            for benchmark, steps in graph.comparisons.items()
+            for step in steps
+            if (found := _differences(benchmark, step, store)) is not None
+        ],
+    }
+
+
+def write_results(found: Mapping[str, Any], folder: Path) -> Path:
+    """Write `table.json` and the page; returns the page."""
+    from crowdselect.recipe.page import results_page
+
+    with new_file(folder / TABLE) as partial:
+        partial.write_text(json.dumps(found, indent=2, ensure_ascii=True) + "\n", encoding="ascii")
+    with new_file(folder / PAGE) as partial:
+        partial.write_text(results_page(found), encoding="utf-8")
+    return folder / PAGE
+
+
+def _step(step: Step, store: Store, outcome: Outcome) -> dict[str, Any]:
+    done = store.done(step)
+    state = "done"
+    for name, steps in (
+        ("failed", outcome.failed),
+        ("left out", outcome.skipped),
+        ("incomplete", outcome.missing),
+    ):
+        state = name if step in steps else state
+    folder = store.place(step) if store.key(step) is not None else None
+    known = folder is not None and folder.is_dir()
+    return {
+        "step": step.title,
+        "command": step.section.replace(".", " "),
+        "state": state,
+        "made_now": step in outcome.made,
+        "seconds": None if done is None else done.seconds,
+        "output": None if done is None else _relative(done.path, store),
+        "log": _relative(folder / LOG, store) if known and folder is not None else None,
+    }
+
+
+def _selections(graph: Graph, store: Store) -> list[dict[str, Any]]:
+    """Every selection with its rows, and the figures that `compare` found."""
+    figures: dict[str, Mapping[str, Any]] = {}
+    for step in graph.steps:
+        if step.section == "compare" and (said := _said(step, store)) is not None:
+            figures |= {side["name"]: side for side in said["selections"]}
+    found = []
+    for step in graph.selections:
+        done = store.done(step)
+        manifest = read_manifest(done.path) if done is not None else None
+        side = figures.get(step.title, {})
+        found.append(
+            {
+                "selection": step.title,
+                "folder": None if done is None else _relative(done.path, store),
+                "rows": None if manifest is None else manifest["counts"].get("selected"),
+                "simulated": None if manifest is None else manifest["facts"]["simulated"],
+                "figures": side.get("figures"),
+                "beyond_random": side.get("beyond_random"),
+                "warnings": [] if manifest is None else manifest["warnings"],
+            }
+        )
+    return found
+
+
+def _all_runs(graph: Graph) -> list[Run]:
+    """The trained models, and those that the recipe names."""
+    measured = [run for results in graph.results.values() for run, _ in results]
+    return list({run.title: run for run in (*graph.runs, *measured)}.values())
+
+
+def _run(run: Run, graph: Graph, store: Store) -> dict[str, Any]:
+    step = run.model if isinstance(run.model, Step) else None
+    done = store.done(step) if step is not None else None
+    said = _said(step, store) if step is not None else None
+    chosen = run.selection
+    settings = {} if step is None else {n: v for n, v in step.options.items() if n != ARGUMENTS["train"]}
+    return {
+        "run": run.title,
+        "method": plain_name(run.group),
+        "selection": chosen.title if isinstance(chosen, Step) else chosen,
+        "rows": None if said is None else said["plan"]["rows"],
+        "training": settings or None,
+        "model": run.model
+        if isinstance(run.model, str)
+        else None
+        if done is None
+        else _relative(done.path, store),
+        "losses": None if said is None else {name: said["losses"][name] for name in _LOSSES},
+        "warnings": [] if said is None else said["warnings"],
+        "results": {
+            name: _result(own, store)
+            for name, results in graph.results.items()
+            for other, own in results
+            if other.title == run.title
+        },
+    }
+
+
+def _result(step: Step, store: Store) -> dict[str, Any] | None:
+    done, said = store.done(step), _said(step, store)
+    if done is None or said is None:
+        return None
+    return {
+        "score": said["score"],
+        "interval": said["interval"],
+        "unit": said["unit"],
+        "questions": said["questions_scored"],
+        "missing": said["verdicts"]["missing"],
+        "verdicts": said["verdicts"]["wanted"],
+        "judge": said["judge"],
+        "baseline": said["baseline"],
+        "mean_tokens": (said["lengths"] or {}).get("mean_tokens"),
+        "self_check": said["self_check"],
+        "folder": _relative(done.path, store),
+    }
+
+
+def _differences(benchmark: str, step: Step, store: Store) -> dict[str, Any] | None:
+    done, said = store.done(step), _said(step, store)
+    if done is None or said is None:
+        return None
+    return {
+        "benchmark": benchmark,
+        "against": step.against,
+        "unit": said["unit"],
+        "standings": said["standings"],
+        "differences": said["differences"],
+        "notes": said["notes"],
+        "page": _relative(done.path, store),
+    }
+
+
+def _said(step: Step, store: Store) -> Any:  # noqa: ANN401  (the command's JSON)
+    """Read what a finished step printed."""
+    done = store.done(step)
+    return None if done is None else json.loads((done.folder / SAID).read_text(encoding="utf-8"))
+
+
+def _relative(path: Path, store: Store) -> str:
+    return path.relative_to(store.folder).as_posix()

@@ -1,0 +1,119 @@
+"""The steps in their order: what is done is kept, what fails says how to go on."""
+
+import sys
+from dataclasses import dataclass, field
+
+from crowdselect.errors import OutputError
+from crowdselect.recipe.graph import Graph, Step
+from crowdselect.recipe.process import run_step, tail
+from crowdselect.recipe.store import LOG, MISSING, Store
+from crowdselect.show import visible
+
+_SHOWN = 12  # lines of a failed step's log
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the steps went.
+
+    Attributes:
+        done: Steps that were done before, or are now.
+        made: Of these, those that were run now.
+        missing: Of these, those that ended with something missing.
+        failed: Steps that ended with an error.
+        skipped: Steps that need one of those.
+    """
+
+    done: list[Step] = field(default_factory=list)
+    made: list[Step] = field(default_factory=list)
+    missing: list[Step] = field(default_factory=list)
+    failed: list[Step] = field(default_factory=list)
+    skipped: list[Step] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """The exit code: 2 where a step failed, 3 where something is missing."""
+        return 2 if self.failed else MISSING if self.missing else 0
+
+
+def run_steps(graph: Graph, store: Store, *, lock: int, strict: bool, keep_going: bool) -> Outcome:
+    """Run what is not done.
+
+    Args:
+        graph: The steps.
+        store: The results.
+        lock: The lock's file descriptor, for the processes.
+        strict: A step with something missing is a failure.
+        keep_going: After a failure go on with the steps that do not need it.
+
+    Returns:
+        What was done. A failure has been said already.
+
+    Raises:
+        KeyboardInterrupt: The run was stopped.
+    """
+    outcome = Outcome()
+    stopped: set[Step] = set()
+    for number, step in enumerate(graph.steps, start=1):
+        if any(one in stopped for one in step.needs) or (outcome.failed and not keep_going):
+            outcome.skipped.append(step)
+            stopped.add(step)
+            continue
+        done = store.done(step)
+        if done is None or done.code == MISSING:
+            code = _run(step, store, graph, lock=lock, at=f"{number}/{len(graph.steps)}")
+            if code not in {0, MISSING} or (code == MISSING and strict):
+                outcome.failed.append(step)
+                stopped.add(step)
+                continue
+            outcome.made.append(step)
+            if code == MISSING:
+                outcome.missing.append(step)
+        outcome.done.append(step)
+    return outcome
+
+
+def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
+    """Run one step, with one line on standard error."""
+    _write(
+        f"{at}  {step.title}: {store.place(step).name}\n" if sys.stderr.isatty() else f"{at}  {step.title}"
+    )
+    code, seconds = run_step(step, store, lock=lock, cwd=graph.recipe.folder)
+    folder = store.place(step)
+    if code in {0, MISSING}:
+        try:
+            store.finish(step, code=code, seconds=seconds)
+        except OutputError:
+            _write("\n")
+            raise
+    words = {0: "done", MISSING: "done, but something is missing"}.get(code, f"failed with exit code {code}")
+    head = f"{at}  {step.title}" if sys.stderr.isatty() else ""
+    _write(f"{head}  {words} in {spoken(seconds)}\n")
+    if code == MISSING:
+        _write(f"   what is missing: {folder / LOG}\n")
+    elif code:
+        lines = tail(folder / LOG, _SHOWN)
+        _write("".join(f"   | {line}\n" for line in lines))
+        _write(
+            f"   all it said: {folder / LOG}\n   mend the cause and run the same recipe again: what is done is kept\n"
+        )
+    return code
+
+
+def _write(text: str) -> None:
+    shown = "\n".join(visible(line) for line in text.split("\n"))
+    sys.stderr.write(shown)
+    sys.stderr.flush()
+
+
+def spoken(seconds: float) -> str:
+    """Write a time for people.
+
+    Example:
+        >>> spoken(3.21), spoken(75), spoken(7260)
+        ('3.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
