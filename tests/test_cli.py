@@ -32,7 +32,6 @@ COMMANDS = [
     "reward",
     "robustness",
     "run",
-    "run",
     "select",
     "simulate",
     "train",
