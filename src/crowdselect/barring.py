@@ -55,14 +55,44 @@ def fixed_bars(pool: Pool, texts: ObjectArray, options: Options) -> FixedBars:
     Raises:
         InputError: A list or a benchmark cannot be read.
     """
-    n = len(pool.ids)
+    blank = np.fromiter((text is None for text in texts), dtype=bool, count=len(texts))
+    asked = asked_questions(options)
+    owner = contaminated(texts, [question for _, found in asked for question in found]) if asked else None
+    return bars(pool, options, blank=blank, asked=asked, owner=owner)
+
+
+Asked = list[tuple[str, list[Question]]]
+"""Files of benchmark questions, and what is in them."""
+
+
+def asked_questions(options: Options) -> Asked:
+    """Read the files of `decontaminate`.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    return [(path, read_questions(path)) for path in options.decontaminate]
+
+
+def bars(
+    pool: Pool, options: Options, *, blank: BoolArray, asked: Asked, owner: IntArray | None
+) -> FixedBars:
+    """Do what `fixed_bars` does from what is known of the texts.
+
+    Args:
+        pool: The pool.
+        options: `include` and `exclude` count here.
+        blank: Which instructions have no text, shape (N,).
+        asked: From `asked_questions`.
+        owner: From `crowdselect.decontaminate.contaminated`, shape (N,); None where nothing was asked.
+    """
     barred, notes = _lists(pool, options)
-    if pool.has_text:
-        barred["no_instruction"] = np.fromiter((text is None for text in texts), dtype=bool, count=n)
-    asked = [(path, read_questions(path)) for path in options.decontaminate]
+    if not blank.all():
+        barred["no_instruction"] = blank
     questions: list[Question] = [question for _, found in asked for question in found]
-    owner = contaminated(texts, questions) if asked else np.full(n, _NONE, dtype=np.int64)
     names = np.array([*(question.id for question in questions), None], dtype=object)
+    if owner is None:
+        owner = np.full(len(blank), _NONE, dtype=np.int64)
     if asked:
         barred["contaminated"] = owner != _NONE
     return FixedBars(barred, names[owner], tuple(notes), tuple(_benchmarks(asked, owner)))

@@ -13,7 +13,7 @@ from crowdselect.numberfile import read_numbers
 from crowdselect.pool import Pool
 from crowdselect.rewards import Agreement, combine_rewards, reward_agreement
 
-_COLUMNS = (
+COLUMNS = (
     "id",
     "selected",
     "rank",
@@ -25,9 +25,20 @@ _COLUMNS = (
     "n_rewards",
     "reward_agreement",
 )
+"""Names of our own, which no column of numbers may have."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What is to be known of a score matrix that is not held."""
+
+    per_model: IntArray
+    """Rewards per model, shape (M,)."""
+    lowest: float
+    """The lowest reward. NaN = there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ class Measured:
     """A pool's score matrix and what the metrics make of it; row i is instruction i in id order."""
 
     scores: FloatArray
-    """Rewards, shape (N, M). NaN = no reward."""
+    """Rewards, shape (N, M). NaN = no reward. Of no rows where there are `sums` instead."""
     n_rewards: IntArray
     """Rewards per instruction, shape (N,)."""
     metrics: dict[str, FloatArray]
@@ -48,10 +59,21 @@ class Measured:
     """The reward column; of an ensemble, what it is made of."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
+    sums: Sums | None = None
+    """Given where the pool was measured part by part."""
+
+    @property
+    def lowest(self) -> float:
+        """The lowest reward. NaN = there is none."""
+        if self.sums is not None:
+            return self.sums.lowest
+        return float(np.nanmin(self.scores)) if self.n_rewards.any() else float("nan")
 
     @property
     def per_model(self) -> IntArray:
         """Rewards per model, shape (M,)."""
+        if self.sums is not None:
+            return self.sums.per_model
         return np.asarray((~np.isnan(self.scores)).sum(axis=0), dtype=np.int64)
 
     @property
@@ -96,7 +118,28 @@ def measure(
     if not n_rewards.any():
         raise RewardError(f"{pool.path}: reward {told!r} is missing in every row; score the answers first")
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
-    metrics = compute_metrics(scores, sizes=aligned.sizes, families=aligned.families, ties=ties)
+    metrics = checked_metrics(pool, scores, aligned, ties=ties)
+    if numbers is not None:
+        more, note = read_numbers(numbers, ids=pool.ids, taken=(*METRICS, *COLUMNS))
+        metrics |= more
+        notes = [*notes, *([note] if note else [])]
+    return Measured(scores, n_rewards, metrics, aligned, tuple(notes), told, agreement)
+
+
+def checked_metrics(pool: Pool, scores: FloatArray, crowd: Crowd, *, ties: Ties) -> dict[str, FloatArray]:
+    """Compute the metrics of a pool's score matrix.
+
+    Args:
+        pool: For the messages.
+        scores: Rewards, shape (N, M). NaN = no reward.
+        crowd: M members, in the order of the columns.
+        ties: As for `crowdselect.stability`.
+
+    Raises:
+        InputError: A metric overflows; the id is named.
+    """
+    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
+    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
     for name, fewest in (("difficulty", 1), ("separability", 2)):
         beyond = np.flatnonzero((n_rewards >= fewest) & ~np.isfinite(metrics[name]))
         if beyond.size:
@@ -104,11 +147,7 @@ def measure(
                 f"{pool.path}: {name} of id {pool.ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
                 "sensible range, rescale them"
             )
-    if numbers is not None:
-        more, note = read_numbers(numbers, ids=pool.ids, taken=(*METRICS, *_COLUMNS))
-        metrics |= more
-        notes = [*notes, *([note] if note else [])]
-    return Measured(scores, n_rewards, metrics, aligned, tuple(notes), told, agreement)
+    return metrics
 
 
 def score_matrix(

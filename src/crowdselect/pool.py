@@ -256,13 +256,25 @@ class Pool:
         if len(self.models) < 2:
             found = f"only {self.models[0]!r}" if self.models else "none"
             raise InputError(f"{self.path}: a crowd needs at least two models; found {found}")
+        scores = self.scores_of_part(name)
+        if np.isnan(scores).all():
+            raise RewardError(f"{self.path}: no reward: {name} is missing for every instruction and model")
+        return scores
+
+    def scores_of_part(self, name: str) -> FloatArray:
+        """Do what `scores` does where this is one file of a larger pool: it may hold one model, or no reward.
+
+        Args:
+            name: From the whole pool's `reward_name`.
+
+        Raises:
+            InputError: As for `scores`.
+        """
         if self._joined is None or name in self._view.answers.rewards:
             scores = self._answers.scores(name)
         else:
             scores = self._joined.scores(name)
             self._join_notes = [] if self._joined.note is None else [self._joined.note]
-        if np.isnan(scores).all():
-            raise RewardError(f"{self.path}: no reward: {name} is missing for every instruction and model")
         return scores
 
     def answered(self) -> BoolArray:

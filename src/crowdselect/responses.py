@@ -33,6 +33,12 @@ class Answers:
     """The rejected answer's column, for pairs; -1 = none."""
     best_reward: FloatArray
     """The highest reward of a usable answer, shape (N,). NaN = none."""
+    reward: FloatArray
+    """The chosen answer's, shape (N,). NaN = none."""
+    rejected_reward: FloatArray | None
+    """The rejected answer's, for pairs."""
+    unsaid: int
+    """How many answers have a reward and no text."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
@@ -106,7 +112,21 @@ def find_answers(
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
-    return Answers(usable, chosen, rejected, best)
+    return Answers(
+        usable,
+        chosen,
+        rejected,
+        best,
+        reward=_taken(scores, chosen),
+        rejected_reward=None if rejected is None else _taken(scores, rejected),
+        unsaid=int((~usable & ~np.isnan(scores)).sum()),
+    )
+
+
+def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:
+    """One reward per row; NaN where the column is -1."""
+    rewards = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)[:, 0]
+    return np.where(columns != _NONE, rewards, np.nan)
 
 
 def choose_answers(

@@ -45,12 +45,11 @@ def selection_table(
     def number(values: FloatArray) -> Any:  # noqa: ANN401
         return pa.array(values, mask=np.isnan(values))
 
-    def answer(columns: IntArray, prefix: str) -> dict[str, Any]:
+    def answer(columns: IntArray, rewards: FloatArray, prefix: str) -> dict[str, Any]:
         known = eligible & (columns != _NONE)
-        rewards = np.full(len(columns), np.nan)
-        rewards[known] = measured.scores[known, columns[known]]
         names = pa.array(pool.models, pa.string()).take(pa.array(columns, mask=~known))
-        return {f"{prefix}model": names, f"{prefix}reward": number(rewards)}
+        shown = number(np.where(known, rewards, np.nan))
+        return {f"{prefix}model": names, f"{prefix}reward": shown}
 
     return pa.table(
         {
@@ -58,14 +57,18 @@ def selection_table(
             "selected": pa.array(chosen),
             "rank": pa.array(choice.rank, mask=~chosen),
             "reason": pa.array(_with_choice(pool, reasons, choice), pa.string()),
-            **answer(answers.chosen, ""),
+            **answer(answers.chosen, answers.reward, ""),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
             "score": number(score),
             **{name: number(values) for name, values in measured.metrics.items()},
             **{f"{name}_rank": number(values) for name, values in ranks.items()},
             "n_rewards": pa.array(measured.n_rewards),
             **({} if measured.agreement is None else {"reward_agreement": number(measured.agreement.rows)}),
-            **({} if answers.rejected is None else answer(answers.rejected, "rejected_")),
+            **(
+                {}
+                if answers.rejected is None or answers.rejected_reward is None
+                else answer(answers.rejected, answers.rejected_reward, "rejected_")
+            ),
         }
     )
 
@@ -130,7 +133,7 @@ def run_facts(
         "agreement": agreement_facts(pool, measured),
         "instructions": len(pool.ids),
         "models": len(pool.models),
-        "filled": filled / measured.scores.size,
+        "filled": filled / (len(measured.n_rewards) * len(measured.crowd.members)),
         "crowd": [
             {**asdict(member), "rewards": int(count)}
             for member, count in zip(measured.crowd.members, measured.per_model, strict=True)
@@ -167,19 +170,17 @@ def run_warnings(
             "so it has few distinct values and is mostly noise; give it a smaller weight (--weights)"
         )
     chosen = choice.rank > 0
-    lowest = np.nanmin(measured.scores) if measured.n_rewards.any() else np.nan
+    lowest = measured.lowest
     nobody = int((answers.best_reward[chosen] == lowest).sum())
     if nobody:
         found.append(
             f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
             f"pool's lowest ({lowest:g}); set a floor with --min-best-reward or --min-best-quantile"
         )
-    if pool.has_responses:
-        empty = int((~answers.usable & ~np.isnan(measured.scores)).sum())
-        if empty:
-            found.append(
-                f"{empty} answers with a reward have no text; they were passed over and none is chosen"
-            )
+    if pool.has_responses and answers.unsaid:
+        found.append(
+            f"{answers.unsaid} answers with a reward have no text; they were passed over and none is chosen"
+        )
     if not pool.has_text or not pool.has_responses:
         what, wanted = (
             ("instruction text", "instruction or messages") if not pool.has_text else ("answers", "response")

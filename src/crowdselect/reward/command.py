@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crowdselect.engine.options import engine_options, taken
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -102,6 +104,7 @@ _MISSING = 3  # the exit code that says that some answers have no score
     "--max-cost", type=float, metavar="MONEY", help="judge: stop before this is passed, over all runs."
 )
 @click.option("--max-requests", type=int, metavar="N", help="judge: stop after so many, over all runs.")
+@engine_options
 def reward(  # noqa: PLR0917  (click hands every option over by name)
     pool_path: str,
     layout: str | None,
@@ -118,12 +121,13 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.reward.job import Job
     from crowdselect.reward.specs import parse_specs
 
-    wanted = parse_specs(specs, names)
+    wanted, options = parse_specs(specs, names), _options(chosen)
     with (
         open_pool(pool_path, layout=layout, limit=limit) as pool,
-        Job(pool, wanted, output, _options(chosen)) as job,
+        Job(pool, wanted, output, options) as job,
     ):
-        tallies = job.plan()
+        # On a cluster nobody counts first: reading everything once more would take longer than it tells.
+        tallies = {} if options.engine.on_ray and not plan else job.plan()
         if plan:
             _print_plan(job, tallies, as_json=as_json)
             return 0
@@ -132,7 +136,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     return 0 if result.is_complete else _MISSING
 
 
-def _options(chosen: "Mapping[str, Any]") -> "JobOptions":
+def _options(chosen: "dict[str, Any]") -> "JobOptions":
     from dataclasses import fields
 
     from crowdselect.reward.job import JobOptions
@@ -152,6 +156,7 @@ def _options(chosen: "Mapping[str, Any]") -> "JobOptions":
         self_test=not chosen["no_self_test"],
         retry_failed=chosen["retry_failed"],
         overwrite=chosen["overwrite"],
+        engine=taken(chosen),
     )
 
 

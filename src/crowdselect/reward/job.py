@@ -3,11 +3,15 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from crowdselect.collect.ledger import Ledger
+from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.parts import Parts
+from crowdselect.engine.session import cluster
 from crowdselect.errors import OptionError, OutputError
 from crowdselect.files import resolve
 from crowdselect.outputs import check_output
@@ -19,10 +23,21 @@ from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.meter import Meter
 from crowdselect.reward.protocol import Scorer
-from crowdselect.reward.run import Column, Tally, score_pool, survey, try_scorers
+from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorers, windows
 from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
+from crowdselect.reward.selftest import built_in_items, self_test
 from crowdselect.reward.served import ServedOptions, ServedScorer
+from crowdselect.reward.sharded import (
+    Recipe,
+    all_windows,
+    built_in,
+    check_sharded,
+    placed,
+    score_shards,
+    sources_of,
+)
 from crowdselect.reward.specs import Spec, check_columns
+from crowdselect.reward.stored import Stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +53,7 @@ class JobOptions:
         self_test: Try each scorer on built-in answers first.
         retry_failed: Score again what has failed before.
         overwrite: Replace the rewards file; never the ledger.
+        engine: Where models run.
     """
 
     local: LocalOptions = field(default_factory=LocalOptions)
@@ -48,6 +64,7 @@ class JobOptions:
     self_test: bool = True
     retry_failed: bool = False
     overwrite: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +101,12 @@ class Job:
         )
         own = self.target.with_name(self.target.name + ".ledger")
         self.ledger_path = own if options.ledger is None else Path(options.ledger)
+        self.parts = Parts(self.target.with_name(self.target.name + ".parts"))
         self._stack = ExitStack()
         self._ledger: Ledger | None = None
+        self._recipes: dict[str, Recipe] = {}
+        if options.engine.on_ray:
+            check_sharded(specs, pool)
         self.references = _references(pool, specs, options.references)
         self.columns = self._columns(specs)
 
@@ -102,12 +123,10 @@ class Job:
 
     def plan(self) -> dict[str, Tally]:
         """Count what there is to do; nothing is scored, and no ledger is made."""
-        if self.paid and self.ledger_path.exists():
-            self._open()
         return survey(
             self._pool,
             self.columns,
-            self._ledger,
+            self._stored() if self.paid else None,
             references=self.references,
             retry_failed=self._options.retry_failed,
         )
@@ -122,13 +141,12 @@ class Job:
             CrowdselectError: A scorer cannot go on; run again to go on from there.
         """
         warnings: list[str] = []
-        computed = 0
+        computed, on_ray = 0, self._options.engine.on_ray
         if self.paid:
-            computed = self._score(plan, warnings)
+            computed = self._score_on_ray(warnings) if on_ray else self._score(plan, warnings)
         manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
-        tallies = write_rewards(
-            self._pool, self.columns, self._ledger, self.target, references=self.references
-        )
+        found_in = all_windows(self._pool) if on_ray else windows(self._pool, references=self.references)
+        tallies = write_rewards(found_in, self.columns, self._stored() if self.paid else None, self.target)
         for column in self.columns:
             column.scorer.close()
             warnings += [f"{column.name}: {note}" for note in column.scorer.notes]
@@ -141,6 +159,7 @@ class Job:
         from crowdselect.show import visible, warn
 
         ledger = self._open()
+        stored = Stored(ledger, self.parts)
         ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in self.columns})
         retry = self._options.retry_failed
         total = sum(tally.todo for tally in plan.values())
@@ -149,7 +168,7 @@ class Job:
             if announcement is not None and total:
                 sys.stderr.write(visible(f"{column.name}: {announcement}") + "\n")
         if self._options.self_test and total:
-            found = try_scorers(self.columns, ledger, retry_failed=retry)
+            found = try_scorers(self.columns, stored, retry_failed=retry)
             for line in found:
                 warn(line)  # now, not in hours
             warnings += found
@@ -158,7 +177,7 @@ class Job:
             return score_pool(
                 self._pool,
                 self.columns,
-                ledger,
+                stored,
                 references=self.references,
                 retry_failed=retry,
                 total=total,
@@ -170,6 +189,63 @@ class Job:
             raise
         finally:
             meter.end()
+
+    def _score_on_ray(self, warnings: list[str]) -> int:
+        """Have workers score, column by column, and keep what they say."""
+        from crowdselect.show import warn
+
+        engine, computed, meter = self._options.engine, 0, Meter()
+        with cluster(engine):
+            if self._options.self_test:
+                warnings += self._self_test_on_ray()
+            for column in self.columns:
+                if not column.scorer.paid:
+                    continue
+                done = self._stored().done(column.digest, retry_failed=self._options.retry_failed)
+                said: set[str] = set()
+                try:
+                    for scored, notes in score_shards(
+                        sources_of(self._pool),
+                        column,
+                        self._recipes[column.name],
+                        done=done,
+                        parts=self.parts,
+                        engine=engine,
+                    ):
+                        computed += scored
+                        meter(computed)
+                        said.update(notes)
+                except KeyboardInterrupt:
+                    warn("what was scored is kept: run the same command again to go on")
+                    raise
+                finally:
+                    meter.end()
+                warnings += [f"{column.name}: {note}" for note in sorted(said)]
+        return computed
+
+    def _self_test_on_ray(self) -> list[str]:
+        """Try each scorer on a worker of its own; the driver may have no GPU."""
+        from crowdselect.show import warn
+
+        found, one = [], replace(self._options.engine, workers=1)
+        items = built_in_items()
+        for column in self.columns:
+            if not column.scorer.paid:
+                continue
+            done = self._stored().done(column.digest, retry_failed=self._options.retry_failed)
+            recipe = self._recipes[column.name]
+            for _ in score_shards(built_in(items), column, recipe, done=done, parts=self.parts, engine=one):
+                pass
+            found += self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
+        for line in found:
+            warn(line)  # now, not in hours
+        return found
+
+    def _stored(self) -> Stored:
+        """What is scored by now: in the ledger, where there is one, and in parts."""
+        if self._ledger is None and self.ledger_path.exists():
+            self._open()
+        return Stored(self._ledger, self.parts)
 
     def _open(self) -> Ledger:
         if self._ledger is None:
@@ -190,10 +266,16 @@ class Job:
             named += [(spec, name) for name in found]
         columns = [spec.column or name for spec, name in named]
         check_columns(columns, pool_path=self._pool.path, pool_columns=self._pool.reward_columns)
-        return [
+        made = [
             Column.of(column, self._scorer(spec, name))
             for column, (spec, name) in zip(columns, named, strict=True)
         ]
+        local = placed(self._options.local, self._options.engine)
+        self._recipes = {
+            column.name: Recipe(spec, local, column.digest)
+            for column, (spec, _) in zip(made, named, strict=True)
+        }
+        return made
 
     def _scorer(self, spec: Spec, name: str) -> Scorer:
         options = self._options
@@ -205,7 +287,7 @@ class Job:
             return ServedScorer(spec, options.served)
         if spec.kind == "judge":
             return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
-        return LocalScorer(spec, options.local)
+        return LocalScorer(spec, placed(options.local, options.engine))
 
 
 def _inputs(pool: Pool, specs: Sequence[Spec]) -> list[Path]:

@@ -27,15 +27,17 @@ class Meter:
         self._began = self._said = self._clock()
         self._shown = False
 
-    def __call__(self, done: int, total: int) -> None:
-        """Take a count of what is done, and of what there is to do."""
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Take a count of what is done, and of what there is to do; None = nobody has counted."""
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return
         self._said = now
         rate = done / max(now - self._began, 1e-9)
-        left = (total - done) / rate if rate else 0.0
-        text = f"scored {done:,} of {total:,}, {rate:,.1f}/s, {_clock(left)} left"
+        text = f"scored {done:,}, {rate:,.1f}/s"
+        if total is not None:
+            left = (total - done) / rate if rate else 0.0
+            text = f"scored {done:,} of {total:,}, {rate:,.1f}/s, {_clock(left)} left"
         self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
         self._stream.flush()
         self._shown = True

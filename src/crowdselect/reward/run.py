@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from crowdselect.collect.ledger import Answer, Ledger, now
+from crowdselect.collect.ledger import Answer, now
 from crowdselect.pool import Pool
 from crowdselect.reward.protocol import Item, Outcome, Scorer, score_key, settings_digest
 from crowdselect.reward.selftest import self_test
@@ -57,6 +57,26 @@ class Tally:
         self.scored += 1
         self.lowest = outcome.score if self.lowest is None else min(self.lowest, outcome.score)
         self.highest = outcome.score if self.highest is None else max(self.highest, outcome.score)
+
+
+class Scores(Protocol):
+    """Where scores are kept: a ledger, or one with what others have scored."""
+
+    def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
+        """See `Ledger.known`."""
+        ...
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, Answer]:
+        """See `Ledger.get`."""
+        ...
+
+    def put(self, answer: Answer) -> None:
+        """See `Ledger.put`."""
+        ...
+
+    def flush(self) -> None:
+        """See `Ledger.flush`."""
+        ...
 
 
 class Progress(Protocol):
@@ -116,7 +136,7 @@ def windows(pool: Pool, *, references: str | None = None, size: int = WINDOW) ->
 def survey(
     pool: Pool,
     columns: Sequence[Column],
-    ledger: Ledger | None,
+    ledger: Scores | None,
     *,
     references: str | None,
     retry_failed: bool,
@@ -143,7 +163,7 @@ def survey(
 def score_pool(
     pool: Pool,
     columns: Sequence[Column],
-    ledger: Ledger,
+    ledger: Scores,
     *,
     references: str | None = None,
     retry_failed: bool = False,
@@ -176,23 +196,27 @@ def score_pool(
     return done
 
 
-def outcomes(column: Column, window: Window, ledger: Ledger | None) -> list[Outcome]:
+def outcomes(column: Column, window: Window, ledger: Scores | None) -> list[Outcome]:
     """Give the outcome of every answer of a window: from the ledger, or looked up."""
     items = [item for item in window.items if item is not None]
-    if column.scorer.paid and ledger is not None:
-        keys = [_key(column, item) for item in items]
-        rows = ledger.get(keys)
-        found = iter([_read(rows.get(key)) for key in keys])
-    else:
-        looked_up = {at: outcome for some in column.scorer.score(items) for at, outcome in some}
-        found = iter([looked_up[at] for at in range(len(items))])
+    found = iter(outcomes_of(column, items, ledger))
     return [
         Outcome(reason=reason) if item is None else next(found)
         for item, reason in zip(window.items, window.reasons, strict=True)
     ]
 
 
-def try_scorers(columns: Sequence[Column], ledger: Ledger, *, retry_failed: bool = False) -> list[str]:
+def outcomes_of(column: Column, items: Sequence[Item], ledger: Scores | None) -> list[Outcome]:
+    """Give the outcome of some conversations: from the ledger, or looked up."""
+    if column.scorer.paid and ledger is not None:
+        keys = [_key(column, item) for item in items]
+        rows = ledger.get(keys)
+        return [_read(rows.get(key)) for key in keys]
+    looked_up = {at: outcome for some in column.scorer.score(items) for at, outcome in some}
+    return [looked_up[at] for at in range(len(items))]
+
+
+def try_scorers(columns: Sequence[Column], ledger: Scores, *, retry_failed: bool = False) -> list[str]:
     """Run the self-test of every scorer that computes something; its scores are kept like any other.
 
     Returns:
@@ -219,7 +243,7 @@ def _key(column: Column, item: Item) -> bytes:
 
 
 def _waiting(
-    column: Column, window: Window, ledger: Ledger | None, *, retry_failed: bool
+    column: Column, window: Window, ledger: Scores | None, *, retry_failed: bool
 ) -> Mapping[bytes, Item]:
     """The window's conversations that have no outcome yet, each once."""
     found = {_key(column, item): item for item in window.items if item is not None}
@@ -227,7 +251,7 @@ def _waiting(
     return {key: item for key, item in found.items() if key not in known}
 
 
-def _compute(column: Column, waiting: Mapping[bytes, Item], ledger: Ledger) -> Iterator[int]:
+def _compute(column: Column, waiting: Mapping[bytes, Item], ledger: Scores) -> Iterator[int]:
     """Score, record, and say how many at a time."""
     if not waiting:
         return

@@ -2,38 +2,31 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
-from crowdselect.collect.ledger import Ledger
 from crowdselect.outputs import TOOL, new_file
 from crowdselect.pool import Pool
 from crowdselect.reward.protocol import Outcome
-from crowdselect.reward.run import Column, Tally, outcomes, windows
+from crowdselect.reward.run import Column, Scores, Tally, Window, outcomes
 
 _PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
 _MOST_REASONS = 20
 
 
 def write_rewards(
-    pool: Pool,
-    columns: Sequence[Column],
-    ledger: Ledger | None,
-    target: Path,
-    *,
-    references: str | None = None,
+    found_in: Iterable[Window], columns: Sequence[Column], ledger: Scores | None, target: Path
 ) -> dict[str, Tally]:
-    """Write every answer of the pool with its scores, a window at a time, whole or not at all.
+    """Write every answer of a pool with its scores, a window at a time, whole or not at all.
 
     Args:
-        pool: The pool.
+        found_in: The pool's answers, from `windows` with the references of the scoring.
         columns: What to write.
         ledger: What was scored; None where all scores are looked up.
         target: A path that `check_output` has passed.
-        references: As in scoring.
 
     Returns:
         What was written, per column.
@@ -49,7 +42,7 @@ def write_rewards(
     )
     tallies = {name: Tally() for name in names}
     with new_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        for window in windows(pool, references=references):
+        for window in found_in:
             found = {column.name: outcomes(column, window, ledger) for column in columns}
             for name in names:
                 for outcome in found[name]:

@@ -1,0 +1,85 @@
+"""Where the heavy steps of a command run: the options, and their checks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from crowdselect.errors import OptionError
+from crowdselect.shared_options import bundle
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Where heavy steps run.
+
+    Raises:
+        OptionError: An unknown engine, a number that makes no sense, or an option of Ray's without it.
+
+    Example:
+        >>> EngineOptions(engine="ray", workers=4).on_ray
+        True
+    """
+
+    engine: str = "local"
+    """`local`: in this process; `ray`: on actors of a Ray cluster."""
+    ray_address: str | None = None
+    """The cluster's address, `auto` for the one of this machine; None = start one here and shut it down."""
+    workers: int | None = None
+    """How many actors; None = one per GPU of the cluster if they use GPUs, else one per CPU."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each actor; a part of one where several share it."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise OptionError(f"--engine {self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
+        if self.workers is not None and self.workers < 1:
+            raise OptionError(f"--workers {self.workers} is not positive; wanted at least 1")
+        if not 0 <= self.gpus_per_worker < 1e6 or (self.gpus_per_worker > 1 and self.gpus_per_worker % 1):
+            raise OptionError(
+                f"--gpus-per-worker {self.gpus_per_worker:g}: wanted 0, a part of 1, or a whole number"
+            )
+        told = (self.ray_address, self.workers, self.gpus_per_worker or None)
+        if not self.on_ray and any(value is not None for value in told):
+            raise OptionError("--ray-address, --workers and --gpus-per-worker are for --engine ray; add it")
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether Ray is asked for."""
+        return self.engine == "ray"
+
+
+engine_options = bundle(
+    click.option(
+        "--engine",
+        default="local",
+        metavar="local|ray",
+        show_default=True,
+        help="Where heavy steps run; ray: on a Ray cluster (extra: ray).",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
+    ),
+    click.option(
+        "--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"
+    ),
+    click.option(
+        "--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."
+    ),
+)
+"""For the commands with heavy steps."""
+
+
+def taken(given: dict[str, Any]) -> EngineOptions:
+    """Take the options of `engine_options` out of what click gives to a command.
+
+    Example:
+        >>> taken({"engine": "local", "ray_address": None, "workers": None, "gpus_per_worker": 0.0}).on_ray
+        False
+    """
+    names = ("engine", "ray_address", "workers", "gpus_per_worker")
+    return EngineOptions(**{name: given.pop(name) for name in names})

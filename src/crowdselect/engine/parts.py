@@ -1,0 +1,167 @@
+"""What was computed, as Parquet parts: found again by the content it was computed from, whoever computed it.
+
+A part is written beside and renamed, so a part that is there is whole. Its name is a hash of its keys: a batch that
+is handed out a second time finds its part. No part is ever changed, so any number of processes share the folder.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError, OutputError
+
+KEY = "key"
+"""The column of every part that says what a row was computed from: 32 bytes."""
+
+_LENGTH = 32
+_NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Many keys, found by their first 128 bits; 16 bytes each.
+
+    Attributes:
+        high: Shape (n,), ascending.
+        low: Shape (n,), ascending where `high` is equal.
+        place: Shape (n,), where each stood in what it was made of.
+    """
+
+    high: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes] | bytes, *, prefer: NDArray[np.bool_] | None = None) -> Self:
+        """Sort keys.
+
+        Args:
+            keys: Of 32 bytes each, or all of them joined.
+            prefer: Of equal keys the first of those that are preferred is kept, else the first.
+
+        Example:
+            >>> Keys.of([b"b" * 32, b"a" * 32, b"b" * 32]).find([b"b" * 32, b"c" * 32]).tolist()
+            [0, -1]
+        """
+        high, low = _halves(keys)
+        behind = np.zeros(len(high), dtype=np.bool_) if prefer is None else ~prefer
+        order = np.lexsort((behind, low, high))  # stable: equal keys stay in their order
+        high, low = high[order], low[order]
+        first = np.ones(len(order), dtype=np.bool_)
+        first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        return cls(high[first], low[first], order[first])
+
+    def find(self, keys: Sequence[bytes] | bytes) -> NDArray[np.int64]:
+        """Give the place of each key, -1 where it is none of these."""
+        high, low = _halves(keys)
+        at = np.searchsorted(self.high, high)
+        found = np.full(len(high), _NOWHERE, dtype=np.int64)
+        open_ = np.flatnonzero(at < len(self.high))
+        while open_.size:
+            same = self.high[at[open_]] == high[open_]
+            hit = same & (self.low[at[open_]] == low[open_])
+            found[open_[hit]] = self.place[at[open_[hit]]]
+            open_ = open_[same & ~hit]  # another key with the same first half: look at the next
+            at[open_] += 1
+            open_ = open_[at[open_] < len(self.high)]
+        return found
+
+
+class Parts:
+    """A folder of parts.
+
+    Args:
+        folder: Made with the first part.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def name(self, keys: Sequence[bytes]) -> str:
+        """Name the part of some keys."""
+        return f"part-{sha256(b''.join(keys)).hexdigest()[:32]}.parquet"
+
+    def has(self, name: str) -> bool:
+        """Say whether a part is there, and so whole."""
+        return (self.folder / name).exists()
+
+    def write(self, name: str, columns: dict[str, Any]) -> None:
+        """Write a part, whole or not at all.
+
+        Args:
+            name: From `name`.
+            columns: Arrow arrays, `KEY` among them.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        beside = self.folder / f".{uuid4().hex}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                pq.write_table(pa.table(columns), file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.folder / name)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise OutputError(
+                f"{self.folder}: a part cannot be written ({error.strerror or error}); what was computed before is kept"
+            ) from error
+
+    def read(self, *columns: str) -> Any:  # noqa: ANN401  (an Arrow table)
+        """Read columns of all parts, in the order of their names; None where there is no part.
+
+        Raises:
+            InputError: A part is damaged, which only a disk or a stranger does.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = []
+        for path in self.paths():
+            try:
+                with path.open("rb") as file:
+                    tables.append(pq.read_table(file, columns=list(columns)))
+            except (pa.ArrowException, OSError) as error:
+                said = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"{path}: this part is damaged ({said}); delete it, and it is computed again"
+                ) from error
+        return pa.concat_tables(tables) if tables else None
+
+    def paths(self) -> list[Path]:
+        """List the parts that are there."""
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def keys(self) -> Keys:
+        """Find what is done."""
+        table = self.read(KEY)
+        return Keys.of(b"" if table is None else joined(table[KEY]))
+
+
+def joined(column: Any) -> bytes:  # noqa: ANN401  (a column of Arrow)
+    """Join a column of keys.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> joined(pa.array([b"a" * 32, b"b" * 32])) == b"a" * 32 + b"b" * 32
+        True
+    """
+    return b"".join(column.to_pylist())
+
+
+def _halves(keys: Sequence[bytes] | bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    whole = keys if isinstance(keys, bytes) else b"".join(keys)
+    words = np.frombuffer(whole, dtype=">u8").reshape(-1, _LENGTH // 8)
+    return words[:, 0].astype(np.uint64), words[:, 1].astype(np.uint64)

@@ -1,0 +1,119 @@
+"""Scoring on a real Ray of this machine: the same scores, whatever dies on the way."""
+
+import os
+import signal
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crowdselect import open_pool
+from crowdselect.engine.parts import Parts
+from crowdselect.simulate import simulate
+from engines import BATCH, SCORERS, parts, ran, start, wait_for
+
+pytestmark = pytest.mark.extra
+LOGGED = ("--with", "python:scorers_on_ray:logged", "--no-self-test", "--engine", "ray")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scorers_on_ray.py").write_text(SCORERS)
+    simulate("pool", instructions=40, shards=3, answer_chars=80)
+
+
+def rewards(path):
+    return pq.read_table(path).sort_by([("id", "ascending"), ("model", "ascending")])
+
+
+def asked(tmp_path):
+    return (tmp_path / "asked.txt").read_text().splitlines()
+
+
+def conversations():
+    """How many different (instruction, answer) the pool has."""
+    with open_pool("pool") as pool:
+        texts = dict(zip(pool.ids, pool.instructions(), strict=True))
+        return {
+            (texts[pool.ids[row]], text)
+            for batch in pool.stream_responses()
+            for row, text in zip(batch.rows, batch.texts, strict=True)
+            if text is not None
+        }
+
+
+def test_as_many_workers_as_cores_give_the_scores_of_the_local_engine():
+    cores = os.cpu_count() or 1
+    ran("reward", "pool", "--with", "python:scorers_on_ray:length", "-o", "here.parquet", code=3)
+    out, err = ran("reward", "pool", "--with", "python:scorers_on_ray:length", "-o", "there.parquet",
+                   "--engine", "ray", "--workers", cores, code=3)  # fmt: skip
+    assert pq.read_table("there.parquet").equals(pq.read_table("here.parquet"))
+    assert "the answer is empty" in out
+    assert "SELF-TEST" in err
+    assert not [line for line in err.splitlines() if not line.startswith(("warning: SELF-TEST", "scored"))]
+
+
+def test_a_worker_that_is_killed_loses_no_more_than_its_batch(tmp_path):
+    (tmp_path / "deadly").touch()
+    ran("reward", "pool", *LOGGED, "--workers", 2, "-o", "r.parquet", code=3)
+    assert not (tmp_path / "deadly").exists()
+    table = rewards("r.parquet")
+    assert table["logged"].null_count == table["reason"].to_pylist().count("the answer is empty")
+    twice = len(asked(tmp_path)) - len(set(asked(tmp_path)))
+    assert 0 < twice <= BATCH + 10  # its batch, and equal conversations in two files
+    assert set(asked(tmp_path)) == {repr(f"{question}|{answer}") for question, answer in conversations()}
+
+
+def test_a_driver_that_is_killed_goes_on_with_other_shards_and_workers(tmp_path):
+    first = start("reward", "pool", *LOGGED, "--workers", 2, "-o", "r.parquet", PAUSE="0.5")
+    wait_for(lambda: len(parts(tmp_path / "r.parquet.parts")) >= 4)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    wait_for(lambda: _still(tmp_path))
+    before = asked(tmp_path)
+    (tmp_path / "asked.txt").unlink()
+    _reshard(tmp_path, 7)
+    ran("reward", "pool", *LOGGED, "--workers", 1, "-o", "r.parquet", code=3)
+    table = Parts(tmp_path / "r.parquet.parts").read("key")
+    assert len(table) == len(set(table["key"].to_pylist()))  # nothing that was written was scored again
+    assert len(before) + len(asked(tmp_path)) <= len(table) + 2 * BATCH  # what was in hand when it was killed
+    ran(
+        "reward",
+        "pool",
+        "--with",
+        "python:scorers_on_ray:logged",
+        "--no-self-test",
+        "-o",
+        "here.parquet",
+        code=3,
+    )
+    assert rewards("r.parquet").equals(rewards("here.parquet"))
+
+
+def test_what_a_worker_ends_with_is_one_line():
+    _, err = ran("reward", "pool", "--with", "python:scorers_on_ray:broken", "--no-self-test", "-o", "r.parquet",
+                 "--engine", "ray", "--workers", 1, code=2)  # fmt: skip
+    assert err == (
+        "error: python:scorers_on_ray:broken: gave 1 scores for 16 conversations; wanted one for each\n"
+    )
+
+
+def _reshard(tmp_path, count):
+    """Cut the same rows into other files."""
+    files = sorted((tmp_path / "pool").glob("*.parquet"))
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    for file in files:
+        file.unlink()
+    for part in range(count):
+        begin, end = (len(table) * at // count for at in (part, part + 1))
+        pq.write_table(table.slice(begin, end - begin), tmp_path / "pool" / f"other-{part}.parquet")
+
+
+def _still(tmp_path):
+    """The orphaned workers have ended: nothing more is asked."""
+    before = asked(tmp_path)
+    time.sleep(3)
+    return asked(tmp_path) == before
