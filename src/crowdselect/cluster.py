@@ -32,6 +32,7 @@ _MOST_STARTS = 10
 _ROUNDS = 12  # of exchanges, at most
 _MISSES = 2  # rounds in a row that did not help before giving up: each splits along other lines
 _BLOCK = 8_192  # rows assigned at a time
+_EXACT = 1 << 20  # products at a time where rows are assigned exactly
 
 
 def kmeans(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> LabelArray:
@@ -62,16 +63,40 @@ def kmeans(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> 
     _check(vectors, k=k, keys=keys)
     if k == 1:
         return np.zeros(len(vectors), dtype=np.int32)
+    scaled = _scaled(vectors)
+    return renumbered(nearest(scaled, fit_centres(scaled, k=k, keys=keys, seed=seed)))
+
+
+def sample_size(k: int) -> int:
+    """How many rows the centres are fitted on where there are more."""
+    return max(_SAMPLE, _SAMPLE_PER_CLUSTER * k, _SEARCH_PER_CLUSTER * k)
+
+
+def fit_centres(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> FloatArray:
+    """Find the centres of `kmeans`.
+
+    Args:
+        vectors: Shape (n, D), in id order: all rows, or at least the `sample_size(k)` with the smallest keys.
+            No number is beyond 1e6, and not all are below 1e-6.
+        k: How many clusters are wanted, 2 to n.
+        keys: Shape (n,), as for `kmeans`.
+        seed: Of the starts.
+
+    Returns:
+        Shape (k, D).
+
+    Example:
+        >>> points = np.array([[0.0], [9.0], [0.2], [9.2]], dtype=np.float32)
+        >>> sorted(fit_centres(points, k=2, keys=np.arange(4, dtype=np.uint64))[:, 0].round(1).tolist())
+        [0.10000000149011612, 9.100000381469727]
+    """
     import sklearn.cluster  # noqa: F401  (before the limit: it holds only for the libraries already loaded)
     from threadpoolctl import threadpool_limits
 
-    scaled = _scaled(vectors)
     by_key = np.argsort(keys, kind="stable")
     # One thread: scikit-learn adds up the centres per thread, so their last bits depend on how many there are.
     with threadpool_limits(limits=1):
-        centres = _fit(scaled, by_key, k=k, seed=seed)
-        labels = _assign(scaled, centres)
-    return _renumber(labels)
+        return _fit(vectors, by_key, k=k, seed=seed)
 
 
 def group_labels(values: Sequence[str | None] | NDArray[Any]) -> tuple[LabelArray, list[str]]:
@@ -280,16 +305,59 @@ def _relative(block: FloatArray, centres: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("kd,kd->k", centres, centres) - 2.0 * (block @ centres.T), dtype=np.float32)
 
 
-def _assign(vectors: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
-    """The nearest centre of each row, the first among equals; blocks are fixed, so that memory is bounded."""
+def nearest(vectors: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
+    """Find the nearest centre of each row; it does not depend on which rows are given together.
+
+    A product of matrices adds up in another order for another number of rows. So it only says which rows are
+    clear; where two centres are about equally near, the distances are computed row by row in double precision.
+
+    Args:
+        vectors: Shape (n, D).
+        centres: Shape (k, D).
+
+    Returns:
+        Shape (n,), the first among equally near centres.
+
+    Example:
+        >>> nearest(np.array([[0.0], [5.0]], np.float32), np.array([[4.0], [0.0]], np.float32)).tolist()
+        [1, 0]
+    """
     labels = np.empty(len(vectors), dtype=np.int64)
+    reach = float(np.sqrt(np.einsum("kd,kd->k", centres, centres).max()))
+    rounding = 4.0 * vectors.shape[1] * float(np.finfo(np.float32).eps)
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
-        labels[start : start + len(block)] = np.argmin(_relative(block, centres), axis=1)
+        distances = _relative(block, centres)
+        found = np.argmin(distances, axis=1)
+        if len(centres) > 1:
+            two = np.partition(distances, 1, axis=1)
+            length = np.sqrt(np.einsum("nd,nd->n", block, block))
+            unclear = np.flatnonzero(~(two[:, 1] - two[:, 0] > rounding * reach * (length + reach)))
+            found[unclear] = _nearest_exactly(block[unclear], centres)
+        labels[start : start + len(block)] = found
     return labels
 
 
-def _renumber(labels: NDArray[np.int64]) -> LabelArray:
+def _nearest_exactly(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
+    """The same with one order of addition, whatever else is computed with a row."""
+    out = np.empty(len(rows), dtype=np.int64)
+    wide = centres.astype(np.float64)
+    own = (wide * wide).sum(axis=1)
+    step = max(1, _EXACT // wide.size)
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step].astype(np.float64)
+        products = (block[:, None, :] * wide[None, :, :]).sum(axis=2)
+        out[start : start + len(block)] = np.argmin(own - 2.0 * products, axis=1)
+    return out
+
+
+def renumbered(labels: NDArray[np.int64]) -> LabelArray:
+    """Number clusters by the smallest row of each.
+
+    Example:
+        >>> renumbered(np.array([7, 7, 2])).tolist()
+        [0, 0, 1]
+    """
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int32)
     order[np.argsort(first)] = np.arange(len(first), dtype=np.int32)

@@ -6,7 +6,8 @@ or whose words keep the same company, lie close together. It knows nothing of me
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -46,12 +47,15 @@ _UNSPACED = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Basis:
+class Basis:
     """What the fit found: V columns of the hashed counts, their weights, and D directions."""
 
-    columns: NDArray[np.int64]  # (V,), ascending
-    idf: NDArray[np.float64]  # (V,)
-    directions: NDArray[np.float32]  # (V, D)
+    columns: NDArray[np.int64]
+    """Shape (V,), ascending."""
+    idf: NDArray[np.float64]
+    """Shape (V,)."""
+    directions: NDArray[np.float32]
+    """Shape (V, D)."""
 
 
 def lsa(
@@ -90,22 +94,67 @@ def lsa(
     """
     if keys.shape != (len(texts),):
         raise ShapeError(f"keys must have shape ({len(texts)},), one per text, not {keys.shape}")
+    rows = np.sort(np.argsort(keys, kind="stable")[:SAMPLE])
+    basis = fit([texts[row] for row in rows], seed=seed)
+    vectors = np.empty((len(texts), basis.directions.shape[1]), dtype=np.float32)
+    for start in range(0, len(texts), _BLOCK):
+        block = texts[start : start + _BLOCK]
+        vectors[start : start + len(block)] = project(block, basis)
+        if progress is not None:
+            progress(start + len(block), len(texts))
+    return vectors
+
+
+def fit(texts: Sequence[str], *, seed: int) -> Basis:
+    """Find the words that count and the directions, from a sample of a pool.
+
+    Args:
+        texts: The sample in id order: the rows with the smallest keys, at most `SAMPLE`; see `lsa`.
+        seed: Of the randomised decomposition.
+
+    Returns:
+        For `project`.
+
+    Raises:
+        InputError: No text holds a word.
+
+    Example:
+        >>> fit(["red cat", "tax law"], seed=0).directions.shape
+        (4, 2)
+    """
+    with _one_thread():
+        return _fit(texts, seed=seed)
+
+
+def project(texts: Sequence[str], basis: Basis) -> NDArray[np.float32]:
+    """Give texts their vectors; a vector does not depend on which texts are given together.
+
+    Args:
+        texts: Any, some thousands.
+        basis: From `fit`.
+
+    Returns:
+        Shape (len(texts), D); see `lsa`.
+
+    Example:
+        >>> basis = fit(["red cat", "tax law"], seed=0)
+        >>> bool((project(["cat", "law"], basis)[1] == project(["law"], basis)[0]).all())
+        True
+    """
+    with _one_thread():
+        return _project(_count(texts), basis)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The order of a parallel sum depends on the number of threads; one costs seconds at most."""
     # Imported before the limit: it holds only for the libraries that are already loaded.
     import scipy.sparse  # noqa: F401
     import sklearn.utils.extmath  # noqa: F401
     from threadpoolctl import threadpool_limits
 
-    rows = np.sort(np.argsort(keys, kind="stable")[:SAMPLE])
-    # One thread: the order of a parallel sum depends on the number of threads. It costs seconds at most.
     with threadpool_limits(limits=1):
-        basis = _fit([texts[row] for row in rows], seed=seed)
-        vectors = np.empty((len(texts), basis.directions.shape[1]), dtype=np.float32)
-        for start in range(0, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
-            vectors[start : start + len(block)] = _project(_count(block), basis)
-            if progress is not None:
-                progress(start + len(block), len(texts))
-    return vectors
+        yield
 
 
 def words(text: str) -> list[str]:
@@ -165,7 +214,7 @@ def _count(texts: Sequence[str]) -> Any:  # noqa: ANN401  (a SciPy matrix; SciPy
     return hasher.transform(words(text) for text in texts)
 
 
-def _fit(texts: Sequence[str], *, seed: int) -> _Basis:
+def _fit(texts: Sequence[str], *, seed: int) -> Basis:
     counts = _count(texts)
     df = np.bincount(counts.indices, minlength=_BUCKETS)
     columns = np.flatnonzero(df)
@@ -180,7 +229,7 @@ def _fit(texts: Sequence[str], *, seed: int) -> _Basis:
     idf = 1.0 + np.log((1.0 + len(texts)) / (1.0 + df[columns]))
     weights = _weigh(counts, columns=columns, idf=idf)
     directions = _decompose_exactly(weights) if len(texts) <= _EXACT else _decompose(weights, seed=seed)
-    return _Basis(columns=columns, idf=idf, directions=directions)
+    return Basis(columns=columns, idf=idf, directions=directions)
 
 
 def _weigh(counts: Any, *, columns: NDArray[np.int64], idf: NDArray[np.float64]) -> Any:  # noqa: ANN401  (SciPy)
@@ -212,7 +261,7 @@ def _decompose(weights: Any, *, seed: int) -> NDArray[np.float32]:  # noqa: ANN4
     return np.ascontiguousarray(right[values > values[0] * 1e-4].T, dtype=np.float32)
 
 
-def _project(counts: Any, basis: _Basis) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
+def _project(counts: Any, basis: Basis) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
     weights = _weigh(counts, columns=basis.columns, idf=basis.idf).astype(np.float32)
     vectors = np.asarray(weights @ basis.directions)
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
