@@ -9,6 +9,7 @@ planning     steps, tokens, memory, warnings: `plan`
 trainers     settings and rows to a trainer of TRL's
 workplace    where an unfinished run lives, and what may go on from it
 diary        losses as JSONL while it runs; progress
+quiet        libraries that speak only of errors
 curve        losses as a picture, and on a terminal
 modelcard    the page about the model
 job          the whole way: `train`

@@ -34,7 +34,7 @@ class _Diary:
     def on_train_begin(self, _args: object, state: _State, _control: object, **_more: object) -> None:
         """Begin the log with what a checkpoint knows."""
         if state.is_world_process_zero:
-            write(self.file, state.log_history)
+            write_log(self.file, state.log_history)
             self.progress(state.global_step, state.max_steps)
 
     def on_log(self, _args: object, state: _State, _control: object, **_more: object) -> None:
@@ -52,7 +52,7 @@ class _Diary:
             control.should_evaluate = args.eval_strategy != "no"
 
 
-def callback(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class that is only known when the extra is there)
+def diary(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class that is only known when the extra is there)
     """Make the callback that writes the log, shows progress, and looks once more at the last step.
 
     Args:
@@ -66,12 +66,12 @@ def callback(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class t
     return type("Diary", (_Diary, base), {})(file, progress)
 
 
-def write(file: Path, history: Sequence[Mapping[str, Any]]) -> None:
+def write_log(file: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write the log of a trainer's history, one line per entry."""
     file.write_text("".join(_line(kept) for one in history if (kept := _entry(one))), encoding="ascii")
 
 
-def read(file: Path) -> list[Entry]:
+def read_log(file: Path) -> list[Entry]:
     """Read a log.
 
     Raises:

@@ -4,8 +4,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +17,11 @@ from crowdselect.errors import OptionError
 from crowdselect.files import fingerprint
 from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
 from crowdselect.stages import Stages
-from crowdselect.train import diary
 from crowdselect.train.curve import write_curve
+from crowdselect.train.diary import Entry, diary, losses, read_log, write_log
 from crowdselect.train.modelcard import model_card
 from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
+from crowdselect.train.quiet import quiet
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA
 from crowdselect.train.trainers import build_trainer
@@ -35,7 +36,7 @@ class Trained:
     """A finished training."""
 
     folder: Path
-    log: list[diary.Entry]
+    log: list[Entry]
     """Losses, in the order of their steps."""
     manifest: Mapping[str, Any]
     was_there: bool
@@ -121,7 +122,7 @@ def train(
         prepared = prepare(gathered, progress=progress)
     place = workplace(target)
     processes = prepared.plan.processes
-    with _quiet():
+    with quiet():
         lock = occupy(place, key, resume=resume, processes=processes) if is_main() else nullcontext()
         with lock:
             _wait()  # the other processes of a launcher begin when the place is taken
@@ -135,7 +136,7 @@ def train(
         return Trained(target, [], {}, was_there=False)
     if not keep_checkpoints:
         place.remove()
-    return Trained(target, diary.read(target / LOG), manifest, was_there=False)
+    return Trained(target, read_log(target / LOG), manifest, was_there=False)
 
 
 def is_main() -> bool:
@@ -164,7 +165,7 @@ def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) ->
     with stages("loading the model"):
         trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
     with stages("training") as progress:
-        trainer.add_callback(diary.callback(place.folder / LOG, progress))
+        trainer.add_callback(diary(place.folder / LOG, progress))
         begun = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -186,12 +187,12 @@ def _write(
 ) -> dict[str, Any]:
     plan, selection = prepared.plan, prepared.source.manifest
     history = run.trainer.state.log_history
-    diary.write(place.folder / LOG, history)
-    log = diary.read(place.folder / LOG)
-    manifest = _manifest(prepared, key, run, losses=diary.losses(log))
+    write_log(place.folder / LOG, history)
+    log = read_log(place.folder / LOG)
+    manifest = _manifest(prepared, key, run, losses=losses(log))
     with new_folder(target, overwrite=overwrite) as folder:
         _save_model(prepared, run.trainer, folder)
-        diary.write(folder / LOG, history)
+        write_log(folder / LOG, history)
         write_curve(log, folder / "loss.png", title=f"{plan.settings.objective}, {plan.rows} rows")
         if selection is not None:
             (folder / "selection.json").write_text(json.dumps(selection, indent=2) + "\n", encoding="ascii")
@@ -277,7 +278,7 @@ def _finished(target: Path, key: Mapping[str, Any]) -> Trained | None:
         or manifest.get("key") != json.loads(json.dumps(key))
     ):
         return None
-    return Trained(target, diary.read(target / LOG), manifest, was_there=True)
+    return Trained(target, read_log(target / LOG), manifest, was_there=True)
 
 
 def _inputs(gathered: Gathered) -> list[Path]:
@@ -289,26 +290,3 @@ def _wait() -> None:
     """Wait for the other processes of a launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let the libraries speak of errors only, and draw no bars of their own."""
-    datasets = optional("datasets", extra=EXTRA)
-    logs = optional("transformers.utils.logging", extra=EXTRA)
-    before, bars, drawn = (
-        logs.get_verbosity(),
-        logs.is_progress_bar_enabled(),
-        datasets.are_progress_bars_disabled(),
-    )
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logs.set_verbosity(before)
-        if bars:
-            logs.enable_progress_bar()
-        if not drawn:
-            datasets.enable_progress_bars()

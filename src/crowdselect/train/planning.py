@@ -10,6 +10,7 @@ from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.stages import Progress
 from crowdselect.train.memory import Memory, Sizes, count_parameters, memory
+from crowdselect.train.quiet import quiet
 from crowdselect.train.rows import Row, Rows, divide, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
 from crowdselect.train.student import EXTRA, Student, read_student
@@ -79,11 +80,13 @@ class Plan:
         held = f", {self.held_out:,} held out" if self.held_out else ""
         parts = ", ".join(f"{name} {_size(n)}" for name, n in asdict(m).items() if n)
         several = f" x {self.processes} processes" if self.processes > 1 else ""
+        rows = s.batch_size * s.accumulation * self.processes
         return {
             "data": f"{self.data}: {self.rows:,} rows to train on{held}",
             "model": f"{self.model}: {_many(self.sizes.weights)} parameters, {_many(self.sizes.trained)} trained{adapters}",
             "objective": f"{s.objective}, learning rate {s.learning_rate:g}, {s.scheduler}, {self.warmup} warm-up steps",
-            "steps": f"{self.steps:,} of {s.batch_size} x {s.accumulation}{several} rows; {self.steps_per_epoch:,} are an epoch",
+            "steps": f"{self.steps:,} of {rows} rows ({s.batch_size} per device x {s.accumulation} passes{several}); "
+            f"{self.steps_per_epoch:,} are an epoch",
             "tokens": f"{self.tokens:,} in all, {self.answer_tokens:,} of them answers; longest row {self.longest:,}, "
             f"limit {self.limit:,}: {self.cut:,} cut, {self.dropped:,} left out",
             "compute": f"about {self.flop:.2g} operations ({_minutes(self.flop / _RATE / self.processes)} at {_RATE / 1e12:g} TFLOP/s)",
@@ -141,7 +144,8 @@ def plan(
         'plan'
     """
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
-    return prepare(gathered, progress=progress).plan
+    with quiet():
+        return prepare(gathered, progress=progress).plan
 
 
 def gather(data: str, *, base: str, settings: TrainSettings) -> Gathered:
@@ -237,7 +241,7 @@ def _per_token(settings: TrainSettings) -> int:
 
 def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
     settings, rows = plan.settings, len(all_lengths)
-    if plan.warmup > _LONG_WARM_UP * plan.steps:
+    if plan.warmup > max(1, _LONG_WARM_UP * plan.steps):
         yield (
             f"the warm-up of {plan.warmup} steps is {plan.warmup / plan.steps:.0%} of all {plan.steps}: the learning rate "
             f"{'never reaches its height' if plan.warmup >= plan.steps else 'rises for much of the training'}; a tenth would "
@@ -250,7 +254,7 @@ def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
             f"{plan.dropped} of {rows} rows have nothing of their answer within {plan.limit} tokens and are left out "
             "(counted among those that are cut)"
         )
-    if plan.limit < settings.max_length:
+    if plan.limit < min(settings.max_length, plan.longest):
         yield f"the base model has positions for {plan.limit} tokens, so that is the limit, not {settings.max_length}"
     if plan.stop is None:
         yield (

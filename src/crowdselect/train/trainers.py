@@ -1,7 +1,6 @@
 """Settings and rows to a trainer of TRL's: one per objective, with the loss on the answer alone."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -58,9 +57,7 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     wanted = arguments(plan, folder, keep=keep, fresh=fresh)
     _check_more(settings.options(), wanted, {one.name for one in fields(config)}, config.__name__)
     try:
-        with warnings.catch_warnings():  # TRL goes by a name that transformers has given up
-            warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
-            args = config(**wanted, **settings.options())
+        args = config(**wanted, **settings.options())
     except (TypeError, ValueError) as error:
         raise OptionError(f"TRL refuses the settings: {one_line(error)}") from error
     model = load_student(prepared.student, settings)
