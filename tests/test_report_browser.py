@@ -25,7 +25,7 @@ HOSTILE = [
     "<script>window.hit = 1</script>",
     "</script><script>window.hit = 2</script>",
     "<img src=x onerror=window.hit=3>",
-    "<svg/onload=window.hit=4><style>*{display:none}</style>",
+    "<svg/onload=window.hit=4><style>*{display:none}</style> a beginning that is longer than a line",
     "null \x00 byte and \x1b[31m escape",
     "\u202eright to left override \u2066 isolate \u200f mark",
     "x" * 100_000,
@@ -206,6 +206,18 @@ def test_search_finds_hostile_text_as_text(opened):
     assert opened_row.locator(".why").inner_text().startswith("Chosen: place ")
     page.page.fill("#search", "no such words anywhere")
     page.until("document.querySelectorAll('#found > li').length === 0")
+    page.clean()
+
+
+def test_rows_of_one_template_show_where_they_differ(opened):
+    page = opened()
+    page.page.fill("#search", "onload=window.hit=4")
+    page.until("!document.getElementById('count').textContent.startsWith('70 ')")
+    lines = page.page.locator("#found .snip").all_inner_texts()
+    assert len(lines) >= 3
+    assert all(re.fullmatch(r"\u2026 \d+( word)* ?", line) for line in lines), lines
+    page.page.fill("#search", "emoji")
+    page.until("document.querySelector('#found .snip').textContent.includes('emoji')")
     page.clean()
 
 

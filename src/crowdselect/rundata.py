@@ -1,5 +1,6 @@
 """A finished run laid out for people: its columns as arrays, its pool's texts and rewards, the rows worth showing."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ IN_LINE = ("selected", "below_cut")
 """The reasons of rows that can be chosen."""
 
 _NONE = -1
+_EMPTY = re.compile(r"\d+|[\u3041-\u3096]+")  # numbers; pairs of hiragana, which are endings and particles
 _WORD_TEXTS = 20_000  # texts read for typical words: more change nothing that a reader sees
 _ANSWER_SAMPLE = 1_000  # eligible answers read for the lengths of the pool
 
@@ -229,7 +231,9 @@ class Run:
         rows = self.sample(there, _WORD_TEXTS, salt="report words")
         within: dict[int, Counter[str]] = {}
         for row in rows:
-            found = {word for word in words(texts[row][:2_000]) if len(word) > 1 and not word.isdigit()}
+            found = {
+                word for word in words(texts[row][:2_000]) if len(word) > 1 and not _EMPTY.fullmatch(word)
+            }
             within.setdefault(int(self.cluster[row]), Counter()).update(found)
         everywhere: Counter[str] = Counter()
         for counts in within.values():

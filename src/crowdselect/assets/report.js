@@ -137,7 +137,7 @@
     const summary = make("summary");
     summary.append(
       make("span", row.rank === null ? "rank" : "rank in", row.rank === null ? "–" : row.rank),
-      make("span", "snip", (row.text ?? row.id).slice(0, 240)), bars(row),
+      make("span", "snip", snippet(row)), bars(row),
       make("span", "who", row.model ?? "no answer"), make("span", "rew", number(row.reward)),
     );
     summary.children[1].dir = "auto";
@@ -149,6 +149,24 @@
     return entry;
   }
   const rows = data.rows.map((cells) => Object.fromEntries(data.fields.map((name, i) => [name, cells[i]])));
+  // Rows made of one template begin alike; where three or more do, the line shows where they begin to differ.
+  const BEGIN = 80, alike = new Map();
+  for (const { text } of rows) {
+    if (text === null || text.length <= BEGIN) continue;
+    const key = text.slice(0, BEGIN), known = alike.get(key);
+    if (!known) { alike.set(key, { text, length: text.length, rows: 1 }); continue; }
+    let end = BEGIN;
+    while (end < known.length && known.text[end] === text[end]) end += 1;
+    known.length = end;
+    known.rows += 1;
+  }
+  function snippet(row) {
+    const known = row.text === null ? undefined : alike.get(row.text.slice(0, BEGIN));
+    if (!known || known.rows < 3 || known.length >= row.text.length) return (row.text ?? row.id).slice(0, 240);
+    const begin = row.text.slice(0, known.length).search(/\S*$/); // no word is cut in two
+    const from = begin > BEGIN ? begin : known.length;
+    return `\u2026 ${row.text.slice(from, from + 240).replace(/^[\uDC00-\uDFFF]/, "").trimStart()}`; // nor a character
+  }
   for (const list of document.querySelectorAll("ol[data-rows]"))
     list.append(...data.lists[list.dataset.rows].map((i) => item(rows[i])));
 
