@@ -249,6 +249,26 @@ def test_a_killed_run_goes_on_to_the_same_model(run):
     run("train", "rows.jsonl", *options, "-o", "killed").refuses("--overwrite")
 
 
+def test_what_was_trained_is_not_lost_when_it_cannot_be_written(run, monkeypatch):
+    def full(*_arguments, **_more):
+        raise OSError(28, "No space left on device")
+
+    options = ("--base", "base", "--max-steps", 3, "--lora", *FAST)
+    assert run("train", "rows.jsonl", *options, "-o", "whole").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("crowdselect.train.job.write_curve", full)
+        ran = run("train", "rows.jsonl", *options, "-o", "m")
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        2,
+        f"error: {Path.cwd() / 'm'}: cannot be written: No space left on device",
+    )
+    assert not Path("m").exists()
+    ran = run("train", "rows.jsonl", *options, "-o", "m", "--resume")
+    assert ran.code == 0, ran.err
+    assert log("m") == log("whole")
+    assert same(*(weights(name, "adapter_model.safetensors") for name in ("m", "whole")))
+
+
 def test_same_seed_same_weights_whatever_the_order_of_the_rows(home):
     lines = (home / "rows.jsonl").read_text().splitlines(keepends=True)
     Path("turned.jsonl").write_text("".join(reversed(lines)))
@@ -293,13 +313,16 @@ def test_a_dry_run_writes_nothing(run):
 
 
 def test_rows_over_the_limit_are_counted_and_said():
-    made = plan("rows.jsonl", base="base", settings=TrainSettings(max_length=32, device="cpu"))
-    prepared, trainer = trainer_of("rows.jsonl", max_length=32, epochs=1.0)
+    made = plan("rows.jsonl", base="base", settings=TrainSettings(max_length=31, device="cpu"))
+    prepared, trainer = trainer_of("rows.jsonl", max_length=31, epochs=1.0)
     seen = [len(row["input_ids"]) for row in trainer.train_dataset]
-    assert made.cut == sum(length == 32 for length in seen) + made.dropped > made.dropped > 0
+    whole = [len(row["input_ids"]) for row in trainer_of("rows.jsonl")[1].train_dataset]
+    assert made.cut == sum(length > 31 for length in whole) > made.dropped > 0
+    assert max(seen) == 31
+    assert made.longest == max(whole)
     assert (made.rows, len(seen)) == (16 - made.dropped, 16 - made.dropped)
     assert prepared.plan.tokens == sum(seen)
-    assert any(f"{made.cut} of 16 rows are longer than 32 tokens" in line for line in made.warnings)
+    assert any(f"{made.cut} of 16 rows are longer than 31 tokens" in line for line in made.warnings)
     assert any(f"{made.dropped} of 16 rows have nothing of their answer" in line for line in made.warnings)
 
 

@@ -136,7 +136,7 @@ def test_held_out_rows_do_not_depend_on_the_order():
     everything = Rows(rows, Path("x"), None)
     assert len({tuple(r.id for r in divide(everything, share=0, seed=s)[0]) for s in range(20)}) > 5
     assert [len(divide(everything, share=share, seed=0)[1]) for share in (0.0, 0.01, 0.5)] == [0, 1, 2]
-    with pytest.raises(OptionError, match="--eval-share 0.99 holds out 5 of 5 rows"):
+    with pytest.raises(OptionError, match=r"--eval-share 0\.99 holds out 5 of 5 rows"):
         divide(everything, share=0.99, seed=0)
 
 

@@ -115,14 +115,14 @@ def train(
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
     key = _key(gathered)
     target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
-    if resume and (done := _finished(target, key)) is not None:
-        return done
+    if resume and _is_finished(target, key):
+        return _read(target, was_there=True)
     check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True)
-    with stages("reading the rows as tokens") as progress:
-        prepared = prepare(gathered, progress=progress)
     place = workplace(target)
-    processes = prepared.plan.processes
     with quiet():
+        with stages("reading the rows as tokens") as progress:
+            prepared = prepare(gathered, progress=progress)
+        processes = prepared.plan.processes
         lock = occupy(place, key, resume=resume, processes=processes) if is_main() else nullcontext()
         with lock:
             _wait()  # the other processes of a launcher begin when the place is taken
@@ -130,13 +130,13 @@ def train(
                 announce(prepared.plan)
             run = _run(prepared, place, stages, keep=keep_checkpoints)
             if is_main():
-                manifest = _write(prepared, place, target, key, run, overwrite=overwrite)
+                _write(prepared, place, target, key, run, overwrite=overwrite)
             _wait()
     if not is_main():
         return Trained(target, [], {}, was_there=False)
     if not keep_checkpoints:
         place.remove()
-    return Trained(target, read_log(target / LOG), manifest, was_there=False)
+    return _read(target, was_there=False)
 
 
 def is_main() -> bool:
@@ -158,7 +158,7 @@ class _Run:
 
 
 def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> _Run:
-    torch = optional("torch", extra=EXTRA)
+    torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
     plan = prepared.plan
     last = place.checkpoint(processes=plan.processes)
     before = place.step(processes=plan.processes)
@@ -168,7 +168,13 @@ def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) ->
         trainer.add_callback(diary(place.folder / LOG, progress))
         begun = time.perf_counter()
         try:
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            if (
+                last is not None and before >= plan.steps
+            ):  # only writing is left; a step more would be trained
+                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
+                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
+            else:
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
         except torch.OutOfMemoryError as error:
             raise OptionError(
                 f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
@@ -184,7 +190,7 @@ def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) ->
 
 def _write(
     prepared: Prepared, place: Workplace, target: Path, key: Mapping[str, Any], run: _Run, *, overwrite: bool
-) -> dict[str, Any]:
+) -> None:
     plan, selection = prepared.plan, prepared.source.manifest
     history = run.trainer.state.log_history
     write_log(place.folder / LOG, history)
@@ -200,7 +206,6 @@ def _write(
         for file in folder.rglob("*"):  # weights are written for the owner's eyes only
             file.chmod((folder if file.is_dir() else folder / "README.md").stat().st_mode)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
-    return manifest
 
 
 def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa: ANN401  (of TRL)
@@ -270,15 +275,13 @@ def _key(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _finished(target: Path, key: Mapping[str, Any]) -> Trained | None:
-    manifest = read_manifest(target)
-    if (
-        manifest is None
-        or manifest.get("kind") != _KIND
-        or manifest.get("key") != json.loads(json.dumps(key))
-    ):
-        return None
-    return Trained(target, read_log(target / LOG), manifest, was_there=True)
+def _is_finished(target: Path, key: Mapping[str, Any]) -> bool:
+    manifest = read_manifest(target) or {}
+    return manifest.get("kind") == _KIND and manifest.get("key") == json.loads(json.dumps(key))
+
+
+def _read(target: Path, *, was_there: bool) -> Trained:
+    return Trained(target, read_log(target / LOG), read_manifest(target) or {}, was_there=was_there)
 
 
 def _inputs(gathered: Gathered) -> list[Path]:
