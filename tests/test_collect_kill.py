@@ -19,6 +19,7 @@ pytest.importorskip("openai")
 pytestmark = [pytest.mark.extra, pytest.mark.usefixtures("starter")]
 
 ROUNDS = 10  # of each of three tests
+PLACES = 24  # three models of eight: the most in flight at once
 WINDOW = 0.1  # seconds that answers may be gathered before they are committed
 SLACK = 0.4  # for a machine that is busy with other things; the clock of the server runs on it too
 
@@ -41,6 +42,7 @@ class Story:
         open_ = [call for call in bought if call.ended != "A" or call.ended_at > killed - WINDOW - SLACK]
         lost = [call for call in bought if said(call) not in texts]
         assert {id(call) for call in lost} <= {id(call) for call in open_}
+        assert len(lost) <= PLACES  # a place is free again once its answer is on disk
         self.in_flight += len(open_)
         self.wasted += len(lost)
 

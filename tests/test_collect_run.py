@@ -49,6 +49,35 @@ def test_everything_is_asked_once_and_the_second_run_asks_nothing(ledger):
         assert [row.text for row in rows(ledger, end, requests)] == [f"to q{n}" for n in range(300)]
 
 
+@pytest.mark.parametrize(("count", "then", "most"), [(30, (), 3), (1, ("and?",), 1)])
+def test_a_request_keeps_its_place_until_its_row_is_on_disk(ledger, count, then, most):
+    held, sent = [], []
+
+    def look():
+        sent.append(len(client.asked))
+        ledger._writing.release()
+
+    def answer(_request):
+        if not held:
+            held.append(ledger._writing.acquire())  # nothing can be committed
+            threading.Timer(0.4, look).start()
+        return "a"
+
+    end, client = endpoint(max_concurrency=3), ScriptedClient(answer)
+    run([Lane(end, client, [ask(f"q{n}", then=then) for n in range(count)])], ledger, QUICK)
+    assert sent == [most]
+    assert len(client.asked) == count * (1 + len(then))
+
+
+def test_conversations_that_begin_alike_all_go_on(ledger):
+    end, client = endpoint(), ScriptedClient(lambda _: "a", latency=0.01)
+    requests = [ask("hi", then=then) for then in ((), ("b",), ("c",), ("b", "d"), ("b",), ("b", "e", "f"))]
+    for _ in range(2):
+        run([Lane(end, client, requests)], ledger, QUICK)
+        asked = sorted("".join(turn["content"] for turn in request.messages()) for request in client.asked)
+        assert asked == ["hi", "hiab", "hiabad", "hiabae", "hiabaeaf", "hiac"]
+
+
 def test_equal_requests_are_asked_once(ledger):
     end, client = endpoint(), ScriptedClient(lambda _: "a", latency=0.01)
     run([Lane(end, client, [ask("same") for _ in range(50)])], ledger, QUICK)

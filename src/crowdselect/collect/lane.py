@@ -181,7 +181,7 @@ class Lane:
                 if key in known:
                     self.counts.known += 1
                     answer = answers.get(key)
-                    if answer is not None and answer.status in ANSWERED:
+                    if request.then and answer is not None and answer.status in ANSWERED:
                         batch.append(request.follow(answer.text or ""))
                 elif self._is_new(key, request):
                     self._ready.append(_Item(request, key))

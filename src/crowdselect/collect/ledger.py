@@ -17,7 +17,7 @@ from crowdselect.collect.ledger_file import open_database, open_reader
 from crowdselect.errors import LedgerError
 
 _GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
-_MANY = 4  # answers in a commit
+_MANY = 2  # answers in a commit
 _ASKED = 500  # keys looked up at once
 _BACKLOG = 64 << 20  # characters waiting to be written; more, and the runner waits
 
