@@ -77,7 +77,7 @@ def test_commits_are_grouped(tmp_path):
             time.sleep(0.002)
         ledger.flush()
     assert sum(commits) == 100
-    assert len(commits) < 30
+    assert len(commits) < 60  # a lone one at once, then those of ten milliseconds together
 
 
 def test_what_failed_is_known_unless_it_is_asked_again(tmp_path):
