@@ -62,10 +62,10 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
     from crowdselect.recipe.graph import build
     from crowdselect.recipe.planning import make_plan
     from crowdselect.recipe.reading import read_recipe
-    from crowdselect.recipe.results import gather, write_results
+    from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
     from crowdselect.recipe.store import Store, check_place, opened
-    from crowdselect.show import say, visible, warn
+    from crowdselect.show import say, stage_bar, visible, warn
 
     graph = build(read_recipe(recipe))
     folder = output.absolute()
@@ -75,11 +75,14 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         meaning(step, digests)  # what is missing is said now, and not after hours
     store = Store(folder, digests)
     if plan_only:
-        _print_plan(make_plan(graph, store), folder, as_json=as_json)
+        with stage_bar("asking what each step would do") as progress:
+            lines = make_plan(graph, store, all_priced=True, progress=progress)
+        _print_plan(lines, folder, as_json=as_json)
         return 0
     with opened(folder) as lock:
-        lines = make_plan(graph, store)
         if not as_json:
+            with stage_bar("asking what the next steps would do") as progress:
+                lines = make_plan(graph, store, all_priced=False, progress=progress)
             _print_plan(lines, folder, as_json=False)
         try:
             outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
@@ -90,10 +93,11 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         page = write_results(found, folder)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    elif outcome.skipped:
-        say(f"{len(outcome.skipped)} steps were left out because of what failed")
-    if not as_json:
-        say(f"written to {visible(page)}")
+        return outcome.code
+    print_results(found)
+    if outcome.skipped:
+        warn(f"{len(outcome.skipped)} steps were left out because of what failed")
+    say(f"written to {visible(page)}")
     return outcome.code
 
 

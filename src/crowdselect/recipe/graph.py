@@ -191,6 +191,10 @@ def _pools(graph: Graph) -> list[tuple[Input, ...]]:
     if "collect" in recipe.tables:
         if given:
             raise OptionError(f"{recipe.path}: [collect] makes the pool that [pool] names; keep one of them")
+        if len({variant.options.get("crowd") for variant in recipe.tables["collect"]}) > 1:
+            raise OptionError(
+                f"{recipe.path}: [collect] has several crowds; wanted one, which the selections read too"
+            )
         made = _steps(recipe.tables["collect"], lambda _: [()])
         graph.steps += made
         return [(Input(POOL, step, step.title),) for step in made]

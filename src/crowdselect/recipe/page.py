@@ -14,7 +14,8 @@ _WORDS = {
     "near_duplicates": "share with a near-duplicate",
 }
 _MARKS = {1: ("above", "\u25b2"), -1: ("below", "\u25bc"), 0: ("usual", "")}
-_UNCLEAR = "no difference shown"
+
+_SURE = {"higher": "above", "lower": "below"}  # verdicts of a comparison; any other one shows no difference
 
 Row = Mapping[str, Any]
 
@@ -38,6 +39,7 @@ def results_page(found: Row) -> str:
         if simulated
         else "",
         *_problems(found["steps"]),
+        *(_headline(one) for one in found["differences"]),
         *_runs(found["runs"]),
         *(part for one in found["differences"] for part in _differences(one)),
         *_selections(found["selections"], found["steps"]),
@@ -57,6 +59,21 @@ def _problems(steps: Sequence[Row]) -> list[str]:
         for one in steps
         if one["state"] in words
     ]
+
+
+def _headline(found: Row) -> str:
+    """Say in one line what is shown; what is not shown is not said."""
+    if found["against"] is None:
+        return ""
+    sure = [one for one in found["differences"] if one["verdict"] in _SURE]
+    shown = ", ".join(f"{one['one']} is {one['verdict']} ({_signed(one['difference'])})" for one in sure)
+    others = len(found["differences"]) - len(sure)
+    rest = f"{others} of {len(found['differences'])} are not shown to differ from it" if others else ""
+    return f"<p><b>{esc(found['benchmark'])}</b>, against {esc(found['against'])}: {esc('; '.join(filter(None, (shown, rest))))}.</p>"
+
+
+def _is_unclear(one: Row) -> bool:
+    return one["interval"] is None or one["interval"][0] <= 0 <= one["interval"][1]
 
 
 def _runs(runs: Sequence[Row]) -> list[str]:
@@ -115,7 +132,7 @@ def _differences(found: Row) -> list[str]:
     ]
     rows = []
     for one in found["differences"]:
-        kind = {"higher": "above", "lower": "below"}.get(one["verdict"], "usual")
+        kind = _SURE.get(one["verdict"], "usual")
         rows.append(
             [
                 esc(f"{one['one']} - {one['other']}"),
@@ -125,7 +142,7 @@ def _differences(found: Row) -> list[str]:
                 esc(one["verdict"]),
             ]
         )
-    unclear = sum(one["verdict"] == _UNCLEAR for one in found["differences"])
+    unclear = sum(_is_unclear(one) for one in found["differences"])
     return [
         f"<h2>{esc(found['benchmark'])}: {esc(what)}</h2>",
         (
@@ -149,7 +166,10 @@ def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[str]:
     rows = []
     for one in found:
         figures, beyond = one["figures"] or {}, one["beyond_random"] or {}
-        cells = [f"{esc(one['selection'])}{_link(one['folder'], 'folder', small=True)}", number(one["rows"])]
+        cells = [
+            f"{esc(one['selection'])}{_link(one['folder'], 'folder', small=True)}{_link(one['report'], 'report', small=True)}"
+        ]
+        cells.append(number(one["rows"]))
         rows.append([*cells, *(_figure(figures.get(name), beyond.get(name, 0)) for name in shown)])
     words = (
         "Means over the chosen rows; &#9650; and &#9660;: beyond what one more random choice would show. Several random "

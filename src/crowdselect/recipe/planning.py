@@ -9,10 +9,9 @@ from typing import Any
 
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import ask, command_line
-from crowdselect.recipe.store import MISSING, STEP, Store
+from crowdselect.recipe.store import MISSING, Store
+from crowdselect.stages import Progress
 
-PLAN = "plan.json"
-_LASTING = frozenset({"train"})  # what these would do does not change until it is done
 _TOLD = frozenset({"collect", "reward", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
 
 
@@ -34,19 +33,25 @@ class Line:
     facts: Mapping[str, Any] | None = None
 
 
-def make_plan(graph: Graph, store: Store, *, priced: bool = True) -> list[Line]:
+def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
     """Say of every step whether it is done, and what is known of its cost.
 
     Args:
         graph: The steps.
         store: The results that are there.
-        priced: Ask the commands what they would do; nothing is sent, but each takes some seconds.
+        all_priced: Ask every command what it would do, which takes some seconds each; else the first of each kind.
+        progress: Told how many steps were looked at.
 
     Returns:
         One line per step, in the order in which they run.
     """
+    lines: list[Line] = []
     with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
-        return [_line(step, graph, store, Path(scratch) if priced else None) for step in graph.steps]
+        for number, step in enumerate(graph.steps):
+            progress(number, len(graph.steps))
+            known = not all_priced and any(one.facts and one.step.section == step.section for one in lines)
+            lines.append(_line(step, graph, store, None if known else Path(scratch)))
+    return lines
 
 
 def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
@@ -58,23 +63,18 @@ def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
         return Line(step, "waiting", f"known after {after.title}" if step.section in _TOLD else "")
     state = "to do" if done is None else "incomplete"
     if scratch is None or step.section not in _TOLD:
-        return Line(step, state)
+        return Line(step, state, "--plan says what" if step.section in _TOLD else "")
     facts, problem = _asked(step, graph, store, scratch)
     return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
 
 
 def _asked(step: Step, graph: Graph, store: Store, scratch: Path) -> tuple[Mapping[str, Any] | None, str]:
     """Have the command itself say what it would do."""
-    kept = store.place(step) / PLAN
-    if step.section in _LASTING and kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8")), ""
     ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
     if ended.returncode:
         said = [line for line in ended.stderr.splitlines() if line.strip()]
         return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
     facts: Mapping[str, Any] = json.loads(ended.stdout)
-    if step.section in _LASTING and kept.parent.is_dir() and not (kept.parent / STEP).exists():
-        kept.write_text(ended.stdout, encoding="utf-8")
     return facts, ""
 
 
@@ -86,7 +86,7 @@ def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
     if calls:
         for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
             words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
-        words.append(f"cost at most {_sum(found, 'cost', '{:,.2f}')}")
+        words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
     return ", ".join(words)
 
 

@@ -16,6 +16,8 @@ from crowdselect.recipe.graph import Step
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
 
 INTERRUPTED = 130
+COMMAND = "$ crowdselect "
+"""How the line of a log begins that holds the command."""
 _TICK = 0.5  # seconds between two looks at a log that is shown
 _TAIL = 4096  # bytes of a log's end that are read
 _NO_JSON = ("select", "baseline.")  # they would print every row
@@ -83,7 +85,7 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path) -> tuple[int, fl
     line = command_line(step, store, folder)
     start = time.monotonic()
     with (folder / LOG).open("ab") as log, (folder / SAID).open("wb") as said:
-        log.write(f"$ crowdselect {shlex.join(line)}\n".encode("utf-8", "surrogateescape"))
+        log.write(f"{COMMAND}{shlex.join(line)}\n".encode("utf-8", "surrogateescape"))
         log.flush()
         with subprocess.Popen(  # noqa: S603  (our own command; no shell)
             [*_PYTHON, *line],

@@ -33,7 +33,8 @@ class Variant:
     @property
     def name(self) -> str:
         """What it is called without what is swept."""
-        return self.label or self.section.rpartition(".")[2]
+        own = self.section.rpartition(".")[2]
+        return self.label or (f"{own} baseline" if own != self.section and own in sections() else own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
         return [value]
     if not value or name == "label":
         raise OptionError(f"{where}: {name} is {value!r}; wanted a value, or a list of some")
-    if any(value[i] == value[j] for i in range(len(value)) for j in range(i)):
+    if len({repr(one) for one in value}) < len(value):
         raise OptionError(f"{where}: {name} holds a value twice: {value!r}")
     return value
 

@@ -10,7 +10,7 @@ from crowdselect.outputs import new_file, read_manifest
 from crowdselect.recipe.commands import ARGUMENTS
 from crowdselect.recipe.graph import Graph, Run, Step
 from crowdselect.recipe.running import Outcome
-from crowdselect.recipe.store import LOG, SAID, Store
+from crowdselect.recipe.store import LOG, SAID, Done, Store
 from crowdselect.recipe.titles import plain_name
 
 TABLE = "table.json"
@@ -59,6 +59,45 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
     return folder / PAGE
 
 
+def print_results(found: Mapping[str, Any]) -> None:
+    """Print one row per run, and the differences."""
+    from crowdselect.plainpage import number
+    from crowdselect.show import say, table
+
+    def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)
+        return number(value) + ("" if ends is None else f" ({number(ends[0])} to {number(ends[1])})")
+
+    names = list(dict.fromkeys(name for run in found["runs"] for name in run["results"]))
+    if found["runs"]:
+        rows = []
+        for run in found["runs"]:
+            results = [run["results"].get(name) for name in names]
+            cells = [None if one is None else scored(one["score"], one["interval"]) for one in results]
+            losses = run["losses"] or {}
+            rows.append(
+                [
+                    run["run"],
+                    run["rows"],
+                    number(losses.get("last_loss")),
+                    number(losses.get("eval_loss")),
+                    *cells,
+                ]
+            )
+        table(["run", ">rows", ">loss, last tenth", ">held-out loss", *(f">{name}" for name in names)], rows)
+    for one in found["differences"]:
+        lines = [
+            [d["one"], d["other"], scored(d["difference"], d["interval"]), d["verdict"]]
+            for d in one["differences"]
+        ]
+        table(
+            ["method", "minus", ">difference (95 % interval)", "so the first is"],
+            lines,
+            title=one["benchmark"],
+        )
+    if not found["runs"] and found["selections"]:
+        say(f"{len(found['selections'])} selections")
+
+
 def _step(step: Step, store: Store, outcome: Outcome) -> dict[str, Any]:
     done = store.done(step)
     state = "done"
@@ -96,6 +135,7 @@ def _selections(graph: Graph, store: Store) -> list[dict[str, Any]]:
             {
                 "selection": step.title,
                 "folder": None if done is None else _relative(done.path, store),
+                "report": _relative(report, store) if (report := _report(done)) is not None else None,
                 "rows": None if manifest is None else manifest["counts"].get("selected"),
                 "simulated": None if manifest is None else manifest["facts"]["simulated"],
                 "figures": side.get("figures"),
@@ -104,6 +144,11 @@ def _selections(graph: Graph, store: Store) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _report(done: Done | None) -> Path | None:
+    place = None if done is None else done.path / "report.html"
+    return place if place is not None and place.exists() else None
 
 
 def _all_runs(graph: Graph) -> list[Run]:

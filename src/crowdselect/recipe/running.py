@@ -2,14 +2,15 @@
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from crowdselect.errors import OutputError
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.process import run_step, tail
+from crowdselect.recipe.process import COMMAND, run_step, tail
 from crowdselect.recipe.store import LOG, MISSING, Store
 from crowdselect.show import visible
 
 _SHOWN = 12  # lines of a failed step's log
+_FEW = 3  # of one with something missing
 
 
 @dataclass(slots=True)
@@ -80,24 +81,26 @@ def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
     )
     code, seconds = run_step(step, store, lock=lock, cwd=graph.recipe.folder)
     folder = store.place(step)
-    if code in {0, MISSING}:
-        try:
-            store.finish(step, code=code, seconds=seconds)
-        except OutputError:
-            _write("\n")
-            raise
+    there = (folder / step.output).exists()
+    if code in {0, MISSING} and there:
+        store.finish(step, code=code, seconds=seconds)
     words = {0: "done", MISSING: "done, but something is missing"}.get(code, f"failed with exit code {code}")
+    words, code = (words, code) if there or code not in {0, MISSING} else ("failed: it wrote nothing", 2)
     head = f"{at}  {step.title}" if sys.stderr.isatty() else ""
     _write(f"{head}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
-        _write(f"   what is missing: {folder / LOG}\n")
+        _say_tail(folder, _FEW)
+        _write(f"   all it said: {folder / LOG}\n")
     elif code:
-        lines = tail(folder / LOG, _SHOWN)
-        _write("".join(f"   | {line}\n" for line in lines))
+        _say_tail(folder, _SHOWN)
         _write(
             f"   all it said: {folder / LOG}\n   mend the cause and run the same recipe again: what is done is kept\n"
         )
     return code
+
+
+def _say_tail(folder: Path, count: int) -> None:
+    _write("".join(f"   | {line}\n" for line in tail(folder / LOG, count) if not line.startswith(COMMAND)))
 
 
 def _write(text: str) -> None:

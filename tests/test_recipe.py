@@ -1,0 +1,520 @@
+"""`crowdselect run`: reading recipes, sweeps, what is reused, what happens at a failure or a kill, the page."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from collecting import wait_for
+from crowdselect.recipe.content import Digests, key_of
+from crowdselect.recipe.graph import build
+from crowdselect.recipe.reading import read_recipe
+
+CROWD = """
+[defaults]
+base_url = "http://127.0.0.1:9/v1"
+max_tokens = 8
+price_in = 1.0
+price_out = 1.0
+[[model]]
+name = "m-7b"
+[[model]]
+name = "m-70b"
+[[model]]
+name = "anchor"
+[[judge]]
+name = "judge"
+"""
+SIMPLE = """
+[pool]
+path = "pool.parquet"
+[select]
+budget = 10
+clusters = 0
+[baseline.random]
+budget = 10
+"""
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """A folder with a pool of 30 instructions, answered by two models."""
+    draw = random.Random(0)
+    rows = [
+        {
+            "id": f"i{n:02d}",
+            "instruction": f"Say {n}.",
+            "model": m,
+            "response": "x" * draw.randint(1, 60),
+            "score": draw.random(),
+        }
+        for n in range(30)
+        for m in ("m-7b", "m-70b")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    return tmp_path
+
+
+def write(place: Path, text: str, name: str = "recipe.toml") -> Path:
+    (place / name).write_text(text)
+    return place / name
+
+
+def graph_of(place: Path, text: str):
+    return build(read_recipe(write(place, text)))
+
+
+def titles(place: Path, text: str) -> list[str]:
+    return [step.title for step in graph_of(place, text).steps]
+
+
+def keys(place: Path, text: str) -> dict[str, str]:
+    """Title → key, of steps that need no other."""
+    graph = graph_of(place, text)
+    digests = Digests(place)
+    return {step.title: key_of(step, [], digests) for step in graph.steps if not step.needs}
+
+
+def stamps(out: Path) -> dict[str, int]:
+    """When each step was done."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("steps/*/step.json")}
+
+
+def table(out: Path) -> dict:
+    return json.loads((out / "table.json").read_text())
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[selct]\nbudget = 1", ["[selct]", "[select]"]),
+        ("[baseline.rndom]\nbudget = 1", ["[baseline.rndom]", "[baseline.random]"]),
+        ("[baseline]\nbudget = 1", ["[baseline]", "[baseline.random]"]),
+        ("[select]\nbudgt = 1", ["[select]", "'budgt'", "'budget'"]),
+        ("[select]\nbudget = 1\n_budget = 2", ["unknown key", "'_budget'"]),
+        ("[select]\nnear-duplicates = 0.9\nnear_duplicates = 0.8\nbudget = 1", ["given twice"]),
+        ("[select]\noutput = 'x'\nbudget = 1", ["'output'", "set by the recipe"]),
+        ("[baseline.random]\nbudget = 1\nseeds = 3", ["seed = [0, 1, 2]"]),
+        ("[select]\nbudget = 'many'", ["[select]", "--budget", "'many'"]),
+        ("[select]\nbudget = true", ["budget", "True"]),
+        ("[select]\nbudget = []", ["budget", "[]"]),
+        ("[select]\nbudget = [5, 5]", ["budget", "twice"]),
+        ("[select]\nreport = 'yes'\nbudget = 1", ["report", "true or false"]),
+        ("[select]\nclusters = 3", ["--budget"]),
+        ("[select]\nbudget = [1,2]\nseed = [" + ",".join(map(str, range(9999))) + "]", ["19,998 steps"]),
+        ("[[compare]]\n[[compare]]\n[select]\nbudget = 1", ["[[compare]]", "once"]),
+        ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["stands there twice"]),
+        ("[train]\nlora = true", ["[train]", "nothing to train on"]),
+        ("[train]\ndata = 'x.jsonl'", ["--base"]),
+        ("[evaluate.mt-bench]\nquestions = 'q'\njudge = 'c#j'", ["no model to measure"]),
+        ("[evaluate.mt-bench]\nquestions = 'q'\nmodel = 'm'", ["judge must be given"]),
+        ("[collect]\ncrowd = 'c'", ["both", "keep one"]),
+        ("budget = 3", ["[budget]"]),
+        ("[select", ["not a TOML file"]),
+    ],
+)
+def test_what_is_wrong_is_named(place, run, text, words):
+    pool = "" if text == "[select" else "\n[pool]\npath = 'pool.parquet'\n"
+    recipe = write(place, text + ("" if text.startswith("budget") else pool))
+    if words[0] == "both":
+        words = ["[collect]", "[pool]", "keep one"]
+    run("run", recipe, "--plan").refuses("recipe.toml", *words)
+    assert not (place / "recipe").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SIMPLE.replace("pool.parquet", "none.parquet"), ["none.parquet"]),
+        (SIMPLE + "exclude = 'gone.txt'", ["[baseline.random]", "exclude", "gone.txt"]),
+        (
+            SIMPLE
+            + "[train]\nbase='b'\n[evaluate.mt-bench]\nquestions='pool.parquet'\njudge='crowd.toml#jugde'",
+            ["judge", "'jugde'", "judge"],
+        ),
+        (SIMPLE + "[train]\nbase='b'\ndata = 'gone'", ["[train]", "data", "gone"]),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_runs(place, run, text, words):
+    write(place, CROWD, "crowd.toml")
+    run("run", write(place, text)).refuses(*words)
+    assert not list(place.glob("recipe/steps/*"))
+
+
+def test_no_recipe_and_other_peoples_folders(place, run):
+    run("run").refuses("--example")
+    run("run", place / "none.toml").refuses("none.toml", "--example")
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.txt").write_text("years of work")
+    recipe = write(place, SIMPLE)
+    run("run", recipe, "-o", place / "mine").refuses("mine", "other things")
+    run("run", recipe, "-o", place / "no" / "where").refuses("no folder")
+    assert [path.name for path in (place / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
+    printed = run("run", "--example")
+    assert printed.code == 0
+    write(tmp_path, printed.out)
+    write(tmp_path, CROWD, "crowd.toml")
+    for name in ("mt_bench_question", "mt_bench_reference_gpt-4", "arena_hard_question", "instructions"):
+        write(tmp_path, '{"id": "a", "instruction": "Hello"}\n', f"{name}.jsonl")
+    ran = run("run", tmp_path / "recipe.toml", "--plan", "--json")
+    assert ran.code == 0, ran
+    steps = json.loads(ran.out)["steps"]
+    counts = {
+        section: sum(one["section"] == section for one in steps) for section in {s["section"] for s in steps}
+    }
+    assert counts == {
+        "collect": 1,
+        "reward": 1,
+        "select": 2,
+        "baseline.random": 6,
+        "baseline.reward": 2,
+        "compare": 1,
+        "train": 20,
+        "evaluate.mt-bench": 20,
+        "evaluate.arena-hard": 20,
+        "evaluate.compare": 4,  # two sizes, two benchmarks
+    }
+    assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 76
+    assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1
+    assert not (tmp_path / "recipe").exists()  # a plan writes nothing
+
+
+# Sweeps
+
+
+def test_lists_are_unfolded_and_steps_named_by_what_differs(place):
+    text = """
+[pool]
+path = "pool.parquet"
+[[select]]
+label = "metric"
+budget = [5, 10]
+weights = [{difficulty = 1}, {difficulty = -1}]
+clusters = 0
+[[select]]
+label = "all"
+budget = 10
+clusters = [10, 20]
+reward = [["a"], ["a", "b"]]
+[baseline.reward]
+budget = 5
+direction = ["up", "down"]
+"""
+    assert titles(place, text) == [
+        "metric budget 5 weights difficulty 1",
+        "metric budget 5 weights difficulty -1",
+        "metric budget 10 weights difficulty 1",
+        "metric budget 10 weights difficulty -1",
+        "all clusters 10 reward a",
+        "all clusters 10 reward a+b",
+        "all clusters 20 reward a",
+        "all clusters 20 reward a+b",
+        "reward baseline direction up",
+        "reward baseline direction down",
+    ]
+
+
+def test_a_list_that_the_option_itself_takes_is_no_sweep(place):
+    text = SIMPLE.replace("clusters = 0", 'clusters = 0\nreward = ["a", "b"]\nensemble = "mean-rank"')
+    (chosen, _) = graph_of(place, text).steps
+    line = chosen.line(["POOL"], "OUT")
+    assert line == [
+        "select",
+        "--budget=10",
+        "--clusters=0",
+        "--reward=a",
+        "--reward=b",
+        "--ensemble=mean-rank",
+        "--output=OUT",
+        "--",
+        "POOL",
+    ]
+
+
+def test_every_result_is_held_against_random_rows_of_as_many_trained_alike(place):
+    write(place, CROWD, "crowd.toml")
+    text = """
+[pool]
+path = "pool.parquet"
+[select]
+budget = [5, 10]
+[baseline.random]
+budget = [5, 10]
+seed = [0, 1]
+[train]
+base = ["students/a", "students/b"]
+seed = [0, 1]
+[evaluate.mt-bench]
+questions = "pool.parquet"
+judge = "crowd.toml#judge"
+model = ["students/a", "other"]
+"""
+    graph = graph_of(place, text)
+    compared = {}
+    for step in graph.steps:
+        if step.section == "evaluate.compare":
+            groups: dict[str, int] = {}
+            for one in step.inputs:
+                groups[one.label] = groups.get(one.label, 0) + 1
+            compared[step.against] = groups
+    base = {"a": {"a": 1, "other": 1}, "b": {"other": 1}}
+    assert compared == {
+        f"random budget {n} train base {b}": {
+            f"select budget {n} train base {b}": 2,
+            f"random budget {n} train base {b}": 4,
+            **base[b],
+        }
+        for n in (5, 10)
+        for b in ("a", "b")
+    }
+    assert len([step for step in graph.steps if step.section == "train"]) == 6 * 4
+    assert len(graph.results["mt-bench"]) == 26
+
+
+# Keys
+
+
+def test_a_key_is_of_the_content_and_not_of_names_places_or_hows(place):
+    write(place, "i01\n", "ids.txt")
+    before = keys(place, SIMPLE + 'include = "ids.txt"')
+    (place / "ids.txt").rename(place / "few.txt")
+    same = keys(place, SIMPLE + 'include = "few.txt"\nno-cache = true')
+    assert same == before
+    write(place, "i02\n", "few.txt")
+    other = keys(place, SIMPLE + 'include = "few.txt"')
+    assert other["select"] == before["select"]
+    assert other["random"] != before["random"]
+    named = keys(place, SIMPLE.replace("clusters = 0", "clusters = 0\nties = 'paper'"))
+    assert named["select"] != before["select"]
+    spelt = keys(place, SIMPLE.replace("clusters = 0", "clusters = 0\nties = 'average'"))  # the default
+    assert spelt["select"] == before["select"]
+
+
+def test_prices_and_hosts_of_a_crowd_change_no_answers(place):
+    text = "[collect]\ninstructions = 'asked.jsonl'\ncrowd = 'crowd.toml'\nmax-cost = 3"
+    write(place, '{"id": "a", "instruction": "Hello"}\n', "asked.jsonl")
+    write(place, CROWD, "crowd.toml")
+    before = keys(place, text)
+    write(place, CROWD.replace(":9/", ":10/").replace("price_in = 1.0", "price_in = 2.0"), "crowd.toml")
+    assert keys(place, text.replace("3", "5")) == before
+    write(place, CROWD.replace("max_tokens = 8", "max_tokens = 9"), "crowd.toml")
+    assert keys(place, text) != before
+
+
+def test_a_functions_file_is_part_of_the_key(place):
+    text = "[pool]\npath = 'pool.parquet'\n[reward]\nwith = ['python:rule:f']"
+    write(place, "def f(c):\n    return [0.0 for _ in c]\n", "rule.py")
+    before = keys(place, text)
+    write(place, "def f(c):\n    return [1.0 for _ in c]\n", "rule.py")
+    assert keys(place, text) != before
+
+
+# Running
+
+
+def test_what_is_done_is_kept_whatever_it_is_called(place, run):
+    recipe, out = write(place, SIMPLE + "[compare]\ndraws = 5\n"), place / "recipe"
+    first = run("run", recipe)
+    assert first.code == 0, first
+    assert re.findall(r"(\d/3)  ([\w ]+?)  done in", first.err) == [
+        ("1/3", "select"),
+        ("2/3", "random"),
+        ("3/3", "compare the selections"),
+    ]
+    made = stamps(out)
+    assert len(made) == 3
+    again = run("run", recipe)
+    assert (again.code, again.err) == (0, "")
+    assert stamps(out) == made
+    # Moved, renamed, in another recipe's words and with a part more: only that is done.
+    (place / "data").mkdir()
+    (place / "pool.parquet").rename(place / "data" / "answers.parquet")
+    more = SIMPLE.replace("pool.parquet", "data/answers.parquet").replace(
+        "[select]", "[select]\nlabel = 'ours'"
+    )
+    write(place, more.replace("budget = 10\n[", "budget = 10\n[") + "seed = [0, 1]\n", "second.toml")
+    second = run("run", place / "second.toml", "-o", out)
+    assert second.code == 0, second
+    assert re.findall(r"\d/\d  ([\w ]+?)  done in", second.err) == ["random seed 1"]
+    assert {name: at for name, at in stamps(out).items() if name in made} == made
+    # One option changed: what depends on it is done, nothing else.
+    third = run(
+        "run",
+        write(place, (SIMPLE + "[compare]\ndraws = 6\n").replace("pool.parquet", "data/answers.parquet")),
+    )
+    assert re.findall(r"\d/\d  ([\w ]+?)  done in", third.err) == ["compare the selections"]
+
+
+BLOCKING = """
+import pathlib, time
+def quick(conversations):
+    return [float(len(one[-1]["content"])) for one in conversations]
+def slow(conversations):
+    pathlib.Path("began").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.02)
+    return quick(conversations)
+def some(conversations):
+    return [None if len(one[-1]["content"]) % 7 == 0 else 1.0 * len(one[-1]["content"]) for one in conversations]
+def broken(conversations):
+    raise ValueError("the rule is broken")
+"""
+SCORED = """
+[pool]
+path = "pool.parquet"
+[reward]
+with = [["python:rule:quick"], ["python:rule:slow"]]
+no-self-test = true
+[select]
+budget = 10
+clusters = 0
+reward = "score"
+"""
+
+
+def start(recipe: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "crowdselect", "run", str(recipe)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+
+
+@pytest.fixture
+def blocked(place):
+    """A run whose second step is at work and waits for the file `go`; what is left of it is ended."""
+    write(place, BLOCKING, "rule.py")
+    process = start(write(place, SCORED), place.parent / f"{place.name}.log")
+    try:
+        wait_for((place / "began").exists, 60)
+        yield process
+    finally:
+        (place / "go").touch()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_kill_in_the_middle_of_a_step_loses_no_other(place, blocked, run):
+    os.killpg(blocked.pid, signal.SIGKILL)
+    blocked.wait()
+    made = stamps(place / "recipe")
+    assert len(made) == 1
+    (place / "go").touch()
+    again = run("run", place / "recipe.toml")
+    assert again.code == 0, again
+    assert "1/4" not in again.err
+    assert {name: at for name, at in stamps(place / "recipe").items() if name in made} == made
+    assert len(stamps(place / "recipe")) == 4
+    selections = table(place / "recipe")["selections"]
+    assert [one["selection"] for one in selections] == [
+        "select of reward with python:rule:quick",
+        "select of reward with python:rule:slow",
+    ]
+
+
+def test_a_step_that_outlives_its_run_keeps_the_folder(place, blocked, run):
+    blocked.kill()
+    blocked.wait()
+    run("run", place / "recipe.toml").refuses("in use by process", "crowdselect reward")
+    (place / "go").touch()
+    wait_for(lambda: run("run", place / "recipe.toml").code == 0, 60)
+
+
+@pytest.mark.parametrize("stop", ["ctrl-c", "terminate"])
+def test_a_stop_ends_the_step_and_says_how_to_go_on(place, blocked, run, stop):
+    if stop == "ctrl-c":
+        os.killpg(blocked.pid, signal.SIGINT)  # as a terminal does: everybody gets it
+    else:
+        blocked.terminate()
+    assert blocked.wait(30) == 130
+    said = (place.parent / f"{place.name}.log").read_text()
+    assert "run the same recipe again to go on" in said
+    assert "Traceback" not in said
+    (place / "go").touch()
+    assert run("run", place / "recipe.toml").code == 0
+
+
+def test_a_failed_step_shows_its_last_lines_and_others_can_go_on(place, run):
+    write(place, BLOCKING, "rule.py")
+    text = SCORED.replace("slow", "quick").replace('["python:rule:quick"], [', '["python:rule:broken"], [')
+    recipe = write(place, text)
+    ran = run("run", recipe)
+    assert ran.code == 2
+    assert "the rule is broken" in ran.err
+    assert "run the same recipe again" in ran.err
+    assert len(stamps(place / "recipe")) == 0
+    going = run("run", recipe, "--keep-going")
+    assert going.code == 2
+    states = {one["step"]: one["state"] for one in table(place / "recipe")["steps"]}
+    assert list(states.values()) == ["failed", "done", "left out", "done"]
+    page = (place / "recipe" / "index.html").read_text()
+    assert "failed; its log says why" in page
+    assert "was left out" in page
+
+
+def test_something_missing_is_said_and_tried_again_but_what_follows_is_kept(place, run):
+    write(place, BLOCKING, "rule.py")
+    text = SCORED.replace('["python:rule:quick"], ["python:rule:slow"]', '"python:rule:some"')
+    recipe = write(place, text)
+    ran = run("run", recipe)
+    assert ran.code == 3
+    assert "something is missing" in ran.err
+    made = stamps(place / "recipe")
+    again = run("run", recipe)
+    assert again.code == 3
+    now = stamps(place / "recipe")
+    assert [name.partition("-")[0] for name in made if now[name] != made[name]] == ["reward"]
+    assert "incomplete" in (place / "recipe" / "index.html").read_text()
+    strict = run("run", recipe, "--strict")
+    assert strict.code == 2
+
+
+# The page
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs) -> None:
+        self.tags.add(tag)
+        self.found += [value for name, value in attrs if name in {"href", "src"}]
+
+
+def test_the_page_is_whole_and_harmless(place, run):
+    text = (
+        SIMPLE.replace("[select]", "[select]\nlabel = '<script>alert(1)</script>\\u202e'")
+        + "[compare]\ndraws = 5"
+    )
+    assert run("run", write(place, text)).code == 0
+    page = (place / "recipe" / "index.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert "script" not in links.tags
+    assert "&lt;script&gt;" in page
+    assert "\u202e" not in page
+    assert len(links.found) >= 6
+    for link in links.found:
+        assert link.startswith("./")
+        assert (place / "recipe" / link).exists(), link
