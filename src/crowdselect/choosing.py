@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crowdselect.options import Options
     from crowdselect.pool import Pool
     from crowdselect.scoring import Method
+    from crowdselect.shards import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,15 @@ class Writing:
     report: bool = False
 
 
-def choose_from(given: Mapping[str, Any], *, method: "Method | None" = None) -> None:
+def choose_from(
+    given: Mapping[str, Any], *, method: "Method | None" = None, run: "Run | None" = None
+) -> None:
     """Run a command that has `shared_options.pool_options` and `choice_options`.
 
     Args:
         given: All its values, by click's names; those of `Options` besides.
         method: What gives the score; None = CrowdSelect.
+        run: As for `choose_and_write`.
 
     Raises:
         CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
@@ -55,11 +59,16 @@ def choose_from(given: Mapping[str, Any], *, method: "Method | None" = None) -> 
         del rest["weights"]
     options = Options(cache=not rest.pop("no_cache"), **rest)
     with open_pool(path, seed=options.seed, **place) as pool:
-        choose_and_write(pool, options, writing, method=method)
+        choose_and_write(pool, options, writing, method=method, run=run)
 
 
 def choose_and_write(
-    pool: "Pool", options: "Options", writing: Writing, *, method: "Method | None" = None
+    pool: "Pool",
+    options: "Options",
+    writing: Writing,
+    *,
+    method: "Method | None" = None,
+    run: "Run | None" = None,
 ) -> None:
     """Check where to write, choose, write, say what was done.
 
@@ -68,10 +77,12 @@ def choose_and_write(
         options: How to choose.
         writing: Where to write and how.
         method: What gives the score; None = CrowdSelect.
+        run: Who reads the pool's files, one by one; None = this process, and large pools only.
     """
     from crowdselect.exporter import check_export, export
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
+    from crowdselect.sharded import ShardedPool, large_pool, select_sharded
     from crowdselect.show import say, stage_bar
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
@@ -93,13 +104,17 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
-    selection = run_select(pool, options, crowd=crowd, stages=stages, method=method or CROWD)
-    written = None
+    sharded = ShardedPool(pool, run) if run else large_pool(pool, options) if method is None else None
+    if sharded is None:
+        selection = run_select(pool, options, crowd=crowd, stages=stages, method=method or CROWD)
+    else:
+        selection = select_sharded(sharded, options, crowd=crowd, stages=stages)
+    texts, written = sharded or pool, None
     if output is not None and not writing.dry_run:
         with stages("writing"):
             written = export(
                 selection,
-                pool,
+                texts,
                 output,
                 format=writing.format_name,
                 file_type=writing.file_type,
@@ -125,7 +140,7 @@ def choose_and_write(
             }
         )
     else:
-        print_selection(selection, pool, folder=None if written is None else Path(str(output)))
+        print_selection(selection, texts, folder=None if written is None else Path(str(output)))
         if told is not None:
             say(told)
 

@@ -122,6 +122,32 @@ def embed(
     return _by_model(_all_there(texts, ids, embedder), model, cache=cache, progress=progress)
 
 
+class TextModel:
+    """A model that embeds texts, whatever is embedded with them, without a cache; loaded once, when it is needed."""
+
+    def __init__(self, model: _Model) -> None:
+        self._model = model
+        self._encode: Encode | None = None
+
+    def __call__(self, texts: list[str]) -> FloatArray:
+        """Give each text a vector of unit length, the longest first in a batch; shape (n, D)."""
+        unique = sorted(set(texts), key=lambda text: (-len(text), text))
+        self._encode = self._encode or self._model.load()
+        pieces = [unique[begin : begin + _STEP] for begin in range(0, len(unique), _STEP)]
+        vectors = np.concatenate([_unit(self._encode(some), some, self._model.name) for some in pieces])
+        place = {text: row for row, text in enumerate(unique)}
+        return np.asarray(vectors[[place[text] for text in texts]])
+
+    def named(self, dimensions: int) -> str:
+        """Say which model it is."""
+        return f"{self._model.name} ({self._model.said}{dimensions} dimensions)"
+
+
+def text_model(embedder: str, *, trust_remote_code: bool = False) -> TextModel:
+    """Find a model that embeds texts; see `embed` for what it may be, and for what is raised."""
+    return TextModel(_find_model(embedder, trust_remote_code=trust_remote_code))
+
+
 def _all_there(texts: Sequence[str | None], ids: Sequence[str], embedder: str) -> list[str]:
     there = [text for text in texts if text is not None]
     if len(there) < len(texts):
@@ -172,9 +198,19 @@ def _by_lsa(
         vectors = _lsa.lsa(texts, keys=keys, seed=seed, progress=progress)
         if cache:
             shelf.put_pool(key, vectors)
-    basis = f"{_lsa.SAMPLE} of these {len(texts)}" if len(texts) > _lsa.SAMPLE else f"these {len(texts)}"
-    name = f"lsa (fitted on {basis} texts, {vectors.shape[1]} dimensions)"
+    name = lsa_name(len(texts), vectors.shape[1])
     return Embedding(vectors, name, cached=cached, notes=tuple(shelf.notes))
+
+
+def lsa_name(texts: int, dimensions: int) -> str:
+    """Say what `lsa` was fitted on.
+
+    Example:
+        >>> lsa_name(25_000, 256)
+        'lsa (fitted on 20000 of these 25000 texts, 256 dimensions)'
+    """
+    basis = f"{_lsa.SAMPLE} of these {texts}" if texts > _lsa.SAMPLE else f"these {texts}"
+    return f"lsa (fitted on {basis} texts, {dimensions} dimensions)"
 
 
 def _by_model(texts: list[str], model: _Model, *, cache: bool, progress: Progress | None) -> Embedding:
@@ -201,7 +237,7 @@ def _by_model(texts: list[str], model: _Model, *, cache: bool, progress: Progres
             shelf.put([keys[row] for row in rows], fresh)
     place = {text: row for row, text in enumerate(unique)}
     order = np.array([place[text] for text in texts])
-    name = f"{model.name} ({model.said}{vectors.shape[1]} dimensions)"
+    name = TextModel(model).named(vectors.shape[1])
     return Embedding(vectors[order], name, cached=int(found[order].sum()), notes=(*model.notes, *shelf.notes))
 
 

@@ -66,10 +66,8 @@ def group(
     labels = np.zeros(len(eligible), dtype=np.int64)
     by_column = options.cluster_by is not None
     by_vectors = not by_column and options.clusters > 0
-    if by_vectors and options.clusters > len(rows):
-        raise OptionError(
-            f"clusters={options.clusters} is more than the {len(rows)} eligible instructions; lower --clusters (0 = none)"
-        )
+    if by_vectors:
+        check_clusters(options.clusters, len(rows))
     names = None
     if options.cluster_by is not None:
         labels[rows], names = group_labels(pool.column(options.cluster_by)[rows])
@@ -83,6 +81,18 @@ def group(
     return Grouping(
         labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
     )
+
+
+def check_clusters(clusters: int, eligible: int) -> None:
+    """Refuse more clusters than rows.
+
+    Raises:
+        OptionError: There are.
+    """
+    if clusters > eligible:
+        raise OptionError(
+            f"clusters={clusters} is more than the {eligible} eligible instructions; lower --clusters (0 = none)"
+        )
 
 
 def embed_rows(

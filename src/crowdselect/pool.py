@@ -176,6 +176,15 @@ class Pool:
         text = self._asked.text
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
+    def texts_of(self, ids: Sequence[str]) -> list[str | None]:
+        """Read the texts of some instructions; see `instructions`.
+
+        Raises:
+            InputError: An id is not in the pool.
+        """
+        text, rows = self._asked.text, self._rows_of(ids)
+        return [None] * len(rows) if text is None else [text[row].as_py() for row in rows]
+
     def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
         """Give the messages that stand before some answers.
 
@@ -276,6 +285,11 @@ class Pool:
             scores = self._joined.scores(name)
             self._join_notes = [] if self._joined.note is None else [self._joined.note]
         return scores
+
+    @property
+    def lost_rewards(self) -> int:
+        """How many rows of the second file belong to no answer; known once its rewards were read."""
+        return 0 if self._joined is None else self._joined.lost
 
     def answered(self) -> BoolArray:
         """Say where there is a response that is not empty (null, or only white space).
@@ -437,13 +451,17 @@ class Pool:
 
     def _cells_of(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
         """Place (id, model) pairs in the matrix."""
-        import pyarrow as pa
-
         places = {model: j for j, model in enumerate(self.models)}
         for _, model in pairs:
             if model not in places:
                 raise InputError(f"{self.path}: no model {model!r}; found {', '.join(self.models)}")
-        rows, _ = self._index.find(pa.array([id_ for id_, _ in pairs], type=self._index.ids.type))
+        rows = self._rows_of([id_ for id_, _ in pairs])
+        return [(row, places[model]) for row, (_, model) in zip(rows, pairs, strict=True)]
+
+    def _rows_of(self, ids: Sequence[str]) -> list[int]:
+        import pyarrow as pa
+
+        rows, _ = self._index.find(pa.array(ids, type=self._index.ids.type))
         if (rows < 0).any():
-            raise InputError(f"{self.path}: no id {pairs[int(np.argmax(rows < 0))][0]!r} in the pool")
-        return [(int(row), places[model]) for row, (_, model) in zip(rows, pairs, strict=True)]
+            raise InputError(f"{self.path}: no id {ids[int(np.argmax(rows < 0))]!r} in the pool")
+        return [int(row) for row in rows]

@@ -26,14 +26,19 @@ class RewardsFile:
         self._columns = columns
         self._index = index
         self._answers = answers
-        self.note: str | None = None
-        """What to tell the user once the file was read: how many rows belong to no answer."""
+        self.lost = 0
+        """How many rows belong to no answer; known once the file was read."""
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M) of the pool, NaN = none; the mean over samples."""
         values = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0))
         names, path = self._answers.models, self._source.path
         return cell_means(values, self._keys, index=self._index, names=names, path=path, reward=reward)
+
+    @property
+    def note(self) -> str | None:
+        """What to tell the user once the file was read."""
+        return lost_note(self._source.path, self.lost)
 
     def not_a_number(self, field: str) -> tuple[str, str] | None:
         """Find the first value of a column that is not a number: its row, and itself."""
@@ -57,9 +62,7 @@ class RewardsFile:
         beyond_limit = known & (rows < 0) & (models >= 0)
         asked = None if self._columns.sample is None else samples[here]
         here[here] = self._answers.holds(rows[here], models[here], asked)
-        lost = int(np.count_nonzero(~here & ~beyond_limit))
-        if lost:
-            self.note = f"rewards: {lost} rows of {self._source.path} match no (id, model) of the pool"
+        self.lost = int(np.count_nonzero(~here & ~beyond_limit))
         part = np.where(here, rows, -1)
         path = self._source.path
         return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
@@ -71,3 +74,13 @@ class RewardsFile:
             raise InputError(
                 f"{place}: the {what} is missing; wanted one in every row; fill it in or drop the row"
             )
+
+
+def lost_note(path: str, lost: int) -> str | None:
+    """Say how many rows of a rewards file belong to no answer; None where all do.
+
+    Example:
+        >>> lost_note("r.parquet", 2)
+        'rewards: 2 rows of r.parquet match no (id, model) of the pool'
+    """
+    return f"rewards: {lost} rows of {path} match no (id, model) of the pool" if lost else None

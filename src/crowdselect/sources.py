@@ -117,6 +117,33 @@ class Source:
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
 
+    def keep(self, key: str, values: "pa.Array", target: Path) -> int:
+        """Write the rows whose key is one of some values to a Parquet file.
+
+        Args:
+            key: An SQL expression.
+            values: What it may be.
+            target: The file.
+
+        Returns:
+            How many rows they are.
+        """
+        import pyarrow as pa
+
+        wanted = f"{self._name}_wanted"
+        self._connection.register(wanted, pa.table({"value": values}))
+        with self._reading():
+            sql = f"SELECT * FROM {self._relation} WHERE {key} IN (SELECT value FROM {quote(wanted)})"
+            place = str(target).replace("'", "''")
+            copied = self._connection.execute(f"COPY ({sql}) TO '{place}' (FORMAT parquet)").fetchall()
+        self._connection.unregister(wanted)
+        return int(copied[0][0])
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all files; of Parquet without reading them."""
+        return int(self._counts.sum())
+
     def _pin(self, rows: IntArray) -> str:
         """Tell DuckDB which rows are wanted; gives its name for the row number that they are pinned by."""
         which = np.searchsorted(self._ends, rows, side="right")

@@ -214,8 +214,8 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
     picks = selection.rows()[:_PICKS]
     texts = dict.fromkeys((row["id"] for row in picks), "")
     if pool.has_text:
-        known = dict(zip(pool.ids, pool.instructions(), strict=True))
-        texts = {i: visible(known[i] or "", width=_LONGEST) for i in texts}
+        found = zip(texts, pool.texts_of(list(texts)), strict=True)
+        texts = {i: visible(text or "", width=_LONGEST) for i, text in found}
     weights = {name: weight for name, weight in selection.options["weights"].items() if weight}
     table(
         [

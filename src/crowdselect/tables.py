@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from crowdselect.responses import find_answers
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
-def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
+def metrics_table(pool: Pool, measured: Measured, *, models: Sequence[str] | None = None) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
     """Lay out the metrics of every instruction.
 
     Args:
         pool: The pool.
         measured: From `crowdselect.measure.measure`.
+        models: Names of the score matrix's columns; None = the pool's.
 
     Returns:
         A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
@@ -31,12 +33,12 @@ def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a py
     """
     import pyarrow as pa
 
-    rewarded = ~np.isnan(measured.scores)
+    rewarded, names = ~np.isnan(measured.scores), tuple(pool.models if models is None else models)
     found = find_answers(
         measured.scores,
         usable=rewarded,
         hashes=content_hash(pool.ids),
-        models=pool.models,
+        models=names,
         answer="best",
         pairs=False,
         seed=0,
@@ -50,9 +52,7 @@ def metrics_table(pool: Pool, measured: Measured) -> Any:  # noqa: ANN401  (a py
             "id": pa.array(pool.ids, pa.string()),
             "n_rewards": pa.array(measured.n_rewards),
             "mean_reward": number(-measured.metrics["difficulty"]),
-            "best_model": pa.array(pool.models, pa.string()).take(
-                pa.array(found.chosen, mask=found.chosen < 0)
-            ),
+            "best_model": pa.array(names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0)),
             "best_reward": number(found.best_reward),
             **{name: number(values) for name, values in measured.metrics.items()},
         }

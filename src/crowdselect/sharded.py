@@ -1,0 +1,341 @@
+"""Choosing from a pool file by file: what `run.select` chooses, with no more of the pool in memory than a file.
+
+What a row costs on the way is some hundred bytes: its id, hashes and numbers. Texts, answers, the score matrix and
+vectors stay where they are. `run` says who reads: this process, or a cluster (`crowdselect.engine`).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.barring import asked_questions, bars, row_reasons
+from crowdselect.chat import Chat
+from crowdselect.choose import check_budget, choose
+from crowdselect.combine import combine, uniform_ranks
+from crowdselect.crowd import Crowd
+from crowdselect.eligibility import ELIGIBLE, tally
+from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.layouts import Wide
+from crowdselect.measure import COLUMNS, Measured, Sums
+from crowdselect.merged import Ids, Merged, merge, same_texts
+from crowdselect.metrics import METRICS, Ties
+from crowdselect.numberfile import read_numbers
+from crowdselect.options import Options
+from crowdselect.ordering import reseeded
+from crowdselect.pool import Pool
+from crowdselect.responses import Answers, check_answer
+from crowdselect.results import run_facts, run_warnings, selection_table
+from crowdselect.rewardsfile import lost_note
+from crowdselect.run import check_usable
+from crowdselect.scoring import CROWD
+from crowdselect.selection import Selection
+from crowdselect.shardgroups import group_shards
+from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
+from crowdselect.stages import Stages
+
+LARGE = 1_000_000
+"""Rows from which on a pool of several files is chosen from file by file."""
+
+FloatArray = NDArray[np.float64]
+
+
+class ShardedPool(Pool):
+    """A pool whose files are looked at one by one; of its texts only those of chosen rows are read.
+
+    Args:
+        pool: The same pool, opened as usual.
+        run: Has the files read.
+    """
+
+    def __init__(self, pool: Pool, run: Run = run_here) -> None:
+        super().__init__(pool.path, layout=pool.layout, rewards=pool.rewards_path, limit=None, seed=0)
+        self.run = run
+        self.shards = self._source.files
+        self._ids: Any = None
+        self._models: tuple[str, ...] | None = None
+        self._said = False
+        self._home: dict[str, int] = {}
+        self._chosen: list[tuple[str, str]] = []
+        self._fetched: dict[tuple[str, str], dict[str, str | None]] = {}
+
+    @property
+    def ids(self) -> Any:  # noqa: ANN401  (in Arrow's buffers instead of objects)
+        """The N ids in code-point order; see `Ids`."""
+        return super().ids if self._ids is None else self._ids
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of all shards, in code-point order."""
+        if isinstance(self._view.answers, Wide):
+            return self._view.answers.models
+        if self._models is None:
+            found = self.run(sources_of(self.shards), as_it_is, Models, {"layout": self.layout}, batch=1)
+            names = {name for table in found for some in table["models"].to_pylist() for name in some}
+            self._models = tuple(sorted(names))
+        return self._models
+
+    @property
+    def rows(self) -> int:
+        """Rows of its files, whatever a row is."""
+        return self._source.row_count
+
+    @property
+    def has_text(self) -> bool:
+        """Some instruction has text; known once the shards were looked at."""
+        return self._said
+
+    def look(self, ask: Ask) -> Merged:
+        """Look at every shard."""
+        found: list[tuple[int, Any]] = []
+        for packed in self.run(sources_of(self.shards), as_it_is, Looker, {"ask": ask}, batch=1):
+            found += unpacked(packed)
+        merged = merge(found, self.shards)
+        self._ids = Ids(merged.table["id"].chunk(0))
+        if "digest" in merged.table.column_names:
+            self._said = merged.table["digest"].null_count < len(merged.table)
+        if self._second is not None:
+            lost = self._second.row_count - merged.total("kept") + merged.total("lost")
+            note = lost_note(self._second.path, lost)
+            self._join_notes = [] if note is None else [note]
+        return merged
+
+    def expect(self, merged: Merged, table: Any) -> None:  # noqa: ANN401  (an Arrow table, as of `selection_table`)
+        """Say which rows were chosen: all of them are fetched together when the first is asked for."""
+        rows = np.flatnonzero(np.asarray(table["selected"]))
+        chosen = table.take(rows)
+        ids = chosen["id"].to_pylist()
+        self._home = dict(zip(ids, merged.shard[rows].tolist(), strict=True))
+        for name in ("model", "rejected_model"):
+            if name in chosen.column_names:
+                self._chosen += zip(ids, chosen[name].to_pylist(), strict=True)
+
+    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
+        """See `Pool.prompts`; of chosen rows."""
+        return [json.loads(self._of(pair)["messages"] or "[]") for pair in pairs]
+
+    def responses(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """See `Pool.responses`; of chosen rows."""
+        return [self._of(pair)["response"] for pair in pairs]
+
+    def texts_of(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.texts_of`; of chosen rows."""
+        known = {}
+        for pair in self._chosen:
+            if pair[0] not in known:
+                known[pair[0]] = self._of(pair)["instruction"]
+        return [known[id_] for id_ in ids]
+
+    def _of(self, pair: tuple[str, str]) -> dict[str, str | None]:
+        if not self._fetched:
+            self._fetch()
+        return self._fetched[pair]
+
+    def _fetch(self) -> None:
+        by_shard: dict[int, dict[str, Any]] = {}
+        for id_, model in self._chosen:
+            shard = self._home[id_]
+            source = by_shard.setdefault(
+                shard, {"shard": shard, "path": str(self.shards[shard]), "ids": [], "models": []}
+            )
+            source["ids"].append(id_)
+            source["models"].append(model)
+        for table in self.run(list(by_shard.values()), as_it_is, Fetcher, {"layout": self.layout}, batch=1):
+            for row in table.to_pylist():
+                self._fetched[row["id"], row["model"]] = row
+
+
+def refusal(pool: Pool, options: Options) -> str | None:
+    """Say why a pool cannot be chosen from file by file; None where it can.
+
+    Args:
+        pool: The pool.
+        options: How to choose.
+    """
+    if any(file.suffix.lower() != ".parquet" for file in pool.files):
+        return "it reads Parquet files, one by one; write the pool as Parquet"
+    if pool.limit is not None:
+        return "--limit takes from the whole pool; name one of its files instead"
+    if options.ensemble is not None:
+        return "an ensemble ranks the answers of the whole pool; make one reward of them first"
+    if options.near_duplicates is not None:
+        return "--near-duplicates needs the vectors of all rows together; leave it out"
+    by_vectors = options.clusters > 0 and options.cluster_by is None
+    if by_vectors and options.embedder.startswith(("file:", "column:")):
+        return f"--embedder {options.embedder} holds vectors of all rows together; use lsa or a model"
+    return None
+
+
+def large_pool(pool: Pool, options: Options) -> ShardedPool | None:
+    """Open a pool to be chosen from file by file in this process, if it is large and that gives the same result.
+
+    Args:
+        pool: The pool.
+        options: How to choose.
+
+    Returns:
+        None where it is small, of one file, or has to be held as a whole.
+    """
+    by_model = options.clusters > 0 and options.cluster_by is None and options.embedder != "lsa"
+    if len(pool.files) == 1 or by_model or refusal(pool, options) is not None:
+        return None
+    opened = ShardedPool(pool)
+    if len(opened.shards) > 1 and opened.rows > LARGE:
+        return opened
+    opened.close()
+    return None
+
+
+def ask_of(
+    pool: ShardedPool, *, reward: str | None, crowd: Crowd | None, ties: Ties, options: Options | None = None
+) -> tuple[Ask, list[str]]:
+    """Settle what is to be known of each shard; and the notes about the crowd.
+
+    Raises:
+        InputError: Fewer than two models.
+        RewardError: There is no such reward.
+    """
+    name, models = pool.reward_name(reward), pool.models
+    if len(models) < 2:
+        found = f"only {models[0]!r}" if models else "none"
+        raise InputError(f"{pool.path}: a crowd needs at least two models; found {found}")
+    aligned, notes = (crowd or Crowd.from_names(models)).aligned(models)
+    asked = asked_questions(options) if options is not None else []
+    return (
+        Ask(
+            layout=pool.layout,
+            rewards=pool.rewards_path,
+            reward=name,
+            models=models,
+            crowd=aligned,
+            ties=ties,
+            options=options,
+            questions=tuple(question for _, found in asked for question in found),
+            has_responses=pool.has_responses,
+        ),
+        notes,
+    )
+
+
+def sharded_metrics(
+    pool: ShardedPool, *, reward: str | None, crowd: Crowd | None, ties: Ties
+) -> tuple[Any, list[str]]:
+    """Make the table of `crowdselect metrics` file by file; and the notes about the crowd.
+
+    Raises:
+        CrowdselectError: As for `crowdselect.measure.measure`.
+    """
+    ask, notes = ask_of(pool, reward=reward, crowd=crowd, ties=ties)
+    merged = pool.look(ask)
+    _check_rewards(pool, ask, merged)
+    return merged.table.set_column(0, "id", merged.table["id"].cast("string")), notes
+
+
+def select_sharded(
+    pool: ShardedPool, options: Options, *, crowd: Crowd | None = None, stages: Stages | None = None
+) -> Selection:
+    """Choose as `crowdselect.select` does, with the same result, file by file.
+
+    Args:
+        pool: The pool; afterwards it gives the texts of what was chosen.
+        options: How to choose.
+        crowd: As for `crowdselect.select`.
+        stages: As there.
+
+    Raises:
+        CrowdselectError: As there; or the options need the pool as a whole, see `refusal`.
+    """
+    stage, why_not = stages or Stages(), refusal(pool, options)
+    if why_not is not None:
+        raise OptionError(f"{pool.path}: cannot be chosen from file by file: {why_not}")
+    with stage("rewards and metrics"):
+        reward = options.reward if isinstance(options.reward, str) else None
+        ask, notes = ask_of(pool, reward=reward, crowd=crowd, ties=options.ties, options=options)
+        check_answer(options.answer, models=pool.models)
+        merged = pool.look(ask)
+        _check_rewards(pool, ask, merged)
+        measured = _measured(pool, ask, merged, notes, options)
+        check_usable(measured, options)
+    with stage("eligibility"):
+        answers = _answers(merged)
+        fixed = bars(
+            pool,
+            options,
+            blank=~np.asarray(merged.table["digest"].is_valid()),
+            asked=asked_questions(options),
+            owner=merged.numbers("owner").astype(np.int64) if options.decontaminate else None,
+        )
+        reasons = row_reasons(len(pool.ids), fixed, measured, answers, options, weighted=True)
+        groups, eligible = same_texts(merged.table["digest"]), reasons == ELIGIBLE
+        barred = tally(reasons) if eligible.sum() < options.budget else ""
+        check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
+    with stage("score"):
+        hashes = merged.numbers("hash")
+        keys = reseeded(hashes, seed=options.seed, salt="tie")
+        ranks = {name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()}
+        score = np.where(eligible, combine(ranks, options.weights), np.nan)
+    with stage("clusters") as progress:
+        grouping = group_shards(
+            pool.shards,
+            pool.layout,
+            merged,
+            eligible=eligible,
+            hashes=hashes,
+            options=options,
+            run=pool.run,
+            progress=progress,
+        )
+    with stage("choice"):
+        choice = choose(score, labels=grouping.labels, keys=keys, groups=groups, budget=options.budget)
+        table = selection_table(
+            pool, measured, answers, choice, reasons, score=score, ranks=ranks, grouping=grouping
+        )
+        pool.expect(merged, table)
+    return Selection(
+        table=table,
+        options={**options.as_dict(), **CROWD.settings},
+        facts=run_facts(
+            pool, measured, grouping, choice, notes=list(fixed.notes), benchmarks=fixed.benchmarks
+        ),
+        warnings=tuple(
+            run_warnings(
+                pool, measured, answers, choice, grouping, eligible=eligible, weights=options.weights
+            )
+        ),
+        seconds=stage.seconds,
+    )
+
+
+def _check_rewards(pool: Pool, ask: Ask, merged: Merged) -> None:
+    if not any(facts["lowest"] is not None for facts in merged.facts):
+        raise RewardError(f"{pool.path}: no reward: {ask.reward} is missing for every instruction and model")
+
+
+def _measured(pool: Pool, ask: Ask, merged: Merged, notes: list[str], options: Options) -> Measured:
+    metrics: dict[str, FloatArray] = {name: merged.numbers(name) for name in METRICS}
+    if options.metrics is not None:
+        ids = np.array(list(pool.ids), dtype=object)
+        more, note = read_numbers(options.metrics, ids=ids, taken=(*METRICS, *COLUMNS))
+        metrics |= more
+        notes = [*notes, *([note] if note else [])]
+    sums = Sums(
+        np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
+        min(facts["lowest"] for facts in merged.facts if facts["lowest"] is not None),
+    )
+    n_rewards = merged.numbers("n_rewards")
+    return Measured(np.empty((0, 0)), n_rewards, metrics, ask.crowd, tuple(notes), ask.reward, sums=sums)
+
+
+def _answers(merged: Merged) -> Answers:
+    paired = "rejected" in merged.table.column_names
+    return Answers(
+        np.empty((0, 0), dtype=np.bool_),
+        merged.numbers("chosen").astype(np.int64),
+        merged.numbers("rejected").astype(np.int64) if paired else None,
+        merged.numbers("best_reward"),
+        reward=merged.numbers("reward"),
+        rejected_reward=merged.numbers("rejected_reward") if paired else None,
+        unsaid=merged.total("unsaid"),
+    )

@@ -1,0 +1,313 @@
+"""A pool of many files, looked at file by file: what is known of each instruction, as a few numbers per row.
+
+Every function here is given one file (a shard) and depends on nothing else, so it does not matter how many files there
+are, in which order they are looked at, and by whom: this process (`run_here`) or a cluster. All rows of an
+instruction stand in one file.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.crowd import Crowd
+from crowdselect.decontaminate import contaminated
+from crowdselect.eligibility import normalised
+from crowdselect.layouts import reward_columns
+from crowdselect.measure import Measured, checked_metrics
+from crowdselect.metrics import Ties
+from crowdselect.options import Options
+from crowdselect.ordering import content_hash
+from crowdselect.pool import Pool, open_pool
+from crowdselect.questions import Question
+from crowdselect.responses import find_answers
+from crowdselect.sources import Source, connect
+from crowdselect.tables import metrics_table
+
+FloatArray = NDArray[np.float64]
+Table = Any
+"""An Arrow table; pyarrow ships no types."""
+Read = Callable[[Table], Iterator[Table]]
+"""Given one row about a source, yields tables."""
+
+BLOCK = 4096
+"""Texts handed on at a time."""
+
+
+class Run(Protocol):
+    """Has sources read and worked on, by whom and in which order is its own business."""
+
+    def __call__(
+        self,
+        sources: Sequence[dict[str, Any]],
+        read: Read,
+        worker: type,
+        arguments: dict[str, Any],
+        *,
+        batch: int,
+    ) -> Iterator[Table]:
+        """Give each source to `read`, and what that yields to instances of `worker`; yield what these return."""
+        ...
+
+
+def run_here(
+    sources: Sequence[dict[str, Any]],
+    read: Read,
+    worker: Callable[..., Callable[[Table], Table]],
+    arguments: dict[str, Any],
+    *,
+    batch: int,  # noqa: ARG001  (tables are worked on as they are read)
+) -> Iterator[Table]:
+    """Do what `Run` does in this process, one source after the other."""
+    import pyarrow as pa
+
+    made = worker(**arguments)
+    for source in sources:
+        for table in read(pa.Table.from_pylist([source])):
+            yield made(table)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is to be known of each shard."""
+
+    layout: str
+    rewards: str | None
+    """The second file, of the whole pool."""
+    reward: str
+    """The reward column."""
+    models: tuple[str, ...]
+    """Of the whole pool."""
+    crowd: Crowd
+    """In the order of `models`."""
+    ties: Ties
+    options: Options | None = None
+    """None = only the table of metrics is wanted."""
+    questions: tuple[Question, ...] = ()
+    has_responses: bool = True
+
+
+def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Name the shards for `Run`."""
+    return [{"shard": number, "path": str(file)} for number, file in enumerate(files)]
+
+
+def as_it_is(sources: Table) -> Iterator[Table]:
+    """A `Read` for workers that open the files themselves."""
+    yield sources
+
+
+class Models:
+    """A worker that reads the names of the models."""
+
+    def __init__(self, layout: str) -> None:
+        self._layout = layout
+
+    def __call__(self, sources: Table) -> Table:
+        """Give each shard's models."""
+        import pyarrow as pa
+
+        found: list[list[str]] = []
+        for path in sources["path"].to_pylist():
+            with open_pool(path, layout=self._layout) as pool:
+                found.append(list(pool.models))
+        return pa.table({"models": found})
+
+
+class Looker:
+    """A worker that gives what is known of each instruction of a shard, as a table in id order."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def __call__(self, sources: Table) -> Table:
+        """Give the tables of some shards, packed; see `unpacked`."""
+        import pyarrow as pa
+
+        packed = []
+        for path in sources["path"].to_pylist():
+            with _opened(path, self._ask) as (pool, kept):
+                table = _measured_table(pool, self._ask, kept)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            packed.append(sink.getvalue().to_pybytes())
+        return pa.table({"shard": sources["shard"], "table": pa.array(packed, pa.large_binary())})
+
+
+def unpacked(found: Table) -> Iterator[tuple[int, Table]]:
+    """Give shards and their tables from what a `Looker` returned."""
+    import pyarrow as pa
+
+    for shard, packed in zip(found["shard"].to_pylist(), found["table"], strict=True):
+        with pa.ipc.open_stream(packed.as_buffer()) as reader:
+            yield shard, reader.read_all()
+
+
+class Texts:
+    """A `Read` that gives the texts of some rows of a shard, `BLOCK` at a time."""
+
+    def __init__(self, layout: str) -> None:
+        self._layout = layout
+
+    def __call__(self, sources: Table) -> Iterator[Table]:
+        """Yield `shard`, `row` (in the shard, in id order) and `text`."""
+        import pyarrow as pa
+
+        for source in sources.to_pylist():
+            with open_pool(source["path"], layout=self._layout) as pool:
+                texts = pool.instructions()
+            wanted = np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=len(texts))
+            rows = np.flatnonzero(wanted)
+            for begin in range(0, len(rows), BLOCK):
+                block = rows[begin : begin + BLOCK]
+                yield pa.table(
+                    {
+                        "shard": np.full(len(block), source["shard"], dtype=np.int32),
+                        "row": block,
+                        "text": pa.array(texts[block], pa.large_string()),
+                    }
+                )
+
+
+class Unchanged:
+    """A worker that gives back what was read."""
+
+    def __call__(self, table: Table) -> Table:
+        """Give it."""
+        return table
+
+
+class Fetcher:
+    """A worker that reads prompts and answers of chosen rows, and no others."""
+
+    def __init__(self, layout: str) -> None:
+        self._layout = layout
+
+    def __call__(self, sources: Table) -> Table:
+        """Give `id`, `model`, `messages`, `response` and `instruction` of each pair that is asked for."""
+        import json
+
+        import pyarrow as pa
+
+        found: dict[str, list[str | None]] = {
+            name: [] for name in ("id", "model", "messages", "response", "instruction")
+        }
+        for source in sources.to_pylist():
+            pairs = list(zip(source["ids"], source["models"], strict=True))
+            with open_pool(source["path"], layout=self._layout) as pool:
+                found["id"] += source["ids"]
+                found["model"] += source["models"]
+                found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs)]
+                found["response"] += pool.responses(pairs) if pool.has_responses else [None] * len(pairs)
+                found["instruction"] += pool.texts_of(source["ids"])
+        return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})
+
+
+@contextmanager
+def _opened(path: str, ask: Ask) -> Iterator[tuple[Pool, int]]:
+    """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
+    if ask.rewards is None:
+        with open_pool(path, layout=ask.layout) as pool:
+            yield pool, 0
+        return
+    import pyarrow as pa
+
+    with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
+        own = Path(place) / "rewards.parquet"
+        with open_pool(path, layout=ask.layout) as pool, closing(connect()) as connection:
+            source = Source(connection, ask.rewards)
+            key = reward_columns(source.columns, path=ask.rewards).id
+            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
+        with open_pool(path, layout=ask.layout, rewards=own) as pool:
+            yield pool, kept
+
+
+def _measured_table(pool: Pool, ask: Ask, kept: int) -> Table:
+    scores = _widened(pool.scores_of_part(ask.reward), pool.models, ask.models, fill=np.nan)
+    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
+    metrics = checked_metrics(pool, scores, ask.crowd, ties=ask.ties)
+    facts = {
+        "per_model": (~np.isnan(scores)).sum(axis=0).tolist(),
+        "lowest": float(np.nanmin(scores)) if n_rewards.any() else None,
+        "kept": kept,
+        "lost": pool.lost_rewards,
+    }
+    if ask.options is None:
+        measured = Measured(scores, n_rewards, metrics, ask.crowd, ())
+        return _marked(metrics_table(pool, measured, models=ask.models), facts)
+    numbers = {"n_rewards": n_rewards, **metrics}
+    table, unsaid = _row_table(pool, ask, scores, numbers, options=ask.options)
+    return _marked(table, {**facts, "unsaid": unsaid})
+
+
+def _row_table(
+    pool: Pool, ask: Ask, scores: FloatArray, numbers: dict[str, Any], *, options: Options
+) -> tuple[Table, int]:
+    """What the choice needs of each row: numbers, who may answer, and digests of the text instead of the text."""
+    import pyarrow as pa
+
+    hashes, pairs = content_hash(pool.ids), options.pairs is not None
+    codes = pool.prompt_codes() if pairs else None
+    usable = ~np.isnan(scores)
+    if ask.has_responses:
+        usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
+    answers = find_answers(
+        scores,
+        usable=usable,
+        hashes=hashes,
+        models=ask.models,
+        answer=options.answer,
+        pairs=pairs,
+        seed=options.seed,
+        prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
+    )
+    texts = pool.instructions()
+    digests = [
+        None if text is None else blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16)
+        for text in texts
+    ]
+    columns = {
+        "id": pa.array(pool.ids, pa.large_string()),
+        "hash": hashes,
+        **numbers,
+        "chosen": answers.chosen.astype(np.int32),
+        "best_reward": answers.best_reward,
+        "reward": answers.reward,
+        "digest": pa.array(
+            [None if digest is None else digest.digest() for digest in digests], pa.binary(16)
+        ),
+    }
+    if answers.rejected is not None:
+        columns |= {
+            "rejected": answers.rejected.astype(np.int32),
+            "rejected_reward": answers.rejected_reward,
+        }
+    if options.decontaminate:
+        columns["owner"] = contaminated(texts, list(ask.questions)).astype(np.int32)
+    if options.cluster_by is not None:
+        columns["group"] = pa.array(pool.column(options.cluster_by), pa.large_string())
+    return pa.table(columns), answers.unsaid
+
+
+def _marked(table: Table, facts: dict[str, Any]) -> Table:
+    import json
+
+    return table.replace_schema_metadata({"facts": json.dumps(facts)})
+
+
+def _widened(
+    values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
+) -> NDArray[Any]:
+    """Give a matrix of a shard's models a column for every model of the pool."""
+    if tuple(own) == tuple(models):
+        return values
+    out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")
+    out[:, [models.index(name) for name in own]] = values
+    return out
