@@ -291,11 +291,10 @@ def _verdict(one: Difference, p_holm: float) -> str:
 
 def _notes(groups: Sequence[Group], found: Sequence[Difference]) -> list[str]:
     notes = []
-    prompts = {run.prompts for group in groups for run in group.runs}
-    if len(prompts) > 1:
-        notes.append(
-            "the judge was asked with different prompts, or it is not known with which: compare with care"
-        )
+    runs = [run for group in groups for run in group.runs]
+    others = [name for name in runs[0].conditions if len({run.conditions[name] for run in runs}) > 1]
+    if others:
+        notes.append(f"the results are not of the same {', '.join(others)}: compare with care")
     single = [group.name for group in groups if len(group.runs) == 1]
     if single:
         notes.append(

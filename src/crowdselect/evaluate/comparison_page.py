@@ -12,7 +12,7 @@ from crowdselect.theme import theme
 
 _WIDTH = 640  # pixels of the plot
 _SCHEMES = (
-    "<style>.drawn svg{max-width:100%;height:auto}.night{display:none}"
+    "<style>.drawn{margin:.5rem 0 1.5rem}.drawn svg{max-width:100%;height:auto}.night{display:none}"
     "@media(prefers-color-scheme:dark){.day{display:none}.night{display:block}}</style>"
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from crowdselect.collect.calls import make_request
 from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.endpoints import Endpoint, check_reachable
 from crowdselect.collect.job import Watch
 from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.plan import Estimate, estimate_requests
@@ -110,6 +110,8 @@ def run(
             could not be written, see `LedgerError`.
     """
     setup = prepare(task, opener=opener)
+    for party in setup.parties:
+        check_reachable((party.endpoint,), path=party.source)
     task.folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))

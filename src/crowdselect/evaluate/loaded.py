@@ -1,7 +1,7 @@
 """Finished evaluations, read back; and which of them are runs of one method."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from crowdselect.evaluate.scores import Cells
 from crowdselect.files import fingerprint
 from crowdselect.outputs import read_manifest
 
+_CONDITIONS = {"questions": "file of questions", "references": "file of reference answers"}
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -25,7 +27,7 @@ class Loaded:
         model: Who was evaluated.
         judge: By whom.
         baseline: Against whom; None where answers are graded alone.
-        prompts: Digest of the judge's prompts; None = not known.
+        conditions: Digests of the judge's prompts, the questions and the reference answers; None = not known.
         unit: Of its score.
         cells: Its verdicts by question.
     """
@@ -35,7 +37,7 @@ class Loaded:
     model: str
     judge: str
     baseline: str | None
-    prompts: str | None
+    conditions: Mapping[str, str | None]
     unit: str
     cells: Cells
 
@@ -69,6 +71,7 @@ def load_result(folder: str) -> Loaded:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         intact = manifest.get("fingerprint") == fingerprint([file])
         cells = _cells(found["questions"])
+        inputs: dict[str, dict[str, str]] = manifest["inputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: cannot be read: {' '.join(str(error).split())[:200]}; evaluate again"
@@ -81,7 +84,10 @@ def load_result(folder: str) -> Loaded:
         manifest["model"],
         manifest["judge"],
         manifest["baseline"],
-        manifest["prompts"],
+        {
+            "prompts of the judge": manifest["prompts"],
+            **{what: inputs.get(key, {}).get("fingerprint") for key, what in _CONDITIONS.items()},
+        },
         found["unit"],
         cells,
     )

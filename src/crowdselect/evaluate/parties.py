@@ -10,7 +10,7 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.collect.calls import Client
 from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.collect.endpoints import Endpoint, load_endpoints
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.files import fingerprint
@@ -23,11 +23,12 @@ Opener = Callable[[Endpoint], Client]
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Whom to ask, and how to reach it."""
+    """Whom to ask, how to reach it, and where that was said."""
 
     name: str
     endpoint: Endpoint
     open: Opener
+    source: str
 
 
 def is_party(text: str) -> bool:
@@ -50,8 +51,8 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
         opener: Makes the client of a server.
 
     Raises:
-        InputError: There is no such folder, file or model, or it cannot be reached.
-        OptionError: A key is not in the environment.
+        InputError: There is no such folder or file.
+        OptionError: The file has no such model.
         MissingExtraError: An adapter needs peft.
     """
     if ".toml#" in text:
@@ -64,13 +65,13 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
             '(a model of the hub stands there with local = "NAME")'
         )
     if endpoint.local is None:
-        return Party(name or endpoint.name, endpoint, opener)
+        return Party(name or endpoint.name, endpoint, opener, text)
     if Path(endpoint.local).is_dir():
         # The content, and not the place, is what answers: another model in the same folder is asked anew.
         endpoint = replace(
             endpoint, model=f"{_folder_name(endpoint.local)}@{_content(Path(endpoint.local))[:24]}"
         )
-    return Party(name or endpoint.name, endpoint, _local_opener())
+    return Party(name or endpoint.name, endpoint, _local_opener(), text)
 
 
 def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> tuple[Party, list[str]]:
@@ -88,7 +89,7 @@ def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> t
     if endpoint.most_tokens is None:
         endpoint = replace(endpoint, max_tokens=protocol.judge_tokens)
     notes = [f"judge {found.name}: its system text is left out"] if found.system is not None else []
-    return Party(found.name, endpoint, opener if found.local is None else _local_opener()), notes
+    return Party(found.name, endpoint, opener if found.local is None else _local_opener(), text), notes
 
 
 def limited(endpoint: Endpoint, *, tokens: int, temperature: float) -> Endpoint:
@@ -109,7 +110,6 @@ def _from_file(text: str, role: str, option: str) -> Endpoint:
     if found is None:
         listed = ", ".join(endpoint.name for endpoint in known) or "none"
         raise OptionError(f"{option} {text}: there is no [[{role}]] named {name!r}; found {listed}")
-    check_reachable((found,), path=path)
     return found
 
 

@@ -1,6 +1,6 @@
 """Everything an evaluation needs, found and checked before anything is sent or written."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from crowdselect.collect.budget import check_cost_cap
@@ -190,11 +190,6 @@ def _check_folder(setup: Setup) -> None:
             raise OutputError(
                 f"{folder}: holds another result ({name} {manifest.get(name)!r}, not {value!r}); choose another place"
             )
-
-
-def renamed(answers: Answers, name: str) -> Answers:
-    """Call a model's answers by the name that the user gave; the lines stay as they are."""
-    return replace(answers, model=name)
 
 
 def input_files(task: Task) -> dict[str, Path]:
