@@ -8,6 +8,7 @@ import click
 
 from crowdselect import __version__
 from crowdselect.choosing import Writing, checked, choose_and_write, choose_from, print_json, read_crowd
+from crowdselect.engine.options import engine_options, taken
 from crowdselect.entry import run_command
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import (
@@ -169,6 +170,7 @@ def crowd(
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write."
 )
+@engine_options
 def metrics(
     pool_path: str,
     layout: str | None,
@@ -179,32 +181,47 @@ def metrics(
     ties: str,
     overwrite: bool,
     output: str,
+    **where: Any,  # noqa: ANN401  (see `engine_options`)
 ) -> None:
     """Write the metrics of every instruction to a file."""
+    from crowdselect.engine.stream import on_cluster
     from crowdselect.measure import measure
     from crowdselect.pool import open_pool
+    from crowdselect.sharded import ShardedPool, sharded_metrics
     from crowdselect.show import say, stage_bar, visible, warn
     from crowdselect.tables import check_ending, metrics_table, write_table
 
     check_ending(output)
-    with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
+    with (
+        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
+        on_cluster(taken(where)) as run,
+    ):
         target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
-        crowd = read_crowd(crowd_path)
+        given: Any = {"reward": reward, "crowd": read_crowd(crowd_path), "ties": ties}
         with stage_bar("rewards and metrics"):
-            measured = measure(pool, reward=reward, crowd=crowd, ties=ties)  # type: ignore[arg-type]  # checked there
-            write_table(metrics_table(pool, measured), target)
-    for note in (*pool.notes, *measured.notes):
-        warn(note)
-    say(f"written to {visible(target)}: {len(pool.ids)} instructions, {len(pool.models)} models")
+            if run is None:
+                read, measured = pool, measure(pool, **given)
+                found, notes = metrics_table(pool, measured), list(measured.notes)
+            else:
+                read = ShardedPool(pool, run)
+                found, notes = sharded_metrics(read, **given)
+            write_table(found, target)
+        for note in (*read.notes, *notes):
+            warn(note)
+        say(f"written to {visible(target)}: {len(found)} instructions, {len(read.models)} models")
 
 
 @cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
 @pool_options
 @choice_options(clusters=10)
 @weights_option
+@engine_options
 def select(**given: Any) -> None:  # noqa: ANN401  (see `choose_from`)
     """Choose what to train on, with a reason for every row."""
-    choose_from(given)
+    from crowdselect.engine.stream import on_cluster
+
+    with on_cluster(taken(given)) as run:
+        choose_from(given, run=run)
 
 
 @cli.command(epilog="Example:  crowdselect why chosen 00017")

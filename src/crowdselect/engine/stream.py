@@ -1,21 +1,19 @@
 """Sources to tasks that read to actors that compute, by Ray Data: what goes over is batches, what comes back is counts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster, own_error, workers_of
+from crowdselect.shards import Read, Run, Table
 
 # Less than a whole CPU each: with as many actors as CPUs, the tasks that read for them must find room too, or
 # Ray Data waits for ever.
 _WORKER_CPUS = 0.75
 _READER_CPUS = 0.1
-
-Table = Any
-"""An Arrow table; pyarrow ships no types."""
-Read = Callable[[Table], Iterator[Table]]
-"""From one row of sources to batches."""
 
 
 def streamed(
@@ -67,26 +65,14 @@ def streamed(
             raise ours from None
 
 
-def mapped(sources: Sequence[dict[str, Any]], work: Read, *, options: EngineOptions) -> Iterator[Table]:
-    """Turn each source into tables in a task of its own; in the order in which they are ready."""
-    if not sources:
+@contextmanager
+def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
+    """Give what has a pool's files read by a Ray cluster, for as long as the block runs; None with the local engine."""
+    if not options.on_ray:
+        yield None
         return
-    with cluster(options) as ray:
-        made = ray.data.from_items(list(sources), override_num_blocks=len(sources))
-        done = made.map_batches(
-            work,
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=1,
-            concurrency=options.workers,
-        )
-        try:
-            yield from done.iter_batches(batch_size=None, batch_format="pyarrow")
-        except Exception as error:
-            ours = own_error(error)
-            if ours is None:
-                raise
-            raise ours from None
+    with cluster(options):
+        yield partial(streamed, options=options)
 
 
 def here() -> str:
