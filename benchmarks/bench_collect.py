@@ -65,7 +65,7 @@ def ours(url: str, concurrent: int, count: int) -> float:
         start = time.perf_counter()
         run([lane], ledger, Limits())
         seconds = time.perf_counter() - start
-        assert (lane.counts.done, lane.counts.failed) == (count, 0)
+        assert (lane.counts.done, lane.counts.failed) == (count, 0), (lane.counts, lane.stopped)
     return count / seconds
 
 
