@@ -305,6 +305,14 @@ def test_a_key_is_of_the_content_and_not_of_names_places_or_hows(place):
     assert spelt["select"] == before["select"]
 
 
+def test_an_option_that_is_not_in_use_is_in_no_key_but_0_is_a_value(place):
+    plain = keys(place, SIMPLE)["random"]
+    assert keys(place, SIMPLE + "report = false")["random"] == plain
+    assert keys(place, SIMPLE + "report = true")["random"] != plain
+    zero = keys(place, SIMPLE + "min-best-quantile = 0")["random"]
+    assert zero not in {plain, keys(place, SIMPLE + "min-best-quantile = 1")["random"]}
+
+
 def test_prices_and_hosts_of_a_crowd_change_no_answers(place):
     text = "[collect]\ninstructions = 'asked.jsonl'\ncrowd = 'crowd.toml'\nmax-cost = 3"
     write(place, '{"id": "a", "instruction": "Hello"}\n', "asked.jsonl")

@@ -161,13 +161,18 @@ def meaning(step: Step, digests: Digests) -> dict[str, Any]:
         try:
             if name == ARGUMENTS.get(step.section):
                 found[name] = digests.training(value) if name == "data" else digests.data(value)
-            elif name in options and name not in HOW:
+            elif name in options and name not in HOW and not _is_unset(value):
                 found[name] = digests.value(options[name], name, value)
         except CrowdselectError as error:
             raise OptionError(f"{step.where}: {name}: {error}") from error
         except OSError as error:
             raise OptionError(f"{step.where}: {name}: {value}: cannot be read: {error.strerror}") from error
     return found
+
+
+def _is_unset(value: object) -> bool:
+    """Whether an option is not in use: one that a later version adds does not make every step anew."""
+    return value is None or value is False or value == ()
 
 
 def key_of(step: Step, inputs: Sequence[Any], digests: Digests) -> str:

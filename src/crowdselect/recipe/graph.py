@@ -296,12 +296,20 @@ def _measure(graph: Graph, name: str, variants: Sequence[Variant]) -> None:
 def _named(graph: Graph, model: str) -> Run:
     """A model that is measured as it is; the base of some runs is compared with these only."""
     name = model.rpartition("#")[2].rstrip("/").rpartition("/")[2]
-    cells = {
-        run.cell
-        for run in graph.runs
-        if isinstance(run.model, Step) and run.model.options.get("base") == model
-    }
+    meant = {model, _behind(graph.recipe.folder, model)}
+    steps = [(run.cell, run.model) for run in graph.runs]
+    cells = {cell for cell, step in steps if isinstance(step, Step) and step.options.get("base") in meant}
     return Run(name, name, is_random=False, cell="\n".join(sorted(cells)), budget=None, model=model)
+
+
+def _behind(folder: Path, model: str) -> str | None:
+    """Give the name that an entry of a crowd file sends: the base model, where it is one."""
+    from crowdselect.collect.endpoints import load_endpoints
+
+    file, sign, name = model.rpartition("#")
+    if not sign or not (folder / file).is_file():
+        return None
+    return next((one.model for one in load_endpoints(folder / file).models if one.name == name), None)
 
 
 def _comparisons(graph: Graph, name: str, results: list[tuple[Run, Step]]) -> list[Step]:

@@ -8,11 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.process import ask, command_line
+from crowdselect.recipe.process import ask, command_line, prints_json
 from crowdselect.recipe.store import MISSING, Store
 from crowdselect.stages import Progress
-
-_TOLD = frozenset({"collect", "reward", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +58,27 @@ def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
         return Line(step, "done")
     if done is None and store.key(step) is None:
         after = next(one for one in step.needs if store.done(one) is None)
-        return Line(step, "waiting", f"known after {after.title}" if step.section in _TOLD else "")
+        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
     state = "to do" if done is None else "incomplete"
-    if scratch is None or step.section not in _TOLD:
-        return Line(step, state, "--plan says what" if step.section in _TOLD else "")
+    if scratch is None or not _tells(step):
+        return Line(step, state, "--plan says what" if _tells(step) else "")
     facts, problem = _asked(step, graph, store, scratch)
     return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
+
+
+def _tells(step: Step) -> bool:
+    """Whether its command can say what it costs; baselines may ask a judge."""
+    return step.section in _SAYINGS or "judge" in step.options
 
 
 def _asked(step: Step, graph: Graph, store: Store, scratch: Path) -> tuple[Mapping[str, Any] | None, str]:
     """Have the command itself say what it would do."""
     ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
+    said = [line for line in ended.stderr.splitlines() if line.strip()]
     if ended.returncode:
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
         return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
+    if not prints_json(step.section):
+        return None, said[-1] if said else ""
     facts: Mapping[str, Any] = json.loads(ended.stdout)
     return facts, ""
 
