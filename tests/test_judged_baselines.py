@@ -152,6 +152,15 @@ def test_rows_without_a_verdict_are_left_out_and_counted(sim, judging):
         assert lost
         assert all(row["score"] is None for row in lost)
         assert found.counts()["no_score"] == len(lost)
+        assert (
+            f"{len(lost)} of {len(rows)} instructions cannot be chosen: {lost[0]['reason'][9:]}"
+            in found.facts["notes"]
+        )
+        with (
+            open_pool(sim) as pool,
+            pytest.raises(OptionError, match=rf"not eligible: .*{len(lost)} no_score:the judge"),
+        ):
+            select(pool, Options(budget=len(rows), clusters=0), method=method)
         assert found.options["judge"] == "c#j"
 
 

@@ -1,5 +1,6 @@
 """Who may not be chosen, for a pool and its options: lists, text, benchmarks, rewards, answers, the floor."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,20 @@ def left_out(reasons: ObjectArray, why: Mapping[str, BoolArray]) -> ObjectArray:
     for words, rows in why.items():
         out[rows & (out == ELIGIBLE)] = f"no_score:{words}"
     return out
+
+
+def not_scored(reasons: ObjectArray) -> list[str]:
+    """Say how many rows a method left out, and why: a line per reason, the commonest first.
+
+    Example:
+        >>> not_scored(np.array(["", "no_score:no tags", "no_answer"], dtype=object))
+        ['1 of 3 instructions cannot be chosen: no tags']
+    """
+    counts = Counter(reason for reason in reasons if reason.startswith("no_score:"))
+    return [
+        f"{n} of {len(reasons)} instructions cannot be chosen: {reason.partition(':')[2]}"
+        for reason, n in counts.most_common()
+    ]
 
 
 def _floor(best_reward: FloatArray, options: Options) -> float | None:

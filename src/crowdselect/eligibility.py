@@ -66,13 +66,17 @@ def tally(reasons: ObjectArray) -> str:
         reasons: From `eligibility`, shape (N,).
 
     Returns:
-        The commonest reason first, ids after a colon left off; empty where nothing bars a row.
+        The commonest reason first, ids after a colon left off, a method's words not; empty where nothing bars a row.
 
     Example:
         >>> tally(np.array(["", "no_answer", "contaminated:q1", "no_answer"], dtype=object))
         '2 no_answer, 1 contaminated'
     """
-    counts = Counter(reason.partition(":")[0] for reason in reasons if reason != ELIGIBLE)
+    counts = Counter(
+        reason if reason.startswith("no_score:") else reason.partition(":")[0]
+        for reason in reasons
+        if reason != ELIGIBLE
+    )
     return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
 
 

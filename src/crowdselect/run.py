@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.barring import fixed_bars, left_out, row_reasons
+from crowdselect.barring import fixed_bars, left_out, not_scored, row_reasons
 from crowdselect.choose import check_budget, choose
 from crowdselect.combine import check_weights, uniform_ranks
 from crowdselect.crowd import Crowd
@@ -27,6 +27,8 @@ from crowdselect.selection import Selection
 from crowdselect.stages import Stages
 
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+ObjectArray = NDArray[Any]
 
 
 def select(
@@ -87,9 +89,7 @@ def select(
         fixed = fixed_bars(pool, texts, options)
         reasons = row_reasons(len(hashes), fixed, measured, answers, options, weighted=method.weighted)
         groups = duplicate_groups(texts)
-        eligible = reasons == ELIGIBLE
-        barred = tally(reasons) if eligible.sum() < options.budget else ""
-        check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
+        _check_budget(options, reasons, groups)
     with stage("score") as progress:
         keys = reseeded(hashes, seed=options.seed, salt="tie")
         seen = _seen(
@@ -98,6 +98,7 @@ def select(
         scored = method.score(seen, progress)
         if scored.left_out:
             reasons = left_out(reasons, scored.left_out)
+            _check_budget(options, reasons, groups)
             seen = _seen(
                 pool,
                 options,
@@ -125,7 +126,7 @@ def select(
         table = selection_table(
             pool, measured, answers, choice, reasons, score=score, ranks=seen.ranks, grouping=grouping
         )
-    notes = [*fixed.notes, *scored.notes, *arranged.notes]
+    notes = [*fixed.notes, *not_scored(reasons), *scored.notes, *arranged.notes]
     return Selection(
         table=table,
         options={**options.as_dict(), **method.settings},
@@ -143,6 +144,12 @@ def select(
         ),
         seconds=stage.seconds,
     )
+
+
+def _check_budget(options: Options, reasons: ObjectArray, groups: IntArray) -> None:
+    eligible = reasons == ELIGIBLE
+    barred = tally(reasons) if eligible.sum() < options.budget else ""
+    check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
 
 
 def _seen(
