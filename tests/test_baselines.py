@@ -73,6 +73,7 @@ def _by_id(selection) -> dict[str, dict]:
 
 def test_every_baseline_of_the_table_is_a_command(run):
     text = run("baseline", "--help").out
+    assert run("baseline").out == text
     assert all(f"\n  {name} " in text for name in BASELINES)
     for name in BASELINES:
         ran = run("baseline", name, "--help")

@@ -25,9 +25,15 @@ _direction = click.option(
 )
 
 
-@click.group(epilog="Example:  crowdselect baseline random pool.parquet --budget 1000 --seeds 5 -o random")
-def baseline() -> None:
+@click.group(
+    invoke_without_command=True,
+    epilog="Example:  crowdselect baseline random pool.parquet --budget 1000 --seeds 5 -o random",
+)
+@click.pass_context
+def baseline(context: click.Context) -> None:
     """Choose by another method, to compare with."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 _judge_options = bundle(
