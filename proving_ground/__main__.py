@@ -1,0 +1,59 @@
+"""The commands: quick, run, tables."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from proving_ground.design import MAIN, SETTINGS, Block, blocks, ways_of
+from proving_ground.results import BASE_WAY, Results
+from proving_ground.run import WORKERS, run
+from proving_ground.ways import PAPER, RANDOM
+
+
+def main() -> None:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(prog="python -m proving_ground", description=__doc__)
+    parser.add_argument("command", choices=("quick", "run", "tables"))
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes, one thread each")
+    asked = parser.parse_args()
+    COMMANDS[asked.command](asked.workers)
+
+
+def everything(workers: int) -> None:
+    """All settings, all worlds, all seeds; what is done already is not done again."""
+    todo = {block: all_ways(block.setting) for block in blocks()}
+    run(Results(), todo, workers=workers)
+    tables(workers)
+
+
+def all_ways(setting: str) -> list[str]:
+    """The ways of a setting, and the base that they start from where it is another one than in the main design."""
+    fresh = setting == MAIN or SETTINGS[setting].student != SETTINGS[MAIN].student
+    return [*([BASE_WAY] if fresh else []), *ways_of(setting)]
+
+
+def quick(workers: int) -> None:
+    """One world, three ways, two seeds, into a folder that goes away: does it all hold together?"""
+    from proving_ground.tables import summary
+
+    begin = time.monotonic()
+    ways = [BASE_WAY, RANDOM, PAPER, "separability up, clusters"]
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(Path(folder))
+        run(results, {Block(MAIN, "facts", seed): ways for seed in range(2)}, workers=workers)
+        print(summary(results, MAIN, "facts"))
+    print(f"{time.monotonic() - begin:.0f} seconds; two seeds show that it works, not which is better")
+
+
+def tables(_workers: int) -> None:
+    """Intervals, ranks and figures from the results."""
+    from proving_ground.tables import write_all
+
+    write_all(Results())
+
+
+COMMANDS = {"quick": quick, "run": everything, "tables": tables}
+
+if __name__ == "__main__":
+    main()

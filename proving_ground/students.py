@@ -1,0 +1,118 @@
+"""A student: a lightly trained base, fine-tuned on what was chosen, and tested."""
+
+import dataclasses
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from proving_ground import tokens
+from proving_ground.crowd import examples
+from proving_ground.design import BASE, BASE_EXAMPLES, BASES, STUDENTS, TUNING
+from proving_ground.items import PLAIN, Item
+from proving_ground.model import Transformer, build, judged
+from proving_ground.pools import test_items
+from proving_ground.seeds import cache_folder, content_key, seed_of
+from proving_ground.training import train
+from proving_ground.worlds import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """How one student did."""
+
+    right: np.ndarray
+    """Shape (tests,): which test items it answers exactly."""
+    loss: float
+    """Mean over the answer tokens of the test set, nats."""
+    steps: int
+    tokens: int
+    """Answer tokens that it was fine-tuned on, every repetition and the base's own rows counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A student before it is fine-tuned."""
+
+    model: Transformer
+    diet: tuple[tuple[str, str], ...]
+    """What it was trained on: instructions and answers."""
+
+
+def base(world: World, size: str, *, seed: int) -> Base:
+    """Train one of a world's bases, or find it kept: common instructions in plain words, none of them of the test."""
+    number = seed % BASES
+    chance = seed_of(world.name, "base", size, number)
+    model = build(STUDENTS[size], world.shape, seeds=[chance])
+    barred = frozenset(item.instruction for item in test_items(world))
+    rng = random.Random(f"{world.name}/base/{number}")
+    pairs = examples(world, rng, count=BASE_EXAMPLES, known=PLAIN, likely=None, barred=barred)
+    rows = tokens.rows(pairs, world.shape)
+    facts = {"size": str(STUDENTS[size]), "recipe": str(BASE), "seed": chance, "shape": str(world.shape)}
+    file = cache_folder() / f"base-{content_key(facts, rows.numpy().tobytes())}.npz"
+    if not file.exists():
+        train(model, rows[None], BASE, seed=chance)
+        beside = file.with_name(f".{os.getpid()}-{file.name}")
+        np.savez(beside, **{name: value.numpy() for name, value in model.state_dict().items()})
+        beside.replace(file)
+    with np.load(file, allow_pickle=False) as kept:
+        model.load_state_dict({name: torch.from_numpy(kept[name]) for name in kept.files})
+    return Base(model, tuple(pairs))
+
+
+def tuned(
+    start: Base,
+    chosen: Sequence[Sequence[tuple[str, str]]],
+    test: Tensor,
+    *,
+    seed: int,
+    token_budget: int | None = None,
+) -> list[Readout]:
+    """Fine-tune a base on each of several choices, and test what comes out.
+
+    Args:
+        start: The base; it stays as it is.
+        chosen: Instructions and answers of each choice, as many in each.
+        test: Rows of the test set.
+        seed: Of the order of rows, which is the same for all.
+        token_budget: Train until so many answer tokens are learnt from, instead of `TUNING.steps`.
+    """
+    if token_budget is not None and len(chosen) > 1:
+        return [tuned(start, [one], test, seed=seed, token_budget=token_budget)[0] for one in chosen]
+    if len({len(one) for one in chosen}) != 1:
+        raise ValueError(f"budgets differ: {[len(one) for one in chosen]}")
+    stack = start.model.repeated(len(chosen))
+    recipe = dataclasses.replace(TUNING, tokens=token_budget)
+    again = start.diet[: len(chosen[0])]
+    rows = torch.stack([tokens.rows([*one, *again], stack.shape) for one in chosen])
+    made = train(stack, rows, recipe, seed=seed_of("tuning", seed))
+    return [
+        Readout(right=right, loss=loss, steps=made.steps, tokens=learnt)
+        for (right, loss), learnt in zip(_tested(stack, test), made.tokens, strict=True)
+    ]
+
+
+def untrained(start: Base, test: Tensor) -> Readout:
+    """The base itself."""
+    ((right, loss),) = _tested(start.model, test)
+    return Readout(right=right, loss=loss, steps=0, tokens=0)
+
+
+def _tested(stack: Transformer, test: Tensor) -> Iterator[tuple[np.ndarray, float]]:
+    right, loss = judged(stack, test)
+    return zip(right.numpy(), loss.tolist(), strict=True)
+
+
+def test_rows(world: World) -> Tensor:
+    """The test set as rows of tokens."""
+    return tokens.rows([(item.instruction, item.answer or "") for item in test_items(world)], world.shape)
+
+
+def token_budget(questions: Sequence[Item]) -> int:
+    """Answer tokens that all students of a world and seed get with equal tokens: as many as right answers to random rows have."""
+    lengths = [len(item.answer) + 1 for item in questions if item.answer is not None]
+    return round(TUNING.steps * TUNING.batch * sum(lengths) / len(lengths))

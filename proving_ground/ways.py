@@ -1,0 +1,183 @@
+"""The ways of choosing, each through crowdselect's public API; all else of a run is the same for all of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.stats import rankdata
+
+from crowdselect import METRICS, Crowd, Options, Pool, select, separability
+from crowdselect.baselines import by_length, by_reward, deita, facility_location, random_choice
+from crowdselect.scoring import CROWD, Method
+
+CLUSTERS = 10
+Kind = Literal["control", "baseline", "metric", "weights", "own"]
+PAPER_WEIGHTS = (
+    (1, 1, 1),
+    (1, -1, 1),
+    (1, 1, 2),
+    (1, 1, -1),
+    (1, 1, 1.5),
+    (1, -1, 1.5),
+    (-1, -1, 1),
+    (-1, -1, 2),
+    (-1, -1, 1.5),
+)
+"""Difficulty, separability, stability: the nine sets of the paper's tables 14 to 17."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way of choosing."""
+
+    kind: Kind
+    method: Callable[[], Method] = lambda: CROWD
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: tuple[float, ...] | None = None
+    """Of difficulty, separability and stability."""
+    number: str | None = None
+    """Weighs this number of our own instead; see `numbers`."""
+    deployable: bool = True
+    """crowdselect can do it by its options alone, so it may become a default."""
+
+
+def _weights(*values: float) -> str:
+    return f"weights {', '.join(f'{value:g}' for value in values)}"
+
+
+def _metric_ways() -> dict[str, Way]:
+    out = {}
+    for i, name in enumerate(METRICS):
+        for sign, word in ((1.0, "up"), (-1.0, "down")):
+            weights = tuple(sign * (i == j) for j in range(len(METRICS)))
+            for clusters, ending in ((0, ""), (CLUSTERS, ", clusters")):
+                options = {"clusters": clusters}
+                out[f"{name} {word}{ending}"] = Way(kind="metric", weights=weights, options=options)
+    return out
+
+
+RANDOM, SPREAD, PAPER = "random", "cluster + random", _weights(1, 1, 2)
+"""The two controls, and what the package does by default: the paper's weights over ten clusters."""
+
+WAYS: dict[str, Way] = {
+    RANDOM: Way(kind="control", method=random_choice, options={"clusters": 0}),
+    SPREAD: Way(kind="control", method=random_choice, options={"clusters": CLUSTERS}),
+    PAPER: Way(kind="weights", weights=(1, 1, 2)),
+    "highest reward": Way(kind="baseline", method=by_reward, options={"clusters": 0}),
+    **_metric_ways(),
+    "longest answer": Way(kind="baseline", method=lambda: by_length(of="answer"), options={"clusters": 0}),
+    "facility location": Way(kind="baseline", method=facility_location),
+    "deita": Way(
+        kind="baseline",
+        method=lambda: deita(complexity="complexity", quality="quality"),
+        options={"clusters": 0, "near_duplicates": 0.9},
+    ),
+    **{_weights(*w): Way(kind="weights", weights=w) for w in PAPER_WEIGHTS if w != (1, 1, 2)},
+    _weights(-1, 1, 2): Way(kind="own", weights=(-1, 1, 2)),
+    "highest reward, clusters": Way(kind="own", method=by_reward),
+    "separability, floor": Way(kind="own", weights=(0, 1, 0), options={"min_best_quantile": 0.25}),
+    "difficulty, floor": Way(kind="own", weights=(1, 0, 0), options={"min_best_quantile": 0.5}),
+    "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
+    "learnable": Way(kind="own", number="learnable", deployable=False),
+}
+"""Every way by its name. Options not named are crowdselect's own defaults: ten clusters, made from its own vectors (lsa)."""
+
+
+def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[str, str]:
+    """Id → cluster, as crowdselect makes them; the same for all ways of a pool, and computed once."""
+    options = Options(budget=1, reward=reward, seed=seed, clusters=CLUSTERS)
+    table = select(pool, options, crowd=crowd, method=random_choice()).table
+    return {
+        id_: f"c{label}"
+        for id_, label in zip(table["id"].to_pylist(), table["cluster"].to_pylist(), strict=True)
+    }
+
+
+def choose(
+    pool: Pool,
+    crowd: Crowd,
+    way: str,
+    *,
+    budget: int,
+    reward: str,
+    answer: str,
+    seed: int,
+    numbers_file: Path,
+) -> list[tuple[str, str]]:
+    """Choose rows of a pool and whose answer to each is trained on.
+
+    Args:
+        pool: Opened by crowdselect; its column `cluster` holds what `find_clusters` gave.
+        crowd: Family and size of its models.
+        way: A name of `WAYS`.
+        budget: How many rows.
+        reward: The reward column.
+        answer: As crowdselect's `answer`: best, random, top5-random.
+        seed: Decides ties, draws and clusters.
+        numbers_file: From `write_numbers`.
+
+    Returns:
+        (id, model) of exactly `budget` rows, first choice first.
+    """
+    how = WAYS[way]
+    weights = (
+        dict(zip(METRICS, how.weights, strict=True))
+        if how.weights
+        else {how.number: 1.0}
+        if how.number
+        else None
+    )
+    clusters = how.options.get("clusters", CLUSTERS)
+    options = Options(
+        budget=budget,
+        reward=reward,
+        answer=answer,
+        seed=seed,
+        metrics=str(numbers_file),
+        **({} if weights is None else {"weights": weights}),
+        **({"cluster_by": "cluster"} if clusters else {}),
+        **how.options,
+    )
+    rows = select(pool, options, crowd=crowd, method=how.method()).rows()
+    if len(rows) != budget:
+        raise AssertionError(f"{way}: {len(rows)} rows for a budget of {budget}")
+    return [(row["id"], row["model"]) for row in rows]
+
+
+def numbers(scores: np.ndarray, *, sizes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Our own candidates' numbers per instruction, higher = chosen earlier.
+
+    Args:
+        scores: Rewards, shape (N, M).
+        sizes: Of the M models: small, middle or large.
+
+    Returns:
+        `separability_x_quality`: rank of the separability x rank of the best reward, 0 to 1. `learnable`: mean reward of
+        the large models less that of the small ones, the student's size class.
+    """
+    best = rankdata(scores.max(axis=1)) / len(scores)
+    spread = rankdata(separability(scores)) / len(scores)
+    large, small = (scores[:, [size == name for size in sizes]].mean(axis=1) for name in ("large", "small"))
+    return {"separability_x_quality": spread * best, "learnable": large - small}
+
+
+def write_numbers(
+    file: Path, pool: Pool, *, reward: str, sizes: Mapping[str, str], complexity: Mapping[str, float]
+) -> Path:
+    """Write the numbers of our own for a pool.
+
+    Args:
+        file: Where to.
+        pool: The pool.
+        reward: Whose rewards they are made from.
+        sizes: Model → small, middle or large.
+        complexity: Id → a judge's mark of how complex the instruction is, for deita.
+    """
+    own = numbers(pool.scores(reward), sizes=[sizes[model] for model in pool.models])
+    marks = [complexity[id_] for id_ in pool.ids]
+    pq.write_table(pa.table({"id": list(pool.ids), "complexity": marks, **own}), file)
+    return file

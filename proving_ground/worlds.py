@@ -1,0 +1,56 @@
+"""The four worlds by name."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proving_ground import arithmetic, facts, mixed, strings
+from proving_ground.items import Diet, Item
+from proving_ground.tokens import Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A kind of task with an exact verifier."""
+
+    name: str
+    shape: Shape
+    skills: tuple[str, ...]
+    make: Callable[[random.Random, Diet | None, int], Item]
+    """A random instruction: how likely each skill is (None = as in the pool), and how much is known, 0 little to 2 all."""
+    reword: Callable[[random.Random, Item], Item]
+    near_duplicates: float = 0.0
+    """Share of a pool that is rewordings of other rows."""
+
+
+WORLDS: dict[str, World] = {
+    world.name: world
+    for world in (
+        World(
+            name="strings",
+            shape=strings.SHAPE,
+            skills=strings.SKILLS,
+            make=strings.make,
+            reword=strings.reword,
+        ),
+        World(name="facts", shape=facts.SHAPE, skills=facts.SKILLS, make=facts.make, reword=facts.reword),
+        World(
+            name="arithmetic",
+            shape=arithmetic.SHAPE,
+            skills=arithmetic.SKILLS,
+            make=arithmetic.make,
+            reword=arithmetic.reword,
+        ),
+        World(
+            name="mixed",
+            shape=mixed.SHAPE,
+            skills=mixed.SKILLS,
+            make=mixed.make,
+            reword=mixed.reword,
+            near_duplicates=0.1,
+        ),
+    )
+}
+CHOOSING = ("strings", "facts")
+KEPT = ("arithmetic", "mixed")
+"""Defaults may follow from the first two, and must be confirmed on the other two."""
