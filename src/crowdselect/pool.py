@@ -31,6 +31,7 @@ from crowdselect.layouts import (
 )
 from crowdselect.rewardsfile import RewardsFile
 from crowdselect.sources import Source, connect
+from crowdselect.vectorcolumn import vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -369,31 +370,13 @@ class Pool:
         Raises:
             InputError: There is no such column, a vector is missing or of another length, or is not of numbers.
         """
-        import pyarrow.compute as pc
-
         kind = self._kind(name)
         if kind.name not in {"list", "text"}:
             raise InputError(
                 f"{self.path}: column {name!r} holds no vectors but {kind.name}s; wanted lists of numbers"
             )
-        vectors = self._one_per_id(f"TRY_CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
-        lengths = to_numpy(pc.fill_null(pc.list_value_length(vectors), 0))
-        wanted = int(lengths.max())
-        odd = np.flatnonzero((lengths != wanted) | (lengths == 0))
-        if odd.size:
-            i = int(odd[0])
-            raise InputError(
-                f"{self.path}: column {name!r} has {lengths[i]} numbers at id {self._index.id(i)!r}; "
-                f"wanted {f'{wanted}, as in other rows' if wanted else 'a list of them'}"
-            )
-        flat: NDArray[np.float32] = to_numpy(pc.list_flatten(vectors)).reshape(len(lengths), wanted)
-        finite = np.isfinite(flat).all(axis=1)
-        if not finite.all():
-            id_ = self._index.id(int(np.argmin(finite)))
-            raise InputError(
-                f"{self.path}: column {name!r} has a missing or infinite number at id {id_!r}; wanted finite ones"
-            )
-        return flat
+        values = self._one_per_id(f"TRY_CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
+        return vectors(values, self._index, what=f"{self.path}: column {name!r}")
 
     def fingerprint(self) -> str:
         """Hash the sizes and both ends of all files, cheaply; where they lie plays no part."""
