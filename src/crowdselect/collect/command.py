@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crowdselect.engine.options import engine_options, taken
 from crowdselect.errors import OptionError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _INTERRUPTED = 130
 @click.option("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@engine_options
 def collect(
     instructions: str | None,
     crowd: str | None,
@@ -64,7 +66,7 @@ def collect(
     force_ledger: bool,
     overwrite: bool,
     as_json: bool,
-    **limits: Any,  # noqa: ANN401  (the fields of `Limits`)
+    **limits: Any,  # noqa: ANN401  (the fields of `Limits`, and `engine_options`)
 ) -> int:
     """Ask a crowd of models every instruction; write a pool.
 
@@ -85,6 +87,7 @@ def collect(
         raise OptionError(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"
         )
+    engine = taken(limits)
     limits["wait"] = limits.pop("retry_wait")
     task = Task(
         instructions,
@@ -95,6 +98,7 @@ def collect(
         overwrite=overwrite,
         force_ledger=force_ledger,
         limits=Limits(**limits),
+        engine=engine,
     )
     return _plan(task, as_json=as_json) if plan_only else _collect(task, seal_only=seal_only, as_json=as_json)
 

@@ -22,7 +22,9 @@ from crowdselect.collect.plan import Estimate, estimate
 from crowdselect.collect.redact import Redactor
 from crowdselect.collect.runner import Outcome, run
 from crowdselect.collect.seal import seal
+from crowdselect.collect.sharded import generate
 from crowdselect.collect.talks import Tally
+from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.files import fingerprint, is_remote
 from crowdselect.outputs import check_output
@@ -44,6 +46,7 @@ class Task:
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
         limits: How far to go.
+        engine: Where local models answer.
     """
 
     instructions: str
@@ -54,6 +57,7 @@ class Task:
     overwrite: bool = False
     force_ledger: bool = False
     limits: Limits = field(default_factory=Limits)
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     @property
     def ledger_path(self) -> Path:
@@ -173,6 +177,10 @@ def _ask(
     clients: Callable[[Endpoint], Client],
     watch: Watch | None,
 ) -> Outcome:
+    if task.engine.on_ray:
+        folder = Path(f"{task.output}.parts").absolute()
+        requests = partial(instructions.requests, task.samples)
+        generate(endpoints.models, requests, ledger, folder, limits=task.limits, engine=task.engine)
     late = _LateClients(endpoints.models, clients)
     lanes = [
         Lane(endpoint, partial(late.get, endpoint.name), instructions.requests(task.samples))

@@ -83,6 +83,16 @@ class LocalClient:
                 else:
                     waiting.answer.set_exception(reply)
 
+    def answers(self, requests: list[Request]) -> list[Reply | CallError]:
+        """Answer requests here and now, in batches; without an event loop.
+
+        Raises:
+            CallError: The model cannot be used.
+        """
+        size = self._endpoint.batch_size
+        batches = [requests[begin : begin + size] for begin in range(0, len(requests), size)]
+        return [reply for batch in batches for reply in self._generate(batch)]
+
     def _load(self) -> tuple[Any, Any]:
         """Read tokenizer and model, once; in the thread that generates."""
         if self._loaded is None:

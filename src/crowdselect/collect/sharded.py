@@ -1,0 +1,214 @@
+"""Local models' answers made on a Ray cluster: actors write Parquet parts, the driver takes them into the ledger."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from crowdselect.collect.calls import ANSWERED, Request
+from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.ledger import Answer, Ledger, now
+from crowdselect.collect.limits import Limits
+from crowdselect.collect.local_client import LocalClient
+from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.parts import KEY, Parts
+from crowdselect.engine.session import cluster
+from crowdselect.engine.stream import streamed
+from crowdselect.errors import InputError
+
+Requests = Callable[[], Iterator[Request]]
+Table = Any
+"""An Arrow table; pyarrow ships no types."""
+
+BATCHES = 4
+"""A worker is given so many batches of a model at a time, and writes them as a part: what a crash loses at most."""
+_FILE = 4096  # requests in a file that a task reads
+_TEXTS = ("text", "finish_reason", "status", "error")
+
+
+def generate(
+    endpoints: Sequence[Endpoint],
+    requests: Requests,
+    ledger: Ledger,
+    folder: Path,
+    *,
+    limits: Limits,
+    engine: EngineOptions,
+) -> int:
+    """Have workers answer what the local models were not asked yet; turn by turn where there are conversations.
+
+    Args:
+        endpoints: Those of local models are asked; one with a price under a cap on money is not.
+        requests: Gives the requests for one model anew each time.
+        ledger: Where the answers are in the end; only this process opens it.
+        folder: Of the parts, which are there until the ledger has them.
+        limits: `max_requests` and `retry_failed` count here.
+        engine: How many workers.
+
+    Returns:
+        How many answers were taken into the ledger.
+    """
+    capped = limits.max_cost is not None
+    local = [one for one in endpoints if one.local and not (capped and (one.price_in or one.price_out))]
+    ledger.keep_settings(local)
+    taken = 0
+    with cluster(engine):
+        for endpoint in local:
+            parts = Parts(folder / endpoint.digest.hex()[:16])
+            taken += take_in(parts, endpoint, ledger)  # of a run that was killed
+            asked: set[bytes] = set()
+            while True:
+                left = pending(endpoint, requests(), ledger, asked=asked, retry_failed=limits.retry_failed)
+                if limits.max_requests is not None:
+                    sent = sum(spent.attempts for spent in ledger.spent().values())
+                    left = islice(left, max(limits.max_requests - sent, 0))
+                if not _answered(endpoint, left, parts, engine):
+                    break
+                taken += take_in(parts, endpoint, ledger)
+    shutil.rmtree(folder, ignore_errors=True)
+    return taken
+
+
+def pending(
+    endpoint: Endpoint, requests: Iterator[Request], ledger: Ledger, *, asked: set[bytes], retry_failed: bool
+) -> Iterator[Request]:
+    """Give what an endpoint was not asked yet, each once, following conversations as far as they are."""
+    while batch := list(islice(requests, 256)):
+        while batch:
+            keyed = {request.key(endpoint): request for request in batch}
+            known = ledger.known(list(keyed), retry_failed=retry_failed)
+            talks = ledger.get([key for key in known if keyed[key].then])
+            batch = [
+                keyed[key].follow(answer.text or "")
+                for key, answer in talks.items()
+                if answer.status in ANSWERED
+            ]
+            for key, request in keyed.items():
+                if key not in known and key not in asked:
+                    asked.add(key)
+                    yield request
+
+
+def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:
+    """Put what workers wrote into the ledger, and then remove it from the folder."""
+    import pyarrow.parquet as pq
+
+    count = 0
+    for path in parts.paths():
+        rows = pq.read_table(path).to_pylist()
+        ended = ledger.known([row[KEY] for row in rows], retry_failed=True)
+        for row in rows:
+            if row[KEY] not in ended:
+                ledger.put(_row(row, endpoint))
+                count += 1
+        ledger.flush()
+        path.unlink()
+    return count
+
+
+class ReadRequests:
+    """Reads the files of requests that the driver wrote; runs in a task."""
+
+    def __call__(self, sources: Table) -> Iterator[Table]:
+        """Yield each file's requests."""
+        import pyarrow.parquet as pq
+
+        for path in sources["path"].to_pylist():
+            yield from (pq.read_table(path).slice(begin, 64) for begin in range(0, _FILE, 64))
+
+
+class GenerateWorker:
+    """Holds a model, answers batches, writes them as parts; runs in an actor.
+
+    Args:
+        endpoint: With a local model.
+        folder: Of the parts.
+    """
+
+    def __init__(self, endpoint: Endpoint, folder: Path) -> None:
+        self._client, self._endpoint, self._parts = LocalClient(endpoint), endpoint, Parts(folder)
+
+    def __call__(self, table: Table) -> Table:
+        """Answer a batch, unless its part is there: it was handed out a second time."""
+        import pyarrow as pa
+
+        keys = table[KEY].to_pylist()
+        name = self._parts.name(keys)
+        if keys and not self._parts.has(name):
+            rows = table.to_pylist()
+            requests = [Request(row["prompt"], row["digest"], row["sample"]) for row in rows]
+            made = self._client.answers(requests)
+            said = [_said(one) for one in made]
+            columns = {field: pa.array([one[field] for one in said], pa.large_string()) for field in _TEXTS}
+            counts = {
+                field: pa.array([one[field] for one in said], pa.int64())
+                for field in ("prompt_tokens", "completion_tokens")
+            }
+            self._parts.write(
+                name, {**{field: table[field] for field in (KEY, "digest", "sample")}, **columns, **counts}
+            )
+        return pa.table({"answered": [len(keys)]})
+
+
+def _answered(endpoint: Endpoint, left: Iterator[Request], parts: Parts, engine: EngineOptions) -> int:
+    """Write requests for workers to read, and have them answered; gives how many there were."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".requests-", dir=parts.folder) as place:
+        sources: list[dict[str, Any]] = []
+        count = 0
+        while batch := list(islice(left, _FILE)):
+            path = Path(place) / f"{len(sources)}.parquet"
+            columns = {
+                KEY: pa.array([request.key(endpoint) for request in batch], pa.binary()),
+                "prompt": pa.array([request.prompt for request in batch], pa.large_string()),
+                "digest": pa.array([request.digest for request in batch], pa.binary()),
+                "sample": pa.array([request.sample for request in batch], pa.int64()),
+            }
+            pq.write_table(pa.table(columns), path)
+            sources.append({"path": str(path)})
+            count += len(batch)
+        arguments = {"endpoint": endpoint, "folder": parts.folder}
+        size = BATCHES * endpoint.batch_size
+        for _ in streamed(sources, ReadRequests(), GenerateWorker, arguments, batch=size, options=engine):
+            pass
+    return count
+
+
+def _said(made: Any) -> dict[str, Any]:  # noqa: ANN401  (a Reply or a CallError)
+    """A reply as plain values; a model that cannot be used at all ends the run."""
+    none = dict.fromkeys((*_TEXTS, "prompt_tokens", "completion_tokens"))
+    if isinstance(made, Exception):
+        if getattr(made, "verdict", "stop") == "stop":
+            raise InputError(str(made))
+        return {**none, "status": "failed", "error": str(made)}
+    return {
+        "text": made.text.encode("utf-8", "replace").decode(),
+        "finish_reason": made.finish_reason,
+        "status": made.status,
+        "error": None,
+        "prompt_tokens": made.prompt_tokens,
+        "completion_tokens": made.completion_tokens,
+    }
+
+
+def _row(row: dict[str, Any], endpoint: Endpoint) -> Answer:
+    return Answer(
+        key=row[KEY],
+        model=endpoint.name,
+        settings=endpoint.digest,
+        prompt=row["digest"],
+        sample=row["sample"],
+        status=row["status"],
+        text=row["text"],
+        finish_reason=row["finish_reason"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        cost=endpoint.cost(row["prompt_tokens"], row["completion_tokens"]),
+        error=row["error"],
+        at=now(),
+    )
