@@ -107,6 +107,17 @@ def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 
     Raises:
         InputError: The results are of different benchmarks, judges or baselines.
         OptionError: There are fewer than two methods, or `against` is none of them.
+
+    Example:
+        >>> from crowdselect.evaluate.loaded import Loaded
+        >>> from crowdselect.evaluate.scores import Cells
+        >>> def made(name, grades):
+        ...     sums = np.array([[grade] for grade in grades], float)
+        ...     cells = Cells(tuple("abc"), ("",) * 3, sums, np.ones_like(sums))
+        ...     return Group(name, (Loaded(name, "mt-bench", name, "j", None, {}, "1 to 10", cells),))
+        >>> found = compare([made("one", [5, 6, 7]), made("other", [5, 5, 8])])
+        >>> found.differences[0].difference, found.differences[0].verdict
+        (0.0, 'not shown to differ')
     """
     _check_groups(groups, against)
     runs = [run for group in groups for run in group.runs]

@@ -113,7 +113,7 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
 
 def _check_lines(check: Mapping[str, Any]) -> list[str]:
     position, length = check["position"], check["length"]
-    lines = []
+    lines = [f"judge and order: {position['why']}"] if "why" in position else []
     if position.get("pairs"):
         lines.append(
             f"judge and order: {position['flipped']:.0%} of {position['pairs']} pairs get opposite winners when the order "

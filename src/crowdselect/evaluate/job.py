@@ -108,6 +108,19 @@ def run(
     Raises:
         CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
             could not be written, see `LedgerError`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from crowdselect.evaluate.protocols import MT_BENCH
+        >>> place = Path(mkdtemp())
+        >>> asked = place / "question.jsonl"
+        >>> _ = asked.write_text('{"question_id": 1, "category": "math", "turns": ["2 + 2?"]}')
+        >>> said = place / "judged.jsonl"
+        >>> _ = said.write_text('{"question_id": 1, "model": "m", "judge": ["j", "p"], "score": 8, "turn": 1}')
+        >>> task = Task(protocol=MT_BENCH, questions=str(asked), judgments=str(said), output=str(place / "m"))
+        >>> run(task).result["score"]
+        8.0
     """
     setup = prepare(task, opener=opener)
     for party in setup.parties:
