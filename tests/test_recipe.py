@@ -17,7 +17,9 @@ import pytest
 from collecting import wait_for
 from crowdselect.recipe.content import Digests, key_of
 from crowdselect.recipe.graph import build
+from crowdselect.recipe.planning import make_plan
 from crowdselect.recipe.reading import read_recipe
+from crowdselect.recipe.store import Store
 
 CROWD = """
 [defaults]
@@ -192,6 +194,80 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
     assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 76
     assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1
     assert not (tmp_path / "recipe").exists()  # a plan writes nothing
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+PLANNED = {
+    name: (int(trained), int(measured))
+    for name, trained, measured in re.findall(
+        r"^\| \[`(\w+\.toml)`\].*\| (\d+) \| (\d+) \|$",
+        (DOCS / "reproduce-the-paper.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+}
+
+
+def test_every_recipe_of_the_paper_is_in_its_page():
+    assert set(PLANNED) == {path.name for path in (DOCS / "recipes").glob("*.toml")} - {"crowd.toml"}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_the_recipes_of_the_paper_can_be_planned(tmp_path, name):
+    for file in (DOCS / "recipes").glob("*.toml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write(tmp_path, "{{ messages }}", "llama-3.2.jinja")
+    for file in ("mt_bench_question", "mt_bench_reference_gpt-4", "arena_hard_question"):
+        write(
+            tmp_path,
+            json.dumps({"question_id": 1, "category": "math", "turns": ["1 + 1?", "+ 1?"]}),
+            f"{file}.jsonl",
+        )
+    graph = build(read_recipe(tmp_path / name))
+    store = Store(tmp_path / "paper", Digests(tmp_path))
+    lines = make_plan(graph, store, all_priced=False, progress=lambda *_: None)
+    for section, number in zip(("train", "evaluate.mt-bench"), PLANNED[name], strict=True):
+        assert len([one for one in lines if one.step.section == section]) == number
+    assert {line.state for line in lines if line.step.section == "train"} == {"waiting"}
+    for step in graph.steps:
+        if step.section == "evaluate.compare":
+            assert step.against.startswith("random")
+
+
+def test_the_baselines_in_the_papers_page_are_as_the_commands_want_them(place):
+    page = (DOCS / "reproduce-the-paper.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    write(place, (DOCS / "recipes" / "crowd.toml").read_text(encoding="utf-8"), "crowd.toml")
+    assert set(keys(place, "[pool]\npath = 'pool.parquet'\n" + snippet)) == {"tags", "direct-score", "ifd"}
+
+
+@pytest.mark.real
+def test_the_judges_tokens_in_the_papers_page_are_those_of_the_plan(tmp_path, run, data, monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "none")
+    own = ("--judge", f"{DOCS / 'recipes' / 'crowd.toml'}#judge", "--plan", "--json", "-o", tmp_path / "out")
+    mt = (
+        "--questions",
+        data / "eval/mt_bench_question.jsonl",
+        "--references",
+        data / "eval/mt_bench_reference_gpt-4.jsonl",
+    )
+    model = ("--model", f"{DOCS / 'recipes' / 'crowd.toml'}#Qwen2.5-3B")
+    plan = json.loads(run("evaluate", "mt-bench", *mt, *model, *own).out)["plan"]["judge judge"]
+    assert (plan["calls"], round(plan["prompt_tokens"] / 1e6, 2), round(plan["answer_tokens"] / 1e6, 2)) == (
+        160,
+        0.33,
+        0.16,
+    )
+    answers = [
+        data / f"eval/arena_hard_v0.1_answer_{name}.jsonl" for name in ("gpt-3.5-turbo-0125", "gpt-4-0613")
+    ]
+    arena = ("--questions", data / "eval/arena_hard_v0.1_question.jsonl")
+    given = ("--answers", answers[0], "--baseline", answers[1])
+    plan = json.loads(run("evaluate", "arena-hard", *arena, *given, *own).out)["plan"]["judge judge"]
+    assert (plan["calls"], round(plan["prompt_tokens"] / 1e6, 1), round(plan["answer_tokens"] / 1e6, 1)) == (
+        1000,
+        1.1,
+        1.0,
+    )
 
 
 # Sweeps
