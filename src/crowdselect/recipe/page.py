@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from crowdselect.plainpage import document, esc, number
-from crowdselect.recipe.running import spoken
+from crowdselect.recipe.titles import spoken
 
 _SHOWN = ("answer_reward", "answer_length", "difficulty", "separability", "stability", "near_duplicates")
 _WORDS = {

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
@@ -14,6 +14,7 @@ from shutil import get_terminal_size
 from crowdselect.recipe.commands import has_option
 from crowdselect.recipe.graph import Step
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
+from crowdselect.recipe.titles import spoken
 
 INTERRUPTED = 130
 COMMAND = "$ crowdselect "
@@ -65,7 +66,7 @@ def prints_json(section: str) -> bool:
     return has_option(section, "json") and not section.startswith(_NO_JSON)
 
 
-def run_step(step: Step, store: Store, *, lock: int, cwd: Path) -> tuple[int, float]:
+def run_step(step: Step, store: Store, *, lock: int, cwd: Path, head: str) -> tuple[int, float]:
     """Run a step to its end.
 
     Args:
@@ -73,6 +74,7 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path) -> tuple[int, fl
         store: The folder of results.
         lock: The file descriptor that the process inherits.
         cwd: Where relative paths begin.
+        head: What a terminal shows while it runs, before the time and the last line of its log.
 
     Returns:
         The exit code and the seconds it took.
@@ -96,7 +98,7 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path) -> tuple[int, fl
             pass_fds=(lock,),
         ) as process:
             say_who(lock, process.pid, f"crowdselect {step.section.replace('.', ' ')}")
-            code = _wait(process, step, folder / LOG)
+            code = _wait(process, lambda: _show(head, time.monotonic() - start, folder / LOG))
     say_who(lock, os.getpid(), "crowdselect run")
     if not prints_json(step.section):
         (folder / SAID).unlink()
@@ -120,7 +122,7 @@ def ask(line: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _wait(process: "subprocess.Popen[bytes]", step: Step, log: Path) -> int:
+def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
     """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
     try:
         with _handing_on(process):
@@ -128,14 +130,14 @@ def _wait(process: "subprocess.Popen[bytes]", step: Step, log: Path) -> int:
                 try:
                     code = process.wait(timeout=_TICK)
                 except subprocess.TimeoutExpired:
-                    _show(step, log)
+                    show()
                     continue
                 break
     except KeyboardInterrupt:
         process.wait()  # from the terminal, the same key has reached the step; a second one ends it at once
         raise
     finally:
-        _show(step, None)
+        _clear()
     if code in {INTERRUPTED, -signal.SIGINT}:
         raise KeyboardInterrupt
     return code
@@ -156,15 +158,25 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(step: Step, log: Path | None) -> None:
-    """Keep one line on a terminal up to date; None clears it."""
+def _show(head: str, seconds: float, log: Path) -> None:
+    """Keep one line on a terminal up to date."""
+    last = [line for line in tail(log, 1) if not line.startswith(COMMAND)]
+    _draw(f"{head}  {spoken(seconds)}{''.join(f'  {line}' for line in last)}")
+
+
+def _clear() -> None:
+    _draw("")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r")
+
+
+def _draw(text: str) -> None:
     if not sys.stderr.isatty():
         return
     from crowdselect.show import visible
 
     wide = max(get_terminal_size().columns - 1, 20)
-    text = "" if log is None else f"  {step.title}: {' '.join(tail(log, 1))}"
-    sys.stderr.write("\r" + visible(text, width=wide).ljust(wide) + ("\r" if log is None else ""))
+    sys.stderr.write("\r" + visible(text, width=wide).ljust(wide))
     sys.stderr.flush()
 
 

@@ -62,7 +62,7 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
 def print_results(found: Mapping[str, Any]) -> None:
     """Print one row per run, and the differences."""
     from crowdselect.plainpage import number
-    from crowdselect.show import say, table
+    from crowdselect.show import table
 
     def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)
         return number(value) + ("" if ends is None else f" ({number(ends[0])} to {number(ends[1])})")
@@ -95,7 +95,12 @@ def print_results(found: Mapping[str, Any]) -> None:
             title=one["benchmark"],
         )
     if not found["runs"] and found["selections"]:
-        say(f"{len(found['selections'])} selections")
+        reward = [(one["figures"] or {}).get("answer_reward") for one in found["selections"]]
+        lines = [
+            [one["selection"], one["rows"], number(mean)]
+            for one, mean in zip(found["selections"], reward, strict=True)
+        ]
+        table(["selection", ">rows", ">reward of the answers, mean"], lines)
 
 
 def _step(step: Step, store: Store, outcome: Outcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import COMMAND, run_step, tail
 from crowdselect.recipe.store import LOG, MISSING, Store
+from crowdselect.recipe.titles import spoken
 from crowdselect.show import visible
 
 _SHOWN = 12  # lines of a failed step's log
@@ -76,18 +77,17 @@ def run_steps(graph: Graph, store: Store, *, lock: int, strict: bool, keep_going
 
 def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
     """Run one step, with one line on standard error."""
-    _write(
-        f"{at}  {step.title}: {store.place(step).name}\n" if sys.stderr.isatty() else f"{at}  {step.title}"
-    )
-    code, seconds = run_step(step, store, lock=lock, cwd=graph.recipe.folder)
+    head = f"{at}  {step.title}"
+    drawn = sys.stderr.isatty()  # there the line is drawn while the step runs
+    _write("" if drawn else head)
+    code, seconds = run_step(step, store, lock=lock, cwd=graph.recipe.folder, head=head)
     folder = store.place(step)
     there = (folder / step.output).exists()
     if code in {0, MISSING} and there:
         store.finish(step, code=code, seconds=seconds)
     words = {0: "done", MISSING: "done, but something is missing"}.get(code, f"failed with exit code {code}")
     words, code = (words, code) if there or code not in {0, MISSING} else ("failed: it wrote nothing", 2)
-    head = f"{at}  {step.title}" if sys.stderr.isatty() else ""
-    _write(f"{head}  {words} in {spoken(seconds)}\n")
+    _write(f"{head if drawn else ''}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
         _say_tail(folder, _FEW)
         _write(f"   all it said: {folder / LOG}\n")
@@ -107,16 +107,3 @@ def _write(text: str) -> None:
     shown = "\n".join(visible(line) for line in text.split("\n"))
     sys.stderr.write(shown)
     sys.stderr.flush()
-
-
-def spoken(seconds: float) -> str:
-    """Write a time for people.
-
-    Example:
-        >>> spoken(3.21), spoken(75), spoken(7260)
-        ('3.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

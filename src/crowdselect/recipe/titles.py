@@ -1,4 +1,4 @@
-"""What steps are called: by what makes them different from one another."""
+"""What steps are called, by what makes them different from one another; and how times are written."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,3 +37,16 @@ def plain_name(text: str) -> str:
         'weights a 1 b 2'
     """
     return " ".join(text.replace("=", " ").replace(",", " ").split())
+
+
+def spoken(seconds: float) -> str:
+    """Write a time for people.
+
+    Example:
+        >>> spoken(3.21), spoken(75), spoken(7260)
+        ('3.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
