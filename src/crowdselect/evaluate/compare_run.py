@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from crowdselect.choosing import print_json
 from crowdselect.errors import OptionError
 from crowdselect.evaluate.comparison import ROUNDS, Comparison, Difference, compare
-from crowdselect.evaluate.display import figure, print_json
+from crowdselect.evaluate.display import figure
 from crowdselect.evaluate.loaded import load_groups
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import LEVEL

@@ -1,10 +1,9 @@
 """What a person sees of an evaluation."""
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crowdselect.choosing import print_json
 from crowdselect.collect.display import announce, note, print_plan
 from crowdselect.evaluate.job import Asked, Plan, Report
 from crowdselect.evaluate.protocols import PROTOCOLS
@@ -63,11 +62,6 @@ def show_result(report: Report, *, as_json: bool) -> None:
             [">missing", "because"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()]
         )
     say(f"written to {visible(report.task.folder)}")
-
-
-def print_json(value: object) -> None:
-    """Print JSON; ASCII keeps control and direction characters as escapes."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def figure(value: float | None) -> str:
