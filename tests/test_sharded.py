@@ -188,6 +188,16 @@ def test_a_large_pool_of_several_files_is_chosen_from_file_by_file(run, tmp_path
         assert large_pool(pool, Options(budget=9)) is None
 
 
+@pytest.mark.parametrize("clusters", [1, 6])
+def test_a_large_pool_of_one_file_holds_no_vectors_and_has_the_same_clusters(clusters, sim, monkeypatch):
+    with open_pool(sim) as pool:
+        whole = select(pool, Options(budget=9, clusters=clusters))
+        monkeypatch.setattr("crowdselect.grouping.LARGE", 100)
+        monkeypatch.setattr("crowdselect.grouping._BLOCK", 7)
+        monkeypatch.setattr("crowdselect.grouping.embed", None)
+        assert select(pool, Options(budget=9, clusters=clusters)).table.equals(whole.table)
+
+
 @given(st.lists(st.one_of(st.none(), st.text(alphabet="aA b\u00e9\uff21", max_size=4)), max_size=30))
 def test_digests_group_as_texts_do(texts):
     from hashlib import blake2b

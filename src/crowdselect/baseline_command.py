@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect.choosing import choose_from
+from crowdselect.engine.options import engine_options, taken
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import bundle, choice_options, pool_options
 from crowdselect.show import visible
@@ -240,11 +241,19 @@ def _direct_score(given: dict[str, Any]) -> None:
         "--batch-tokens", type=int, default=4096, show_default=True, help="The most tokens of a batch."
     ),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
-    takes=("model", "max_length", "batch_tokens", "device"),
+    engine_options,
+    takes=None,
 )
-def _ifd(given: dict[str, Any], method: "Method") -> None:
+def _ifd(given: dict[str, Any]) -> None:
     """Instruction-following difficulty under a language model."""
-    choose_from(given, method=method)
+    from crowdselect.baselines import by_ifd
+    from crowdselect.ifd import ifd_ratios
+    from crowdselect.ifdshards import ShardedIfd
+
+    told = {option: given.pop(option) for option in ("model", "max_length", "batch_tokens", "device")}
+    engine = taken(given)
+    ratios_of = ShardedIfd(engine, output=given["output"]) if engine.on_ray else ifd_ratios
+    choose_from(given, method=by_ifd(**told, ratios_of=ratios_of))
 
 
 @_command(

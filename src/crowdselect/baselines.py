@@ -196,7 +196,14 @@ def by_direct_score(
     return _method("direct-score", score, column=column, judge=judge)
 
 
-def by_ifd(*, model: str, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto") -> Method:
+def by_ifd(
+    *,
+    model: str,
+    max_length: int = 2048,
+    batch_tokens: int = 4096,
+    device: str = "auto",
+    ratios_of: Callable[..., FloatArray] = ifd_ratios,
+) -> Method:
     """The rows whose instruction helps a language model least to foresee the answer, and yet helps.
 
     Instruction-following difficulty (Li et al. 2023, arXiv 2308.12032); see `crowdselect.ifd.ifd_ratios`. `score`
@@ -208,12 +215,13 @@ def by_ifd(*, model: str, max_length: int = 2048, batch_tokens: int = 4096, devi
         max_length: The most tokens of instruction and answer.
         batch_tokens: The most tokens of a batch.
         device: "auto", "cpu", "cuda", ...
+        ratios_of: Computes the ratios, here or elsewhere; called as `crowdselect.ifd.ifd_ratios` is.
     """
 
     def score(seen: Seen, progress: Progress) -> Scored:
         rows, pairs = _answered(seen)
         ratios = np.full(len(seen.eligible), np.nan)
-        ratios[rows] = ifd_ratios(
+        ratios[rows] = ratios_of(
             pairs,
             model=model,
             max_length=max_length,

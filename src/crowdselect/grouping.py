@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cluster import group_labels, kmeans
-from crowdselect.embed import Embedding, embed
+from crowdselect import lsa
+from crowdselect.cluster import fit_centres, group_labels, kmeans, nearest, renumbered, sample_size
+from crowdselect.embed import Embedding, embed, lsa_name
 from crowdselect.errors import OptionError
 from crowdselect.options import Options
 from crowdselect.ordering import seeded_hash
@@ -17,6 +18,11 @@ from crowdselect.stages import Progress
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+
+LARGE = 1_000_000
+"""Rows from which on vectors that only clusters need are not held: a million rows of them are 1 GB."""
+
+_BLOCK = 8_192  # rows embedded and assigned at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,9 @@ def group(
     kept = vectors or options.near_duplicates is not None
     if not by_vectors and not kept:
         return Grouping(labels, names, None, None, clustered=by_column)
+    if by_vectors and not kept and options.embedder == "lsa" and len(rows) > LARGE:
+        labels[rows], name = _lsa_clusters(pool, texts, rows, options, progress)
+        return Grouping(labels, None, None, name, clustered=True)
     embedding = embed_rows(pool, texts, rows, options, progress)
     if by_vectors:
         labels[rows] = cluster_rows(pool, embedding, rows, k=options.clusters, seed=options.seed)
@@ -81,6 +90,28 @@ def group(
     return Grouping(
         labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
     )
+
+
+def _lsa_clusters(
+    pool: Pool, texts: NDArray[Any], rows: IntArray, options: Options, progress: Progress
+) -> tuple[NDArray[np.int32], str]:
+    """Do what `embed_rows` and `cluster_rows` do by `lsa`, without ever holding all vectors."""
+    _embeddable(pool, texts[:0], "lsa")
+    keys, k = seeded_hash(pool.ids[rows], seed=options.seed, salt="sample"), options.clusters
+    by_key = np.argsort(keys, kind="stable")
+    basis = lsa.fit([texts[row] for row in rows[np.sort(by_key[: lsa.SAMPLE])]], seed=options.seed)
+    name = lsa_name(len(rows), basis.directions.shape[1])
+    if k == 1:
+        return np.zeros(len(rows), dtype=np.int32), name
+    chosen = np.sort(by_key[: sample_size(k)])
+    sample = lsa.project([texts[row] for row in rows[chosen]], basis)
+    centres = fit_centres(sample, k=k, keys=keys[chosen], seed=options.seed)
+    labels = np.empty(len(rows), dtype=np.int64)
+    for begin in range(0, len(rows), _BLOCK):
+        block = rows[begin : begin + _BLOCK]
+        labels[begin : begin + len(block)] = nearest(lsa.project(list(texts[block]), basis), centres)
+        progress(begin + len(block), len(rows))
+    return renumbered(labels), name
 
 
 def check_clusters(clusters: int, eligible: int) -> None:

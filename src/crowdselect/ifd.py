@@ -71,21 +71,42 @@ def ifd_ratios(
         InputError: There is no such model.
         OptionError: `max_length` or `batch_tokens` is below 8.
     """
-    for name, value in (("max-length", max_length), ("batch-tokens", batch_tokens)):
-        if value < 8:
-            raise OptionError(f"{name}={value} is too small; wanted at least 8 tokens")
-    torch = optional("torch", extra="reward")
-    tokenizer, network, where = _load(model, torch=torch, device=device)
-    bos = tokenizer.bos_token_id
-    pieces: list[_Piece] = []
-    for row, answered in enumerate(rows):
-        pieces += _pieces(row, answered, tokenizer, bos=bos, max_length=min(max_length, _longest(network)))
-    losses = _losses(pieces, network, torch=torch, where=where, batch_tokens=batch_tokens, progress=progress)
-    out = np.full(len(rows), np.nan)
-    for place in range(0, len(pieces), 2):  # given the instruction, and alone
-        given, alone = losses[place : place + 2]
-        out[pieces[place].row] = given / alone if alone > 0 else np.nan
-    return out
+    loaded = IfdModel(model, max_length=max_length, batch_tokens=batch_tokens, device=device)
+    return loaded.ratios(rows, progress=progress)
+
+
+class IfdModel:
+    """A language model that gives ratios, loaded once; see `ifd_ratios` for the arguments and what is raised."""
+
+    def __init__(
+        self, model: str, *, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto"
+    ) -> None:
+        for name, value in (("max-length", max_length), ("batch-tokens", batch_tokens)):
+            if value < 8:
+                raise OptionError(f"{name}={value} is too small; wanted at least 8 tokens")
+        self._torch = optional("torch", extra="reward")
+        self._tokenizer, self._network, self._where = _load(model, torch=self._torch, device=device)
+        self._longest, self._batch_tokens = min(max_length, _longest(self._network)), batch_tokens
+
+    def ratios(self, rows: Sequence[Answered], *, progress: Progress | None = None) -> FloatArray:
+        """Do what `ifd_ratios` does."""
+        bos = self._tokenizer.bos_token_id
+        pieces: list[_Piece] = []
+        for row, answered in enumerate(rows):
+            pieces += _pieces(row, answered, self._tokenizer, bos=bos, max_length=self._longest)
+        losses = _losses(
+            pieces,
+            self._network,
+            torch=self._torch,
+            where=self._where,
+            batch_tokens=self._batch_tokens,
+            progress=progress,
+        )
+        out = np.full(len(rows), np.nan)
+        for place in range(0, len(pieces), 2):  # given the instruction, and alone
+            given, alone = losses[place : place + 2]
+            out[pieces[place].row] = given / alone if alone > 0 else np.nan
+        return out
 
 
 def _load(model: str, *, torch: Any, device: str) -> tuple[Any, Any, str]:  # noqa: ANN401  (modules and models of any type)

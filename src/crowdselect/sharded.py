@@ -18,6 +18,7 @@ from crowdselect.combine import combine, uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, tally
 from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.grouping import LARGE
 from crowdselect.layouts import Wide
 from crowdselect.measure import COLUMNS, Measured, Sums
 from crowdselect.merged import Ids, Merged, merge, same_texts
@@ -35,9 +36,6 @@ from crowdselect.selection import Selection
 from crowdselect.shardgroups import group_shards
 from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
 from crowdselect.stages import Stages
-
-LARGE = 1_000_000
-"""Rows from which on a pool of several files is chosen from file by file."""
 
 FloatArray = NDArray[np.float64]
 

@@ -1,0 +1,33 @@
+"""Ratios of losses computed on a real Ray of this machine."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from crowdselect.simulate import simulate
+from engines import parts, ran
+
+pytestmark = pytest.mark.extra
+
+
+def test_ratios_are_those_of_this_process_and_are_kept(tmp_path, monkeypatch):
+    for name in ("ray", "torch", "transformers"):
+        pytest.importorskip(name)
+    from tiny_models import build_model
+
+    monkeypatch.chdir(tmp_path)
+    build_model(tmp_path / "model")
+    simulate("pool.parquet", instructions=30, answer_chars=80)
+    asked = ("baseline", "ifd", "pool.parquet", "--model", "model", "--budget", 3, "-o")
+    ran(*asked, "here")
+    ran(*asked, "there", "--engine", "ray", "--workers", 1)
+    here, there = (pq.read_table(f"{name}/selection.parquet") for name in ("here", "there"))
+    assert there["id"].equals(here["id"])
+    assert there["reason"].equals(here["reason"])
+    np.testing.assert_allclose(np.asarray(there["score"]), np.asarray(here["score"]), atol=1e-4)
+    (tmp_path / "there.parts").rename(tmp_path / "again.parts")
+    before = {path: path.stat().st_mtime_ns for path in parts(tmp_path / "again.parts")}
+    ran(*asked, "again", "--engine", "ray", "--workers", 1)  # nothing is left to do, so Ray is not started
+    assert before
+    assert {path: path.stat().st_mtime_ns for path in parts(tmp_path / "again.parts")} == before
+    assert pq.read_table("again/selection.parquet").equals(there)
