@@ -305,7 +305,9 @@ def test_a_dry_run_writes_nothing(run):
     ran = run("train", "rows.jsonl", *options)
     assert ran.code == 0
     assert tree() == before
-    assert "the warm-up of 150 steps is 625% of all 24" in ran.err
+    assert (
+        "the warm-up of 150 steps is 6.25 times all 24: the learning rate never reaches its height" in ran.err
+    )
     assert "--warmup-steps 2" in ran.err
     facts = json.loads(run("train", "rows.jsonl", *options, "--json").out)
     assert (facts["steps"], facts["warmup"], facts["settings"]["learning_rate"]) == (24, 150, 1e-5)

@@ -15,8 +15,29 @@ modelcard    the page about the model
 job          the whole way: `train`
 """
 
-from crowdselect.train.job import Trained, train
-from crowdselect.train.planning import Plan, plan
-from crowdselect.train.settings import TrainSettings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crowdselect.train.job import Trained, train
+    from crowdselect.train.planning import Plan, plan
+    from crowdselect.train.settings import TrainSettings
+
+_HOMES = {
+    "Plan": "planning",
+    "TrainSettings": "settings",
+    "Trained": "job",
+    "plan": "planning",
+    "train": "job",
+}
 
 __all__ = ["Plan", "TrainSettings", "Trained", "plan", "train"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions and classes)
+    """Load a name when it is first used: the command's help needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module 'crowdselect.train' has no attribute {name!r}; it has: {', '.join(__all__)}"
+        )
+    return getattr(import_module(f"crowdselect.train.{_HOMES[name]}"), name)

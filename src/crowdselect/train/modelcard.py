@@ -103,7 +103,8 @@ def _data(plan: Plan, manifest: Mapping[str, Any], selection: Mapping[str, Any] 
     facts, options = selection.get("facts", {}), selection.get("options", {})
     chosen = {
         "chosen with crowdselect": selection.get("version"),
-        "by": options.get("method") or options.get("weights"),
+        "by": options.get("method"),
+        "weights": options.get("weights"),
         "budget": options.get("budget"),
         "answers": options.get("answer"),
         "seed of the choice": options.get("seed"),

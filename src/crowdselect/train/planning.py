@@ -243,7 +243,7 @@ def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
     settings, rows = plan.settings, len(all_lengths)
     if plan.warmup > max(1, _LONG_WARM_UP * plan.steps):
         yield (
-            f"the warm-up of {plan.warmup} steps is {plan.warmup / plan.steps:.0%} of all {plan.steps}: the learning rate "
+            f"the warm-up of {plan.warmup} steps is {_share(plan.warmup / plan.steps)} all {plan.steps}: the learning rate "
             f"{'never reaches its height' if plan.warmup >= plan.steps else 'rises for much of the training'}; a tenth would "
             f"be --warmup-steps {max(1, plan.steps // 10)}"
         )
@@ -297,6 +297,10 @@ def _room(device: str) -> int | None:
     if device == "cpu":
         return None
     return int(optional("torch", extra=EXTRA).cuda.get_device_properties(0).total_memory)
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%} of" if share < 1 else "as long as" if share == 1 else f"{share:.3g} times"
 
 
 def _size(count: float) -> str:
