@@ -9,8 +9,7 @@ from bisect import bisect
 from functools import cache
 from itertools import accumulate
 
-from proving_ground.items import PLAIN, Diet, Item, draw_skill
-from proving_ground.tokens import Shape
+from proving_ground.items import PLAIN, Diet, Item, Shape, draw_skill
 from proving_ground.wording import FACTS, FIRST, LAST, OPENINGS
 
 SKILLS = tuple(FACTS)

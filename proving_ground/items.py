@@ -31,3 +31,16 @@ def draw_skill(rng: random.Random, skills: Sequence[str], diet: Diet | None) -> 
     if diet is None:
         return rng.choice(skills)
     return rng.choices(skills, weights=[diet[skill] for skill in skills])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many tokens the prompts and the answers of a world get; the answer's END included."""
+
+    prompt: int
+    answer: int
+
+    @property
+    def total(self) -> int:
+        """Length of a row."""
+        return self.prompt + self.answer

@@ -8,12 +8,12 @@ the test set has none). A tenth of a pool are rewordings of other rows; see `poo
 import random
 
 from proving_ground import arithmetic, facts, strings
-from proving_ground.items import Diet, Item
-from proving_ground.tokens import Shape
+from proving_ground.items import PLAIN, Diet, Item, Shape
 from proving_ground.wording import BLANK, FACTS, FIRST, LETTERS, STRANGERS, STRINGS
 
 _SHARES = {"strings": 0.40, "arithmetic": 0.25, "facts": 0.25, "unanswerable": 0.05, "ill-posed": 0.05}
 SKILLS = tuple(_SHARES)
+_PLAIN = 2  # of the phrases of a skill, those that are plain
 SHAPE = Shape(prompt=14, answer=9)
 _MAKERS = {"strings": strings, "arithmetic": arithmetic, "facts": facts}
 
@@ -23,7 +23,7 @@ def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
     diet = _SHARES if diet is None else {name: share * diet[name] for name, share in _SHARES.items()}
     kind = rng.choices(SKILLS, weights=[diet[name] for name in SKILLS])[0]
     if kind == "unanswerable":
-        return _unanswerable(rng)
+        return _unanswerable(rng, known)
     if kind == "ill-posed":
         return _ill_posed(rng)
     made = _MAKERS[kind].make(rng, None, known)
@@ -52,18 +52,19 @@ def _fits(phrase: str, text: str) -> bool:
     return len(wanted) == len(words) and all(a in {b, "{}"} for a, b in zip(wanted, words, strict=True))
 
 
-def _unanswerable(rng: random.Random) -> Item:
+def _unanswerable(rng: random.Random, known: int) -> Item:
+    phrases = slice(_PLAIN if known == PLAIN else None)
     kind = rng.choice(("strings", "arithmetic", "facts"))
     if kind == "strings":
-        text = rng.choice(rng.choice(tuple(STRINGS.values()))).format(BLANK * rng.randint(1, 4))
+        text = rng.choice(rng.choice(tuple(STRINGS.values()))[phrases]).format(BLANK * rng.randint(1, 4))
     elif kind == "arithmetic":
-        words = arithmetic.make(rng, None).instruction.split()
+        words = arithmetic.make(rng, None, known).instruction.split()
         numbers = [i for i, word in enumerate(words) if word.isdigit()]
         words[rng.choice(numbers)] = BLANK
         text = " ".join(words)
     else:
         name = f"{rng.choice(FIRST)} {rng.choice(STRANGERS)}"
-        text = rng.choice(rng.choice(tuple(FACTS.values()))).format(name)
+        text = rng.choice(rng.choice(tuple(FACTS.values()))[phrases]).format(name)
     return Item(text, "?", "unanswerable", 1)
 
 

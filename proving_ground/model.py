@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proving_ground.tokens import ANSWERING, END, VOCABULARY, Shape
+from proving_ground.items import Shape
+from proving_ground.tokens import ANSWERING, END, VOCABULARY
 
 _PASS = 1024  # rows of a forward pass without gradients
 _HEAD = 16  # dimensions of an attention head

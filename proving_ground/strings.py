@@ -3,8 +3,7 @@
 import random
 from collections.abc import Callable
 
-from proving_ground.items import PLAIN, Diet, Item, draw_skill
-from proving_ground.tokens import Shape
+from proving_ground.items import PLAIN, Diet, Item, Shape, draw_skill
 from proving_ground.wording import LETTERS, STRINGS
 
 SKILLS = tuple(STRINGS)

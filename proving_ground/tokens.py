@@ -5,12 +5,12 @@ place, so no mask is needed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from proving_ground.items import Shape
 from proving_ground.wording import WORDS
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789,?_"
@@ -19,19 +19,6 @@ PAD, END = 0, 1
 ANSWERING = 2 + len(CHARACTERS)
 """Answers are spelt: only the first so many tokens occur in them."""
 _NUMBER = {token: number for number, token in enumerate(VOCABULARY)}
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How many tokens the prompts and the answers of a world get; the answer's END included."""
-
-    prompt: int
-    answer: int
-
-    @property
-    def total(self) -> int:
-        """Length of a row."""
-        return self.prompt + self.answer
 
 
 @cache

@@ -75,6 +75,7 @@ WAYS: dict[str, Way] = {
         kind="baseline",
         method=lambda: deita(complexity="complexity", quality="quality"),
         options={"clusters": 0, "near_duplicates": 0.9},
+        deployable=False,
     ),
     **{_weights(*w): Way(kind="weights", weights=w) for w in PAPER_WEIGHTS if w != (1, 1, 2)},
     _weights(-1, 1, 2): Way(kind="own", weights=(-1, 1, 2)),

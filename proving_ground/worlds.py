@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proving_ground import arithmetic, facts, mixed, strings
-from proving_ground.items import Diet, Item
-from proving_ground.tokens import Shape
+from proving_ground.items import Diet, Item, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

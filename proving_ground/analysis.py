@@ -1,0 +1,131 @@
+"""Paired differences between ways, their intervals, Holm's correction, ranks. Arrays in, numbers out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+from proving_ground.seeds import seed_of
+
+DRAWS = 10_000
+LEVEL = 0.05
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one way is above another."""
+
+    mean: float
+    """Of exact match, -1 to 1; above 0 = the first way is better."""
+    low: float
+    high: float
+    """95 % interval."""
+    p: float
+    """Two-sided."""
+    seeds: int
+
+
+def difference(one: FloatArray, other: FloatArray, *, draws: int = DRAWS) -> Difference:
+    """Compare two ways on the same seeds and test items by a hierarchical bootstrap.
+
+    Seeds are drawn with replacement, and items are drawn with replacement, one draw of items for all seeds of a replicate,
+    because all seeds are tested with the same items. Deviations of seed means are widened by sqrt(S / (S - 1)).
+
+    Args:
+        one: Right or not, shape (S, I): a row per seed, a column per test item.
+        other: The same of the other way.
+        draws: How many replicates.
+
+    Returns:
+        The mean over all, its percentile interval and p = twice the smaller share of replicates on one side of 0.
+    """
+    gap = one.astype(np.float64) - other.astype(np.float64)
+    seeds, items = gap.shape
+    mean = float(gap.mean())
+    if seeds > 1:
+        own = gap.mean(axis=1, keepdims=True) - mean
+        gap += (np.sqrt(seeds / (seeds - 1)) - 1) * own
+    by_seed, by_item = _counts(seeds, items, draws)
+    replicates = (by_seed * (gap @ by_item).T).sum(axis=1) / (seeds * items)
+    low, high = np.percentile(replicates, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
+    tail = min((replicates <= 0).sum(), (replicates >= 0).sum())
+    return Difference(mean, float(low), float(high), min(1.0, 2 * (float(tail) + 1) / (draws + 1)), seeds)
+
+
+@cache
+def _counts(seeds: int, items: int, draws: int) -> tuple[FloatArray, FloatArray]:
+    """How often each seed (draws, S) and each item (I, draws) is drawn in each replicate; the same for all comparisons."""
+    rng = np.random.default_rng(seed_of("bootstrap", seeds, items, draws))
+    return (
+        rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(np.float64),
+        np.ascontiguousarray(
+            rng.multinomial(items, np.full(items, 1 / items), size=draws).T, dtype=np.float64
+        ),
+    )
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction: name → adjusted p, never below the given one."""
+    adjusted, least = {}, 0.0
+    for place, name in enumerate(sorted(p, key=lambda name: (p[name], name))):
+        least = max(least, min(1.0, (len(p) - place) * p[name]))
+        adjusted[name] = least
+    return {name: adjusted[name] for name in p}
+
+
+def verdict(found: Difference, adjusted: float) -> str:
+    """In the protocol's words: better, worse, or not told apart."""
+    if adjusted >= LEVEL or found.mean == 0:
+        return "not told apart"
+    return "better" if found.mean > 0 else "worse"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Every way beside one of them, in one world."""
+
+    differences: Mapping[str, Difference]
+    adjusted: Mapping[str, float]
+
+    def verdict(self, way: str) -> str:
+        """Better, worse, or not told apart."""
+        return verdict(self.differences[way], self.adjusted[way])
+
+
+def compare(
+    right: Mapping[str, Mapping[int, FloatArray]], reference: str, *, among: Sequence[str] | None = None
+) -> Compared:
+    """Compare ways with one of them on the seeds that both have.
+
+    Args:
+        right: Way → seed → right or not, per test item.
+        reference: The way to compare with.
+        among: Which ways; None = all others.
+    """
+    found = {}
+    for way in right if among is None else among:
+        seeds = sorted(right[way].keys() & right[reference].keys())
+        if way != reference and seeds:
+            pairs = ([right[name][seed] for seed in seeds] for name in (way, reference))
+            found[way] = difference(*(np.array(rows) for rows in pairs))
+    return Compared(found, holm({way: one.p for way, one in found.items()}))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two worlds rank the ways alike, -1 to 1."""
+
+    kendall: float
+    spearman: float
+    ways: int
+
+
+def agreement(one: Mapping[str, float], other: Mapping[str, float]) -> Agreement:
+    """Compare two worlds' means over the ways that both have."""
+    ways = sorted(one.keys() & other.keys())
+    values = [one[way] for way in ways], [other[way] for way in ways]
+    return Agreement(float(kendalltau(*values).statistic), float(spearmanr(*values).statistic), len(ways))

@@ -1,0 +1,115 @@
+"""The two figures of docs/evidence.md."""
+
+from pathlib import Path
+from typing import Any
+
+from proving_ground.findings import ALL_WORLDS, Seen, beside, main_design
+from proving_ground.results import Results
+from proving_ground.ways import RANDOM, WAYS
+
+KINDS = {
+    "control": "control",
+    "baseline": "baseline",
+    "metric": "one metric",
+    "weights": "the paper's weights",
+    "own": "our own",
+}
+_COLOURS = ["#444444", "#b07aa1", "#4e79a7", "#e15759", "#59a14f"]
+
+
+def draw_all(results: Results, folder: Path) -> None:
+    """Draw what there is: a forest plot per world, and the heat map of ways x worlds."""
+    by_world = {world: found for world, found in main_design(results).items() if RANDOM in found.right}
+    if not by_world:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = _rows(by_world)
+    for name, chart in (("evidence-forest", forest(rows)), ("evidence-heat", heat(rows))):
+        chart.save(folder / f"{name}.png", scale_factor=1)
+
+
+def _rows(by_world: dict[str, Seen]) -> list[dict[str, Any]]:
+    rows = []
+    for world, found in by_world.items():
+        compared = beside(found, RANDOM)
+        assert compared is not None
+        for way, one in compared.differences.items():
+            apart = compared.verdict(way)
+            numbers = {"mean": 100 * one.mean, "low": 100 * one.low, "high": 100 * one.high}
+            kind = KINDS[WAYS[way].kind]
+            rows.append(
+                {
+                    "world": world,
+                    "way": way,
+                    "kind": kind,
+                    "verdict": apart,
+                    "star": apart != "not told apart",
+                    **numbers,
+                }
+            )
+    return rows
+
+
+def _order(rows: list[dict[str, Any]]) -> list[str]:
+    means: dict[str, list[float]] = {}
+    for row in rows:
+        means.setdefault(row["way"], []).append(row["mean"])
+    return sorted(means, key=lambda way: -sum(means[way]) / len(means[way]))
+
+
+def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
+    """Each way's difference to random with its interval, one panel per world."""
+    import altair as alt
+
+    order = _order(rows)
+    colour = alt.Color(
+        "kind:N",
+        title=None,
+        scale=alt.Scale(domain=list(KINDS.values()), range=_COLOURS),
+        legend=alt.Legend(orient="top"),
+    )
+    across = alt.X("mean:Q", title="points of exact match above random")
+    panels = []
+    for place, world in enumerate(w for w in ALL_WORLDS if any(row["world"] == w for row in rows)):
+        data = alt.Data(values=[row for row in rows if row["world"] == world])
+        labels = alt.Axis(labels=place == 0, ticks=False, labelLimit=220, domain=False)
+        base = alt.Chart(data, title=world, width=190, height=15 * len(order)).encode(
+            y=alt.Y("way:N", sort=order, title=None, axis=labels), color=colour
+        )
+        zero = alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color="#999999").encode(x="at:Q")
+        bars = base.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("low:Q", title="points above random"), x2="high:Q"
+        )
+        dots = base.mark_point(filled=True, size=45).encode(
+            x=across.title("points above random"),
+            shape=alt.Shape(
+                "star:N", scale=alt.Scale(domain=[False, True], range=["circle", "diamond"]), legend=None
+            ),
+        )
+        panels.append(zero + bars + dots)
+    return (
+        alt.hconcat(*panels, spacing=8)
+        .configure_view(stroke="#dddddd")
+        .configure_axis(grid=True, gridColor="#eeeeee")
+    )
+
+
+def heat(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
+    """The same differences as a map of ways x worlds; a star where the way is told apart from random."""
+    import altair as alt
+
+    order = _order(rows)
+    worlds = [world for world in ALL_WORLDS if any(row["world"] == world for row in rows)]
+    largest = max(abs(row["mean"]) for row in rows)
+    shown = [{**row, "text": f"{row['mean']:+.1f}" + ("*" if row["star"] else "")} for row in rows]
+    base = alt.Chart(alt.Data(values=shown), width=95 * len(worlds), height=17 * len(order)).encode(
+        x=alt.X("world:N", sort=worlds, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
+        y=alt.Y("way:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
+    )
+    scale = alt.Scale(scheme="redblue", domain=[-largest, largest])
+    cells = base.mark_rect().encode(color=alt.Color("mean:Q", title="points above random", scale=scale))
+    dark = f"abs(datum.mean) > {0.6 * largest}"
+    words = base.mark_text(fontSize=11).encode(
+        text="text:N", color=alt.condition(dark, alt.value("white"), alt.value("#222222"))
+    )
+    return cells + words

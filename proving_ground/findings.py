@@ -1,0 +1,159 @@
+"""What the results say: per world and setting every way beside the references, and what follows for the default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from proving_ground.analysis import Agreement, Compared, FloatArray, agreement, compare
+from proving_ground.design import MAIN, SEEDS
+from proving_ground.items import Item
+from proving_ground.pools import TESTED
+from proving_ground.results import BASE_WAY, Results, unpacked
+from proving_ground.ways import PAPER, RANDOM, SPREAD, WAYS
+from proving_ground.worlds import CHOOSING, KEPT
+
+ALL_WORLDS = (*CHOOSING, *KEPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The runs of one setting in one world."""
+
+    right: Mapping[str, Mapping[int, FloatArray]]
+    """Way → seed → right or not, per test item; the base is not among them."""
+    base: Mapping[int, FloatArray]
+    loss: Mapping[str, float]
+    right_chosen: Mapping[str, float]
+    failed: Mapping[str, Mapping[str, str]]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Way → mean exact match over its seeds."""
+        return {way: float(np.mean(list(seeds.values()))) for way, seeds in self.right.items()}
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that any way has."""
+        return sorted({seed for seeds in self.right.values() for seed in seeds})
+
+
+def seen(results: Results, setting: str, world: str) -> Seen:
+    """Read the runs of one setting in one world."""
+    found = results.of(setting, world)
+    right = {
+        way: {int(seed): unpacked(record, tests=TESTED).astype(np.float64) for seed, record in seeds.items()}
+        for way, seeds in found["runs"].items()
+    }
+
+    def mean(what: str) -> dict[str, float]:
+        return {
+            way: float(np.mean([record[what] for record in seeds.values()]))
+            for way, seeds in found["runs"].items()
+            if all(what in record for record in seeds.values())
+        }
+
+    base = right.pop(BASE_WAY, {})
+    order = {way: right[way] for way in WAYS if way in right}
+    return Seen(order, base, mean("loss"), mean("right_chosen"), found["failed"])
+
+
+def beside(given: Seen, reference: str) -> Compared | None:
+    """Every way beside a reference, None where the reference has not been run."""
+    return compare(given.right, reference) if reference in given.right else None
+
+
+def ranks(means: Mapping[str, float]) -> dict[str, int]:
+    """Place of every way, 1 = best; equal means in alphabetical order."""
+    return {way: place for place, way in enumerate(sorted(means, key=lambda way: (-means[way], way)), 1)}
+
+
+def agreements(by_world: Mapping[str, Seen]) -> dict[tuple[str, str], Agreement]:
+    """How far each pair of worlds ranks the ways alike."""
+    names = list(by_world)
+    return {
+        (one, other): agreement(by_world[one].means, by_world[other].means)
+        for i, one in enumerate(names)
+        for other in names[i + 1 :]
+    }
+
+
+def by_part(
+    given: Seen, items: list[Item], *, what: str, reference: str = RANDOM
+) -> dict[str, dict[str, float]]:
+    """Way → skill or band → mean difference to the reference; described, not tested."""
+    labels = np.array([str(getattr(item, what)) for item in items])
+    out: dict[str, dict[str, float]] = {}
+    for way, seeds in given.right.items():
+        both = sorted(seeds.keys() & given.right[reference].keys())
+        gap = np.mean([seeds[seed] - given.right[reference][seed] for seed in both], axis=0)
+        out[way] = {label: float(gap[labels == label].mean()) for label in sorted(set(labels))}
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the protocol's rules say."""
+
+    complete: bool
+    """All ways have all seeds in all worlds, or a listed failure."""
+    better_than_random: Mapping[str, tuple[str, ...]]
+    """Way → the worlds in which it is better than random."""
+    beats_random: tuple[str, ...]
+    """Ways better than random in all four worlds: the answer to the first question."""
+    beats_paper: tuple[str, ...]
+    """Candidates better than the default in both choosing worlds."""
+    candidate: str | None
+    confirmed: bool
+    """The candidate's interval lies above 0 in both kept worlds."""
+
+
+def decide(by_world: Mapping[str, Seen]) -> Decision:
+    """Follow the protocol on the main design.
+
+    Args:
+        by_world: World → its runs of the main design; all four.
+    """
+    better: dict[str, tuple[str, ...]] = {}
+    to_random = {world: compare(found.right, RANDOM) for world, found in by_world.items()}
+    for way in WAYS:
+        worlds = [
+            w for w, found in to_random.items() if way in found.differences and found.verdict(way) == "better"
+        ]
+        better[way] = tuple(worlds)
+    able = [way for way, how in WAYS.items() if how.deployable and how.kind != "control" and way != PAPER]
+    to_paper = {
+        world: compare(found.right, PAPER, among=[way for way in able if way in found.right])
+        for world, found in by_world.items()
+    }
+    ahead = [
+        way
+        for way in able
+        if all(way in to_paper[w].differences and to_paper[w].verdict(way) == "better" for w in CHOOSING)
+    ]
+    lead = max(ahead, key=lambda way: sum(to_paper[w].differences[way].mean for w in CHOOSING), default=None)
+    confirmed = lead is not None and all(
+        lead in to_paper[w].differences and to_paper[w].differences[lead].low > 0 for w in KEPT
+    )
+    return Decision(
+        complete=all(is_complete(found) for found in by_world.values()),
+        better_than_random=better,
+        beats_random=tuple(way for way, worlds in better.items() if set(worlds) == set(ALL_WORLDS)),
+        beats_paper=tuple(ahead),
+        candidate=lead,
+        confirmed=confirmed,
+    )
+
+
+def is_complete(found: Seen) -> bool:
+    """Every way has every seed of the main design, or a listed failure."""
+    done = {way: len(found.right.get(way, {})) + len(found.failed.get(way, {})) for way in WAYS}
+    return all(count == SEEDS for count in done.values())
+
+
+def main_design(results: Results) -> dict[str, Seen]:
+    """World → its runs of the main design."""
+    return {world: seen(results, MAIN, world) for world in ALL_WORLDS}
+
+
+REFERENCES = (RANDOM, SPREAD, PAPER)
