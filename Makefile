@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench bench-large bench-ray clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make test      set up and test what the base install holds"
 	@echo "make test-all  the same with every extra that runs on a CPU"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     measure; one JSON line per figure"
+	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
 
 # The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
 $(VENV)/.base: $(SOURCES)
@@ -55,6 +55,13 @@ format: $(VENV)/.base
 
 bench: $(VENV)/.base
 	$(BIN)/python benchmarks/run.py
+
+# Ten million rows: a quarter of an hour, 8 GB of memory, 5 GB of disk. Not in CI.
+bench-large: $(VENV)/.base
+	$(BIN)/python benchmarks/bench_large.py
+
+bench-ray: $(VENV)/.all
+	$(BIN)/python benchmarks/bench_ray.py
 
 clean:
 	rm -rf $(VENV) crowdselect-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,166 @@
+"""Choosing from 10 million instructions with text on one machine: memory, and time per row against 1 million.
+
+    make bench-large     (or: python benchmarks/bench_large.py [--rows 10000000] [--models 12] [--only select|ranks])
+
+Pools are folders of Parquet shards of `simulate` (zoo layout, answers of 80 characters), written once into
+benchmarks/out/ and kept. The command is the user's own, `crowdselect select`, in a process of its own. Then uniform
+ranks over 100 million numbers: NumPy, which the choice uses, and DuckDB, which can spill to disk.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+OUT = Path(__file__).parent / "out"
+SMALL, BUDGET, CLUSTERS = 1_000_000, 10_000, 30
+RANKED = 100_000_000
+_MB = 1_000_000
+
+
+def main() -> int:
+    """Measure and print; the exit code is 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--models", type=int, default=12, help="a multiple of 3, at most 36")
+    parser.add_argument("--only", choices=("select", "ranks"))
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.child:
+        return _child(*parsed.child)
+    good = True
+    for found in (
+        *(_selects(parsed.rows, parsed.models) if parsed.only != "ranks" else ()),
+        *(_ranks() if parsed.only != "select" else ()),
+    ):
+        print(json.dumps(found), flush=True)
+        good &= found["ok"]
+    return 0 if good else 1
+
+
+def _selects(rows: int, models: int) -> Iterator[dict[str, Any]]:
+    small, large = (_select(_pool(count, models), count) for count in (SMALL, rows))
+    for facts in (small, large):
+        yield _figure(
+            f"select {facts['rows']:,} x {models} with text, seconds", facts["seconds"], "s", **facts
+        )
+    yield _figure(f"select {rows:,}, peak memory", large["peak_mb"], "MB", target=8000)
+    per_row = (large["seconds"] / rows) / (small["seconds"] / SMALL)
+    yield _figure(f"time per row at {rows:,}, times that at {SMALL:,}", round(per_row, 2), "x", target=1.3)
+
+
+def _pool(rows: int, models: int) -> Path:
+    """Write the pool, unless it is there."""
+    folder = OUT / f"large-{rows}-{models}"
+    if not folder.exists():
+        OUT.mkdir(exist_ok=True)
+        start = time.perf_counter()
+        code = (
+            "from crowdselect.simulate import simulate\n"
+            f"simulate({str(folder)!r}, instructions={rows}, families={models // 3}, layout='zoo', answer_chars=80, "
+            f"shards={max(2, rows // 500_000)})"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        size = sum(file.stat().st_size for file in folder.iterdir()) // _MB
+        print(f"# wrote {folder.name}: {size} MB in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return folder
+
+
+def _select(pool: Path, rows: int) -> dict[str, Any]:
+    """Run the command in a child of a child, whose peak is then that of this child's children."""
+    target = OUT / f"{pool.name}-chosen"
+    shutil.rmtree(target, ignore_errors=True)
+    facts = _in_child("select", str(pool))
+    manifest = json.loads((target / "manifest.json").read_text())
+    return {"rows": rows, **facts, "stages_s": manifest["seconds"], "chosen": manifest["counts"]["selected"]}
+
+
+def _in_child(what: str, where: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", what, where], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _child(what: str, where: str) -> int:
+    start = time.perf_counter()
+    who, facts = resource.RUSAGE_SELF, {}
+    if what == "select":
+        who = resource.RUSAGE_CHILDREN
+        command = "from crowdselect.cli import main; main()"
+        options = ["--budget", str(BUDGET), "--clusters", str(CLUSTERS), "-o", f"{where}-chosen"]
+        run = [sys.executable, "-c", command, "select", where, *options]
+        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+    else:
+        facts = _numpy_ranks() if what == "numpy" else _duckdb_ranks(Path(where))
+    seconds = round(time.perf_counter() - start, 1)
+    peak = resource.getrusage(who).ru_maxrss * 1024 // _MB
+    print(json.dumps({"seconds": seconds, "peak_mb": peak, **facts}))
+    return 0
+
+
+def _ranks() -> Iterator[dict[str, Any]]:
+    place = OUT / "ranks"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for what in ("numpy", "duckdb"):
+        facts = _in_child(what, str(place))
+        yield _figure(f"uniform ranks of {RANKED:,} numbers, {what}", facts.pop("sort_s"), "s", **facts)
+    shutil.rmtree(place)
+
+
+def _numbers() -> Any:  # noqa: ANN401  (an array)
+    import numpy as np
+
+    return np.round(np.random.default_rng(0).normal(size=RANKED), 6)  # a few million ties
+
+
+def _numpy_ranks() -> dict[str, Any]:
+    import numpy as np
+
+    from crowdselect.combine import uniform_ranks
+
+    values, eligible = _numbers(), np.ones(RANKED, dtype=bool)
+    start = time.perf_counter()
+    ranks = uniform_ranks(values, eligible)
+    return {"sort_s": round(time.perf_counter() - start, 1), "sum": float(ranks.sum())}
+
+
+def _duckdb_ranks(place: Path) -> dict[str, Any]:
+    """The same ranks by DuckDB from Parquet to Parquet, in 4 GB."""
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"v": _numbers()}), place / "metrics.parquet")
+    with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(place / "spill")}) as connection:
+        start = time.perf_counter()
+        connection.execute(
+            "COPY (WITH counted AS (SELECT v, count(*) AS n FROM read_parquet($1) GROUP BY v), "
+            "placed AS (SELECT v, (2 * sum(n) OVER (ORDER BY v) - n - 1) / 2 / ($2 - 1) AS rank FROM counted) "
+            "SELECT rank FROM read_parquet($1) JOIN placed USING (v)) TO '"
+            + str(place / "ranks.parquet")
+            + "'",
+            [str(place / "metrics.parquet"), float(RANKED)],
+        )
+        seconds = round(time.perf_counter() - start, 1)
+        total = connection.sql(f"SELECT sum(rank) FROM '{place / 'ranks.parquet'}'").fetchall()[0][0]
+    return {"sort_s": seconds, "sum": float(total)}
+
+
+def _figure(
+    what: str, value: float, unit: str, *, target: float | None = None, **facts: object
+) -> dict[str, Any]:
+    """One measured number beside its target, which is never to be exceeded here."""
+    good = target is None or value <= target
+    return {"what": what, "value": value, "unit": unit, "target": target, "ok": good, **facts}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
