@@ -68,12 +68,12 @@ def questions(world: World) -> list[Question]:
     return found
 
 
-def drawn(asked: Sequence[Question], *, seed: int, rows: int = DRAWN) -> list[Question]:
+def drawn(asked: Sequence[Question], *, seed: int) -> list[Question]:
     """The pool of one seed: a random part of what was answered, rewordings together with what they reword."""
     origins = sorted({question.origin for question in asked})
     random.Random(f"draw/{seed}").shuffle(origins)
     place = {origin: i for i, origin in enumerate(origins)}
-    return sorted(asked, key=lambda question: (place[question.origin], question.id))[:rows]
+    return sorted(asked, key=lambda question: (place[question.origin], question.id))[:DRAWN]
 
 
 def rewards(
