@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format bench bench-large bench-ray clean
+.PHONY: help demo test test-all lint format bench bench-large bench-ray proving-ground proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,8 @@ help:
 	@echo "make test-all  the same with every extra that runs on a CPU"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
+	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
+	@echo "make proving-ground-quick  one world, three ways, a few minutes"
 
 # The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
 $(VENV)/.base: $(SOURCES)
@@ -43,6 +45,7 @@ test: $(VENV)/.base
 
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m proving_ground quick
 
 lint: $(VENV)/.base
 	$(BIN)/ruff check .
@@ -62,6 +65,12 @@ bench-large: $(VENV)/.base
 
 bench-ray: $(VENV)/.all
 	$(BIN)/python benchmarks/bench_ray.py
+
+proving-ground: $(VENV)/.all
+	$(BIN)/python -m proving_ground run
+
+proving-ground-quick: $(VENV)/.all
+	$(BIN)/python -m proving_ground quick
 
 clean:
 	rm -rf $(VENV) crowdselect-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
