@@ -11,6 +11,7 @@ from typing import Literal
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
+from crowdselect.stores import fetched, is_stored
 
 FileType = Literal["parquet", "json", "csv"]
 
@@ -33,7 +34,8 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
 
     Args:
         path: A file, a folder (its Parquet, else JSONL, else CSV files), a glob, or
-            `hf://datasets/OWNER/NAME[@REVISION][/PATH]`. Hidden files are ignored.
+            `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, or a file or folder of a store, `s3://BUCKET/PATH` or
+            `gs://BUCKET/PATH`. Hidden files are ignored.
 
     Returns:
         The files in the order of their names, and what they are.
@@ -42,7 +44,12 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
         InputError: Nothing is there, the types are mixed or unknown, or a file is empty or broken.
         MissingExtraError: A Hub data set is asked for and huggingface_hub is not installed.
     """
-    files = _in_folder(_hub_folder(path), path) if path.startswith(HUB) else _local(path)
+    if path.startswith(HUB):
+        files = _in_folder(_hub_folder(path), path)
+    elif is_stored(path):
+        files = _in_folder(fetched(path, wanted=lambda name: _suffix(Path(name)) in _TYPES), path)
+    else:
+        files = _local(path)
     for file in files:
         try:
             os.fspath(file).encode()
@@ -267,10 +274,10 @@ def _one_line(error: BaseException) -> str:
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path names a Hub data set, which is no place of this machine.
+    """Say whether a path names a Hub data set or a place in a store, which is no place of this machine.
 
     Example:
         >>> is_remote("hf://datasets/owner/name"), is_remote("pool.parquet")
         (True, False)
     """
-    return os.fspath(path).startswith(HUB)
+    return os.fspath(path).startswith(HUB) or is_stored(os.fspath(path))

@@ -1,8 +1,7 @@
 """Sources to tasks that read to actors that compute, by Ray Data: what goes over is batches, what comes back is counts."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +66,29 @@ def streamed(
 
 @contextmanager
 def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
-    """Give what has a pool's files read by a Ray cluster, for as long as the block runs; None with the local engine."""
+    """Give what has a pool's files read by a Ray cluster, for as long as the block runs; None with the local engine.
+
+    The cluster is started or found when the first file is to be read: what is wrong with the options is said before.
+    """
     if not options.on_ray:
         yield None
         return
-    with cluster(options):
-        yield partial(streamed, options=options)
+    with ExitStack() as stack:
+        known: list[Any] = []
+
+        def run(
+            sources: Sequence[dict[str, Any]],
+            read: Read,
+            worker: type,
+            arguments: dict[str, Any],
+            *,
+            batch: int,
+        ) -> Iterator[Table]:
+            if not known:
+                known.append(stack.enter_context(cluster(options)))
+            return streamed(sources, read, worker, arguments, batch=batch, options=options)
+
+        yield run
 
 
 def here() -> str:
