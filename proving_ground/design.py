@@ -44,6 +44,8 @@ SETTINGS: dict[str, Setting] = {
 }
 """The main design, and variations of it, most wanted first."""
 
+LARGEST_BUDGET = max(setting.budget for setting in SETTINGS.values())
+
 FEW = (
     RANDOM,
     SPREAD,

@@ -17,7 +17,7 @@ import torch
 
 from crowdselect import Crowd, CrowdselectError, open_pool
 from proving_ground import crowd as crowds
-from proving_ground.design import SETTINGS, Block
+from proving_ground.design import BASES, SETTINGS, Block
 from proving_ground.pools import PoolFiles, Question, add_clusters, questions, test_items, write_pool
 from proving_ground.results import BASE_WAY, Record, Results, packed
 from proving_ground.seeds import cache_folder
@@ -148,7 +148,7 @@ def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
         }
         files = write_pool(Path(folder), asked, answers, members, seed=block.seed)
         chosen, failed = _choices(block, [way for way in ways if way != BASE_WAY], files, members)
-    start = base(world, setting.student, seed=block.seed)
+    start = base(world, setting.student, number=block.seed % BASES)
     test = test_rows(world)
     runs = {BASE_WAY: packed(untrained(start, test), right_chosen=None)} if BASE_WAY in ways else {}
     items = [question.item for question in files.questions.values()]

@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from proving_ground import tokens
 from proving_ground.crowd import examples
-from proving_ground.design import BASE, BASE_EXAMPLES, BASES, STUDENTS, TUNING
+from proving_ground.design import BASE, BASE_EXAMPLES, LARGEST_BUDGET, STUDENTS, TUNING
 from proving_ground.items import PLAIN, Item
 from proving_ground.model import Transformer, build, judged
 from proving_ground.pools import test_items
@@ -40,12 +41,12 @@ class Base:
 
     model: Transformer
     diet: tuple[tuple[str, str], ...]
-    """What it was trained on: instructions and answers."""
+    """Of what it was trained on, the first rows: instructions and answers."""
 
 
-def base(world: World, size: str, *, seed: int) -> Base:
+@cache
+def base(world: World, size: str, *, number: int) -> Base:
     """Train one of a world's bases, or find it kept: common instructions in plain words, none of them of the test."""
-    number = seed % BASES
     chance = seed_of(world.name, "base", size, number)
     model = build(STUDENTS[size], world.shape, seeds=[chance])
     barred = frozenset(item.instruction for item in test_items(world))
@@ -61,7 +62,7 @@ def base(world: World, size: str, *, seed: int) -> Base:
         beside.replace(file)
     with np.load(file, allow_pickle=False) as kept:
         model.load_state_dict({name: torch.from_numpy(kept[name]) for name in kept.files})
-    return Base(model, tuple(pairs))
+    return Base(model, tuple(pairs[:LARGEST_BUDGET]))
 
 
 def tuned(

@@ -37,9 +37,12 @@ def tiny(monkeypatch, tmp_path):
         "TUNING": Recipe(steps=5, batch=8, rate=1e-3),
     }.items():
         monkeypatch.setattr(students, name, value)
+    students.base.cache_clear()
     small = design.Setting(budget=40)
     tokens = design.Setting(budget=40, equal="tokens")
     monkeypatch.setattr("proving_ground.run.SETTINGS", {"main": small, "equal tokens": tokens})
+    yield
+    students.base.cache_clear()
 
 
 def fake_answers(world, folder):
@@ -204,7 +207,7 @@ def test_budgets_that_differ_are_refused(tmp_path):
     from proving_ground.worlds import WORLDS
 
     world = WORLDS["facts"]
-    start = students.base(world, "small", seed=0)
+    start = students.base(world, "small", number=0)
     pair = ("home of mira holt", "boki")
     with pytest.raises(ValueError, match=r"budgets differ: \[2, 1\]"):
         students.tuned(start, [[pair, pair], [pair]], students.test_rows(world), seed=0)
@@ -255,3 +258,48 @@ def test_records_hold_every_item():
     right = np.random.default_rng(0).random(477) < 0.3
     record = packed(Readout(right=right, loss=1.0, steps=1, tokens=2), right_chosen=0.5)
     assert (unpacked(json.loads(json.dumps(record)), tests=477) == right).all()
+
+
+CHOSEN = "separability up"
+
+
+def planted(shift):
+    """Runs of a few ways; one is better by so much in some worlds, all others are equal."""
+    from proving_ground.findings import Seen
+
+    rng = np.random.default_rng(0)
+    by_world = {}
+    for world in WORLD_NAMES:
+        hard = rng.normal(size=(1, 480))
+        ways = ("random", "cluster + random", "weights 1, 1, 2", "stability up", CHOSEN)
+        right = {
+            way: dict(
+                enumerate(
+                    (rng.random((8, 480)) < 1 / (1 + np.exp(-hard - shift.get(world, 0) * (way == CHOSEN))))
+                    + 0.0
+                )
+            )
+            for way in ways
+        }
+        by_world[world] = Seen(right, {}, {}, {}, {})
+    return by_world
+
+
+@pytest.mark.parametrize(
+    ("where", "candidate", "confirmed"),
+    [
+        (WORLD_NAMES, CHOSEN, True),
+        (("strings", "facts"), CHOSEN, False),
+        (("arithmetic", "mixed"), None, False),
+    ],
+)
+def test_the_default_follows_only_what_is_better_where_it_is_chosen_and_where_it_is_confirmed(
+    where, candidate, confirmed
+):
+    from proving_ground.findings import decide
+
+    found = decide(planted(dict.fromkeys(where, 0.6)))
+    assert (found.candidate, found.confirmed) == (candidate, confirmed)
+    assert found.beats_random == ((CHOSEN,) if len(where) == 4 else ())
+    assert found.better_than_random["stability up"] == ()
+    assert not found.complete
