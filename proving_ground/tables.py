@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from proving_ground.analysis import LEVEL, Compared, Difference
 from proving_ground.design import MAIN, SEEDS, SETTINGS, ways_of
 from proving_ground.findings import (
     ALL_WORLDS,
@@ -88,14 +89,14 @@ def _mean(found: Seen) -> float:
     return sum(float(right.mean()) for right in found.base.values()) / len(found.base)
 
 
-def _compared(one: object, way: str) -> list[str]:
+def _compared(one: Compared | None, way: str) -> list[str]:
     if one is None or way not in one.differences:
         return ["", ""]
     text = points(one.differences[way])
-    return [f"**{text}**" if one.adjusted[way] < 0.05 else text, f"{one.adjusted[way]:.3f}"]
+    return [f"**{text}**" if one.adjusted[way] < LEVEL else text, f"{one.adjusted[way]:.3f}"]
 
 
-def points(found: object) -> str:
+def points(found: Difference) -> str:
     """A difference and its interval, in points."""
     return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 

@@ -125,22 +125,18 @@ def choose(
         (id, model) of exactly `budget` rows, first choice first.
     """
     how = WAYS[way]
-    weights = (
-        dict(zip(METRICS, how.weights, strict=True))
-        if how.weights
-        else {how.number: 1.0}
-        if how.number
-        else None
-    )
-    clusters = how.options.get("clusters", CLUSTERS)
+    chosen_by: dict[str, Any] = {"cluster_by": "cluster"} if how.options.get("clusters", CLUSTERS) else {}
+    if how.weights:
+        chosen_by["weights"] = dict(zip(METRICS, how.weights, strict=True))
+    elif how.number:
+        chosen_by["weights"] = {how.number: 1.0}
     options = Options(
         budget=budget,
         reward=reward,
         answer=answer,
         seed=seed,
         metrics=str(numbers_file),
-        **({} if weights is None else {"weights": weights}),
-        **({"cluster_by": "cluster"} if clusters else {}),
+        **chosen_by,
         **how.options,
     )
     rows = select(pool, options, crowd=crowd, method=how.method()).rows()
