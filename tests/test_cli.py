@@ -26,6 +26,7 @@ COMMANDS = [
     "compare",
     "crowd",
     "demo",
+    "evaluate",
     "inspect",
     "metrics",
     "report",

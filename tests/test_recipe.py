@@ -305,6 +305,21 @@ direction = ["up", "down"]
     ]
 
 
+def test_what_has_the_same_name_elsewhere_is_not_one_method(place):
+    write(place, CROWD, "crowd.toml")
+    for name in ("a", "b"):
+        (place / name / "chosen").mkdir(parents=True)
+        write(place / name / "chosen", "{}", "train.jsonl")
+    text = """
+[train]
+base = ["x/model", "y/model"]
+data = ["a/chosen", "b/chosen"]
+"""
+    assert [run.group for run in graph_of(place, text).runs] == [
+        f"{data}/chosen train base {base}/model" for base in "xy" for data in "ab"
+    ]
+
+
 def test_a_list_that_the_option_itself_takes_is_no_sweep(place):
     text = SIMPLE.replace("clusters = 0", 'clusters = 0\nreward = ["a", "b"]\nensemble = "mean-rank"')
     (chosen, _) = graph_of(place, text).steps
@@ -360,6 +375,27 @@ model = ["students/a", "other"]
     }
     assert len([step for step in graph.steps if step.section == "train"]) == 6 * 4
     assert len(graph.results["mt-bench"]) == 26
+
+
+def test_any_part_may_be_left_out(place):
+    write(place, CROWD, "crowd.toml")
+    for name in ("ours", "theirs"):
+        (place / name).mkdir()
+        write(place / name, "{}", "train.jsonl")
+    trained = "[train]\nbase = 'b'\ndata = ['ours', 'theirs']\nseed = [0, 1]\n"
+    measured = "[evaluate.mt-bench]\nquestions = 'q'\njudge = 'crowd.toml#judge'\n"
+    graph = graph_of(place, trained + measured)
+    assert [run.title for run in graph.runs] == [
+        f"{data}, train seed {seed}" for data in ("ours", "theirs") for seed in (0, 1)
+    ]
+    last = graph.steps[-1]
+    assert (last.against, [one.label for one in last.inputs]) == (None, ["ours"] * 2 + ["theirs"] * 2)
+    assert titles(place, measured + "model = ['crowd.toml#m-7b', 'ours']") == [
+        "mt-bench of m-7b",
+        "mt-bench of ours",
+        "compare mt-bench",
+    ]
+    assert titles(place, measured + "model = 'ours'") == ["mt-bench of ours"]
 
 
 # Keys

@@ -242,19 +242,20 @@ def _add_runs(graph: Graph) -> None:
             )
     variants = graph.recipe.tables.get("train", ())
     many = len({_without(variant.options, "data", "seed") for variant in variants}) > 1
+    several = len({_without(variant.options, "data") for variant in variants}) > 1
     named = [v for v in variants if "data" in v.options]
     sources = [*graph.selections] if len(named) < len(variants) else []
     for step in _steps(
         variants, lambda v: [(Input("data", s),) for s in sources] if "data" not in v.options else [()]
     ):
         source: Step | str = step.needs[0] if step.needs else str(step.options["data"])
-        on = source.title if isinstance(source, Step) else Path(source).name
+        on = source.title if isinstance(source, Step) else source.rstrip("/")
         group = source.group if isinstance(source, Step) else on
         full = replace(step, title=f"{step.title} on {on}")
         graph.steps.append(full)
         graph.runs.append(
             Run(
-                title=f"{on}, {step.title}" if len(variants) > 1 else on,
+                title=f"{on}, {step.title}" if several else on,
                 group=f"{group} {step.group}" if many else group,
                 is_random=isinstance(source, Step) and source.section == "baseline.random",
                 cell=_without(step.options, "data", "seed"),
@@ -349,7 +350,10 @@ def _parts(
 def _steps(variants: Iterable[Variant], inputs: Any) -> list[Step]:  # noqa: ANN401  (a function of a variant)
     """One step per variant and choice of inputs, with titles that tell them apart."""
     found = [(variant, given) for variant in variants for given in inputs(variant)]
-    titles, groups = titles_of([v for v, _ in found]), titles_of([v for v, _ in found], but="seed")
+    titles, groups = (
+        titles_of([v for v, _ in found], but=("data",)),
+        titles_of([v for v, _ in found], but=("seed", "data")),
+    )
     made = []
     for (variant, given), title, group in zip(found, titles, groups, strict=True):
         of = [one.label for one in given if one.label and len({g for v, g in found if v is variant}) > 1]

@@ -85,7 +85,7 @@ def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
     there = (folder / step.output).exists()
     if code in {0, MISSING} and there:
         store.finish(step, code=code, seconds=seconds)
-    words = {0: "done", MISSING: "done, but something is missing"}.get(code, f"failed with exit code {code}")
+    words = {0: "done", MISSING: "done, but something is missing"}.get(code, _failure(code))
     words, code = (words, code) if there or code not in {0, MISSING} else ("failed: it wrote nothing", 2)
     _write(f"{head if drawn else ''}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
@@ -97,6 +97,10 @@ def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
             f"   all it said: {folder / LOG}\n   mend the cause and run the same recipe again: what is done is kept\n"
         )
     return code
+
+
+def _failure(code: int) -> str:
+    return f"failed with exit code {code}" if code > 0 else f"failed: killed by signal {-code}"
 
 
 def _say_tail(folder: Path, count: int) -> None:

@@ -1,19 +1,28 @@
 """What steps are called, by what makes them different from one another; and how times are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from crowdselect.recipe.reading import Variant
 
 
-def titles_of(variants: Sequence[Variant], *, but: str | None = None) -> list[str]:
-    """Name variants by their label and by the options in which those of that label differ."""
+def titles_of(variants: Sequence[Variant], *, but: Collection[str] = ()) -> list[str]:
+    """Name variants by their label and by the options in which those of that label differ.
+
+    Args:
+        variants: Of one table, or of several.
+        but: Options that are left out.
+    """
     found = []
     for variant in variants:
         alike = [other for other in variants if other.name == variant.name]
-        names = dict.fromkeys(name for other in alike for name in other.options if name != but)
-        differ = [name for name in names if len({repr(other.options.get(name)) for other in alike}) > 1]
-        words = [f"{name} {_shown(variant.options[name])}" for name in differ if name in variant.options]
-        found.append(" ".join([variant.name, *words]))
+        words = [variant.name]
+        for name in dict.fromkeys(name for other in alike for name in other.options if name not in but):
+            values = {repr(other.options.get(name)): other.options.get(name) for other in alike}
+            if len(values) > 1 and name in variant.options:
+                short = len({_shown(value) for value in values.values()}) == len(values)
+                value = variant.options[name]
+                words.append(f"{name} {_shown(value) if short else plain_name(str(value))}")
+        found.append(" ".join(words))
     return found
 
 
