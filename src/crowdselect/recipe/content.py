@@ -55,14 +55,14 @@ class Digests:
         return digest([[name, self.file(one)] for name, one in inside])
 
     def data(self, path: str | Path) -> str:
-        """Hash the data files of a pool or of instructions, whatever they are called; a data set of the Hub is its name.
+        """Hash the data files of a pool or of instructions, whatever they are called; a data set elsewhere is its name.
 
         Raises:
             InputError: There is no such file.
         """
-        from crowdselect.files import HUB, resolve
+        from crowdselect.files import is_remote, resolve
 
-        if str(path).startswith(HUB):
+        if is_remote(str(path)):
             return digest(str(path))
         files, _ = resolve(str(self._folder / path))
         return self.together(files)
@@ -105,7 +105,7 @@ class Digests:
             return [value, self._module(target)]
         found = self._named(target, role=name)
         if found is None:
-            if _SURELY.fullmatch(kind) and not value.startswith("hf://"):
+            if _SURELY.fullmatch(kind) and "://" not in value:
                 raise OptionError(f"there is no file {str(self._folder / value)!r}")
             return value
         return found if _FILES.search(kind) else [value, found]
