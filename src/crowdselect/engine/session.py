@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from crowdselect._optional import optional
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import CrowdselectError, OptionError
 
+_PATIENCE = 10.0  # seconds for a cluster's head to answer
 _BLOCK = 4 << 20  # bytes: small blocks, so that every actor gets some soon
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
@@ -52,11 +55,14 @@ def cluster(options: EngineOptions) -> Iterator[Any]:
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True  # what a worker ends with is told as it is
     context.target_max_block_size = _BLOCK
-    try:
-        yield ray
-    finally:
-        if started:
-            ray.shutdown()
+    with warnings.catch_warnings():
+        # A pool of few files keeps few actors busy: that is the pool's, not the user's fault.
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
+        try:
+            yield ray
+        finally:
+            if started:
+                ray.shutdown()
 
 
 def workers_of(ray: Any, options: EngineOptions) -> int:  # noqa: ANN401  (the module)
@@ -94,10 +100,13 @@ def own_error(error: BaseException) -> CrowdselectError | None:
 def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the module)
     address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
+    host, colon, port = address.rpartition(":")
     try:
+        if colon and port.isdigit() and "/" not in host:  # Ray itself may try for ever
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         with _silenced():
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]
         raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}") from error
 

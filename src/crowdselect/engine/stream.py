@@ -44,6 +44,8 @@ def streamed(
         return
     with cluster(options) as ray:
         count = workers_of(ray, options)
+        if batch == 1:  # rows are sources: more workers than those would have nothing to do
+            count = min(count, len(sources))
         made = ray.data.from_items(list(sources), override_num_blocks=len(sources))
         read_in = made.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_READER_CPUS)
         done = read_in.map_batches(
