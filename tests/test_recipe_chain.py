@@ -58,7 +58,7 @@ def kill_while_training(recipe: Path, out: Path, log: Path) -> None:
 def finish(recipe: Path, log: Path) -> None:
     process = start(recipe, log=log)
     try:
-        assert process.wait(300) == 0, log.read_text()
+        assert process.wait(480) == 0, log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
