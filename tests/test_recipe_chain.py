@@ -46,7 +46,7 @@ def kill_while_training(recipe: Path, out: Path, log: Path) -> None:
     try:
         wait_for(
             lambda: process.poll() is not None or list(out.glob("steps/train-on-random-seed-0-*/log.txt")),
-            240,
+            400,
         )
         time.sleep(2)
         assert process.poll() is None, log.read_text()
