@@ -44,22 +44,43 @@ def difference(one: FloatArray, other: FloatArray, *, draws: int = DRAWS) -> Dif
         The mean over all, its percentile interval and p = twice the smaller share of replicates on one side of 0.
     """
     gap = one.astype(np.float64) - other.astype(np.float64)
+    return _summed(float(gap.mean()), _replicates(gap, draws, salt=0), seeds=len(gap))
+
+
+def pooled(pairs: Sequence[tuple[FloatArray, FloatArray]], *, draws: int = DRAWS) -> Difference:
+    """The mean of the differences in several worlds, each resampled by itself; the worlds are taken as given.
+
+    Args:
+        pairs: Per world, what `difference` takes.
+        draws: How many replicates.
+    """
+    gaps = [one.astype(np.float64) - other.astype(np.float64) for one, other in pairs]
+    mean = float(np.mean([gap.mean() for gap in gaps]))
+    replicates = np.mean([_replicates(gap, draws, salt=i) for i, gap in enumerate(gaps)], axis=0)
+    return _summed(mean, replicates, seeds=min(len(gap) for gap in gaps))
+
+
+def _replicates(gap: FloatArray, draws: int, *, salt: int) -> FloatArray:
+    """Resampled means of gaps (S, I), shape (draws,)."""
     seeds, items = gap.shape
-    mean = float(gap.mean())
     if seeds > 1:
-        own = gap.mean(axis=1, keepdims=True) - mean
-        gap += (np.sqrt(seeds / (seeds - 1)) - 1) * own
-    by_seed, by_item = _counts(seeds, items, draws)
-    replicates = (by_seed * (gap @ by_item).T).sum(axis=1) / (seeds * items)
+        own = gap.mean(axis=1, keepdims=True) - gap.mean()
+        gap = gap + (np.sqrt(seeds / (seeds - 1)) - 1) * own
+    by_seed, by_item = _counts(seeds, items, draws, salt)
+    means: FloatArray = (by_seed * (gap @ by_item).T).sum(axis=1) / (seeds * items)
+    return means
+
+
+def _summed(mean: float, replicates: FloatArray, *, seeds: int) -> Difference:
     low, high = np.percentile(replicates, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
-    tail = min((replicates <= 0).sum(), (replicates >= 0).sum())
-    return Difference(mean, float(low), float(high), min(1.0, 2 * (float(tail) + 1) / (draws + 1)), seeds)
+    tail = float(min((replicates <= 0).sum(), (replicates >= 0).sum()))
+    return Difference(mean, float(low), float(high), min(1.0, 2 * (tail + 1) / (len(replicates) + 1)), seeds)
 
 
 @cache
-def _counts(seeds: int, items: int, draws: int) -> tuple[FloatArray, FloatArray]:
+def _counts(seeds: int, items: int, draws: int, salt: int) -> tuple[FloatArray, FloatArray]:
     """How often each seed (draws, S) and each item (I, draws) is drawn in each replicate; the same for all comparisons."""
-    rng = np.random.default_rng(seed_of("bootstrap", seeds, items, draws))
+    rng = np.random.default_rng(seed_of("bootstrap", seeds, items, draws, salt))
     return (
         rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(np.float64),
         np.ascontiguousarray(
@@ -108,11 +129,16 @@ def compare(
     """
     found = {}
     for way in right if among is None else among:
-        seeds = sorted(right[way].keys() & right[reference].keys())
-        if way != reference and seeds:
-            pairs = ([right[name][seed] for seed in seeds] for name in (way, reference))
-            found[way] = difference(*(np.array(rows) for rows in pairs))
+        one, other = paired(right[way], right[reference])
+        if way != reference and len(one):
+            found[way] = difference(one, other)
     return Compared(found, holm({way: one.p for way, one in found.items()}))
+
+
+def paired(one: Mapping[int, FloatArray], other: Mapping[int, FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """The runs of two ways on the seeds that both have, shape (S, I) each."""
+    seeds = sorted(one.keys() & other.keys())
+    return np.array([one[seed] for seed in seeds]), np.array([other[seed] for seed in seeds])
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,10 @@ class Setting:
     budget: int = 400
     equal: str = "steps"
     """What all ways get alike: "steps", or "tokens" of answers."""
+    first_seed: int = 0
 
 
-MAIN = "main"
+MAIN, AGAIN = "main", "again with other seeds"
 SETTINGS: dict[str, Setting] = {
     MAIN: Setting(),
     "budget 100": Setting(budget=100),
@@ -41,8 +42,9 @@ SETTINGS: dict[str, Setting] = {
     "student large": Setting(student="large"),
     "top5-random answer": Setting(answer="top5-random"),
     "equal tokens": Setting(equal="tokens"),
+    AGAIN: Setting(first_seed=SEEDS),
 }
-"""The main design, and variations of it, most wanted first."""
+"""The main design, variations of it, most wanted first, and what was added after the main design had been seen."""
 
 LARGEST_BUDGET = max(setting.budget for setting in SETTINGS.values())
 
@@ -58,6 +60,9 @@ FEW = (
 )
 """The ways that the variations compare."""
 
+SUGGESTED = (RANDOM, PAPER, "highest reward", "weights -1, -1, 1.5", "difficulty down", "separability up")
+"""The two controls of the exploratory part, and four ways that the main design suggested."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Block:
@@ -71,11 +76,17 @@ class Block:
 def blocks() -> Iterator[Block]:
     """All of them in the order they are run: the main design first, all worlds evenly."""
     for setting in SETTINGS:
-        for seed in range(SEEDS):
+        for seed in seeds_of(setting):
             for world in (*CHOOSING, *KEPT):
                 yield Block(setting, world, seed)
 
 
 def ways_of(setting: str) -> tuple[str, ...]:
     """Which ways a setting compares."""
-    return tuple(WAYS) if setting == MAIN else FEW
+    return tuple(WAYS) if setting == MAIN else SUGGESTED if setting == AGAIN else FEW
+
+
+def seeds_of(setting: str) -> range:
+    """Which seeds a setting has."""
+    first = SETTINGS[setting].first_seed
+    return range(first, first + SEEDS)

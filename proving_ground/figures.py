@@ -58,7 +58,7 @@ def _order(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
-    """Each way's difference to random with its interval, one panel per world."""
+    """Each way's difference to random with its interval, one panel per world; a full dot is told apart from random."""
     import altair as alt
 
     order = _order(rows)
@@ -68,7 +68,8 @@ def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts
         scale=alt.Scale(domain=list(KINDS.values()), range=_COLOURS),
         legend=alt.Legend(orient="top"),
     )
-    across = alt.X("mean:Q", title="points of exact match above random")
+    reach = alt.Scale(domain=[min(row["low"] for row in rows), max(row["high"] for row in rows)])
+    across = alt.X("low:Q", title="points above random", scale=reach)
     panels = []
     for place, world in enumerate(w for w in ALL_WORLDS if any(row["world"] == w for row in rows)):
         data = alt.Data(values=[row for row in rows if row["world"] == world])
@@ -77,16 +78,19 @@ def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts
             y=alt.Y("way:N", sort=order, title=None, axis=labels), color=colour
         )
         zero = alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color="#999999").encode(x="at:Q")
-        bars = base.mark_rule(strokeWidth=1.5).encode(
-            x=alt.X("low:Q", title="points above random"), x2="high:Q"
+        bars = base.mark_rule(strokeWidth=1.5).encode(x=across, x2="high:Q")
+        place_of_dot = alt.X("mean:Q", scale=reach)
+        apart = (
+            base.transform_filter("datum.star")
+            .mark_point(filled=True, size=50, opacity=1)
+            .encode(x=place_of_dot)
         )
-        dots = base.mark_point(filled=True, size=45).encode(
-            x=across.title("points above random"),
-            shape=alt.Shape(
-                "star:N", scale=alt.Scale(domain=[False, True], range=["circle", "diamond"]), legend=None
-            ),
+        others = (
+            base.transform_filter("!datum.star")
+            .mark_point(fill="white", size=35, opacity=1)
+            .encode(x=place_of_dot)
         )
-        panels.append(zero + bars + dots)
+        panels.append(zero + bars + others + apart)
     return (
         alt.hconcat(*panels, spacing=8)
         .configure_view(stroke="#dddddd")

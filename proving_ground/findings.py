@@ -5,12 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from proving_ground.analysis import Agreement, Compared, FloatArray, agreement, compare
+from proving_ground.analysis import (
+    Agreement,
+    Compared,
+    Difference,
+    FloatArray,
+    agreement,
+    compare,
+    paired,
+    pooled,
+)
 from proving_ground.design import MAIN, SEEDS
 from proving_ground.items import Item
 from proving_ground.pools import TESTED
 from proving_ground.results import BASE_WAY, Results, unpacked
-from proving_ground.ways import PAPER, RANDOM, SPREAD, WAYS
+from proving_ground.ways import PAPER, RANDOM, WAYS
 from proving_ground.worlds import CHOOSING, KEPT
 
 ALL_WORLDS = (*CHOOSING, *KEPT)
@@ -121,14 +130,10 @@ def decide(by_world: Mapping[str, Seen]) -> Decision:
             w for w, found in to_random.items() if way in found.differences and found.verdict(way) == "better"
         ]
         better[way] = tuple(worlds)
-    able = [way for way, how in WAYS.items() if how.deployable and how.kind != "control" and way != PAPER]
-    to_paper = {
-        world: compare(found.right, PAPER, among=[way for way in able if way in found.right])
-        for world, found in by_world.items()
-    }
+    to_paper = beside_paper(by_world)
     ahead = [
         way
-        for way in able
+        for way in candidates()
         if all(way in to_paper[w].differences and to_paper[w].verdict(way) == "better" for w in CHOOSING)
     ]
     lead = max(ahead, key=lambda way: sum(to_paper[w].differences[way].mean for w in CHOOSING), default=None)
@@ -145,6 +150,28 @@ def decide(by_world: Mapping[str, Seen]) -> Decision:
     )
 
 
+def candidates() -> list[str]:
+    """The ways that may become the default: crowdselect's options alone make them."""
+    return [way for way, how in WAYS.items() if how.deployable and how.kind != "control" and way != PAPER]
+
+
+def beside_paper(by_world: Mapping[str, Seen]) -> dict[str, Compared]:
+    """World → every candidate for the default beside the default; Holm's correction is over the candidates."""
+    return {
+        world: compare(found.right, PAPER, among=[way for way in candidates() if way in found.right])
+        for world, found in by_world.items()
+    }
+
+
+def over_worlds(by_world: Mapping[str, Seen], reference: str) -> dict[str, Difference]:
+    """Way → its difference to a reference, averaged over the worlds; exploratory, not in the protocol."""
+    return {
+        way: pooled([paired(found.right[way], found.right[reference]) for found in by_world.values()])
+        for way in WAYS
+        if way != reference and all(way in found.right for found in by_world.values())
+    }
+
+
 def is_complete(found: Seen) -> bool:
     """Every way has every seed of the main design, or a listed failure."""
     done = {way: len(found.right.get(way, {})) + len(found.failed.get(way, {})) for way in WAYS}
@@ -154,6 +181,3 @@ def is_complete(found: Seen) -> bool:
 def main_design(results: Results) -> dict[str, Seen]:
     """World → its runs of the main design."""
     return {world: seen(results, MAIN, world) for world in ALL_WORLDS}
-
-
-REFERENCES = (RANDOM, SPREAD, PAPER)

@@ -1,18 +1,21 @@
 """The results as tables in Markdown, and the figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from proving_ground.analysis import LEVEL, Compared, Difference
-from proving_ground.design import MAIN, SEEDS, SETTINGS, ways_of
+from proving_ground.analysis import LEVEL, Compared, Difference, holm
+from proving_ground.design import AGAIN, MAIN, SEEDS, SETTINGS, ways_of
 from proving_ground.findings import (
     ALL_WORLDS,
     Seen,
     agreements,
     beside,
+    beside_paper,
     by_part,
+    candidates,
     decide,
     main_design,
+    over_worlds,
     ranks,
     seen,
 )
@@ -20,7 +23,7 @@ from proving_ground.items import BANDS
 from proving_ground.pools import test_items
 from proving_ground.results import Results
 from proving_ground.ways import PAPER, RANDOM, SPREAD
-from proving_ground.worlds import WORLDS
+from proving_ground.worlds import CHOOSING, WORLDS
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -36,6 +39,8 @@ def write_all(results: Results) -> None:
         _decision(results),
         *(f"## Main design: {world}\n\n{summary(results, MAIN, world)}" for world in ALL_WORLDS),
         _agreement(results),
+        _pooled(results, MAIN),
+        _pooled(results, AGAIN),
         *(_parts(results, world) for world in ALL_WORLDS),
         *(_variation(results, setting) for setting in SETTINGS if setting != MAIN),
         _failures(results),
@@ -141,8 +146,21 @@ def _decision(results: Results) -> str:
         f"Better than {PAPER} in both choosing worlds: {_names(found.beats_paper)}.",
         f"Candidate for the default: {found.candidate or 'none'}; confirmed in both kept worlds: {'yes' if found.confirmed else 'no'}.",
         table(["way", "worlds", "better than random in"], rows),
+        f"Candidates for the default beside {PAPER}, those ahead on average over the choosing worlds; **bold**: told apart by Holm's p < 0.05.",
+        _to_paper(by_world),
     ]
     return "## What follows by the protocol\n\n" + "\n\n".join(lines)
+
+
+def _to_paper(by_world: Mapping[str, Seen]) -> str:
+    compared = beside_paper(by_world)
+    ahead = {way: sum(compared[world].differences[way].mean for world in CHOOSING) for way in candidates()}
+    rows = [
+        [way, *(_compared(compared[world], way)[0] for world in ALL_WORLDS)]
+        for way in sorted(ahead, key=lambda way: -ahead[way])
+        if ahead[way] > 0
+    ]
+    return table(["way", *ALL_WORLDS], rows)
 
 
 def _names(ways: Sequence[str]) -> str:
@@ -156,6 +174,28 @@ def _agreement(results: Results) -> str:
         for (one, other), found in agreements(by_world).items()
     ]
     return f"## Do worlds rank the ways alike?\n\n{table(['worlds', 'Kendall', 'Spearman', 'ways'], rows)}"
+
+
+def _pooled(results: Results, setting: str) -> str:
+    title = f"## Averaged over the worlds (exploratory): {setting}"
+    by_world = {world: seen(results, setting, world) for world in ALL_WORLDS}
+    references = [way for way in (RANDOM, SPREAD, PAPER) if way in ways_of(setting)]
+    if not all(set(references) <= found.right.keys() for found in by_world.values()):
+        return f"{title}\n\nNot run yet."
+    columns = {reference: over_worlds(by_world, reference) for reference in references}
+    adjusted = holm({way: one.p for way, one in columns[RANDOM].items()})
+    ways = sorted(columns[RANDOM], key=lambda way: -columns[RANDOM][way].mean)
+    rows = [
+        [
+            way,
+            *(points(column[way]) if way in column else "" for column in columns.values()),
+            f"{adjusted[way]:.3f}",
+        ]
+        for way in ways
+    ]
+    head = ["way", *(f"to {reference}" for reference in references), "Holm, to random"]
+    note = "Not in the protocol's first part. Intervals as in single worlds, the worlds taken as given."
+    return f"{title}\n\n{note}\n\n{table(head, rows)}"
 
 
 def _parts(results: Results, world: str) -> str:
