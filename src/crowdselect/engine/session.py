@@ -108,7 +108,8 @@ def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the modu
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]
-        raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}") from error
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
+        raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}{token}") from error
 
 
 @contextmanager
