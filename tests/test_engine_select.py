@@ -54,3 +54,5 @@ def test_what_ray_cannot_do_is_said_in_one_line():
         _, err = ran("select", "pool", "--budget", 2, *options, "-o", "out", "--engine", "ray", code=2)
         assert words in err
         assert err.count("\n") == 1
+    _, err = ran("metrics", "pool", "--limit", 5, "-o", "m.parquet", "--engine", "ray", code=2)
+    assert "--limit" in err

@@ -173,6 +173,14 @@ def test_what_needs_the_whole_pool_is_refused(options, why, sim):
         select_sharded(ShardedPool(pool), Options(budget=5, **options))
 
 
+def test_a_limit_and_other_files_are_refused(sim, run, tmp_path):
+    with open_pool(sim, limit=5) as pool, pytest.raises(OptionError, match="--limit"):
+        ShardedPool(pool)
+    simulate(tmp_path / "pool.jsonl", instructions=10, answer_chars=80)
+    with open_pool(tmp_path / "pool.jsonl") as pool, pytest.raises(OptionError, match="Parquet"):
+        ShardedPool(pool)
+
+
 def test_a_large_pool_of_several_files_is_chosen_from_file_by_file(run, tmp_path, monkeypatch):
     simulate(tmp_path / "pool", instructions=200, shards=3, layout="zoo", answer_chars=80)
     assert run("select", tmp_path / "pool", "--budget", 9, "-o", tmp_path / "whole").code == 0

@@ -18,6 +18,7 @@ from crowdselect.combine import combine, uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, tally
 from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.files import file_type
 from crowdselect.grouping import LARGE
 from crowdselect.layouts import Wide
 from crowdselect.measure import COLUMNS, Measured, Sums
@@ -46,9 +47,15 @@ class ShardedPool(Pool):
     Args:
         pool: The same pool, opened as usual.
         run: Has the files read.
+
+    Raises:
+        OptionError: A limit, or files that are no Parquet.
     """
 
     def __init__(self, pool: Pool, run: Run = run_here) -> None:
+        why_not = _not_by_file(pool)
+        if why_not is not None:
+            raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
         super().__init__(pool.path, layout=pool.layout, rewards=pool.rewards_path, limit=None, seed=0)
         self.run = run
         self.shards = self._source.files
@@ -152,10 +159,9 @@ def refusal(pool: Pool, options: Options) -> str | None:
         pool: The pool.
         options: How to choose.
     """
-    if any(file.suffix.lower() != ".parquet" for file in pool.files):
-        return "it reads Parquet files, one by one; write the pool as Parquet"
-    if pool.limit is not None:
-        return "--limit takes from the whole pool; name one of its files instead"
+    why_not = _not_by_file(pool)
+    if why_not is not None:
+        return why_not
     if options.ensemble is not None:
         return "an ensemble ranks the answers of the whole pool; make one reward of them first"
     if options.near_duplicates is not None:
@@ -163,6 +169,14 @@ def refusal(pool: Pool, options: Options) -> str | None:
     by_vectors = options.clusters > 0 and options.cluster_by is None
     if by_vectors and options.embedder.startswith(("file:", "column:")):
         return f"--embedder {options.embedder} holds vectors of all rows together; use lsa or a model"
+    return None
+
+
+def _not_by_file(pool: Pool) -> str | None:
+    if any(file_type(file) != "parquet" for file in pool.files):
+        return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
+    if pool.limit is not None:
+        return "--limit takes from the whole pool; name one of its files instead"
     return None
 
 
