@@ -52,6 +52,18 @@ def test_as_many_workers_as_cores_give_the_scores_of_the_local_engine():
                    "--engine", "ray", "--workers", cores, code=3)  # fmt: skip
     assert pq.read_table("there.parquet").equals(pq.read_table("here.parquet"))
     assert "the answer is empty" in out
+    out, _ = ran(
+        "reward",
+        "pool",
+        "--with",
+        "python:scorers_on_ray:length",
+        "-o",
+        "there.parquet",
+        "--overwrite",
+        code=3,
+    )
+    assert "0 scores computed" in out  # the local engine knows what workers have scored
+    assert pq.read_table("there.parquet").equals(pq.read_table("here.parquet"))
     assert "SELF-TEST" in err
     assert not [line for line in err.splitlines() if not line.startswith(("warning: SELF-TEST", "scored"))]
 

@@ -6,6 +6,7 @@ is handed out a second time finds its part. No part is ever changed, so any numb
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -114,7 +115,8 @@ class Parts:
                 os.fsync(file.fileno())
             beside.replace(self.folder / name)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
             raise OutputError(
                 f"{self.folder}: a part cannot be written ({error.strerror or error}); what was computed before is kept"
             ) from error
