@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,8 @@ def main() -> int:
     if parsed.child:
         return _child(*parsed.child)
     good = True
-    for found in (
-        *(_selects(parsed.rows, parsed.models) if parsed.only != "ranks" else ()),
-        *(_ranks() if parsed.only != "select" else ()),
-    ):
+    selects = _selects(parsed.rows, parsed.models) if parsed.only != "ranks" else iter(())
+    for found in chain(selects, _ranks() if parsed.only != "select" else ()):
         print(json.dumps(found), flush=True)
         good &= found["ok"]
     return 0 if good else 1
