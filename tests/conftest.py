@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from commands import Ran
 
 settings.register_profile("crowdselect", deadline=None)  # machines differ; a slow example is no failure
 settings.load_profile("crowdselect")
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that: tests that send it need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,7 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
         ("no_number", "give it a number in the file of --metrics"),
         ("no_stability", "or set the weight of stability to 0"),
         ("no_answer", "an answer with text that --answer random can take"),
-        ("no_pair", "two answers with different rewards"),
+        ("no_pair", "two answers to one prompt with different rewards"),
         ("below_floor", "lower --min-best-reward or --min-best-quantile"),
         ("contaminated:mt_bench:81", "it stays out while mt_bench:81 is in the evaluation"),
     ],
