@@ -12,7 +12,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,11 @@ def main() -> int:
         pool = Path(place) / "pool"
         simulate(pool, instructions=-(-parsed.answers // MODELS), shards=4)
         facts = {"layers": parsed.layers, "hidden": parsed.hidden, "cores": os.cpu_count()}
-        local = _measure(lambda: _local(pool, model))
+        local = _local(pool, model)
         _say("local engine, answers per second", local["rate"], "1/s", **local, **facts)
         rates = {}
         for workers in parsed.workers:
-            found = _measure(lambda workers=workers: _on_ray(pool, model, Path(place), workers))
+            found = _on_ray(pool, model, Path(place), workers)
             rates[workers] = found["rate"]
             _say(f"Ray, workers: {workers}, answers per second", found["rate"], "1/s", **found, **facts)
     good = True
@@ -63,27 +62,7 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _measure(counts: Callable[[], Iterator[int]]) -> dict[str, Any]:
-    """Answers per second after the first batch, which ends the start-up."""
-    start = time.perf_counter()
-    first, done, after = 0.0, 0, 0
-    for count in counts():
-        if not done:
-            first = time.perf_counter()
-        else:
-            after += count
-        done += count
-    end = time.perf_counter()
-    rate = after / (end - first)
-    return {
-        "rate": round(rate, 1),
-        "answers": done,
-        "start_up_s": round(first - start, 1),
-        "seconds": round(end - start, 1),
-    }
-
-
-def _local(pool: Path, model: Path) -> Iterator[int]:
+def _local(pool: Path, model: Path) -> dict[str, Any]:
     """What the local engine does, window by window; scores go nowhere."""
     import torch
 
@@ -94,14 +73,19 @@ def _local(pool: Path, model: Path) -> Iterator[int]:
     from crowdselect.reward.specs import parse_spec
 
     torch.set_num_threads(1)
+    start, done = time.time(), []
     scorer = LocalScorer(parse_spec(f"hf:{model}"), LocalOptions(device="cpu"))
     with open_pool(pool) as opened:
         for window in windows(opened, size=512):
-            yield sum(len(some) for some in scorer.score([item for item in window.items if item is not None]))
+            items = [item for item in window.items if item is not None]
+            done.append((sum(len(some) for some in scorer.score(items)), time.time()))
+    return _rate(start, done)
 
 
-def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> Iterator[int]:
-    """What the command does with `--engine ray`, from the files to the parts."""
+def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any]:
+    """What the command does with `--engine ray`, from the files to the parts; a part says when it was written."""
+    import pyarrow.parquet as pq
+
     from crowdselect.engine.options import EngineOptions
     from crowdselect.engine.parts import Keys, Parts
     from crowdselect.pool import open_pool
@@ -111,6 +95,7 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> Iterator[int]
     from crowdselect.reward.sharded import Recipe, score_shards, sources_of
     from crowdselect.reward.specs import parse_spec
 
+    start = time.time()
     spec, options = parse_spec(f"hf:{model}"), LocalOptions(device="cpu")
     column = Column.of("score", LocalScorer(spec, options))
     recipe = Recipe(spec, options, column.digest)
@@ -118,8 +103,18 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> Iterator[int]
     parts = Parts(place / f"parts-{workers}")
     with open_pool(pool) as opened:
         sources = sources_of(opened)
-    for scored, _ in score_shards(sources, column, recipe, done=Keys.of(b""), parts=parts, engine=engine):
-        yield scored
+    for _ in score_shards(sources, column, recipe, done=Keys.of(b""), parts=parts, engine=engine):
+        pass
+    return _rate(start, [(pq.read_metadata(path).num_rows, path.stat().st_mtime) for path in parts.paths()])
+
+
+def _rate(start: float, done: list[tuple[int, float]]) -> dict[str, Any]:
+    """Answers per second after the first batch, which ends the start-up."""
+    done.sort(key=lambda one: one[1])
+    (_, first), (_, last) = done[0], done[-1]
+    rate = sum(count for count, _ in done[1:]) / (last - first)
+    answers = sum(count for count, _ in done)
+    return {"rate": round(rate, 1), "answers": answers, "start_up_s": round(first - start, 1)}
 
 
 def _say(what: str, value: float, unit: str, *, least: float | None = None, **facts: object) -> bool:
