@@ -198,6 +198,11 @@ def test_unknown_is_not_nothing():
     assert Endpoint("a", price_in=1.0).cost(10, 10) is None
     assert Endpoint("a", price_in=1.0, price_out=1.0).cost(None, 10) is None
     assert Endpoint("a", price_in=0.0, price_out=0.0).cost(None, None) == 0.0
+
+
+def test_what_answers_in_this_process_costs_nothing_unless_the_file_says_so():
+    assert Endpoint("a", local="models/a").cost(10, None) == 0.0
+    assert Endpoint("a", local="models/a", price_out=2.0).cost(0, 1_000_000) == 2.0
     assert Endpoint("a").most_tokens is None
     assert Endpoint("a", max_tokens=5, extra_body={"max_completion_tokens": 9}).most_tokens == 9
 

@@ -225,7 +225,10 @@ def test_prompts_of_arena_hard_in_their_own_spelling(tmp_path):
             ["--model", "crowd.toml#student", "--judge", "crowd.toml#judge", "--judge-retries", "-1"],
             "at least 0",
         ),
-        (["--model", "crowd.toml#student", "--judge", "crowd.toml#judge", "--max-cost", "1"], "price_in"),
+        (
+            ["--model", "crowd.toml#student", "--judge", "crowd.toml#judge", "--max-cost", "1"],
+            "price_in and price_out of 'student' are unknown",
+        ),
     ],
 )
 def test_options_that_do_not_fit(run, bench, monkeypatch, options, said):
@@ -302,11 +305,16 @@ def test_a_folder_and_its_adapter_answer(tmp_path, run):
     made.save_pretrained(tmp_path / "lora")
     build_tokenizer().save_pretrained(tmp_path / "lora")
     with serve() as server:
-        bench = Bench(tmp_path, server.url, questions=2)
+        bench = Bench(tmp_path, server.url, questions=2, price_in=1.0, price_out=1.0)
         said = {}
         for model in ("base", "lora"):
             common = ("--questions", bench.mt, "--references", bench.references, "--max-tokens", "8")
-            judge = ("--judge", f"{bench.crowd}#judge")
+            judge = (
+                "--judge",
+                f"{bench.crowd}#judge",
+                "--max-cost",
+                "5",
+            )  # of the judge: a folder costs nothing
             args = (
                 "evaluate",
                 "mt-bench",

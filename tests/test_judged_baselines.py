@@ -225,7 +225,7 @@ def test_the_tags_of_a_server_and_its_refusal(run, sim, crowd, tmp_path):
         assert ran.code == 0, ran.err
         assert (tmp_path / "out.ledger").exists()
         run(*arguments, "--max-cost", 1, "-o", tmp_path / "b").refuses(
-            "price_in and price_out of 'j' is unknown"
+            "price_in and price_out of 'j' are unknown"
         )
     with RewardServer("/v1/chat/completions", faults=dict.fromkeys(range(99), 401)) as server:
         arguments = (*arguments[:4], crowd(f"{server.url}/v1"), *arguments[5:])

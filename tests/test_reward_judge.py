@@ -227,7 +227,7 @@ def test_budget_leaves_the_rest_unasked(crowd, tmp_path):
 def test_judges_that_are_none(crowd, tmp_path):
     with pytest.raises(OptionError, match=r"no \[\[judge\]\] named 'other'; found j"):
         JudgeScorer(parse_spec(crowd().replace("#j", "#other")), JudgeOptions(), ledger=lambda: None)
-    with pytest.raises(OptionError, match="price_in and price_out of 'j' is unknown"):
+    with pytest.raises(OptionError, match="price_in and price_out of 'j' are unknown"):
         JudgeScorer(parse_spec(crowd()), JudgeOptions(max_cost=1.0), ledger=lambda: None)
 
 

@@ -41,8 +41,9 @@ def check_cost_cap(endpoints: tuple[Endpoint, ...], max_cost: float | None) -> N
     for endpoint in endpoints:
         missing = [name for name in ("price_in", "price_out") if getattr(endpoint, name) is None]
         if missing:
+            verb = "is" if len(missing) == 1 else "are"
             raise OptionError(
-                f"--max-cost: the {' and '.join(missing)} of {endpoint.name!r} is unknown, and unknown is not 0; "
+                f"--max-cost: {' and '.join(missing)} of {endpoint.name!r} {verb} unknown, and unknown is not 0; "
                 "put the prices per million tokens into the crowd file, or leave --max-cost out"
             )
         if endpoint.most_tokens is None and endpoint.price_out:

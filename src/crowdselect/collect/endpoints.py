@@ -49,7 +49,8 @@ class Endpoint:
         timeout: Seconds that one answer may take.
         max_concurrency: The most requests in flight at once.
         requests_per_minute: None = no limit; `tokens_per_minute` likewise.
-        price_in: Money per million prompt tokens. None = unknown, which is not 0. `price_out` likewise.
+        price_in: Money per million prompt tokens. None = unknown, which is not 0; for a local model, which nobody
+            charges for, it becomes 0. `price_out` likewise.
         batch_size: Of a local model.
     """
 
@@ -76,6 +77,9 @@ class Endpoint:
     """32 bytes of everything that changes answers: part of the key of every request."""
 
     def __post_init__(self) -> None:
+        for name in _PRICES if self.local is not None else ():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, 0.0)
         object.__setattr__(self, "digest", hashlib.sha256(self.settings().encode()).digest())
 
     def settings(self) -> str:
