@@ -29,6 +29,8 @@ def test_mt_bench_from_questions_to_a_score(run, tmp_path):
         bench = Bench(tmp_path, server.url)
         ran = run(*bench.mt_bench())
         assert (ran.code, "5 to" in ran.err) == (0, False), ran
+        assert "student: up to 16 requests" in ran.err
+        assert "judge: up to 48 requests" in ran.err  # if none of 16 verdicts can be read
         asked = [body for body in server.posted(CHAT) if body["model"] == "student"]
         again = len(server.requests)
         assert run(*bench.mt_bench(), "--json").code == 0
@@ -207,6 +209,7 @@ def test_plan_sends_and_writes_nothing_and_says_what_is_unknown(run, tmp_path):
     # Turn 1 shows one answer of at most 1,024 tokens, turn 2 both.
     assert 8 * 3 * 1024 < judge["prompt_tokens"] < 8 * 3 * 1024 + 16 * 600
     assert judge["cost"] == pytest.approx(judge["prompt_tokens"] * 1e-5 + 16 * 2048 * 3e-5)
+    assert any("up to 3 times as many calls" in note for note in found["notes"])
 
 
 def test_a_cap_stops_and_what_is_there_is_scored_and_goes_on_later(run, tmp_path):
@@ -294,6 +297,7 @@ def test_compare_writes_a_page_that_runs_nothing(run, tmp_path):
     ran = run("evaluate", "compare", f"{hostile}={tmp_path / 'student'}", tmp_path / "other", "-o", page)
     assert ran.code == 0, ran
     text = page.read_text(encoding="utf-8")
+    assert "correct" not in ran.out + text  # there is one difference
     assert "<script" not in text
     assert text.count("<svg") == 2  # light and dark
     assert "http://www.w3.org" in text

@@ -163,6 +163,9 @@ def test_the_bootstrap_keeps_a_question_together_and_does_not_depend_on_order():
     draws = [rows for size in (256, 244) for rows in generator.integers(0, 30, size=(size, 30))]
     truth = [sum(cells.sums[i, 0] for i in rows) / sum(cells.weights[i, 0] for i in rows) for rows in draws]
     assert drawn == pytest.approx(truth)
+    one = won(questions[:1], verdicts)
+    assert one.mean() is not None
+    assert interval(resampled(one, seed=1)) is None  # every draw of one question is that question
     assert (resampled(won(questions[::-1], verdicts), seed=1, rounds=500) == drawn).all()
     # Its spread is that of a mean over questions, by the delta method.
     share = cells.sums.sum() / cells.weights.sum()

@@ -67,6 +67,7 @@ def print_comparison(found: Comparison) -> None:
             for one in found.standings
         ],
     )
+    many = len(found.differences)
     table(
         [
             "difference",
@@ -91,7 +92,8 @@ def print_comparison(found: Comparison) -> None:
             ]
             for one in found.differences
         ],
-        title=f"Differences, paired over questions; Holm: corrected for {len(found.differences)} comparisons",
+        title="Differences, paired over questions"
+        + (f"; Holm: corrected for {many} comparisons" if many > 1 else ""),
     )
     for line in forest_lines(found.differences):
         say(line)

@@ -43,14 +43,18 @@ def comparison_page(found: Comparison) -> str:
             "<h2>Differences</h2>",
             (
                 f"<p>Paired over the questions that both sides have verdicts on; {ROUNDS:,} rounds of resampling over "
-                "questions and, where a method was trained several times, over its runs. p is two-sided; Holm&rsquo;s "
-                f"correction is for the {len(found.differences)} differences shown here. Where an interval holds 0, "
+                "questions and, where a method was trained several times, over its runs. p is two-sided"
+                f"{_correction(len(found.differences))}. Where an interval holds 0, "
                 "no difference is shown, which does not mean that there is none.</p>"
             ),
             "" if drawn is None else _SCHEMES + _pictures(drawn),
             _differences(found),
         ],
     )
+
+
+def _correction(count: int) -> str:
+    return f"; Holm&rsquo;s correction is for the {count} differences shown here" if count > 1 else ""
 
 
 def _pictures(drawn: Figure) -> str:

@@ -26,7 +26,9 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
 def announce_all(asked: Sequence[Asked]) -> None:
     """Say where requests will go, before the first is sent."""
     for one in asked:
-        announce([one.endpoint], one.requests)
+        announce([one.endpoint], one.with_retries)
+        if one.with_retries > one.requests:
+            note(f"   {one.requests:,} if every verdict can be read; one that cannot is asked for again")
 
 
 def show_interrupted(report: Report) -> None:

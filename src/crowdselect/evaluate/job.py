@@ -84,7 +84,16 @@ def plan(task: Task, *, opener: Opener = open_client) -> Plan:
             found[f"judge {setup.judge.name}"] = estimate_requests(
                 requests, setup.judge.endpoint, ledger, retry_failed=retry
             )
-    return Plan(found, setup.notes)
+    return Plan(found, [*setup.notes, *_retry_notes(setup)])
+
+
+def _retry_notes(setup: Setup) -> list[str]:
+    """Say that the plan counts a verdict once."""
+    again = setup.task.judge_retries
+    if setup.judge is None or not again:
+        return []
+    times = f"up to {again + 1} times as many calls and as much money if no verdict can be read"
+    return [f"judge {setup.judge.name}: {times}: one that cannot is asked for again (--judge-retries)"]
 
 
 def run(
@@ -146,10 +155,11 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who will be asked, and how often at most if every verdict can be read at once."""
+    """Who will be asked, how often at most if every verdict can be read at once, and if none can."""
 
     endpoint: Endpoint
     requests: int
+    with_retries: int
 
 
 Announce = Callable[[Sequence[Asked]], None]
@@ -158,7 +168,13 @@ Announce = Callable[[Sequence[Asked]], None]
 def _announced(setup: Setup) -> list[Asked]:
     turns = sum(len(question.turns) for question in setup.questions)
     verdicts = sum(slots_of(question, setup.task.protocol) for question in setup.questions)
-    return [Asked(party.endpoint, verdicts if party is setup.judge else turns) for party in setup.parties]
+    samples = setup.task.judge_retries + 1
+    return [
+        Asked(party.endpoint, verdicts, samples * verdicts)
+        if party is setup.judge
+        else Asked(party.endpoint, turns, turns)
+        for party in setup.parties
+    ]
 
 
 def _answers(desk: Desk, setup: Setup, party: Party | None, given: Answers | None) -> Answers | None:

@@ -113,12 +113,12 @@ def resampled(cells: Cells, *, seed: int, rounds: int = ROUNDS) -> FloatArray:
         rounds: B.
 
     Returns:
-        Shape (B,): the mean of each draw. Empty where there is no question.
+        Shape (B,): the mean of each draw. Empty where there is no question, or a single one, of which every draw is the same.
     """
     sums, weights = cells.sums.sum(axis=1), cells.weights.sum(axis=1)
     used = weights > 0
     sums, weights = sums[used], weights[used]
-    if not len(sums):
+    if len(sums) < 2:
         return np.empty(0)
     generator = np.random.default_rng(seed)
     found = []
