@@ -43,6 +43,11 @@ def short(conversations):
     return [1.0]
 def words(conversations):
     return ["good"] * len(conversations)
+def boom(conversations):
+    for chat in conversations:
+        yield float(chat[-1]["content"])
+def none(conversations):
+    return [None] * len(conversations)
 def slow(conversations):
     with open("asked.txt", "a") as file:
         for chat in conversations:
@@ -51,6 +56,7 @@ def slow(conversations):
     return [float(len(chat[-1]["content"])) for chat in conversations]
 number = 3
 """
+BOOM = SCORERS.splitlines().index('        yield float(chat[-1]["content"])') + 1
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +163,7 @@ def test_names(pool):
 def test_run_writes_every_answer_and_says_what_is_missing(pool):
     code, out = run(pool, "--with", own("length"), "-o", "r.parquet", "--no-self-test")
     assert code == 3
-    assert "3 scores computed in this run" in out
+    assert "3 conversations given to the scorers" in " ".join(out.split())
     rows = pq.read_table("r.parquet").to_pylist()
     assert [(row["id"], row["model"], row["sample"], row["length"], row["reason"]) for row in rows] == [
         ("a", "m", 0, 3.0, None),
@@ -186,7 +192,7 @@ def test_nothing_that_was_scored_is_scored_again(pool):
     assert sorted(asked()) == ["one", "two", "uno!"]
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert (code, len(asked())) == (3, 3)
-    assert "0 scores computed" in out
+    assert " 0 conversations given" in out
     with Path("scorers_of_a_test.py").open("a") as file:
         file.write("\n# changed code is another scorer\n")
     run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
@@ -238,6 +244,7 @@ def test_function_that_is_none(pool):
     for name, said in (
         ("short", "gave 1 scores for 3 conversations"),
         ("words", "gave 'good' as a score"),
+        ("boom", rf"^{own('boom')}: ValueError: could not .*: 'one' \(scorers_of_a_test.py, line {BOOM}\)$"),
     ):
         with pytest.raises(InputError, match=said):
             run(pool, "--with", own(name), "-o", "r.parquet", "--no-self-test")
@@ -248,6 +255,16 @@ def test_function_that_is_none(pool):
     ):
         with pytest.raises(OptionError, match=said):
             run(pool, "--with", spec, "-o", "r.parquet")
+
+
+def test_last_line_counts_what_has_a_score(pool):
+    _, said = run(pool, "--with", own("odd"), "--with", own("length"), "-o", "r.parquet", "--no-self-test")
+    assert "3 of 10 scores, 6 conversations given to the scorers in this run; use it with" in " ".join(
+        said.split()
+    )
+    _, said = run(pool, "--with", own("none"), "-o", "n.parquet", "--no-self-test")
+    assert "0 of 5 scores" in said
+    assert "use it" not in said
 
 
 def test_warnings_about_useless_scores(pool):

@@ -235,8 +235,12 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
     for line in result.warnings:
         if not line.startswith("SELF-TEST"):  # said before the run
             warn(line)
+    scored, answers = (
+        sum(getattr(t, what) for t in result.tallies.values()) for what in ("scored", "answers")
+    )
     say(
-        f"written to {visible(result.target)}: {result.computed} scores computed in this run; use it with --rewards"
+        f"written to {visible(result.target)}: {scored:,} of {answers:,} scores, {result.computed:,} conversations "
+        f"given to the scorers in this run{'; use it with --rewards' if scored else '; there is nothing to select by'}"
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,20 @@ class FunctionScorer(BaseScorer):
         """Score some hundred at a time; see `Scorer.score`."""
         for begin in range(0, len(items), _AT_ONCE):
             some = items[begin : begin + _AT_ONCE]
-            values = list(self._call([item.messages for item in some]))
+            values = self._values(some)
             if len(values) != len(some):
                 raise InputError(
                     f"{self.spec}: gave {len(values)} scores for {len(some)} conversations; wanted one for each"
                 )
             yield [(begin + at, self._outcome(value)) for at, value in enumerate(values)]
+
+    def _values(self, items: Sequence[Item]) -> list[Any]:
+        """Call the function; what it raises is an error of its own code, and said in one line."""
+        try:
+            return list(self._call([item.messages for item in items]))
+        except Exception as error:
+            said = traceback.format_exception_only(error)[-1].strip()
+            raise InputError(f"{self.spec}: {said}{_place(error)}") from error
 
     def _outcome(self, value: Any) -> Outcome:  # noqa: ANN401  (whatever the user's function gave)
         if value is None:
@@ -49,6 +58,13 @@ class FunctionScorer(BaseScorer):
                 f"{self.spec}: gave {value!r} as a score; wanted a number, or None for none"
             ) from None
         return outcome_of(number)
+
+
+def _place(error: Exception) -> str:
+    """Say where the user's file was left; deeper frames are of what it called."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+    theirs = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def _find(module: str, name: str, spec: str) -> tuple[Callable[[list[Chat]], Sequence[Any]], str]:
