@@ -598,9 +598,15 @@ def test_something_missing_is_said_and_tried_again_but_what_follows_is_kept(plac
     ran = run("run", recipe)
     assert ran.code == 3
     assert "something is missing" in ran.err
+    said = re.findall(r"\| missing: (\d+) of some: the function gave no score", ran.err)
+    answers = pq.read_table(place / "pool.parquet")["response"].to_pylist()
+    assert said == [str(sum(len(text) % 7 == 0 for text in answers))]
+    log = next((place / "recipe" / "steps").glob("reward-*/log.txt"))
+    assert f"missing: {said[0]} of some" in log.read_text()
     made = stamps(place / "recipe")
     again = run("run", recipe)
     assert again.code == 3
+    assert again.err.count("| missing:") == 1  # the first attempt's line is in the log, but no news
     now = stamps(place / "recipe")
     assert [name.partition("-")[0] for name in made if now[name] != made[name]] == ["reward"]
     assert "incomplete" in (place / "recipe" / "index.html").read_text()

@@ -1,5 +1,6 @@
 """One step as a process: its output in a log, its end as a code, a stop handed on."""
 
+import json
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ from shutil import get_terminal_size
 
 from crowdselect.recipe.commands import has_option
 from crowdselect.recipe.graph import Step
-from crowdselect.recipe.store import LOG, SAID, Store, say_who
+from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
 from crowdselect.recipe.titles import spoken
 
 INTERRUPTED = 130
@@ -21,6 +22,7 @@ COMMAND = "$ crowdselect "
 """How the line of a log begins that holds the command."""
 _TICK = 0.5  # seconds between two looks at a log that is shown
 _TAIL = 4096  # bytes of a log's end that are read
+_REASONS = 3  # for each model or column; the JSON has all
 _NO_JSON = ("select", "baseline.")  # they would print every row
 
 
@@ -99,10 +101,25 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path, head: str) -> tu
         ) as process:
             say_who(lock, process.pid, f"crowdselect {step.section.replace('.', ' ')}")
             code = _wait(process, lambda: _show(head, time.monotonic() - start, folder / LOG))
+        if code == MISSING and prints_json(step.section):
+            log.write("".join(f"{line}\n" for line in _lacks(folder / SAID)).encode("utf-8", "replace"))
     say_who(lock, os.getpid(), "crowdselect run")
     if not prints_json(step.section):
         (folder / SAID).unlink()
     return code, time.monotonic() - start
+
+
+def _lacks(said: Path) -> Iterator[str]:
+    """Say what is missing and why: with --json a command puts that into its JSON, and not into the log."""
+    try:
+        found = json.loads(said.read_bytes())
+    except ValueError:
+        return  # it ended before it could say anything; its log says why
+    parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
+    for name, part in parts.items():
+        reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
+        for reason, count in sorted(reasons.items(), key=lambda one: -one[1])[:_REASONS]:
+            yield f"missing: {count} of {name}: {' '.join(reason.split())}"
 
 
 _PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
@@ -160,8 +177,7 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 def _show(head: str, seconds: float, log: Path) -> None:
     """Keep one line on a terminal up to date."""
-    last = [line for line in tail(log, 1) if not line.startswith(COMMAND)]
-    _draw(f"{head}  {spoken(seconds)}{''.join(f'  {line}' for line in last)}")
+    _draw(f"{head}  {spoken(seconds)}{''.join(f'  {line}' for line in tail(log, 1))}")
 
 
 def _clear() -> None:
@@ -181,11 +197,13 @@ def _draw(text: str) -> None:
 
 
 def tail(log: Path, count: int) -> list[str]:
-    """Read the last lines of a log; what a bar has drawn over itself counts as lines."""
+    """Read the last lines of the latest attempt; what a bar has drawn over itself counts as lines."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
             text = stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    return [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
+    lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    begun = [at + 1 for at, line in enumerate(lines) if line.startswith(COMMAND)]
+    return lines[begun[-1] if begun else 0 :][-count:]

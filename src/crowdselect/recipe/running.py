@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.process import COMMAND, run_step, tail
+from crowdselect.recipe.process import run_step, tail
 from crowdselect.recipe.store import LOG, MISSING, Store
 from crowdselect.recipe.titles import spoken
 from crowdselect.show import visible
 
 _SHOWN = 12  # lines of a failed step's log
-_FEW = 3  # of one with something missing
+_FEW = 6  # of one with something missing
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ def _failure(code: int) -> str:
 
 
 def _say_tail(folder: Path, count: int) -> None:
-    _write("".join(f"   | {line}\n" for line in tail(folder / LOG, count) if not line.startswith(COMMAND)))
+    _write("".join(f"   | {line}\n" for line in tail(folder / LOG, count)))
 
 
 def _write(text: str) -> None:
