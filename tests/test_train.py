@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -239,6 +240,7 @@ def test_a_killed_run_goes_on_to_the_same_model(run):
     )
     ran = run("train", "rows.jsonl", *options, "-o", "killed", "--resume", "--json")
     assert ran.code == 0, ran.err
+    assert re.search(r"^resuming after step (4|8|12|16|20|24|28) of 30$", ran.err, re.MULTILINE)
     assert same(weights("killed"), weights("whole"))
     assert log("killed") == log("whole")
     assert manifest("killed")["losses"] == manifest("whole")["losses"]
@@ -391,6 +393,16 @@ def test_what_cannot_be_trained_is_said_in_one_line(run, arguments, parts):
     for part in parts:
         assert part in ran.err.splitlines()[-1]
     assert not Path("m").exists()
+
+
+def test_a_base_that_is_nowhere(run, monkeypatch):
+    def unreachable(*_arguments, **_more):
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
+    run("train", "rows.jsonl", "--base", "m/nosuch", "-o", "m").refuses(
+        "m/nosuch: there is no such folder here, and it could not be had from the Hub: We couldn't connect"
+    )
 
 
 def test_settings_from_a_file_and_those_of_the_trainer(run):

@@ -183,7 +183,7 @@ def test_the_preset_is_the_papers_and_what_is_given_wins():
         ({"merge": True}, "none without --lora"),
         ({"objective": "dpo", "gamma": 1.0}, "--gamma is SimPO's"),
         ({"objective": "sft", "beta": 1.0}, "sft has none"),
-        ({"lora_targets": " , "}, "--lora-targets is empty"),
+        ({"lora": True, "lora_targets": " , "}, "--lora-targets is empty"),
         ({"more": ["optim"]}, "NAME=VALUE"),
         ({"more": ["optim=a", "optim=b"]}, "given twice"),
     ],
@@ -260,9 +260,21 @@ def test_the_small_drawing(monkeypatch):
     assert "nan" not in drawn([{"step": s, "loss": 1.0} for s in (1, 2)])
 
 
+@pytest.mark.parametrize("name", ["rank", "alpha", "dropout", "targets"])
+def test_what_is_of_adapters_wants_them(run, name):
+    given = ("--base", "some/model", "-o", "m", f"--lora-{name}", "1")
+    run("train", "train.jsonl", *given).refuses(f"--lora-{name} is of adapters", "without --lora")
+
+
 def test_without_the_extra_one_line_says_so(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     written([GOOD])
+    for data, base, output, said in (  # needs no library to be seen
+        ("gone.jsonl", "some/model", "m", "gone.jsonl: no such file"),
+        ("train.jsonl", "./gone", "m", "no such folder"),
+        ("train.jsonl", "some/model", "train.jsonl", "train.jsonl"),
+    ):
+        run("train", data, "--base", base, "-o", output).refuses(said)
     for more in ((), ("--dry-run",)):
         run("train", "train.jsonl", "--base", "some/model", "-o", "m", *more).refuses(
             "transformers is not installed; run: pip install 'crowdselect[train]'"

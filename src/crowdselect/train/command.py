@@ -1,7 +1,9 @@
 """The command `crowdselect train`; everything heavy is imported when it runs."""
 
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -156,6 +158,7 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
     from crowdselect.show import stage_bar, visible
     from crowdselect.stages import Stages
     from crowdselect.train.job import is_main, train
+    from crowdselect.train.workplace import workplace
 
     def announce(found: "Plan") -> None:
         from crowdselect.show import warn
@@ -164,6 +167,14 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
             _print_plan(found)
         for line in found.warnings:
             warn(line)
+        if run["resume"]:
+            step = workplace(Path(os.path.abspath(output))).step(processes=found.processes)  # noqa: PTH100  (symbolic links stay)
+            what = (
+                f"resuming after step {step} of {found.steps}"
+                if step
+                else "nothing to resume; from the first step"
+            )
+            sys.stderr.write(f"{what}\n")
 
     data, output = run.pop("data"), run.pop("output")
     try:

@@ -25,7 +25,7 @@ from crowdselect.train.quiet import quiet
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA
 from crowdselect.train.trainers import build_trainer
-from crowdselect.train.workplace import LOG, Workplace, occupy, workplace
+from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
 
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"
@@ -112,9 +112,12 @@ def train(
         16
     """
     stages = stages or Stages()
+    target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
+    if not resume:  # what costs nothing to see is said before the libraries are loaded
+        check_output(output, inputs=[Path(data)], overwrite=overwrite, folder=True)
+        check_new(workplace(target), processes=int(os.environ.get("WORLD_SIZE", "1")))
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
     key = _key(gathered)
-    target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
     if resume and _is_finished(target, key):
         return _read(target, was_there=True)
     check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True)

@@ -150,8 +150,8 @@ def plan(
 
 def gather(data: str, *, base: str, settings: TrainSettings) -> Gathered:
     """Read rows and base model; see `plan`."""
+    source = read_rows(data)  # first: what is wrong with it is said before the libraries are loaded
     student = read_student(base, settings)
-    source = read_rows(data)
     return Gathered(source, student, settings.filled(_objective(source, settings)))
 
 

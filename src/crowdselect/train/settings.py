@@ -219,13 +219,17 @@ def with_preset(given: Mapping[str, Any]) -> TrainSettings:
         The settings.
 
     Raises:
-        OptionError: See `TrainSettings`.
+        OptionError: See `TrainSettings`; or something of adapters is given without `lora`.
 
     Example:
         >>> with_preset({"preset": "paper", "epochs": 1.0}).warmup_steps
         150.0
     """
     said = {name: value for name, value in given.items() if value is not None}
+    if not said.get("lora"):
+        for name in said:
+            if name.startswith("lora_"):
+                raise OptionError(f"{_flag(name)} is of adapters, and there are none without --lora")
     preset = dict(PAPER) if said.get("preset") == "paper" else {}
     return TrainSettings(**{**preset, **said})
 

@@ -50,10 +50,10 @@ def read_student(base: str, settings: TrainSettings) -> Student:
         OptionError: It needs code of its own, a template cannot be read, or the dtype is not to be had.
         MissingExtraError: The extra `train` is not installed.
     """
+    name = _located(base)
     transformers = optional("transformers", extra=EXTRA)
     optional("trl", extra=EXTRA)
     optional("peft", extra=EXTRA)
-    name = _located(base)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
     config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
@@ -163,6 +163,10 @@ def _read(base: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever
         if "trust_remote_code" in text:
             raise OptionError(
                 f"{base}: this model needs code that comes with it; read that code, then add --trust-remote-code"
+            ) from error
+        if isinstance(error, OSError) and not Path(base).expanduser().is_dir():
+            raise InputError(
+                f"{base}: there is no such folder here, and it could not be had from the Hub: {text}"
             ) from error
         raise InputError(f"{base}: cannot be loaded as a causal language model: {text}") from error
 

@@ -58,6 +58,20 @@ def workplace(target: Path) -> Workplace:
     return Workplace(target.with_name(f"{target.name}.training"))
 
 
+def check_new(place: Workplace, *, processes: int) -> None:
+    """Refuse a place where an unfinished run has a checkpoint.
+
+    Raises:
+        OutputError: It has; the message names its step.
+    """
+    step = place.step(processes=processes)
+    if step > 0 and _read(place.folder / _RUN) is not None:
+        raise OutputError(
+            f"{place.folder}: holds a run that was stopped after step {step}; add --resume to go on with it, or remove that "
+            "folder to begin anew"
+        )
+
+
 def occupy(place: Workplace, key: Mapping[str, Any], *, resume: bool, processes: int) -> IO[bytes]:
     """Take a workplace for one run.
 
@@ -101,12 +115,9 @@ def _check(
 ) -> None:
     if known is None:
         return
+    if not resume:
+        check_new(place, processes=processes)
     step = place.step(processes=processes)
-    if not resume and step > 0:
-        raise OutputError(
-            f"{place.folder}: holds a run that was stopped after step {step}; add --resume to go on with it, or remove that "
-            "folder to begin anew"
-        )
     before = _flat(known.get("key", {}))
     now = _flat(json.loads(json.dumps(key)))
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
