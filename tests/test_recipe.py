@@ -147,10 +147,16 @@ def test_what_is_wrong_is_named(place, run, text, words):
             ["judge", "'jugde'", "judge"],
         ),
         (SIMPLE + "[train]\nbase='b'\ndata = 'gone'", ["[train]", "data", "gone"]),
+        (
+            SIMPLE
+            + "[train]\nbase='b'\n[evaluate.mt-bench]\nquestions='pool.parquet'\njudge='free.toml#j'\nmax-cost=5",
+            ["[evaluate.mt-bench]", "price_in and price_out of 'j' are unknown"],
+        ),
     ],
 )
 def test_what_is_not_there_is_said_before_anything_runs(place, run, text, words):
     write(place, CROWD, "crowd.toml")
+    write(place, "[[judge]]\nname = 'j'", "free.toml")
     run("run", write(place, text)).refuses(*words)
     assert not list(place.glob("recipe/steps/*"))
 

@@ -60,7 +60,7 @@ def run(
 def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.content import Digests, meaning
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.planning import make_plan
+    from crowdselect.recipe.planning import check_prices, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
@@ -73,6 +73,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
     digests = Digests(graph.recipe.folder)
     for step in graph.steps:
         meaning(step, digests)  # what is missing is said now, and not after hours
+        check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     if plan_only:
         with stage_bar("asking what each step would do") as progress:

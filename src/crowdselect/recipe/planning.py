@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from crowdselect.collect.budget import check_cost_cap
+from crowdselect.collect.endpoints import load_endpoints
+from crowdselect.errors import OptionError
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import ask, command_line, prints_json
 from crowdselect.recipe.store import MISSING, Store
 from crowdselect.stages import Progress
+
+_ASKED = ("model", "baseline", "judge")  # options that may name somebody of a crowd file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,32 @@ class Line:
     state: str
     cost: str = ""
     facts: Mapping[str, Any] | None = None
+
+
+def check_prices(step: Step, folder: Path) -> None:
+    """Refuse a cap on money where the crowd file lacks a price: now, and not when the steps before it are done.
+
+    Args:
+        step: Any.
+        folder: Where relative paths begin.
+
+    Raises:
+        CrowdselectError: A price is unknown, or the crowd file is not what it should be.
+    """
+    values = step.values()
+    cap = values.get("max-cost")
+    for name in _ASKED if cap is not None else ():
+        file, _, wanted = str(values.get(name) or "").rpartition("#")
+        if not file.endswith(".toml"):
+            continue
+        found = load_endpoints(folder / file)
+        known = found.judges if name == "judge" else found.models
+        # How long an answer may be is set by the command where the file does not say it.
+        asked = [replace(one, max_tokens=one.max_tokens or 1) for one in known if one.name == wanted]
+        try:
+            check_cost_cap(tuple(asked), cap)
+        except OptionError as error:
+            raise OptionError(f"{step.where}: {error}") from error
 
 
 def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
