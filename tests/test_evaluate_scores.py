@@ -301,6 +301,13 @@ def test_equal_results_are_not_shown_to_differ():
     assert found.interval == (0, 0)
 
 
+def test_one_question_shows_no_difference():
+    found = compare([Group("a", (loaded("a", [9]),)), Group("b", (loaded("b", [1]),))])
+    [one] = found.differences
+    assert (one.difference, one.interval, one.p, one.p_holm, one.verdict) == (8, None, None, None, UNCLEAR)
+    assert {standing.interval for standing in found.standings} == {None}
+
+
 def test_runs_are_a_second_level():
     """With many questions only the runs' spread is left: that of a mean over runs drawn with replacement."""
     shifts = np.array([-0.5, 0.0, 0.4, 0.7])

@@ -37,7 +37,7 @@ class Standing:
         runs: Folders.
         questions: That every run of it has verdicts on.
         score: From 1 to 10, or 0 to 100; higher is better. None where there is no such question.
-        interval: 95 %, over questions and, where there are several, runs.
+        interval: 95 %, over questions and, where there are several, runs; None where there is one question.
         lowest: Of the runs' own scores; `highest` likewise.
     """
 
@@ -60,7 +60,7 @@ class Difference:
         differing: Questions on which the two scores differ (means over runs).
         left_out: Questions that one of the two lacks.
         difference: Positive: the first scores higher. None where no question is common.
-        interval: 95 %, over questions and runs.
+        interval: 95 %, over questions and runs; None, as `p`, where there is one question, which is all that is drawn.
         p: Two-sided, from the same resampling; at least 2 / (rounds + 1).
         p_holm: Corrected for all differences that are shown (Holm 1979).
         verdict: `HIGHER`, `LOWER`: the interval excludes 0 and so does Holm's correction; `CORRECTED`: only the
@@ -239,7 +239,13 @@ def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: flo
     own = scale * total.sum(axis=1) / weight.sum(axis=1)
     score = scale * float(total.sum() / weight.sum())
     return Standing(
-        group.name, len(group.runs), count, score, interval(scale * drawn), float(own.min()), float(own.max())
+        group.name,
+        len(group.runs),
+        count,
+        score,
+        interval(scale * drawn) if count > 1 else None,
+        float(own.min()),
+        float(own.max()),
     )
 
 
@@ -271,8 +277,8 @@ def _difference(one: str, other: str, first: _Laid, second: _Laid, *, scale: flo
         int((np.abs(each) > _SAME).sum()),
         left_out,
         scale * value,
-        interval(scale * drawn),
-        min(1.0, 2 * (1 + beyond) / (ROUNDS + 1)),
+        interval(scale * drawn) if count > 1 else None,
+        min(1.0, 2 * (1 + beyond) / (ROUNDS + 1)) if count > 1 else None,
     )
 
 
