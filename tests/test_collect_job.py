@@ -353,3 +353,26 @@ def test_the_command_plans(place, monkeypatch):
     assert "12 calls" in done.stdout
     assert "unknown" in done.stdout
     assert "nothing was sent" in done.stdout
+
+
+@pytest.mark.extra
+def test_the_command_says_what_is_left_and_each_stop_once(place, monkeypatch):
+    pytest.importorskip("openai")
+
+    def oak_alone(name, _request):
+        if name == "oak-7b":
+            return Reply("a", "stop", None, 3, 4)
+        raise CallError("cannot connect")
+
+    place.collect(oak_alone, limits=Limits(wait=0.001, attempts=1, patience=1))
+    monkeypatch.chdir(place.folder)
+    arguments = "in.jsonl --crowd crowd.toml -o pool.parquet --retry-failed --patience 0.2 --retry-wait 0.01"
+    done = CliRunner().invoke(
+        command.collect, arguments.split(), standalone_mode=False
+    )  # nobody is at that port
+    assert done.return_value == 3
+    assert "oak-7b: up to" not in done.stderr
+    assert "ash-7b: up to 6 requests" in done.stderr
+    assert done.stderr.count("ash-7b: stopped: gave no answer") == 1
+    assert "6 answers of 1 models; 1 gave none" in done.stdout
+    assert "no answer yet, the next run asks again: cannot connect" in " ".join(done.stdout.split())

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,8 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
     from crowdselect.collect.job import collect as run
     from crowdselect.show import say, visible
 
-    report = run(task, seal_only=seal_only, watch=watch, announce=announce)
+    told: set[str] = set()
+    report = run(task, seal_only=seal_only, watch=partial(watch, told=told), announce=announce)
     for line in report.notes:
         note(f"note: {visible(line)}")
     outcome = report.outcome
@@ -130,7 +132,8 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         note("run the same command again to go on, or add --seal to write what is there")
         return _INTERRUPTED
     for name, why in {} if outcome is None else outcome.stopped.items():
-        note(f"{visible(name)}: stopped: {visible(why)}")
+        if name not in told:
+            note(f"{visible(name)}: stopped: {visible(why)}")
     if as_json:
         _print_json(_facts(report))
     else:
@@ -140,7 +143,9 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             say("there is no answer yet, so no pool was written")
         else:
             what = "was there already and is up to date" if report.fresh else "written"
-            say(f"{visible(task.output)}: {what}: {rows:,} answers of {len(report.tallies)} models")
+            models = sum(tally.rows > 0 for tally in report.tallies.values())
+            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models} gave none"
+            say(f"{visible(task.output)}: {what}: {rows:,} answers of {models} models{of}")
     return _MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 

@@ -32,19 +32,20 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def watch(lanes: Sequence[Lane], total: int) -> Iterator[Callable[[], None]]:
+def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) -> Iterator[Callable[[], None]]:
     """Show a run: a live table on a terminal, else a line every half minute.
 
     Args:
         lanes: The run's.
         total: Requests of each.
+        told: Gets the names of the endpoints of which a line said why they stopped.
 
     Yields:
         What to call whenever something may have changed.
     """
     started = time.monotonic()
     if not sys.stderr.isatty():
-        yield _Log(lanes, total, started)
+        yield _Log(lanes, total, started, set() if told is None else told)
         return
     from rich.console import Console
     from rich.live import Live
@@ -61,11 +62,12 @@ def watch(lanes: Sequence[Lane], total: int) -> Iterator[Callable[[], None]]:
 class _Log:
     """Writes a line every half minute, and one whenever an endpoint is paused, goes on or is given up."""
 
-    def __init__(self, lanes: Sequence[Lane], total: int, started: float) -> None:
+    def __init__(self, lanes: Sequence[Lane], total: int, started: float, told: set[str]) -> None:
         self._lanes = lanes
         self._total = total
         self._started = started
         self._said = started
+        self._told = told
         self._states = dict.fromkeys((lane.endpoint.name for lane in lanes), "")
 
     def __call__(self) -> None:
@@ -75,6 +77,8 @@ class _Log:
                 self._states[lane.endpoint.name] = state
                 if state not in {"", "done"}:
                     note(f"{visible(lane.endpoint.name)}: {visible(state)}")
+                if lane.stopped is not None:
+                    self._told.add(lane.endpoint.name)
         now = time.monotonic()
         if now - self._said >= _LINE:
             self._said = now

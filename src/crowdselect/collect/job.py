@@ -116,7 +116,7 @@ def collect(
         seal_only: Ask nothing.
         clients: From an endpoint to its client; made when the first request is sent.
         watch: Shows what goes on.
-        announce: Told who is asked and how many requests there are, before the first is sent.
+        announce: Told of each endpoint that is asked how many requests are left, before the first is sent.
 
     Returns:
         What there is and what is missing.
@@ -140,7 +140,8 @@ def collect(
             ledger.note("last", _remembered(task))
             if not _is_finished(task, endpoints, instructions, ledger, target):
                 if announce is not None:
-                    announce(endpoints.models, instructions.turns * task.samples)
+                    for endpoint, requests in _left(task, endpoints, instructions, ledger):
+                        announce([endpoint], requests)
                 outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
             if outcome is not None and outcome.interrupted:
                 return Report({}, None, False, outcome, instructions.notes)
@@ -195,6 +196,17 @@ def _ask(
     shown = nullcontext(None) if watch is None else watch(lanes, total)
     with shown as update:
         return run(lanes, ledger, task.limits, redact=Redactor.of(endpoints.models), watch=update)
+
+
+def _left(
+    task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger
+) -> list[tuple[Endpoint, int]]:
+    """Count what each endpoint has still to be asked; in a ledger that knows nothing, that is all."""
+    if not ledger.spent():
+        return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
+    retry = task.limits.retry_failed
+    found = estimate(instructions, endpoints.models, ledger, samples=task.samples, retry_failed=retry)
+    return [(endpoint, calls) for endpoint in endpoints.models if (calls := found[endpoint.name].calls)]
 
 
 def _seal(

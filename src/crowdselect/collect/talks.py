@@ -34,7 +34,10 @@ class Talk:
         if last is None or last.status in ANSWERED:
             return NOT_ASKED, "not asked"
         if last.status == "pending":
-            return NOT_ASKED, f"not asked again: {last.error}" if last.error else "not asked"
+            return (
+                NOT_ASKED,
+                f"no answer yet, the next run asks again: {last.error}" if last.error else "not asked",
+            )
         return last.status, last.error or last.status
 
 
