@@ -260,7 +260,7 @@ def test_a_cap_that_cannot_be_kept_is_refused_before_anything_is_sent(ledger):
     client = ScriptedClient(lambda _: "a")
     for values, words in (
         ({"max_tokens": 5}, "price_in and price_out"),
-        ({"price_in": 1.0, "max_tokens": 5}, "the price_out"),
+        ({"price_in": 1.0, "max_tokens": 5}, "price_out of .m. is unknown"),
         ({"price_in": 1.0, "price_out": 1.0}, "max_tokens"),
     ):
         with pytest.raises(OptionError, match=words):

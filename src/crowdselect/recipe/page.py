@@ -147,7 +147,7 @@ def _differences(found: Row) -> list[str]:
         f"<h2>{esc(found['benchmark'])}: {esc(what)}</h2>",
         (
             f"<p>Scores: {esc(found['unit'])}. Differences are paired over questions, and runs of one method are a second "
-            "level of the resampling; p is corrected for the number of comparisons here (Holm). "
+            f"level of the resampling{'; p is corrected for the number of comparisons here (Holm)' if len(rows) > 1 else ''}. "
             f"{unclear} of {len(rows)} intervals hold 0: there no difference is shown, which is not the same as none."
             f"{_link(found['page'], 'the whole comparison', before=' ')}</p>"
         ),
