@@ -62,7 +62,7 @@ def test_as_many_workers_as_cores_give_the_scores_of_the_local_engine():
         "--overwrite",
         code=3,
     )
-    assert "0 scores computed" in out  # the local engine knows what workers have scored
+    assert ", 0 conversations given to the scorers" in out  # the local engine knows what workers have scored
     assert pq.read_table("there.parquet").equals(pq.read_table("here.parquet"))
     assert "SELF-TEST" in err
     assert not [line for line in err.splitlines() if not line.startswith(("warning: SELF-TEST", "scored"))]
