@@ -12,22 +12,11 @@ from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
 from crowdselect.baselines import by_length, by_reward, deita, facility_location, random_choice
+from crowdselect.robustness import PAPER_WEIGHTS
 from crowdselect.scoring import CROWD, Method
 
 CLUSTERS = 10
 Kind = Literal["control", "baseline", "metric", "weights", "own"]
-PAPER_WEIGHTS = (
-    (1, 1, 1),
-    (1, -1, 1),
-    (1, 1, 2),
-    (1, 1, -1),
-    (1, 1, 1.5),
-    (1, -1, 1.5),
-    (-1, -1, 1),
-    (-1, -1, 2),
-    (-1, -1, 1.5),
-)
-"""Difficulty, separability, stability: the nine sets of the paper's tables 14 to 17."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

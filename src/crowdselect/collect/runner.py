@@ -133,7 +133,8 @@ class _Run:
                 loop.add_signal_handler(number, self._interrupt)
                 listened.append(number)
         except (NotImplementedError, ValueError, RuntimeError):
-            pass  # Windows, or not the main thread: Ctrl-C raises KeyboardInterrupt there
+            # asyncio says so on Windows and outside the main thread: Ctrl-C then raises KeyboardInterrupt instead
+            pass
         try:
             yield
         finally:

@@ -59,7 +59,9 @@ def streamed(
         )
         try:
             yield from done.iter_batches(batch_size=None, batch_format="pyarrow")
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # Ray wraps whatever a worker raised; only our own errors are unwrapped, all else goes on
             ours = own_error(error)
             if ours is None:
                 raise

@@ -44,7 +44,9 @@ class FunctionScorer(BaseScorer):
         """Call the function; what it raises is an error of its own code, and said in one line."""
         try:
             return list(self._call([item.messages for item in items]))
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # the user's code may raise anything; its name and place are what the user needs
             said = traceback.format_exception_only(error)[-1].strip()
             raise InputError(f"{self.spec}: {said}{_place(error)}") from error
 
