@@ -4,7 +4,7 @@
 
 Pools are folders of Parquet shards of `simulate` (zoo layout, answers of 80 characters), written once into
 benchmarks/out/ and kept. The command is the user's own, `crowdselect select`, in a process of its own. Then uniform
-ranks over 100 million numbers: NumPy, which the choice uses, and DuckDB, which can spill to disk.
+ranks over 100 million numbers: NumPy, which the choice uses, and DuckDB, which can spill to disk; they must be equal.
 """
 
 import argparse
@@ -100,10 +100,13 @@ def _child(what: str, where: str) -> int:
     else:
         facts = _numpy_ranks() if what == "numpy" else _duckdb_ranks(Path(where))
     seconds = round(time.perf_counter() - start, 1)
-    used = resource.getrusage(who)
-    cpu, peak = round(used.ru_utime + used.ru_stime, 1), used.ru_maxrss * 1024 // _MB
-    print(json.dumps({"seconds": seconds, "cpu_s": cpu, "peak_mb": peak, **facts}))
+    print(json.dumps({"seconds": seconds, **_used(who), **facts}))
     return 0
+
+
+def _used(who: int = resource.RUSAGE_SELF) -> dict[str, Any]:
+    used = resource.getrusage(who)
+    return {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "peak_mb": used.ru_maxrss * 1024 // _MB}
 
 
 def _ranks() -> Iterator[dict[str, Any]]:
@@ -112,6 +115,9 @@ def _ranks() -> Iterator[dict[str, Any]]:
     place.mkdir(parents=True)
     for what in ("numpy", "duckdb"):
         facts = _in_child(what, str(place))
+        if "ranks_that_differ" in facts:
+            differ = facts.pop("ranks_that_differ")
+            yield _figure(f"uniform ranks of {RANKED:,} numbers that differ", differ, "", target=0)
         yield _figure(f"uniform ranks of {RANKED:,} numbers, {what}", facts.pop("sort_s"), "s", **facts)
     shutil.rmtree(place)
 
@@ -123,36 +129,45 @@ def _numbers() -> Any:  # noqa: ANN401  (an array)
 
 
 def _numpy_ranks() -> dict[str, Any]:
+    values = _numbers()
+    start = time.perf_counter()
+    _ranks_by_numpy(values)
+    return {"sort_s": round(time.perf_counter() - start, 1), **_used()}
+
+
+def _ranks_by_numpy(values: Any) -> Any:  # noqa: ANN401  (arrays)
     import numpy as np
 
     from crowdselect.combine import uniform_ranks
 
-    values, eligible = _numbers(), np.ones(RANKED, dtype=bool)
-    start = time.perf_counter()
-    ranks = uniform_ranks(values, eligible)
-    return {"sort_s": round(time.perf_counter() - start, 1), "sum": float(ranks.sum())}
+    return uniform_ranks(values, np.ones(RANKED, dtype=bool))
 
 
 def _duckdb_ranks(place: Path) -> dict[str, Any]:
-    """The same ranks by DuckDB from Parquet to Parquet, in 4 GB."""
+    """The same ranks by DuckDB from Parquet to Parquet, in 4 GB; compared one by one once that is measured."""
     import duckdb
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"v": _numbers()}), place / "metrics.parquet")
+    pq.write_table(pa.table({"row": np.arange(RANKED), "v": _numbers()}), place / "metrics.parquet")
     with duckdb.connect(config={"memory_limit": "4GB", "temp_directory": str(place / "spill")}) as connection:
         start = time.perf_counter()
         connection.execute(
             "COPY (WITH counted AS (SELECT v, count(*) AS n FROM read_parquet($1) GROUP BY v), "
             "placed AS (SELECT v, (2 * sum(n) OVER (ORDER BY v) - n - 1) / 2 / ($2 - 1) AS rank FROM counted) "
-            "SELECT rank FROM read_parquet($1) JOIN placed USING (v)) TO '"
+            "SELECT row, rank FROM read_parquet($1) JOIN placed USING (v)) TO '"
             + str(place / "ranks.parquet")
             + "'",
             [str(place / "metrics.parquet"), float(RANKED)],
         )
         seconds = round(time.perf_counter() - start, 1)
-        total = connection.sql(f"SELECT sum(rank) FROM '{place / 'ranks.parquet'}'").fetchall()[0][0]
-    return {"sort_s": seconds, "sum": float(total)}
+    facts, found = _used(), np.full(RANKED, np.nan)
+    with pq.ParquetFile(place / "ranks.parquet") as file:
+        for batch in file.iter_batches(1 << 20):
+            found[batch["row"].to_numpy()] = batch["rank"].to_numpy()
+    differ = int((found != _ranks_by_numpy(_numbers())).sum())
+    return {"sort_s": seconds, **facts, "ranks_that_differ": differ}
 
 
 def _figure(

@@ -281,7 +281,7 @@ def test_without_the_cache_nothing_is_read_or_written(fits):
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "header", "text"])
 def test_a_damaged_cache_file_is_said_and_computed_again(fits, damage):
     first = embed(["x y", "y z"], ids=["a", "b"])
-    [file] = folder().rglob("*.vec")
+    [file] = folder().rglob("*.parquet")
     data = bytearray(file.read_bytes())
     changed = {
         "cut": data[:-1],
@@ -312,7 +312,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_not_the_run(monkeypatch, tm
 def test_only_the_last_few_pools_are_kept():
     for row in range(12):
         embed(["x y", f"z{row}"], ids=["a", "b"])
-    assert len(list(folder().rglob("*.vec"))) == 8
+    assert len(list(folder().rglob("*.parquet"))) == 8
     assert embed(["x y", "z11"], ids=["a", "b"]).cached == 2
 
 
@@ -408,7 +408,7 @@ def test_an_interrupted_run_keeps_what_was_embedded(model, monkeypatch):
 def test_a_damaged_file_of_texts_costs_its_own_texts_only(model):
     embed(["a"], ids=["x"], embedder=str(model))
     embed(["a", "b"], ids=["x", "y"], embedder=str(model))
-    files = sorted(folder().rglob("*.vec"))
+    files = sorted(folder().rglob("*.parquet"))
     files[0].write_bytes(files[0].read_bytes()[:-2])
     result = embed(["a", "b"], ids=["x", "y"], embedder=str(model))
     assert result.cached == 1

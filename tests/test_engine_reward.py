@@ -4,14 +4,13 @@ import os
 import signal
 import time
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import open_pool
-from crowdselect.engine.parts import Parts
+from crowdselect.parts import Parts
 from crowdselect.simulate import simulate
-from engines import BATCH, SCORERS, parts, ran, start, wait_for
+from engines import BATCH, SCORERS, parts, ran, recut, start, wait_for
 
 pytestmark = pytest.mark.extra
 LOGGED = ("--with", "python:scorers_on_ray:logged", "--no-self-test", "--engine", "ray")
@@ -87,7 +86,7 @@ def test_a_driver_that_is_killed_goes_on_with_other_shards_and_workers(tmp_path)
     wait_for(lambda: _still(tmp_path))
     before = asked(tmp_path)
     (tmp_path / "asked.txt").unlink()
-    _reshard(tmp_path, 7)
+    recut(tmp_path / "pool", 7)
     ran("reward", "pool", *LOGGED, "--workers", 1, "-o", "r.parquet", code=3)
     table = Parts(tmp_path / "r.parquet.parts").read("key")
     assert len(table) == len(set(table["key"].to_pylist()))  # nothing that was written was scored again
@@ -111,17 +110,6 @@ def test_what_a_worker_ends_with_is_one_line():
     assert err == (
         "error: python:scorers_on_ray:broken: gave 1 scores for 16 conversations; wanted one for each\n"
     )
-
-
-def _reshard(tmp_path, count):
-    """Cut the same rows into other files."""
-    files = sorted((tmp_path / "pool").glob("*.parquet"))
-    table = pa.concat_tables([pq.read_table(file) for file in files])
-    for file in files:
-        file.unlink()
-    for part in range(count):
-        begin, end = (len(table) * at // count for at in (part, part + 1))
-        pq.write_table(table.slice(begin, end - begin), tmp_path / "pool" / f"other-{part}.parquet")
 
 
 def _still(tmp_path):

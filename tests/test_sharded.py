@@ -1,5 +1,10 @@
 """Choosing file by file gives what choosing from the whole pool gives, however the rows are cut into files."""
 
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,23 +12,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crowdselect import Options, export, lsa, open_pool, select, sharded
+from crowdselect import Options, export, lsa, open_pool, select, sharded, shards
+from crowdselect.cache import key_of, write_vectors
 from crowdselect.cluster import fit_centres, nearest
 from crowdselect.eligibility import duplicate_groups
-from crowdselect.errors import InputError, OptionError
+from crowdselect.embed import text_model
+from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.measure import measure
 from crowdselect.merged import same_texts
 from crowdselect.ordering import seeded_hash
-from crowdselect.sharded import ShardedPool, large_pool, select_sharded, sharded_metrics
+from crowdselect.parts import Parts
+from crowdselect.sharded import ShardedPool, by_file, select_sharded, sharded_metrics
 from crowdselect.simulate import simulate
 from crowdselect.tables import metrics_table
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SHARDS = (1, 2, 7)
 OPTIONS = {
     "usual": {"clusters": 5},
     "pairs": {"pairs": "best-worst", "clusters": 0},
     "column": {"cluster_by": "topic", "answer": "top3-random", "min_best_quantile": 0.1},
     "one": {"clusters": 1, "weights": {"difficulty": -1.0, "separability": 1.0}, "seed": 7},
+    "apart": {"clusters": 3, "near_duplicates": 0.3},
+    "apart by column": {"cluster_by": "topic", "near_duplicates": 0.25, "seed": 2},
+    "apart alone": {"clusters": 0, "near_duplicates": 0.3},
 }
 
 
@@ -160,17 +172,10 @@ def test_an_instruction_in_two_files_is_refused(sim, tmp_path):
         select_sharded(ShardedPool(pool), Options(budget=5))
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"near_duplicates": 0.9}, "near-duplicates"),
-        ({"embedder": "column:v"}, "column:v"),
-        ({"reward": ("a", "b"), "ensemble": "mean-rank"}, "ensemble"),
-    ],
-)
-def test_what_needs_the_whole_pool_is_refused(options, why, sim):
-    with open_pool(sim) as pool, pytest.raises(OptionError, match=why):
-        select_sharded(ShardedPool(pool), Options(budget=5, **options))
+def test_what_needs_the_whole_pool_is_refused(sim):
+    options = Options(budget=5, reward=("a", "b"), ensemble="mean-rank")
+    with open_pool(sim) as pool, pytest.raises(OptionError, match="ensemble"):
+        select_sharded(ShardedPool(pool), options)
 
 
 def test_a_limit_and_other_files_are_refused(sim, run, tmp_path):
@@ -181,19 +186,184 @@ def test_a_limit_and_other_files_are_refused(sim, run, tmp_path):
         ShardedPool(pool)
 
 
-def test_a_large_pool_of_several_files_is_chosen_from_file_by_file(run, tmp_path, monkeypatch):
+def test_a_large_pool_of_several_files_is_read_file_by_file(run, tmp_path, monkeypatch):
     simulate(tmp_path / "pool", instructions=200, shards=3, layout="zoo", answer_chars=80)
-    assert run("select", tmp_path / "pool", "--budget", 9, "-o", tmp_path / "whole").code == 0
-    monkeypatch.setattr(sharded, "LARGE", 100)
-    monkeypatch.setattr("crowdselect.run.select", None)  # would not be found
-    shown = run("select", tmp_path / "pool", "--budget", 9, "-o", tmp_path / "by-file")
-    assert shown.code == 0, shown.err
-    for file in ("train.jsonl", "selection.parquet", "README.md"):
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "by-file" / file).read_bytes()
+    asked = ("select", tmp_path / "pool", "--budget", 9, "--pairs", "best-worst", "-o")
+    assert run(*asked, tmp_path / "whole").code == 0
+    assert run("metrics", tmp_path / "pool", "-o", tmp_path / "whole.parquet").code == 0
+    options = Options(budget=9, pairs="best-worst")
+    monkeypatch.setattr(sharded, "LARGE", 200)
     with open_pool(tmp_path / "pool") as pool:
-        assert large_pool(pool, Options(budget=9, near_duplicates=0.9)) is None
-        monkeypatch.setattr(sharded, "LARGE", 200)
-        assert large_pool(pool, Options(budget=9)) is None
+        assert by_file(pool, options) is None
+    monkeypatch.setattr(sharded, "LARGE", 100)
+    for name in ("crowdselect.run.measure", "crowdselect.measure.measure"):
+        monkeypatch.setattr(name, None)  # would hold the score matrix
+    monkeypatch.setattr("crowdselect.exporter._BATCH", 4)
+    shown = run(*asked, tmp_path / "by-file")
+    assert shown.code == 0, shown.err
+    with open_pool(tmp_path / "pool") as pool:  # from Python
+        export(select(pool, options), pool, tmp_path / "called")
+    assert run("metrics", tmp_path / "pool", "-o", tmp_path / "by-file.parquet").code == 0
+    for file in ("train.jsonl", "selection.parquet", "README.md"):
+        one, *others = ((tmp_path / place / file).read_bytes() for place in ("whole", "by-file", "called"))
+        assert others == [one, one]
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "by-file.parquet").read_bytes()
+
+
+def test_texts_of_what_is_not_in_the_pool_are_refused(sim, tmp_path):
+    folder = cut(sim, tmp_path / "in", 3)
+    with open_pool(folder) as pool:
+        chosen = select(pool, Options(budget=5))
+        files = ShardedPool(pool)
+        files.expect(chosen.table)
+        pairs = [(row["id"], row["model"]) for row in chosen.rows()]
+        assert files.responses(pairs) == pool.responses(pairs)
+        assert files.prompts(pairs) == pool.prompts(pairs)
+        assert files.texts_of([id_ for id_, _ in pairs]) == pool.texts_of([id_ for id_, _ in pairs])
+        with pytest.raises(InputError, match="no id 'gone' in the pool"):
+            files.responses([("gone", "a")])
+
+
+# ── given vectors ────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_vectors(path, folder, *, scale=1.0):
+    """A pool in three files with a column of vectors, and the same in a file of their own with some more."""
+    table = pq.read_table(simulate(path, instructions=120, layout="zoo", answer_chars=80).path)
+    vectors = np.random.default_rng(0).normal(size=(len(table) + 5, 6)) * scale
+    own = pa.array(vectors[:-5].tolist(), pa.list_(pa.float64()))
+    pq.write_table(table.append_column("v", own), path)
+    ids = [*table["uuid"].to_pylist(), *(f"other-{n}" for n in range(5))]
+    order = np.random.default_rng(1).permutation(len(ids))
+    both_ = pa.table({"id": ids, "vector": pa.array(vectors.tolist(), pa.list_(pa.float32()))})
+    pq.write_table(both_.take(order), path.parent / "vectors.parquet")
+    return cut(path, folder, 3, by="uuid")
+
+
+@pytest.mark.parametrize("embedder", ["column:v", "file"])
+@pytest.mark.parametrize("clusters", [0, 1, 4])
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_given_vectors_choose_as_they_do_in_the_whole_pool(embedder, clusters, scale, tmp_path):
+    folder = with_vectors(tmp_path / "pool.parquet", tmp_path / "in", scale=scale)
+    if embedder == "file":
+        embedder = f"file:{tmp_path / 'vectors.parquet'}"
+    options = Options(
+        budget=20, clusters=clusters, near_duplicates=0.8, embedder=embedder, min_best_quantile=0.1
+    )
+    (here, _), (there, _) = both(folder, options)
+    assert_same(here, there)
+    assert "6 dimensions, as given" in there.facts["embedder"]
+    (here, _), (there, _) = both(folder, replace(options, near_duplicates=None))
+    assert_same(here, there)
+
+
+def test_given_vectors_that_cannot_be_used_are_one_line(tmp_path):
+    folder = with_vectors(tmp_path / "pool.parquet", tmp_path / "in")
+    table = pq.read_table(tmp_path / "vectors.parquet")
+    pq.write_table(table.slice(30), tmp_path / "few.parquet")
+    pq.write_table(table.rename_columns(["id", "numbers"]), tmp_path / "named.parquet")
+    np.savez(tmp_path / "v.npz", ids=np.array(["a"]), vectors=np.ones((1, 2)))
+    file = sorted(folder.glob("*"))[1]
+    short = pq.read_table(file)
+    at = short.column_names.index("v")
+    pq.write_table(short.set_column(at, "v", pa.array([[1.0, 2.0]] * len(short))), file)
+    for embedder, kind, words in (
+        (f"file:{tmp_path}/few.parquet", InputError, r"few\.parquet: no vector for id"),
+        (f"file:{tmp_path}/named.parquet", InputError, r"named\.parquet: no column 'vector'"),
+        (f"file:{tmp_path}/v.npz", OptionError, "no Parquet file"),
+        ("file:gone", OptionError, "gone: is no Parquet file"),
+        ("column:v", InputError, "column:v: some vectors have 2 numbers, others 6"),
+        ("column:w", InputError, "no column 'w'"),
+    ):
+        with open_pool(folder) as pool, pytest.raises(kind, match=words):
+            select_sharded(ShardedPool(pool), Options(budget=20, clusters=4, embedder=embedder))
+
+
+# ── by a model ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Letters:
+    """Stands in for SentenceTransformer: counts of letters; stops after some texts."""
+
+    embedded: ClassVar[list[str]] = []
+    most = 10**9
+
+    def __init__(self, name, *, trust_remote_code, revision):
+        pass
+
+    def encode(self, texts, *, show_progress_bar, convert_to_numpy):
+        if len(self.embedded) + len(texts) > Letters.most:
+            raise KeyboardInterrupt
+        self.embedded.extend(texts)
+        return np.array([[text.count(letter) for letter in LETTERS] for text in texts], dtype=np.float32)
+
+
+@pytest.fixture
+def letters(monkeypatch, tmp_path):
+    """The name of a model that counts letters; batches of 16."""
+    library = SimpleNamespace(SentenceTransformer=Letters, __version__="6.0.0")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    monkeypatch.setattr(shards, "BLOCK", 16)
+    monkeypatch.setattr(Letters, "embedded", [])
+    monkeypatch.setenv("CROWDSELECT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modules.json").write_text("[]")
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("count", SHARDS)
+def test_clusters_by_a_model_are_those_of_the_whole_pool_and_no_text_is_embedded_twice(
+    count, letters, tmp_path
+):
+    made = simulate(tmp_path / "pool.parquet", instructions=120, duplicates=0.3, answer_chars=80)
+    folder = cut(made.path, tmp_path / "in", count)
+    options = Options(budget=20, clusters=5, embedder=letters, near_duplicates=0.97)
+    pool = open_pool(folder)
+    there = select_sharded(ShardedPool(pool), options)
+    texts = set(pool.instructions())
+    assert sorted(Letters.embedded) == sorted(texts)
+    here = select(pool, options)  # finds the vectors where the other put them
+    assert len(Letters.embedded) == len(texts)
+    assert_same(here, there)
+    assert any(reason.startswith("near_duplicate_of") for reason in there.table["reason"].to_pylist())
+    uncached = replace(options, cache=False)
+    assert_same(select(pool, uncached), select_sharded(ShardedPool(pool), uncached))
+    assert not list((tmp_path / "cache").glob("once-*"))
+
+
+def test_what_was_embedded_before_a_stop_is_kept_whatever_the_files(letters, tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=120, answer_chars=80)
+    options = Options(budget=20, clusters=5, embedder=letters)
+    monkeypatch.setattr(Letters, "most", 70)
+    with open_pool(cut(made.path, tmp_path / "in-2", 2)) as pool, pytest.raises(KeyboardInterrupt):
+        select_sharded(ShardedPool(pool), options)
+    assert 40 < len(Letters.embedded) <= 70
+    monkeypatch.setattr(Letters, "most", 10**9)
+    with open_pool(cut(made.path, tmp_path / "in-7", 7)) as pool:
+        there = select_sharded(ShardedPool(pool), options)
+        assert len(Letters.embedded) == len(set(Letters.embedded)) == 120
+        assert_same(select(pool, options), there)
+
+
+def test_a_shelf_that_workers_do_not_share_is_said_at_once(letters, tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    monkeypatch.setattr("crowdselect.shardvectors.write_vectors", lambda *_: None)
+    with open_pool(made.path) as pool, pytest.raises(OutputError, match="set CROWDSELECT_CACHE to it"):
+        select_sharded(ShardedPool(pool), Options(budget=20, embedder=letters))
+
+
+def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, tmp_path):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    shelf = text_model(letters).shelf
+    with open_pool(made.path) as pool:
+        texts = pool.instructions().tolist()
+        keys = [key_of(text) for text in texts]
+        rng = np.random.default_rng(0)
+        for some in (slice(0, 60), slice(0, 40), slice(20, 60)):
+            write_vectors(Parts(shelf), keys[some], rng.normal(size=(60, 26)).astype(np.float32)[some])
+        options = Options(budget=20, clusters=4, embedder=letters, near_duplicates=0.9)
+        assert_same(select(pool, options), select_sharded(ShardedPool(pool), options))
+    assert Letters.embedded == []
 
 
 @pytest.mark.parametrize("clusters", [1, 6])

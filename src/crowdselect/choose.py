@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,15 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _NONE = -1
+_BLOCK = 256  # rows whose vectors are asked for at a time
+
+
+class Vectors(Protocol):
+    """Vectors of length 1 by row: an array of shape (N, D), or what gives some of its rows."""
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the rows' vectors, shape (n, D)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class _Queue:
     """One cluster's rows, best first, and how far they have been walked."""
 
     rows: IntArray
-    vectors: NDArray[np.float32] | None  # unit length (N, D), or None to accept every row
+    vectors: Vectors | None  # None accepts every row
     near: float
     kept: list[int] = field(default_factory=list)
     passed: list[tuple[int, int, int]] = field(
@@ -43,6 +52,8 @@ class _Queue:
     )  # (place, row, the kept row it is close to)
     places: list[int] = field(default_factory=list)  # where in `rows` each kept row stood
     walked: int = 0
+    ahead: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    ahead_from: int = 0  # where in `rows` the vectors in `ahead` begin
     kept_vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def reach(self, count: int) -> int:
@@ -53,13 +64,16 @@ class _Queue:
             self.places = list(range(self.walked))
             return min(count, len(self.kept))
         while len(self.kept) < count and self.walked < len(self.rows):
-            row = int(self.rows[self.walked])
-            close = self.kept_vectors[: len(self.kept)] @ self.vectors[row] if self.kept else np.zeros(0)
+            if self.walked >= self.ahead_from + len(self.ahead):
+                self.ahead_from = self.walked
+                self.ahead = self.vectors[self.rows[self.walked : self.walked + _BLOCK]]
+            row, vector = int(self.rows[self.walked]), self.ahead[self.walked - self.ahead_from]
+            close = self.kept_vectors[: len(self.kept)] @ vector if self.kept else np.zeros(0)
             # Rounding may bring a cosine above 1, but nothing is closer than that.
             if close.size and min(close.max(), 1.0) > self.near:
                 self.passed.append((self.walked, row, self.kept[int(close.argmax())]))
             else:
-                self._keep(row, self.vectors[row])
+                self._keep(row, vector)
             self.walked += 1
         return min(count, len(self.kept))
 
@@ -120,7 +134,7 @@ def choose(
     keys: UInt64Array,
     groups: IntArray,
     budget: int,
-    vectors: NDArray[np.float32] | None = None,
+    vectors: Vectors | None = None,
     near_duplicates: float | None = None,
 ) -> Choice:
     """Choose exactly `budget` rows: equally many per cluster, the best-scoring of each.
@@ -134,7 +148,7 @@ def choose(
         keys: Seeded hash of each id, shape (N,): orders equal scores.
         groups: Shape (N,): rows with the same number are duplicates of each other.
         budget: How many rows to choose.
-        vectors: Unit-length vectors, shape (N, D); needed for `near_duplicates`.
+        vectors: Of unit length, shape (N, D); needed for `near_duplicates`.
         near_duplicates: Pass over a row whose cosine to one already chosen in its cluster is above this.
 
     Returns:
@@ -247,7 +261,7 @@ def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, bu
 
 
 def _queues(
-    candidates: IntArray, labels: NDArray[Any], vectors: NDArray[np.float32] | None, near: float
+    candidates: IntArray, labels: NDArray[Any], vectors: Vectors | None, near: float
 ) -> dict[int, _Queue]:
     """Split the candidates by cluster, keeping their order."""
     by_cluster = candidates[np.argsort(labels[candidates], kind="stable")]

@@ -82,7 +82,7 @@ def choose_and_write(
     from crowdselect.exporter import check_export, export
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
-    from crowdselect.sharded import ShardedPool, large_pool, select_sharded
+    from crowdselect.sharded import ShardedPool, by_file
     from crowdselect.show import say, stage_bar
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
@@ -104,17 +104,14 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
-    sharded = ShardedPool(pool, run) if run else large_pool(pool, options) if method is None else None
-    if sharded is None:
-        selection = run_select(pool, options, crowd=crowd, stages=stages, method=method or CROWD)
-    else:
-        selection = select_sharded(sharded, options, crowd=crowd, stages=stages)
-    texts, written = sharded or pool, None
+    files = ShardedPool(pool, run) if run else by_file(pool, options) if method is None else None
+    source, written = files or pool, None
+    selection = run_select(source, options, crowd=crowd, stages=stages, method=method or CROWD)
     if output is not None and not writing.dry_run:
         with stages("writing"):
             written = export(
                 selection,
-                texts,
+                source,
                 output,
                 format=writing.format_name,
                 file_type=writing.file_type,
@@ -140,7 +137,7 @@ def choose_and_write(
             }
         )
     else:
-        print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+        print_selection(selection, source, folder=None if written is None else Path(str(output)))
         if told is not None:
             say(told)
 

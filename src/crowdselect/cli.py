@@ -187,7 +187,7 @@ def metrics(
     from crowdselect.engine.stream import on_cluster
     from crowdselect.measure import measure
     from crowdselect.pool import open_pool
-    from crowdselect.sharded import ShardedPool, sharded_metrics
+    from crowdselect.sharded import ShardedPool, large_pool, sharded_metrics
     from crowdselect.show import say, stage_bar, visible, warn
     from crowdselect.tables import check_ending, metrics_table, write_table
 
@@ -199,13 +199,14 @@ def metrics(
         target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
         given: Any = {"reward": reward, "crowd": read_crowd(crowd_path), "ties": ties}
         with stage_bar("rewards and metrics"):
-            if run is None:
-                read, measured = pool, measure(pool, **given)
+            files = ShardedPool(pool, run) if run else large_pool(pool)
+            if files is None:
+                measured = measure(pool, **given)
                 found, notes = metrics_table(pool, measured), list(measured.notes)
             else:
-                read = ShardedPool(pool, run)
-                found, notes = sharded_metrics(read, **given)
+                found, notes = sharded_metrics(files, **given)
             write_table(found, target)
+        read = files or pool
         for note in (*read.notes, *notes):
             warn(note)
         say(f"written to {visible(target)}: {len(found)} instructions, {len(read.models)} models")

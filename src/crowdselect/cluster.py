@@ -63,8 +63,7 @@ def kmeans(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> 
     _check(vectors, k=k, keys=keys)
     if k == 1:
         return np.zeros(len(vectors), dtype=np.int32)
-    scaled = _scaled(vectors)
-    return renumbered(nearest(scaled, fit_centres(scaled, k=k, keys=keys, seed=seed)))
+    return renumbered(nearest(vectors, fit_centres(vectors, k=k, keys=keys, seed=seed)))
 
 
 def sample_size(k: int) -> int:
@@ -77,7 +76,6 @@ def fit_centres(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0
 
     Args:
         vectors: Shape (n, D), in id order: all rows, or at least the `sample_size(k)` with the smallest keys.
-            No number is beyond 1e6, and not all are below 1e-6.
         k: How many clusters are wanted, 2 to n.
         keys: Shape (n,), as for `kmeans`.
         seed: Of the starts.
@@ -165,22 +163,22 @@ def _check(vectors: FloatArray, *, k: int, keys: UInt64Array) -> None:
             )
 
 
-def _scaled(vectors: FloatArray) -> FloatArray:
-    """Bring extreme numbers to where their squares fit a float32; an exact power of two changes no distance order."""
-    largest = float(max(vectors.max(), -vectors.min()))
-    if largest == 0.0 or 1e-6 < largest < 1e6:
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-    return np.ldexp(vectors, -int(np.frexp(largest)[1])).astype(np.float32)
-
-
 def _fit(vectors: FloatArray, by_key: NDArray[np.int64], *, k: int, seed: int) -> FloatArray:
     """Centres, shape (k, D): the start and the exchanges on a part of the sample, the last steps on all of it."""
-    search = vectors[np.sort(by_key[: max(_SEARCH, _SEARCH_PER_CLUSTER * k)])]
+    sample = by_key[: max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)]
+    power = _power(vectors[sample])
+    search = np.ldexp(vectors[np.sort(by_key[: max(_SEARCH, _SEARCH_PER_CLUSTER * k)])], -power)
     starts = min(_MOST_STARTS, max(1, _STARTED_ROWS // len(search)))
     centres = _lloyd(search, k=k, seed=seed, starts=starts, steps=20)
     centres = _exchange(search, centres, rng=np.random.default_rng(seed % 2**64))
-    sample = vectors[np.sort(by_key[: max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)])]
-    return _lloyd(sample, k=k, init=centres)
+    centres = _lloyd(np.ldexp(vectors[np.sort(sample)], -power), k=k, init=centres)
+    return np.asarray(np.ldexp(centres, power), dtype=np.float32)
+
+
+def _power(vectors: FloatArray) -> int:
+    """Which power of two extreme numbers are to be divided by, so that their squares fit a float32; no order changes."""
+    largest = float(max(vectors.max(), -vectors.min()))
+    return 0 if largest == 0.0 or 1e-6 < largest < 1e6 else int(np.frexp(largest)[1])
 
 
 def _lloyd(
@@ -322,24 +320,29 @@ def nearest(vectors: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
         >>> nearest(np.array([[0.0], [5.0]], np.float32), np.array([[4.0], [0.0]], np.float32)).tolist()
         [1, 0]
     """
-    labels = np.empty(len(vectors), dtype=np.int64)
-    reach = float(np.sqrt(np.einsum("kd,kd->k", centres, centres).max()))
+    labels = np.zeros(len(vectors), dtype=np.int64)
+    if len(centres) == 1:
+        return labels
+    power = _power(centres)
+    scaled = np.ldexp(centres, -power)
+    reach = float(np.sqrt(np.einsum("kd,kd->k", scaled, scaled).max()))
     rounding = 4.0 * vectors.shape[1] * float(np.finfo(np.float32).eps)
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK]
-        distances = _relative(block, centres)
-        found = np.argmin(distances, axis=1)
-        if len(centres) > 1:
+        rows = vectors[start : start + _BLOCK]
+        with np.errstate(over="ignore", invalid="ignore"):  # a row far beyond all centres is unclear
+            block = np.ldexp(rows, -power) if power else rows
+            distances = _relative(block, scaled)
             two = np.partition(distances, 1, axis=1)
             length = np.sqrt(np.einsum("nd,nd->n", block, block))
-            unclear = np.flatnonzero(~(two[:, 1] - two[:, 0] > rounding * reach * (length + reach)))
-            found[unclear] = _nearest_exactly(block[unclear], centres)
-        labels[start : start + len(block)] = found
+            clear = two[:, 1] - two[:, 0] > rounding * reach * (length + reach)
+        found, unclear = np.argmin(distances, axis=1), np.flatnonzero(~clear)
+        found[unclear] = _nearest_exactly(rows[unclear], centres)
+        labels[start : start + len(rows)] = found
     return labels
 
 
 def _nearest_exactly(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
-    """The same with one order of addition, whatever else is computed with a row."""
+    """The same with one order of addition, whatever else is computed with a row, and for numbers of any size."""
     out = np.empty(len(rows), dtype=np.int64)
     wide = centres.astype(np.float64)
     own = (wide * wide).sum(axis=1)

@@ -41,6 +41,17 @@ _STEP = 256  # texts given to a model at a time: how often progress is told
 _SAVED = 4_096  # texts per cache file: what an interrupted run loses at most
 
 
+def embedder_kind(embedder: str) -> str:
+    """Say what an embedder is: "lsa", "file", "column" or "model".
+
+    Example:
+        >>> embedder_kind("column:v"), embedder_kind("minilm")
+        ('column', 'model')
+    """
+    kind = embedder.partition(":")[0]
+    return kind if kind in {"file", "column"} else "lsa" if embedder == "lsa" else "model"
+
+
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """Vectors, and where they came from.
@@ -67,6 +78,12 @@ class _Model:
     load: Callable[[], Encode]
     said: str = ""  # the version in words, if that tells anything
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def shelf(self) -> Path | None:
+        """Where vectors of its texts are kept; None if it is not known what it computes."""
+        known = sha256(self.version.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return folder() / "texts" / known if self.version else None
 
 
 def embed(
@@ -138,6 +155,16 @@ class TextModel:
         place = {text: row for row, text in enumerate(unique)}
         return np.asarray(vectors[[place[text] for text in texts]])
 
+    @property
+    def shelf(self) -> Path | None:
+        """Where `embed` keeps its vectors, by `cache.key_of` the text; None if it is not known what it computes."""
+        return self._model.shelf
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One-line facts to tell the user."""
+        return tuple(self._model.notes)
+
     def named(self, dimensions: int) -> str:
         """Say which model it is."""
         return f"{self._model.name} ({self._model.said}{dimensions} dimensions)"
@@ -167,8 +194,22 @@ def _from_file(path: str, *, ids: Sequence[str]) -> Embedding:
             "embedder 'file:' names no file; wanted file:VECTORS (Parquet id, vector; or .npz ids, vectors)"
         )
     vectors, unused = read_vectors(path, ids=ids)
-    notes = (f"{path}: {unused} vectors belong to no instruction embedded here",) if unused else ()
-    return Embedding(vectors, f"file:{path} ({vectors.shape[1]} dimensions, as given)", notes=notes)
+    return Embedding(vectors, given_name(f"file:{path}", vectors.shape[1]), notes=unused_note(path, unused))
+
+
+def given_name(embedder: str, dimensions: int) -> str:
+    """Say that vectors were given, in a file or a column.
+
+    Example:
+        >>> given_name("column:v", 3)
+        'column:v (3 dimensions, as given)'
+    """
+    return f"{embedder} ({dimensions} dimensions, as given)"
+
+
+def unused_note(path: str, unused: int) -> tuple[str, ...]:
+    """Say that a file holds vectors of nobody; empty where it does not."""
+    return (f"{path}: {unused} vectors belong to no instruction embedded here",) if unused else ()
 
 
 def _from_column(name: str, column: NDArray[Any] | None, *, ids: Sequence[str]) -> Embedding:
@@ -182,7 +223,7 @@ def _from_column(name: str, column: NDArray[Any] | None, *, ids: Sequence[str]) 
         raise ShapeError(f"column {name} has shape {column.shape}; wanted ({len(ids)}, D)")
     vectors = to_float32(column)
     check_finite(vectors, ids=ids, where=f"column {name}")
-    return Embedding(vectors, f"column:{name} ({vectors.shape[1]} dimensions, as given)")
+    return Embedding(vectors, given_name(f"column:{name}", vectors.shape[1]))
 
 
 def _by_lsa(
@@ -216,11 +257,9 @@ def lsa_name(texts: int, dimensions: int) -> str:
 def _by_model(texts: list[str], model: _Model, *, cache: bool, progress: Progress | None) -> Embedding:
     """Embed each different text once, the longest first, so that a batch holds texts of about one length."""
     unique = sorted(set(texts), key=lambda text: (-len(text), text))
-    keys = [key_of("text", model.version, text) for text in unique]
-    shelf = VectorCache(
-        folder() / "texts" / sha256(model.version.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    )
-    cache = cache and bool(model.version)
+    keys = [key_of(text) for text in unique]
+    shelf = VectorCache(model.shelf or Path())
+    cache = cache and model.shelf is not None
     vectors, found = (
         shelf.get(keys) if cache else (np.zeros((len(keys), 0), np.float32), np.zeros(len(keys), np.bool_))
     )

@@ -16,6 +16,7 @@ from crowdselect.formats import Record, check_format, record, record_schema, tra
 from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection
+from crowdselect.sharded import for_chosen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,20 +69,21 @@ def export(
     lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True)
-    train_file = f"train.{file_type}" if pool.has_text and pool.has_responses else None
-    with new_folder(target, overwrite=overwrite) as folder:
-        if train_file is not None:
-            records = training_records(selection, pool, format=name, trainer=trainer)
-            _write_training(folder / train_file, records, name=name, trainer=trainer)
-            more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
-            for file, text in more.items():
-                (folder / file).write_text(text, encoding="utf-8")
-        _write_parquet(folder / "selection.parquet", selection.table)
-        card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
-        # In ASCII: a path may hold bytes that are no UTF-8, and names characters that turn text round.
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+    with for_chosen(pool, selection.table) as source:
+        train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+        with new_folder(target, overwrite=overwrite) as folder:
+            if train_file is not None:
+                records = training_records(selection, source, format=name, trainer=trainer)
+                _write_training(folder / train_file, records, name=name, trainer=trainer)
+                more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+                for file, text in more.items():
+                    (folder / file).write_text(text, encoding="utf-8")
+            _write_parquet(folder / "selection.parquet", selection.table)
+            card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
+            # In ASCII: a path may hold bytes that are no UTF-8, and names characters that turn text round.
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
     return target
 
 

@@ -164,10 +164,15 @@ def cluster_rows(pool: Pool, embedding: Embedding, rows: IntArray, *, k: int, se
 
 def unit_vectors(embedding: Embedding, rows: IntArray, *, n: int) -> NDArray[np.float32]:
     """Bring the vectors of some of N rows to length 1, shape (N, D); zero for the other rows."""
-    length = np.linalg.norm(embedding.vectors, axis=1, keepdims=True)
     unit = np.zeros((n, embedding.vectors.shape[1]), dtype=np.float32)
-    unit[rows] = embedding.vectors / np.where(length == 0, 1, length)
+    unit[rows] = unit_rows(embedding.vectors)
     return unit
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring rows to length 1, also those whose squares do not fit a float32; a zero row stays."""
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))[:, None]
+    return np.asarray(vectors / np.where(length == 0, 1, length), dtype=np.float32)
 
 
 def _embeddable(pool: Pool, texts: NDArray[Any], embedder: str) -> Sequence[str | None]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from crowdselect.cache import folder
 from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.parts import KEY, Parts
 from crowdselect.engine.stream import streamed
 from crowdselect.files import fingerprint
 from crowdselect.ifd import Answered, IfdModel
+from crowdselect.parts import KEY, Parts
 from crowdselect.stages import Progress
 
 FloatArray = NDArray[np.float64]

@@ -1,13 +1,14 @@
 """A pool's score matrix and what the three metrics make of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.combine import check_weights
 from crowdselect.crowd import Crowd
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.metrics import METRICS, Ties, compute_metrics, ordered_families
 from crowdselect.numberfile import read_numbers
 from crowdselect.pool import Pool
@@ -185,3 +186,22 @@ def _unmeasured(pool: Pool, crowd: Crowd | None) -> Measured:
         aligned,
         (*notes, f"{why}, so the metrics are empty"),
     )
+
+
+def check_usable(measured: Measured, weights: Mapping[str, float]) -> None:
+    """Refuse weights of metrics that the pool does not have.
+
+    Args:
+        measured: What was measured.
+        weights: Per metric.
+
+    Raises:
+        OptionError: A weight is of an unknown number, or of stability where no family shows an order.
+    """
+    check_weights(weights, known=measured.metrics)
+    if weights["stability"] != 0 and not measured.families:
+        raise OptionError(
+            "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
+            "in a file (crowdselect crowd POOL --toml > crowd.toml, then --crowd crowd.toml), or give "
+            "--weights without stability"
+        )

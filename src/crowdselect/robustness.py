@@ -21,13 +21,12 @@ from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.embed import Embedding
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.grouping import cluster_rows, embed_rows, unit_vectors
-from crowdselect.measure import Measured, measure
+from crowdselect.measure import Measured, check_usable, measure
 from crowdselect.metrics import METRICS, compute_metrics
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import check_answer, find_answers
-from crowdselect.run import check_usable
 from crowdselect.stages import Progress
 
 FloatArray = NDArray[np.float64]
@@ -312,7 +311,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         crowd=crowd,
         ties=options.ties,
     )
-    check_usable(measured, options)
+    check_usable(measured, options.weights)
     texts, hashes = pool.instructions(), content_hash(pool.ids)
     draft = _Base(
         pool=pool,

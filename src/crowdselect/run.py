@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from crowdselect.barring import fixed_bars, left_out, not_scored, row_reasons
 from crowdselect.choose import check_budget, choose
-from crowdselect.combine import check_weights, uniform_ranks
+from crowdselect.combine import uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, duplicate_groups, tally
-from crowdselect.errors import OptionError
 from crowdselect.grouping import group
-from crowdselect.measure import Measured, measure
+from crowdselect.measure import Measured, check_usable, measure
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
@@ -24,6 +23,7 @@ from crowdselect.responses import Answers, check_answer, find_answers
 from crowdselect.results import run_facts, run_warnings, selection_table
 from crowdselect.scoring import CROWD, Method, Scored, Seen
 from crowdselect.selection import Selection
+from crowdselect.sharded import by_file, select_sharded
 from crowdselect.stages import Stages
 
 BoolArray = NDArray[np.bool_]
@@ -42,7 +42,8 @@ def select(
     """Choose the instructions of a pool to train on.
 
     Args:
-        pool: From `crowdselect.open_pool`.
+        pool: From `crowdselect.open_pool`. Above a million rows in several Parquet files, one file is in memory
+            at a time, with the same result (`crowdselect.sharded`).
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
         stages: Times the stages and shows progress.
@@ -59,6 +60,9 @@ def select(
         See `crowdselect.Selection`.
     """
     stage = stages or Stages()
+    files = by_file(pool, options) if method is CROWD else None
+    if files is not None:
+        return select_sharded(files, options, crowd=crowd, stages=stage)
     with stage("rewards and metrics"):
         measured = measure(
             pool,
@@ -70,7 +74,7 @@ def select(
             needed=method.weighted,
         )
         if method.weighted:
-            check_usable(measured, options)
+            check_usable(measured, options.weights)
     with stage("answers"):
         hashes = content_hash(pool.ids)
         check_answer(options.answer, models=pool.models)
@@ -174,22 +178,3 @@ def _seen(
         keys=keys,
         groups=groups,
     )
-
-
-def check_usable(measured: Measured, options: Options) -> None:
-    """Refuse weights of metrics that the pool does not have.
-
-    Args:
-        measured: What was measured.
-        options: The weights count here.
-
-    Raises:
-        OptionError: A weight is of an unknown number, or of stability where no family shows an order.
-    """
-    check_weights(options.weights, known=measured.metrics)
-    if options.weights["stability"] != 0 and not measured.families:
-        raise OptionError(
-            "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
-            "in a file (crowdselect crowd POOL --toml > crowd.toml, then --crowd crowd.toml), or give "
-            "--weights without stability"
-        )

@@ -1,11 +1,12 @@
-"""Choosing from a pool file by file: what `run.select` chooses, with no more of the pool in memory than a file.
+"""Choosing from a pool file by file: what `run.select` chooses otherwise, with no more of the pool in memory than a file.
 
 What a row costs on the way is some hundred bytes: its id, hashes and numbers. Texts, answers, the score matrix and
 vectors stay where they are. `run` says who reads: this process, or a cluster (`crowdselect.engine`).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from crowdselect.barring import asked_questions, bars, row_reasons
 from crowdselect.chat import Chat
-from crowdselect.choose import check_budget, choose
+from crowdselect.choose import check_budget, choose, ranked
 from crowdselect.combine import combine, uniform_ranks
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, tally
@@ -21,7 +22,7 @@ from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import file_type
 from crowdselect.grouping import LARGE
 from crowdselect.layouts import Wide
-from crowdselect.measure import COLUMNS, Measured, Sums
+from crowdselect.measure import COLUMNS, Measured, Sums, check_usable
 from crowdselect.merged import Ids, Merged, merge, same_texts
 from crowdselect.metrics import METRICS, Ties
 from crowdselect.numberfile import read_numbers
@@ -31,10 +32,9 @@ from crowdselect.pool import Pool
 from crowdselect.responses import Answers, check_answer
 from crowdselect.results import run_facts, run_warnings, selection_table
 from crowdselect.rewardsfile import lost_note
-from crowdselect.run import check_usable
 from crowdselect.scoring import CROWD
 from crowdselect.selection import Selection
-from crowdselect.shardgroups import group_shards
+from crowdselect.shardgroups import Lookahead, group_shards, wants_model
 from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
 from crowdselect.stages import Stages
 
@@ -62,7 +62,7 @@ class ShardedPool(Pool):
         self._ids: Any = None
         self._models: tuple[str, ...] | None = None
         self._said = False
-        self._home: dict[str, int] = {}
+        self._home: dict[str, int] | None = None
         self._chosen: list[tuple[str, str]] = []
         self._fetched: dict[tuple[str, str], dict[str, str | None]] = {}
 
@@ -89,8 +89,8 @@ class ShardedPool(Pool):
 
     @property
     def has_text(self) -> bool:
-        """Some instruction has text; known once the shards were looked at."""
-        return self._said
+        """Some instruction has text; known once the shards were looked at, or rows were chosen (which then have some)."""
+        return self._said or any(self._of(pair)["instruction"] is not None for pair in self._chosen[:1])
 
     def look(self, ask: Ask) -> Merged:
         """Look at every shard."""
@@ -107,12 +107,18 @@ class ShardedPool(Pool):
             self._join_notes = [] if note is None else [note]
         return merged
 
-    def expect(self, merged: Merged, table: Any) -> None:  # noqa: ANN401  (an Arrow table, as of `selection_table`)
-        """Say which rows were chosen: all of them are fetched together when the first is asked for."""
+    def expect(self, table: Any, shard: NDArray[np.int32] | None = None) -> None:  # noqa: ANN401  (an Arrow table)
+        """Say which rows were chosen: all of them are fetched together when the first is asked for.
+
+        Args:
+            table: As of `selection_table`.
+            shard: Of each row of it, where that is known.
+        """
         rows = np.flatnonzero(np.asarray(table["selected"]))
         chosen = table.take(rows)
         ids = chosen["id"].to_pylist()
-        self._home = dict(zip(ids, merged.shard[rows].tolist(), strict=True))
+        self._home = None if shard is None else dict(zip(ids, shard[rows].tolist(), strict=True))
+        self._chosen = []
         for name in ("model", "rejected_model"):
             if name in chosen.column_names:
                 self._chosen += zip(ids, chosen[name].to_pylist(), strict=True)
@@ -136,18 +142,24 @@ class ShardedPool(Pool):
     def _of(self, pair: tuple[str, str]) -> dict[str, str | None]:
         if not self._fetched:
             self._fetch()
+        if pair not in self._fetched:
+            raise InputError(f"{self.path}: no id {pair[0]!r} in the pool")
         return self._fetched[pair]
 
     def _fetch(self) -> None:
-        by_shard: dict[int, dict[str, Any]] = {}
-        for id_, model in self._chosen:
-            shard = self._home[id_]
-            source = by_shard.setdefault(
-                shard, {"shard": shard, "path": str(self.shards[shard]), "ids": [], "models": []}
-            )
-            source["ids"].append(id_)
-            source["models"].append(model)
-        for table in self.run(list(by_shard.values()), as_it_is, Fetcher, {"layout": self.layout}, batch=1):
+        by_shard: dict[int, list[tuple[str, str]]] = {}
+        for pair in self._chosen:
+            for shard in range(len(self.shards)) if self._home is None else (self._home[pair[0]],):
+                by_shard.setdefault(shard, []).append(pair)
+        sources = [
+            {
+                "path": str(self.shards[shard]),
+                "ids": [id_ for id_, _ in pairs],
+                "models": [model for _, model in pairs],
+            }
+            for shard, pairs in by_shard.items()
+        ]
+        for table in self.run(sources, as_it_is, Fetcher, {"layout": self.layout}, batch=1):
             for row in table.to_pylist():
                 self._fetched[row["id"], row["model"]] = row
 
@@ -164,11 +176,6 @@ def refusal(pool: Pool, options: Options) -> str | None:
         return why_not
     if options.ensemble is not None:
         return "an ensemble ranks the answers of the whole pool; make one reward of them first"
-    if options.near_duplicates is not None:
-        return "--near-duplicates needs the vectors of all rows together; leave it out"
-    by_vectors = options.clusters > 0 and options.cluster_by is None
-    if by_vectors and options.embedder.startswith(("file:", "column:")):
-        return f"--embedder {options.embedder} holds vectors of all rows together; use lsa or a model"
     return None
 
 
@@ -180,24 +187,49 @@ def _not_by_file(pool: Pool) -> str | None:
     return None
 
 
-def large_pool(pool: Pool, options: Options) -> ShardedPool | None:
-    """Open a pool to be chosen from file by file in this process, if it is large and that gives the same result.
+def large_pool(pool: Pool) -> ShardedPool | None:
+    """Open a pool to be read file by file in this process, if it is large and of several Parquet files; else None.
 
     Args:
-        pool: The pool.
-        options: How to choose.
-
-    Returns:
-        None where it is small, of one file, or has to be held as a whole.
+        pool: The same, opened as usual.
     """
-    by_model = options.clusters > 0 and options.cluster_by is None and options.embedder != "lsa"
-    if len(pool.files) == 1 or by_model or refusal(pool, options) is not None:
+    if len(pool.files) == 1 or _not_by_file(pool) is not None:
         return None
     opened = ShardedPool(pool)
     if len(opened.shards) > 1 and opened.rows > LARGE:
         return opened
     opened.close()
     return None
+
+
+def by_file(pool: Pool, options: Options) -> ShardedPool | None:
+    """Open a large pool file by file if it can be chosen from so; else None.
+
+    Args:
+        pool: The pool; one that is read file by file is given back as it is.
+        options: How to choose.
+    """
+    if isinstance(pool, ShardedPool):
+        return pool
+    return large_pool(pool) if refusal(pool, options) is None else None
+
+
+@contextmanager
+def for_chosen(pool: Pool, table: Any) -> Iterator[Pool]:  # noqa: ANN401  (an Arrow table)
+    """Open what gives the texts of chosen rows: the pool itself, or a large one file by file.
+
+    Args:
+        pool: The pool.
+        table: As of `selection_table`.
+
+    Yields:
+        A pool, to be asked about chosen rows only.
+    """
+    opened = None if isinstance(pool, ShardedPool) else large_pool(pool)
+    with opened or nullcontext():
+        if opened is not None:
+            opened.expect(table)
+        yield opened or pool
 
 
 def ask_of(
@@ -226,6 +258,7 @@ def ask_of(
             options=options,
             questions=tuple(question for _, found in asked for question in found),
             has_responses=pool.has_responses,
+            text_keys=options is not None and wants_model(options),
         ),
         notes,
     )
@@ -269,7 +302,7 @@ def select_sharded(
         merged = pool.look(ask)
         _check_rewards(pool, ask, merged)
         measured = _measured(pool, ask, merged, notes, options)
-        check_usable(measured, options)
+        check_usable(measured, options.weights)
     with stage("eligibility"):
         answers = _answers(merged)
         fixed = bars(
@@ -289,7 +322,7 @@ def select_sharded(
         ranks = {name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()}
         score = np.where(eligible, combine(ranks, options.weights), np.nan)
     with stage("clusters") as progress:
-        grouping = group_shards(
+        grouping, vectors = group_shards(
             pool.shards,
             pool.layout,
             merged,
@@ -300,11 +333,22 @@ def select_sharded(
             progress=progress,
         )
     with stage("choice"):
-        choice = choose(score, labels=grouping.labels, keys=keys, groups=groups, budget=options.budget)
+        ahead = None
+        if options.near_duplicates is not None and vectors is not None:
+            ahead = Lookahead(vectors, ranked(score, keys), grouping.labels, first=options.budget)
+        choice = choose(
+            score,
+            labels=grouping.labels,
+            keys=keys,
+            groups=groups,
+            budget=options.budget,
+            vectors=ahead,
+            near_duplicates=options.near_duplicates,
+        )
         table = selection_table(
             pool, measured, answers, choice, reasons, score=score, ranks=ranks, grouping=grouping
         )
-        pool.expect(merged, table)
+        pool.expect(table, merged.shard)
     return Selection(
         table=table,
         options={**options.as_dict(), **CROWD.settings},

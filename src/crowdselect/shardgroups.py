@@ -1,93 +1,36 @@
-"""Clusters of a pool that is read file by file: fitted on a sample, assigned text by text, no vectors kept."""
+"""Clusters of a pool that is read file by file: fitted on a sample, assigned text by text, no vectors held."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect import lsa
-from crowdselect.cluster import fit_centres, group_labels, nearest, renumbered, sample_size
-from crowdselect.embed import lsa_name, text_model
+from crowdselect.cluster import fit_centres, group_labels, renumbered, sample_size
+from crowdselect.embed import embedder_kind
 from crowdselect.errors import OptionError
-from crowdselect.grouping import Grouping, check_clusters
+from crowdselect.grouping import Grouping, check_clusters, unit_rows
 from crowdselect.merged import Merged, Places
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, reseeded
-from crowdselect.shards import Run, Table, Texts, Unchanged
+from crowdselect.shards import TEXT_KEY, Run
+from crowdselect.shardvectors import GivenVectors, LsaVectors, ModelVectors, Reading, Vectors
 from crowdselect.stages import Progress
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
-_BATCH = 4096  # texts that a worker is given at a time
+
+def wants_model(options: Options) -> bool:
+    """Say whether a model is to embed texts."""
+    return wants_vectors(options) and embedder_kind(options.embedder) == "model"
 
 
-class LsaLabels:
-    """A worker that puts texts into clusters by `lsa`."""
-
-    def __init__(self, basis: lsa.Basis, centres: NDArray[np.float32]) -> None:
-        self._basis, self._centres = basis, centres
-
-    def __call__(self, table: Table) -> Table:
-        """Give `shard`, `row` and `label`."""
-        vectors = lsa.project(table["text"].to_pylist(), self._basis)
-        return _labelled(table, nearest(vectors, self._centres))
-
-
-class ModelVectors:
-    """A worker that embeds texts by a model, loaded once."""
-
-    def __init__(self, embedder: str, *, trust_remote_code: bool) -> None:
-        self._model = text_model(embedder, trust_remote_code=trust_remote_code)
-
-    def __call__(self, table: Table) -> Table:
-        """Give the table with `vector`."""
-        import pyarrow as pa
-
-        vectors = self.vectors(table)
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        return table.drop_columns(["text"]).append_column("vector", flat)
-
-    def vectors(self, table: Table) -> NDArray[np.float32]:
-        """Give one vector per row."""
-        return self._model(table["text"].to_pylist())
-
-
-class ModelLabels(ModelVectors):
-    """A worker that puts texts into clusters by a model's vectors."""
-
-    def __init__(self, embedder: str, centres: NDArray[np.float32], *, trust_remote_code: bool) -> None:
-        super().__init__(embedder, trust_remote_code=trust_remote_code)
-        self._centres = centres
-
-    def __call__(self, table: Table) -> Table:
-        """Give `shard`, `row` and `label`."""
-        return _labelled(table, nearest(self.vectors(table), self._centres))
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What the parts of one clustering share."""
-
-    files: Sequence[Path]
-    layout: str
-    places: Places
-    run: Run
-
-    def over(
-        self,
-        wanted: BoolArray,
-        worker: type,
-        arguments: dict[str, Any],
-    ) -> Any:  # noqa: ANN401  (an iterator of tables)
-        sources = [
-            {"shard": shard, "path": str(self.files[shard]), "rows": bits}
-            for shard, bits in self.places.bits(wanted).items()
-        ]
-        return self.run(sources, Texts(self.layout), worker, arguments, batch=_BATCH)
+def wants_vectors(options: Options) -> bool:
+    """Say whether clusters or near-duplicates need vectors."""
+    by_vectors = options.clusters > 0 and options.cluster_by is None
+    return by_vectors or options.near_duplicates is not None
 
 
 def group_shards(
@@ -100,8 +43,8 @@ def group_shards(
     options: Options,
     run: Run,
     progress: Progress,
-) -> Grouping:
-    """Do what `crowdselect.grouping.group` does, with the same labels, and no vectors.
+) -> tuple[Grouping, Vectors | None]:
+    """Do what `crowdselect.grouping.group` does, with the same labels, and no vectors held.
 
     Args:
         files: The shards.
@@ -109,87 +52,80 @@ def group_shards(
         merged: What was found in them.
         eligible: Which rows may be chosen, shape (N,).
         hashes: Content hash of each id, shape (N,).
-        options: `clusters`, `cluster_by`, `embedder` and `seed` count here.
+        options: `clusters`, `cluster_by`, `embedder`, `near_duplicates`, `cache` and `seed` count here.
         run: Has the texts read and worked on.
         progress: Told how many texts are done.
+
+    Returns:
+        The clusters; and what gives vectors of eligible rows, where the options need some.
 
     Raises:
         OptionError: More clusters than eligible rows, or an embedder that reads text where there is none.
     """
     rows = np.flatnonzero(eligible)
-    labels = np.zeros(len(eligible), dtype=np.int64)
+    labels, names = np.zeros(len(eligible), dtype=np.int64), None
+    by_vectors = options.clusters > 0 and options.cluster_by is None
+    if by_vectors:
+        check_clusters(options.clusters, len(rows))
     if options.cluster_by is not None:
         labels[rows], names = group_labels(merged.numbers("group")[rows])
-        return Grouping(labels, names, None, None, clustered=True)
-    if options.clusters == 0:
-        return Grouping(labels, None, None, None, clustered=False)
-    check_clusters(options.clusters, len(rows))
-    if not merged.table["digest"].is_valid().to_numpy().any():
+    clustered = by_vectors or options.cluster_by is not None
+    if not wants_vectors(options):
+        return Grouping(labels, names, None, None, clustered=clustered), None
+    kind = embedder_kind(options.embedder)
+    if kind in {"lsa", "model"} and not merged.table["digest"].is_valid().to_numpy().any():
         raise OptionError(f"no instruction has text, so embedder {options.embedder} has nothing to read")
+    fitted = by_vectors and options.clusters > 1
     keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
-    task = _Task(files, layout, Places.of(merged), run)
-    by_key = np.argsort(keys, kind="stable")[: max(lsa.SAMPLE, sample_size(options.clusters))]
-    sample = np.zeros(len(eligible), dtype=np.bool_)
-    sample[rows[by_key]] = True
-    chosen = np.sort(by_key)
-    fit = _fit_lsa if options.embedder == "lsa" else _fit_model
-    worker, arguments, name = fit(task, sample, keys[chosen], options, len(rows))
-    if options.clusters > 1:
-        done, raw = 0, np.empty(len(eligible), dtype=np.int64)
-        for table in task.over(eligible, worker, arguments):
-            at = task.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
-            raw[at] = table["label"].to_numpy()
-            done += len(at)
-            progress(done, len(rows))
-        labels[rows] = renumbered(raw[rows])
-    return Grouping(labels, None, None, name, clustered=True)
+    by_key = np.argsort(keys, kind="stable")
+    sample = np.sort(by_key[: sample_size(options.clusters)])
+    reading = Reading(files, layout, Places.of(merged), run)
+    vectors: Vectors
+    if kind == "lsa":
+        vectors = LsaVectors(reading, rows, by_key, sample=len(sample), seed=options.seed)
+    elif kind == "model":
+        vectors = ModelVectors(reading, merged.table[TEXT_KEY], options=options, progress=progress)
+        if fitted:
+            vectors.embed(rows)
+    else:
+        vectors = GivenVectors(reading, rows, options.embedder)
+    if fitted:
+        ready = vectors.of(rows[sample])
+        centres = fit_centres(ready, k=options.clusters, keys=keys[sample], seed=options.seed)
+        labels[rows] = renumbered(vectors.labels(rows, centres, progress))
+    else:
+        vectors.of(rows[:1])  # the name says how many dimensions there are
+    return Grouping(labels, names, None, vectors.name, clustered=clustered, notes=vectors.notes), vectors
 
 
-def _fit_lsa(
-    task: _Task, sample: BoolArray, keys: UInt64Array, options: Options, count: int
-) -> tuple[Any, dict[str, Any], str]:
-    texts = [text for _, text in sorted(_read(task, sample, Unchanged, {}, "text").items())]
-    first = np.sort(np.argsort(keys, kind="stable")[: lsa.SAMPLE])
-    basis = lsa.fit([texts[row] for row in first], seed=options.seed)
-    vectors = np.concatenate(
-        [lsa.project(texts[begin : begin + _BATCH], basis) for begin in range(0, len(texts), _BATCH)]
-    )
-    arguments = {"basis": basis, "centres": _centres(vectors, keys, options)}
-    return LsaLabels, arguments, lsa_name(count, vectors.shape[1])
+class Lookahead:
+    """Gives `crowdselect.choose.choose` vectors of length 1 of the rows it walks along, and of the next ones, at once.
 
+    Args:
+        vectors: Of any rows.
+        order: The eligible rows, best first.
+        labels: Cluster of each row, shape (N,).
+        first: How many rows, of all clusters together, are sure to be asked for.
+    """
 
-def _fit_model(
-    task: _Task, sample: BoolArray, keys: UInt64Array, options: Options, _count: int
-) -> tuple[Any, dict[str, Any], str]:
-    own = {"embedder": options.embedder, "trust_remote_code": options.trust_remote_code}
-    found = _read(task, sample, ModelVectors, own, "vector")
-    vectors = np.array([vector for _, vector in sorted(found.items())], dtype=np.float32)
-    model = text_model(options.embedder, trust_remote_code=options.trust_remote_code)
-    return ModelLabels, {**own, "centres": _centres(vectors, keys, options)}, model.named(vectors.shape[1])
+    def __init__(self, vectors: Vectors, order: IntArray, labels: NDArray[Any], *, first: int) -> None:
+        self._vectors, self._order = vectors, order
+        clusters = labels[order].astype(np.int64)
+        by_cluster, counts = np.argsort(clusters, kind="stable"), np.bincount(clusters)
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        self._depth = np.empty(len(labels), dtype=np.int64)  # how many of its cluster are better than a row
+        self._depth[order[by_cluster]] = np.arange(len(order)) - starts
+        self._reach = first // len(counts)
+        self._place = np.full(len(labels), -1, dtype=np.int64)
+        self._known = np.empty((0, 0), dtype=np.float32)
 
-
-def _centres(vectors: NDArray[np.float32], keys: UInt64Array, options: Options) -> NDArray[np.float32]:
-    if options.clusters == 1:
-        return vectors[:1]
-    return fit_centres(vectors, k=options.clusters, keys=keys, seed=options.seed)
-
-
-def _read(
-    task: _Task,
-    wanted: BoolArray,
-    worker: type,
-    arguments: dict[str, Any],
-    column: str,
-) -> dict[int, Any]:
-    """Give a value per row in id order."""
-    found: dict[int, Any] = {}
-    for table in task.over(wanted, worker, arguments):
-        at = task.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
-        found.update(zip(at.tolist(), table[column].to_pylist(), strict=True))
-    return found
-
-
-def _labelled(table: Table, labels: IntArray) -> Table:
-    import pyarrow as pa
-
-    return table.drop_columns(["text"]).append_column("label", pa.array(labels.astype(np.int32)))
+    def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the vectors of some rows, shape (n, D)."""
+        if (self._place[rows] < 0).any():
+            self._reach = max(2 * self._reach, int(self._depth[rows].max()) + 1)
+            near = np.sort(self._order[self._depth[self._order] < self._reach])
+            new = near[self._place[near] < 0]
+            found = unit_rows(self._vectors.of(new))
+            self._place[new] = len(self._known) + np.arange(len(new))
+            self._known = np.concatenate([self._known, found]) if len(self._known) else found
+        return np.asarray(self._known[self._place[rows]])

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.cache import key_of
 from crowdselect.crowd import Crowd
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import normalised
@@ -35,6 +36,9 @@ Table = Any
 """An Arrow table; pyarrow ships no types."""
 Read = Callable[[Table], Iterator[Table]]
 """Given one row about a source, yields tables."""
+
+TEXT_KEY = "text_key"
+"""The column of what a text's vectors are kept by, see `crowdselect.cache.key_of`."""
 
 BLOCK = 4096
 """Texts handed on at a time."""
@@ -91,6 +95,8 @@ class Ask:
     """None = only the table of metrics is wanted."""
     questions: tuple[Question, ...] = ()
     has_responses: bool = True
+    text_keys: bool = False
+    """Whether a model embeds the texts."""
 
 
 def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -163,8 +169,7 @@ class Texts:
         for source in sources.to_pylist():
             with open_pool(source["path"], layout=self._layout) as pool:
                 texts = pool.instructions()
-            wanted = np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=len(texts))
-            rows = np.flatnonzero(wanted)
+            rows = wanted_rows(source, len(texts))
             for begin in range(0, len(rows), BLOCK):
                 block = rows[begin : begin + BLOCK]
                 yield pa.table(
@@ -176,6 +181,11 @@ class Texts:
                 )
 
 
+def wanted_rows(source: dict[str, Any], count: int) -> NDArray[np.int64]:
+    """Give the rows of a shard that its source asks for, of how many there are."""
+    return np.flatnonzero(np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=count))
+
+
 class Unchanged:
     """A worker that gives back what was read."""
 
@@ -185,7 +195,7 @@ class Unchanged:
 
 
 class Fetcher:
-    """A worker that reads prompts and answers of chosen rows, and no others."""
+    """A worker that reads prompts and answers of chosen rows, and no others; ids of other shards are passed over."""
 
     def __init__(self, layout: str) -> None:
         self._layout = layout
@@ -200,13 +210,14 @@ class Fetcher:
             name: [] for name in ("id", "model", "messages", "response", "instruction")
         }
         for source in sources.to_pylist():
-            pairs = list(zip(source["ids"], source["models"], strict=True))
             with open_pool(source["path"], layout=self._layout) as pool:
-                found["id"] += source["ids"]
-                found["model"] += source["models"]
+                own = set(pool.ids).intersection(source["ids"])
+                pairs = [pair for pair in zip(source["ids"], source["models"], strict=True) if pair[0] in own]
+                found["id"] += [id_ for id_, _ in pairs]
+                found["model"] += [model for _, model in pairs]
                 found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs)]
                 found["response"] += pool.responses(pairs) if pool.has_responses else [None] * len(pairs)
-                found["instruction"] += pool.texts_of(source["ids"])
+                found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
         return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})
 
 
@@ -289,6 +300,9 @@ def _row_table(
             "rejected": answers.rejected.astype(np.int32),
             "rejected_reward": answers.rejected_reward,
         }
+    if ask.text_keys:
+        keys = [None if text is None else key_of(text) for text in texts]
+        columns[TEXT_KEY] = pa.array(keys, pa.binary(32))
     if options.decontaminate:
         columns["owner"] = contaminated(texts, list(ask.questions)).astype(np.int32)
     if options.cluster_by is not None:

@@ -1,6 +1,8 @@
 """Vectors that somebody else computed: a Parquet file (`id`, `vector`) or an .npz (`ids`, `vectors`)."""
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
+from crowdselect.sources import Source, connect
 
 
-def read_vectors(path: str | PathLike[str], *, ids: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+def read_vectors(
+    path: str | PathLike[str], *, ids: Sequence[str], named: str | None = None
+) -> tuple[NDArray[np.float32], int]:
     """Read one vector per instruction.
 
     Args:
@@ -20,6 +25,7 @@ def read_vectors(path: str | PathLike[str], *, ids: Sequence[str]) -> tuple[NDAr
             of one length), or an .npz with the arrays `ids` (n,) and `vectors` (n, D). Which of the
             two it is is read off its first bytes. Pickled objects are refused.
         ids: The N ids wanted.
+        named: What messages call the file, if that is not `path`.
 
     Returns:
         Shape (N, D), as given (not normalised), in the order of `ids`; and how many vectors of the file
@@ -38,22 +44,45 @@ def read_vectors(path: str | PathLike[str], *, ids: Sequence[str]) -> tuple[NDAr
         ...     read_vectors(file, ids=["a"])
         (array([[1.]], dtype=float32), 1)
     """
-    path = Path(path)
+    path, where = Path(path), named or str(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     if start == b"PAR1":
-        found, vectors = _read_parquet(path)
+        found, vectors = _read_parquet(path, where)
     elif start == b"PK\x03\x04":
         found, vectors = _read_npz(path)
     else:
-        raise InputError(f"{path}: neither Parquet (id, vector) nor .npz (ids, vectors)")
-    rows = _rows(found, ids, path)
+        raise InputError(f"{where}: neither Parquet (id, vector) nor .npz (ids, vectors)")
+    rows = _rows(found, ids, where)
     chosen = vectors[rows]
-    check_finite(chosen, ids=ids, where=str(path))
+    check_finite(chosen, ids=ids, where=where)
     return chosen, len(found) - len(rows)
+
+
+def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
+    """Read the vectors of some instructions of a large Parquet file; the others are not held.
+
+    Args:
+        path: As for `read_vectors`, Parquet.
+        ids: The N ids wanted, different ones.
+
+    Returns:
+        Shape (N, D), in the order of `ids`.
+
+    Raises:
+        InputError: As for `read_vectors`.
+    """
+    import pyarrow as pa
+
+    with tempfile.TemporaryDirectory(prefix="crowdselect-") as place, closing(connect()) as connection:
+        own, source = Path(place) / "vectors.parquet", Source(connection, path)
+        if not {"id", "vector"} <= set(source.columns):
+            return read_vectors(path, ids=ids)[0]  # says what is wrong
+        source.keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), own)
+        return read_vectors(own, ids=ids, named=path)[0]
 
 
 def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> None:
@@ -78,7 +107,7 @@ def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> No
         )
 
 
-def _rows(found: list[str], ids: Sequence[str], path: Path) -> NDArray[np.int64]:
+def _rows(found: list[str], ids: Sequence[str], path: str) -> NDArray[np.int64]:
     place = {name: row for row, name in enumerate(found)}
     if len(place) < len(found):
         twice = next(name for row, name in enumerate(found) if place[name] != row)
@@ -141,7 +170,7 @@ def to_float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
         return vectors.astype(np.float32)
 
 
-def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+def _read_parquet(path: Path, where: str) -> tuple[list[str], NDArray[np.float32]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -151,25 +180,25 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[np.float32]]:
             for name in ("id", "vector"):
                 if columns.count(name) != 1:
                     raise InputError(
-                        f"{path}: no column {name!r} (found: {', '.join(columns)}); wanted id, vector"
+                        f"{where}: no column {name!r} (found: {', '.join(columns)}); wanted id, vector"
                     )
             table = file.read(columns=["id", "vector"])
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: damaged Parquet ({_line(error)})") from error
+        raise InputError(f"{where}: damaged Parquet ({_line(error)})") from error
     ids, lists = table.column("id").combine_chunks(), table.column("vector").combine_chunks()
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()
     if not (
         pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type) or pa.types.is_integer(ids.type)
     ):
-        raise InputError(f"{path}: column id is of type {ids.type}; wanted text or whole numbers")
+        raise InputError(f"{where}: column id is of type {ids.type}; wanted text or whole numbers")
     if ids.null_count:
-        raise InputError(f"{path}: {ids.null_count} ids are null; every vector needs one")
+        raise InputError(f"{where}: {ids.null_count} ids are null; every vector needs one")
     names = [str(name) for name in ids.to_pylist()]
-    return names, _stack(lists, names, path)
+    return names, _stack(lists, names, where)
 
 
-def _stack(lists: Any, names: list[str], path: Path) -> NDArray[np.float32]:  # noqa: ANN401  (PyArrow ships no types)
+def _stack(lists: Any, names: list[str], where: str) -> NDArray[np.float32]:  # noqa: ANN401  (PyArrow ships no types)
     """Lists of numbers as one (n, D) array."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -178,19 +207,21 @@ def _stack(lists: Any, names: list[str], path: Path) -> NDArray[np.float32]:  # 
     if not (
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     ) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise InputError(f"{path}: column vector is of type {kind}; wanted lists of numbers")
+        raise InputError(f"{where}: column vector is of type {kind}; wanted lists of numbers")
     if lists.null_count:
         row = pc.index(lists.is_null(), True).as_py()
-        raise InputError(f"{path}: the vector of id {names[row]!r} is null ({lists.null_count} such vectors)")
+        raise InputError(
+            f"{where}: the vector of id {names[row]!r} is null ({lists.null_count} such vectors)"
+        )
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     if not lengths.size or lengths[0] == 0:
         raise InputError(
-            f"{path}: no vectors" if not lengths.size else f"{path}: the vector of id {names[0]!r} is empty"
+            f"{where}: no vectors" if not lengths.size else f"{where}: the vector of id {names[0]!r} is empty"
         )
     odd = np.flatnonzero(lengths != lengths[0])
     if odd.size:
         raise InputError(
-            f"{path}: the vector of id {names[odd[0]]!r} has {lengths[odd[0]]} numbers, "
+            f"{where}: the vector of id {names[odd[0]]!r} has {lengths[odd[0]]} numbers, "
             f"that of id {names[0]!r} has {lengths[0]}; all must have the same length"
         )
     # A null inside a list becomes NaN here, which `check_finite` names.

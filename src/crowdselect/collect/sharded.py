@@ -13,10 +13,10 @@ from crowdselect.collect.ledger import Answer, Ledger, now
 from crowdselect.collect.limits import Limits
 from crowdselect.collect.local_client import LocalClient
 from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.parts import KEY, Parts
 from crowdselect.engine.session import cluster
 from crowdselect.engine.stream import streamed
 from crowdselect.errors import InputError
+from crowdselect.parts import KEY, Parts
 
 Requests = Callable[[], Iterator[Request]]
 Table = Any

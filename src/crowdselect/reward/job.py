@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from crowdselect.collect.ledger import Ledger
 from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.parts import Parts
 from crowdselect.engine.session import cluster
 from crowdselect.errors import OptionError, OutputError
 from crowdselect.files import resolve
 from crowdselect.outputs import check_output
+from crowdselect.parts import Parts
 from crowdselect.pool import Pool
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.imported import ImportScorer, score_columns

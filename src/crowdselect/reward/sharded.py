@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.parts import KEY, Keys, Parts
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
+from crowdselect.parts import KEY, Keys, Parts
 from crowdselect.pool import Pool, open_pool
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions

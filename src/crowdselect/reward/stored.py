@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect.collect.ledger import Answer, Ledger
-from crowdselect.engine.parts import KEY, Keys, Parts, joined
+from crowdselect.parts import KEY, Keys, Parts, joined
 from crowdselect.reward.protocol import Outcome
 
 _COLUMNS = (KEY, "score", "reason", "truncated", "passing")

@@ -93,12 +93,13 @@ class Parts:
         """Say whether a part is there, and so whole."""
         return (self.folder / name).exists()
 
-    def write(self, name: str, columns: dict[str, Any]) -> None:
+    def write(self, name: str, columns: dict[str, Any], *, compression: str = "zstd") -> None:
         """Write a part, whole or not at all.
 
         Args:
             name: From `name`.
             columns: Arrow arrays, `KEY` among them.
+            compression: Any that Parquet has; "none" for what cannot be made smaller.
 
         Raises:
             OutputError: It cannot be written.
@@ -110,7 +111,7 @@ class Parts:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                pq.write_table(pa.table(columns), file, compression="zstd")
+                pq.write_table(pa.table(columns), file, compression=compression, write_page_checksum=True)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.folder / name)
@@ -128,18 +129,8 @@ class Parts:
             InputError: A part is damaged, which only a disk or a stranger does.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        tables = []
-        for path in self.paths():
-            try:
-                with path.open("rb") as file:
-                    tables.append(pq.read_table(file, columns=list(columns)))
-            except (pa.ArrowException, OSError) as error:
-                said = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"{path}: this part is damaged ({said}); delete it, and it is computed again"
-                ) from error
+        tables = [read_part(path, *columns) for path in self.paths()]
         return pa.concat_tables(tables) if tables else None
 
     def paths(self) -> list[Path]:
@@ -152,6 +143,28 @@ class Parts:
         return Keys.of(b"" if table is None else joined(table[KEY]))
 
 
+def read_part(path: Path, *columns: str) -> Any:  # noqa: ANN401  (an Arrow table)
+    """Read columns of one part.
+
+    Raises:
+        InputError: It is damaged.
+        FileNotFoundError: It is not there (NotADirectoryError where its folder is none).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=list(columns), page_checksum_verification=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: this part is damaged ({said}); delete it, and it is computed again"
+        ) from error
+
+
 def joined(column: Any) -> bytes:  # noqa: ANN401  (a column of Arrow)
     """Join a column of keys.
 
@@ -160,7 +173,17 @@ def joined(column: Any) -> bytes:  # noqa: ANN401  (a column of Arrow)
         >>> joined(pa.array([b"a" * 32, b"b" * 32])) == b"a" * 32 + b"b" * 32
         True
     """
-    return b"".join(column.to_pylist())
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = []
+    for chunk in chunks:
+        keys = chunk.cast(pa.binary(_LENGTH))
+        begin = keys.offset * _LENGTH
+        found.append(
+            keys.buffers()[1].to_pybytes()[begin : begin + len(keys) * _LENGTH] if len(keys) else b""
+        )
+    return b"".join(found)
 
 
 def _halves(keys: Sequence[bytes] | bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -1,0 +1,438 @@
+"""Vectors of a pool that is read file by file: for some rows, or for all of them, one block at a time, never held whole.
+
+`lsa` is fitted on a sample and computed whenever a row is asked for; given vectors are read where they are. What a model computes is kept in the cache folder
+as Parquet parts, by the text that it was computed from: nothing is embedded twice, whatever the files and whoever
+computes it, and a run that was killed goes on.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any, Protocol
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect import lsa
+from crowdselect.cache import folder, key_of, packed, read_vectors, unpacked, write_vectors
+from crowdselect.cluster import nearest
+from crowdselect.embed import given_name, lsa_name, text_model, unused_note
+from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.merged import Places
+from crowdselect.options import Options
+from crowdselect.parts import KEY, Keys, Parts, joined, read_part
+from crowdselect.pool import open_pool
+from crowdselect.shards import BLOCK, Read, Run, Table, Texts, Unchanged, as_it_is, wanted_rows
+from crowdselect.stages import Progress
+from crowdselect.vectorfile import read_some_vectors
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+BATCH = 4096
+"""Texts that a worker is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
+
+_NOWHERE = -1
+
+
+class Vectors(Protocol):
+    """Gives vectors of a pool's rows, (n, D) float32."""
+
+    @property
+    def name(self) -> str:
+        """The embedder with what the reader needs to know; known once some were given."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One-line facts to tell the user."""
+        ...
+
+    def of(self, rows: IntArray) -> FloatArray:
+        """Give the vectors of a few rows (ascending), in their order."""
+        ...
+
+    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+        """Give the nearest centre of each row (ascending), in their order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The texts of a pool: where they are, and who reads them."""
+
+    files: Sequence[Path]
+    layout: str
+    places: Places
+    run: Run
+
+    def over(
+        self, rows: IntArray, worker: type, arguments: dict[str, Any], *, read: Read | None = None
+    ) -> Any:  # noqa: ANN401  (tables)
+        """Have workers given the texts of some rows, or what else `read` gives; what they return has `shard` and `row`."""
+        wanted = np.zeros(len(self.places.order), dtype=np.bool_)
+        wanted[rows] = True
+        sources = [
+            {"shard": shard, "path": str(self.files[shard]), "rows": bits}
+            for shard, bits in self.places.bits(wanted).items()
+        ]
+        return self.run(sources, read or Texts(self.layout), worker, arguments, batch=BATCH)
+
+    def at(self, table: Table) -> IntArray:
+        """Give the rows of what came back."""
+        return self.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
+
+
+# ── lsa ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LsaVectors:
+    """Vectors by `lsa`.
+
+    Args:
+        reading: Where texts are.
+        rows: All rows that have vectors, ascending.
+        by_key: Places in `rows`, in the order of the sample's keys: the first are what is fitted on.
+        sample: How many of these will be asked for first.
+        seed: Of the fit.
+    """
+
+    notes = ()
+
+    def __init__(self, reading: Reading, rows: IntArray, by_key: IntArray, *, sample: int, seed: int) -> None:
+        self._reading, self._count = reading, len(rows)
+        self._known = self._read(np.sort(rows[by_key[: max(sample, lsa.SAMPLE)]]))
+        first = np.sort(rows[by_key[: lsa.SAMPLE]])
+        self._basis = lsa.fit([self._known[row] for row in first.tolist()], seed=seed)
+
+    @property
+    def name(self) -> str:
+        """See `Vectors`."""
+        return lsa_name(self._count, self._basis.directions.shape[1])
+
+    def of(self, rows: IntArray) -> FloatArray:
+        """See `Vectors`."""
+        new = [row for row in rows.tolist() if row not in self._known]
+        known = self._known | (self._read(np.array(new)) if new else {})
+        texts = [known[row] for row in rows.tolist()]
+        blocks = [
+            lsa.project(texts[begin : begin + BATCH], self._basis) for begin in range(0, len(texts), BATCH)
+        ]
+        return np.concatenate(blocks)
+
+    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+        """See `Vectors`."""
+        done, labels = 0, np.empty(len(self._reading.places.order), dtype=np.int64)
+        for table in self._reading.over(rows, LsaLabels, {"basis": self._basis, "centres": centres}):
+            labels[self._reading.at(table)] = table["label"].to_numpy()
+            done += len(table)
+            progress(done, len(rows))
+        return labels[rows]
+
+    def _read(self, rows: IntArray) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for table in self._reading.over(rows, Unchanged, {}):
+            found.update(zip(self._reading.at(table).tolist(), table["text"].to_pylist(), strict=True))
+        return found
+
+
+class LsaLabels:
+    """A worker that puts texts into clusters by `lsa`."""
+
+    def __init__(self, basis: lsa.Basis, centres: FloatArray) -> None:
+        self._basis, self._centres = basis, centres
+
+    def __call__(self, table: Table) -> Table:
+        """Give `shard`, `row` and `label`."""
+        vectors = lsa.project(table["text"].to_pylist(), self._basis)
+        return _labelled(table, "text", nearest(vectors, self._centres))
+
+
+def _labelled(table: Table, column: str, labels: IntArray) -> Table:
+    import pyarrow as pa
+
+    return table.drop_columns([column]).append_column("label", pa.array(labels.astype(np.int32)))
+
+
+# ── vectors that somebody else computed ──────────────────────────────────────────────────────────────
+
+
+class GivenVectors:
+    """Vectors of a column of the pool (`column:NAME`), or of a Parquet file (`file:VECTORS`).
+
+    Args:
+        reading: Where the pool is.
+        rows: All rows that are to have vectors, ascending.
+        embedder: What was asked for.
+
+    Raises:
+        OptionError: The file is no Parquet.
+    """
+
+    def __init__(self, reading: Reading, rows: IntArray, embedder: str) -> None:
+        self._reading, self._embedder, self._dimensions = reading, embedder, 0
+        self._read, path = Given(reading.layout, embedder), embedder.removeprefix("file:")
+        self.notes = () if path == embedder else unused_note(path, _vectors_in(path) - len(rows))
+
+    @property
+    def name(self) -> str:
+        """See `Vectors`."""
+        return given_name(self._embedder, self._dimensions)
+
+    def of(self, rows: IntArray) -> FloatArray:
+        """See `Vectors`."""
+        found, vectors = [], []
+        for table in self._reading.over(rows, Unchanged, {}, read=self._read):
+            found.append(self._reading.at(table))
+            vectors.append(unpacked(table["vector"]))
+            self._dimensions = self._dimensions or vectors[-1].shape[1]
+            check_dimensions(vectors[-1], self._dimensions, self._embedder)
+        return np.concatenate(vectors)[np.argsort(np.concatenate(found))]
+
+    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+        """See `Vectors`."""
+        done, labels = 0, np.empty(len(self._reading.places.order), dtype=np.int64)
+        arguments = {"centres": centres, "embedder": self._embedder}
+        for table in self._reading.over(rows, GivenLabels, arguments, read=self._read):
+            labels[self._reading.at(table)] = table["label"].to_numpy()
+            done += len(table)
+            progress(done, len(rows))
+        return labels[rows]
+
+
+class Given:
+    """A `Read` that gives the vectors of some rows of a shard, `BLOCK` at a time."""
+
+    def __init__(self, layout: str, embedder: str) -> None:
+        self._layout, (self._kind, _, self._rest) = layout, embedder.partition(":")
+
+    def __call__(self, sources: Table) -> Iterator[Table]:
+        """Yield `shard`, `row` (in the shard, in id order) and `vector`."""
+        import pyarrow as pa
+
+        for source in sources.to_pylist():
+            with open_pool(source["path"], layout=self._layout) as pool:
+                rows = wanted_rows(source, len(pool.ids))
+                if self._kind == "column":
+                    vectors = pool.vector_column(self._rest)[rows]
+                else:
+                    vectors = read_some_vectors(self._rest, ids=pool.ids[rows].tolist())
+            for begin in range(0, len(rows), BLOCK):
+                block = rows[begin : begin + BLOCK]
+                yield pa.table(
+                    {
+                        "shard": np.full(len(block), source["shard"], dtype=np.int32),
+                        "row": block,
+                        "vector": packed(vectors[begin : begin + BLOCK]),
+                    }
+                )
+
+
+class GivenLabels:
+    """A worker that puts given vectors into clusters."""
+
+    def __init__(self, centres: FloatArray, embedder: str) -> None:
+        self._centres, self._embedder = centres, embedder
+
+    def __call__(self, table: Table) -> Table:
+        """Give `shard`, `row` and `label`."""
+        vectors = unpacked(table["vector"])
+        check_dimensions(vectors, self._centres.shape[1], self._embedder)
+        return _labelled(table, "vector", nearest(vectors, self._centres))
+
+
+def check_dimensions(vectors: FloatArray, wanted: int, embedder: str) -> None:
+    """Refuse vectors of several lengths.
+
+    Raises:
+        InputError: They are not of the length of the others.
+    """
+    if vectors.shape[1] != wanted:
+        raise InputError(
+            f"{embedder}: some vectors have {vectors.shape[1]} numbers, others {wanted}; all must have the same length"
+        )
+
+
+def _vectors_in(path: str) -> int:
+    """How many vectors a Parquet file has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with Path(path).open("rb") as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise OptionError(
+            f"--embedder file:{path}: is no Parquet file that can be read; a pool that is read file by file needs one "
+            "with the columns id and vector"
+        ) from error
+
+
+# ── a model ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ModelVectors:
+    """Vectors by a model, of which each text's are on a shelf as soon as they are computed.
+
+    Args:
+        reading: Where texts are.
+        keys: Of each row's text, shape (N,), 32 bytes each.
+        options: `embedder`, `trust_remote_code` and `cache` count here.
+        progress: Told how many rows are embedded.
+    """
+
+    def __init__(self, reading: Reading, keys: Table, *, options: Options, progress: Progress) -> None:
+        self._reading, self._keys, self._options, self._progress = reading, keys, options, progress
+        self._model = text_model(options.embedder, trust_remote_code=options.trust_remote_code)
+        shelf = self._model.shelf if options.cache else None
+        if shelf is None:
+            folder().mkdir(parents=True, exist_ok=True)
+            shelf = Path(mkdtemp(prefix="once-", dir=folder()))
+            finalize(self, rmtree, shelf, ignore_errors=True)
+        self._parts, self._dimensions = Parts(shelf), 0
+
+    @property
+    def name(self) -> str:
+        """See `Vectors`."""
+        return self._model.named(self._dimensions)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Vectors`."""
+        return self._model.notes
+
+    def of(self, rows: IntArray) -> FloatArray:
+        """See `Vectors`."""
+        given, texts = self.embed(rows)
+        vectors, source = np.empty((0, 0), np.float32), np.full(len(rows), _NOWHERE)
+        for table in self._over_parts(texts, Shelved, {"texts": texts}):
+            at, part = table["at"].to_numpy(), table["part"].to_numpy()
+            found = unpacked(table["vector"])
+            if not vectors.size:
+                vectors = np.zeros((len(rows), found.shape[1]), np.float32)
+            better = _better(source[at], part)
+            vectors[at[better]], source[at[better]] = found[better], part[better]
+        self._dimensions = vectors.shape[1]
+        return vectors[texts.find(given)]
+
+    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+        """See `Vectors`."""
+        given, texts = self.embed(rows)
+        labels, source = np.zeros(len(rows), np.int64), np.full(len(rows), _NOWHERE)
+        for table in self._over_parts(texts, ShelfLabels, {"centres": centres}):
+            at, part = texts.find(joined(table[KEY])), table["part"].to_numpy()
+            ours = np.flatnonzero(at != _NOWHERE)
+            ours = ours[_better(source[at[ours]], part[ours])]
+            labels[at[ours]], source[at[ours]] = table["label"].to_numpy()[ours], part[ours]
+            progress(int((source != _NOWHERE).sum()), len(texts.place))
+        return labels[texts.find(given)]
+
+    def embed(self, rows: IntArray) -> tuple[bytes, Keys]:
+        """See that the texts of some rows are on the shelf; give their keys, and each different one's first place."""
+        given = joined(self._keys.take(rows))
+        texts = Keys.of(given)
+        first = np.sort(texts.place)
+        known = self._parts.keys().find(
+            np.frombuffer(given, np.uint8).reshape(len(rows), -1)[first].tobytes()
+        )
+        new = rows[first[known == _NOWHERE]]
+        done = len(first) - len(new)
+        arguments = {
+            "folder": self._parts.folder,
+            "embedder": self._options.embedder,
+            "trust_remote_code": self._options.trust_remote_code,
+        }
+        for table in self._reading.over(new, EmbedWorker, arguments):
+            for row in table.to_pylist():
+                if row["count"] and not self._parts.has(row["part"]):
+                    raise OutputError(
+                        f"{self._parts.folder}: a worker wrote {row['part']}, and it is not here; on several machines "
+                        "the cache folder must be one that all of them share: set CROWDSELECT_CACHE to it"
+                    )
+                done += row["count"]
+                self._progress(done, len(first))
+        return given, texts
+
+    def _over_parts(self, texts: Keys, worker: type, arguments: dict[str, Any]) -> Any:  # noqa: ANN401  (tables)
+        """Have workers given the parts that hold some of these texts."""
+        sources = [
+            {"part": number, "path": str(path)}
+            for number, path in enumerate(self._parts.paths())
+            if (texts.find(joined(read_part(path, KEY)[KEY])) != _NOWHERE).any()
+        ]
+        return self._reading.run(sources, as_it_is, worker, arguments, batch=1)
+
+
+def _better(source: IntArray, part: IntArray) -> NDArray[np.bool_]:
+    """Of equal texts in two parts, the part whose name is first counts, as for `VectorCache`."""
+    return np.asarray((source == _NOWHERE) | (part < source))
+
+
+class EmbedWorker:
+    """A worker that embeds texts by a model, loaded once, and writes them as a part."""
+
+    def __init__(self, folder: Path, embedder: str, *, trust_remote_code: bool) -> None:
+        self._parts = Parts(folder)
+        self._model = text_model(embedder, trust_remote_code=trust_remote_code)
+
+    def __call__(self, table: Table) -> Table:
+        """Embed a batch, unless its part is there: it was handed out a second time."""
+        import pyarrow as pa
+
+        texts = table["text"].to_pylist()
+        keys = [key_of(text) for text in texts]
+        name = self._parts.name(keys)
+        if texts and not self._parts.has(name):
+            write_vectors(self._parts, keys, self._model(texts))
+        return pa.table({"part": [name], "count": [len(texts)]})
+
+
+class Shelved:
+    """A worker that reads the vectors of some texts from parts."""
+
+    def __init__(self, texts: Keys) -> None:
+        self._texts = texts
+
+    def __call__(self, sources: Table) -> Table:
+        """Give `at` (in `texts`), `part` and `vector`."""
+        import pyarrow as pa
+
+        tables = []
+        for source in sources.to_pylist():
+            keys, vectors = read_vectors(Path(source["path"]))
+            at = self._texts.find(keys)
+            hits = np.flatnonzero(at != _NOWHERE)
+            columns = {
+                "at": at[hits],
+                "part": np.full(len(hits), source["part"]),
+                "vector": packed(vectors[hits]),
+            }
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables)
+
+
+class ShelfLabels:
+    """A worker that puts the texts of parts into clusters."""
+
+    def __init__(self, centres: FloatArray) -> None:
+        self._centres = centres
+
+    def __call__(self, sources: Table) -> Table:
+        """Give the parts' keys, `part` and `label`."""
+        import pyarrow as pa
+
+        tables = []
+        for source in sources.to_pylist():
+            keys, vectors = read_vectors(Path(source["path"]))
+            columns = {
+                KEY: pa.FixedSizeBinaryArray.from_buffers(
+                    pa.binary(32), len(vectors), [None, pa.py_buffer(keys)]
+                ),
+                "part": np.full(len(vectors), source["part"]),
+                "label": nearest(vectors, self._centres).astype(np.int32),
+            }
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables)
