@@ -108,7 +108,7 @@ def test_what_a_worker_ends_with_is_one_line():
     _, err = ran("reward", "pool", "--with", "python:scorers_on_ray:broken", "--no-self-test", "-o", "r.parquet",
                  "--engine", "ray", "--workers", 1, code=2)  # fmt: skip
     assert err == (
-        "error: python:scorers_on_ray:broken: gave 1 scores for 16 conversations; wanted one for each\n"
+        "error: python:scorers_on_ray:broken: number of scores: 1, of conversations: 16; wanted one for each\n"
     )
 
 

@@ -242,7 +242,7 @@ def test_scores_that_are_none(pool):
 
 def test_function_that_is_none(pool):
     for name, said in (
-        ("short", "gave 1 scores for 3 conversations"),
+        ("short", "number of scores: 1, of conversations: 3"),
         ("words", "gave 'good' as a score"),
         ("boom", rf"^{own('boom')}: ValueError: could not .*: 'one' \(scorers_of_a_test.py, line {BOOM}\)$"),
     ):

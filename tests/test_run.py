@@ -552,7 +552,12 @@ def test_a_cluster_per_row_and_a_budget_of_all(tmp_path):
         everything = choose(pool, 8, **options)
         assert everything.chosen == [f"{row}" for row in range(8)]
         assert everything.counts() == {"selected": 8}
-        assert choose(pool, 3, **options).chosen == ["0", "1", "2"]
+        few = choose(pool, 3, **options)
+        assert few.chosen == ["0", "1", "2"]
+        said = [warning for warning in few.warnings if "give no row" in warning]
+        assert [warning[:33] for warning in said] == ["5 of 8 clusters give no row: ther"] * (
+            options != {"clusters": 0}
+        )
     with pytest.raises(OptionError, match="clusters=9 is more than the 8 eligible instructions"):
         choose(pool, 8, clusters=9)
 

@@ -41,7 +41,8 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     import pyarrow.compute as pc
 
     choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
-    eligible = selection.table.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
+    wanted = selection.table.select(["selected", "cluster", *COLUMNS])  # no texts are copied
+    eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
     values = {name: eligible[name].to_numpy() for name in COLUMNS}

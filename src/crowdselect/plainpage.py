@@ -23,7 +23,7 @@ th,td{padding:.4rem .7rem;text-align:right;border-bottom:1px solid var(--line);w
 tr:last-child>*{border-bottom:0}
 th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem;position:sticky;left:0;
 background:var(--paper)}
-thead th{vertical-align:bottom;white-space:normal;overflow-wrap:anywhere;min-width:6rem}
+thead th{vertical-align:bottom;white-space:normal;overflow-wrap:break-word;min-width:6rem}
 thead small,td small{display:block;font-weight:400;color:var(--soft)}
 .above{color:var(--above);font-weight:600}.below{color:var(--below);font-weight:600}
 svg{display:block}.band{fill:var(--band)}.mean{stroke:var(--soft);stroke-width:1.5}.dot{fill:var(--dot);fill-opacity:.75}

@@ -190,6 +190,12 @@ def run_warnings(
         )
     if grouping.clustered and len(choice.quotas) == 1:
         found.append("all eligible instructions are in one cluster, so clusters change nothing")
+    without = sum(quota == 0 for quota in choice.quotas.values())
+    if grouping.clustered and without:
+        found.append(
+            f"{without} of {len(choice.quotas)} clusters give no row: there are more clusters than rows to choose; "
+            "lower --clusters"
+        )
     sizes = np.bincount(grouping.labels[eligible])
     emptied = [c for c, quota in choice.quotas.items() if grouping.clustered and 2 * quota > sizes[c]]
     if emptied and 4 * int(chosen.sum()) < int(sizes.sum()):

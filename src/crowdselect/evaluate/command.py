@@ -1,5 +1,6 @@
 """The commands `crowdselect evaluate ...`; everything heavy is imported when one runs."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -134,9 +135,10 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     if plan_only:
         show_plan(plan(task), as_json=as_json)
         return 0
-    report = run(task, watch=watch, announce=announce_all)
+    told: set[str] = set()
+    report = run(task, watch=partial(watch, told=told), announce=announce_all)
     if report.interrupted:
         show_interrupted(report)
         return _INTERRUPTED
-    show_result(report, as_json=as_json)
+    show_result(report, told=told, as_json=as_json)
     return _MISSING if report.missing else 0

@@ -1,6 +1,6 @@
 """What a person sees of an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from crowdselect.choosing import print_json
@@ -37,10 +37,17 @@ def show_interrupted(report: Report) -> None:
     note("run the same command again to go on")
 
 
-def show_result(report: Report, *, as_json: bool) -> None:
-    """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it."""
+def show_result(report: Report, *, told: Container[str], as_json: bool) -> None:
+    """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it.
+
+    Args:
+        report: What came out.
+        told: Endpoints of which a line has said why they stopped.
+        as_json: Print JSON.
+    """
     for name, why in report.stopped.items():
-        note(f"{visible(name)}: stopped: {visible(why)}")
+        if name not in told:
+            note(f"{visible(name)}: stopped: {visible(why)}")
     found = report.result
     if as_json:
         print_json({"written": str(report.task.folder), **found, "stopped": report.stopped})

@@ -151,6 +151,10 @@ def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
                     continue
                 break
     except KeyboardInterrupt:
+        _clear()
+        begun = "" if sys.stderr.isatty() else "\n"  # there the line of the step stands, not yet ended
+        sys.stderr.write(f"{begun}stopping: the step keeps what it has (a second time: at once)\n")
+        sys.stderr.flush()
         process.wait()  # from the terminal, the same key has reached the step; a second one ends it at once
         raise
     finally:

@@ -36,7 +36,7 @@ class FunctionScorer(BaseScorer):
             values = self._values(some)
             if len(values) != len(some):
                 raise InputError(
-                    f"{self.spec}: gave {len(values)} scores for {len(some)} conversations; wanted one for each"
+                    f"{self.spec}: number of scores: {len(values)}, of conversations: {len(some)}; wanted one for each"
                 )
             yield [(begin + at, self._outcome(value)) for at, value in enumerate(values)]
 
