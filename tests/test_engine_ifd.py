@@ -17,8 +17,8 @@ def test_ratios_are_those_of_this_process_and_are_kept(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     build_model(tmp_path / "model")
-    simulate("pool.parquet", instructions=30, answer_chars=80)
-    asked = ("baseline", "ifd", "pool.parquet", "--model", "model", "--budget", 3, "-o")
+    simulate("pool", instructions=30, shards=2, answer_chars=80)
+    asked = ("baseline", "ifd", "pool", "--model", "model", "--budget", 3, "-o")
     ran(*asked, "here")
     ran(*asked, "there", "--engine", "ray", "--workers", 1)
     here, there = (pq.read_table(f"{name}/selection.parquet") for name in ("here", "there"))
@@ -27,7 +27,7 @@ def test_ratios_are_those_of_this_process_and_are_kept(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.asarray(there["score"]), np.asarray(here["score"]), atol=1e-4)
     (tmp_path / "there.parts").rename(tmp_path / "again.parts")
     before = {path: path.stat().st_mtime_ns for path in parts(tmp_path / "again.parts")}
-    ran(*asked, "again", "--engine", "ray", "--workers", 1)  # nothing is left to do, so Ray is not started
+    ran(*asked, "again", "--engine", "ray", "--workers", 1)
     assert before
     assert {path: path.stat().st_mtime_ns for path in parts(tmp_path / "again.parts")} == before
     assert pq.read_table("again/selection.parquet").equals(there)

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect import Options, export, lsa, open_pool, select, sharded, shards
+from crowdselect.baselines import by_ifd, by_reward, random_choice
 from crowdselect.cache import key_of, write_vectors
 from crowdselect.cluster import fit_centres, nearest
 from crowdselect.eligibility import duplicate_groups
 from crowdselect.embed import text_model
 from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.ifdshards import ShardedIfd
 from crowdselect.measure import measure
 from crowdselect.merged import same_texts
 from crowdselect.ordering import seeded_hash
@@ -222,6 +224,70 @@ def test_texts_of_what_is_not_in_the_pool_are_refused(sim, tmp_path):
         assert files.texts_of([id_ for id_, _ in pairs]) == pool.texts_of([id_ for id_, _ in pairs])
         with pytest.raises(InputError, match="no id 'gone' in the pool"):
             files.responses([("gone", "a")])
+
+
+# ── baselines ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", [random_choice(), by_reward(), by_reward(direction="down")])
+@pytest.mark.parametrize("options", [{"clusters": 0}, {"clusters": 4, "pairs": "best-worst"}])
+def test_baselines_that_look_at_no_text_are_those_of_the_whole_pool(method, options, tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=150, duplicates=0.2, answer_chars=80)
+    with open_pool(cut(made.path, tmp_path / "in", 5)) as pool:
+        options = Options(budget=20, seed=3, **options)
+        here = select(pool, options, method=method)
+        monkeypatch.setattr(sharded, "LARGE", 10)
+        monkeypatch.setattr("crowdselect.run.measure", None)
+        assert_same(here, select(pool, options, method=method))
+
+
+@pytest.mark.parametrize("models", [12, 1])
+def test_a_pool_without_metrics_can_be_drawn_from(models, tmp_path):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    table = pq.read_table(made.path)
+    if models == 1:
+        table = table.filter(pa.compute.equal(table["model"], "sim-ash-3b"))
+    else:
+        table = table.select(["id", "instruction", "model", "response"])
+    pq.write_table(table, tmp_path / "bare.parquet")
+    with open_pool(cut(tmp_path / "bare.parquet", tmp_path / "in", 3)) as pool:
+        options = Options(budget=20, answer="random")
+        here = select(pool, options, method=random_choice())
+        there = select(ShardedPool(pool), options, method=random_choice())
+        assert_same(here, there)
+        assert there.facts["reward"] is None
+
+
+class Ratios:
+    """Stands in for a language model: a ratio from lengths."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, model, **_):
+        pass
+
+    def ratios(self, rows, progress=None):
+        Ratios.asked += [row.answer for row in rows]
+        return np.array([len(row.answer) % 10 / 8 for row in rows])
+
+
+def test_loss_ratios_are_computed_where_the_answers_are_and_kept(tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=120, answer_chars=200)
+    monkeypatch.setattr("crowdselect.ifdshards.IfdModel", Ratios)
+    monkeypatch.setattr("crowdselect.ifdshards.BATCH", 16)
+    monkeypatch.setattr("crowdselect.baselines.ifd_ratios", lambda rows, **_: Ratios("m").ratios(rows))
+    monkeypatch.setattr(Ratios, "asked", [])
+    here = select(open_pool(made.path), Options(budget=20), method=by_ifd(model="m"))
+    asked = sorted(Ratios.asked)
+    for count in (2, 5):
+        Ratios.asked.clear()
+        pool = ShardedPool(open_pool(cut(made.path, tmp_path / f"in-{count}", count)))
+        there = select(pool, Options(budget=20),
+                       method=by_ifd(model="m", ratios_of=ShardedIfd(output=f"{tmp_path}/out", on_gpus=False)))  # fmt: skip
+        assert there.table.equals(here.table)
+        assert there.options == here.options
+        assert sorted(Ratios.asked) == (asked if count == 2 else [])  # the second finds them, in other files
+    assert any(reason.startswith("no_score:its loss ratio") for reason in here.table["reason"].to_pylist())
 
 
 # ── given vectors ────────────────────────────────────────────────────────────────────────────────────

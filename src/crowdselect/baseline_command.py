@@ -247,13 +247,16 @@ def _direct_score(given: dict[str, Any]) -> None:
 def _ifd(given: dict[str, Any]) -> None:
     """Instruction-following difficulty under a language model."""
     from crowdselect.baselines import by_ifd
-    from crowdselect.ifd import ifd_ratios
+    from crowdselect.engine.stream import on_cluster
     from crowdselect.ifdshards import ShardedIfd
 
     told = {option: given.pop(option) for option in ("model", "max_length", "batch_tokens", "device")}
     engine = taken(given)
-    ratios_of = ShardedIfd(engine, output=given["output"]) if engine.on_ray else ifd_ratios
-    choose_from(given, method=by_ifd(**told, ratios_of=ratios_of))
+    ratios_of = None
+    if engine.on_ray:
+        ratios_of = ShardedIfd(output=given["output"], on_gpus=engine.gpus_per_worker > 0)
+    with on_cluster(engine) as run:
+        choose_from(given, method=by_ifd(**told, ratios_of=ratios_of), run=run)
 
 
 @_command(

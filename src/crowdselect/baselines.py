@@ -17,7 +17,7 @@ from crowdselect.grouping import Grouping
 from crowdselect.ifd import Answered, ifd_ratios
 from crowdselect.lengths import CHARACTERS, counter
 from crowdselect.metrics import METRICS
-from crowdselect.ordering import seeded_hash
+from crowdselect.ordering import reseeded
 from crowdselect.scoring import Method, Scored, Seen
 from crowdselect.stages import Progress
 from crowdselect.tags import folded, read_tags, rounds
@@ -43,11 +43,16 @@ def _method(
     *,
     arrange: Callable[[Seen, FloatArray, Grouping], Scored] | None = None,
     vectors: bool = False,
+    by_file: bool = False,
     **settings: Any,  # noqa: ANN401  (plain values for the manifest)
 ) -> Method:
     unweighted = {"weights": dict.fromkeys(METRICS, 0.0)}
     return Method(
-        settings={"method": name, **settings, **unweighted}, score=score, arrange=arrange, vectors=vectors
+        settings={"method": name, **settings, **unweighted},
+        score=score,
+        arrange=arrange,
+        vectors=vectors,
+        by_file=by_file,
     )
 
 
@@ -62,10 +67,10 @@ def random_choice() -> Method:
     """
 
     def score(seen: Seen, _progress: Progress) -> Scored:
-        draws = seeded_hash(seen.pool.ids, seed=seen.options.seed, salt="random")
+        draws = reseeded(seen.hashes, seed=seen.options.seed, salt="random")
         return Scored((draws >> np.uint64(11)).astype(np.float64) / 2.0**53)
 
-    return _method("random", score)
+    return _method("random", score, by_file=True)
 
 
 def by_length(*, of: Of = "instruction", unit: str = CHARACTERS, direction: Direction = "up") -> Method:
@@ -116,7 +121,7 @@ def by_reward(*, direction: Direction = "up") -> Method:
         best = seen.answers.best_reward
         return Scored(sign * best, {"no reward": np.isnan(best)})
 
-    return _method("reward", score, direction=direction)
+    return _method("reward", score, by_file=True, direction=direction)
 
 
 def by_tags(*, column: str | None = None, tagger: Tagger | None = None, judge: str | None = None) -> Method:
@@ -202,7 +207,7 @@ def by_ifd(
     max_length: int = 2048,
     batch_tokens: int = 4096,
     device: str = "auto",
-    ratios_of: Callable[..., FloatArray] = ifd_ratios,
+    ratios_of: Callable[..., FloatArray] | None = None,
 ) -> Method:
     """The rows whose instruction helps a language model least to foresee the answer, and yet helps.
 
@@ -215,25 +220,25 @@ def by_ifd(
         max_length: The most tokens of instruction and answer.
         batch_tokens: The most tokens of a batch.
         device: "auto", "cpu", "cuda", ...
-        ratios_of: Computes the ratios, here or elsewhere; called as `crowdselect.ifd.ifd_ratios` is.
+        ratios_of: Computes the ratios elsewhere, file by file: given `Seen`, these settings and `progress`, gives one
+            per row, shape (N,), NaN where there is none; see `crowdselect.ifdshards.ShardedIfd`.
     """
+    settings = {"model": model, "max_length": max_length, "batch_tokens": batch_tokens, "device": device}
 
     def score(seen: Seen, progress: Progress) -> Scored:
-        rows, pairs = _answered(seen)
-        ratios = np.full(len(seen.eligible), np.nan)
-        ratios[rows] = ratios_of(
-            pairs,
-            model=model,
-            max_length=max_length,
-            batch_tokens=batch_tokens,
-            device=device,
-            progress=progress,
-        )
+        ratios = (ratios_of or _ratios_here)(seen, **settings, progress=progress)
         return Scored(
             ratios, {"its loss ratio is 1 or above": ratios >= 1, "no loss ratio": np.isnan(ratios)}
         )
 
-    return _method("ifd", score, model=model, max_length=max_length)
+    return _method("ifd", score, by_file=ratios_of is not None, model=model, max_length=max_length)
+
+
+def _ratios_here(seen: Seen, **settings: Any) -> FloatArray:  # noqa: ANN401  (those of `ifd_ratios`)
+    rows, pairs = _answered(seen)
+    ratios = np.full(len(seen.eligible), np.nan)
+    ratios[rows] = ifd_ratios(pairs, **settings)
+    return ratios
 
 
 def deita(*, complexity: str, quality: str) -> Method:

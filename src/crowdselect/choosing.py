@@ -104,7 +104,7 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
-    files = ShardedPool(pool, run) if run else by_file(pool, options) if method is None else None
+    files = ShardedPool(pool, run) if run else by_file(pool, options, method or CROWD)
     source, written = files or pool, None
     selection = run_select(source, options, crowd=crowd, stages=stages, method=method or CROWD)
     if output is not None and not writing.dry_run:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cache import folder
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.stream import streamed
+from crowdselect.errors import OptionError
 from crowdselect.files import fingerprint
 from crowdselect.ifd import Answered, IfdModel
-from crowdselect.parts import KEY, Parts
+from crowdselect.parts import KEY, Keys, Parts, joined
+from crowdselect.pool import open_pool
+from crowdselect.scoring import Seen
+from crowdselect.sharded import ShardedPool
+from crowdselect.shards import shard_sources, wanted_rows
 from crowdselect.stages import Progress
 
 FloatArray = NDArray[np.float64]
@@ -24,66 +26,104 @@ Table = Any
 
 BATCH = 256
 """Rows that a worker is given at a time and writes as a part: what a crash loses at most."""
-_FILE = 4096  # rows in a file that a task reads
 
 
 class ShardedIfd:
-    """Computes ratios as `crowdselect.ifd.ifd_ratios` does, on workers.
+    """Computes ratios as `crowdselect.ifd.ifd_ratios` does, on the workers that read a pool's files.
 
     Args:
-        engine: How many workers, and on what.
         output: What is to be written: the parts are beside it; None = they are in the cache folder.
+        on_gpus: Whether the workers have GPUs.
     """
 
-    def __init__(self, engine: EngineOptions, *, output: str | None) -> None:
-        self._engine = engine
+    def __init__(self, *, output: str | None, on_gpus: bool) -> None:
+        self._on_gpus = on_gpus
         self._parts = Parts(folder() / "ifd" if output is None else Path(f"{output.rstrip('/')}.parts"))
 
     def __call__(
-        self,
-        rows: Sequence[Answered],
-        *,
-        model: str,
-        max_length: int,
-        batch_tokens: int,
-        device: str,
-        progress: Progress | None = None,
+        self, seen: Seen, *, model: str, max_length: int, batch_tokens: int, device: str, progress: Progress
     ) -> FloatArray:
-        """Give one ratio per row; see `ifd_ratios`."""
-        where = device if device != "auto" else "cuda" if self._engine.gpus_per_worker else "cpu"
+        """Give one ratio per row, NaN where there is none; see `ifd_ratios`.
+
+        Raises:
+            OptionError: The pool is not read file by file.
+        """
+        pool, rows = seen.pool, np.flatnonzero(seen.eligible)
+        if not isinstance(pool, ShardedPool) or pool.places is None:
+            raise OptionError(f"{pool.path}: is not read file by file")
+        where = device if device != "auto" else "cuda" if self._on_gpus else "cpu"
         settings = f"{_identity(model)} {max_length} {where.partition(':')[0]}"
-        keys = [_key(settings, row) for row in rows]
-        known = self._parts.keys().find(keys).tolist()
-        left = {key: row for key, row, at in zip(keys, rows, known, strict=True) if at < 0}
-        arguments = {
-            "folder": self._parts.folder,
-            "model": model,
-            "max_length": max_length,
-            "batch_tokens": batch_tokens,
-            "device": where,
-        }
-        self._parts.folder.mkdir(parents=True, exist_ok=True)
-        done = len(rows) - len(left)
-        with tempfile.TemporaryDirectory(prefix=".rows-", dir=self._parts.folder) as place:
-            sources = _written(left, Path(place))
-            found = streamed(sources, ReadRows(), IfdWorker, arguments, batch=BATCH, options=self._engine)
-            for table in found:
-                done += sum(table["done"].to_pylist())
-                if progress is not None:
-                    progress(done, len(rows))
-        values = self._parts.read("ratio")
-        return np.array([]) if values is None else np.asarray(values["ratio"])[self._parts.keys().find(keys)]
+        columns = seen.answers.chosen.astype(np.int32)
+        found = pool.run(
+            shard_sources(pool.shards, pool.places, rows, columns=columns),
+            ReadAnswers(pool.layout, pool.models, settings, self._parts.keys()),
+            IfdWorker,
+            {
+                "folder": self._parts.folder,
+                "model": model,
+                "max_length": max_length,
+                "batch_tokens": batch_tokens,
+                "device": where,
+            },
+            batch=BATCH,
+        )
+        keys, done = np.zeros((len(seen.eligible), 32), dtype=np.uint8), 0
+        for table in found:
+            at = pool.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
+            keys[at] = np.frombuffer(joined(table[KEY]), np.uint8).reshape(-1, 32)
+            done += len(at)
+            progress(done, len(rows))
+        ratios, values = np.full(len(seen.eligible), np.nan), self._parts.read("ratio")
+        if len(rows):
+            ratios[rows] = np.asarray(values["ratio"])[self._parts.keys().find(keys[rows].tobytes())]
+        return ratios
 
 
-class ReadRows:
-    """Reads the files that the driver wrote; runs in a task."""
+class ReadAnswers:
+    """Reads the instructions and answers of a shard; runs in a task.
+
+    Args:
+        layout: Of the pool.
+        models: Of the whole pool.
+        settings: What a ratio depends on besides.
+        done: Keys of what need not be computed.
+    """
+
+    def __init__(self, layout: str, models: Sequence[str], settings: str, done: Keys) -> None:
+        self._layout, self._models, self._settings, self._done = layout, models, settings, done
 
     def __call__(self, sources: Table) -> Iterator[Table]:
-        """Yield each file's rows."""
-        import pyarrow.parquet as pq
+        """Yield `shard`, `row` (in the shard, in id order), key, and what is to be computed: null where it is done."""
+        import pyarrow as pa
 
-        for path in sources["path"].to_pylist():
-            yield from (pq.read_table(path).slice(begin, BATCH) for begin in range(0, _FILE, BATCH))
+        for source in sources.to_pylist():
+            with open_pool(source["path"], layout=self._layout) as pool:
+                rows = wanted_rows(source, len(pool.ids))
+                names = [self._models[column] for column in np.frombuffer(source["columns"], np.int32)]
+                pairs = list(zip(pool.ids[rows].tolist(), names, strict=True))
+                for begin in range(0, len(rows), BATCH):
+                    some = pairs[begin : begin + BATCH]
+                    answered = [
+                        Answered(prompt=prompt, answer=answer or "")
+                        for prompt, answer in zip(pool.prompts(some), pool.responses(some), strict=True)
+                    ]
+                    keys = [_key(self._settings, each) for each in answered]
+                    left = self._done.find(keys) < 0
+                    yield pa.table(
+                        {
+                            "shard": np.full(len(some), source["shard"], dtype=np.int32),
+                            "row": rows[begin : begin + BATCH],
+                            KEY: pa.array(keys, pa.binary()),
+                            "prompt": pa.array(
+                                [json.dumps(list(each.prompt)) for each in answered],
+                                pa.large_string(),
+                                mask=~left,
+                            ),
+                            "answer": pa.array(
+                                [each.answer for each in answered], pa.large_string(), mask=~left
+                            ),
+                        }
+                    )
 
 
 class IfdWorker:
@@ -93,37 +133,16 @@ class IfdWorker:
         self._parts, self._model = Parts(folder), IfdModel(**arguments)
 
     def __call__(self, table: Table) -> Table:
-        """Compute a batch, unless its part is there: it was handed out a second time."""
+        """Compute a batch, unless its part is there: it was handed out a second time. Give `shard`, `row` and key."""
         import pyarrow as pa
 
-        keys = table[KEY].to_pylist()
-        name = self._parts.name(keys)
-        if keys and not self._parts.has(name):
-            rows = [
-                Answered(prompt=json.loads(row["prompt"]), answer=row["answer"]) for row in table.to_pylist()
-            ]
-            columns = {KEY: table[KEY], "ratio": pa.array(self._model.ratios(rows))}
+        left = {row[KEY]: row for row in table.to_pylist() if row["prompt"] is not None}
+        name = self._parts.name(list(left))
+        if left and not self._parts.has(name):
+            rows = [Answered(prompt=json.loads(row["prompt"]), answer=row["answer"]) for row in left.values()]
+            columns = {KEY: pa.array(list(left), pa.binary()), "ratio": pa.array(self._model.ratios(rows))}
             self._parts.write(name, columns)
-        return pa.table({"done": [len(keys)]})
-
-
-def _written(left: dict[bytes, Answered], place: Path) -> list[dict[str, Any]]:
-    """Write rows for workers to read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    items, sources = list(left.items()), []
-    for begin in range(0, len(items), _FILE):
-        some = items[begin : begin + _FILE]
-        path = place / f"{begin}.parquet"
-        columns = {
-            KEY: pa.array([key for key, _ in some], pa.binary()),
-            "prompt": pa.array([json.dumps(list(row.prompt)) for _, row in some], pa.large_string()),
-            "answer": pa.array([row.answer for _, row in some], pa.large_string()),
-        }
-        pq.write_table(pa.table(columns), path)
-        sources.append({"path": str(path)})
-    return sources
+        return table.drop_columns(["prompt", "answer"])
 
 
 def _identity(model: str) -> str:

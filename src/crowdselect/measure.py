@@ -112,8 +112,9 @@ def measure(
         RewardError: There is no reward, or a choice between several is needed.
         InputError: A metric overflows, or the crowd matches no model of the pool.
     """
-    if not needed and (len(pool.models) < 2 or (reward is None and not pool.reward_columns)):
-        return _unmeasured(pool, crowd)
+    why = None if needed else why_unmeasured(pool, reward)
+    if why is not None:
+        return _unmeasured(pool, crowd, why)
     scores, told, agreement = score_matrix(pool, reward, ensemble)
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     if not n_rewards.any():
@@ -175,16 +176,26 @@ def score_matrix(
     return combine_rewards(matrices, how=ensemble or ""), f"{ensemble} of {', '.join(matrices)}", agreement
 
 
-def _unmeasured(pool: Pool, crowd: Crowd | None) -> Measured:
+def why_unmeasured(pool: Pool, reward: str | Sequence[str] | None) -> str | None:
+    """Say in one line why a pool has no metrics; None where it may have some."""
+    if len(pool.models) < 2:
+        return "only one model answered, so the metrics are empty"
+    return (
+        "the pool has no rewards, so the metrics are empty"
+        if reward is None and not pool.reward_columns
+        else None
+    )
+
+
+def _unmeasured(pool: Pool, crowd: Crowd | None, why: str) -> Measured:
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     n = len(pool.ids)
-    why = "only one model answered" if len(pool.models) < 2 else "the pool has no rewards"
     return Measured(
         np.full((n, len(pool.models)), np.nan, order="F"),
         np.zeros(n, dtype=np.int64),
         {name: np.full(n, np.nan) for name in METRICS},
         aligned,
-        (*notes, f"{why}, so the metrics are empty"),
+        (*notes, why),
     )
 
 

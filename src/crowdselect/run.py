@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.barring import fixed_bars, left_out, not_scored, row_reasons
-from crowdselect.choose import check_budget, choose
-from crowdselect.combine import uniform_ranks
+from crowdselect.barring import fixed_bars, not_scored, row_reasons
+from crowdselect.choose import choose
 from crowdselect.crowd import Crowd
-from crowdselect.eligibility import ELIGIBLE, duplicate_groups, tally
+from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.grouping import group
-from crowdselect.measure import Measured, check_usable, measure
+from crowdselect.measure import check_usable, measure
 from crowdselect.options import Options
-from crowdselect.ordering import UInt64Array, content_hash, reseeded
+from crowdselect.ordering import content_hash, reseeded
 from crowdselect.pool import Pool
-from crowdselect.responses import Answers, check_answer, find_answers
+from crowdselect.responses import check_answer, find_answers
 from crowdselect.results import run_facts, run_warnings, selection_table
-from crowdselect.scoring import CROWD, Method, Scored, Seen
+from crowdselect.scoring import CROWD, Method, Scored, Seen, check_rows, score_rows
 from crowdselect.selection import Selection
 from crowdselect.sharded import by_file, select_sharded
 from crowdselect.stages import Stages
@@ -60,9 +59,9 @@ def select(
         See `crowdselect.Selection`.
     """
     stage = stages or Stages()
-    files = by_file(pool, options) if method is CROWD else None
+    files = by_file(pool, options, method)
     if files is not None:
-        return select_sharded(files, options, crowd=crowd, stages=stage)
+        return select_sharded(files, options, crowd=crowd, stages=stage, method=method)
     with stage("rewards and metrics"):
         measured = measure(
             pool,
@@ -93,26 +92,21 @@ def select(
         fixed = fixed_bars(pool, texts, options)
         reasons = row_reasons(len(hashes), fixed, measured, answers, options, weighted=method.weighted)
         groups = duplicate_groups(texts)
-        _check_budget(options, reasons, groups)
+        check_rows(options, reasons, groups)
     with stage("score") as progress:
         keys = reseeded(hashes, seed=options.seed, salt="tie")
-        seen = _seen(
-            pool, options, measured, answers, texts, eligible=reasons == ELIGIBLE, keys=keys, groups=groups
+        seen = Seen(
+            pool=pool,
+            options=options,
+            measured=measured,
+            answers=answers,
+            texts=texts,
+            eligible=reasons == ELIGIBLE,
+            hashes=hashes,
+            keys=keys,
+            groups=groups,
         )
-        scored = method.score(seen, progress)
-        if scored.left_out:
-            reasons = left_out(reasons, scored.left_out)
-            _check_budget(options, reasons, groups)
-            seen = _seen(
-                pool,
-                options,
-                measured,
-                answers,
-                texts,
-                eligible=reasons == ELIGIBLE,
-                keys=keys,
-                groups=groups,
-            )
+        scored, seen, reasons = score_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
         grouping = group(pool, texts, seen.eligible, options, progress, vectors=method.vectors)
     with stage("choice"):
@@ -147,34 +141,4 @@ def select(
             )
         ),
         seconds=stage.seconds,
-    )
-
-
-def _check_budget(options: Options, reasons: ObjectArray, groups: IntArray) -> None:
-    eligible = reasons == ELIGIBLE
-    barred = tally(reasons) if eligible.sum() < options.budget else ""
-    check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
-
-
-def _seen(
-    pool: Pool,
-    options: Options,
-    measured: Measured,
-    answers: Answers,
-    texts: NDArray[Any],
-    *,
-    eligible: BoolArray,
-    keys: UInt64Array,
-    groups: NDArray[np.int64],
-) -> Seen:
-    return Seen(
-        pool=pool,
-        options=options,
-        measured=measured,
-        answers=answers,
-        texts=texts,
-        eligible=eligible,
-        ranks={name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()},
-        keys=keys,
-        groups=groups,
     )

@@ -1,13 +1,16 @@
 """What decides who is chosen: a method gives every eligible row a score. CrowdSelect is one, each baseline another."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.combine import combine
+from crowdselect.barring import left_out
+from crowdselect.choose import check_budget
+from crowdselect.combine import combine, uniform_ranks
+from crowdselect.eligibility import ELIGIBLE, tally
 from crowdselect.grouping import Grouping
 from crowdselect.measure import Measured
 from crowdselect.options import Options
@@ -31,15 +34,21 @@ class Seen:
     measured: Measured
     answers: Answers
     texts: ObjectArray
-    """The instructions, shape (N,); None = no text."""
+    """The instructions, shape (N,); None = no text. Empty where the pool is read file by file."""
     eligible: BoolArray
     """Which rows may be chosen, shape (N,)."""
-    ranks: Mapping[str, FloatArray]
-    """Uniform ranks of the metrics over the eligible rows, shape (N,) each."""
+    hashes: UInt64Array
+    """Shape (N,): content hash of each id."""
     keys: UInt64Array
     """Shape (N,): orders equal scores."""
     groups: IntArray
     """Shape (N,): rows with the same number have the same text."""
+    ranks: Mapping[str, FloatArray] = field(init=False)
+    """Uniform ranks of the metrics over the eligible rows, shape (N,) each."""
+
+    def __post_init__(self) -> None:
+        ranks = {name: uniform_ranks(values, self.eligible) for name, values in self.measured.metrics.items()}
+        object.__setattr__(self, "ranks", ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +77,45 @@ class Method:
     """The score is of the metrics: rows that lack one with a weight are not eligible."""
     vectors: bool = False
     """`arrange` needs vectors."""
+    by_file: bool = False
+    """It needs neither texts nor columns of the whole pool, so a large one may be read file by file."""
 
 
 def _weighted_ranks(seen: Seen, _progress: Progress) -> Scored:
     return Scored(combine(seen.ranks, seen.options.weights))
 
 
-CROWD = Method(settings={"method": "crowdselect"}, score=_weighted_ranks, weighted=True)
+CROWD = Method(settings={"method": "crowdselect"}, score=_weighted_ranks, weighted=True, by_file=True)
 """The method of the paper: weighted uniform ranks of the metrics."""
+
+
+def score_rows(
+    method: Method, seen: Seen, reasons: ObjectArray, progress: Progress
+) -> tuple[Scored, Seen, ObjectArray]:
+    """Have a method score the eligible rows; those that it has no score for are not eligible any more.
+
+    Args:
+        method: What gives the score.
+        seen: What it may look at.
+        reasons: Why each row is not eligible, shape (N,); `ELIGIBLE` for the others.
+        progress: Told how far it is.
+
+    Returns:
+        The score, and `seen` and `reasons` as they are then.
+
+    Raises:
+        BudgetError: Too few rows are left.
+    """
+    scored = method.score(seen, progress)
+    if scored.left_out:
+        reasons = left_out(reasons, scored.left_out)
+        check_rows(seen.options, reasons, seen.groups)
+        seen = replace(seen, eligible=reasons == ELIGIBLE)
+    return scored, seen, reasons
+
+
+def check_rows(options: Options, reasons: ObjectArray, groups: IntArray) -> None:
+    """Refuse a budget that the eligible rows cannot fill; see `crowdselect.choose.check_budget`."""
+    eligible = reasons == ELIGIBLE
+    barred = tally(reasons) if eligible.sum() < options.budget else ""
+    check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)

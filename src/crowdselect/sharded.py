@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.barring import asked_questions, bars, row_reasons
+from crowdselect.barring import asked_questions, bars, not_scored, row_reasons
 from crowdselect.chat import Chat
-from crowdselect.choose import check_budget, choose, ranked
-from crowdselect.combine import combine, uniform_ranks
+from crowdselect.choose import choose, ranked
 from crowdselect.crowd import Crowd
-from crowdselect.eligibility import ELIGIBLE, tally
+from crowdselect.eligibility import ELIGIBLE
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import file_type
 from crowdselect.grouping import LARGE
 from crowdselect.layouts import Wide
-from crowdselect.measure import COLUMNS, Measured, Sums, check_usable
-from crowdselect.merged import Ids, Merged, merge, same_texts
+from crowdselect.measure import COLUMNS, Measured, Sums, check_usable, why_unmeasured
+from crowdselect.merged import Ids, Merged, Places, merge, same_texts
 from crowdselect.metrics import METRICS, Ties
 from crowdselect.numberfile import read_numbers
 from crowdselect.options import Options
@@ -32,7 +31,7 @@ from crowdselect.pool import Pool
 from crowdselect.responses import Answers, check_answer
 from crowdselect.results import run_facts, run_warnings, selection_table
 from crowdselect.rewardsfile import lost_note
-from crowdselect.scoring import CROWD
+from crowdselect.scoring import CROWD, Method, Seen, check_rows, score_rows
 from crowdselect.selection import Selection
 from crowdselect.shardgroups import Lookahead, group_shards, wants_model
 from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
@@ -59,6 +58,8 @@ class ShardedPool(Pool):
         super().__init__(pool.path, layout=pool.layout, rewards=pool.rewards_path, limit=None, seed=0)
         self.run = run
         self.shards = self._source.files
+        self.places: Places | None = None
+        """Where the rows of its files stand; known once these were looked at."""
         self._ids: Any = None
         self._models: tuple[str, ...] | None = None
         self._said = False
@@ -99,6 +100,7 @@ class ShardedPool(Pool):
             found += unpacked(packed)
         merged = merge(found, self.shards)
         self._ids = Ids(merged.table["id"].chunk(0))
+        self.places = Places.of(merged)
         if "digest" in merged.table.column_names:
             self._said = merged.table["digest"].null_count < len(merged.table)
         if self._second is not None:
@@ -202,16 +204,17 @@ def large_pool(pool: Pool) -> ShardedPool | None:
     return None
 
 
-def by_file(pool: Pool, options: Options) -> ShardedPool | None:
+def by_file(pool: Pool, options: Options, method: Method = CROWD) -> ShardedPool | None:
     """Open a large pool file by file if it can be chosen from so; else None.
 
     Args:
         pool: The pool; one that is read file by file is given back as it is.
         options: How to choose.
+        method: What gives the score.
     """
     if isinstance(pool, ShardedPool):
         return pool
-    return large_pool(pool) if refusal(pool, options) is None else None
+    return large_pool(pool) if method.by_file and refusal(pool, options) is None else None
 
 
 @contextmanager
@@ -233,19 +236,27 @@ def for_chosen(pool: Pool, table: Any) -> Iterator[Pool]:  # noqa: ANN401  (an A
 
 
 def ask_of(
-    pool: ShardedPool, *, reward: str | None, crowd: Crowd | None, ties: Ties, options: Options | None = None
+    pool: ShardedPool,
+    *,
+    reward: str | None,
+    crowd: Crowd | None,
+    ties: Ties,
+    options: Options | None = None,
+    needed: bool = True,
 ) -> tuple[Ask, list[str]]:
-    """Settle what is to be known of each shard; and the notes about the crowd.
+    """Settle what is to be known of each shard; and the notes about the crowd. `needed` is that of `measure`.
 
     Raises:
         InputError: Fewer than two models.
         RewardError: There is no such reward.
     """
-    name, models = pool.reward_name(reward), pool.models
-    if len(models) < 2:
+    models, why = pool.models, None if needed else why_unmeasured(pool, reward)
+    name = pool.reward_name(reward) if why is None else None
+    if len(models) < 2 and why is None:
         found = f"only {models[0]!r}" if models else "none"
         raise InputError(f"{pool.path}: a crowd needs at least two models; found {found}")
     aligned, notes = (crowd or Crowd.from_names(models)).aligned(models)
+    notes += [why] if why is not None else []
     asked = asked_questions(options) if options is not None else []
     return (
         Ask(
@@ -279,7 +290,12 @@ def sharded_metrics(
 
 
 def select_sharded(
-    pool: ShardedPool, options: Options, *, crowd: Crowd | None = None, stages: Stages | None = None
+    pool: ShardedPool,
+    options: Options,
+    *,
+    crowd: Crowd | None = None,
+    stages: Stages | None = None,
+    method: Method = CROWD,
 ) -> Selection:
     """Choose as `crowdselect.select` does, with the same result, file by file.
 
@@ -288,6 +304,7 @@ def select_sharded(
         options: How to choose.
         crowd: As for `crowdselect.select`.
         stages: As there.
+        method: One that can (`Method.by_file`).
 
     Raises:
         CrowdselectError: As there; or the options need the pool as a whole, see `refusal`.
@@ -297,12 +314,15 @@ def select_sharded(
         raise OptionError(f"{pool.path}: cannot be chosen from file by file: {why_not}")
     with stage("rewards and metrics"):
         reward = options.reward if isinstance(options.reward, str) else None
-        ask, notes = ask_of(pool, reward=reward, crowd=crowd, ties=options.ties, options=options)
+        ask, notes = ask_of(
+            pool, reward=reward, crowd=crowd, ties=options.ties, options=options, needed=method.weighted
+        )
         check_answer(options.answer, models=pool.models)
         merged = pool.look(ask)
         _check_rewards(pool, ask, merged)
         measured = _measured(pool, ask, merged, notes, options)
-        check_usable(measured, options.weights)
+        if method.weighted:
+            check_usable(measured, options.weights)
     with stage("eligibility"):
         answers = _answers(merged)
         fixed = bars(
@@ -312,21 +332,31 @@ def select_sharded(
             asked=asked_questions(options),
             owner=merged.numbers("owner").astype(np.int64) if options.decontaminate else None,
         )
-        reasons = row_reasons(len(pool.ids), fixed, measured, answers, options, weighted=True)
-        groups, eligible = same_texts(merged.table["digest"]), reasons == ELIGIBLE
-        barred = tally(reasons) if eligible.sum() < options.budget else ""
-        check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
-    with stage("score"):
+        reasons = row_reasons(len(pool.ids), fixed, measured, answers, options, weighted=method.weighted)
+        groups = same_texts(merged.table["digest"])
+        check_rows(options, reasons, groups)
+    with stage("score") as progress:
         hashes = merged.numbers("hash")
         keys = reseeded(hashes, seed=options.seed, salt="tie")
-        ranks = {name: uniform_ranks(values, eligible) for name, values in measured.metrics.items()}
-        score = np.where(eligible, combine(ranks, options.weights), np.nan)
+        seen = Seen(
+            pool=pool,
+            options=options,
+            measured=measured,
+            answers=answers,
+            texts=np.empty(0, dtype=object),
+            eligible=reasons == ELIGIBLE,
+            hashes=hashes,
+            keys=keys,
+            groups=groups,
+        )
+        scored, seen, reasons = score_rows(method, seen, reasons, progress)
+        score = np.where(seen.eligible, scored.score, np.nan)
     with stage("clusters") as progress:
         grouping, vectors = group_shards(
             pool.shards,
             pool.layout,
             merged,
-            eligible=eligible,
+            eligible=seen.eligible,
             hashes=hashes,
             options=options,
             run=pool.run,
@@ -346,18 +376,29 @@ def select_sharded(
             near_duplicates=options.near_duplicates,
         )
         table = selection_table(
-            pool, measured, answers, choice, reasons, score=score, ranks=ranks, grouping=grouping
+            pool, measured, answers, choice, reasons, score=score, ranks=seen.ranks, grouping=grouping
         )
         pool.expect(table, merged.shard)
     return Selection(
         table=table,
-        options={**options.as_dict(), **CROWD.settings},
+        options={**options.as_dict(), **method.settings},
         facts=run_facts(
-            pool, measured, grouping, choice, notes=list(fixed.notes), benchmarks=fixed.benchmarks
+            pool,
+            measured,
+            grouping,
+            choice,
+            notes=[*fixed.notes, *not_scored(reasons), *scored.notes],
+            benchmarks=fixed.benchmarks,
         ),
         warnings=tuple(
             run_warnings(
-                pool, measured, answers, choice, grouping, eligible=eligible, weights=options.weights
+                pool,
+                measured,
+                answers,
+                choice,
+                grouping,
+                eligible=seen.eligible,
+                weights=options.weights if method.weighted else {},
             )
         ),
         seconds=stage.seconds,
@@ -365,20 +406,20 @@ def select_sharded(
 
 
 def _check_rewards(pool: Pool, ask: Ask, merged: Merged) -> None:
-    if not any(facts["lowest"] is not None for facts in merged.facts):
+    if ask.reward is not None and not any(facts["lowest"] is not None for facts in merged.facts):
         raise RewardError(f"{pool.path}: no reward: {ask.reward} is missing for every instruction and model")
 
 
 def _measured(pool: Pool, ask: Ask, merged: Merged, notes: list[str], options: Options) -> Measured:
     metrics: dict[str, FloatArray] = {name: merged.numbers(name) for name in METRICS}
-    if options.metrics is not None:
+    if options.metrics is not None and ask.reward is not None:
         ids = np.array(list(pool.ids), dtype=object)
         more, note = read_numbers(options.metrics, ids=ids, taken=(*METRICS, *COLUMNS))
         metrics |= more
         notes = [*notes, *([note] if note else [])]
     sums = Sums(
         np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
-        min(facts["lowest"] for facts in merged.facts if facts["lowest"] is not None),
+        min((facts["lowest"] for facts in merged.facts if facts["lowest"] is not None), default=float("nan")),
     )
     n_rewards = merged.numbers("n_rewards")
     return Measured(np.empty((0, 0)), n_rewards, metrics, ask.crowd, tuple(notes), ask.reward, sums=sums)

@@ -22,7 +22,8 @@ from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import normalised
 from crowdselect.layouts import reward_columns
 from crowdselect.measure import Measured, checked_metrics
-from crowdselect.metrics import Ties
+from crowdselect.merged import Places
+from crowdselect.metrics import METRICS, Ties
 from crowdselect.options import Options
 from crowdselect.ordering import content_hash
 from crowdselect.pool import Pool, open_pool
@@ -84,8 +85,8 @@ class Ask:
     layout: str
     rewards: str | None
     """The second file, of the whole pool."""
-    reward: str
-    """The reward column."""
+    reward: str | None
+    """The reward column; None = there are no metrics."""
     models: tuple[str, ...]
     """Of the whole pool."""
     crowd: Crowd
@@ -181,6 +182,31 @@ class Texts:
                 )
 
 
+def shard_sources(
+    files: Sequence[Path], places: Places, rows: NDArray[np.int64], **values: NDArray[Any]
+) -> list[dict[str, Any]]:
+    """Tell each shard which of its rows are wanted, and what goes with each.
+
+    Args:
+        files: The shards.
+        places: Where their rows stand.
+        rows: Rows in id order.
+        values: Shape (N,) each; a shard gets those of its own wanted rows, as bytes in the order of its rows.
+
+    Returns:
+        A source per shard that has some; see `wanted_rows`.
+    """
+    wanted = np.zeros(len(places.order), dtype=np.bool_)
+    wanted[rows] = True
+    sources = []
+    for shard, bits in places.bits(wanted).items():
+        own = places.order[places.starts[shard] : places.starts[shard + 1]]
+        own = own[wanted[own]]
+        more = {name: each[own].tobytes() for name, each in values.items()}
+        sources.append({"shard": shard, "path": str(files[shard]), "rows": bits, **more})
+    return sources
+
+
 def wanted_rows(source: dict[str, Any], count: int) -> NDArray[np.int64]:
     """Give the rows of a shard that its source asks for, of how many there are."""
     return np.flatnonzero(np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=count))
@@ -241,9 +267,13 @@ def _opened(path: str, ask: Ask) -> Iterator[tuple[Pool, int]]:
 
 
 def _measured_table(pool: Pool, ask: Ask, kept: int) -> Table:
-    scores = _widened(pool.scores_of_part(ask.reward), pool.models, ask.models, fill=np.nan)
+    if ask.reward is None:
+        scores = np.full((len(pool.ids), len(ask.models)), np.nan, order="F")
+        metrics = {name: np.full(len(scores), np.nan) for name in METRICS}
+    else:
+        scores = _widened(pool.scores_of_part(ask.reward), pool.models, ask.models, fill=np.nan)
+        metrics = checked_metrics(pool, scores, ask.crowd, ties=ask.ties)
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    metrics = checked_metrics(pool, scores, ask.crowd, ties=ask.ties)
     facts = {
         "per_model": (~np.isnan(scores)).sum(axis=0).tolist(),
         "lowest": float(np.nanmin(scores)) if n_rewards.any() else None,

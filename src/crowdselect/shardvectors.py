@@ -25,7 +25,7 @@ from crowdselect.merged import Places
 from crowdselect.options import Options
 from crowdselect.parts import KEY, Keys, Parts, joined, read_part
 from crowdselect.pool import open_pool
-from crowdselect.shards import BLOCK, Read, Run, Table, Texts, Unchanged, as_it_is, wanted_rows
+from crowdselect.shards import BLOCK, Read, Run, Table, Texts, Unchanged, as_it_is, shard_sources, wanted_rows
 from crowdselect.stages import Progress
 from crowdselect.vectorfile import read_some_vectors
 
@@ -73,12 +73,7 @@ class Reading:
         self, rows: IntArray, worker: type, arguments: dict[str, Any], *, read: Read | None = None
     ) -> Any:  # noqa: ANN401  (tables)
         """Have workers given the texts of some rows, or what else `read` gives; what they return has `shard` and `row`."""
-        wanted = np.zeros(len(self.places.order), dtype=np.bool_)
-        wanted[rows] = True
-        sources = [
-            {"shard": shard, "path": str(self.files[shard]), "rows": bits}
-            for shard, bits in self.places.bits(wanted).items()
-        ]
+        sources = shard_sources(self.files, self.places, rows)
         return self.run(sources, read or Texts(self.layout), worker, arguments, batch=BATCH)
 
     def at(self, table: Table) -> IntArray:
