@@ -28,6 +28,11 @@ def logged(conversations):
         else:
             os.kill(os.getpid(), signal.SIGKILL)
     return [float(len(text)) for text in texts]
+def placed(conversations):
+    with open("gpus.txt", "a") as file:
+        file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + chr(10))
+    time.sleep(0.2)
+    return [1.0 for _ in conversations]
 def broken(conversations):
     return [1.0]
 """

@@ -1,8 +1,14 @@
 """Scoring on a real Ray of this machine: the same scores, whatever dies on the way."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +108,46 @@ def test_a_driver_that_is_killed_goes_on_with_other_shards_and_workers(tmp_path)
         code=3,
     )
     assert rewards("r.parquet").equals(rewards("here.parquet"))
+
+
+@pytest.fixture
+def two_gpus(tmp_path):
+    """The address of a cluster that says it has two GPUs, and what a command needs to reach it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    command = [
+        Path(sys.executable).parent / "ray",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        f"--temp-dir={place}",
+    ]
+    more = ["--num-cpus=2", "--num-gpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    with (
+        (tmp_path / "ray.log").open("wb") as log,
+        subprocess.Popen([*command, *more], env=env, stdout=log, stderr=log) as head,
+    ):
+        wait_for(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text())
+        yield f"127.0.0.1:{port}", {"RAY_AUTH_MODE": "disabled"}
+        head.terminate()
+        head.wait(60)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def test_workers_share_the_gpus_of_a_cluster_that_is_there(two_gpus):
+    address, env = two_gpus
+    asked = ("reward", "pool", "--with", "python:scorers_on_ray:placed", "--no-self-test", "-o", "r.parquet",
+             "--engine", "ray", "--ray-address", address, "--gpus-per-worker")  # fmt: skip
+    ran(*asked, 0.5, code=3, **env)
+    assert set(Path("gpus.txt").read_text().split()) == {"0", "1"}
+    _, err = ran(*asked, 1, "--workers", 3, "--overwrite", code=2, **env)
+    assert err == "error: --workers 3 of 1 GPUs each are more than the 2 GPUs of the Ray cluster\n"
+    _, err = ran(*asked, 4, "--overwrite", code=2, **env)
+    assert err == "error: --gpus-per-worker 4, but the Ray cluster has 2 GPUs in all\n"
 
 
 def test_what_a_worker_ends_with_is_one_line():

@@ -1,10 +1,13 @@
 """Choosing file by file gives what choosing from the whole pool gives, however the rows are cut into files."""
 
+import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +21,7 @@ from crowdselect.cache import key_of, write_vectors
 from crowdselect.cluster import fit_centres, nearest
 from crowdselect.eligibility import duplicate_groups
 from crowdselect.embed import text_model
-from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.errors import InputError, OptionError, OutputError, SplitError
 from crowdselect.ifdshards import ShardedIfd
 from crowdselect.measure import measure
 from crowdselect.merged import same_texts
@@ -28,6 +31,7 @@ from crowdselect.sharded import ShardedPool, by_file, select_sharded, sharded_me
 from crowdselect.simulate import simulate
 from crowdselect.tables import metrics_table
 
+ROOT = Path(__file__).parent.parent
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SHARDS = (1, 2, 7)
 OPTIONS = {
@@ -226,6 +230,164 @@ def test_texts_of_what_is_not_in_the_pool_are_refused(sim, tmp_path):
             files.responses([("gone", "a")])
 
 
+# ── pools that cannot be read file by file, though they look so ──────────────────────────────────────
+
+
+def spoiled(how, tmp_path):
+    """A pool in three files that is a good one as a whole."""
+    table = pq.read_table(simulate(tmp_path / "pool.parquet", instructions=90, answer_chars=80).path)
+    folder = cut(tmp_path / "pool.parquet", tmp_path / "in", 3)
+    file = folder / "part-1.parquet"
+    own = pq.read_table(file)
+    at = own.column_names.index("simulated_reward")
+    if how == "a file of no rows":
+        pq.write_table(own.slice(0, 0), folder / "empty.parquet")
+    elif how == "a file per model":
+        shutil.rmtree(folder)
+        folder.mkdir()
+        for model in set(table["model"].to_pylist()):
+            pq.write_table(table.filter(pa.compute.equal(table["model"], model)), folder / f"{model}.parquet")
+    elif how == "no reward in a file":
+        pq.write_table(own.drop_columns(["simulated_reward"]), file)
+    elif how == "a column of nothing":
+        pq.write_table(own.set_column(at, "simulated_reward", pa.nulls(len(own))), file)
+    elif how == "another type":
+        pq.write_table(
+            own.set_column(at, "simulated_reward", own["simulated_reward"].cast(pa.float32())), file
+        )
+    elif how == "one column more":
+        pq.write_table(own.append_column("extra", own["topic"]), file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("a file of no rows", None),
+        ("a file per model", "a pool that is read file by file has all rows of an instruction in one file"),
+        ("no reward in a file", "part-1.parquet: no column 'simulated_reward', which other files have"),
+        ("a column of nothing", "part-1.parquet: column 'simulated_reward' is of another type"),
+        ("another type", "part-1.parquet: column 'simulated_reward' is of another type"),
+        ("one column more", "part-1.parquet: column 'extra', which other files do not have"),
+    ],
+)
+def test_a_large_pool_is_then_held_as_a_whole_and_a_cluster_says_why_not(
+    how, why, run, tmp_path, monkeypatch
+):
+    folder = spoiled(how, tmp_path)
+    asked = ("select", folder, "--budget", 9, "--clusters", 3, "-o")
+    assert run(*asked, tmp_path / "small").code == 0
+    assert run("metrics", folder, "-o", tmp_path / "small.parquet").code == 0
+    monkeypatch.setattr(sharded, "LARGE", 10)
+    assert run(*asked, tmp_path / "large").code == 0
+    assert run("metrics", folder, "-o", tmp_path / "large.parquet").code == 0
+    for file in ("train.jsonl", "selection.parquet", "README.md"):
+        assert (tmp_path / "small" / file).read_bytes() == (tmp_path / "large" / file).read_bytes()
+    assert (tmp_path / "small.parquet").read_bytes() == (tmp_path / "large.parquet").read_bytes()
+    with open_pool(folder) as pool:
+        if why is None:
+            assert_same(select(pool, Options(budget=9)), select_sharded(ShardedPool(pool), Options(budget=9)))
+            return
+        with pytest.raises((SplitError, OptionError), match=why):
+            select_sharded(ShardedPool(pool), Options(budget=9))
+
+
+def test_samples_in_two_files_are_exported_as_the_whole_pool_gives_them(tmp_path, monkeypatch):
+    table = pq.read_table(simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80).path)
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        texts = [f"{number} {text}" for text in table["response"].to_pylist()]
+        at = table.column_names.index("response")
+        own = table.set_column(at, "response", pa.array(texts)).append_column(
+            "sample", pa.array([number] * len(table))
+        )
+        pq.write_table(own, tmp_path / "in" / f"{1 - number}.parquet")
+    with open_pool(tmp_path / "in") as pool:
+        chosen = select(pool, Options(budget=9))
+        export(chosen, pool, tmp_path / "small")
+        monkeypatch.setattr(sharded, "LARGE", 10)
+        export(chosen, pool, tmp_path / "large")
+    one, other = ((tmp_path / name / "train.jsonl").read_text() for name in ("small", "large"))
+    assert one == other
+
+
+def test_the_documented_way_to_cut_a_file_adds_no_column(tmp_path):
+    words = (ROOT / "docs" / "scale.md").read_text().split("`COPY ")[1].split("`.")[0]
+    made = simulate(tmp_path / "pool.parquet", instructions=200, layout="matrix")
+    sql = f"COPY {words}".replace("'pool.parquet'", f"'{made.path}'").replace("'pool'", f"'{tmp_path}/pool'")
+    duckdb.sql(" ".join(sql.split()))
+    options = Options(budget=9, clusters=0)
+    with open_pool(made.path) as whole, open_pool(tmp_path / "pool") as pool:
+        assert pool.models == whole.models
+        assert select(pool, options).table.equals(select(whole, options).table)
+        assert_same(select(pool, options), select_sharded(ShardedPool(pool), options))
+
+
+def test_what_a_second_file_of_rewards_lacks_is_said_as_for_the_whole(tmp_path):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    folder = cut(made.path, tmp_path / "in", 3)
+    table = pq.read_table(made.path, columns=["id", "model"])
+    for name, ids, models, value in (
+        ("id", [*table["id"].to_pylist()[:-1], None], table["model"], 1.0),
+        ("model", table["id"], [*table["model"].to_pylist()[:-1], None], 1.0),
+        ("number", table["id"], table["model"], float("inf")),
+    ):
+        values = [*[0.5] * (len(table) - 1), value]
+        pq.write_table(pa.table({"id": ids, "model": models, "other": values}), tmp_path / f"{name}.parquet")
+        said = []
+        for opened in (open_pool, lambda *args, **place: ShardedPool(open_pool(*args, **place))):
+            pool = opened(folder, rewards=tmp_path / f"{name}.parquet")
+            with pytest.raises(InputError) as error:
+                select(pool, Options(budget=9, reward="other"))
+            said.append(str(error.value))
+            chosen = select(
+                opened(folder, rewards=tmp_path / f"{name}.parquet"),
+                Options(budget=9, reward="simulated_reward"),
+            )
+            assert chosen.facts["notes"] == []  # the second file is not read at all
+        assert said[0] == said[1]
+        assert said[0].startswith(str(tmp_path / f"{name}.parquet"))
+
+
+def test_vectors_that_disappear_are_computed_again(letters, tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    folder, shelf = cut(made.path, tmp_path / "in", 2), text_model(letters).shelf
+    options = Options(budget=20, clusters=4, embedder=letters)
+    with open_pool(folder) as pool:
+        good = select_sharded(ShardedPool(pool), options)
+        one, other, *_ = Parts(shelf).paths()
+        one.write_bytes(one.read_bytes()[:-9])
+        damaged = bytearray(other.read_bytes())
+        damaged[100] ^= 255
+        other.write_bytes(damaged)
+        mended = select_sharded(ShardedPool(pool), options)
+        assert mended.table.equals(good.table)
+        assert len([note for note in mended.facts["notes"] if "was not usable" in note]) == 2
+        monkeypatch.setattr("crowdselect.shardvectors.read_vectors", read_and_lose)
+        with pytest.raises(OutputError, match="vectors disappear"):
+            select_sharded(ShardedPool(pool), options)
+
+
+def read_and_lose(path):
+    """What a reader sees where another process empties the folder."""
+    path.unlink(missing_ok=True)
+    raise FileNotFoundError(path)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_note(letters, tmp_path, monkeypatch):
+    made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
+    (tmp_path / "cache").write_text("in the way")
+    with open_pool(cut(made.path, tmp_path / "in", 2)) as pool:
+        for cache in (True, False):
+            options = Options(budget=20, clusters=4, embedder=letters, cache=cache)
+            here, there = select(pool, options), select_sharded(ShardedPool(pool), options)
+            assert there.table.equals(here.table)
+            assert [note.partition(" (")[0] for note in there.facts["notes"]] == [
+                note.partition(" (")[0] for note in here.facts["notes"]
+            ]
+            assert len(there.facts["notes"]) == cache
+
+
 # ── baselines ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -277,13 +439,15 @@ def test_loss_ratios_are_computed_where_the_answers_are_and_kept(tmp_path, monke
     monkeypatch.setattr("crowdselect.ifdshards.BATCH", 16)
     monkeypatch.setattr("crowdselect.baselines.ifd_ratios", lambda rows, **_: Ratios("m").ratios(rows))
     monkeypatch.setattr(Ratios, "asked", [])
-    here = select(open_pool(made.path), Options(budget=20), method=by_ifd(model="m"))
+    model = tmp_path / "model"
+    model.mkdir()
+    here = select(open_pool(made.path), Options(budget=20), method=by_ifd(model=str(model)))
     asked = sorted(Ratios.asked)
     for count in (2, 5):
         Ratios.asked.clear()
         pool = ShardedPool(open_pool(cut(made.path, tmp_path / f"in-{count}", count)))
         there = select(pool, Options(budget=20),
-                       method=by_ifd(model="m", ratios_of=ShardedIfd(output=f"{tmp_path}/out", on_gpus=False)))  # fmt: skip
+                       method=by_ifd(model=str(model), ratios_of=ShardedIfd(output=f"{tmp_path}/out", on_gpus=False)))  # fmt: skip
         assert there.table.equals(here.table)
         assert there.options == here.options
         assert sorted(Ratios.asked) == (asked if count == 2 else [])  # the second finds them, in other files
@@ -336,8 +500,9 @@ def test_given_vectors_that_cannot_be_used_are_one_line(tmp_path):
     for embedder, kind, words in (
         (f"file:{tmp_path}/few.parquet", InputError, r"few\.parquet: no vector for id"),
         (f"file:{tmp_path}/named.parquet", InputError, r"named\.parquet: no column 'vector'"),
-        (f"file:{tmp_path}/v.npz", OptionError, "no Parquet file"),
-        ("file:gone", OptionError, "gone: is no Parquet file"),
+        (f"file:{tmp_path}/v.npz", OptionError, "is no Parquet file"),
+        ("file:gone", OptionError, "file:gone is no Parquet file"),
+        ("file:", OptionError, "file: is no Parquet file"),
         ("column:v", InputError, "column:v: some vectors have 2 numbers, others 6"),
         ("column:w", InputError, "no column 'w'"),
     ):

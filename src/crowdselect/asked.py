@@ -87,7 +87,13 @@ class Asked:
     def codes(self, answers: WideAnswers | TallAnswers) -> IntArray | None:
         """Number the prompts: see `Pool.prompt_codes`."""
         history = self.history
-        return answers.codes(history) if history is not None and isinstance(answers, TallAnswers) else None
+        if history is None or not isinstance(answers, TallAnswers):
+            return None
+        codes = answers.codes(history)
+        shared = ~self._differs[:, None] & (
+            codes >= 0
+        )  # nulls do not count as a difference, and texts may differ
+        return np.where(shared, 0, codes)
 
     @cached_property
     def _read(self) -> "tuple[pa.Array | None, BoolArray]":

@@ -98,7 +98,7 @@ class VectorCache:
         """
         parts = Parts(self.shelf)
         try:
-            parts.write(parts.name([key]), {_VECTOR: packed(vectors)}, compression="none")
+            parts.write(parts.name([key]), {_VECTOR: _packed(vectors)}, compression="none")
             files = sorted(parts.paths(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         except OutputError as error:
             self._unkept(error)
@@ -106,7 +106,7 @@ class VectorCache:
         except FileNotFoundError:
             return  # another process is tidying up
         for path in files[_POOLS_KEPT:]:
-            _discard(path)
+            discard(path)
 
     def get_pool(self, key: bytes) -> NDArray[np.float32] | None:
         """Find the vectors of a whole pool.
@@ -119,7 +119,7 @@ class VectorCache:
         """
         path = self.shelf / Parts(self.shelf).name([key])
         try:
-            return unpacked(read_part(path, _VECTOR)[_VECTOR])
+            return _unpacked(read_part(path, _VECTOR)[_VECTOR])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except InputError as error:
@@ -131,7 +131,7 @@ class VectorCache:
 
     def _refuse(self, path: Path, error: Exception) -> None:
         self.notes.append(f"cache: {path} is not usable ({_reason(error)}); its vectors are computed again")
-        _discard(path)
+        discard(path)
 
 
 def write_vectors(parts: Parts, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> str:
@@ -151,7 +151,7 @@ def write_vectors(parts: Parts, keys: Sequence[bytes], vectors: NDArray[np.float
     import pyarrow as pa
 
     name = parts.name(keys)
-    columns = {KEY: pa.array(list(keys), pa.binary()), _VECTOR: packed(vectors)}
+    columns = {KEY: pa.array(list(keys), pa.binary()), _VECTOR: _packed(vectors)}
     parts.write(name, columns, compression="none")
     return name
 
@@ -167,7 +167,7 @@ def read_vectors(path: Path) -> tuple[bytes, NDArray[np.float32]]:
         FileNotFoundError: It is not there.
     """
     table = read_part(path, KEY, _VECTOR)
-    return joined(table[KEY]), unpacked(table[_VECTOR])
+    return joined(table[KEY]), _unpacked(table[_VECTOR])
 
 
 def folder() -> Path:
@@ -208,7 +208,7 @@ def key_of(*parts: str | int) -> bytes:
     return digest.digest()
 
 
-def packed(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401  (an Arrow array)
+def _packed(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401  (an Arrow array)
     """Put rows into an Arrow array, as bytes: lists of numbers would take Parquet many times as long to read."""
     import pyarrow as pa
 
@@ -217,7 +217,7 @@ def packed(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401  (an Arrow arra
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * dimensions), rows, [None, body])
 
 
-def unpacked(column: Any) -> NDArray[np.float32]:  # noqa: ANN401  (an Arrow column)
+def _unpacked(column: Any) -> NDArray[np.float32]:  # noqa: ANN401  (an Arrow column)
     """Give the rows of what `packed` made, shape (n, D)."""
     width = column.type.byte_width
     chunks = [
@@ -234,6 +234,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(why, "strerror", None) or why).split())[:200]
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Delete a part, if that is still possible."""
     with suppress(OSError):  # another process was quicker, or it is not ours to delete: either way no harm
         path.unlink()

@@ -82,7 +82,7 @@ def choose_and_write(
     from crowdselect.exporter import check_export, export
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
-    from crowdselect.sharded import ShardedPool, by_file
+    from crowdselect.sharded import ShardedPool, for_chosen
     from crowdselect.show import say, stage_bar
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
@@ -104,40 +104,40 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
-    files = ShardedPool(pool, run) if run else by_file(pool, options, method or CROWD)
-    source, written = files or pool, None
+    source = ShardedPool(pool, run) if run else pool
     selection = run_select(source, options, crowd=crowd, stages=stages, method=method or CROWD)
-    if output is not None and not writing.dry_run:
-        with stages("writing"):
-            written = export(
-                selection,
-                source,
-                output,
-                format=writing.format_name,
-                file_type=writing.file_type,
-                trainer=writing.trainer,
-                license=writing.license_name,
-                overwrite=writing.overwrite,
-            )
-    told = None
-    if written is not None and writing.report:
-        from crowdselect.report_command import report_beside
+    with for_chosen(source, selection.table) as texts:
+        written, told = None, None
+        if output is not None and not writing.dry_run:
+            with stages("writing"):
+                written = export(
+                    selection,
+                    texts,
+                    output,
+                    format=writing.format_name,
+                    file_type=writing.file_type,
+                    trainer=writing.trainer,
+                    license=writing.license_name,
+                    overwrite=writing.overwrite,
+                )
+        if written is not None and writing.report:
+            from crowdselect.report_command import report_beside
 
-        told = report_beside(str(output), pool, stages=stages)
-    if writing.as_json:
-        print_json(
-            {
-                "written": None if written is None else str(written),
-                "options": selection.options,
-                "facts": selection.facts,
-                "counts": selection.counts(),
-                "warnings": selection.warnings,
-                "seconds": selection.seconds,
-                "chosen": selection.rows(),
-            }
-        )
-    else:
-        print_selection(selection, source, folder=None if written is None else Path(str(output)))
+            told = report_beside(str(output), pool, stages=stages)
+        if writing.as_json:
+            print_json(
+                {
+                    "written": None if written is None else str(written),
+                    "options": selection.options,
+                    "facts": selection.facts,
+                    "counts": selection.counts(),
+                    "warnings": selection.warnings,
+                    "seconds": selection.seconds,
+                    "chosen": selection.rows(),
+                }
+            )
+            return
+        print_selection(selection, texts, folder=None if written is None else Path(str(output)))
         if told is not None:
             say(told)
 

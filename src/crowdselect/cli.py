@@ -2,7 +2,7 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from crowdselect.shared_options import (
     ties_option,
     weights_option,
 )
+
+if TYPE_CHECKING:
+    from crowdselect.metrics import Ties
 
 _DEMO_FOLDER = "crowdselect-demo"
 _DEMO_BUDGET = 100
@@ -178,18 +181,17 @@ def metrics(
     limit: int | None,
     reward: str | None,
     crowd_path: str | None,
-    ties: str,
+    ties: "Ties",
     overwrite: bool,
     output: str,
     **where: Any,  # noqa: ANN401  (see `engine_options`)
 ) -> None:
     """Write the metrics of every instruction to a file."""
     from crowdselect.engine.stream import on_cluster
-    from crowdselect.measure import measure
     from crowdselect.pool import open_pool
-    from crowdselect.sharded import ShardedPool, large_pool, sharded_metrics
+    from crowdselect.sharded import metrics_of
     from crowdselect.show import say, stage_bar, visible, warn
-    from crowdselect.tables import check_ending, metrics_table, write_table
+    from crowdselect.tables import check_ending, write_table
 
     check_ending(output)
     with (
@@ -197,19 +199,14 @@ def metrics(
         on_cluster(taken(where)) as run,
     ):
         target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
-        given: Any = {"reward": reward, "crowd": read_crowd(crowd_path), "ties": ties}
         with stage_bar("rewards and metrics"):
-            files = ShardedPool(pool, run) if run else large_pool(pool)
-            if files is None:
-                measured = measure(pool, **given)
-                found, notes = metrics_table(pool, measured), list(measured.notes)
-            else:
-                found, notes = sharded_metrics(files, **given)
+            found, notes, models = metrics_of(
+                pool, run, reward=reward, crowd=read_crowd(crowd_path), ties=ties
+            )
             write_table(found, target)
-        read = files or pool
-        for note in (*read.notes, *notes):
+        for note in notes:
             warn(note)
-        say(f"written to {visible(target)}: {len(found)} instructions, {len(read.models)} models")
+        say(f"written to {visible(target)}: {len(found)} instructions, {models} models")
 
 
 @cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")

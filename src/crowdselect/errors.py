@@ -3,7 +3,8 @@
     CrowdselectError
     ├── InputError (ValueError)        a file, row or column is not what it should be
     │   ├── LayoutError                 the columns fit no layout we know
-    │   └── RewardError                 no usable reward, or a choice between several is needed
+    │   ├── RewardError                 no usable reward, or a choice between several is needed
+    │   └── SplitError                  rows of one instruction are in several files that are read one by one
     ├── OptionError (ValueError)       an option's value makes no sense, or not with this pool
     │   └── BudgetError                 the budget cannot be filled
     ├── OutputError (OSError)          the place to write to is refused
@@ -31,6 +32,10 @@ class LayoutError(InputError):
 
 class RewardError(InputError):
     """There is no usable reward, or several candidates and no choice."""
+
+
+class SplitError(InputError):
+    """Rows of one instruction are in several files, and the pool is to be read file by file."""
 
 
 class OptionError(CrowdselectError, ValueError):

@@ -178,11 +178,16 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _embeddable(pool: Pool, texts: NDArray[Any], embedder: str) -> Sequence[str | None]:
     given = embedder.startswith(("file:", "column:"))
     if not given and not pool.has_text:
-        raise OptionError(
-            f"{pool.path}: no instruction has text, so embedder {embedder} has nothing to read; use --clusters 0, "
-            "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
-        )
+        raise nothing_to_read(pool.path, embedder)
     return list(texts)
+
+
+def nothing_to_read(path: str, embedder: str) -> OptionError:
+    """Say that a pool has no text to embed."""
+    return OptionError(
+        f"{path}: no instruction has text, so embedder {embedder} has nothing to read; use --clusters 0, "
+        "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
+    )
 
 
 def _vector_column(pool: Pool, embedder: str, rows: IntArray) -> NDArray[Any] | None:

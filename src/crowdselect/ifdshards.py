@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect._optional import optional
 from crowdselect.cache import folder
-from crowdselect.errors import OptionError
+from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.files import fingerprint
 from crowdselect.ifd import Answered, IfdModel
 from crowdselect.parts import KEY, Keys, Parts, joined
@@ -73,10 +74,21 @@ class ShardedIfd:
             keys[at] = np.frombuffer(joined(table[KEY]), np.uint8).reshape(-1, 32)
             done += len(at)
             progress(done, len(rows))
-        ratios, values = np.full(len(seen.eligible), np.nan), self._parts.read("ratio")
+        ratios = np.full(len(seen.eligible), np.nan)
         if len(rows):
-            ratios[rows] = np.asarray(values["ratio"])[self._parts.keys().find(keys[rows].tobytes())]
+            ratios[rows] = self._kept(keys[rows].tobytes())
         return ratios
+
+    def _kept(self, keys: bytes) -> FloatArray:
+        """Read the ratios of some keys from the parts."""
+        table = self._parts.read(KEY, "ratio")
+        at = np.full(1, -1) if table is None else Keys.of(joined(table[KEY])).find(keys)
+        if (at < 0).any():
+            raise OutputError(
+                f"{self._parts.folder}: a worker wrote parts that are not here; on several machines the output's folder must "
+                "be one that all of them share"
+            )
+        return np.asarray(table["ratio"])[at]
 
 
 class ReadAnswers:
@@ -146,10 +158,21 @@ class IfdWorker:
 
 
 def _identity(model: str) -> str:
-    """Say which model it is: what is in its folder, or its name on the Hub."""
+    """Say which model it is: what is in its folder, or its name and commit on the Hub.
+
+    Raises:
+        InputError: There is no such model.
+    """
     place = Path(model)
     if not place.is_dir():
-        return model
+        try:
+            config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{model}: this model cannot be loaded as a causal language model: {said}"
+            ) from error
+        return f"{model} {getattr(config, '_commit_hash', None)}"
     return fingerprint(sorted(file for file in place.rglob("*") if file.is_file()))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError
+from crowdselect.errors import SplitError
 from crowdselect.index import to_numpy
 
 IntArray = NDArray[np.int64]
@@ -72,7 +72,7 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[Any]) -> Merged:
         files: The shards' names, for messages.
 
     Raises:
-        InputError: An id is in two shards.
+        SplitError: An id is in two shards.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -92,7 +92,7 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[Any]) -> Merged:
         if same.any():
             at = int(np.argmax(same))
             one, other = sorted(int(each) for each in shard[at : at + 2])
-            raise InputError(
+            raise SplitError(
                 f"{files[other]}: id {ids[at].as_py()!r} is in {files[one]} too; a pool that is read file by file has all "
                 "rows of an instruction in one file; write it again, sorted by id"
             )

@@ -116,11 +116,12 @@ class Parts:
                 os.fsync(file.fileno())
             beside.replace(self.folder / name)
         except OSError as error:
-            with suppress(OSError):
-                beside.unlink()
             raise OutputError(
                 f"{self.folder}: a part cannot be written ({error.strerror or error}); what was computed before is kept"
             ) from error
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     def read(self, *columns: str) -> Any:  # noqa: ANN401  (an Arrow table)
         """Read columns of all parts, in the order of their names; None where there is no part.

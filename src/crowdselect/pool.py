@@ -378,6 +378,21 @@ class Pool:
         values = self._one_per_id(f"TRY_CAST({quote(name)} AS FLOAT[])", f"column {name!r}")
         return vectors(values, self._index, what=f"{self.path}: column {name!r}")
 
+    @property
+    def row_count(self) -> int:
+        """Rows of its files, whatever a row is."""
+        return self._source.row_count
+
+    @property
+    def odd_file(self) -> str | None:
+        """Which of several Parquet files has other columns than the first, and which; None where they agree."""
+        return self._source.odd_file()
+
+    def call_rewards(self, path: str) -> None:
+        """Say what messages are to call the second file, where it is a copy of a part of another."""
+        if self._second is not None:
+            self._second.path = path
+
     def fingerprint(self) -> str:
         """Hash the sizes and both ends of all files, cheaply; where they lie plays no part."""
         return fingerprint(self.files)

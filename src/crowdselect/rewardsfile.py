@@ -70,10 +70,14 @@ class RewardsFile:
     def _refuse_missing(self, what: str, values: "pa.ChunkedArray") -> None:
         missing = first_null(values)
         if missing is not None:
-            place = self._source.place(missing)
-            raise InputError(
-                f"{place}: the {what} is missing; wanted one in every row; fill it in or drop the row"
-            )
+            raise missing_in(self._source, what, missing)
+
+
+def missing_in(source: Source, what: str, row: int) -> InputError:
+    """Say that a row of a rewards file has no id, or no model."""
+    return InputError(
+        f"{source.place(row)}: the {what} is missing; wanted one in every row; fill it in or drop the row"
+    )
 
 
 def lost_note(path: str, lost: int) -> str | None:

@@ -13,6 +13,7 @@ from crowdselect.barring import fixed_bars, not_scored, row_reasons
 from crowdselect.choose import choose
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, duplicate_groups
+from crowdselect.errors import SplitError
 from crowdselect.grouping import group
 from crowdselect.measure import check_usable, measure
 from crowdselect.options import Options
@@ -61,7 +62,11 @@ def select(
     stage = stages or Stages()
     files = by_file(pool, options, method)
     if files is not None:
-        return select_sharded(files, options, crowd=crowd, stages=stage, method=method)
+        try:
+            return select_sharded(files, options, crowd=crowd, stages=stage, method=method)
+        except SplitError:
+            if files is pool:  # it was asked for
+                raise
     with stage("rewards and metrics"):
         measured = measure(
             pool,

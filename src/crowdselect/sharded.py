@@ -17,11 +17,12 @@ from crowdselect.chat import Chat
 from crowdselect.choose import choose, ranked
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE
-from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.files import file_type
 from crowdselect.grouping import LARGE
+from crowdselect.index import to_numpy
 from crowdselect.layouts import Wide
-from crowdselect.measure import COLUMNS, Measured, Sums, check_usable, why_unmeasured
+from crowdselect.measure import COLUMNS, Measured, Sums, check_usable, measure, why_unmeasured
 from crowdselect.merged import Ids, Merged, Places, merge, same_texts
 from crowdselect.metrics import METRICS, Ties
 from crowdselect.numberfile import read_numbers
@@ -30,12 +31,14 @@ from crowdselect.ordering import reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers, check_answer
 from crowdselect.results import run_facts, run_warnings, selection_table
-from crowdselect.rewardsfile import lost_note
+from crowdselect.rewardsfile import lost_note, missing_in
 from crowdselect.scoring import CROWD, Method, Seen, check_rows, score_rows
 from crowdselect.selection import Selection
-from crowdselect.shardgroups import Lookahead, group_shards, wants_model
+from crowdselect.shardgroups import Lookahead, group_shards, wants_model, wants_vectors
 from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
 from crowdselect.stages import Stages
+from crowdselect.tables import metrics_table
+from crowdselect.vectorfile import is_parquet
 
 FloatArray = NDArray[np.float64]
 
@@ -57,7 +60,7 @@ class ShardedPool(Pool):
             raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
         super().__init__(pool.path, layout=pool.layout, rewards=pool.rewards_path, limit=None, seed=0)
         self.run = run
-        self.shards = self._source.files
+        self.shards = self._source.filled
         self.places: Places | None = None
         """Where the rows of its files stand; known once these were looked at."""
         self._ids: Any = None
@@ -84,11 +87,6 @@ class ShardedPool(Pool):
         return self._models
 
     @property
-    def rows(self) -> int:
-        """Rows of its files, whatever a row is."""
-        return self._source.row_count
-
-    @property
     def has_text(self) -> bool:
         """Some instruction has text; known once the shards were looked at, or rows were chosen (which then have some)."""
         return self._said or any(self._of(pair)["instruction"] is not None for pair in self._chosen[:1])
@@ -103,11 +101,27 @@ class ShardedPool(Pool):
         self.places = Places.of(merged)
         if "digest" in merged.table.column_names:
             self._said = merged.table["digest"].null_count < len(merged.table)
-        if self._second is not None:
+        if self._second is not None and ask.joined:
             lost = self._second.row_count - merged.total("kept") + merged.total("lost")
             note = lost_note(self._second.path, lost)
             self._join_notes = [] if note is None else [note]
         return merged
+
+    def in_second_file(self, reward: str) -> bool:
+        """Say whether a reward is joined from the second file; if so, see that every row of it names an answer.
+
+        Raises:
+            InputError: A row has no id, or no model.
+        """
+        if self._second is None or self._second_columns is None or reward in self._view.answers.rewards:
+            return False
+        columns, at = self._second_columns, 0
+        for batch in self._second.batches(f"{columns.id} IS NULL", f"{columns.model} IS NULL", rows=1 << 20):
+            for what, missing in zip(("id", "model"), batch.columns, strict=True):
+                if missing.true_count:
+                    raise missing_in(self._second, what, at + int(np.argmax(to_numpy(missing))))
+            at += len(batch)
+        return True
 
     def expect(self, table: Any, shard: NDArray[np.int32] | None = None) -> None:  # noqa: ANN401  (an Arrow table)
         """Say which rows were chosen: all of them are fetched together when the first is asked for.
@@ -124,6 +138,15 @@ class ShardedPool(Pool):
         for name in ("model", "rejected_model"):
             if name in chosen.column_names:
                 self._chosen += zip(ids, chosen[name].to_pylist(), strict=True)
+
+    def holds(self, table: Any) -> bool:  # noqa: ANN401  (an Arrow table)
+        """Fetch chosen rows from whichever files they are in; say whether each has all its rows in one of them."""
+        self.expect(table)
+        try:
+            self._fetch()
+        except SplitError:
+            return False
+        return len(self._fetched) == len(set(self._chosen))
 
     def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
         """See `Pool.prompts`; of chosen rows."""
@@ -149,33 +172,50 @@ class ShardedPool(Pool):
         return self._fetched[pair]
 
     def _fetch(self) -> None:
-        by_shard: dict[int, list[tuple[str, str]]] = {}
-        for pair in self._chosen:
-            for shard in range(len(self.shards)) if self._home is None else (self._home[pair[0]],):
-                by_shard.setdefault(shard, []).append(pair)
+        """Fetch all chosen rows; where their files are not known, every file is asked.
+
+        Raises:
+            SplitError: An instruction is in two files.
+        """
+        every = ([id_ for id_, _ in self._chosen], [model for _, model in self._chosen])
+        told = dict.fromkeys(range(len(self.shards)), every)
+        if self._home is not None:
+            told = {}
+            for id_, model in self._chosen:
+                ids, models = told.setdefault(self._home[id_], ([], []))
+                ids.append(id_)
+                models.append(model)
         sources = [
-            {
-                "path": str(self.shards[shard]),
-                "ids": [id_ for id_, _ in pairs],
-                "models": [model for _, model in pairs],
-            }
-            for shard, pairs in by_shard.items()
+            {"path": str(self.shards[shard]), "ids": ids, "models": models}
+            for shard, (ids, models) in told.items()
         ]
+        home: dict[str, str] = {}
         for table in self.run(sources, as_it_is, Fetcher, {"layout": self.layout}, batch=1):
             for row in table.to_pylist():
+                if home.setdefault(row["id"], row["path"]) != row["path"]:
+                    raise SplitError(f"{row['path']}: id {row['id']!r} is in {home[row['id']]} too")
                 self._fetched[row["id"], row["model"]] = row
 
 
-def refusal(pool: Pool, options: Options) -> str | None:
+def refusal(pool: Pool, options: Options, method: Method = CROWD) -> str | None:
     """Say why a pool cannot be chosen from file by file; None where it can.
 
     Args:
         pool: The pool.
         options: How to choose.
+        method: What gives the score.
     """
     why_not = _not_by_file(pool)
     if why_not is not None:
         return why_not
+    if not method.by_file:
+        return f"{method.settings['method']} looks at the pool as a whole"
+    if (
+        wants_vectors(options)
+        and options.embedder.startswith("file:")
+        and not is_parquet(options.embedder[5:])
+    ):
+        return f"--embedder {options.embedder} is no Parquet file (id, vector)"
     if options.ensemble is not None:
         return "an ensemble ranks the answers of the whole pool; make one reward of them first"
     return None
@@ -184,6 +224,9 @@ def refusal(pool: Pool, options: Options) -> str | None:
 def _not_by_file(pool: Pool) -> str | None:
     if any(file_type(file) != "parquet" for file in pool.files):
         return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
+    odd = pool.odd_file
+    if odd is not None:
+        return f"{odd}; write its files with the same columns"
     if pool.limit is not None:
         return "--limit takes from the whole pool; name one of its files instead"
     return None
@@ -195,13 +238,10 @@ def large_pool(pool: Pool) -> ShardedPool | None:
     Args:
         pool: The same, opened as usual.
     """
-    if len(pool.files) == 1 or _not_by_file(pool) is not None:
+    if len(pool.files) == 1 or pool.row_count <= LARGE or _not_by_file(pool) is not None:
         return None
     opened = ShardedPool(pool)
-    if len(opened.shards) > 1 and opened.rows > LARGE:
-        return opened
-    opened.close()
-    return None
+    return opened if len(opened.shards) > 1 else None
 
 
 def by_file(pool: Pool, options: Options, method: Method = CROWD) -> ShardedPool | None:
@@ -214,7 +254,7 @@ def by_file(pool: Pool, options: Options, method: Method = CROWD) -> ShardedPool
     """
     if isinstance(pool, ShardedPool):
         return pool
-    return large_pool(pool) if method.by_file and refusal(pool, options) is None else None
+    return large_pool(pool) if refusal(pool, options, method) is None else None
 
 
 @contextmanager
@@ -230,9 +270,7 @@ def for_chosen(pool: Pool, table: Any) -> Iterator[Pool]:  # noqa: ANN401  (an A
     """
     opened = None if isinstance(pool, ShardedPool) else large_pool(pool)
     with opened or nullcontext():
-        if opened is not None:
-            opened.expect(table)
-        yield opened or pool
+        yield opened if opened is not None and opened.holds(table) else pool
 
 
 def ask_of(
@@ -263,6 +301,7 @@ def ask_of(
             layout=pool.layout,
             rewards=pool.rewards_path,
             reward=name,
+            joined=name is not None and pool.in_second_file(name),
             models=models,
             crowd=aligned,
             ties=ties,
@@ -273,6 +312,37 @@ def ask_of(
         ),
         notes,
     )
+
+
+def metrics_of(
+    pool: Pool, run: Run | None, *, reward: str | None, crowd: Crowd | None, ties: Ties
+) -> tuple[Any, list[str], int]:
+    """Make the table of `crowdselect metrics`.
+
+    Args:
+        pool: The pool; a large one is read file by file.
+        run: Has its files read; None = this process.
+        reward: As for `crowdselect.measure.measure`, and `crowd` and `ties`.
+        crowd: See there.
+        ties: See there.
+
+    Returns:
+        The table, one-line facts to tell the user, and the number of models.
+
+    Raises:
+        CrowdselectError: As there; SplitError only with `run`.
+    """
+    files = ShardedPool(pool, run) if run else large_pool(pool)
+    if files is not None:
+        try:
+            table, notes = sharded_metrics(files, reward=reward, crowd=crowd, ties=ties)
+        except SplitError:
+            if run is not None:
+                raise
+        else:
+            return table, [*files.notes, *notes], len(files.models)
+    measured = measure(pool, reward=reward, crowd=crowd, ties=ties)
+    return metrics_table(pool, measured), [*pool.notes, *measured.notes], len(pool.models)
 
 
 def sharded_metrics(
@@ -309,7 +379,7 @@ def select_sharded(
     Raises:
         CrowdselectError: As there; or the options need the pool as a whole, see `refusal`.
     """
-    stage, why_not = stages or Stages(), refusal(pool, options)
+    stage, why_not = stages or Stages(), refusal(pool, options, method)
     if why_not is not None:
         raise OptionError(f"{pool.path}: cannot be chosen from file by file: {why_not}")
     with stage("rewards and metrics"):
@@ -353,6 +423,7 @@ def select_sharded(
         score = np.where(seen.eligible, scored.score, np.nan)
     with stage("clusters") as progress:
         grouping, vectors = group_shards(
+            pool.path,
             pool.shards,
             pool.layout,
             merged,

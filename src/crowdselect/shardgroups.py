@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from crowdselect.cluster import fit_centres, group_labels, renumbered, sample_size
 from crowdselect.embed import embedder_kind
-from crowdselect.errors import OptionError
-from crowdselect.grouping import Grouping, check_clusters, unit_rows
+from crowdselect.grouping import Grouping, check_clusters, nothing_to_read, unit_rows
 from crowdselect.merged import Merged, Places
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, reseeded
@@ -34,6 +33,7 @@ def wants_vectors(options: Options) -> bool:
 
 
 def group_shards(
+    path: str,
     files: Sequence[Path],
     layout: str,
     merged: Merged,
@@ -47,6 +47,7 @@ def group_shards(
     """Do what `crowdselect.grouping.group` does, with the same labels, and no vectors held.
 
     Args:
+        path: Of the pool.
         files: The shards.
         layout: Of the pool.
         merged: What was found in them.
@@ -74,7 +75,7 @@ def group_shards(
         return Grouping(labels, names, None, None, clustered=clustered), None
     kind = embedder_kind(options.embedder)
     if kind in {"lsa", "model"} and not merged.table["digest"].is_valid().to_numpy().any():
-        raise OptionError(f"no instruction has text, so embedder {options.embedder} has nothing to read")
+        raise nothing_to_read(path, options.embedder)
     fitted = by_vectors and options.clusters > 1
     keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
     by_key = np.argsort(keys, kind="stable")
@@ -88,7 +89,9 @@ def group_shards(
         if fitted:
             vectors.embed(rows)
     else:
-        vectors = GivenVectors(reading, rows, options.embedder)
+        vectors = GivenVectors(reading, merged.table["id"].take(rows).combine_chunks(), options.embedder)
+        if not fitted:  # all of them have to be usable, also where few are needed
+            vectors.labels(rows, vectors.of(rows[:1]), progress)
     if fitted:
         ready = vectors.of(rows[sample])
         centres = fit_centres(ready, k=options.clusters, keys=keys[sample], seed=options.seed)

@@ -87,6 +87,8 @@ class Ask:
     """The second file, of the whole pool."""
     reward: str | None
     """The reward column; None = there are no metrics."""
+    joined: bool
+    """Whether it is in the second file."""
     models: tuple[str, ...]
     """Of the whole pool."""
     crowd: Crowd
@@ -221,24 +223,29 @@ class Unchanged:
 
 
 class Fetcher:
-    """A worker that reads prompts and answers of chosen rows, and no others; ids of other shards are passed over."""
+    """A worker that reads prompts and answers of chosen rows, and no others; what is in other shards is passed over."""
 
     def __init__(self, layout: str) -> None:
         self._layout = layout
 
     def __call__(self, sources: Table) -> Table:
-        """Give `id`, `model`, `messages`, `response` and `instruction` of each pair that is asked for."""
+        """Give `path`, `id`, `model`, `messages`, `response` and `instruction` of each pair that is asked for."""
         import json
 
         import pyarrow as pa
 
         found: dict[str, list[str | None]] = {
-            name: [] for name in ("id", "model", "messages", "response", "instruction")
+            name: [] for name in ("path", "id", "model", "messages", "response", "instruction")
         }
         for source in sources.to_pylist():
             with open_pool(source["path"], layout=self._layout) as pool:
-                own = set(pool.ids).intersection(source["ids"])
-                pairs = [pair for pair in zip(source["ids"], source["models"], strict=True) if pair[0] in own]
+                ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
+                pairs = [
+                    (id_, model)
+                    for id_, model in zip(source["ids"], source["models"], strict=True)
+                    if id_ in ids and model in models
+                ]
+                found["path"] += [source["path"]] * len(pairs)
                 found["id"] += [id_ for id_, _ in pairs]
                 found["model"] += [model for _, model in pairs]
                 found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs)]
@@ -250,7 +257,7 @@ class Fetcher:
 @contextmanager
 def _opened(path: str, ask: Ask) -> Iterator[tuple[Pool, int]]:
     """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
-    if ask.rewards is None:
+    if ask.rewards is None or not ask.joined:
         with open_pool(path, layout=ask.layout) as pool:
             yield pool, 0
         return
@@ -263,6 +270,7 @@ def _opened(path: str, ask: Ask) -> Iterator[tuple[Pool, int]]:
             key = reward_columns(source.columns, path=ask.rewards).id
             kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
         with open_pool(path, layout=ask.layout, rewards=own) as pool:
+            pool.call_rewards(ask.rewards)
             yield pool, kept
 
 

@@ -5,11 +5,11 @@ as Parquet parts, by the text that it was computed from: nothing is embedded twi
 computes it, and a run that was killed goes on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 from typing import Any, Protocol
 from weakref import finalize
 
@@ -17,17 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect import lsa
-from crowdselect.cache import folder, key_of, packed, read_vectors, unpacked, write_vectors
+from crowdselect.cache import discard, folder, key_of, read_vectors, write_vectors
 from crowdselect.cluster import nearest
 from crowdselect.embed import given_name, lsa_name, text_model, unused_note
-from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.errors import InputError, OutputError
 from crowdselect.merged import Places
 from crowdselect.options import Options
 from crowdselect.parts import KEY, Keys, Parts, joined, read_part
 from crowdselect.pool import open_pool
-from crowdselect.shards import BLOCK, Read, Run, Table, Texts, Unchanged, as_it_is, shard_sources, wanted_rows
+from crowdselect.shards import (
+    BLOCK,
+    Read,
+    Run,
+    Table,
+    Texts,
+    Unchanged,
+    as_it_is,
+    run_here,
+    shard_sources,
+    wanted_rows,
+)
 from crowdselect.stages import Progress
-from crowdselect.vectorfile import read_some_vectors
+from crowdselect.vectorfile import check_vector_ids, read_some_vectors
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -36,6 +47,7 @@ BATCH = 4096
 """Texts that a worker is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
 
 _NOWHERE = -1
+_TRIES = 3  # at vectors that disappear
 
 
 class Vectors(Protocol):
@@ -160,17 +172,17 @@ class GivenVectors:
 
     Args:
         reading: Where the pool is.
-        rows: All rows that are to have vectors, ascending.
+        ids: Of the rows that are to have vectors, an Arrow array.
         embedder: What was asked for.
 
     Raises:
-        OptionError: The file is no Parquet.
+        InputError: The file does not have one vector for each.
     """
 
-    def __init__(self, reading: Reading, rows: IntArray, embedder: str) -> None:
+    def __init__(self, reading: Reading, ids: Any, embedder: str) -> None:  # noqa: ANN401
         self._reading, self._embedder, self._dimensions = reading, embedder, 0
         self._read, path = Given(reading.layout, embedder), embedder.removeprefix("file:")
-        self.notes = () if path == embedder else unused_note(path, _vectors_in(path) - len(rows))
+        self.notes = () if path == embedder else unused_note(path, check_vector_ids(path, ids))
 
     @property
     def name(self) -> str:
@@ -182,7 +194,7 @@ class GivenVectors:
         found, vectors = [], []
         for table in self._reading.over(rows, Unchanged, {}, read=self._read):
             found.append(self._reading.at(table))
-            vectors.append(unpacked(table["vector"]))
+            vectors.append(received(table["vector"], self._embedder))
             self._dimensions = self._dimensions or vectors[-1].shape[1]
             check_dimensions(vectors[-1], self._dimensions, self._embedder)
         return np.concatenate(vectors)[np.argsort(np.concatenate(found))]
@@ -221,7 +233,7 @@ class Given:
                     {
                         "shard": np.full(len(block), source["shard"], dtype=np.int32),
                         "row": block,
-                        "vector": packed(vectors[begin : begin + BLOCK]),
+                        "vector": sent(vectors[begin : begin + BLOCK]),
                     }
                 )
 
@@ -234,7 +246,7 @@ class GivenLabels:
 
     def __call__(self, table: Table) -> Table:
         """Give `shard`, `row` and `label`."""
-        vectors = unpacked(table["vector"])
+        vectors = received(table["vector"], self._embedder)
         check_dimensions(vectors, self._centres.shape[1], self._embedder)
         return _labelled(table, "vector", nearest(vectors, self._centres))
 
@@ -251,19 +263,27 @@ def check_dimensions(vectors: FloatArray, wanted: int, embedder: str) -> None:
         )
 
 
-def _vectors_in(path: str) -> int:
-    """How many vectors a Parquet file has."""
+def sent(vectors: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Put rows into an Arrow array to be handed on; of one type, whatever their length."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        with Path(path).open("rb") as file:
-            return int(pq.read_metadata(file).num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise OptionError(
-            f"--embedder file:{path}: is no Parquet file that can be read; a pool that is read file by file needs one "
-            "with the columns id and vector"
-        ) from error
+    ends = np.arange(len(vectors) + 1, dtype=np.int64) * (4 * vectors.shape[1])
+    body = np.ascontiguousarray(vectors, dtype="<f4")
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(vectors), [None, pa.py_buffer(ends), pa.py_buffer(body)]
+    )
+
+
+def received(column: Any, embedder: str) -> FloatArray:  # noqa: ANN401  (an Arrow column)
+    """Give the rows of what `sent` made, shape (n, D).
+
+    Raises:
+        InputError: They are not of one length.
+    """
+    rows = [np.frombuffer(row, "<f4") for row in column.to_pylist()]
+    for row in rows:
+        check_dimensions(row[None], len(rows[0]), embedder)
+    return np.array(rows, dtype=np.float32)
 
 
 # ── a model ──────────────────────────────────────────────────────────────────────────────────────────
@@ -282,12 +302,27 @@ class ModelVectors:
     def __init__(self, reading: Reading, keys: Table, *, options: Options, progress: Progress) -> None:
         self._reading, self._keys, self._options, self._progress = reading, keys, options, progress
         self._model = text_model(options.embedder, trust_remote_code=options.trust_remote_code)
-        shelf = self._model.shelf if options.cache else None
-        if shelf is None:
-            folder().mkdir(parents=True, exist_ok=True)
-            shelf = Path(mkdtemp(prefix="once-", dir=folder()))
-            finalize(self, rmtree, shelf, ignore_errors=True)
-        self._parts, self._dimensions = Parts(shelf), 0
+        self._dimensions, self._said = 0, list[str]()
+        self._parts = Parts(self._shelf())
+
+    def _shelf(self) -> Path:
+        """Where parts are kept; if they are not to be, or cannot be, a folder that is deleted in the end."""
+        kept, here = (self._model.shelf if self._options.cache else None), self._reading.run is run_here
+        try:
+            (kept or folder()).mkdir(parents=True, exist_ok=True)
+            if kept is not None:
+                TemporaryFile(dir=kept).close()
+                return kept
+        except OSError as error:
+            why = f"{kept or folder()} ({error.strerror or error})"
+            if not here:
+                raise OutputError(
+                    f"cache: nothing can be kept in {why}; set CROWDSELECT_CACHE to a folder that all workers share"
+                ) from error
+            self._said += [f"cache: nothing kept in {why}"] if kept is not None else []
+        once = Path(mkdtemp(prefix="crowdselect-once-", dir=None if here else folder()))
+        finalize(self, rmtree, once, ignore_errors=True)
+        return once
 
     @property
     def name(self) -> str:
@@ -297,43 +332,87 @@ class ModelVectors:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Vectors`."""
-        return self._model.notes
+        return (*self._model.notes, *self._said)
 
     def of(self, rows: IntArray) -> FloatArray:
         """See `Vectors`."""
-        given, texts = self.embed(rows)
-        vectors, source = np.empty((0, 0), np.float32), np.full(len(rows), _NOWHERE)
-        for table in self._over_parts(texts, Shelved, {"texts": texts}):
+        vectors = np.empty((0, 0), np.float32)
+
+        def take(table: Table, source: IntArray, texts: Keys) -> None:  # noqa: ARG001  (as for `labels`)
+            nonlocal vectors
             at, part = table["at"].to_numpy(), table["part"].to_numpy()
-            found = unpacked(table["vector"])
-            if not vectors.size:
+            found = received(table["vector"], str(self._parts.folder))
+            if found.size and not vectors.size:
                 vectors = np.zeros((len(rows), found.shape[1]), np.float32)
+            if found.size:
+                check_dimensions(found, vectors.shape[1], str(self._parts.folder))
             better = _better(source[at], part)
             vectors[at[better]], source[at[better]] = found[better], part[better]
+
+        places = self._through(rows, lambda texts: (Shelved, {"texts": texts}), take)
         self._dimensions = vectors.shape[1]
-        return vectors[texts.find(given)]
+        return vectors[places]
 
     def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
         """See `Vectors`."""
-        given, texts = self.embed(rows)
-        labels, source = np.zeros(len(rows), np.int64), np.full(len(rows), _NOWHERE)
-        for table in self._over_parts(texts, ShelfLabels, {"centres": centres}):
+        labels = np.zeros(len(rows), np.int64)
+
+        def take(table: Table, source: IntArray, texts: Keys) -> None:
             at, part = texts.find(joined(table[KEY])), table["part"].to_numpy()
             ours = np.flatnonzero(at != _NOWHERE)
             ours = ours[_better(source[at[ours]], part[ours])]
             labels[at[ours]], source[at[ours]] = table["label"].to_numpy()[ours], part[ours]
             progress(int((source != _NOWHERE).sum()), len(texts.place))
-        return labels[texts.find(given)]
 
-    def embed(self, rows: IntArray) -> tuple[bytes, Keys]:
-        """See that the texts of some rows are on the shelf; give their keys, and each different one's first place."""
+        places = self._through(rows, lambda _: (ShelfLabels, {"centres": centres}), take)
+        return labels[places]
+
+    def embed(self, rows: IntArray) -> None:
+        """See that the texts of some rows are on the shelf."""
+        self._fill(rows, Keys.of(joined(self._keys.take(rows))))
+
+    def _through(
+        self,
+        rows: IntArray,
+        work: Callable[[Keys], tuple[type, dict[str, Any]]],
+        take: Callable[[Table, IntArray, Keys], None],
+    ) -> IntArray:
+        """Embed what is missing, and have workers go through the parts that hold the texts of some rows.
+
+        Args:
+            rows: The rows.
+            work: Given the texts, says what the workers are.
+            take: Given what a worker returned, the part that each row's vector is from (-1 = none yet), and the texts.
+
+        Returns:
+            Where in `rows` the first one with the text of each stands.
+
+        Raises:
+            OutputError: Vectors disappear as often as they are computed.
+        """
         given = joined(self._keys.take(rows))
         texts = Keys.of(given)
-        first = np.sort(texts.place)
-        known = self._parts.keys().find(
-            np.frombuffer(given, np.uint8).reshape(len(rows), -1)[first].tobytes()
+        for _ in range(_TRIES):
+            sources = self._fill(rows, texts)
+            source = np.full(len(rows), _NOWHERE)
+            worker, arguments = work(texts)
+            for table in self._reading.run(sources, as_it_is, worker, arguments, batch=1):
+                take(table, source, texts)
+            if (source[texts.place] != _NOWHERE).all():
+                return texts.find(given)
+            gone = [one["path"] for one in sources if not Path(one["path"]).exists()]
+            self._said += [f"cache: {path} was not usable; its vectors were computed again" for path in gone]
+        raise OutputError(
+            f"{self._parts.folder}: vectors disappear as they are read; does another process empty it?"
         )
-        new = rows[first[known == _NOWHERE]]
+
+    def _fill(self, rows: IntArray, texts: Keys) -> list[dict[str, Any]]:
+        """Embed the texts that are on no part; give the parts that hold some of them."""
+        sources, known = self._holding(texts, len(rows))
+        first = np.sort(texts.place)
+        new = rows[first[~known[first]]]
+        if not len(new):
+            return sources
         done = len(first) - len(new)
         arguments = {
             "folder": self._parts.folder,
@@ -349,16 +428,22 @@ class ModelVectors:
                     )
                 done += row["count"]
                 self._progress(done, len(first))
-        return given, texts
+        return self._holding(texts, len(rows))[0]
 
-    def _over_parts(self, texts: Keys, worker: type, arguments: dict[str, Any]) -> Any:  # noqa: ANN401  (tables)
-        """Have workers given the parts that hold some of these texts."""
-        sources = [
-            {"part": number, "path": str(path)}
-            for number, path in enumerate(self._parts.paths())
-            if (texts.find(joined(read_part(path, KEY)[KEY])) != _NOWHERE).any()
-        ]
-        return self._reading.run(sources, as_it_is, worker, arguments, batch=1)
+    def _holding(self, texts: Keys, count: int) -> tuple[list[dict[str, Any]], NDArray[np.bool_]]:
+        """Find the parts that hold some texts, and which of these are on one."""
+        known, sources = np.zeros(count, dtype=np.bool_), []
+        for number, path in enumerate(self._parts.paths()):
+            try:
+                at = texts.find(joined(read_part(path, KEY)[KEY]))
+            except (InputError, FileNotFoundError):
+                discard(path)
+                self._said.append(f"cache: {path} was not usable; its vectors were computed again")
+                continue
+            known[at[at != _NOWHERE]] = True
+            if (at != _NOWHERE).any():
+                sources.append({"part": number, "path": str(path)})
+        return sources, known
 
 
 def _better(source: IntArray, part: IntArray) -> NDArray[np.bool_]:
@@ -392,18 +477,18 @@ class Shelved:
         self._texts = texts
 
     def __call__(self, sources: Table) -> Table:
-        """Give `at` (in `texts`), `part` and `vector`."""
+        """Give `at` (in `texts`), `part` and `vector`; nothing of a part that cannot be used."""
         import pyarrow as pa
 
         tables = []
         for source in sources.to_pylist():
-            keys, vectors = read_vectors(Path(source["path"]))
+            keys, vectors = _usable(source["path"])
             at = self._texts.find(keys)
             hits = np.flatnonzero(at != _NOWHERE)
             columns = {
                 "at": at[hits],
                 "part": np.full(len(hits), source["part"]),
-                "vector": packed(vectors[hits]),
+                "vector": sent(vectors[hits]),
             }
             tables.append(pa.table(columns))
         return pa.concat_tables(tables)
@@ -416,18 +501,28 @@ class ShelfLabels:
         self._centres = centres
 
     def __call__(self, sources: Table) -> Table:
-        """Give the parts' keys, `part` and `label`."""
+        """Give the parts' keys, `part` and `label`; nothing of a part that cannot be used."""
         import pyarrow as pa
 
         tables = []
         for source in sources.to_pylist():
-            keys, vectors = read_vectors(Path(source["path"]))
+            keys, vectors = _usable(source["path"])
+            if len(vectors):
+                check_dimensions(vectors, self._centres.shape[1], source["path"])
+            body = [None, pa.py_buffer(keys)]
             columns = {
-                KEY: pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(32), len(vectors), [None, pa.py_buffer(keys)]
-                ),
+                KEY: pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(vectors), body),
                 "part": np.full(len(vectors), source["part"]),
                 "label": nearest(vectors, self._centres).astype(np.int32),
             }
             tables.append(pa.table(columns))
         return pa.concat_tables(tables)
+
+
+def _usable(path: str) -> tuple[bytes, FloatArray]:
+    """Read a part; one that is damaged or gone is thrown away and has no rows."""
+    try:
+        return read_vectors(Path(path))
+    except (InputError, FileNotFoundError):
+        discard(Path(path))
+        return b"", np.empty((0, 0), np.float32)

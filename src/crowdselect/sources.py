@@ -144,6 +144,29 @@ class Source:
         """Rows of all files; of Parquet without reading them."""
         return int(self._counts.sum())
 
+    @property
+    def filled(self) -> tuple[Path, ...]:
+        """The files that have rows."""
+        return tuple(file for file, count in zip(self.files, self._counts, strict=True) if count)
+
+    def odd_file(self) -> str | None:
+        """Say which of several Parquet files has other columns than the first, and which; None where they agree."""
+        first: dict[str, tuple[str, str]] = {}
+        for file, metadata in zip(self.files, self._metadata, strict=True):
+            leaves = (metadata.schema.column(at) for at in range(metadata.num_columns))
+            found = {leaf.path: (leaf.physical_type, str(leaf.logical_type)) for leaf in leaves}
+            if metadata.num_rows == 0:
+                continue
+            first = first or found
+            for name in first | found:
+                if name not in found:
+                    return f"{file}: no column {name!r}, which other files have"
+                if name not in first:
+                    return f"{file}: column {name!r}, which other files do not have"
+                if first[name] != found[name]:
+                    return f"{file}: column {name!r} is of another type than in other files"
+        return None
+
     def _pin(self, rows: IntArray) -> str:
         """Tell DuckDB which rows are wanted; gives its name for the row number that they are pinned by."""
         which = np.searchsorted(self._ends, rows, side="right")
@@ -202,7 +225,8 @@ class Source:
 
     @property
     def _parquet(self) -> str:
-        return f"read_parquet(getvariable('{self._name}_files'), union_by_name=true, binary_as_string=true)"
+        files = f"getvariable('{self._name}_files')"  # a folder's name, as PART=3, is not a column
+        return f"read_parquet({files}, union_by_name=true, binary_as_string=true, hive_partitioning=false)"
 
     @property
     def _table(self) -> str:

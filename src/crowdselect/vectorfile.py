@@ -62,11 +62,45 @@ def read_vectors(
     return chosen, len(found) - len(rows)
 
 
+def is_parquet(path: str) -> bool:
+    """Say whether a file begins as Parquet does; False where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def check_vector_ids(path: str, ids: Any) -> int:  # noqa: ANN401  (an Arrow array)
+    """See that a large Parquet file has one vector for each instruction, by its column of ids.
+
+    Args:
+        path: As for `read_vectors`, Parquet.
+        ids: The N ids wanted, as an Arrow array of text.
+
+    Returns:
+        How many vectors of the file belong to none of them.
+
+    Raises:
+        InputError: As for `read_vectors`, as far as ids show it.
+    """
+    import pyarrow.compute as pc
+
+    found = _names(_columns(Path(path), path, ["id"])["id"], path)
+    wanted = ids.cast(found.type)
+    if (
+        pc.count_distinct(found).as_py() < len(found)
+        or not pc.all(pc.is_in(wanted, found), min_count=0).as_py()
+    ):
+        _rows(found.to_pylist(), wanted.to_pylist(), path)  # says which
+    return len(found) - len(wanted)
+
+
 def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
     """Read the vectors of some instructions of a large Parquet file; the others are not held.
 
     Args:
-        path: As for `read_vectors`, Parquet.
+        path: As for `read_vectors`, Parquet; its ids have passed `check_vector_ids`.
         ids: The N ids wanted, different ones.
 
     Returns:
@@ -78,10 +112,8 @@ def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place, closing(connect()) as connection:
-        own, source = Path(place) / "vectors.parquet", Source(connection, path)
-        if not {"id", "vector"} <= set(source.columns):
-            return read_vectors(path, ids=ids)[0]  # says what is wrong
-        source.keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), own)
+        own = Path(place) / "vectors.parquet"
+        Source(connection, path).keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), own)
         return read_vectors(own, ids=ids, named=path)[0]
 
 
@@ -171,6 +203,13 @@ def to_float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _read_parquet(path: Path, where: str) -> tuple[list[str], NDArray[np.float32]]:
+    table = _columns(path, where, ["id", "vector"])
+    names = _names(table["id"], where).to_pylist()
+    return names, _stack(table["vector"].combine_chunks(), names, where)
+
+
+def _columns(path: Path, where: str, wanted: list[str]) -> Any:  # noqa: ANN401  (PyArrow ships no types)
+    """Read columns of a file that has to have both."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -182,10 +221,16 @@ def _read_parquet(path: Path, where: str) -> tuple[list[str], NDArray[np.float32
                     raise InputError(
                         f"{where}: no column {name!r} (found: {', '.join(columns)}); wanted id, vector"
                     )
-            table = file.read(columns=["id", "vector"])
+            return file.read(columns=wanted)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{where}: damaged Parquet ({_line(error)})") from error
-    ids, lists = table.column("id").combine_chunks(), table.column("vector").combine_chunks()
+
+
+def _names(ids: Any, where: str) -> Any:  # noqa: ANN401  (Arrow arrays)
+    """Ids as text."""
+    import pyarrow as pa
+
+    ids = ids.combine_chunks()
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()
     if not (
@@ -194,8 +239,7 @@ def _read_parquet(path: Path, where: str) -> tuple[list[str], NDArray[np.float32
         raise InputError(f"{where}: column id is of type {ids.type}; wanted text or whole numbers")
     if ids.null_count:
         raise InputError(f"{where}: {ids.null_count} ids are null; every vector needs one")
-    names = [str(name) for name in ids.to_pylist()]
-    return names, _stack(lists, names, where)
+    return ids.cast(pa.large_string())
 
 
 def _stack(lists: Any, names: list[str], where: str) -> NDArray[np.float32]:  # noqa: ANN401  (PyArrow ships no types)
