@@ -142,7 +142,7 @@ def test_workers_share_the_gpus_of_a_cluster_that_is_there(two_gpus):
     address, env = two_gpus
     asked = ("reward", "pool", "--with", "python:scorers_on_ray:placed", "--no-self-test", "-o", "r.parquet",
              "--engine", "ray", "--ray-address", address, "--gpus-per-worker")  # fmt: skip
-    ran(*asked, 0.5, code=3, **env)
+    ran(*asked, 1, code=3, **env)
     assert set(Path("gpus.txt").read_text().split()) == {"0", "1"}
     _, err = ran(*asked, 1, "--workers", 3, "--overwrite", code=2, **env)
     assert err == "error: --workers 3 of 1 GPUs each are more than the 2 GPUs of the Ray cluster\n"
