@@ -1,5 +1,6 @@
 """Embedders, the vectors' cache and vectors from files."""
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -73,6 +74,11 @@ def run_lsa(texts, *, seed=0):
 )
 def test_words(text, expected):
     assert words(text) == expected
+
+
+@given(st.text(alphabet=[chr(code) for code in range(128)], max_size=40))
+def test_the_words_of_ascii_are_those_of_the_pattern_for_all_texts(text):
+    assert words(text) == re.findall(r"\w+", text.casefold())
 
 
 # ── lsa ──────────────────────────────────────────────────────────────────────────────────────────────
