@@ -128,7 +128,12 @@ _MORE = {
 
 @_command(
     "random",
-    click.option("--seeds", type=int, metavar="N", help="Make DIR/seed-S for N seeds S, from --seed on."),
+    click.option(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="Make DIR/seed-S for N seeds S, from --seed on; the first is shown.",
+    ),
 )
 def _random(given: dict[str, Any], method: "Method") -> None:
     """Random rows; with --clusters, as many from each."""
@@ -144,7 +149,7 @@ def _random(given: dict[str, Any], method: "Method") -> None:
         Path(given["output"]).mkdir(exist_ok=True)
     for seed in range(given["seed"], given["seed"] + seeds):
         output = str(Path(given["output"]) / f"seed-{seed}")
-        choose_from({**given, "seed": seed, "output": output}, method=method)
+        choose_from({**given, "seed": seed, "output": output}, method=method, brief=seed > given["seed"])
 
 
 @_command(

@@ -35,7 +35,11 @@ class Writing:
 
 
 def choose_from(
-    given: Mapping[str, Any], *, method: "Method | None" = None, run: "Run | None" = None
+    given: Mapping[str, Any],
+    *,
+    method: "Method | None" = None,
+    run: "Run | None" = None,
+    brief: bool = False,
 ) -> None:
     """Run a command that has `shared_options.pool_options` and `choice_options`.
 
@@ -43,6 +47,7 @@ def choose_from(
         given: All its values, by click's names; those of `Options` besides.
         method: What gives the score; None = CrowdSelect.
         run: As for `choose_and_write`.
+        brief: See there.
 
     Raises:
         CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
@@ -59,7 +64,7 @@ def choose_from(
         del rest["weights"]
     options = Options(cache=not rest.pop("no_cache"), **rest)
     with open_pool(path, seed=options.seed, **place) as pool:
-        choose_and_write(pool, options, writing, method=method, run=run)
+        choose_and_write(pool, options, writing, method=method, run=run, brief=brief)
 
 
 def choose_and_write(
@@ -69,6 +74,7 @@ def choose_and_write(
     *,
     method: "Method | None" = None,
     run: "Run | None" = None,
+    brief: bool = False,
 ) -> None:
     """Check where to write, choose, write, say what was done.
 
@@ -78,12 +84,13 @@ def choose_and_write(
         writing: Where to write and how.
         method: What gives the score; None = CrowdSelect.
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
+        brief: Say in one line what was written.
     """
     from crowdselect.exporter import check_export, export
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
     from crowdselect.sharded import ShardedPool, for_chosen
-    from crowdselect.show import say, stage_bar
+    from crowdselect.show import say, stage_bar, visible
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
 
@@ -136,6 +143,9 @@ def choose_and_write(
                     "chosen": selection.rows(),
                 }
             )
+            return
+        if brief and written is not None:
+            say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
             return
         print_selection(selection, texts, folder=None if written is None else Path(str(output)))
         if told is not None:
