@@ -135,7 +135,7 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(run, sim, arguments, pa
         (["simulate", "-o", "s.parquet", "--crowd", "x"], ["crowd 'x' is not known"]),
         (["simulate", "-o", "s.parquet", "--shards", "0"], ["shards is 0"]),
         (["simulate", "-o", "s.parquet", "--samples", "2", "--layout", "matrix"], ["samples is 2"]),
-        (["simulate", "-o", "s.parquet", "--answer-chars", "1"], ["answer_chars is 1"]),
+        (["simulate", "-o", "s.parquet", "--answer-chars", "1"], ["answer-chars=1"]),
         (["demo", "-o", "no/such/folder"], ["there is no folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,11 +1,15 @@
 """What needs no Ray: keys and parts, the functions that workers run, and the options."""
 
+import socket
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crowdselect.engine import session
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.parts import KEY, Keys, Parts, joined
@@ -104,3 +108,14 @@ def test_a_worker_with_another_scorer_stops(tmp_path, monkeypatch):
 def test_options_that_make_no_sense(given, words):
     with pytest.raises(OptionError, match=words):
         EngineOptions(**given)
+
+
+def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch):
+    """Ray finds the last address in a file, and would try it for minutes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(session, "_found", lambda address: gone)
+    ray = SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked"))
+    with pytest.raises(OptionError, match=r"--ray-address auto: no Ray cluster there: .*ray start --head"):
+        session._start(ray, EngineOptions(engine="ray", ray_address="auto"))

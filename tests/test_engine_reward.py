@@ -147,7 +147,9 @@ def test_workers_share_the_gpus_of_a_cluster_that_is_there(two_gpus):
     _, err = ran(*asked, 1, "--workers", 3, "--overwrite", code=2, **env)
     assert err == "error: --workers 3 of 1 GPUs each are more than the 2 GPUs of the Ray cluster\n"
     _, err = ran(*asked, 4, "--overwrite", code=2, **env)
-    assert err == "error: --gpus-per-worker 4, but the Ray cluster has 2 GPUs in all\n"
+    assert (
+        err == "error: --gpus-per-worker 4, but the Ray cluster has 2 GPUs in all; leave it out to use CPUs\n"
+    )
 
 
 def test_what_a_worker_ends_with_is_one_line():

@@ -255,7 +255,7 @@ def test_shares_may_be_zero_or_one(tmp_path: Path) -> None:
     [
         ({"instructions": 0}, "instructions is 0; wanted 1 to 999999999"),
         ({"layout": "wide"}, "layout 'wide' is not simulated; wanted one of long, zoo, matrix"),
-        ({"answer_chars": 79}, "answer_chars is 79"),
+        ({"answer_chars": 79}, "answer-chars=79"),
         ({"samples": 0}, "samples is 0"),
         ({"samples": 2, "layout": "zoo"}, r"samples is 2; .* \(this is 'zoo'\)"),
         ({"shards": 0}, "shards is 0"),

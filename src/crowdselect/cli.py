@@ -267,7 +267,13 @@ def why(folder: str, instruction_id: str, pool_path: str | None, as_json: bool) 
     help="demo (4 families of 3 sizes) or paper (19 models in 6 families).",
 )
 @click.option("--layout", default="long", show_default=True, help="long, zoo or matrix.")
-@click.option("--answer-chars", type=int, default=400, show_default=True, help="Mean length of an answer.")
+@click.option(
+    "--answer-chars",
+    type=int,
+    default=400,
+    show_default=True,
+    help="Mean length of an answer in characters, at least 80.",
+)
 @click.option("--samples", type=int, default=1, show_default=True, help="Answers per model and instruction.")
 @click.option("--shards", type=int, default=1, show_default=True, help="Number of files.")
 @seed_option

@@ -94,7 +94,7 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[Any]) -> Merged:
             one, other = sorted(int(each) for each in shard[at : at + 2])
             raise SplitError(
                 f"{files[other]}: id {ids[at].as_py()!r} is in {files[one]} too; a pool that is read file by file has all "
-                "rows of an instruction in one file; write it again, sorted by id"
+                "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
             )
     return Merged(whole.combine_chunks(), facts, shard, row)
 

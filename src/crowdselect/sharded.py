@@ -228,7 +228,7 @@ def _not_by_file(pool: Pool) -> str | None:
     if odd is not None:
         return f"{odd}; write its files with the same columns"
     if pool.limit is not None:
-        return "--limit takes from the whole pool; name one of its files instead"
+        return "--limit takes from the whole pool; leave it out, or choose with --engine local"
     return None
 
 

@@ -173,7 +173,7 @@ def _check(plan: Plan, *, shards: int) -> None:
     if plan.layout not in LAYOUTS:
         raise OptionError(f"layout {plan.layout!r} is not simulated; wanted one of {', '.join(LAYOUTS)}")
     if plan.answer_chars < 80:
-        raise OptionError(f"answer_chars is {plan.answer_chars}; an answer has at least 80 characters")
+        raise OptionError(f"answer-chars={plan.answer_chars}: an answer has at least 80 characters")
     if plan.samples < 1 or (plan.samples > 1 and plan.layout != "long"):
         raise OptionError(
             f"samples is {plan.samples}; wanted 1, or more with layout 'long' (this is {plan.layout!r})"

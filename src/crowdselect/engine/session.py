@@ -7,7 +7,8 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def workers_of(ray: Any, options: EngineOptions) -> int:  # noqa: ANN401  (the m
     most = int(has.get("GPU", 0) / gpus) if gpus else max(int(has.get("CPU", 1)), 1)
     if most < 1:
         raise OptionError(
-            f"--gpus-per-worker {gpus:g}, but the Ray cluster has {has.get('GPU', 0):g} GPUs in all"
+            f"--gpus-per-worker {gpus:g}, but the Ray cluster has {has.get('GPU', 0):g} GPUs in all; leave it out to use CPUs"
         )
     if gpus and options.workers is not None and options.workers > most:
         raise OptionError(
@@ -100,16 +101,34 @@ def own_error(error: BaseException) -> CrowdselectError | None:
 def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the module)
     address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
-    host, colon, port = address.rpartition(":")
     try:
+        host, colon, port = _found(address).rpartition(":")
         if colon and port.isdigit() and "/" not in host:  # Ray itself may try for ever
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         with _silenced():
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]
-        token = "" if "RAY_AUTH_MODE" in os.environ else "; if it wants a token, set RAY_AUTH_MODE=token"
-        raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}{token}") from error
+        hint = "start one with `ray start --head`, give its HOST:PORT, or leave --ray-address out to start one for the command"
+        if "RAY_AUTH_MODE" not in os.environ and not isinstance(error, OSError):
+            hint += "; if it wants a token, set RAY_AUTH_MODE=token"
+        raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}; {hint}") from error
+
+
+def _found(address: str) -> str:
+    """Give the address that `auto` stands for, as Ray finds it: it may be that of a cluster that has gone.
+
+    Raises:
+        ConnectionError: There is none.
+    """
+    if address != "auto":
+        return address
+    with suppress(ImportError):  # of Ray's own; where it is not there, Ray is asked as it is
+        services = import_module("ray._private.services")
+        return str(
+            getattr(services, "get_ray_address_from_environment", lambda given, _: given)(address, None)
+        )
+    return address
 
 
 @contextmanager
