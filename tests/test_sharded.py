@@ -41,7 +41,7 @@ OPTIONS = {
     "one": {"clusters": 1, "weights": {"difficulty": -1.0, "separability": 1.0}, "seed": 7},
     "apart": {"clusters": 3, "near_duplicates": 0.3},
     "apart by column": {"cluster_by": "topic", "near_duplicates": 0.25, "seed": 2},
-    "apart alone": {"clusters": 0, "near_duplicates": 0.3},
+    "apart alone": {"clusters": 0, "near_duplicates": 0.5},
 }
 
 
@@ -77,9 +77,22 @@ def assert_same(one, other):
     assert one.warnings == other.warnings
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Centres are fitted on a part of the rows only."""
+    for name in ("_SAMPLE", "_SEARCH"):
+        monkeypatch.setattr(f"crowdselect.cluster.{name}", 40)
+    for name in ("_SAMPLE_PER_CLUSTER", "_SEARCH_PER_CLUSTER"):
+        monkeypatch.setattr(f"crowdselect.cluster.{name}", 1)
+    monkeypatch.setattr("crowdselect.lsa.SAMPLE", 60)
+
+
+@pytest.mark.parametrize("sample", ["all", "few"])
 @pytest.mark.parametrize("layout", ["long", "zoo"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_choice_is_that_of_the_whole_pool_in_any_files(layout, name, tmp_path):
+def test_the_choice_is_that_of_the_whole_pool_in_any_files(layout, name, sample, request, tmp_path):
+    if sample == "few":
+        request.getfixturevalue("few")
     made = simulate(
         tmp_path / "pool.parquet", instructions=150, layout=layout, duplicates=0.2, answer_chars=80
     )
@@ -349,7 +362,7 @@ def test_what_a_second_file_of_rewards_lacks_is_said_as_for_the_whole(tmp_path):
         assert said[0].startswith(str(tmp_path / f"{name}.parquet"))
 
 
-def test_vectors_that_disappear_are_computed_again(letters, tmp_path, monkeypatch):
+def test_vectors_that_disappear_are_computed_again(letters, few, tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
     folder, shelf = cut(made.path, tmp_path / "in", 2), text_model(letters).shelf
     options = Options(budget=20, clusters=4, embedder=letters)
@@ -473,7 +486,7 @@ def with_vectors(path, folder, *, scale=1.0):
 @pytest.mark.parametrize("embedder", ["column:v", "file"])
 @pytest.mark.parametrize("clusters", [0, 1, 4])
 @pytest.mark.parametrize("scale", [1.0, 1e30])
-def test_given_vectors_choose_as_they_do_in_the_whole_pool(embedder, clusters, scale, tmp_path):
+def test_given_vectors_choose_as_they_do_in_the_whole_pool(embedder, clusters, scale, few, tmp_path):
     folder = with_vectors(tmp_path / "pool.parquet", tmp_path / "in", scale=scale)
     if embedder == "file":
         embedder = f"file:{tmp_path / 'vectors.parquet'}"
@@ -487,7 +500,7 @@ def test_given_vectors_choose_as_they_do_in_the_whole_pool(embedder, clusters, s
     assert_same(here, there)
 
 
-def test_given_vectors_that_cannot_be_used_are_one_line(tmp_path):
+def test_given_vectors_that_cannot_be_used_are_one_line(few, tmp_path):
     folder = with_vectors(tmp_path / "pool.parquet", tmp_path / "in")
     table = pq.read_table(tmp_path / "vectors.parquet")
     pq.write_table(table.slice(30), tmp_path / "few.parquet")
@@ -544,7 +557,7 @@ def letters(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("count", SHARDS)
 def test_clusters_by_a_model_are_those_of_the_whole_pool_and_no_text_is_embedded_twice(
-    count, letters, tmp_path
+    count, letters, few, tmp_path
 ):
     made = simulate(tmp_path / "pool.parquet", instructions=120, duplicates=0.3, answer_chars=80)
     folder = cut(made.path, tmp_path / "in", count)
@@ -562,7 +575,7 @@ def test_clusters_by_a_model_are_those_of_the_whole_pool_and_no_text_is_embedded
     assert not list((tmp_path / "cache").glob("once-*"))
 
 
-def test_what_was_embedded_before_a_stop_is_kept_whatever_the_files(letters, tmp_path, monkeypatch):
+def test_what_was_embedded_before_a_stop_is_kept_whatever_the_files(letters, few, tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=120, answer_chars=80)
     options = Options(budget=20, clusters=5, embedder=letters)
     monkeypatch.setattr(Letters, "most", 70)
@@ -583,7 +596,7 @@ def test_a_shelf_that_workers_do_not_share_is_said_at_once(letters, tmp_path, mo
         select_sharded(ShardedPool(pool), Options(budget=20, embedder=letters))
 
 
-def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, tmp_path):
+def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, few, tmp_path):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
     shelf = text_model(letters).shelf
     with open_pool(made.path) as pool:

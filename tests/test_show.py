@@ -250,10 +250,18 @@ def test_an_empty_table_and_none_in_lines(capsys):
 # Progress
 
 
-def test_no_progress_in_a_pipe(capsys):
+def test_no_progress_in_a_pipe_but_of_long_stages(capsys, monkeypatch):
     with stage_bar("reading") as progress:
         progress(1, 2)
     assert capsys.readouterr() == ("", "")
+    now = iter([0.0, 29.0, 31.0, 40.0, 62.0, 62.5])
+    monkeypatch.setattr("crowdselect.show.time.monotonic", lambda: next(now))
+    with stage_bar("clusters") as progress:
+        for done in (10, 2_000, 2_500, 4_000):
+            progress(done, 5_000)
+    assert capsys.readouterr().err == (
+        "clusters: 2,000 of 5,000 in 31 s\nclusters: 4,000 of 5,000 in 62 s\nclusters: done in 62 s\n"
+    )
 
 
 def test_progress_on_a_terminal_after_a_second():

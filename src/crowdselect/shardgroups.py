@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cluster import fit_centres, group_labels, renumbered, sample_size
+from crowdselect.cluster import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.embed import embedder_kind
 from crowdselect.grouping import Grouping, check_clusters, nothing_to_read, unit_rows
 from crowdselect.merged import Merged, Places
@@ -95,7 +95,9 @@ def group_shards(
     if fitted:
         ready = vectors.of(rows[sample])
         centres = fit_centres(ready, k=options.clusters, keys=keys[sample], seed=options.seed)
-        labels[rows] = renumbered(vectors.labels(rows, centres, progress))
+        whole = len(sample) == len(rows)  # a small pool need not be read once more
+        raw = nearest(ready, centres) if whole else vectors.labels(rows, centres, progress)
+        labels[rows] = renumbered(raw)
     else:
         vectors.of(rows[:1])  # the name says how many dimensions there are
     return Grouping(labels, names, None, vectors.name, clustered=clustered, notes=vectors.notes), vectors

@@ -1,6 +1,7 @@
 """What a person sees on a terminal: tables, progress, and text from pools made harmless."""
 
 import sys
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ _KEPT = "\u200d\u200c"  # joiners belong to scripts and emoji; they move nothing
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
 _WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
 _NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
+_EVERY = 30.0  # seconds between two lines about a stage, in a pipe
 _NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
 
 
@@ -126,9 +128,11 @@ def warn(text: str) -> None:
 
 @contextmanager
 def stage_bar(name: str) -> Iterator[Progress]:
-    """Show a stage on a terminal while it runs, once it has taken a second; nothing in a pipe."""
+    """Show a stage on a terminal while it runs, once it has taken a second; in a pipe a line every half minute."""
     if not sys.stderr.isatty():
-        yield _ignore
+        line = _Lines(name)
+        yield line
+        line.end()
         return
     from rich.console import Console
     from rich.progress import (
@@ -172,5 +176,25 @@ def _after_a_second(act: Any) -> Iterator[None]:  # noqa: ANN401  (any callable)
         timer.cancel()
 
 
-def _ignore(done: int, total: int) -> None:
-    """Report progress to nobody."""
+class _Lines:
+    """A line about a stage every half minute, and one at its end; none about a shorter stage."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= _EVERY:
+            self._said = now
+            self._write(f"{done:,} of {total:,} in {now - self._begun:.0f} s")
+
+    def end(self) -> None:
+        """Say how long it took."""
+        seconds = time.monotonic() - self._begun
+        if seconds >= _EVERY:
+            self._write(f"done in {seconds:.0f} s")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"{self._name}: {text}\n")
+        sys.stderr.flush()
