@@ -125,7 +125,21 @@ def test_one_row_and_no_row():
 def test_weights_far_from_one_still_order_the_rows(weights):
     ranks = {"a": np.array([0.0, 0.5, 1.0]), "b": np.array([0.0, 0.5, 1.0])}
     score = combine(ranks, dict(zip("ab", weights, strict=True)))
-    np.testing.assert_allclose(score, np.array([0.0, 0.5, 1.0]) * sum(weights), rtol=1e-15)
+    np.testing.assert_allclose(score, np.array([0.0, 0.5, 1.0]) * sum(weights), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [1 / 3, 0.1234567, np.pi])
+def test_weights_of_many_digits_break_no_tie(weight):
+    n = 1000
+    order = np.random.default_rng(0).permutation(n).astype(np.float64)
+    everything = np.ones(n, dtype=bool)
+    ranks = {
+        "a": uniform_ranks(order, everything),
+        "b": uniform_ranks(-order, everything),
+        "c": uniform_ranks(order % 2, everything),
+    }
+    score = combine(ranks, dict.fromkeys("abc", weight))
+    assert len(np.unique(score)) == 2  # the first two add up to the same everywhere
 
 
 def test_weights_come_in_the_order_of_the_metrics_with_absent_ones_as_zero():

@@ -1,8 +1,10 @@
 """Who may not be chosen, for a pool and its options: lists, text, benchmarks, rewards, answers, the floor."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +179,10 @@ def not_scored(reasons: ObjectArray) -> list[str]:
 
 def _floor(best_reward: FloatArray, options: Options) -> float | None:
     if options.min_best_quantile is not None:
-        known = best_reward[~np.isnan(best_reward)]
-        return float(np.quantile(known, options.min_best_quantile)) if known.size else None
+        known = np.sort(best_reward[~np.isnan(best_reward)])
+        # A fraction: 0.07 x 100 is a little above 7 in floating point, and would bar the row at the quantile itself.
+        at = math.ceil(Fraction(repr(options.min_best_quantile)) * (known.size - 1)) if known.size else 0
+        return float(known[at]) if known.size else None
     return options.min_best_reward
 
 

@@ -17,6 +17,7 @@ from crowdselect.grouping import Grouping
 from crowdselect.ifd import Answered, ifd_ratios
 from crowdselect.lengths import CHARACTERS, counter
 from crowdselect.metrics import METRICS
+from crowdselect.moments import rounded
 from crowdselect.ordering import reseeded
 from crowdselect.scoring import Method, Scored, Seen
 from crowdselect.stages import Progress
@@ -255,7 +256,7 @@ def deita(*, complexity: str, quality: str) -> Method:
     def score(seen: Seen, _progress: Progress) -> Scored:
         evolved, good = _numbers(seen, complexity), _numbers(seen, quality)
         missing = {f"no {complexity}": np.isnan(evolved), f"no {quality}": np.isnan(good)}
-        return Scored(evolved * good, missing)
+        return Scored(rounded(evolved * good), missing)  # 0.1 x 0.6 is 0.2 x 0.3
 
     return _method("deita", score, complexity=complexity, quality=quality)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.index import Index
+from crowdselect.moments import moments
 from crowdselect.sources import IntArray
 
 FloatArray = NDArray[np.float64]
@@ -58,7 +59,7 @@ def cell_means(
 
     Args:
         values: Shape (A,), NaN = none.
-        keys: Where each belongs. A mean is summed in the order of the samples.
+        keys: Where each belongs. Equal means are the same number, whatever the order of the samples.
         index: The instructions.
         names: The models.
         path: The file, for messages.
@@ -76,15 +77,23 @@ def cell_means(
     refuse_infinite(read, cell, index=index, names=names, where=f"{path}: {reward}")
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
     if len(starts) < len(cell):
-        counts = np.diff(starts, append=len(cell))
-        with np.errstate(over="ignore"):  # said below, with the place
-            sums = np.bincount(np.repeat(np.arange(len(starts)), counts), weights=read)  # one after the other
-        read, cell = sums / counts, cell[starts]
+        read, cell = _means(read, starts), cell[starts]
         refuse_infinite(
             read, cell, index=index, names=names, where=f"{path}: the mean of {reward} over samples"
         )
     out = np.full((len(index.ids), len(names)), np.nan, order="F")
     out[cell // len(names), cell % len(names)] = read
+    return out
+
+
+def _means(values: FloatArray, starts: IntArray) -> FloatArray:
+    """The mean of each run of values; the runs begin at `starts`."""
+    out, counts = np.empty(len(starts)), np.diff(starts, append=len(values))
+    for count in np.unique(counts):
+        runs = np.flatnonzero(counts == count)
+        columns = values[starts[runs] + np.arange(count)[:, None]]
+        with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
+            out[runs] = moments(columns, None, np.full(len(runs), float(count)))[0]
     return out
 
 

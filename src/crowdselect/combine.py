@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
+from crowdselect.moments import rounded
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -101,7 +102,8 @@ def combine(ranks: Mapping[str, FloatArray], weights: Mapping[str, float]) -> Fl
     Returns:
         Shape (N,). Higher = chosen earlier. Lies between the sum of the negative weights and the sum of
         the positive ones. NaN where a weighted metric is NaN. Ranks over the same rows are added as whole
-        numbers of half steps, so rows that come to the same score in different ways tie exactly.
+        numbers of half steps, so rows that come to the same score in different ways tie exactly; with weights of
+        more than six digits the score is rounded to twelve, to the same end.
 
     Example:
         >>> combine({"a": np.array([0.0, 1.0]), "b": np.array([1.0, np.nan])}, {"a": 2.0, "b": 0.0})
@@ -113,10 +115,12 @@ def combine(ranks: Mapping[str, FloatArray], weights: Mapping[str, float]) -> Fl
     used = {name: rank for name, rank in ranks.items() if weights.get(name, 0.0) != 0}
     shares = {name: Fraction(repr(float(weights[name]))) for name in used}
     factor = math.lcm(*(share.denominator for share in shares.values()))
-    factor = factor if factor <= _DIGITS else 1
+    exact = factor <= _DIGITS
+    factor = factor if exact else 1
     counts = {int(np.count_nonzero(~np.isnan(rank))) for rank in used.values()}
     if len(counts) > 1:
-        return np.asarray(sum(weights[name] * rank for name, rank in used.items()), dtype=np.float64)
+        return rounded(np.asarray(sum(weights[name] * rank for name, rank in used.items()), dtype=np.float64))
     steps = max(2 * max(counts, default=0) - 2, 2)  # ranks over n rows are k / (2n - 2), k whole
     whole = [float(shares[name] * factor) * np.rint(rank * steps) for name, rank in used.items()]
-    return np.asarray(sum(whole), dtype=np.float64) / (factor * steps)
+    score = np.asarray(sum(whole), dtype=np.float64) / (factor * steps)
+    return score if exact else rounded(score)

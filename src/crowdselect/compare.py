@@ -65,13 +65,17 @@ class Chance:
     high: float
 
     def beyond(self, value: float) -> int:
-        """1 above `high`, -1 below `low`, else 0.
+        """1 above `high`, -1 below `low`, else 0; what differs by rounding only is within.
 
         Example:
             >>> Chance(0.5, 0.1, 0.3, 0.7).beyond(0.9)
             1
+            >>> Chance(0.3, 0.0, 0.3, 0.3).beyond(0.1 + 0.2)
+            0
         """
-        return int(value > self.high) - int(value < self.low)
+        above = value > self.high and not math.isclose(value, self.high)
+        below = value < self.low and not math.isclose(value, self.low)
+        return int(above) - int(below)
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,5 +252,5 @@ def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
 
 
 def _mean(values: FloatArray) -> float | None:
-    known = values[~np.isnan(values)]
+    known = np.sort(values[~np.isnan(values)])  # the same rows in any order have the same mean
     return float(known.mean()) if known.size else None

@@ -1,8 +1,8 @@
 """Three numbers per instruction, from its row of the score matrix: difficulty, separability, stability.
 
 Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on
-one row alone, so rows may be computed in any order or on any machine. Sums are exact where it counts: the
-order of the models changes nothing, and rewards that tie give metrics that tie.
+one row alone, so rows may be computed in any order or on any machine. Nothing is decided by rounding: the
+order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.moments`).
 """
 
 import math
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError, ShapeError
+from crowdselect.moments import moments
 
 FloatArray = NDArray[np.float64]
 Ties = Literal["average", "paper"]
@@ -38,7 +39,8 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), in the rewards' unit. Higher = the crowd does worse. The mean is over the models that
-        have a reward; NaN where none has. Not finite where rewards are too large to add (beyond 1e300).
+        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.moments`). Not
+        finite where rewards are too far apart to add (beyond 1e300).
 
     Raises:
         ShapeError: `scores` is not two-dimensional.
@@ -48,7 +50,7 @@ def difficulty(scores: FloatArray) -> FloatArray:
         array([-1.5,  0. ])
     """
     _two_dimensional(scores)
-    return _by_block(scores, lambda block: (0.0 - _mean(block)[0],))[0]
+    return _by_block(scores, lambda block: (0.0 - _mean_and_variance(block)[0],))[0]
 
 
 def separability(scores: FloatArray) -> FloatArray:
@@ -59,8 +61,9 @@ def separability(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), at least 0, in the square of the rewards' unit (ddof 0). Higher = the models differ
-        more; exactly 0 where all rewards are equal. NaN where fewer than two models have a reward. Not
-        finite where rewards are too large to square (beyond 1e150).
+        more; exactly 0 where all rewards are equal, and equal variances are the same number (see
+        `crowdselect.moments`). NaN where fewer than two models have a reward. Not finite where rewards are
+        too far apart to square (beyond 1e150).
 
     Raises:
         ShapeError: `scores` is not two-dimensional.
@@ -70,7 +73,7 @@ def separability(scores: FloatArray) -> FloatArray:
         array([ 1., nan])
     """
     _two_dimensional(scores)
-    return _by_block(scores, lambda block: (_variance(block, _mean(block)),))[0]
+    return _by_block(scores, lambda block: (_mean_and_variance(block)[1],))[0]
 
 
 def stability(
@@ -143,8 +146,8 @@ def compute_metrics(
     groups = _checked_groups(scores, sizes=sizes, families=families, ties=ties)
 
     def one_block(block: _Block) -> tuple[FloatArray, ...]:
-        mean = _mean(block)
-        return 0.0 - mean[0], _variance(block, mean), _rank_agreement(block, groups, ties=ties)
+        mean, variance = _mean_and_variance(block)
+        return 0.0 - mean, variance, _rank_agreement(block, groups, ties=ties)
 
     return dict(zip(METRICS, _by_block(scores, one_block), strict=True))
 
@@ -227,36 +230,9 @@ def _by_block(scores: FloatArray, compute: Callable[[_Block], tuple[FloatArray, 
         return [np.concatenate(column) for column in zip(*pool.map(part, begins), strict=True)]
 
 
-def _mean(block: _Block) -> _Pair:
-    return _divide(_sum(block.rewards), block.count)
-
-
-def _variance(block: _Block, mean: _Pair) -> FloatArray:
-    apart = block.rewards - mean[0]
-    apart -= mean[1]  # what rounding took from the mean counts where rewards differ in their last digits
-    if block.missing is not None:
-        apart[block.missing] = 0.0
-    np.multiply(apart, apart, out=apart)
-    return np.where(block.count >= 2, _divide(_sum(apart), block.count)[0], np.nan)
-
-
-def _sum(columns: FloatArray) -> _Pair:
-    """Add the rows of an (M, n) array so that their order does not matter.
-
-    Two accumulators begin so large that their last digit keeps its place, counted from the largest number of
-    a column: each addition then rounds at one fixed place, and what the first rounds off the second takes up
-    (Demmel and Nguyen 2015). What lies below the largest by 2^85 or more may be dropped.
-    """
-    largest = np.maximum(columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0))
-    exponent, spare = np.frexp(largest)[1], len(columns).bit_length()
-    begin, begin_rest = np.ldexp(3.0, exponent + spare), np.ldexp(3.0, exponent + (2 * spare - 52))
-    total, rest, after, piece = begin.copy(), begin_rest.copy(), np.empty_like(begin), np.empty_like(begin)
-    for column in columns:
-        np.add(total, column, out=after)
-        np.subtract(after, total, out=piece)
-        rest += np.subtract(column, piece, out=piece)
-        total, after = after, total
-    return _two_sum(total - begin, rest - begin_rest)
+def _mean_and_variance(block: _Block) -> tuple[FloatArray, FloatArray]:
+    mean, variance = moments(block.rewards, block.missing, block.count)
+    return mean, np.where(block.count >= 2, variance, np.nan)
 
 
 def _divide(number: _Pair, count: FloatArray) -> _Pair:

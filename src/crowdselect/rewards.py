@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crowdselect.combine import uniform_ranks
 from crowdselect.errors import OptionError, ShapeError
+from crowdselect.moments import rounded
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -63,7 +64,8 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
         total += ENSEMBLES[how](matrix.T[shared.T], name)
     scale = 2 * max(count - 1, 1) if how == "mean-rank" else 1
     out = np.full(shared.shape, np.nan, order="F")
-    out.T[shared.T] = total / (len(matrices) * scale)
+    mean = total / (len(matrices) * scale)
+    out.T[shared.T] = mean if how == "mean-rank" else rounded(mean)  # ranks are added exactly
     return out
 
 
@@ -97,7 +99,9 @@ def reward_agreement(matrices: Mapping[str, FloatArray]) -> Agreement:
         known = rho[~np.isnan(rho)]
         within[pair] = float(known.mean()) if known.size else float("nan")
         rows.append(rho)
-    return Agreement(overall, within, np.mean(rows, axis=0) if rows else np.full(len(shared), np.nan))
+    return Agreement(
+        overall, within, rounded(np.mean(rows, axis=0)) if rows else np.full(len(shared), np.nan)
+    )
 
 
 def centred_row_ranks(values: FloatArray) -> FloatArray:
@@ -157,12 +161,14 @@ def _ranks(values: FloatArray, _name: str) -> FloatArray:
 
 
 def _z_scores(values: FloatArray, name: str) -> FloatArray:
-    spread = values.std() if values.size else 0.0
+    ordered = np.sort(values)  # mean and spread are then the same whatever the order of rows and models
+    differ = len(values) > 0 and ordered[0] < ordered[-1]
+    spread = ordered.std() if differ else 0.0
     if not spread > 0:
         raise OptionError(
             f"ensemble=mean-z: the reward {name!r} is the same everywhere, so it has no z-scores; leave it out"
         )
-    return np.asarray((values - values.mean()) / spread)
+    return rounded(np.asarray((values - ordered.mean()) / spread))
 
 
 ENSEMBLES: dict[str, Callable[[FloatArray, str], FloatArray]] = {"mean-rank": _ranks, "mean-z": _z_scores}

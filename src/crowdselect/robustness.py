@@ -4,6 +4,7 @@ Vectors are computed once and kept for every variant; instructions that the sele
 take no part in any variant.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -106,7 +107,7 @@ class Robustness:
             made = [(variant.kept, variant.name) for variant in own if variant.kept is not None]
             if made:
                 worst = min(made)
-                mean = sum(kept for kept, _ in made) / len(made)
+                mean = round(math.fsum(kept for kept, _ in made) / len(made), 12)  # so that equal ones tie
                 rows.append(
                     {
                         "axis": axis,
