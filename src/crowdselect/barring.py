@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import ELIGIBLE, eligibility
 from crowdselect.files import fingerprint, resolve
-from crowdselect.idlist import read_ids
+from crowdselect.idlist import found_in, read_ids
 from crowdselect.measure import Measured
 from crowdselect.metrics import METRICS
 from crowdselect.options import Options
@@ -195,9 +195,8 @@ def _lists(pool: Pool, options: Options) -> tuple[dict[str, BoolArray], list[str
     ):
         if path is not None:
             wanted = read_ids(path)
-            there = np.fromiter((i in wanted for i in pool.ids), dtype=bool, count=len(pool.ids))
+            there, unknown = found_in(wanted, pool.ids)
             barred[reason] = there if reason == "excluded" else ~there
-            unknown = len(wanted) - int(there.sum())
             if unknown:
                 notes.append(f"{option} {path}: {unknown} of {len(wanted)} ids are not in the pool")
     return barred, notes

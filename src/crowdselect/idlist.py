@@ -1,9 +1,15 @@
 """Lists of ids, as text or as a column of a table."""
 
+from collections.abc import Collection, Set
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.sources import Source, connect
+
+BoolArray = NDArray[np.bool_]
 
 _TABLES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _PACKED = (".gz", ".zst")
@@ -16,7 +22,7 @@ def read_ids(path: str) -> set[str]:
         path: A text file with one id per line, or Parquet, JSONL or CSV with a column `id`.
 
     Returns:
-        The ids; empty lines are passed over.
+        The ids as they stand there, white space included; see `found_in`. Empty lines are passed over.
 
     Raises:
         InputError: There is no such file, it is not UTF-8, holds no id, or has no column `id`.
@@ -31,6 +37,31 @@ def read_ids(path: str) -> set[str]:
     if not ids:
         raise InputError(f"{path}: holds no id; wanted one id per line, or a table with a column id")
     return ids
+
+
+def found_in(listed: Set[str], ids: Collection[str]) -> tuple[BoolArray, int]:
+    """Say which ids are on a list: as they are written there, or without white space where nothing is written so.
+
+    Args:
+        listed: From `read_ids`.
+        ids: The N ids of a pool.
+
+    Returns:
+        Which ids are meant, shape (N,); and how many of the list mean none.
+
+    Example:
+        >>> found_in({"a ", " c", "d"}, ["a", "a ", "b", "c"])
+        (array([False,  True, False,  True]), 1)
+    """
+    there = np.fromiter((i in listed for i in ids), dtype=bool, count=len(ids))
+    exact = {i for i, here in zip(ids, there, strict=True) if here}
+    left = [entry for entry in listed if entry not in exact]
+    wanted = {entry.strip() for entry in left if entry.strip() != entry}
+    if not wanted:
+        return there, len(left)
+    stripped = np.fromiter((i in wanted for i in ids), dtype=bool, count=len(ids))
+    known = {i for i, here in zip(ids, stripped, strict=True) if here}
+    return there | stripped, sum(entry.strip() not in known for entry in left)
 
 
 def is_table(path: str) -> bool:
@@ -72,7 +103,7 @@ def read_lines(path: str, *, wanted: str) -> list[str]:
 
 def _from_text(path: str) -> set[str]:
     lines = read_lines(path, wanted="one id per line, or a table with a column id")
-    return {line.strip() for line in lines if line.strip()}
+    return {line for line in lines if line.strip()}
 
 
 def _from_table(path: str) -> set[str]:

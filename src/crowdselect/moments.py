@@ -67,8 +67,8 @@ def rounded(values: FloatArray) -> FloatArray:
         The same shape, each rounded to 40 binary digits: a number keeps its sign and scales by powers of 2.
 
     Example:
-        >>> rounded(np.array([0.1 + 0.2, 0.3])).tolist()
-        [0.29999999999995453, 0.29999999999995453]
+        >>> 0.1 + 0.2 == 0.3, *map(bool, rounded(np.array([0.1 + 0.2])) == rounded(np.array([0.3])))
+        (False, True)
     """
     part, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.rint(np.ldexp(part, _DIGITS)), exponent - _DIGITS))
