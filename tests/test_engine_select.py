@@ -24,8 +24,9 @@ def same(one, other):
     return [file for file in FILES if (one / file).read_bytes() != (other / file).read_bytes()] == []
 
 
-def test_the_folder_and_the_metrics_are_those_of_the_local_engine(tmp_path):
-    simulate("pool", instructions=120, shards=7, answer_chars=80)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_folder_and_the_metrics_are_those_of_the_local_engine(samples, tmp_path):
+    simulate("pool", instructions=120, shards=7, answer_chars=80, samples=samples)
     asked = ("select", "pool", "--budget", 20, "--pairs", "best-worst", "-o")
     ran(*asked, "here")
     _, err = ran(*asked, "there", "--engine", "ray", "--workers", 2)

@@ -34,7 +34,7 @@ def write(path, entries):
 @pytest.mark.parametrize("name", ["ids.txt", "ids.parquet"])
 @pytest.mark.parametrize("option", ["include", "exclude"])
 @pytest.mark.parametrize(
-    ("entries", "meant", "unknown"),
+    "listed",
     [
         (["a "], {"a "}, 0),
         (["a"], {"a"}, 0),
@@ -44,7 +44,8 @@ def write(path, entries):
         (["b", "d", "e "], {"e"}, 2),
     ],
 )
-def test_an_id_is_meant_as_it_is_written(entries, meant, unknown, option, name, pool, tmp_path):
+def test_an_id_is_meant_as_it_is_written(listed, option, name, pool, tmp_path):
+    entries, meant, unknown = listed
     path = write(tmp_path / name, entries)
     options = Options(budget=1, clusters=0, weights={"difficulty": 1.0}, **{option: path})
     found = select(pool, options)

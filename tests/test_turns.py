@@ -114,7 +114,7 @@ def test_scores_are_of_each_models_own_conversation(folder, run):
         assert scores[row["id"], row["model"], row["sample"]] == pytest.approx(expected)
 
 
-def test_of_several_samples_the_history_of_the_one_that_is_read(folder, run):
+def test_of_several_samples_the_history_of_the_one_that_is_taken(folder, run):
     gather(folder, samples=3)
     table = pq.read_table("pool.parquet")
     said = [
@@ -131,9 +131,17 @@ def test_of_several_samples_the_history_of_the_one_that_is_read(folder, run):
     )  # empty ones have none
     records, chosen = choose(run, folder, "--budget", 6, "--answer", "model:elm-7b")
     assert {row["model"] for row in chosen if row["selected"]} == {"elm-7b"}
+    taken = {row["id"]: row for row in chosen}
+    marks = {
+        (row["id"], row["model"], row["sample"]): row["mark"]
+        for row in pq.read_table("r.parquet").to_pylist()
+    }
     for record in records:
-        row = rows[record["id"], "elm-7b", 1]  # the first sample that is not empty
+        sample, reward = taken[record["id"]]["sample"], taken[record["id"]]["reward"]
+        row = rows[record["id"], "elm-7b", sample]
         assert record["messages"] == [*history(row), {"role": "assistant", "content": row["response"]}]
+        own = {number: marks[record["id"], "elm-7b", number] for number in (1, 2)}  # the first is empty
+        assert own[sample] == reward == max(own.values())
 
 
 def test_a_pair_is_of_two_answers_to_the_same_messages(folder, run):

@@ -3,7 +3,7 @@
 `WideAnswers` and `TallAnswers` have the same methods; a pool holds one of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from crowdselect.cells import FloatArray, Keys, cell_means, refuse_infinite, sai
 from crowdselect.errors import InputError, RewardError
 from crowdselect.index import BoolArray, Index, codes_of, first_null, to_numpy
 from crowdselect.layouts import Tall, Wide, blank, length
+from crowdselect.samples import Picks, Taken, draws, pick
 from crowdselect.sources import IntArray, Source
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Cells = Sequence[tuple[int, int]]
 """(instruction, model) of each."""
+Numbers = Sequence[float | None]
+"""The sample of each that is meant; None = the first that has text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class WideAnswers:
         self._fill(out, unproven)
         return out
 
-    def responses(self, cells: Cells) -> list[str | None]:
+    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (as TallAnswers)
         """Read the responses of some cells, a column at a time."""
         sources = self._index.sources()
         out: list[str | None] = [None] * len(cells)
@@ -164,18 +167,85 @@ class TallAnswers:
         """Read a reward, shape (N, M), NaN = none; the mean where an answer was sampled several times."""
         values = to_numpy(self._flat(self._layout.rewards[reward]))
         path = self._source.path
-        return cell_means(values, self._keys, index=self._index, names=self.models, path=path, reward=reward)
+        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward=reward)
 
     def answered(self) -> BoolArray:
         """Say where there is a non-empty response, shape (N, M); statistics that prove it save the reading."""
-        keys, said = self._keys, self._said()
+        keys, said = self.keys, self._said
         out = np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_, order="F")
         out[keys.row[said], keys.model[said]] = True
         return out
 
+    def rewards(self, reward: str) -> FloatArray:
+        """Read a reward of every answer, shape (A,), NaN = none."""
+        return to_numpy(self._flat(self._layout.rewards[reward]))
+
+    def pick(
+        self,
+        rewards: FloatArray,
+        *,
+        seed: int,
+        history: str | None,
+        told_apart: Callable[[IntArray], IntArray],
+    ) -> Picks:
+        """Choose the sample that stands for each model; `history` is SQL of what prompts are told apart by, where they are."""
+        keys = self.keys
+        said = self._said if self._layout.response is not None else keys.row >= 0
+        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
+        codes = None if history is None else self._codes(history)
+        best, worst = (
+            self._taken(pick(keys, rewards, said, draw, lowest=lowest), rewards, codes, told_apart)
+            for lowest in (False, True)
+        )
+        return Picks(best, worst)
+
+    def _taken(
+        self,
+        answers: IntArray,
+        rewards: FloatArray,
+        codes: IntArray | None,
+        told_apart: Callable[[IntArray], IntArray],
+    ) -> Taken:
+        at = self.keys.row[answers], self.keys.model[answers]
+        number, own = (np.full((len(self._index.ids), len(self.models)), np.nan, order="F") for _ in range(2))
+        number[at], own[at] = self.keys.sample[answers], rewards[answers]
+        prompts = None
+        if codes is not None:
+            prompts = np.full(number.shape, -1, dtype=np.int64)
+            prompts[at] = codes[answers]
+            prompts = told_apart(prompts)
+        return Taken(number, own, prompts)
+
+    def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
+        """Find answers by instruction, model and sample; -1 = there is no such answer."""
+        levels, mine = self._numbered
+        if not len(mine):
+            return np.full(len(rows), -1, dtype=np.int64)
+        level = np.minimum(np.searchsorted(levels, samples), len(levels) - 1)
+        wanted = (rows * len(self.models) + models) * len(levels) + level
+        at = np.minimum(np.searchsorted(mine, wanted), len(mine) - 1)
+        return np.where((mine[at] == wanted) & (levels[level] == samples), self.keys.order[at], -1)
+
+    @cached_property
+    def _numbered(self) -> tuple[FloatArray, IntArray]:
+        """The numbers that samples have; and cell and number of each answer that takes part as one, ascending."""
+        own = self.keys.sample[self.keys.order]
+        levels, codes = np.unique(own, return_inverse=True)
+        return levels, self.keys.cell * len(levels) + codes
+
+    def _named(self, cells: Cells, samples: Numbers | None) -> tuple[list[int], IntArray]:
+        """The cells whose sample is named, and the answer of each."""
+        if samples is None or self._layout.sample is None:
+            return [], np.empty(0, dtype=np.int64)
+        named = [place for place, sample in enumerate(samples) if sample is not None]
+        rows, models = np.array([cells[place] for place in named], dtype=np.int64).reshape(-1, 2).T
+        numbers = np.array([samples[place] for place in named], dtype=np.float64)
+        return named, self.places(rows, models, numbers)
+
+    @cached_property
     def _said(self) -> BoolArray:
         """Which answers take part and have text, shape (A,)."""
-        keys, response, nested = self._keys, self._layout.response, self._layout.nested
+        keys, response, nested = self.keys, self._layout.response, self._layout.nested
         if response is None:
             return np.zeros(len(keys.row), dtype=np.bool_)
         said = keys.row >= 0
@@ -188,44 +258,56 @@ class TallAnswers:
             said &= to_numpy(self._flat(sql)).astype(np.bool_)
         return said
 
-    def responses(self, cells: Cells) -> list[str | None]:
-        """Read the responses of some cells: the first non-empty one by sample."""
-        keys = self._keys
+    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
+        """Read the responses of some cells: of the sample that is named, else the first non-empty one."""
+        keys = self.keys
         out: list[str | None] = [None] * len(cells)
         if self._layout.response is None or not cells:
             return out
+        named, answers = self._named(cells, samples)
         wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
         begins, ends = (np.searchsorted(keys.cell, wanted, side=side) for side in ("left", "right"))
-        spans = [np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)]
-        texts = self._take(self._layout.response, keys.order[np.concatenate(spans)])
-        for place, text in zip(np.repeat(np.arange(len(cells)), ends - begins), texts, strict=True):
+        spans = [keys.order[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        for place, answer in zip(named, answers, strict=True):
+            spans[place] = answer[None][answer[None] >= 0]
+        texts = self._take(self._layout.response, np.concatenate(spans))
+        owners = np.repeat(np.arange(len(cells)), list(map(len, spans))).tolist()
+        for place, text in zip(owners, texts, strict=True):
             out[place] = out[place] or said_text(text)
         return out
 
-    def beside(self, sql: str, cells: Cells) -> list[str | None]:
+    def beside(self, sql: str, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
         """Read a text of the rows that `responses` reads for some cells; None where a cell has no row."""
-        known, answers = self._standing
-        wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
-        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        there = np.flatnonzero(known[at] == wanted)
+        named, own = self._named(cells, samples)
+        answers = np.full(len(cells), -1, dtype=np.int64)
+        if len(named) < len(cells):
+            known, standing = self._standing
+            wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            answers = np.where(known[at] == wanted, standing[at], -1)
+        answers[named] = own
+        there = np.flatnonzero(answers >= 0)
         out: list[str | None] = [None] * len(cells)
-        for place, text in zip(there, self._take(sql, answers[at[there]]), strict=True):
+        for place, text in zip(there, self._take(sql, answers[there]), strict=True):
             out[place] = text
         return out
 
     def codes(self, sql: str) -> IntArray:
         """Number the distinct texts of the rows that `responses` reads, shape (N, M); -1 = no row."""
         cell, answers = self._standing
-        hashes = to_numpy(self._flat(f"hash({sql})"))[answers]
         out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
-        out[cell // len(self.models), cell % len(self.models)] = np.unique(hashes, return_inverse=True)[1]
+        out[cell // len(self.models), cell % len(self.models)] = self._codes(sql)[answers]
         return out
+
+    def _codes(self, sql: str) -> IntArray:
+        """Number the distinct texts of the answers' rows, shape (A,)."""
+        return np.unique(to_numpy(self._flat(f"hash({sql})")), return_inverse=True)[1]
 
     @cached_property
     def _standing(self) -> tuple[IntArray, IntArray]:
         """The cells that have answers, ascending, and the answer that stands for each: see `responses`."""
-        keys = self._keys
-        by_text = np.lexsort((~self._said()[keys.order], keys.cell))  # stable: samples stay in their order
+        keys = self.keys
+        by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
         first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
         return keys.cell[first], keys.order[by_text[first]]
 
@@ -235,13 +317,11 @@ class TallAnswers:
         nested = self._layout.nested
         sql = f"list_transform({response}, lambda said: {length('said')})" if nested else length(response)
         values, path = to_numpy(self._flat(sql)), self._source.path
-        return cell_means(
-            values, self._keys, index=self._index, names=self.models, path=path, reward="length"
-        )
+        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward="length")
 
     def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
-        keys, response = self._keys, self._layout.response or "NULL::VARCHAR"
+        keys, response = self.keys, self._layout.response or "NULL::VARCHAR"
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -275,14 +355,9 @@ class TallAnswers:
 
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
         """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""
-        keys = self._keys
-        cells = rows * len(self.models) + models
         if samples is None or self._layout.sample is None:
-            return np.isin(cells, keys.cell)
-        both = np.concatenate([keys.sample[keys.order], samples])
-        levels, codes = np.unique(both, return_inverse=True)
-        mine = keys.cell * len(levels) + codes[: len(keys.order)]
-        return np.isin(cells * len(levels) + codes[len(keys.order) :], mine)
+            return np.isin(rows * len(self.models) + models, self.keys.cell)
+        return self.places(rows, models, samples) >= 0
 
     def not_a_number(self, field: str) -> tuple[str, str] | None:
         """Find the first value of a field that is not a number: its id, and itself."""
@@ -301,8 +376,14 @@ class TallAnswers:
             raise InputError(f"{place}: the model is missing; wanted its name; fill it in or drop the answer")
         return codes_of(names)
 
+    @property
+    def sampled(self) -> bool:
+        """Samples are numbered, so a model may have several."""
+        return self._layout.sample is not None
+
     @cached_property
-    def _keys(self) -> Keys:
+    def keys(self) -> Keys:
+        """Which cell each answer belongs to."""
         rows = self._index.row_of[self._rows]
         sample = self._layout.sample
         samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))

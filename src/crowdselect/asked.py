@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crowdselect.answers import AnswerBatch, Cells, TallAnswers, WideAnswers
+from crowdselect.answers import AnswerBatch, Cells, Numbers, TallAnswers, WideAnswers
 from crowdselect.chat import Chat, chat_text, parse_chat, user_turn
 from crowdselect.errors import InputError
 from crowdselect.index import BoolArray, Index, one_per_id, to_numpy, values_per_id
@@ -63,12 +63,15 @@ class Asked:
         """SQL of the messages, where those of some id differ in the assistant's turns; else None."""
         return self._view.messages if self._differs.any() else None
 
-    def prompts(self, cells: Cells, answers: WideAnswers | TallAnswers) -> list[Chat]:
+    def prompts(
+        self, cells: Cells, answers: WideAnswers | TallAnswers, samples: Numbers | None = None
+    ) -> list[Chat]:
         """Give the messages before some answers; of several samples, before the one that is read."""
         own = [place for place, (row, _) in enumerate(cells) if self._differs[row]]
         written: list[str | None] = [None] * len(cells)
         if own and self.history is not None and isinstance(answers, TallAnswers):
-            found = answers.beside(self.history, [cells[place] for place in own])
+            numbers = None if samples is None else [samples[place] for place in own]
+            found = answers.beside(self.history, [cells[place] for place in own], numbers)
             for place, text in zip(own, found, strict=True):
                 written[place] = text
         return [
@@ -89,11 +92,11 @@ class Asked:
         history = self.history
         if history is None or not isinstance(answers, TallAnswers):
             return None
-        codes = answers.codes(history)
-        shared = ~self._differs[:, None] & (
-            codes >= 0
-        )  # nulls do not count as a difference, and texts may differ
-        return np.where(shared, 0, codes)
+        return self.told_apart(answers.codes(history))
+
+    def told_apart(self, codes: IntArray) -> IntArray:
+        """Give answers to the same messages the same number, shape (N, M): nulls are no difference, and texts may differ."""
+        return np.where(~self._differs[:, None] & (codes >= 0), 0, codes)
 
     @cached_property
     def _read(self) -> "tuple[pa.Array | None, BoolArray]":

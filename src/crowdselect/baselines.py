@@ -324,7 +324,7 @@ def _texts(seen: Seen, rows: NDArray[np.int64], *, of: str) -> list[str]:
         return [seen.texts[row] or "" for row in rows]
     if not seen.pool.has_responses:
         raise OptionError(f"{seen.pool.path}: the pool holds no answers, so nothing can be read from them")
-    return [text or "" for text in seen.pool.responses(_pairs(seen, rows))]
+    return [text or "" for text in seen.pool.responses(_pairs(seen, rows), _samples(seen, rows))]
 
 
 def _pairs(seen: Seen, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
@@ -332,14 +332,18 @@ def _pairs(seen: Seen, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
     return [(seen.pool.ids[row], seen.pool.models[seen.answers.chosen[row]]) for row in rows]
 
 
+def _samples(seen: Seen, rows: NDArray[np.int64]) -> list[float | None]:
+    """The samples of the answers to train on; None where the pool has none."""
+    numbers = seen.answers.sample
+    return [None] * len(rows) if numbers is None else [float(numbers[row]) for row in rows]
+
+
 def _numbers(seen: Seen, column: str) -> FloatArray:
     """A number per row: from `--metrics`, of the answer to train on where it is a reward, else of the row; NaN = missing."""
     if column in seen.measured.metrics and column not in METRICS:
         return seen.measured.metrics[column]
     if column in seen.pool.reward_columns:
-        scores = seen.pool.scores(column)
-        taken = np.maximum(seen.answers.chosen, 0)
-        return np.where(seen.answers.chosen >= 0, scores[np.arange(len(taken)), taken], np.nan)
+        return _of_answers(seen, column)
     out = np.full(len(seen.eligible), np.nan)
     for row, value in enumerate(seen.pool.column(column)):
         if value is not None:
@@ -352,6 +356,19 @@ def _numbers(seen: Seen, column: str) -> FloatArray:
                     f"{seen.pool.path}: {column} of id {seen.pool.ids[row]!r} is {value[:80]!r}; wanted a finite number"
                 )
     return out
+
+
+def _of_answers(seen: Seen, column: str) -> FloatArray:
+    """A reward of the answers to train on, shape (N,); of several samples, that of the one that is taken."""
+    chosen, numbers = seen.answers.chosen, seen.answers.sample
+    taken = np.maximum(chosen, 0)
+    if numbers is None:
+        found = seen.pool.scores(column)[np.arange(len(taken)), taken]
+    else:
+        found = seen.pool.rewards_of_samples(
+            column, rows=np.arange(len(taken)), models=taken, samples=numbers
+        )
+    return np.where(chosen >= 0, found, np.nan)
 
 
 def _tags(seen: Seen, column: str | None) -> list[frozenset[str]]:
@@ -373,7 +390,7 @@ def _asked_tags(seen: Seen, tagger: Tagger, progress: Progress) -> list[frozense
 def _answered(seen: Seen) -> tuple[NDArray[np.int64], list[Answered]]:
     """The rows that may be chosen, and their instructions with the answers to train on."""
     rows = np.flatnonzero(seen.eligible)
-    prompts = seen.pool.prompts(_pairs(seen, rows))
+    prompts = seen.pool.prompts(_pairs(seen, rows), _samples(seen, rows))
     answers = _texts(seen, rows, of="answer")
     return rows, [
         Answered(prompt=prompt, answer=answer) for prompt, answer in zip(prompts, answers, strict=True)

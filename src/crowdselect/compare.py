@@ -28,7 +28,7 @@ from crowdselect.exporter import load_selection
 from crowdselect.lengths import CHARACTERS
 from crowdselect.outputs import read_manifest
 from crowdselect.reopen import reopen_pool
-from crowdselect.selection import Selection, method_of
+from crowdselect.selection import Selection, method_of, samples_of
 from crowdselect.stages import Progress
 from crowdselect.summary import score_line
 
@@ -342,13 +342,14 @@ def _random_picks(
         return [picks[place] for place in reference]
     table = first.table.filter(first.table["score"].is_valid())
     ids, models = table["id"].to_pylist(), table["model"].to_pylist()
-    rewards = table["reward"].to_numpy()
+    rewards, samples = table["reward"].to_numpy(), samples_of(table)
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(draws):
         drawn = np.sort(rng.choice(len(ids), size=len(picks[0].rows), replace=False))
         rows = np.array([facts.place[ids[row]] for row in drawn], dtype=np.int64)
-        made.append(Pick(rows, tuple(models[row] for row in drawn), rewards[drawn]))
+        taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
+        made.append(Pick(rows, taken, numbers, rewards[drawn]))
     return made
 
 

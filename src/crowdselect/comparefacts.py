@@ -50,6 +50,7 @@ class Pick:
 
     rows: IntArray
     models: tuple[str | None, ...]
+    samples: tuple[float | None, ...]
     rewards: FloatArray
 
 
@@ -66,7 +67,8 @@ class Facts:
     vectors: NDArray[np.float32] | None = None
     labels: IntArray | None = None
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
-    answers: dict[tuple[str, str], float] = field(default_factory=dict)
+    answers: dict[tuple[str, str, float | None], float] = field(default_factory=dict)
+    """Length of each answer, by id, model and sample."""
     settings: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -169,19 +171,22 @@ def read_answers(facts: Facts, pool: Pool, picks: Iterable[Pick], *, unit: str) 
     """Measure the answers that the picks take, each once."""
     if not pool.has_responses:
         return
-    pairs = sorted(
-        {
-            (facts.ids[row], model)
-            for pick in picks
-            for row, model in zip(pick.rows, pick.models, strict=True)
-            if model is not None
-        }
-    )
+    wanted = {key for pick in picks for key in _answers_of(facts, pick) if key is not None}
+    ordered = sorted(wanted, key=lambda key: (key[0], key[1], key[2] or 0.0))
     count = counter(unit)
-    for begin in range(0, len(pairs), 2000):
-        block = pairs[begin : begin + 2000]
-        lengths = count([text or "" for text in pool.responses(block)])
+    for begin in range(0, len(ordered), 2000):
+        block = ordered[begin : begin + 2000]
+        texts = pool.responses([(id_, model) for id_, model, _ in block], [sample for *_, sample in block])
+        lengths = count([text or "" for text in texts])
         facts.answers.update(zip(block, lengths.tolist(), strict=True))
+
+
+def _answers_of(facts: Facts, pick: Pick) -> list[tuple[str, str, float | None] | None]:
+    """Id, model and sample of each row of a pick; None where no answer is taken."""
+    return [
+        None if model is None else (facts.ids[row], model, sample)
+        for row, model, sample in zip(pick.rows, pick.models, pick.samples, strict=True)
+    ]
 
 
 def pick_of(facts: Facts, selection: Selection) -> Pick:
@@ -190,6 +195,7 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
     return Pick(
         np.array([facts.place[row["id"]] for row in rows], dtype=np.int64),
         tuple(row["model"] for row in rows),
+        tuple(row.get("sample") for row in rows),
         np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], dtype=np.float64),
     )
 
@@ -197,9 +203,7 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
 def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
     """The figures of `FIGURES`; a cosine above `near` is a near-duplicate."""
     rows = pick.rows
-    answers = [
-        facts.answers.get((facts.ids[row], str(model))) for row, model in zip(rows, pick.models, strict=True)
-    ]
+    answers = [None if key is None else facts.answers.get(key) for key in _answers_of(facts, pick)]
     found: dict[str, float | None] = {
         "rows": float(len(rows)),
         "instruction_length": None if facts.lengths is None else _mean(facts.lengths[rows]),

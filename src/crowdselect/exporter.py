@@ -137,14 +137,15 @@ def training_records(
     rows = selection.rows()
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
-        chosen = [(row["id"], row["model"]) for row in batch]
-        prompts, answers = pool.prompts(chosen), _fetch(pool, chosen)
+        chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
+        prompts, answers = pool.prompts(chosen, samples), _fetch(pool, chosen, samples)
         paired = selection.options["pairs"] is not None
         rejected: list[str] | list[None] = [None] * len(batch)
         if paired:
             others = [(row["id"], row["rejected_model"]) for row in batch]
-            rejected = _fetch(pool, others)
-            _check_prompts(pool, chosen, prompts, pool.prompts(others))
+            samples = [row.get("rejected_sample") for row in batch]
+            rejected = _fetch(pool, others, samples)
+            _check_prompts(pool, chosen, prompts, pool.prompts(others, samples))
         for row, prompt, answer, other in zip(batch, prompts, answers, rejected, strict=True):
             yield record(
                 format,
@@ -201,8 +202,8 @@ def _said(error: Exception) -> str:
     return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
-def _fetch(pool: Pool, pairs: list[tuple[str, str]]) -> list[str]:
-    answers = pool.responses(pairs)
+def _fetch(pool: Pool, pairs: list[tuple[str, str]], samples: list[float | None]) -> list[str]:
+    answers = pool.responses(pairs, samples)
     for (instruction_id, model), answer in zip(pairs, answers, strict=True):
         if answer is None or not answer.strip():
             raise InputError(

@@ -1,6 +1,7 @@
 """Lists of ids, as text or as a column of a table."""
 
-from collections.abc import Collection, Set
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def read_ids(path: str) -> set[str]:
     return ids
 
 
-def found_in(listed: Set[str], ids: Collection[str]) -> tuple[BoolArray, int]:
+def found_in(listed: AbstractSet[str], ids: Collection[str]) -> tuple[BoolArray, int]:
     """Say which ids are on a list: as they are written there, or without white space where nothing is written so.
 
     Args:

@@ -54,9 +54,11 @@ class ShardedIfd:
             raise OptionError(f"{pool.path}: is not read file by file")
         where = device if device != "auto" else "cuda" if self._on_gpus else "cpu"
         settings = f"{_identity(model)} {max_length} {where.partition(':')[0]}"
-        columns = seen.answers.chosen.astype(np.int32)
+        answers: dict[str, NDArray[Any]] = {"columns": seen.answers.chosen.astype(np.int32)}
+        if seen.answers.sample is not None:
+            answers["samples"] = seen.answers.sample
         found = pool.run(
-            shard_sources(pool.shards, pool.places, rows, columns=columns),
+            shard_sources(pool.shards, pool.places, rows, **answers),
             ReadAnswers(pool.layout, pool.models, settings, self._parts.keys()),
             IfdWorker,
             {
@@ -113,11 +115,15 @@ class ReadAnswers:
                 rows = wanted_rows(source, len(pool.ids))
                 names = [self._models[column] for column in np.frombuffer(source["columns"], np.int32)]
                 pairs = list(zip(pool.ids[rows].tolist(), names, strict=True))
+                numbers = np.frombuffer(source["samples"]).tolist() if "samples" in source else None
                 for begin in range(0, len(rows), BATCH):
                     some = pairs[begin : begin + BATCH]
+                    samples = None if numbers is None else numbers[begin : begin + BATCH]
                     answered = [
                         Answered(prompt=prompt, answer=answer or "")
-                        for prompt, answer in zip(pool.prompts(some), pool.responses(some), strict=True)
+                        for prompt, answer in zip(
+                            pool.prompts(some, samples), pool.responses(some, samples), strict=True
+                        )
                     ]
                     keys = [_key(self._settings, each) for each in answered]
                     left = self._done.find(keys) < 0

@@ -13,6 +13,7 @@ from crowdselect.metrics import METRICS, Ties, compute_metrics, ordered_families
 from crowdselect.numberfile import read_numbers
 from crowdselect.pool import Pool
 from crowdselect.rewards import Agreement, combine_rewards, reward_agreement
+from crowdselect.samples import Picks
 
 COLUMNS = (
     "id",
@@ -20,6 +21,7 @@ COLUMNS = (
     "rank",
     "reason",
     "model",
+    "sample",
     "reward",
     "cluster",
     "score",
@@ -174,6 +176,34 @@ def score_matrix(
     matrices = {name: pool.scores(name) for name in reward}
     agreement = reward_agreement(matrices)
     return combine_rewards(matrices, how=ensemble or ""), f"{ensemble} of {', '.join(matrices)}", agreement
+
+
+def pick_samples(
+    pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None, *, seed: int, prompts: bool
+) -> Picks | None:
+    """Choose the sample that stands for each model: the best-rewarded to train on, the worst to reject.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: As for `measure`; a pool without rewards, or with several and none named, has its samples drawn.
+        ensemble: As for `measure`; here of the samples' own rewards.
+        seed: Of ties.
+        prompts: Whether pairs are wanted, which must be of answers to the same messages.
+
+    Returns:
+        What is taken of each model; None where the pool has no samples.
+    """
+    if not pool.sampled:
+        return None
+    names = (reward,) if isinstance(reward, str) else tuple(reward or ())
+    if not names and len(pool.reward_columns) == 1:
+        names = pool.reward_columns
+    values = {name: pool.rewards_of_answers(pool.reward_name(name)) for name in names}
+    rewards = next(iter(values.values()), None)
+    if len(values) > 1:
+        columns = {name: one[:, None] for name, one in values.items()}
+        rewards = combine_rewards(columns, how=ensemble or "")[:, 0]
+    return pool.picked_samples(rewards, seed=seed, prompts=prompts)
 
 
 def why_unmeasured(pool: Pool, reward: str | Sequence[str] | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.answers import AnswerBatch, TallAnswers, WideAnswers, not_numeric
+from crowdselect.answers import AnswerBatch, Numbers, TallAnswers, WideAnswers, not_numeric
 from crowdselect.asked import Asked
 from crowdselect.cells import FloatArray
 from crowdselect.chat import Chat
@@ -30,7 +30,8 @@ from crowdselect.layouts import (
     view,
 )
 from crowdselect.rewardsfile import RewardsFile
-from crowdselect.sources import Source, connect
+from crowdselect.samples import Picks
+from crowdselect.sources import IntArray, Source, connect
 from crowdselect.vectorcolumn import vectors
 
 if TYPE_CHECKING:
@@ -186,11 +187,12 @@ class Pool:
         text, rows = self._asked.text, self._rows_of(ids)
         return [None] * len(rows) if text is None else [text[row].as_py() for row in rows]
 
-    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
+    def prompts(self, pairs: Sequence[tuple[str, str]], samples: Numbers | None = None) -> list[Chat]:
         """Give the messages that stand before some answers.
 
         Args:
             pairs: (id, model) of each.
+            samples: As for `responses`.
 
         Returns:
             For each its messages, {"role": ..., "content": ...}; an `instruction` is one user message. No messages
@@ -200,7 +202,7 @@ class Pool:
         Raises:
             InputError: An id or a model is not in the pool.
         """
-        return self._asked.prompts(self._cells_of(pairs), self._answers)
+        return self._asked.prompts(self._cells_of(pairs), self._answers, samples)
 
     def prompts_of(self, batch: AnswerBatch) -> list[Chat]:
         """Give the messages that stand before each answer of a batch from `stream_responses`."""
@@ -288,6 +290,61 @@ class Pool:
         return scores
 
     @property
+    def sampled(self) -> bool:
+        """The pool numbers samples: a model may have several answers to an instruction."""
+        answers = self._view.answers
+        return isinstance(answers, Tall) and answers.sample is not None
+
+    def rewards_of_answers(self, name: str) -> FloatArray:
+        """Read a reward of every answer of a pool with samples, for `picked_samples`.
+
+        Args:
+            name: From `reward_name`.
+
+        Returns:
+            Shape (A,), in an order of the pool's own; NaN = no reward.
+        """
+        answers = self._tall
+        if self._joined is None or name in self._view.answers.rewards:
+            return answers.rewards(name)
+        return self._joined.rewards(name, answers)
+
+    def picked_samples(self, rewards: FloatArray | None, *, seed: int, prompts: bool) -> Picks:
+        """Choose which sample stands for each model, in a pool with samples.
+
+        Args:
+            rewards: Of every answer, as `rewards_of_answers` orders them; None = there are none.
+            seed: Of ties: the hash of (id, model, sample) decides.
+            prompts: Whether to tell apart what each was an answer to.
+
+        Returns:
+            The best-rewarded sample with text of each model, and the worst.
+        """
+        answers, history = self._tall, self._asked.history if prompts else None
+        own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
+        return answers.pick(own, seed=seed, history=history, told_apart=self._asked.told_apart)
+
+    def rewards_of_samples(
+        self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray
+    ) -> FloatArray:
+        """Read a reward of some samples, one each; NaN = none.
+
+        Args:
+            name: From `reward_name`.
+            rows: Instructions.
+            models: Places in `models`.
+            samples: Numbers of samples; NaN = none.
+        """
+        at = self._tall.places(rows, models, samples)
+        return np.where(at >= 0, self.rewards_of_answers(name)[at], np.nan)
+
+    @property
+    def _tall(self) -> TallAnswers:
+        if not isinstance(self._answers, TallAnswers):
+            raise InputError(f"{self.path}: the pool has no samples")
+        return self._answers
+
+    @property
     def lost_rewards(self) -> int:
         """How many rows of the second file belong to no answer; known once its rewards were read."""
         return 0 if self._joined is None else self._joined.lost
@@ -310,19 +367,21 @@ class Pool:
         """
         return self._answers.lengths()
 
-    def responses(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+    def responses(self, pairs: Sequence[tuple[str, str]], samples: Numbers | None = None) -> list[str | None]:
         """Read some responses, and no others.
 
         Args:
             pairs: (id, model) of each.
+            samples: The number of the sample of each, from `picked_samples`; None = the first with text. Says
+                nothing in a pool without samples.
 
         Returns:
-            Their texts; None where there is none or it is empty. Of several samples the first that is not.
+            Their texts; None where there is none or it is empty.
 
         Raises:
             InputError: An id or a model is not in the pool.
         """
-        return self._answers.responses(self._cells_of(pairs))
+        return self._answers.responses(self._cells_of(pairs), samples)
 
     def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.

@@ -108,5 +108,5 @@ def _read(pool: Pool, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
     if pool.has_text:
         instruction = dict(zip(pool.ids, pool.instructions(), strict=True)).get(row["id"])
     if pool.has_responses and row["model"] is not None:
-        answer = pool.responses([(row["id"], row["model"])])[0]
+        answer = pool.responses([(row["id"], row["model"])], [row.get("sample")])[0]
     return instruction, answer

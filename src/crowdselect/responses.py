@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
 from crowdselect.ordering import UInt64Array, mixed_hash, reseeded, seeded_hash
+from crowdselect.samples import Picks
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -39,6 +40,10 @@ class Answers:
     """The rejected answer's, for pairs."""
     unsaid: int
     """How many answers have a reward and no text."""
+    sample: FloatArray | None = None
+    """The number of the chosen answer's sample, shape (N,), NaN = none; None where the pool has no samples."""
+    rejected_sample: FloatArray | None = None
+    """The rejected answer's, for pairs."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
@@ -76,6 +81,7 @@ def find_answers(
     pairs: bool,
     seed: int,
     prompts: IntArray | None = None,
+    picks: Picks | None = None,
 ) -> Answers:
     """Choose each instruction's answer, and for pairs the one to reject.
 
@@ -89,6 +95,8 @@ def find_answers(
         seed: Of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
             None = all answers of an id are.
+        picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
+            Models are chosen by `scores`, their means.
 
     Returns:
         The answers.
@@ -104,12 +112,18 @@ def find_answers(
     """
     rows, columns = reseeded(hashes, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
     chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
+    best_of = scores if picks is None else picks.best.reward
+    worst_of = scores if picks is None else picks.worst.reward
     rejected = None
     if pairs:
-        paired = usable
-        if prompts is not None:
-            paired = usable & (prompts == np.take_along_axis(prompts, chosen[:, None], axis=1))
+        paired, others = usable, prompts
+        if picks is not None:
+            prompts, others = picks.best.prompts, picks.worst.prompts
+        if prompts is not None and others is not None:
+            paired = usable & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
+        # The means may be of samples without text: what is written must be in this order too.
+        rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
     return Answers(
@@ -117,14 +131,16 @@ def find_answers(
         chosen,
         rejected,
         best,
-        reward=_taken(scores, chosen),
-        rejected_reward=None if rejected is None else _taken(scores, rejected),
+        reward=_taken(best_of, chosen),
+        rejected_reward=None if rejected is None else _taken(worst_of, rejected),
         unsaid=int((~usable & ~np.isnan(scores)).sum()),
+        sample=None if picks is None else _taken(picks.best.number, chosen),
+        rejected_sample=None if picks is None or rejected is None else _taken(picks.worst.number, rejected),
     )
 
 
 def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:
-    """One reward per row; NaN where the column is -1."""
+    """One number per row; NaN where the column is -1."""
     rewards = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)[:, 0]
     return np.where(columns != _NONE, rewards, np.nan)
 

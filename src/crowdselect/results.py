@@ -45,11 +45,15 @@ def selection_table(
     def number(values: FloatArray) -> Any:  # noqa: ANN401
         return pa.array(values, mask=np.isnan(values))
 
-    def answer(columns: IntArray, rewards: FloatArray, prefix: str) -> dict[str, Any]:
+    def answer(
+        columns: IntArray, samples: FloatArray | None, rewards: FloatArray, prefix: str
+    ) -> dict[str, Any]:
         known = eligible & (columns != _NONE)
         names = pa.array(pool.models, pa.string()).take(pa.array(columns, mask=~known))
-        shown = number(np.where(known, rewards, np.nan))
-        return {f"{prefix}model": names, f"{prefix}reward": shown}
+        found = {f"{prefix}model": names}
+        if samples is not None:
+            found[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
+        return {**found, f"{prefix}reward": number(np.where(known, rewards, np.nan))}
 
     return pa.table(
         {
@@ -57,7 +61,7 @@ def selection_table(
             "selected": pa.array(chosen),
             "rank": pa.array(choice.rank, mask=~chosen),
             "reason": pa.array(_with_choice(pool, reasons, choice), pa.string()),
-            **answer(answers.chosen, answers.reward, ""),
+            **answer(answers.chosen, answers.sample, answers.reward, ""),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
             "score": number(score),
             **{name: number(values) for name, values in measured.metrics.items()},
@@ -67,10 +71,20 @@ def selection_table(
             **(
                 {}
                 if answers.rejected is None or answers.rejected_reward is None
-                else answer(answers.rejected, answers.rejected_reward, "rejected_")
+                else answer(answers.rejected, answers.rejected_sample, answers.rejected_reward, "rejected_")
             ),
         }
     )
+
+
+def _numbered(samples: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Numbers of samples, as whole numbers if all are."""
+    import pyarrow as pa
+
+    none = np.isnan(samples)
+    whole = np.where(none, 0.0, samples)
+    whole = whole.astype(np.int64) if (whole == np.rint(whole)).all() else whole
+    return pa.array(whole, mask=none)
 
 
 def agreement_facts(pool: Pool, measured: Measured) -> dict[str, Any] | None:

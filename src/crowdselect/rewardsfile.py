@@ -35,6 +35,16 @@ class RewardsFile:
         names, path = self._answers.models, self._source.path
         return cell_means(values, self._keys, index=self._index, names=names, path=path, reward=reward)
 
+    def rewards(self, reward: str, answers: TallAnswers) -> FloatArray:
+        """Read the reward of every answer of the pool, shape (A,), NaN = none; one of all samples where they are not told apart."""
+        if self._columns.sample is None or not answers.sampled:
+            return self.scores(reward)[answers.keys.row, answers.keys.model]
+        values, keys = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0)), self._keys
+        at = answers.places(keys.row[keys.order], keys.model[keys.order], keys.sample[keys.order])
+        out = np.full(len(answers.keys.row), np.nan)
+        out[at] = values[keys.order]
+        return out
+
     @property
     def note(self) -> str | None:
         """What to tell the user once the file was read."""

@@ -22,12 +22,13 @@ from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.embed import Embedding
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.grouping import cluster_rows, embed_rows, unit_vectors
-from crowdselect.measure import Measured, check_usable, measure
+from crowdselect.measure import Measured, check_usable, measure, pick_samples
 from crowdselect.metrics import METRICS, compute_metrics
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import check_answer, find_answers
+from crowdselect.samples import Picks
 from crowdselect.stages import Progress
 
 FloatArray = NDArray[np.float64]
@@ -203,6 +204,7 @@ class _Base:
     measured: Measured
     usable: BoolArray
     prompts: IntArray | None
+    picks: Picks | None
     hashes: UInt64Array
     groups: IntArray
     fixed: FixedBars
@@ -218,15 +220,17 @@ class _Base:
         measured: Measured | None = None,
         usable: BoolArray | None = None,
         prompts: IntArray | None = None,
+        picks: Picks | None = None,
         labels: NDArray[Any] | None = None,
     ) -> BoolArray:
         """Choose with some things changed; which rows are chosen, shape (N,)."""
         options, measured = options or self.options, measured or self.measured
         usable = self.usable if usable is None else usable
         prompts = self.prompts if prompts is None else prompts
+        picks = self.picks if picks is None else picks
         eligible = self.eligible
         if measured is not self.measured:
-            eligible = eligible & self._reasons(measured, usable, prompts, options)
+            eligible = eligible & self._reasons(measured, usable, prompts, picks, options)
         ranks = {
             name: uniform_ranks(measured.metrics[name], eligible)
             for name, weight in options.weights.items()
@@ -244,7 +248,12 @@ class _Base:
         return choice.rank > 0
 
     def _reasons(
-        self, measured: Measured, usable: BoolArray, prompts: IntArray | None, options: Options
+        self,
+        measured: Measured,
+        usable: BoolArray,
+        prompts: IntArray | None,
+        picks: Picks | None,
+        options: Options,
     ) -> BoolArray:
         names = tuple(measured.crowd.names)
         check_answer(options.answer, models=names)
@@ -257,6 +266,7 @@ class _Base:
             pairs=options.pairs is not None,
             seed=options.seed,
             prompts=prompts,
+            picks=picks,
         )
         reasons = row_reasons(len(self.hashes), self.fixed, measured, answers, options, weighted=True)
         return np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
@@ -268,7 +278,10 @@ class _Base:
         measured = _measured(scores, crowd, self.measured, self.options)
         _check_order(measured, self.options.weights)
         prompts = None if self.prompts is None else self.prompts[:, columns]
-        return self.choose(measured=measured, usable=self.usable[:, columns], prompts=prompts)
+        picks = (
+            None if self.picks is None else self.picks.changed(lambda values, _missing: values[:, columns])
+        )
+        return self.choose(measured=measured, usable=self.usable[:, columns], prompts=prompts, picks=picks)
 
     def reward_of(self, column: str) -> BoolArray:
         """Choose by another reward column."""
@@ -280,7 +293,7 @@ class _Base:
             ties=self.options.ties,
         )
         usable = self.usable if self.pool.has_responses else ~np.isnan(measured.scores)
-        return self.choose(measured=measured, usable=usable)
+        return self.choose(measured=measured, usable=usable, picks=_picks(self.pool, column, self.options))
 
     def clusters_of(self, k: int, *, seed: int) -> BoolArray:
         """Choose with other clusters of the same vectors, or with none."""
@@ -302,6 +315,12 @@ def _measured(scores: FloatArray, crowd: Crowd, whole: Measured, options: Option
     return Measured(scores, n_rewards, metrics, crowd, ())
 
 
+def _picks(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
+    """Which sample stands for each model, by one reward or several; see `pick_samples`."""
+    prompts = options.pairs is not None
+    return pick_samples(pool, reward, options.ensemble, seed=options.seed, prompts=prompts)
+
+
 def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     """Read the pool once, as `crowdselect.run.select` does."""
     measured = measure(
@@ -319,7 +338,8 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         options=options,
         measured=measured,
         usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
-        prompts=pool.prompt_codes() if options.pairs is not None else None,
+        prompts=pool.prompt_codes() if options.pairs is not None and not pool.sampled else None,
+        picks=_picks(pool, options.reward, options),
         hashes=hashes,
         groups=duplicate_groups(texts),
         fixed=fixed_bars(pool, texts, options),
@@ -328,7 +348,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         embedding=None,
         unit=None,
     )
-    eligible = draft._reasons(measured, draft.usable, draft.prompts, options)  # noqa: SLF001  (its own module)
+    eligible = draft._reasons(measured, draft.usable, draft.prompts, draft.picks, options)  # noqa: SLF001  (its own module)
     rows, labels = np.flatnonzero(eligible), draft.labels
     by_vectors = options.cluster_by is None and options.clusters > 0
     embedding = unit = None

@@ -15,7 +15,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE, duplicate_groups
 from crowdselect.errors import SplitError
 from crowdselect.grouping import group
-from crowdselect.measure import check_usable, measure
+from crowdselect.measure import check_usable, measure, pick_samples
 from crowdselect.options import Options
 from crowdselect.ordering import content_hash, reseeded
 from crowdselect.pool import Pool
@@ -90,7 +90,10 @@ def select(
             answer=options.answer,
             pairs=options.pairs is not None,
             seed=options.seed,
-            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            prompts=pool.prompt_codes() if options.pairs is not None and not pool.sampled else None,
+            picks=pick_samples(
+                pool, options.reward, options.ensemble, seed=options.seed, prompts=options.pairs is not None
+            ),
         )
     with stage("eligibility"):
         texts = pool.instructions()

@@ -16,7 +16,7 @@ from crowdselect.measure import score_matrix
 from crowdselect.metrics import METRICS
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
-from crowdselect.selection import Selection
+from crowdselect.selection import Selection, samples_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -164,9 +164,14 @@ class Run:
             return [None] * len(rows)
         known = set(pool.models)
         asked = [row for row in rows if self.models[row] in known and self._place[row] != _NONE]
-        found = pool.responses([(self.ids[row], self.models[row]) for row in asked])
+        pairs = [(self.ids[row], self.models[row]) for row in asked]
+        found = pool.responses(pairs, [self._samples[row] for row in asked])
         text = dict(zip(asked, found, strict=True))
         return [text.get(row) for row in rows]
+
+    @cached_property
+    def _samples(self) -> list[float | None]:
+        return samples_of(self.selection.table)
 
     def answer_sample(self) -> IntArray:
         """Eligible rows whose answers stand for the pool's: all, or a seeded sample of them."""

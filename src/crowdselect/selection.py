@@ -123,6 +123,28 @@ class Selection:
         }
 
 
+def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:
+    """The number of the sample that each row takes; None where its pool has no samples, or where none is taken.
+
+    Args:
+        table: As of `Selection.table`.
+        kind: "" = of the answers to train on, "rejected_" = of those to reject.
+    """
+    name = f"{kind}sample"
+    return list(table[name].to_pylist()) if name in table.column_names else [None] * len(table)
+
+
+def answer_by(row: Mapping[str, Any]) -> str | None:
+    """Say whose answer a row takes: the model, and the sample where the pool has several.
+
+    Example:
+        >>> answer_by({"model": "m"}), answer_by({"model": "m", "sample": 3})
+        ('m', 'm, sample 3')
+    """
+    model, sample = row["model"], row.get("sample")
+    return model if model is None or sample is None else f"{model}, sample {sample:g}"
+
+
 def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     reason, _, other = row["reason"].partition(":")
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
@@ -131,7 +153,7 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     lines += [_metric_line(row, name, weights[name]) for name in weights]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
-        lines.append(f"answer to train on: {row['model']} ({reward}; {row['n_rewards']} rewards in all)")
+        lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
     if row["score"] is not None:
         where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
         stands = (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.answers import Numbers
 from crowdselect.barring import asked_questions, bars, not_scored, row_reasons
 from crowdselect.chat import Chat
 from crowdselect.choose import choose, ranked
@@ -33,7 +34,7 @@ from crowdselect.responses import Answers, check_answer
 from crowdselect.results import run_facts, run_warnings, selection_table
 from crowdselect.rewardsfile import lost_note, missing_in
 from crowdselect.scoring import CROWD, Method, Seen, check_rows, score_rows
-from crowdselect.selection import Selection
+from crowdselect.selection import Selection, samples_of
 from crowdselect.shardgroups import Lookahead, group_shards, wants_model, wants_vectors
 from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
 from crowdselect.stages import Stages
@@ -68,6 +69,7 @@ class ShardedPool(Pool):
         self._said = False
         self._home: dict[str, int] | None = None
         self._chosen: list[tuple[str, str]] = []
+        self._samples: list[float | None] = []
         self._fetched: dict[tuple[str, str], dict[str, str | None]] = {}
 
     @property
@@ -134,10 +136,11 @@ class ShardedPool(Pool):
         chosen = table.take(rows)
         ids = chosen["id"].to_pylist()
         self._home = None if shard is None else dict(zip(ids, shard[rows].tolist(), strict=True))
-        self._chosen = []
-        for name in ("model", "rejected_model"):
-            if name in chosen.column_names:
-                self._chosen += zip(ids, chosen[name].to_pylist(), strict=True)
+        self._chosen, self._samples = [], []
+        for kind in ("", "rejected_"):
+            if f"{kind}model" in chosen.column_names:
+                self._chosen += zip(ids, chosen[f"{kind}model"].to_pylist(), strict=True)
+                self._samples += samples_of(chosen, kind)
 
     def holds(self, table: Any) -> bool:  # noqa: ANN401  (an Arrow table)
         """Fetch chosen rows from whichever files they are in; say whether each has all its rows in one of them."""
@@ -148,11 +151,15 @@ class ShardedPool(Pool):
             return False
         return len(self._fetched) == len(set(self._chosen))
 
-    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[Chat]:
+    def prompts(self, pairs: Sequence[tuple[str, str]], samples: Numbers | None = None) -> list[Chat]:  # noqa: ARG002  (those of `expect`)
         """See `Pool.prompts`; of chosen rows."""
         return [json.loads(self._of(pair)["messages"] or "[]") for pair in pairs]
 
-    def responses(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+    def responses(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        samples: Numbers | None = None,  # noqa: ARG002  (those of `expect`)
+    ) -> list[str | None]:
         """See `Pool.responses`; of chosen rows."""
         return [self._of(pair)["response"] for pair in pairs]
 
@@ -177,17 +184,18 @@ class ShardedPool(Pool):
         Raises:
             SplitError: An instruction is in two files.
         """
-        every = ([id_ for id_, _ in self._chosen], [model for _, model in self._chosen])
+        every = ([id_ for id_, _ in self._chosen], [model for _, model in self._chosen], self._samples)
         told = dict.fromkeys(range(len(self.shards)), every)
         if self._home is not None:
             told = {}
-            for id_, model in self._chosen:
-                ids, models = told.setdefault(self._home[id_], ([], []))
+            for (id_, model), sample in zip(self._chosen, self._samples, strict=True):
+                ids, models, samples = told.setdefault(self._home[id_], ([], [], []))
                 ids.append(id_)
                 models.append(model)
+                samples.append(sample)
         sources = [
-            {"path": str(self.shards[shard]), "ids": ids, "models": models}
-            for shard, (ids, models) in told.items()
+            {"path": str(self.shards[shard]), "ids": ids, "models": models, "samples": samples}
+            for shard, (ids, models, samples) in told.items()
         ]
         home: dict[str, str] = {}
         for table in self.run(sources, as_it_is, Fetcher, {"layout": self.layout}, batch=1):
@@ -290,6 +298,9 @@ def ask_of(
     """
     models, why = pool.models, None if needed else why_unmeasured(pool, reward)
     name = pool.reward_name(reward) if why is None else None
+    sample_reward = name
+    if pool.sampled and name is None and (reward is not None or len(pool.reward_columns) == 1):
+        sample_reward = pool.reward_name(reward)
     if len(models) < 2 and why is None:
         found = f"only {models[0]!r}" if models else "none"
         raise InputError(f"{pool.path}: a crowd needs at least two models; found {found}")
@@ -301,7 +312,8 @@ def ask_of(
             layout=pool.layout,
             rewards=pool.rewards_path,
             reward=name,
-            joined=name is not None and pool.in_second_file(name),
+            sample_reward=sample_reward,
+            joined=any(each is not None and pool.in_second_file(each) for each in {name, sample_reward}),
             models=models,
             crowd=aligned,
             ties=ties,
@@ -506,4 +518,8 @@ def _answers(merged: Merged) -> Answers:
         reward=merged.numbers("reward"),
         rejected_reward=merged.numbers("rejected_reward") if paired else None,
         unsaid=merged.total("unsaid"),
+        sample=merged.numbers("sample") if "sample" in merged.table.column_names else None,
+        rejected_sample=merged.numbers("rejected_sample")
+        if "rejected_sample" in merged.table.column_names
+        else None,
     )

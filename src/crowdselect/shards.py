@@ -21,7 +21,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import normalised
 from crowdselect.layouts import reward_columns
-from crowdselect.measure import Measured, checked_metrics
+from crowdselect.measure import Measured, checked_metrics, pick_samples
 from crowdselect.merged import Places
 from crowdselect.metrics import METRICS, Ties
 from crowdselect.options import Options
@@ -87,6 +87,8 @@ class Ask:
     """The second file, of the whole pool."""
     reward: str | None
     """The reward column; None = there are no metrics."""
+    sample_reward: str | None
+    """The reward column that samples are taken by; None = they are drawn."""
     joined: bool
     """Whether it is in the second file."""
     models: tuple[str, ...]
@@ -229,7 +231,7 @@ class Fetcher:
         self._layout = layout
 
     def __call__(self, sources: Table) -> Table:
-        """Give `path`, `id`, `model`, `messages`, `response` and `instruction` of each pair that is asked for."""
+        """Give `path`, `id`, `model`, `messages`, `response` and `instruction` of each answer that is asked for."""
         import json
 
         import pyarrow as pa
@@ -240,16 +242,21 @@ class Fetcher:
         for source in sources.to_pylist():
             with open_pool(source["path"], layout=self._layout) as pool:
                 ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
-                pairs = [
-                    (id_, model)
-                    for id_, model in zip(source["ids"], source["models"], strict=True)
+                wanted = [
+                    ((id_, model), sample)
+                    for id_, model, sample in zip(
+                        source["ids"], source["models"], source["samples"], strict=True
+                    )
                     if id_ in ids and model in models
                 ]
+                pairs, samples = [pair for pair, _ in wanted], [sample for _, sample in wanted]
                 found["path"] += [source["path"]] * len(pairs)
                 found["id"] += [id_ for id_, _ in pairs]
                 found["model"] += [model for _, model in pairs]
-                found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs)]
-                found["response"] += pool.responses(pairs) if pool.has_responses else [None] * len(pairs)
+                found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs, samples)]
+                found["response"] += (
+                    pool.responses(pairs, samples) if pool.has_responses else [None] * len(pairs)
+                )
                 found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
         return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})
 
@@ -303,7 +310,10 @@ def _row_table(
     import pyarrow as pa
 
     hashes, pairs = content_hash(pool.ids), options.pairs is not None
-    codes = pool.prompt_codes() if pairs else None
+    codes = pool.prompt_codes() if pairs and not pool.sampled else None
+    picks = pick_samples(pool, ask.sample_reward, None, seed=options.seed, prompts=pairs)
+    if picks is not None:
+        picks = picks.changed(lambda values, fill: _widened(values, pool.models, ask.models, fill=fill))
     usable = ~np.isnan(scores)
     if ask.has_responses:
         usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
@@ -316,6 +326,7 @@ def _row_table(
         pairs=pairs,
         seed=options.seed,
         prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
+        picks=picks,
     )
     texts = pool.instructions()
     digests = [
@@ -338,6 +349,9 @@ def _row_table(
             "rejected": answers.rejected.astype(np.int32),
             "rejected_reward": answers.rejected_reward,
         }
+    for name, samples in (("sample", answers.sample), ("rejected_sample", answers.rejected_sample)):
+        if samples is not None:
+            columns[name] = samples
     if ask.text_keys:
         keys = [None if text is None else key_of(text) for text in texts]
         columns[TEXT_KEY] = pa.array(keys, pa.binary(32))

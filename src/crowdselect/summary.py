@@ -10,7 +10,7 @@ from crowdselect.controls import random_control
 from crowdselect.options import Options
 from crowdselect.pool import Pool
 from crowdselect.scoring import CROWD
-from crowdselect.selection import Selection, method_of
+from crowdselect.selection import Selection, answer_by, method_of
 from crowdselect.show import lines, say, table, visible, warn
 
 _PICKS = 8
@@ -204,7 +204,7 @@ def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: st
     if instruction is not None:
         say(f"  {visible(instruction, width=400)}")
     if answer is not None:
-        say(f"answer of {visible(story['model'])}")
+        say(f"answer of {visible(answer_by(story))}")
         say(f"  {visible(answer, width=400)}")
     for line in story["story"]:
         say(f"- {visible(line)}")
@@ -234,7 +234,7 @@ def _print_picks(selection: Selection, pool: Pool) -> None:
                 row["cluster"],
                 *([] if weights else [_number(row["score"])]),
                 *(_rank(row[f"{name}_rank"]) for name in weights),
-                row["model"],
+                answer_by(row),
                 _number(row["reward"]),
             ]
             for row in picks
