@@ -17,7 +17,9 @@ from crowdselect.baselines import by_length, by_reward, random_choice
 from crowdselect.compare import Chance, compare
 from crowdselect.compare_page import comparison_page
 from crowdselect.comparefacts import FIGURES
+from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
+from crowdselect.metrics import stability
 from crowdselect.plainpage import number
 
 HOSTILE = [
@@ -275,3 +277,83 @@ def test_ordinary_draws_are_rarely_marked(tmp_path):
     draws = [scores[rng.choice(60, 6, replace=False)].mean() for _ in range(400)]
     marked = np.mean([found.chance["separability"].beyond(value) != 0 for value in draws])
     assert marked < 0.1
+
+
+# ── the order in which selections are named ──────────────────────────────────────────────────────────
+
+
+def _with_crowd(tmp_path, name, sizes, **more):
+    crowd = Crowd(tuple(Member(f"qwen2.5-{m + 1}b", "q", size, "file") for m, size in enumerate(sizes)))
+    with open_pool(tmp_path / "pool.parquet", layout="long") as pool:
+        options = Options(**{"budget": 6, "clusters": 0, "weights": {"stability": 1.0}, **more})
+        export(select(pool, options, crowd=crowd), pool, tmp_path / name)
+    return str(tmp_path / name)
+
+
+def _unordered(found):
+    """Everything that a comparison says, without regard to the order of its selections."""
+    told = found.as_dict()
+    told["selections"] = sorted(told["selections"], key=lambda one: one["name"])
+    names = told["overlap"].pop("names")
+    order = np.argsort(names)
+    told["overlap"] = {
+        name: np.array(table)[order][:, order].tolist() for name, table in told["overlap"].items()
+    }
+    return told
+
+
+def test_selections_of_different_crowds_need_one_that_is_named(tmp_path, run):
+    _write(tmp_path / "pool.parquet")
+    one = _with_crowd(tmp_path, "one", (1.0, 2.0, 3.0))
+    other = _with_crowd(tmp_path, "other", (3.0, 2.0, 1.0))
+    for named in ([one, other], [other, one]):
+        with pytest.raises(
+            InputError, match=r"other: made with another crowd than .*one: 'qwen2.5-1b' is of family 'q', 3B"
+        ):
+            _compare(named)
+    crowd = Crowd(
+        tuple(Member(f"qwen2.5-{m + 1}b", "q", size, "file") for m, size in enumerate((2.0, 9.0, 4.0)))
+    )
+    found = _compare([one, other], crowd=crowd)
+    assert _unordered(_compare([other, one], crowd=crowd)) == _unordered(found)
+    with open_pool(tmp_path / "pool.parquet", layout="long") as pool:
+        expected = stability(pool.scores(), sizes=crowd.sizes, families=crowd.families)
+        place = {i: row for row, i in enumerate(pool.ids)}
+    for side in found.sides:
+        table = pq.read_table(Path(side.name) / "selection.parquet")
+        rows = [place[i] for i in table.filter(table["selected"])["id"].to_pylist()]
+        assert side.figures["stability"] == pytest.approx(expected[rows].mean())
+    (tmp_path / "crowd.toml").write_text(crowd.to_toml())
+    asked = ("compare", "--embedder", "column:vector", "--json", "--crowd", tmp_path / "crowd.toml")
+    said = [json.loads(run(*asked, *named).out)["selections"] for named in ([one, other], [other, one])]
+    assert said[0][0]["figures"]["stability"] == found.sides[0].figures["stability"]
+    assert said[0] == said[1][::-1]
+    assert run("compare", one, other).code == 2
+    (tmp_path / "pool.parquet").unlink()
+    with pytest.raises(InputError, match="no other crowd can be used"):
+        _compare([one, other], crowd=crowd)
+
+
+def test_the_order_of_the_folders_changes_no_figure(tmp_path):
+    _write(tmp_path / "pool.parquet")
+    table = pq.read_table(tmp_path / "pool.parquet")
+    marks = pa.array(np.random.default_rng(5).integers(0, 9, len(table)).astype(float))
+    pq.write_table(table.append_column("mark", marks), tmp_path / "pool.parquet")
+    made = [
+        _with_crowd(tmp_path, "a", (1.0, 2.0, 3.0), reward="score"),
+        _with_crowd(tmp_path, "b", (1.0, 2.0, 3.0), reward="mark", budget=9, ties="paper"),
+        _with_crowd(tmp_path, "c", (1.0, 2.0, 3.0), reward="score", min_best_reward=4.0),
+    ]
+    found = _compare(made)
+    for named in (made[::-1], [made[1], made[0], made[2]]):
+        assert _unordered(_compare(named)) == _unordered(found)
+    assert any("different rewards (mark, score)" in problem for problem in found.problems)
+    assert any("count ties in different ways" in problem for problem in found.problems)
+
+
+def test_a_figure_that_no_choice_can_change_is_never_marked(tmp_path):
+    file = _write(tmp_path / "pool.parquet")
+    (every,) = _folders(tmp_path, file, every=(None, {"budget": 30}))
+    found = _compare([every])
+    beyond = found.as_dict()["selections"][0]["beyond_random"]
+    assert set(beyond.values()) == {0}, beyond

@@ -15,18 +15,22 @@ from crowdselect.comparefacts import (
     FIGURES,
     Facts,
     Pick,
+    check_one_crowd,
     figures_of,
     mixes_of,
     pick_of,
     read_answers,
     read_pool,
     read_vectors,
+    standard,
     universe,
 )
+from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 from crowdselect.exporter import load_selection
 from crowdselect.lengths import CHARACTERS
 from crowdselect.outputs import read_manifest
+from crowdselect.pool import Pool
 from crowdselect.reopen import reopen_pool
 from crowdselect.selection import Selection, method_of, samples_of
 from crowdselect.stages import Progress
@@ -167,6 +171,7 @@ def compare(
     *,
     names: Sequence[str] = (),
     pool: str | None = None,
+    crowd: Crowd | None = None,
     unit: str = CHARACTERS,
     embedder: str = "lsa",
     clusters: int = 10,
@@ -183,13 +188,16 @@ def compare(
         folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
         names: What each of them is called; none = by its path.
         pool: Where the pool is now; None takes the place that the manifests name.
+        crowd: Family and size of the models, for the stability of all rows; None takes the one that all
+            selections were made with.
         unit: Of lengths: "characters", or a tokenizer (see `crowdselect.lengths.counter`).
         embedder: Of distances and clusters, the same for all selections, whatever they were made with.
         clusters: How many clusters the rows that could be chosen are cut into.
         near: Two rows of a cosine above this are near-duplicates.
         mixes: Columns whose mix is shown besides those of `MIXES`.
-        draws: How many random choices to draw where fewer than two of `folders` are random: rows that the first
-            selection could choose, as many, with its answers.
+        draws: How many random choices to draw where fewer than two of `folders` are random: rows that one of the
+            selections could choose, as many, with its answers. It is one of CrowdSelect, if there is one, and
+            that with the most rows to choose from, in whatever order they are named; `random` names it.
         seed: Of draws, clusters and `lsa`.
         cache: Keep vectors for the next time.
         progress: Told how many texts are embedded.
@@ -198,34 +206,34 @@ def compare(
         Figures, their spread over random choices, and overlaps.
 
     Raises:
-        InputError: A folder is no selection, or they are of different pools; or `pool` lacks their ids.
+        InputError: A folder is no selection, or they are of different pools, or made with different crowds and none
+            is named; or `pool` lacks their ids.
         OptionError: A folder is named twice, or an option makes no sense.
     """
-    if names and len(names) != len(folders):
-        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
-    if draws < 2:
-        raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
-    if clusters < 1:
-        raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
+    _check(folders, names, draws=draws, clusters=clusters)
     called = _expanded(dict(zip(folders, names or folders, strict=True)), folders)
     selections = [load_selection(path) for path in called]
     names = list(called.values())
     _check_one_pool(names, selections, pool)
-    facts = universe(selections)
+    if crowd is None:
+        check_one_crowd(selections, names)
+    order = standard(selections, names)
+    first = selections[order[0]]
+    facts = universe([selections[place] for place in order])
     picks = [pick_of(facts, selection) for selection in selections]
     entries = _entries(names, selections)
     reference = _reference(entries, selections)
-    chance_picks = _random_picks(
-        facts, selections[0], picks, entries[reference] if reference else [], draws=draws, seed=seed
+    size = len(picks[order[0]].rows)
+    chance_picks = (
+        [picks[place] for place in entries[reference]]
+        if reference
+        else _random_picks(facts, first, draws=draws, size=size, seed=seed)
     )
-    rows = len(picks[0].rows)
-    said = reference or f"{draws} draws of {rows} rows that {names[0]} could choose, with its answers"
-    opened, problem = reopen_pool(selections[0], pool)
-    if problem is not None:
-        facts.problems.append(problem)
+    said = reference or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers"
+    opened = _reopened(facts, first, pool, crowd)
     if opened is not None:
         with closing(opened):
-            read_pool(facts, opened, selections[0], unit=unit, mixes=mixes)
+            read_pool(facts, opened, first, unit=unit, mixes=mixes, crowd=crowd)
             read_vectors(
                 facts, opened, embedder=embedder, clusters=clusters, seed=seed, cache=cache, progress=progress
             )
@@ -234,10 +242,9 @@ def compare(
     overlap, jaccard, expected = _overlap(list(entries.values()), selections, picks)
     return Comparison(
         pool={
-            "path": pool or selections[0].facts["pool"],
-            "fingerprint": selections[0].facts["fingerprint"],
+            "path": pool or first.facts["pool"],
             "instructions": len(facts.ids),
-            "simulated": selections[0].facts["simulated"],
+            **{name: first.facts[name] for name in ("fingerprint", "simulated")},
         },
         sides=tuple(
             _side(facts, name, [(selections[i], picks[i]) for i in places], near=near)
@@ -254,6 +261,25 @@ def compare(
         settings={"selections": len(names), "unit": unit, "near": near, "seed": seed, **facts.settings},
         problems=tuple(facts.problems),
     )
+
+
+def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters: int) -> None:
+    if names and len(names) != len(folders):
+        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
+    if draws < 2:
+        raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
+    if clusters < 1:
+        raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
+
+
+def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
+    """Open the pool; what stands in its way is a problem of the comparison, unless its rewards are needed for a crowd."""
+    opened, problem = reopen_pool(first, path)
+    if problem is not None:
+        facts.problems.append(problem)
+    if crowd is not None and opened is None:
+        raise InputError(f"{crowd.origin}: no other crowd can be used: {problem}")
+    return opened
 
 
 def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, near: float) -> Side:
@@ -322,31 +348,21 @@ def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]
     """The random selections that figures are held against: plain ones before clustered ones, then the most."""
     several = [name for name, places in entries.items() if len(places) > 1]
 
-    def order(name: str) -> tuple[bool, int]:
-        return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name])
+    def order(name: str) -> tuple[bool, int, str]:
+        return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name]), name
 
     return min(several, key=order, default=None)
 
 
-def _random_picks(
-    facts: Facts,
-    first: Selection,
-    picks: Sequence[Pick],
-    reference: Sequence[int],
-    *,
-    draws: int,
-    seed: int,
-) -> list[Pick]:
-    """The random choices that figures are held against; without any, draws from what `first` could choose."""
-    if reference:
-        return [picks[place] for place in reference]
+def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed: int) -> list[Pick]:
+    """Random choices from what `first` could choose, to hold figures against where no selections are random."""
     table = first.table.filter(first.table["score"].is_valid())
     ids, models = table["id"].to_pylist(), table["model"].to_pylist()
     rewards, samples = table["reward"].to_numpy(), samples_of(table)
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(draws):
-        drawn = np.sort(rng.choice(len(ids), size=len(picks[0].rows), replace=False))
+        drawn = np.sort(rng.choice(len(ids), size=size, replace=False))
         rows = np.array([facts.place[ids[row]] for row in drawn], dtype=np.int64)
         taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
         made.append(Pick(rows, taken, numbers, rewards[drawn]))
@@ -361,7 +377,7 @@ def _shared(found: Sequence[Mapping[str, float | None]]) -> list[str]:
 def _chance(values: Sequence[float | None]) -> Chance:
     from scipy.stats import t
 
-    known = np.array([value for value in values if value is not None], dtype=np.float64)
+    known = np.sort(np.array([value for value in values if value is not None], dtype=np.float64))
     spread = float(known.std(ddof=1))
     reach = float(t.ppf(_SURE, len(known) - 1)) * spread * math.sqrt(1 + 1 / len(known))
     mean = float(known.mean())
@@ -371,10 +387,11 @@ def _chance(values: Sequence[float | None]) -> Chance:
 def _mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
     found = {}
     for name in mixes[0]:
-        total: dict[str, float] = {}
+        shares: dict[str, list[float]] = {}
         for mix in mixes:
             for value, share in mix[name].items():
-                total[value] = total.get(value, 0.0) + share / len(mixes)
+                shares.setdefault(value, []).append(share)
+        total = {value: math.fsum(each) / len(mixes) for value, each in shares.items()}
         found[name] = dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
     return found
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.choosing import print_json
+from crowdselect.choosing import print_json, read_crowd
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import json_option, overwrite_option, seed_option
 
@@ -66,6 +66,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Random choices to draw where no two DIRs are random.",
 )
+@click.option(
+    "--crowd",
+    "crowd_path",
+    metavar="FILE",
+    help="Family and size of the models (TOML or JSON), for all of them; else the crowd they were made with.",
+)
 @seed_option
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 @overwrite_option
@@ -77,16 +83,19 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
     from crowdselect.outputs import check_output, new_file
     from crowdselect.show import say, stage_bar, visible
 
-    output, overwrite, as_json = (given.pop(name) for name in ("output", "overwrite", "as_json"))
+    output, overwrite, as_json, crowd_path = (
+        given.pop(name) for name in ("output", "overwrite", "as_json", "crowd_path")
+    )
     target = None
     if output is not None:
         if Path(output).suffix not in {".html", ".htm"}:
             raise OptionError(f"{output}: the page is HTML; name a file that ends in .html")
-        inputs = [Path(folder) for folder in folders]
+        inputs = [Path(place) for place in (*folders, *([crowd_path] if crowd_path else []))]
         target = check_output(output, inputs=inputs, overwrite=overwrite, folder=False)
     with ExitStack() as stack:
         progress = stack.enter_context(stage_bar("comparing"))
-        found = run(folders, cache=not given.pop("no_cache"), progress=progress, **given)
+        crowd, cache = read_crowd(crowd_path), not given.pop("no_cache")
+        found = run(folders, crowd=crowd, cache=cache, progress=progress, **given)
     if target is not None:
         with new_file(target) as partial:
             partial.write_text(comparison_page(found), encoding="utf-8")

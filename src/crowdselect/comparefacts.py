@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cluster import kmeans
+from crowdselect.crowd import Crowd
 from crowdselect.embed import embed
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
 from crowdselect.measure import score_matrix
-from crowdselect.metrics import METRICS
+from crowdselect.metrics import METRICS, stability
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
-from crowdselect.selection import Selection
+from crowdselect.selection import Selection, method_of
 from crowdselect.stages import Progress
 
 FloatArray = NDArray[np.float64]
@@ -73,11 +74,59 @@ class Facts:
     problems: list[str] = field(default_factory=list)
 
 
+def standard(selections: Sequence[Selection], names: Sequence[str]) -> list[int]:
+    """Order selections of one pool by what they are, not by how they are named on the command line.
+
+    Args:
+        selections: At least one.
+        names: What they are called; decides only where nothing else does.
+
+    Returns:
+        Places in `selections`. Where they differ (in the reward, say), the first one of these counts for all: one
+        with rewards, made by CrowdSelect, that could choose from the most rows.
+    """
+
+    def order(place: int) -> tuple[bool, bool, int, str, str]:
+        one = selections[place]
+        told = repr(sorted(one.options.items(), key=repr)), names[place]
+        ours = method_of(one.options) == "crowdselect"
+        return one.facts["reward"] is None, not ours, one.table["score"].null_count, *told
+
+    return sorted(range(len(selections)), key=order)
+
+
+def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> None:
+    """Refuse selections that were made with different families or sizes: their stability is not comparable.
+
+    Args:
+        selections: In any order.
+        names: What they are called.
+
+    Raises:
+        InputError: Two differ; the model is named.
+    """
+    seen: dict[str, tuple[str, Any, Any]] = {}
+    for name, selection in sorted(zip(names, selections, strict=True), key=lambda one: one[0]):
+        for member in selection.facts["crowd"]:
+            model, now = member["name"], (name, member["family"], member["size_b"])
+            before = seen.setdefault(model, now)
+            if before[1:] != now[1:]:
+                raise InputError(
+                    f"{name}: made with another crowd than {before[0]}: {model!r} is {_told(*now[1:])} here and "
+                    f"{_told(*before[1:])} there; name the crowd file to compare them by with --crowd"
+                )
+
+
+def _told(family: str | None, size: float | None) -> str:
+    known = "of no known family" if family is None else f"of family {family!r}"
+    return f"{known}, {'size unknown' if size is None else f'{size:g}B'}"
+
+
 def universe(selections: Sequence[Selection]) -> Facts:
-    """Every instruction of the selections, and its metrics."""
+    """Every instruction of the selections, and its metrics; in the order of `standard`."""
     metrics: dict[str, dict[str, float]] = {name: {} for name in METRICS}
     ids: set[str] = set()
-    for selection in reversed(selections):  # where they differ (another reward), the first one named counts
+    for selection in reversed(selections):  # where they differ (another reward), the first one counts
         own = selection.table["id"].to_pylist()
         ids.update(own)
         for name in METRICS:
@@ -93,11 +142,17 @@ def universe(selections: Sequence[Selection]) -> Facts:
         found.problems.append(
             f"the selections are by different rewards ({shown}); metrics and best rewards are by {selections[0].facts['reward']}"
         )
+    ties = {selection.options.get("ties", "average") for selection in selections}
+    if len(ties) > 1:
+        used = selections[0].options.get("ties", "average")
+        found.problems.append(f"the selections count ties in different ways; stability is by --ties {used}")
     return found
 
 
-def read_pool(facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str]) -> None:
-    """Lengths, best rewards and columns of every row."""
+def read_pool(
+    facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str], crowd: Crowd | None
+) -> None:
+    """Lengths, best rewards and columns of every row; and stability anew by a crowd that is named."""
     rows = {i: row for row, i in enumerate(pool.ids)}
     missing = [i for i in facts.ids if i not in rows]
     if missing:
@@ -114,6 +169,13 @@ def read_pool(facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: S
         facts.lengths = lengths
     if first.facts["reward"] is not None and len(pool.models) > 1:
         scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
+        if crowd is not None:
+            aligned, notes = crowd.aligned(pool.models)
+            ties = first.options.get("ties", "average")
+            facts.problems += notes
+            facts.metrics["stability"] = stability(
+                scores, sizes=aligned.sizes, families=aligned.families, ties=ties
+            )
         best = np.max(np.where(np.isnan(scores), -np.inf, scores), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):

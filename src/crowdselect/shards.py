@@ -28,7 +28,7 @@ from crowdselect.options import Options
 from crowdselect.ordering import content_hash
 from crowdselect.pool import Pool, open_pool
 from crowdselect.questions import Question
-from crowdselect.responses import find_answers
+from crowdselect.responses import Answers, find_answers
 from crowdselect.sources import Source, connect
 from crowdselect.tables import metrics_table
 
@@ -309,25 +309,7 @@ def _row_table(
     """What the choice needs of each row: numbers, who may answer, and digests of the text instead of the text."""
     import pyarrow as pa
 
-    hashes, pairs = content_hash(pool.ids), options.pairs is not None
-    codes = pool.prompt_codes() if pairs and not pool.sampled else None
-    picks = pick_samples(pool, ask.sample_reward, None, seed=options.seed, prompts=pairs)
-    if picks is not None:
-        picks = picks.changed(lambda values, fill: _widened(values, pool.models, ask.models, fill=fill))
-    usable = ~np.isnan(scores)
-    if ask.has_responses:
-        usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
-    answers = find_answers(
-        scores,
-        usable=usable,
-        hashes=hashes,
-        models=ask.models,
-        answer=options.answer,
-        pairs=pairs,
-        seed=options.seed,
-        prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
-        picks=picks,
-    )
+    answers = _answers(pool, ask, scores, options)
     texts = pool.instructions()
     digests = [
         None if text is None else blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16)
@@ -335,7 +317,7 @@ def _row_table(
     ]
     columns = {
         "id": pa.array(pool.ids, pa.large_string()),
-        "hash": hashes,
+        "hash": content_hash(pool.ids),
         **numbers,
         "chosen": answers.chosen.astype(np.int32),
         "best_reward": answers.best_reward,
@@ -360,6 +342,29 @@ def _row_table(
     if options.cluster_by is not None:
         columns["group"] = pa.array(pool.column(options.cluster_by), pa.large_string())
     return pa.table(columns), answers.unsaid
+
+
+def _answers(pool: Pool, ask: Ask, scores: FloatArray, options: Options) -> Answers:
+    """Who may answer each row of a shard, among the models of the whole pool."""
+    pairs = options.pairs is not None
+    codes = pool.prompt_codes() if pairs and not pool.sampled else None
+    picks = pick_samples(pool, ask.sample_reward, None, seed=options.seed, prompts=pairs)
+    if picks is not None:
+        picks = picks.changed(lambda values, fill: _widened(values, pool.models, ask.models, fill=fill))
+    usable = ~np.isnan(scores)
+    if ask.has_responses:
+        usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
+    return find_answers(
+        scores,
+        usable=usable,
+        hashes=content_hash(pool.ids),
+        models=ask.models,
+        answer=options.answer,
+        pairs=pairs,
+        seed=options.seed,
+        prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
+        picks=picks,
+    )
 
 
 def _marked(table: Table, facts: dict[str, Any]) -> Table:
