@@ -116,6 +116,10 @@ def table(out: Path) -> dict:
         ("[select]\nreport = 'yes'\nbudget = 1", ["report", "true or false"]),
         ("[select]\nclusters = 3", ["--budget"]),
         ("[select]\nbudget = [1,2]\nseed = [" + ",".join(map(str, range(9999))) + "]", ["19,998 steps"]),
+        (
+            "[select]\nbudget = 1\ncrowd = ['a.toml', 'b.toml']\n[compare]",
+            ["[compare]", "different crowds (a.toml, b.toml)", 'crowd = "crowd.toml"'],
+        ),
         ("[[compare]]\n[[compare]]\n[select]\nbudget = 1", ["[[compare]]", "once"]),
         ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["stands there twice"]),
         ("[train]\nlora = true", ["[train]", "nothing to train on"]),

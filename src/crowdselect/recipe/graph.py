@@ -228,9 +228,20 @@ def _add_selections(graph: Graph, pools: list[tuple[Input, ...]]) -> None:
         return
     for number, pool in enumerate(pools, start=1):
         own = [step for step in graph.selections if step.inputs == pool]
+        _check_crowds(own, recipe.one("compare"), recipe)
         inputs = (*(Input("folder", step, step.title) for step in own), Input("compared", pool[0].source))
         title = "compare the selections" + (f" of pool {number}" if len(pools) > 1 else "")
         graph.steps += [_step(one, title, inputs) for one in recipe.tables["compare"] if own]
+
+
+def _check_crowds(selections: Sequence[Step], compare: Mapping[str, Any], recipe: Recipe) -> None:
+    """Selections of several crowds can be compared by one that is named: said before anything is paid for."""
+    crowds = sorted({str(step.options.get("crowd", "(read off the names)")) for step in selections})
+    if len(crowds) > 1 and "crowd" not in compare:
+        raise OptionError(
+            f"{recipe.path}: [compare]: the selections are made with different crowds ({', '.join(crowds)}); name the "
+            'one to compare them by in [compare], as in crowd = "crowd.toml"'
+        )
 
 
 def _add_runs(graph: Graph) -> None:
