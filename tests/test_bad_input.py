@@ -414,7 +414,7 @@ def test_infinite_reward_of_a_matrix(tmp_path):
 def test_mean_over_samples_that_overflows(tmp_path):
     path = write(
         tmp_path / "p.parquet",
-        long(model=["m", "n", "m", "m"], sample=[0, 0, 0, 1], score=[1, 2, 1.7e308, 1.7e308]),
+        long(model=["m", "n", "m", "m"], sample=[0, 0, 0, 1], score=[1, 2, -1.7e308, 1.7e308]),
     )
     fails(InputError, path, "the mean of score over samples is inf at id 'b', model 'm'")
 

@@ -71,7 +71,9 @@ def test_only_the_chosen_answers_are_fetched(sim, tmp_path, monkeypatch):
         asked = []
         real = type(pool).responses
         monkeypatch.setattr(
-            type(pool), "responses", lambda self, pairs: asked.extend(pairs) or real(self, pairs)
+            type(pool),
+            "responses",
+            lambda self, pairs, samples: asked.extend(pairs) or real(self, pairs, samples),
         )
         assert len(list(training_records(selection, pool, format="dpo"))) == 5
     rows = selection.rows()
