@@ -27,9 +27,6 @@ from crowdselect.sections import (
 from crowdselect.stages import Stages
 from crowdselect.theme import theme
 
-REPORT = "report.html"
-"""The page's name in a run's folder."""
-
 LISTED = 5_000
 """Chosen rows in the page; all of them are in selection.parquet."""
 
