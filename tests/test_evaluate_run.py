@@ -347,3 +347,27 @@ def test_the_real_files_pass_through(run, tmp_path, data):
     assert {name: part["questions_scored"] for name, part in found["categories"].items()} == dict.fromkeys(
         ("coding", "extraction", "humanities", "math", "reasoning", "roleplay", "stem", "writing"), 10
     )
+
+
+def test_the_folder_keeps_what_is_not_ours(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        assert run(*bench.mt_bench()).code == 0
+        out = tmp_path / "out"
+        written = manifest(out)["written"]
+        assert written == sorted(
+            {file.name for file in out.iterdir()} - {"ledger.sqlite"}
+        )  # that is paid for
+        (out / "notes.md").write_text("mine")
+        assert run(*bench.mt_bench()).code == 0
+        assert (out / "notes.md").read_text() == "mine"
+        (out / "manifest.json").unlink()  # as of a run that was stopped, and a person's file under our name
+        run(*bench.mt_bench()).refuses("out/answers.jsonl: was not written by crowdselect")
+
+
+def test_a_refused_evaluation_leaves_no_folder(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        before = sorted(tmp_path.iterdir())
+        run(*bench.mt_bench(out="x"), "--ledger", bench.mt).refuses("mt.jsonl")
+        assert sorted(tmp_path.iterdir()) == before

@@ -1,6 +1,7 @@
 """`--overwrite` and what dies half way: nothing of a person's is lost, and nothing of ours is left lying about."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -320,6 +321,26 @@ def test_a_stop_waits_until_the_files_are_in_place():
     assert files_in(Path("out")) == manifest("out")["written"]
     assert "new.txt" in manifest("out")["written"]
     assert beside() == ["out"]
+
+
+def test_two_runs_do_not_move_files_into_one_folder_at_once():
+    import fcntl
+
+    with new_folder(Path("out").absolute(), overwrite=True) as folder:
+        write_manifest(folder, {"tool": "crowdselect"})
+    before = tree()
+    other = os.open("out", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    def write() -> None:
+        with new_folder(Path("out").absolute(), overwrite=True) as folder:
+            write_manifest(folder, {"tool": "crowdselect", "more": 1})
+
+    with pytest.raises(OutputError, match="out: another run is writing there"):
+        write()
+    os.close(other)
+    assert tree() == before
+    write()
 
 
 # Dead runs and living ones

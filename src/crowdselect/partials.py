@@ -61,23 +61,43 @@ def put_in_place(folder: Path, complete: Path, name: str = MANIFEST) -> None:
         raise OutputError(
             f"{folder / blocked}: was not written by crowdselect and is in the way; move it, or choose another place"
         )
-    former = complete / _FORMER
-    moved: list[tuple[Path, Path]] = []
-    with unbroken():
+    with _alone(folder), unbroken():
         _say_unfinished(folder, complete, own | set(new))
-        try:
-            for one in sorted(own - {UNFINISHED}, key=lambda one: one != name):
-                if (folder / one).is_symlink() or (folder / one).is_file():
-                    _move(folder / one, former / one, moved)
-            for one in sorted(new, key=lambda one: one == name):
-                _move(complete / one, folder / one, moved)
-        except BaseException:
-            for source, goal in reversed(moved):
-                goal.rename(source)
-            (folder / UNFINISHED).unlink()
-            raise
-        (folder / UNFINISHED).unlink()
+        _exchange(folder, complete, own=own - {UNFINISHED}, new=new, name=name)
         _remove_empty(folder, own)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no two processes move files into a folder at once."""
+    try:
+        lock = _held(folder)
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder}: another run is writing there; wait until it ends, and run again"
+        ) from None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _exchange(folder: Path, complete: Path, *, own: set[str], new: list[str], name: str) -> None:
+    """Move our former files out, the manifest first, and the new ones in, the manifest last."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for one in sorted(own, key=lambda one: one != name):
+            if (folder / one).is_symlink() or (folder / one).is_file():
+                _move(folder / one, complete / _FORMER / one, moved)
+        for one in sorted(new, key=lambda one: one == name):
+            _move(complete / one, folder / one, moved)
+    except BaseException:
+        for source, goal in reversed(moved):
+            goal.rename(source)
+        (folder / UNFINISHED).unlink()
+        raise
+    (folder / UNFINISHED).unlink()
 
 
 def _say_unfinished(folder: Path, complete: Path, names: set[str]) -> None:

@@ -17,6 +17,7 @@ _RUN = "run.json"
 _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _LOCK = "lock"
+_CARD = "README.md"  # TRL writes it with every checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Workplace:
         for one in self.folder.glob(f"{_PREFIX}*"):
             if _step(one) > 0:
                 shutil.rmtree(one)
-        for name in (LOG, _RUN, _LOCK):
+        for name in (LOG, _RUN, _LOCK, _CARD):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # not empty
             self.folder.rmdir()
