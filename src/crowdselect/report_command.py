@@ -74,10 +74,10 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
             pool.close()
     for line in run.problems:
         warn(line)
+    say(f"written to {visible(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
     if figures_folder is not None:
         files = write_figures(figures, figures_folder)
         say(f"{len(files)} figures in {visible(figures_folder)}")
-    say(f"written to {visible(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
 
 
 def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stages") -> str:
