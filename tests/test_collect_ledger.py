@@ -126,6 +126,7 @@ def test_what_was_in_flight_when_a_run_was_killed_counts(tmp_path):
 def test_settings_explain_old_rows(tmp_path):
     with Ledger(tmp_path / "l") as ledger:
         ledger.keep_settings([ENDPOINT, ENDPOINT])
+        ledger.put(answer(1))
     with sqlite3.connect(tmp_path / "l") as connection:
         ((digest, text),) = connection.execute("SELECT digest, json FROM settings").fetchall()
     connection.close()
@@ -151,7 +152,8 @@ def test_the_second_process_is_told(tmp_path):
 
 def test_newer_versions_and_strangers_are_refused_and_left_as_they_are(tmp_path):
     newer, stranger, text = tmp_path / "newer", tmp_path / "stranger", tmp_path / "text"
-    Ledger(newer).close()
+    with Ledger(newer) as ledger:
+        ledger.put(answer(1))
     connection = sqlite3.connect(newer)
     connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()

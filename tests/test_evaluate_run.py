@@ -1,7 +1,9 @@
 """`crowdselect evaluate` over real HTTP: what is sent, what is read, what is written; stops, kills, hostile judges."""
 
+import base64
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -299,9 +301,10 @@ def test_compare_writes_a_page_that_runs_nothing(run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "correct" not in ran.out + text  # there is one difference
     assert "<script" not in text
-    assert text.count("<svg") == 2  # light and dark
-    assert "http://www.w3.org" in text
-    assert "src=" not in text
+    drawn = re.findall(r'<img alt="Differences" src="data:image/svg\+xml;base64,([^"]+)">', text)
+    assert text.count("src=") == len(drawn) == 2  # light and dark
+    for one in drawn:
+        assert base64.b64decode(one).startswith(b"<svg")
     run("evaluate", "compare", tmp_path / "student", tmp_path / "other", "-o", page).refuses("--overwrite")
 
 
@@ -344,3 +347,27 @@ def test_the_real_files_pass_through(run, tmp_path, data):
     assert {name: part["questions_scored"] for name, part in found["categories"].items()} == dict.fromkeys(
         ("coding", "extraction", "humanities", "math", "reasoning", "roleplay", "stem", "writing"), 10
     )
+
+
+def test_the_folder_keeps_what_is_not_ours(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        assert run(*bench.mt_bench()).code == 0
+        out = tmp_path / "out"
+        written = manifest(out)["written"]
+        assert written == sorted(
+            {file.name for file in out.iterdir()} - {"ledger.sqlite"}
+        )  # that is paid for
+        (out / "notes.md").write_text("mine")
+        assert run(*bench.mt_bench()).code == 0
+        assert (out / "notes.md").read_text() == "mine"
+        (out / "manifest.json").unlink()  # as of a run that was stopped, and a person's file under our name
+        run(*bench.mt_bench()).refuses("out/answers.jsonl: was not written by crowdselect")
+
+
+def test_a_refused_evaluation_leaves_no_folder(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        before = sorted(tmp_path.iterdir())
+        run(*bench.mt_bench(out="x"), "--ledger", bench.mt).refuses("mt.jsonl")
+        assert sorted(tmp_path.iterdir()) == before

@@ -13,7 +13,8 @@ from crowdselect import Options, export, open_pool, select
 from crowdselect.errors import InputError, MissingExtraError
 from crowdselect.exporter import load_selection
 from crowdselect.listing import longest, row_data, why
-from crowdselect.page import esc, json_block, page
+from crowdselect.markup import esc
+from crowdselect.page import json_block, page
 from crowdselect.projection import POINTS, project, sample
 from crowdselect.reopen import reopen_pool
 from crowdselect.rundata import Run

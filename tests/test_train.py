@@ -132,6 +132,9 @@ def test_a_whole_run(run):
     names = {file.name for file in Path("m").iterdir()}
     assert names >= {"model.safetensors", "tokenizer.json", "generation_config.json", "train_log.jsonl"}
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))], "pickles"
+    assert set(found["written"]) == {
+        str(file.relative_to("m")) for file in Path("m").rglob("*") if file.is_file()
+    }
     assert not Path("m.training").exists()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from crowdselect.choosing import choose_from
 from crowdselect.engine.options import engine_options, taken
 from crowdselect.errors import OptionError
+from crowdselect.outputs import made_folder
 from crowdselect.shared_options import bundle, choice_options, pool_options
 from crowdselect.show import visible
 
@@ -145,11 +147,10 @@ def _random(given: dict[str, Any], method: "Method") -> None:
         raise OptionError(f"seeds={seeds} is not positive; wanted at least 1")
     if given["as_json"] or given["output"] is None:
         raise OptionError("--seeds writes folders DIR/seed-S: give -o DIR, and leave out --json")
-    if not given["dry_run"]:
-        Path(given["output"]).mkdir(exist_ok=True)
-    for seed in range(given["seed"], given["seed"] + seeds):
-        output = str(Path(given["output"]) / f"seed-{seed}")
-        choose_from({**given, "seed": seed, "output": output}, method=method, brief=seed > given["seed"])
+    with nullcontext() if given["dry_run"] else made_folder(Path(given["output"])):
+        for seed in range(given["seed"], given["seed"] + seeds):
+            output = str(Path(given["output"]) / f"seed-{seed}")
+            choose_from({**given, "seed": seed, "output": output}, method=method, brief=seed > given["seed"])
 
 
 @_command(

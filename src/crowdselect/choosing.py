@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crowdselect.errors import OptionError
+from crowdselect.manifests import REPORT
 
 if TYPE_CHECKING:
     from crowdselect.crowd import Crowd
@@ -86,7 +87,7 @@ def choose_and_write(
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
         brief: Say in one line what was written.
     """
-    from crowdselect.exporter import check_export, export
+    from crowdselect.exporter import check_export, export, file_names
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
     from crowdselect.sharded import ShardedPool, for_chosen
@@ -108,7 +109,9 @@ def choose_and_write(
             *options.decontaminate,
             options.embedder.removeprefix("file:"),
         )
-        checked(output, pool, *own, overwrite=writing.overwrite, folder=True)
+        writes = file_names(pool, file_type=writing.file_type, trainer=writing.trainer)
+        writes += [REPORT] if writing.report else []
+        checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
     source = ShardedPool(pool, run) if run else pool
@@ -152,13 +155,20 @@ def choose_and_write(
             say(told)
 
 
-def checked(output: str, pool: "Pool", *inputs: str | None, overwrite: bool, folder: bool) -> Path:
+def checked(
+    output: str,
+    pool: "Pool",
+    *inputs: str | None,
+    overwrite: bool,
+    folder: bool,
+    writes: Iterable[str] = (),
+) -> Path:
     """Refuse a place to write to that is, contains or would join an input; gives the absolute path."""
     from crowdselect.outputs import check_beside, check_output
 
     files = [*pool.files, *(Path(file) for file in inputs if file and Path(file).exists())]
     check_beside(output, pool=pool.path, files=pool.files, folder=folder)
-    return check_output(output, inputs=files, overwrite=overwrite, folder=folder)
+    return check_output(output, inputs=files, overwrite=overwrite, folder=folder, writes=writes)
 
 
 def read_crowd(path: str | None) -> "Crowd | None":

@@ -1,9 +1,12 @@
 """How a command begins and ends: streams that can take any text, errors as one line, exit codes."""
 
 import os
+import signal
 import stat
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +15,7 @@ import click
 
 from crowdselect.errors import CrowdselectError
 from crowdselect.show import visible
+from crowdselect.stops import handle_sigterm
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -21,7 +25,7 @@ def run_command(command: click.Command) -> NoReturn:
     """Run a command of the command line and end the process.
 
     Exit codes: 0 done; 2 bad input, refused output, full disk and the like, with one line `error: ...` on
-    standard error; 130 stopped by Ctrl-C. A reader of our pipe that has gone (`| head -1`) changes nothing: the
+    standard error; 130 stopped by Ctrl-C or SIGTERM. A reader of our pipe that has gone (`| head -1`) changes nothing: the
     work is done to its end, what it says is lost.
 
     Args:
@@ -32,8 +36,9 @@ def run_command(command: click.Command) -> NoReturn:
     """
     _prepare_streams()
     try:
-        code = command.main(standalone_mode=False)
-        sys.stdout.flush()
+        with stopped_by_sigterm():
+            code = command.main(standalone_mode=False)
+            sys.stdout.flush()
     except CrowdselectError as error:
         _fail(str(error))
     except click.ClickException as error:
@@ -47,6 +52,21 @@ def run_command(command: click.Command) -> NoReturn:
         what = error.strerror or str(error)
         _fail(f"{error.filename}: {what}" if error.filename else f"cannot read or write: {what}")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Handle SIGTERM as Ctrl-C is: what is half written is removed, what is whole is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        handle_sigterm()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _fail(message: str) -> NoReturn:

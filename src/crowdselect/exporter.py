@@ -13,7 +13,7 @@ from crowdselect.card import dataset_card
 from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError
 from crowdselect.formats import Record, check_format, record, record_schema, trainer_files
-from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
+from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection
 from crowdselect.sharded import for_chosen
@@ -47,7 +47,8 @@ def export(
         file_type: "jsonl" or "parquet".
         trainer: "trl" or "llamafactory": also write what that trainer needs.
         license: Goes into the card; None = unknown.
-        overwrite: Replace a former result (a folder with our manifest) once the new one is complete.
+        overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
+            everything else in the folder stays.
 
     Returns:
         The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
@@ -68,7 +69,8 @@ def export(
     asked = selection.options
     lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
-    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True)
+    writes = file_names(pool, file_type=file_type, trainer=trainer)
+    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
     with for_chosen(pool, selection.table) as source:
         train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
         with new_folder(target, overwrite=overwrite) as folder:
@@ -82,8 +84,7 @@ def export(
             card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
             (folder / "README.md").write_text(card, encoding="utf-8")
             manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
-            # In ASCII: a path may hold bytes that are no UTF-8, and names characters that turn text round.
-            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+            write_manifest(folder, manifest)
     return target
 
 
@@ -111,6 +112,22 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     if file_type not in FILE_TYPES:
         raise OptionError(f"file type {file_type!r} is unknown; choose one of: {', '.join(FILE_TYPES)}")
     return chosen
+
+
+def file_names(pool: Pool, *, file_type: str, trainer: str | None) -> list[str]:
+    """Name the files of a selection's folder, before it is written.
+
+    Args:
+        pool: The pool.
+        file_type: "jsonl" or "parquet".
+        trainer: "trl", "llamafactory" or None.
+    """
+    found = ["selection.parquet", "README.md", MANIFEST]
+    if pool.has_text and pool.has_responses:
+        train_file = f"train.{file_type}"
+        more = trainer_files(trainer, name="messages", train_file=train_file) if trainer else {}
+        found += [train_file, *more]
+    return found
 
 
 def training_records(

@@ -4,14 +4,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.charts import correlations_figure, distribution, length_figures, map_figure
 from crowdselect.chartspec import EXTRA, Figure
 from crowdselect.crowdcharts import coverage_figure, crowd_figure, teachers_figure
 from crowdselect.errors import OutputError
+from crowdselect.outputs import TOOL, new_files, write_manifest
 from crowdselect.projection import Map
 from crowdselect.rundata import Run
 from crowdselect.theme import theme
+
+LIST = "figures.json"
+"""What is ours in a folder of figures; it may be a folder with another result."""
 
 _WIDTH = 480  # pixels, where the page would decide
 
@@ -49,30 +54,41 @@ def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -
 
     Args:
         found: From `figures`.
-        folder: Where to; made if it is not there, files of the same names are replaced.
+        folder: Where to; made if it is not there. Only figures that were written there before, which
+            `figures.json` lists, are replaced or removed.
 
     Returns:
         The files.
 
     Raises:
         MissingExtraError: vl-convert is not installed.
-        OutputError: The place is a file.
+        OutputError: The place is a file, or a file that is no figure of ours is in the way.
     """
     convert = optional("vl_convert", extra=EXTRA)
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise OutputError(f"{folder}: this is a file; name a folder for the figures") from error
-    files = []
-    for name, figure in found.items():
-        spec = {**figure.spec, "config": theme(dark=False), "background": "white", "width": _WIDTH}
-        version = vega_lite_version()
-        svg, png = place / f"{name}.svg", place / f"{name}.png"
-        svg.write_text(convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
-        png.write_bytes(convert.vegalite_to_png(spec, vl_version=version, scale=2))
-        files += [svg, png]
+    place = check_figures(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    version, files = vega_lite_version(), []
+    with new_files(place, manifest=LIST) as partial:
+        for name, figure in found.items():
+            spec = {**figure.spec, "config": theme(dark=False), "background": "white", "width": _WIDTH}
+            svg, png = f"{name}.svg", f"{name}.png"
+            (partial / svg).write_text(convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
+            (partial / png).write_bytes(convert.vegalite_to_png(spec, vl_version=version, scale=2))
+            files += [place / svg, place / png]
+        write_manifest(partial, {"tool": TOOL, "kind": "figures", "version": __version__}, LIST)
     return files
+
+
+def check_figures(folder: str | os.PathLike[str]) -> Path:
+    """Refuse a place for figures before anything is drawn.
+
+    Raises:
+        OutputError: It is a file.
+    """
+    place = Path(folder)
+    if os.path.lexists(place) and not place.is_dir():
+        raise OutputError(f"{folder}: this is a file; name a folder for the figures")
+    return place
 
 
 def vega_lite_version() -> str:

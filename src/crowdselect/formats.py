@@ -230,7 +230,7 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
 def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
     """What a trainer needs beside the training file, with the paper's hyper-parameters.
 
-    The model is written beside the folder, not into it: `--overwrite` replaces the folder.
+    The model is written beside the folder, not into it: a training run has a folder and a manifest of its own.
 
     Args:
         trainer: "trl" or "llamafactory".

@@ -7,30 +7,30 @@ import numpy as np
 
 from crowdselect.controls import random_control
 from crowdselect.eligibility import REASONS
-from crowdselect.page import esc, table
+from crowdselect.markup import Markup, html, joined
+from crowdselect.page import table
 from crowdselect.rundata import Run
 
 
-def head(run: Run) -> str:
+def head(run: Run) -> Markup:
     """Title, paragraph, warnings."""
     facts = run.facts
-    simulated = (
+    simulated = html(
         '<div class="simulated">SIMULATED POOL: no real model or reward is behind these numbers</div>'
-        if facts.get("simulated")
-        else ""
     )
     warnings = [*run.selection.warnings, *facts.get("notes", []), *run.problems]
-    listed = "".join(f"<li>{esc(text)}</li>" for text in dict.fromkeys(warnings))
-    return (
-        f'{simulated}<header id="done"><div class="in"><p class="eyebrow">crowdselect report</p>'
-        f"<h1>{int(run.chosen.sum()):,} rows to train on</h1>"
-        f'<p class="lead">{_paragraph(run)}</p>'
-        + (f'<ul class="warnings">{listed}</ul>' if listed else "")
-        + "</div></header>"
+    listed = joined(html("<li>{}</li>", text) for text in dict.fromkeys(warnings))
+    return html(
+        '{}<header id="done"><div class="in"><p class="eyebrow">crowdselect report</p>'
+        '<h1>{:,} rows to train on</h1><p class="lead">{}</p>{}</div></header>',
+        simulated if facts.get("simulated") else "",
+        int(run.chosen.sum()),
+        _paragraph(run),
+        html('<ul class="warnings">{}</ul>', listed) if listed else "",
     )
 
 
-def _paragraph(run: Run) -> str:
+def _paragraph(run: Run) -> Markup:
     facts, options = run.facts, run.options
     n, eligible, chosen = len(run.ids), int(run.eligible.sum()), int(run.chosen.sum())
     filled = facts.get("filled", 1)
@@ -41,52 +41,68 @@ def _paragraph(run: Run) -> str:
         " + ".join(f"{w:g} \u00d7 {name}" for name, w in weights.items()) if method == "crowdselect" else ""
     )
     sentences = [
-        f"From <b>{n:,}</b> instructions of <b>{esc(pool_name(run))}</b>, answered by <b>{facts['models']:,}</b> models and "
-        f"scored in the column <b>{esc(facts['reward'])}</b>{gaps}, <b class=hit>{chosen:,}</b> of <b>{eligible:,}</b> eligible rows were chosen"
-        + ("" if method == "crowdselect" else f" by the baseline <b>{esc(method)}</b>")
-        + "."
+        html(
+            "From <b>{:,}</b> instructions of <b>{}</b>, answered by <b>{}</b> models and scored in the column <b>{}</b>{}, "
+            '<b class="hit">{:,}</b> of <b>{:,}</b> eligible rows were chosen{}.',
+            n,
+            pool_name(run),
+            _count(facts["models"]),
+            facts["reward"],
+            gaps,
+            chosen,
+            eligible,
+            "" if method == "crowdselect" else html(" by the baseline <b>{}</b>", method),
+        )
     ]
     if formula:
         sentences.append(
-            f"A row's score is <b>{esc(formula)}</b>, each metric as the share of eligible rows below it."
+            html("A row's score is <b>{}</b>, each metric as the share of eligible rows below it.", formula)
         )
     sentences.append(_cluster_sentence(run))
     answer = options.get("answer", "best")
     who = "the best-rewarded answer" if answer == "best" else f"the answer by the rule {answer}"
     teachers = len({name for name in run.models[run.chosen] if name is not None})
     rewards = run.number("reward")[run.chosen]
-    mean = "" if np.isnan(rewards).all() else f", with a mean reward of <b>{np.nanmean(rewards):.4g}</b>"
-    sentences.append(f"To be trained on is {esc(who)}, from <b>{teachers:,}</b> models{mean}.")
+    mean = (
+        ""
+        if np.isnan(rewards).all()
+        else html(", with a mean reward of <b>{:.4g}</b>", float(np.nanmean(rewards)))
+    )
+    sentences.append(html("To be trained on is {}, from <b>{:,}</b> models{}.", who, teachers, mean))
     barred = {code: k for code, k in run.selection.counts().items() if code not in {"selected", "below_cut"}}
     if barred:
-        listed = ", ".join(f"<b>{k:,}</b> {esc(code.replace('_', ' '))}" for code, k in barred.items())
-        sentences.append(f"Not taken for another reason than the score: {listed}.")
-    return " ".join(sentence for sentence in sentences if sentence)
+        listed = joined(
+            (html("<b>{:,}</b> {}", k, code.replace("_", " ")) for code, k in barred.items()), ", "
+        )
+        sentences.append(html("Not taken for another reason than the score: {}.", listed))
+    return joined(sentences, " ")
 
 
-def _cluster_sentence(run: Run) -> str:
+def _count(value: object) -> str:
+    """A number as a manifest has it, which may hold anything."""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _cluster_sentence(run: Run) -> Markup:
     quotas = [int(quota) for quota in (run.facts.get("quotas") or {}).values()]
     if not quotas:
-        return "There were no clusters."
+        return html("There were no clusters.")
     by = run.options.get("cluster_by")
     how = f"the column {by}" if by else f"k-means on the vectors of {run.facts.get('embedder')}"
     gave = f"{min(quotas):,}" if min(quotas) == max(quotas) else f"{min(quotas):,} to {max(quotas):,}"
-    return f"<b>{len(quotas):,}</b> clusters, by {esc(how)}, gave <b>{gave}</b> each."
+    return html("<b>{:,}</b> clusters, by {}, gave <b>{}</b> each.", len(quotas), how, gave)
 
 
-def done(run: Run) -> str:
+def done(run: Run) -> Markup:
     """The difference to chance, the reasons of all rows, the options."""
     counts = run.selection.counts()
     reasons = table(
         ["reason", "rows", "what it says"],
-        [
-            [f'<span class="id">{esc(code)}</span>', f"{k:,}", esc(REASONS[code])]
-            for code, k in counts.items()
-        ],
+        [[html('<span class="id">{}</span>', code), f"{k:,}", REASONS[code]] for code, k in counts.items()],
         numbers=[1],
     )
-    options = "".join(
-        f"<dt>{esc(name)}</dt><dd>{esc(_plain(value))}</dd>"
+    options = joined(
+        html("<dt>{}</dt><dd>{}</dd>", name, _plain(value))
         for name, value in [
             ("pool", run.facts.get("pool")),
             ("fingerprint", run.facts.get("fingerprint")),
@@ -94,14 +110,16 @@ def done(run: Run) -> str:
         ]
         if value is not None
     )
-    return (
-        _against_chance(run)
-        + f'<details class="more"><summary>Every instruction of the pool, by reason</summary>{reasons}</details>'
-        + f'<details class="more"><summary>All options</summary><dl class="pair">{options}</dl></details>'
+    return html(
+        '{}<details class="more"><summary>Every instruction of the pool, by reason</summary>{}</details>'
+        '<details class="more"><summary>All options</summary><dl class="pair">{}</dl></details>',
+        _against_chance(run),
+        reasons,
+        options,
     )
 
 
-def _against_chance(run: Run) -> str:
+def _against_chance(run: Run) -> Markup:
     controls = random_control(run.selection)
     rows = []
     for name, c in controls.items():
@@ -109,19 +127,18 @@ def _against_chance(run: Run) -> str:
         mark = "\u2013" if apart is None else f"{apart:+.1f}"
         rows.append(
             [
-                esc("reward of the answer" if name == "reward" else name),
+                "reward of the answer" if name == "reward" else name,
                 f"{c.chosen:.4g}",
                 f"{c.random:.4g} ± {c.spread:.2g}",
-                mark if apart is None or abs(apart) <= 2 else f"<b>{mark}</b>",
+                mark if apart is None or abs(apart) <= 2 else html("<b>{}</b>", mark),
             ]
         )
     if not rows:
-        return ""
-    return (
+        return Markup()
+    return html(
         '<section><h2>Against chance</h2><p class="note">Means over the chosen rows, and over 200 random choices with the same '
-        "quotas. Up to two spreads apart is what chance does; whether a difference helps training is another question.</p>"
-        + table(["mean of", "chosen", "random ± spread", "spreads apart"], rows, numbers=[1, 2, 3])
-        + "</section>"
+        "quotas. Up to two spreads apart is what chance does; whether a difference helps training is another question.</p>{}</section>",
+        table(["mean of", "chosen", "random ± spread", "spreads apart"], rows, numbers=[1, 2, 3]),
     )
 
 

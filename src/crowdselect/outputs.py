@@ -2,29 +2,55 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from crowdselect.errors import OutputError
+from crowdselect.manifests import (
+    MANIFEST,
+    TOOL,
+    UNFINISHED,
+    in_the_way,
+    is_ours,
+    own_files,
+    read_manifest,
+    write_manifest,
+)
+from crowdselect.partials import partial_of, put_in_place
 
-MANIFEST = "manifest.json"
-TOOL = "crowdselect"
+__all__ = [
+    "MANIFEST",
+    "TOOL",
+    "check_beside",
+    "check_manifest",
+    "check_output",
+    "claim",
+    "made_folder",
+    "new_file",
+    "new_files",
+    "new_folder",
+    "read_manifest",
+    "write_manifest",
+]
 
 
 def check_output(
-    path: str | os.PathLike[str], *, inputs: Iterable[Path], overwrite: bool, folder: bool
+    path: str | os.PathLike[str],
+    *,
+    inputs: Iterable[Path],
+    overwrite: bool,
+    folder: bool,
+    writes: Iterable[str] = (),
 ) -> Path:
     """Refuse a place to write to before any work is done.
 
     Args:
         path: The file or folder to write.
         inputs: Every file that is read.
-        overwrite: Replace what is there. A folder is replaced only if it holds our own manifest.
+        overwrite: Replace what is there. In a folder only what our own manifest lists there is replaced.
         folder: Whether `path` will be a folder.
+        writes: The files, as far as they are known, that will be written into it.
 
     Returns:
         The absolute path.
@@ -45,12 +71,13 @@ def check_output(
     for source in inputs:
         if _is_or_contains(target, source):
             raise OutputError(f"{path}: the output is, or contains, the input {source}; choose another place")
-    if not target.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {target.parent}; make it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: no permission to write into {target.parent}; choose another place")
+    home = _led_to(target).parent if folder else target.parent
+    if not home.is_dir():
+        raise OutputError(f"{path}: there is no folder {home}; make it first")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write into {home}; choose another place")
     if folder:
-        _check_folder(target, path, overwrite=overwrite)
+        _check_folder(target, path, overwrite=overwrite, writes=writes)
     elif target.is_dir():
         raise OutputError(f"{path}: this is a folder; name a file")
     elif os.path.lexists(target) and not overwrite:
@@ -93,13 +120,20 @@ def _is_or_contains(target: Path, source: Path) -> bool:
     return any(place in (real, *real.parents) for place in targets for real in sources)
 
 
-def _check_folder(target: Path, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+def _led_to(target: Path) -> Path:
+    """The folder that is written: where `target` is a symbolic link to one, that one, and the link stays."""
+    return Path(os.path.realpath(target)) if target.is_symlink() and target.is_dir() else target
+
+
+def _check_folder(
+    target: Path, path: str | os.PathLike[str], *, overwrite: bool, writes: Iterable[str] = ()
+) -> None:
     if not os.path.lexists(target):
         return
-    if target.is_symlink() or not target.is_dir():
+    if not target.is_dir():
         raise OutputError(f"{path}: this is not a folder; choose another place")
-    here = Path.cwd()
-    if Path(os.path.realpath(target)) in (here, *here.parents) or target.is_mount():
+    here, place = Path.cwd(), _led_to(target)
+    if Path(os.path.realpath(target)) in (here, *here.parents) or place.is_mount():
         raise OutputError(
             f"{path}: the current folder and mounted ones cannot be replaced; name a new folder inside it"
         )
@@ -107,56 +141,122 @@ def _check_folder(target: Path, path: str | os.PathLike[str], *, overwrite: bool
         return
     if not overwrite:
         raise OutputError(f"{path}: the folder is not empty; add --overwrite to replace a former result")
-    if read_manifest(target) is None:
+    if not is_ours(place):
         raise OutputError(
             f"{path}: the folder holds no {MANIFEST} of ours, so it is not replaced; choose another place"
         )
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """A finished result's manifest.
-
-    Args:
-        folder: A folder.
-
-    Returns:
-        The manifest, or None where there is none of ours.
-
-    Example:
-        >>> read_manifest(Path("no-such-folder")) is None
-        True
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):  # ValueError: not JSON
-        return None
-    return manifest if isinstance(manifest, dict) and manifest.get("tool") == TOOL else None
+    blocked = in_the_way(place, writes)
+    if blocked is not None:
+        raise OutputError(
+            f"{place / blocked}: was not written by crowdselect and is in the way; move it, or choose another place"
+        )
 
 
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Fill a folder beside `target` and put it in its place when the block ends without an error.
 
+    What stands in `target` and is not ours stays there: see `partials.put_in_place`.
+
     Args:
-        target: A path that `check_output` has passed.
+        target: A path that `check_output` has passed; a symbolic link to a folder stays one.
         overwrite: As for `check_output`, which is asked once more at the end: it may have been long ago.
 
     Yields:
-        The folder to write into. Its manifest must be written last: where the process dies in between,
-        what is left has none, and `target` is as it was.
+        The folder to write into. Its manifest must be written last, by `write_manifest`: where the process dies
+        in between, what is left has none, and `target` is as it was.
 
     Raises:
         OutputError: It cannot be written, or something else has come to stand there meanwhile.
     """
     with _explained(target):
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-        try:
-            partial.chmod(0o777 & ~_umask())
+        place = _led_to(target)
+        with partial_of(place, folder=True) as partial:
             yield partial
             _check_folder(target, target, overwrite=overwrite)
-            _replace(target, partial)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if place.exists():
+                put_in_place(place, partial)
+            else:
+                partial.rename(place)
+
+
+@contextmanager
+def new_files(folder: Path, *, manifest: str = MANIFEST) -> Iterator[Path]:
+    """Fill a hidden folder inside `folder`, and move its files into `folder` when the block ends without an error.
+
+    Args:
+        folder: A folder that is there, with whatever in it; only what its manifest lists is replaced or removed.
+        manifest: The manifest's file name.
+
+    Yields:
+        The folder to write into, the manifest last, by `write_manifest`.
+
+    Raises:
+        OutputError: They cannot be written, or a file that is not ours is in the way.
+    """
+    with _explained(folder), partial_of(folder, folder=True, inside=True) as partial:
+        yield partial
+        put_in_place(folder, partial, manifest)
+
+
+def check_manifest(path: Path) -> None:
+    """Refuse to write the manifest of a file over a file that is not one of ours.
+
+    Raises:
+        OutputError: There is such a file.
+    """
+    if os.path.lexists(path) and read_manifest(path.parent, path.name) is None:
+        raise OutputError(
+            f"{path}: was not written by crowdselect and is in the way; move it, or choose another place"
+        )
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder that other results go into; where it is new and stays empty, it is removed again.
+
+    Args:
+        folder: Its path; it may be there.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    there = folder.is_dir()
+    with _explained(folder):
+        folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def claim(folder: Path, name: str, *, overwrite: bool) -> Path:
+    """List one more file in the manifest of a finished result, before it is written.
+
+    Args:
+        folder: Of the result.
+        name: The file.
+        overwrite: Take it though a file of that name is there that is not ours.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OutputError: There is such a file, and it is not ours; or the manifest cannot be written.
+    """
+    target, own = folder / name, own_files(folder)
+    if os.path.lexists(target) and name not in own and not overwrite:
+        raise OutputError(
+            f"{target}: was not written by crowdselect; add --overwrite to replace it, or name another file with -o"
+        )
+    manifest = read_manifest(folder)
+    if manifest is not None and name not in own:
+        with new_file(folder / MANIFEST) as partial:
+            facts = {**manifest, "written": sorted({*own, name} - {UNFINISHED})}
+            partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="ascii")
+    return target
 
 
 @contextmanager
@@ -172,18 +272,9 @@ def new_file(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: It cannot be written.
     """
-    with _explained(target):
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name}.partial-", suffix=target.suffix, dir=target.parent
-        )
-        os.close(handle)
-        partial = Path(name)
-        try:
-            partial.chmod(0o666 & ~_umask())
-            yield partial
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+    with _explained(target), partial_of(target, folder=False) as partial:
+        yield partial
+        partial.replace(target)
 
 
 @contextmanager
@@ -195,26 +286,3 @@ def _explained(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
-
-
-def _replace(target: Path, complete: Path) -> None:
-    """Put a folder in its place; what stood there comes back should that fail, and is removed after it worked."""
-    if not target.exists():
-        complete.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    try:
-        target.rename(aside / target.name)
-        complete.rename(target)
-    except BaseException:
-        if not target.exists():
-            (aside / target.name).rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

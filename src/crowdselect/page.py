@@ -1,13 +1,12 @@
 """One HTML file that holds everything it needs and asks nobody for anything.
 
-Three kinds of text meet here, each made harmless in its own way: HTML of ours with pool text between tags (`esc`),
+Three kinds of text meet here, each made harmless in its own way: HTML of ours with pool text between tags (`markup`),
 JSON in a block that no browser runs (`json_block`), and scripts of ours, which alone may run: the content security
 policy names their hashes and allows nothing else.
 """
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -16,24 +15,14 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.cache import folder
-from crowdselect.show import visible
+from crowdselect.markup import Markup, html, joined
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _LONE = re.compile("[\ud800-\udfff]")
 _MEANT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def esc(value: object) -> str:
-    """Text for between tags or inside quotes: one line, control and direction characters as escapes.
-
-    Example:
-        >>> esc("<b>")
-        '&lt;b&gt;'
-    """
-    return html.escape(visible(value))
-
-
-def json_block(value: Any) -> str:  # noqa: ANN401  (plain values)
+def json_block(value: Any) -> Markup:  # noqa: ANN401  (plain values)
     r"""JSON that can stand in a script element: no character in it means anything to HTML.
 
     Args:
@@ -49,49 +38,62 @@ def json_block(value: Any) -> str:  # noqa: ANN401  (plain values)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign, escape in _MEANT.items():
         text = text.replace(sign, escape)
-    return _LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return Markup(_LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), name: str = ""
-) -> str:
+    heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), name: str = ""
+) -> Markup:
     """A table of HTML cells; on a phone each row becomes a block.
 
     Args:
         heads: Headings, plain text.
-        rows: Cells, HTML (from `esc`).
+        rows: Cells: text, or HTML (`Markup`).
         numbers: Columns to align to the right.
         name: Classes.
     """
     kind = ["n" if i in numbers else "" for i in range(len(heads))]
-    head = "".join(f'<th class="{k}">{esc(h)}</th>' for k, h in zip(kind, heads, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td class="{"head" if i == 0 else kind[i] or "wide"}" data-h="{esc(heads[i])}">{cell}</td>'
-            for i, cell in enumerate(row)
+    head = joined(html('<th class="{}">{}</th>', k, h) for k, h in zip(kind, heads, strict=True))
+    body = joined(
+        html(
+            "<tr>{}</tr>",
+            joined(
+                html(
+                    '<td class="{}" data-h="{}">{}</td>',
+                    "head" if i == 0 else kind[i] or "wide",
+                    heads[i],
+                    cell,
+                )
+                for i, cell in enumerate(row)
+            ),
         )
-        + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table class="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def bar(pool: float, chosen: float) -> str:
-    """Two shares, 0 to 1, one above the other; a picture, not text."""
-    return (
-        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="p" width="{100 * pool:.1f}" height="3.6"></rect>'
-        f'<rect class="c" y="4.4" width="{100 * chosen:.1f}" height="3.6"></rect></svg>'
+    return html(
+        '<div class="scroll"><table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>',
+        name,
+        head,
+        body,
     )
 
 
-def page(*, title: str, body: str, data: Any, vega: str | None) -> str:  # noqa: ANN401  (plain values)
+def bar(pool: float, chosen: float) -> Markup:
+    """Two shares, 0 to 1, one above the other; a picture, not text."""
+    return html(
+        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="p" width="{:.1f}" height="3.6"></rect>'
+        '<rect class="c" y="4.4" width="{:.1f}" height="3.6"></rect></svg>',
+        100 * pool,
+        100 * chosen,
+    )
+
+
+def page(*, title: str, body: Markup, data: Any, vega: str | None) -> str:  # noqa: ANN401  (plain values)
     """Put a page together.
 
     Args:
         title: Plain text.
-        body: HTML.
+        body: HTML; plain text is escaped.
         data: What the script reads.
         vega: From `vega_bundle`; None where there is no chart.
 
@@ -111,15 +113,19 @@ def page(*, title: str, body: str, data: Any, vega: str | None) -> str:  # noqa:
             "form-action 'none'",
         ]
     )
-    return (
+    return html(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{esc(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
-        f'<script type="application/json" id="data">{json_block(data)}</script>\n'
-        + "\n".join(f"<script>{script}</script>" for script in scripts)
-        + "\n</body>\n</html>\n"
+        "<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
+        '<script type="application/json" id="data">{data}</script>\n{scripts}\n</body>\n</html>\n',
+        policy=Markup(policy),  # of ours: hashes, and quotes that belong there
+        title=title,
+        style=Markup(style),
+        body=body,
+        data=json_block(data),
+        scripts=joined((html("<script>{}</script>", Markup(script)) for script in scripts), "\n"),
     )
 
 

@@ -1,10 +1,9 @@
 """A page of HTML without scripts: nothing is fetched, all text is escaped, light and dark, wide and narrow."""
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from crowdselect.show import visible
+from crowdselect.markup import Markup, html, joined
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#23262b;--soft:#656a73;--line:#e3dfd6;--paper:#fff;--back:#f7f5f0;--band:#d9dde4;
@@ -33,35 +32,26 @@ summary{cursor:pointer;color:var(--above);padding:.5rem .2rem}
 """
 
 
-def document(title: str, parts: Sequence[str]) -> str:
+def document(title: str, parts: Sequence[Markup]) -> str:
     """Make a page of its parts.
 
     Args:
         title: Text.
-        parts: HTML in which every text from outside has gone through `esc`; empty ones are left out.
+        parts: HTML; empty ones are left out, plain text is escaped.
 
     Returns:
         A whole HTML document, whose content security policy allows its own style and nothing else.
     """
-    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    return (
+    return html(
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\n"
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'\">\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        f"<title>{esc(title)}</title><style>{_STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main></body></html>\n"
+        "<title>{}</title><style>{}</style></head>\n<body><main>\n{}\n</main></body></html>\n",
+        title,
+        Markup(_STYLE),
+        joined((part for part in parts if part), "\n"),
     )
-
-
-def esc(value: object) -> str:
-    """Make any text safe between tags and inside quotes, control and direction characters visible.
-
-    Example:
-        >>> esc("<script>alert(1)</script>")
-        '&lt;script&gt;alert(1)&lt;/script&gt;'
-    """
-    return html.escape(visible(value))
 
 
 def number(value: float | None) -> str:
@@ -76,3 +66,17 @@ def number(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+    """Lay out cells under headings; what is plain text is escaped.
+
+    Example:
+        >>> table(["a"], [["<b>"]])
+        '<div class=scroll><table><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table></div>'
+    """
+    head = joined(html("<th>{}</th>", one) for one in heads)
+    body = joined(html("<tr>{}</tr>", joined(html("<td>{}</td>", cell) for cell in row)) for row in rows)
+    return html(
+        "<div class=scroll><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>", head, body
+    )

@@ -9,8 +9,9 @@ from crowdselect.chartspec import EXTRA, Figure
 from crowdselect.figures import figures, vega_lite_version
 from crowdselect.headline import done, head, pool_name
 from crowdselect.listing import row_data
+from crowdselect.markup import Markup, html, joined
 from crowdselect.outputs import check_output, new_file
-from crowdselect.page import esc, page, vega_bundle
+from crowdselect.page import page, vega_bundle
 from crowdselect.projection import Map, project
 from crowdselect.rundata import Run
 from crowdselect.sections import (
@@ -26,9 +27,6 @@ from crowdselect.sections import (
 )
 from crowdselect.stages import Stages
 from crowdselect.theme import theme
-
-REPORT = "report.html"
-"""The page's name in a run's folder."""
 
 LISTED = 5_000
 """Chosen rows in the page; all of them are in selection.parquet."""
@@ -97,8 +95,8 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
         key = run.keys[name]
         lists[f"high-{key}"], lists[f"low-{key}"] = run.extremes(name, _EXTREMES)
     rows, places = row_data(run, lists)
-    sections: list[tuple[str, str, str]] = [
-        ("done", "What was done", ""),
+    sections: list[tuple[str, str, Markup]] = [
+        ("done", "What was done", Markup()),
         ("crowd", "The crowd", crowd_section(run, found)),
         ("metrics", "Metrics", metrics_section(run, found)),
         ("map", "The map", map_section(points, found)),
@@ -111,12 +109,12 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
     ]
     # Last: what was not at hand is known only now.
     top = head(run)
-    body = _nav(sections) + "<main>" + done(run)
-    body += "".join(
-        f'<section id="{key}"><h2>{esc(title)}</h2>{content}</section>'
+    parts = joined(
+        html('<section id="{}"><h2>{}</h2>{}</section>', key, title, content)
         for key, title, content in sections
         if content
     )
+    body = html("{}{}<main>{}{}</main>{}", top, _nav(sections), done(run), parts, _foot(run))
     crowd = run.options.get("method", "crowdselect") == "crowdselect"
     weights = run.options.get("weights", {}) if crowd else {}
     data = {
@@ -131,23 +129,24 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
     vega = vega_bundle(vega_lite_version()) if found else None
     return page(
         title=f"{pool_name(run)}: what was chosen",
-        body=top + body + "</main>" + _foot(run),
+        body=body,
         data=data,
         vega=vega,
     )
 
 
-def _nav(sections: Sequence[tuple[str, str, str]]) -> str:
-    links = "".join(
-        f'<li><a href="#{key}">{esc(title)}</a></li>'
+def _nav(sections: Sequence[tuple[str, str, Markup]]) -> Markup:
+    links = joined(
+        html('<li><a href="#{}">{}</a></li>', key, title)
         for key, title, content in sections
         if content or key == "done"
     )
-    return f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
+    return html('<nav aria-label="Sections"><ul>{}</ul></nav>', links)
 
 
-def _foot(run: Run) -> str:
-    return (
-        f"<footer>Made by crowdselect {esc(run.facts.get('version', ''))} from selection.parquet and the manifest. The page holds all it shows "
-        "and asks nobody for anything. <noscript>Charts and rows need JavaScript.</noscript></footer>"
+def _foot(run: Run) -> Markup:
+    return html(
+        "<footer>Made by crowdselect {} from selection.parquet and the manifest. The page holds all it shows "
+        "and asks nobody for anything. <noscript>Charts and rows need JavaScript.</noscript></footer>",
+        run.facts.get("version", ""),
     )

@@ -1,10 +1,13 @@
 """`crowdselect report`: the command, and what `select --report` and `demo` do of it."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from crowdselect.manifests import REPORT
 
 if TYPE_CHECKING:
     from crowdselect.pool import Pool
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--figures", "figures_folder", metavar="FOLDER", help="Also write the charts there, as SVG and PNG."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the FILE of -o.")
+@click.option("--overwrite", is_flag=True, help="Replace the FILE of -o, or a report.html that is not ours.")
 def report(  # noqa: PLR0917  (click hands every option over by name)
     folder: str,
     output: str | None,
@@ -44,20 +47,24 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
 ) -> None:
     """Show a selection on one page of HTML."""
     from crowdselect.exporter import load_selection
-    from crowdselect.figures import write_figures
+    from crowdselect.figures import check_figures, write_figures
+    from crowdselect.outputs import claim
     from crowdselect.reopen import reopen_pool
-    from crowdselect.report import REPORT, write_report
+    from crowdselect.report import write_report
     from crowdselect.rundata import Run
     from crowdselect.show import say, stage_bar, visible, warn
     from crowdselect.stages import Stages
 
     selection = load_selection(folder)
+    if figures_folder is not None:
+        check_figures(figures_folder)
+    place = Path(output) if output is not None else claim(Path(folder), REPORT, overwrite=overwrite)
     pool, problem = reopen_pool(selection, pool_path)
     run = Run(selection, pool, problem=problem)
     try:
         written, figures = write_report(
             run,
-            output or Path(folder) / REPORT,
+            place,
             method=method,
             overwrite=overwrite or output is None,
             stages=Stages(show=stage_bar),
@@ -67,12 +74,10 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
             pool.close()
     for line in run.problems:
         warn(line)
+    say(f"written to {visible(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
     if figures_folder is not None:
         files = write_figures(figures, figures_folder)
         say(f"{len(files)} figures in {visible(figures_folder)}")
-    say(
-        f"written to {visible(output or Path(folder) / REPORT)}: {written.stat().st_size / 1e6:.1f} MB, opens offline"
-    )
 
 
 def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stages") -> str:
@@ -86,15 +91,22 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
     Returns:
         One line: where the report is, or how to get it.
     """
-    from crowdselect.errors import MissingExtraError
+    from crowdselect.errors import CrowdselectError, MissingExtraError
     from crowdselect.exporter import load_selection
-    from crowdselect.report import REPORT, write_report
+    from crowdselect.outputs import claim
+    from crowdselect.report import write_report
     from crowdselect.rundata import Run
-    from crowdselect.show import visible
+    from crowdselect.show import visible, warn
 
-    place = Path(folder) / REPORT
+    again = shlex.join(["crowdselect", "report", os.fspath(folder)])
     try:
-        write_report(Run(load_selection(folder), pool), place, stages=stages)
+        place = claim(Path(folder), REPORT, overwrite=False)
+        write_report(Run(load_selection(folder), pool), place, overwrite=True, stages=stages)
     except MissingExtraError as error:
-        return f"no report: {error}, then: crowdselect report {visible(folder)}"
+        return f"no report: {error}, then: {visible(again)}"
+    except (KeyboardInterrupt, CrowdselectError, OSError):
+        warn(
+            f"the selection in {os.fspath(folder)} is complete, only its page is missing; make it with: {again}"
+        )
+        raise
     return f"report: {visible(place)} (open it in a browser)"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crowdselect import simulated_words as words
 from crowdselect.crowd import Crowd
 from crowdselect.errors import OptionError
+from crowdselect.outputs import new_file, new_folder
 from crowdselect.simulated_draws import Plan, abilities_of, drawn
 from crowdselect.simulated_files import ID_DIGITS, LAYOUTS, Sink, sink_for
 
@@ -152,20 +153,16 @@ def simulate(
     target = Path(path)
     sink = sink_for(target, layout=layout, shards=shards, overwrite=overwrite)
     truth = _blank_truth(plan)
-    begun = target.with_name(f".{target.name}.begun")  # written beside, renamed when complete
     files = [target]
-    try:
-        if shards == 1:
+    if shards == 1:
+        with new_file(target) as begun:
             _write(begun, sink, plan, truth, rows=(0, instructions))
-        else:
-            begun.mkdir()
-            files = [target / f"part-{part:05d}.parquet" for part in range(shards)]
+    else:
+        files = [target / f"part-{part:05d}.parquet" for part in range(shards)]
+        with new_folder(target, overwrite=False) as folder:
             for part, file in enumerate(files):
                 rows = (instructions * part // shards, instructions * (part + 1) // shards)
-                _write(begun / file.name, sink, plan, truth, rows=rows)
-        begun.replace(target)
-    finally:
-        _discard(begun)
+                _write(folder / file.name, sink, plan, truth, rows=rows)
     return Simulation(target, tuple(files), layout, members, truth)
 
 
@@ -232,12 +229,3 @@ def _write(file: Path, sink: Sink, plan: Plan, truth: Truth, *, rows: tuple[int,
             for name in ("difficulty", "discrimination", "topic", "ill_posed", "repeats"):
                 getattr(truth, name)[begin:end] = block.latent[name]
             write(LAYOUTS[plan.layout](plan, block))
-
-
-def _discard(begun: Path) -> None:
-    """Remove what an interrupted run leaves; nothing is there after a complete one."""
-    if begun.is_dir():
-        for file in begun.iterdir():
-            file.unlink()
-        begun.rmdir()
-    begun.unlink(missing_ok=True)

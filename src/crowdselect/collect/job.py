@@ -17,7 +17,7 @@ from crowdselect.collect.endpoints import Endpoint, Endpoints, check_reachable, 
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.lane import Lane, Limits
 from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.manifest import read_pool_manifest
+from crowdselect.collect.manifest import manifest_path, read_pool_manifest
 from crowdselect.collect.plan import Estimate, estimate
 from crowdselect.collect.redact import Redactor
 from crowdselect.collect.runner import Outcome, run
@@ -27,7 +27,7 @@ from crowdselect.collect.talks import Tally
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.files import fingerprint, is_remote
-from crowdselect.outputs import check_output
+from crowdselect.outputs import check_manifest, check_output
 
 Watch = Callable[[Sequence[Lane], int], AbstractContextManager[Callable[[], None]]]
 """Given the lanes and the number of requests of each, shows them; yields what is called to show them anew."""
@@ -297,6 +297,7 @@ def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Pat
     manifest = read_pool_manifest(Path(task.output))
     ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
+    check_manifest(manifest_path(Path(task.output)))
     return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from crowdselect.collect.calls import MISSING, Status
 from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger_file import open_database, open_reader
+from crowdselect.collect.ledger_file import holds_nothing, open_database, open_reader, remove_database
 from crowdselect.errors import LedgerError
 
 _GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
@@ -103,6 +103,7 @@ class Ledger:
     def __init__(self, path: str | PathLike[str], *, force: bool = False) -> None:
         """Open or make a ledger and hold it alone; see `ledger_file.open_database` for what is refused."""
         self.path = Path(path)
+        self._is_new = not self.path.exists()
         self._writer, self._lock = open_database(self.path, force=force)
         self._writing = threading.Lock()
         try:
@@ -223,10 +224,19 @@ class Ledger:
         if self._error is not None and self._queue:
             left = self._last_try()
         self._reader.close()
+        empty = self._is_new and left is None and self._asked_nothing()
         self._writer.close()
+        if empty:  # of a command that was refused: nothing stays behind
+            remove_database(self.path)
         self._lock.close()
         if left is not None:
             raise left
+
+    def _asked_nothing(self) -> bool:
+        try:
+            return holds_nothing(self._writer)
+        except sqlite3.Error:
+            return False
 
     # Reading.
 

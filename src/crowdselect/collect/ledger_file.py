@@ -4,6 +4,7 @@ import os
 import sqlite3
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -64,7 +65,29 @@ CREATE TABLE spent (
 # run is known without reading every row.
 
 
-def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, IO[bytes]]:
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What holds a ledger for one process.
+
+    Attributes:
+        stream: The lock's file, open.
+        path: Its path.
+        is_new: Whether it was made by this process.
+    """
+
+    stream: IO[bytes]
+    path: Path
+    is_new: bool
+
+    def close(self) -> None:
+        """Let go; a lock's file that was made here is removed while it is still held."""
+        if self.is_new:
+            with suppress(OSError):
+                self.path.unlink()
+        self.stream.close()
+
+
+def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Lock]:
     """Open the ledger for writing, and hold its lock.
 
     Args:
@@ -86,7 +109,7 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, IO[by
             f"{path}: lies on a network file system ({kind}), where the ledger's locks and WAL break; put it on "
             "a local disk with --ledger, or add --force-ledger if this machine alone uses it"
         )
-    lock = _lock(path)
+    lock, there = _lock(path), path.exists()
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         try:
@@ -94,13 +117,28 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, IO[by
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except BaseException as error:
+        if not there:
+            remove_database(path)
         lock.close()
-        raise LedgerError(f"{path}: cannot be used as a ledger: {error}") from error
-    except BaseException:
-        lock.close()
+        if isinstance(error, sqlite3.Error):
+            raise LedgerError(f"{path}: cannot be used as a ledger: {error}") from error
         raise
     return connection, lock
+
+
+def remove_database(path: Path) -> None:
+    """Remove a ledger that holds nothing, and SQLite's files beside it."""
+    for end in ("-wal", "-shm", ""):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+def holds_nothing(connection: sqlite3.Connection) -> bool:
+    """Whether nothing was asked yet, so that there is nothing to keep."""
+    counted = "(SELECT count(*) FROM answers) + (SELECT count(*) FROM spent)"
+    held = "(SELECT count(*) FROM notes WHERE name = 'hold' AND value NOT LIKE '[0,%')"
+    (found,) = connection.execute(f"SELECT {counted} + {held}").fetchone()
+    return int(found) == 0
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -136,9 +174,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path) -> Lock:
     """Lock a file beside the ledger; SQLite's own locks on the ledger itself are left alone."""
     beside = path.with_name(path.name + ".lock")
+    while True:
+        there = beside.exists()
+        stream = _taken(beside, path)
+        try:
+            if sys.platform == "win32" or os.path.samestat(os.fstat(stream.fileno()), beside.stat()):
+                return Lock(stream, beside, is_new=not there)
+        except FileNotFoundError:
+            pass  # who held it before has removed it in the meantime
+        stream.close()
+
+
+def _taken(beside: Path, path: Path) -> IO[bytes]:
     try:
         stream = beside.open("ab+")
     except OSError as error:

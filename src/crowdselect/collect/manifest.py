@@ -59,6 +59,7 @@ def write_pool_manifest(
         "models": {name: _tally_facts(tally) for name, tally in tallies.items()},
         "spent": {name: asdict(spent) for name, spent in ledger.spent().items()},
         **facts,
+        "written": sorted([target.name, manifest_path(target).name]),
         "fingerprint": fingerprint([target]),
     }
     with new_file(manifest_path(target)) as partial:

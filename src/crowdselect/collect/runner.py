@@ -10,6 +10,7 @@ from crowdselect.collect.budget import Budget, check_cost_cap
 from crowdselect.collect.lane import Lane, Limits
 from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.redact import Redactor
+from crowdselect.stops import kept_handlers
 
 _LOOK = 0.25  # seconds between two looks at the lanes
 
@@ -57,7 +58,8 @@ def run(
     check_cost_cap(endpoints, limits.max_cost)
     ledger.keep_settings(endpoints)
     known = Redactor.of(endpoints) if redact is None else redact
-    return asyncio.run(_Run(lanes, ledger, limits, known, watch).go())
+    with kept_handlers(signal.SIGINT, signal.SIGTERM):  # asyncio would leave the system's own behind
+        return asyncio.run(_Run(lanes, ledger, limits, known, watch).go())
 
 
 class _Run:

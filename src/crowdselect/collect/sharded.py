@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ Table = Any
 
 BATCHES = 4
 """A worker is given so many batches of a model at a time, and writes them as a part: what a crash loses at most."""
+_REQUESTS = ".requests-"
 _FILE = 4096  # requests in a file that a task reads
 _TEXTS = ("text", "finish_reason", "status", "error")
 
@@ -67,8 +69,19 @@ def generate(
                 if not _answered(endpoint, left, parts, engine):
                     break
                 taken += take_in(parts, endpoint, ledger)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_empty(folder, local)
     return taken
+
+
+def _remove_empty(folder: Path, endpoints: Sequence[Endpoint]) -> None:
+    """Remove the folders that parts were in, and requests that a killed run left; what else is there stays."""
+    for place in (folder / endpoint.digest.hex()[:16] for endpoint in endpoints):
+        for left in place.glob(f"{_REQUESTS}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # not empty, or never made
+            place.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def pending(
@@ -158,7 +171,7 @@ def _answered(endpoint: Endpoint, left: Iterator[Request], parts: Parts, engine:
     import pyarrow.parquet as pq
 
     parts.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".requests-", dir=parts.folder) as place:
+    with tempfile.TemporaryDirectory(prefix=_REQUESTS, dir=parts.folder) as place:
         sources: list[dict[str, Any]] = []
         count = 0
         while batch := list(islice(left, _FILE)):

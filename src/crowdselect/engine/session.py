@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import warnings
@@ -16,6 +17,7 @@ from crowdselect import errors
 from crowdselect._optional import optional
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import CrowdselectError, OptionError
+from crowdselect.stops import kept_handlers
 
 _PATIENCE = 10.0  # seconds for a cluster's head to answer
 _BLOCK = 4 << 20  # bytes: small blocks, so that every actor gets some soon
@@ -105,7 +107,7 @@ def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the modu
         host, colon, port = _found(address).rpartition(":")
         if colon and port.isdigit() and "/" not in host:  # Ray itself may try for ever
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-        with _silenced():
+        with _silenced(), kept_handlers(signal.SIGTERM):  # Ray would end the process without a word
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]

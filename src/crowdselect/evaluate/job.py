@@ -21,6 +21,7 @@ from crowdselect.evaluate.outcome import Evidence, result_of, write_result
 from crowdselect.evaluate.parties import Opener, Party
 from crowdselect.evaluate.setup import Setup, prepare
 from crowdselect.evaluate.task import Task
+from crowdselect.outputs import made_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ def run(
     setup = prepare(task, opener=opener)
     for party in setup.parties:
         check_reachable((party.endpoint,), path=party.source)
-    task.folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
+        stack.enter_context(made_folder(task.folder))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         redact = Redactor.of([party.endpoint for party in setup.parties])
         desk = Desk(ledger, task.limits, redact, watch, {})

@@ -30,7 +30,7 @@ from crowdselect.evaluate.scores import (
 from crowdselect.evaluate.selfcheck import graded_lengths, length_bias, position_bias, won_lengths
 from crowdselect.evaluate.setup import Setup, input_files
 from crowdselect.files import fingerprint
-from crowdselect.outputs import MANIFEST, TOOL, new_file
+from crowdselect.outputs import TOOL, new_files, write_manifest
 
 _REASONS = 20  # listed
 ALONE = "answers are graded alone: there is no order"
@@ -105,16 +105,17 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
 
 def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
     """Write the folder: answers, judgements, result, and last the manifest."""
-    folder = evidence.setup.task.folder
-    for name, part in (
-        ("answers", evidence.answers),
-        ("baseline_answers", evidence.baseline if evidence.setup.baseline is not None else None),
-        ("judgments", evidence.judgements),
-    ):
-        if part is not None:
-            write_lines(folder / f"{name}.jsonl", part.lines)
-    _write_json(folder / "result.json", result)
-    _write_json(folder / MANIFEST, _manifest(evidence, result))
+    with new_files(evidence.setup.task.folder) as folder:
+        for name, part in (
+            ("answers", evidence.answers),
+            ("baseline_answers", evidence.baseline if evidence.setup.baseline is not None else None),
+            ("judgments", evidence.judgements),
+        ):
+            if part is not None:
+                write_lines(folder / f"{name}.jsonl", part.lines)
+        told = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False)
+        (folder / "result.json").write_text(told + "\n", encoding="utf-8")
+        write_manifest(folder, _manifest(evidence, result, fingerprint([folder / "result.json"])))
 
 
 def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
@@ -195,10 +196,10 @@ def _self_check(evidence: Evidence) -> dict[str, Any]:
     return {"position": position, "length": length_bias(*graded_lengths(questions, verdicts, turns))}
 
 
-def _manifest(evidence: Evidence, result: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dict[str, Any]:
     """Say what the result was made of; keys of endpoints are named, never held."""
     setup = evidence.setup
-    task, folder = setup.task, setup.task.folder
+    task = setup.task
     asked = {
         "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
         "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
@@ -226,12 +227,5 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any]) -> dict[str, Any]:
         "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
         "ledger": evidence.ledger,
         "missing": result["verdicts"]["missing"],
-        "fingerprint": fingerprint([folder / "result.json"]),
+        "fingerprint": digest,
     }
-
-
-def _write_json(target: Any, value: object) -> None:  # noqa: ANN401  (a path)
-    with new_file(target) as partial:
-        partial.write_text(
-            json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8"
-        )

@@ -15,7 +15,9 @@ from crowdselect.evaluate.parties import Opener, Party, answering, is_party, jud
 from crowdselect.evaluate.prompts import Prompts
 from crowdselect.evaluate.questions import Question, read_bench, read_references
 from crowdselect.evaluate.task import Task
-from crowdselect.outputs import read_manifest
+from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
+
+_WRITES = ("answers.jsonl", "baseline_answers.jsonl", "judgments.jsonl", "result.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,14 @@ def _check_folder(setup: Setup) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     manifest = read_manifest(folder)
+    if is_ours(folder) or (task.ledger_path.exists() and not (folder / MANIFEST).exists()):
+        blocked = in_the_way(folder, _WRITES)
+        if blocked is not None:
+            raise OutputError(
+                f"{folder / blocked}: was not written by crowdselect and is in the way; move it, or choose another place"
+            )
     if manifest is None:
-        if task.ledger_path.exists() and not (folder / "manifest.json").exists():
+        if (task.ledger_path.exists() or is_ours(folder)) and not (folder / MANIFEST).exists():
             return  # a run that was stopped
         raise OutputError(
             f"{folder}: the folder is not empty and holds no evaluation of ours; choose another place"

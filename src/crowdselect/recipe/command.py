@@ -87,11 +87,11 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
             _print_plan(lines, folder, as_json=False)
         try:
             outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
+            found = gather(graph, store, outcome)
+            page = write_results(found, folder)
         except KeyboardInterrupt:
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
-        found = gather(graph, store, outcome)
-        page = write_results(found, folder)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return outcome.code

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from crowdselect.plainpage import document, esc, number
+from crowdselect.markup import Markup, html, joined
+from crowdselect.plainpage import document, number, table
 from crowdselect.recipe.titles import spoken
 
 _SHOWN = ("answer_reward", "answer_length", "difficulty", "separability", "stability", "near_duplicates")
@@ -34,10 +35,10 @@ def results_page(found: Row) -> str:
     )
     simulated = any(one["simulated"] for one in found["selections"])
     parts = [
-        f"<h1>{esc(title)}</h1>",
-        "<p class=warn><b>The pool is simulated: no real model or reward is behind it.</b></p>"
+        html("<h1>{}</h1>", title),
+        html("<p class=warn><b>The pool is simulated: no real model or reward is behind it.</b></p>")
         if simulated
-        else "",
+        else Markup(),
         *_problems(found["steps"]),
         *(_headline(one) for one in found["differences"]),
         *_runs(found["runs"]),
@@ -48,35 +49,41 @@ def results_page(found: Row) -> str:
     return document(title, parts)
 
 
-def _problems(steps: Sequence[Row]) -> list[str]:
+def _problems(steps: Sequence[Row]) -> list[Markup]:
     words = {
         "failed": "failed; its log says why",
         "left out": "was left out, because a step that it needs failed",
         "incomplete": "ended with something missing; its log says what",
     }
     return [
-        f"<p class=warn>{esc(one['step'])} {words[one['state']]}{_link(one['log'], 'log', before=': ')}</p>"
+        html(
+            "<p class=warn>{} {}{}</p>",
+            one["step"],
+            words[one["state"]],
+            _link(one["log"], "log", before=": "),
+        )
         for one in steps
         if one["state"] in words
     ]
 
 
-def _headline(found: Row) -> str:
+def _headline(found: Row) -> Markup:
     """Say in one line what is shown; what is not shown is not said."""
     if found["against"] is None:
-        return ""
+        return Markup()
     sure = [one for one in found["differences"] if one["verdict"] in _SURE]
     shown = ", ".join(f"{one['one']} is {one['verdict']} ({_signed(one['difference'])})" for one in sure)
     others = len(found["differences"]) - len(sure)
     rest = f"{others} of {len(found['differences'])} are not shown to differ from it" if others else ""
-    return f"<p><b>{esc(found['benchmark'])}</b>, against {esc(found['against'])}: {esc('; '.join(filter(None, (shown, rest))))}.</p>"
+    told = "; ".join(filter(None, (shown, rest)))
+    return html("<p><b>{}</b>, against {}: {}.</p>", found["benchmark"], found["against"], told)
 
 
 def _is_unclear(one: Row) -> bool:
     return one["interval"] is None or one["interval"][0] <= 0 <= one["interval"][1]
 
 
-def _runs(runs: Sequence[Row]) -> list[str]:
+def _runs(runs: Sequence[Row]) -> list[Markup]:
     """One row per selection and training seed."""
     if not runs:
         return []
@@ -87,45 +94,55 @@ def _runs(runs: Sequence[Row]) -> list[str]:
         losses = run["losses"] or {}
         named = run["model"] is not None and run["losses"] is None
         note = (
-            f"<small>{esc(run['model'])}, as it is</small>"
+            html("<small>{}, as it is</small>", run["model"])
             if named
             else _link(run["model"], "model", small=True)
         )
-        cells = [f"{esc(run['run'])}{note}", number(run["rows"])]
+        cells: list[object] = [html("{}{}", run["run"], note), number(run["rows"])]
         cells += [number(losses.get(name)) for name in ("last_loss", "eval_loss_before", "eval_loss")]
         cells += [_score(run["results"].get(name)) for name in benchmarks]
         rows.append(cells)
     warnings = dict.fromkeys(warning for run in runs for warning in run["warnings"])
-    items = "".join(f"<li>{esc(warning)}</li>" for warning in warnings)
+    items = joined(html("<li>{}</li>", warning) for warning in warnings)
     return [
-        "<h2>Runs</h2>",
-        (
+        html("<h2>Runs</h2>"),
+        html(
             "<p>Losses of different selections are losses on different rows: they say whether a training went well, "
             "not which student is better. Below each score is its 95 % interval over questions; it does not hold what "
             "another training seed would change.</p>"
         ),
-        _table(heads, rows),
-        f"<ul>{items}</ul>" if items else "",
+        table(heads, rows),
+        html("<ul>{}</ul>", items) if items else Markup(),
     ]
 
 
-def _score(result: Row | None) -> str:
+def _score(result: Row | None) -> Markup:
     if result is None:
-        return "-"
+        return html("-")
     missing = f", {result['missing']} of {result['verdicts']} verdicts missing" if result["missing"] else ""
-    return f"{number(result['score'])}<small>{_ends(result['interval'])}{missing}</small>{_link(result['folder'], 'result', small=True)}"
+    return html(
+        "{}<small>{}{}</small>{}",
+        number(result["score"]),
+        _ends(result["interval"]),
+        missing,
+        _link(result["folder"], "result", small=True),
+    )
 
 
-def _differences(found: Row) -> list[str]:
+def _with_ends(value: float | None, ends: Sequence[float] | None) -> Markup:
+    return html("{}<small>{}</small>", number(value), _ends(ends))
+
+
+def _differences(found: Row) -> list[Markup]:
     """Paired differences; the words are those of the comparison, so none where the interval holds 0."""
     against = found["against"]
     what = f"against {against}" if against is not None else "all against all"
     standings = [
         [
-            esc(one["name"]),
-            str(one["runs"]),
-            str(one["questions"]),
-            f"{number(one['score'])}<small>{_ends(one['interval'])}</small>",
+            one["name"],
+            one["runs"],
+            one["questions"],
+            _with_ends(one["score"], one["interval"]),
             f"{number(one['lowest'])} to {number(one['highest'])}" if one["runs"] > 1 else "-",
         ]
         for one in found["standings"]
@@ -135,30 +152,39 @@ def _differences(found: Row) -> list[str]:
         kind = _SURE.get(one["verdict"], "usual")
         rows.append(
             [
-                esc(f"{one['one']} - {one['other']}"),
-                f"<span class={kind}>{_signed(one['difference'])}</span><small>{_ends(one['interval'])}</small>",
-                f"{one['questions']}<small>{one['differing']} differ</small>",
+                f"{one['one']} - {one['other']}",
+                html(
+                    '<span class="{}">{}</span><small>{}</small>',
+                    kind,
+                    _signed(one["difference"]),
+                    _ends(one["interval"]),
+                ),
+                html("{}<small>{} differ</small>", one["questions"], one["differing"]),
                 number(one["p_holm"]),
-                esc(one["verdict"]),
+                one["verdict"],
             ]
         )
     unclear = sum(_is_unclear(one) for one in found["differences"])
     return [
-        f"<h2>{esc(found['benchmark'])}: {esc(what)}</h2>",
-        (
-            f"<p>Scores: {esc(found['unit'])}. Differences are paired over questions, and runs of one method are a second "
-            f"level of the resampling{'; p is corrected for the number of comparisons here (Holm)' if len(rows) > 1 else ''}. "
-            f"{unclear} of {len(rows)} intervals hold 0: there no difference is shown, which is not the same as none."
-            f"{_link(found['page'], 'the whole comparison', before=' ')}</p>"
+        html("<h2>{}: {}</h2>", found["benchmark"], what),
+        html(
+            "<p>Scores: {}. Differences are paired over questions, and runs of one method are a second "
+            "level of the resampling{}. "
+            "{} of {} intervals hold 0: there no difference is shown, which is not the same as none.{}</p>",
+            found["unit"],
+            "; p is corrected for the number of comparisons here (Holm)" if len(rows) > 1 else "",
+            unclear,
+            len(rows),
+            _link(found["page"], "the whole comparison", before=" "),
         ),
-        _table(["method", "runs", "questions", "score", "runs from"], standings),
-        "<p></p>",
-        _table(["difference", "score", "questions", "p, Holm", "so the first is"], rows),
-        *(f"<p class=soft>{esc(note)}</p>" for note in found["notes"]),
+        table(["method", "runs", "questions", "score", "runs from"], standings),
+        html("<p></p>"),
+        table(["difference", "score", "questions", "p, Holm", "so the first is"], rows),
+        *(html("<p class=soft>{}</p>", note) for note in found["notes"]),
     ]
 
 
-def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[str]:
+def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[Markup]:
     if not found:
         return []
     pages = [one["output"] for one in steps if one["command"] == "compare" and one["output"]]
@@ -166,57 +192,51 @@ def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[str]:
     rows = []
     for one in found:
         figures, beyond = one["figures"] or {}, one["beyond_random"] or {}
-        cells = [
-            f"{esc(one['selection'])}{_link(one['folder'], 'folder', small=True)}{_link(one['report'], 'report', small=True)}"
-        ]
-        cells.append(number(one["rows"]))
-        rows.append([*cells, *(_figure(figures.get(name), beyond.get(name, 0)) for name in shown)])
-    words = (
+        links = [_link(one["folder"], "folder", small=True), _link(one["report"], "report", small=True)]
+        cells = (_figure(figures.get(name), beyond.get(name, 0)) for name in shown)
+        rows.append([joined([one["selection"], *links]), number(one["rows"]), *cells])
+    words = html(
         "Means over the chosen rows; &#9650; and &#9660;: beyond what one more random choice would show. Several random "
         "choices stand in the comparison as one, so they have no figures here."
     )
-    links = "".join(_link(page, "the selections side by side", before=" ") for page in pages)
+    side_by_side = joined(_link(page, "the selections side by side", before=" ") for page in pages)
     return [
-        "<h2>Selections</h2>",
-        f"<p>{words if shown else ''}{links}</p>",
-        _table(["selection", "rows", *(_WORDS.get(name, name) for name in shown)], rows),
+        html("<h2>Selections</h2>"),
+        html("<p>{}{}</p>", words if shown else "", side_by_side),
+        table(["selection", "rows", *(_WORDS.get(name, name) for name in shown)], rows),
     ]
 
 
-def _figure(value: float | None, beyond: int) -> str:
+def _figure(value: float | None, beyond: int) -> Markup:
     kind, sign = _MARKS[beyond]
-    return f"<span class={kind}>{sign} {number(value)}</span>" if sign else number(value)
+    if not sign:
+        return html("{}", number(value))
+    return html('<span class="{}">{} {}</span>', kind, sign, number(value))
 
 
-def _steps(steps: Sequence[Row]) -> list[str]:
+def _steps(steps: Sequence[Row]) -> list[Markup]:
     rows = [
         [
-            esc(one["step"]),
-            esc(one["command"]),
-            esc(one["state"])
-            + ("" if one["made_now"] or one["state"] != "done" else "<small>before</small>"),
+            one["step"],
+            one["command"],
+            html("{}<small>before</small>", one["state"])
+            if one["state"] == "done" and not one["made_now"]
+            else one["state"],
             "-" if one["seconds"] is None else spoken(one["seconds"]),
             _link(one["output"], "result") or "-",
             _link(one["log"], "log") or "-",
         ]
         for one in steps
     ]
-    return ["<h2>Steps</h2>", _table(["step", "command", "state", "time", "", ""], rows)]
+    return [html("<h2>Steps</h2>"), table(["step", "command", "state", "time", "", ""], rows)]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out cells of HTML under headings of text."""
-    head = "".join(f"<th>{esc(one)}</th>" for one in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _link(path: str | None, words: str, *, before: str = "", small: bool = False) -> str:
+def _link(path: str | None, words: str, *, before: str = "", small: bool = False) -> Markup:
     """Link into the results' own folder; a path with a colon must not become a scheme."""
     if path is None:
-        return ""
-    link = f'{before}<a href="./{esc(quote(path))}">{esc(words)}</a>'
-    return f"<small>{link}</small>" if small else link
+        return Markup()
+    link = html('{}<a href="./{}">{}</a>', before, quote(path), words)
+    return html("<small>{}</small>", link) if small else link
 
 
 def _ends(ends: Sequence[float] | None) -> str:

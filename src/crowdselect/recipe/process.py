@@ -159,7 +159,7 @@ def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
         raise
     finally:
         _clear()
-    if code in {INTERRUPTED, -signal.SIGINT}:
+    if code in {INTERRUPTED, -signal.SIGINT, -signal.SIGTERM}:
         raise KeyboardInterrupt
     return code
 

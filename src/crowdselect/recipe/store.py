@@ -195,10 +195,22 @@ def opened(folder: Path) -> Iterator[int]:
         except BlockingIOError:
             holder = os.read(handle, 100).decode("ascii", "replace") or "another run"
             raise OutputError(f"{folder}: in use by {holder}; wait until it ends, or end it") from None
+        if not (folder / _MARK).exists():
+            raise OutputError(f"{folder}: another run has just ended there; run the recipe again")
         say_who(handle, os.getpid(), "crowdselect run")
-        yield handle
+        try:
+            yield handle
+        finally:
+            _leave(folder)
     finally:
         os.close(handle)
+
+
+def _leave(folder: Path) -> None:
+    """Remove a folder in which no step was begun."""
+    if [one.name for one in folder.iterdir()] == [_MARK]:
+        (folder / _MARK).unlink()
+        folder.rmdir()
 
 
 def say_who(handle: int, number: int, what: str) -> None:

@@ -13,7 +13,7 @@ from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import OptionError, OutputError
 from crowdselect.files import resolve
-from crowdselect.outputs import check_output
+from crowdselect.outputs import check_manifest, check_output
 from crowdselect.parts import Parts
 from crowdselect.pool import Pool
 from crowdselect.reward.function import FunctionScorer
@@ -99,6 +99,7 @@ class Job:
         self.target = check_output(
             target, inputs=_inputs(pool, specs), overwrite=options.overwrite, folder=False
         )
+        check_manifest(manifest_path(self.target))
         own = self.target.with_name(self.target.name + ".ledger")
         self.ledger_path = own if options.ledger is None else Path(options.ledger)
         self.parts = Parts(self.target.with_name(self.target.name + ".parts"))

@@ -86,6 +86,7 @@ def write_manifest(
         "fingerprint": pool.fingerprint(),
         "columns": {column.name: _described(column, tallies[column.name]) for column in columns},
         **facts,
+        "written": sorted([target.name, manifest_path(target).name]),
     }
     with new_file(manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

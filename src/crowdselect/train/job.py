@@ -13,9 +13,9 @@ from typing import Any
 
 from crowdselect import __version__
 from crowdselect._optional import optional
-from crowdselect.errors import OptionError
+from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.files import fingerprint
-from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest
+from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 from crowdselect.stages import Stages
 from crowdselect.train.curve import write_curve
 from crowdselect.train.diary import Entry, diary, losses, read_log, write_log
@@ -29,6 +29,8 @@ from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workp
 
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"
+_WRITES = (LOG, "loss.png", "README.md", "config.json", "tokenizer.json", MANIFEST)
+"""What is written whatever the model; more depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def train(
         settings: Of the run; None = the defaults.
         resume: Go on with a run of the same data, base and settings from its last checkpoint; begin where there is
             none; where it is finished, leave it as it is.
-        overwrite: Replace a former result once the new one is complete.
+        overwrite: Replace the files of a former result once the new one is complete; all else in the folder stays.
         keep_checkpoints: Keep every checkpoint, in OUTPUT.training, when all is done.
         announce: Given the plan before anything is loaded.
         stages: Times the stages and may draw them.
@@ -114,13 +116,13 @@ def train(
     stages = stages or Stages()
     target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
     if not resume:  # what costs nothing to see is said before the libraries are loaded
-        check_output(output, inputs=[Path(data)], overwrite=overwrite, folder=True)
+        check_output(output, inputs=[Path(data)], overwrite=overwrite, folder=True, writes=_WRITES)
         check_new(workplace(target), processes=int(os.environ.get("WORLD_SIZE", "1")))
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
     key = _key(gathered)
     if resume and _is_finished(target, key):
         return _read(target, was_there=True)
-    check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True)
+    check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True, writes=_WRITES)
     place = workplace(target)
     with quiet():
         with stages("reading the rows as tokens") as progress:
@@ -131,7 +133,12 @@ def train(
             _wait()  # the other processes of a launcher begin when the place is taken
             if announce is not None and is_main():
                 announce(prepared.plan)
-            run = _run(prepared, place, stages, keep=keep_checkpoints)
+            try:
+                run = _run(prepared, place, stages, keep=keep_checkpoints)
+            except CrowdselectError:
+                if is_main():
+                    place.leave(processes=processes)
+                raise
             if is_main():
                 _write(prepared, place, target, key, run, overwrite=overwrite)
             _wait()
@@ -208,7 +215,7 @@ def _write(
         (folder / "README.md").write_text(model_card(plan, manifest, selection), encoding="utf-8")
         for file in folder.rglob("*"):  # weights are written for the owner's eyes only
             file.chmod((folder if file.is_dir() else folder / "README.md").stat().st_mode)
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+        write_manifest(folder, manifest)
 
 
 def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa: ANN401  (of TRL)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,8 @@ LOG = "train_log.jsonl"
 _RUN = "run.json"
 _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
+_LOCK = "lock"
+_CARD = "README.md"  # TRL writes it with every checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,19 @@ class Workplace:
         return 0 if last is None else _step(last)
 
     def remove(self) -> None:
-        """Remove the folder and all that is in it."""
-        shutil.rmtree(self.folder)
+        """Remove what a run keeps there, and the folder, unless something else is in it."""
+        for one in self.folder.glob(f"{_PREFIX}*"):
+            if _step(one) > 0:
+                shutil.rmtree(one)
+        for name in (LOG, _RUN, _LOCK, _CARD):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            self.folder.rmdir()
+
+    def leave(self, *, processes: int) -> None:
+        """Remove what a run that ended with an error keeps there, if nothing was trained."""
+        if self.step(processes=processes) == 0:
+            self.remove()
 
 
 def workplace(target: Path) -> Workplace:
@@ -160,7 +174,7 @@ def _read(file: Path, *, own: bool = True) -> dict[str, Any] | None:
 
 
 def _lock(folder: Path) -> IO[bytes]:
-    stream = (folder / "lock").open("ab+")
+    stream = (folder / _LOCK).open("ab+")
     try:
         if sys.platform == "win32":
             import msvcrt
