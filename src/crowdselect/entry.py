@@ -70,8 +70,9 @@ def _prepare_streams() -> None:
 class _Patient(RawIOBase):
     """Writes to a pipe, a file or a device; once that fails, to nowhere."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, stream: TextIOWrapper) -> None:
+        self._stream = stream  # whose end would close the number
+        self._number = stream.fileno()
         self.failed: OSError | None = None
         """Why something was lost, unless it was a reader who left."""
 
@@ -113,7 +114,7 @@ def _check_output() -> None:
 def _patient(stream: TextIOWrapper) -> TextIOWrapper:
     """Open a stream anew, so that a reader who leaves does not end the work."""
     stream.flush()
-    raw = BufferedWriter(_Patient(stream.fileno()))
+    raw = BufferedWriter(_Patient(stream))
     return TextIOWrapper(
         raw, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
     )

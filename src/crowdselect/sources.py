@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -199,7 +200,9 @@ class Source:
         """
         if leaf is None or self.type != "parquet":
             return False
-        return all(_proves_text(metadata, ".".join(leaf)) for metadata in self._metadata)
+        path = ".".join(leaf)
+        found = zip(self._metadata, self._leaves, strict=True)
+        return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
 
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
@@ -222,6 +225,16 @@ class Source:
 
         with self._reading():
             return [pq.read_metadata(file.absolute()) for file in self.files]
+
+    @cached_property
+    def _leaves(self) -> list[dict[str, list[int]]]:
+        """Of each Parquet file: the numbers of the columns of each path."""
+        found: list[dict[str, list[int]]] = []
+        for metadata in self._metadata:
+            found.append(defaultdict(list))
+            for index in range(metadata.num_columns):
+                found[-1][metadata.schema.column(index).path].append(index)
+        return found
 
     @cached_property
     def _ends(self) -> IntArray:
@@ -435,13 +448,10 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         seen[name.casefold()] = name
 
 
-def _proves_text(metadata: Any, path: str) -> bool:  # noqa: ANN401  (untyped)
+def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
     """See `Source.never_blank`, for one file."""
-    leaves = [index for index in range(metadata.num_columns) if metadata.schema.column(index).path == path]
-    if len(leaves) != 1:
-        return False
     for group in range(metadata.num_row_groups):
-        known = metadata.row_group(group).column(leaves[0]).statistics
+        known = metadata.row_group(group).column(leaf).statistics
         if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
             return False
         if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():

@@ -23,7 +23,7 @@ NESTED = f"a value is nested more than {DEEPEST} levels deep; leave it out, or w
 """Of JSON that nobody here can read."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+_OTHERS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip"}
 _MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32",
     b"\x00\x00\xfe\xff": "UTF-32",
@@ -46,7 +46,7 @@ def check_file(file: Path) -> None:
         raise InputError(
             f"{file}: is a pipe, which can be read only once; write what comes through it to a file first"
         )
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{file}: is not a regular file; write its content to one first")
 
 
@@ -116,6 +116,9 @@ def read_text(path: str | PathLike[str], *, wanted: str) -> str:
     packed = _packing(data)
     if packed is not None:
         data = _unpacked(where, data, packed)
+    encoding = encoding_of(data[:4])
+    if encoding is not None:
+        raise InputError(f"{where}: {_other_encoding(encoding)}; wanted {wanted}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
