@@ -92,7 +92,7 @@ def _settings(path: str) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; wanted a TOML file of options") from None
     except UnicodeDecodeError as error:
-        raise OptionError(f"{path}: {not_utf8(error)}; wanted a TOML file of options") from error
+        raise OptionError(f"{path}: not a TOML file of options: {not_utf8(error)}") from error
     except (tomllib.TOMLDecodeError, IsADirectoryError, RecursionError) as error:
         raise OptionError(f"{path}: not a TOML file of options: {error}") from error
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.names import read_name
-from crowdselect.textfile import NESTED, not_utf8
+from crowdselect.textfile import not_utf8
 
 FloatArray = NDArray[np.float64]
 """Shape (M,), billions of parameters, NaN = unknown."""
@@ -213,7 +213,7 @@ def _text(file: Path) -> str:
 def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         tables = tomllib.loads(text).get("model", [])
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path!r}: broken TOML: {' '.join(str(error).split())}") from error
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(
@@ -243,8 +243,6 @@ def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
         raise InputError(
             f"{path!r}: broken JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from error
-    except RecursionError:
-        raise InputError(f"{path!r}: {NESTED}") from None
     if not isinstance(found, dict):
         raise InputError(f'{path!r}: wanted {{name: {{"family": ..., "size_b": ...}}}}, got {_short(found)}')
     for name, entry in found.items():

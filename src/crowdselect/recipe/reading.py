@@ -93,7 +93,7 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: the recipe cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {not_utf8(error)}; wanted a recipe in TOML") from error
+        raise InputError(f"{path}: not a TOML file: {not_utf8(error)}") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
 
