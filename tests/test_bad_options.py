@@ -66,7 +66,7 @@ SELECT = [
     (["--include", "none.txt"], ["none.txt: no such file", "one id per line"]),
     (["--include", "."], [".: is a folder"]),
     (["--include", "empty.txt"], ["empty.txt: holds no id"]),
-    (["--exclude", "binary.txt"], ["binary.txt: byte 0 is not UTF-8"]),
+    (["--exclude", "binary.txt"], ["binary.txt: is UTF-16, not UTF-8"]),
     (["--exclude", "noid.csv"], ["noid.csv: no column id", "name, age"]),
     (["--include", "strangers.txt"], ["0"]),
     (["--crowd", "none.toml"], ["none.toml", "no such crowd file"]),

@@ -374,13 +374,29 @@ def test_a_reader_that_goes_away_is_no_failure(sim, tmp_path, closed):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_behind_the_output_is_one_line(sim):
+@pytest.mark.parametrize("command", ["inspect", "select"])
+def test_a_full_disk_behind_the_output_is_one_line_after_the_work_is_done(command, sim, tmp_path):
+    more = ["--budget", "3", "--clusters", "0", "-o", str(tmp_path / "out")] if command == "select" else []
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            [*COMMAND, "inspect", str(sim)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*COMMAND, command, str(sim), *more], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert ended.returncode == 2
-    assert ended.stderr == "error: cannot read or write: No space left on device\n"
+    assert ended.stderr.splitlines()[-1] == (
+        "error: standard output cannot be written: No space left on device; what was printed is not complete, "
+        "but the files and folders that the command wrote are"
+    )
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "out" / "manifest.json").exists() == (command == "select")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_standard_error_changes_nothing(sim, tmp_path):
+    arguments = ["select", str(sim), "--budget", "3", "--clusters", "0", "-o", str(tmp_path / "out")]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=full, check=False)
+    assert ended.returncode == 0
+    assert (tmp_path / "out" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -46,7 +46,7 @@ def test_both_forms_of_questions(tmp_path):
         ("", "the file is empty"),
         ("{", "q.jsonl:1: broken JSON"),
         ('{"a": NaN}', "q.jsonl:1: broken JSON: NaN is no number"),
-        ("[" * 100_000, "q.jsonl:1: broken JSON"),
+        ("[" * 100_000, "q.jsonl:1: a value is nested more than"),
         ("[1]", "q.jsonl:1: wanted an object"),
         ('\n{"turns": ["a"]}', "q.jsonl:2: there is no question_id or uid; found turns"),
         ('{"question_id": 1.5, "turns": ["a"]}', "question_id is '1.5'"),

@@ -105,8 +105,8 @@ class WideAnswers:
 
     def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
         """Read all responses, about `size` at a time, instruction by instruction."""
-        names = [model for model in self.models if model in self._layout.responses]
-        models = np.array([self.models.index(name) for name in names], dtype=np.int64)
+        models = np.flatnonzero([model in self._layout.responses for model in self.models])
+        names = [self.models[j] for j in models]
         begin = 0
         sql = [self._layout.responses[name] for name in names]
         for batch in self._source.batches(*sql, rows=max(1, size // max(len(names), 1))):
@@ -140,14 +140,12 @@ class WideAnswers:
         """Read SQL per model into the columns of `out`: as many at a time as there is room for."""
         sources = self._index.sources()
         at_once = max(1, _ROOM // len(self._index.row_of))
-        names = list(columns)
+        names, place = list(columns), {model: j for j, model in enumerate(self.models)}
         for begin in range(0, len(names), at_once):
             some = names[begin : begin + at_once]
             table = self._source.fetch(*(columns[name] for name in some))
             for name, values in zip(some, table.columns, strict=True):
-                np.take(
-                    to_numpy(values), sources, out=out[:, self.models.index(name)], mode="clip"
-                )  # no copy
+                np.take(to_numpy(values), sources, out=out[:, place[name]], mode="clip")  # no copy
 
 
 class TallAnswers:

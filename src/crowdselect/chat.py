@@ -19,7 +19,10 @@ def parse_chat(written: str) -> Chat:
         >>> parse_chat('[{"role": "user", "content": "Hi", "name": null}]')
         [{'role': 'user', 'content': 'Hi'}]
     """
-    turns = json.loads(written)
+    try:
+        turns = json.loads(written)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if turns is None:
         return []
     if not isinstance(turns, list):

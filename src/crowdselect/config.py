@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crowdselect.errors import OptionError
+from crowdselect.textfile import not_utf8
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "integer": ((int,), "a whole number"),
@@ -90,7 +91,9 @@ def _settings(path: str) -> Mapping[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise OptionError(f"{path}: no such file; wanted a TOML file of options") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, IsADirectoryError) as error:
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path}: not a TOML file of options: {not_utf8(error)}") from error
+    except (tomllib.TOMLDecodeError, IsADirectoryError, RecursionError) as error:
         raise OptionError(f"{path}: not a TOML file of options: {error}") from error
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.names import read_name
+from crowdselect.textfile import not_utf8
 
 FloatArray = NDArray[np.float64]
 """Shape (M,), billions of parameters, NaN = unknown."""
@@ -206,7 +207,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise InputError(f"{str(file)!r}: the crowd file cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{str(file)!r}: byte {error.start + 1} is not UTF-8 text") from error
+        raise InputError(f"{str(file)!r}: {not_utf8(error)}") from error
 
 
 def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:

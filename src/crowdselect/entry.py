@@ -2,7 +2,6 @@
 
 import os
 import signal
-import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,7 +25,8 @@ def run_command(command: click.Command) -> NoReturn:
 
     Exit codes: 0 done; 2 bad input, refused output, full disk and the like, with one line `error: ...` on
     standard error; 130 stopped by Ctrl-C or SIGTERM. A reader of our pipe that has gone (`| head -1`) changes nothing: the
-    work is done to its end, what it says is lost.
+    work is done to its end, what it says is lost. So it is where standard output cannot be written (a full disk),
+    but then that is said at the end, with exit code 2.
 
     Args:
         command: The command, which takes its arguments from `sys.argv`.
@@ -39,6 +39,7 @@ def run_command(command: click.Command) -> NoReturn:
         with stopped_by_sigterm():
             code = command.main(standalone_mode=False)
             sys.stdout.flush()
+        _check_output()
     except CrowdselectError as error:
         _fail(str(error))
     except click.ClickException as error:
@@ -82,15 +83,18 @@ def _prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the end)
         elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-            if _is_pipe(stream):
+            if _is_ours(stream):
                 setattr(sys, name, _patient(stream))
 
 
-class _Pipe(RawIOBase):
-    """Writes to a pipe; once its reader has gone, to nowhere."""
+class _Patient(RawIOBase):
+    """Writes to a pipe, a file or a device; once that fails, to nowhere."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, stream: TextIOWrapper) -> None:
+        self._stream = stream  # whose end would close the number
+        self._number = stream.fileno()
+        self.failed: OSError | None = None
+        """Why something was lost, unless it was a reader who left."""
 
     def writable(self) -> bool:
         return True
@@ -99,23 +103,38 @@ class _Pipe(RawIOBase):
         return self._number
 
     def write(self, data: "Buffer", /) -> int:
-        try:
-            return os.write(self._number, data)
-        except BrokenPipeError:
-            return memoryview(data).nbytes
+        if self.failed is None:
+            try:
+                return os.write(self._number, data)
+            except BrokenPipeError:
+                pass
+            except OSError as error:
+                self.failed = error
+        return memoryview(data).nbytes
 
 
-def _is_pipe(stream: TextIOWrapper) -> bool:
+def _is_ours(stream: TextIOWrapper) -> bool:
+    """Say whether a stream leads out of this process, to no terminal."""
     try:
-        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+        return not os.isatty(stream.fileno())
     except (OSError, ValueError):
         return False
+
+
+def _check_output() -> None:
+    """Say that standard output is not whole, if it is not."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Patient) and raw.failed is not None:
+        _fail(
+            f"standard output cannot be written: {raw.failed.strerror}; what was printed is not complete, "
+            "but the files and folders that the command wrote are"
+        )
 
 
 def _patient(stream: TextIOWrapper) -> TextIOWrapper:
     """Open a stream anew, so that a reader who leaves does not end the work."""
     stream.flush()
-    raw = BufferedWriter(_Pipe(stream.fileno()))
+    raw = BufferedWriter(_Patient(stream))
     return TextIOWrapper(
         raw, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
     )

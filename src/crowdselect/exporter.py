@@ -14,6 +14,7 @@ from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError
 from crowdselect.formats import Record, check_format, record, record_schema, trainer_files
 from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
+from crowdselect.parquetfile import read_parquet
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection
 from crowdselect.sharded import for_chosen
@@ -193,19 +194,14 @@ def load_selection(path: str | os.PathLike[str]) -> Selection:
         crowdselect.errors.InputError: no-such-folder: no manifest.json of ours; name a folder that `select` wrote
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     folder = Path(path)
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("kind") != "selection":
         raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
     try:
-        with (folder / "selection.parquet").open(
-            "rb"
-        ) as file:  # by Python: Arrow opens no path that is not UTF-8
-            table = pq.read_table(file)
         return Selection(
-            table=table,
+            table=read_parquet(folder / "selection.parquet"),
             options=manifest["options"],
             facts=manifest["facts"],
             warnings=tuple(manifest["warnings"]),

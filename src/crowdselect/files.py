@@ -12,6 +12,7 @@ from typing import Literal
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
 from crowdselect.stores import fetched, is_stored
+from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "json", "csv"]
 
@@ -24,9 +25,10 @@ _TYPES: dict[str, FileType] = {
     ".csv": "csv",
     ".tsv": "csv",
 }
-_PACKED = {".gz": "gzip", ".zst": "zstd"}
+_PACKED = (".gz", ".zst")
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
+_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -68,9 +70,11 @@ def file_type(file: Path) -> FileType:
     """Say what a file is from its name, and check what can be checked in a few bytes.
 
     Raises:
-        InputError: It is empty, of no known type, or named `.parquet` without being a whole Parquet file.
+        InputError: It is empty, a pipe, of no known type, named `.parquet` without being a whole Parquet file, or
+            named as text without being UTF-8 text, plain or packed.
     """
     try:
+        check_file(file)
         head, tail, size = _ends(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); wanted a file that can be") from error
@@ -91,7 +95,15 @@ def file_type(file: Path) -> FileType:
         raise InputError(
             f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst)"
         )
+    if head == _MAGIC:
+        raise InputError(f"{file}: is a Parquet file by its content; rename it to end in .parquet")
+    check_text(file)
     return known
+
+
+def literal(file: Path) -> str:
+    """Write the path of one file as DuckDB takes it: nothing in it is a pattern, and no `~` the home folder."""
+    return str(file.absolute()).translate(_GLOB)
 
 
 def delimiter(file: Path) -> str:
@@ -104,21 +116,8 @@ def json_format(files: Sequence[Path]) -> str:
     return "auto" if any(_suffix(file) == ".json" for file in files) else "newline_delimited"
 
 
-def packing(files: Sequence[Path]) -> str:
-    """Name how files are packed as DuckDB does: `gzip`, `zstd` or `uncompressed`; left to it where they differ."""
-    kinds = {_PACKED.get(file.suffix.lower(), "uncompressed") for file in files}
-    return kinds.pop() if len(kinds) == 1 else "auto_detect"
-
-
-def open_text(file: Path) -> io.BufferedReader:
-    """Open a text file as bytes, unpacked if its name says that it is packed."""
-    import pyarrow as pa
-
-    return io.BufferedReader(pa.input_stream(str(file), compression=_PACKED.get(file.suffix.lower())))
-
-
 def broken_line(files: Sequence[Path]) -> InputError | None:
-    """Find the first line of some JSON files that is not a JSON object.
+    """Find the first line of some JSON files that is not a JSON object, or is nested too deeply.
 
     Args:
         files: JSON files of one object per line, or each a single array of objects.
@@ -130,10 +129,10 @@ def broken_line(files: Sequence[Path]) -> InputError | None:
         try:
             with open_text(file) as stream:
                 found = _broken_in(file, stream)
+        except RecursionError:
+            found = too_deep(file)
         except OSError as error:
-            return InputError(
-                f"{file}: cannot be unpacked ({_one_line(error)}); the file is broken; copy it again"
-            )
+            return broken_archive(file, error)
         if found is not None:
             return found
     return None
@@ -232,7 +231,7 @@ def _hub_folder(path: str) -> Path:
 
 
 def _broken_in(file: Path, stream: io.BufferedReader) -> InputError | None:
-    if stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+    if stream.peek(64).removeprefix(MARK).lstrip(b" \t\r\n").startswith(b"["):
         return _broken_array(file, stream)
     for number, line in _numbered(stream):
         try:
@@ -264,7 +263,7 @@ def _broken_array(file: Path, stream: io.BufferedReader) -> InputError | None:
 def _numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
     """Number a file's lines from 1, leaving out the blank ones but counting them."""
     for number, line in enumerate(stream, start=1):
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        text = line.removeprefix(MARK) if number == 1 else line
         if text.strip():
             yield number, text
 

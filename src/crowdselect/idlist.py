@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.sources import Source, connect
+from crowdselect.textfile import read_text
 
 BoolArray = NDArray[np.bool_]
 
@@ -91,15 +91,7 @@ def read_lines(path: str, *, wanted: str) -> list[str]:
     Raises:
         InputError: There is no such file, or it is not UTF-8.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; wanted {wanted}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; wanted {wanted}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; wanted {wanted}") from error
-    return text.split("\n")
+    return read_text(path, wanted=wanted).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _from_text(path: str) -> set[str]:

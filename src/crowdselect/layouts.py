@@ -257,7 +257,8 @@ def _matrix_models(columns: Columns) -> tuple[str, ...]:
 
 def other_columns(columns: Columns) -> list[str]:
     """Give the columns of a matrix that are neither its models nor its id and text."""
-    return [name for name in columns if name not in {*_matrix_models(columns), *_PARTS}]
+    known = {*_matrix_models(columns), *_PARTS}
+    return [name for name in columns if name not in known]
 
 
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OutputError
+from crowdselect.parquetfile import read_parquet
 
 KEY = "key"
 """The column of every part that says what a row was computed from: 32 bytes."""
@@ -152,11 +153,9 @@ def read_part(path: Path, *columns: str) -> Any:  # noqa: ANN401  (an Arrow tabl
         FileNotFoundError: It is not there (NotADirectoryError where its folder is none).
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as file:
-            return pq.read_table(file, columns=list(columns), page_checksum_verification=True)
+        return read_parquet(path, columns, checksums=True)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (pa.ArrowException, OSError) as error:

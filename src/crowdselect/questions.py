@@ -113,7 +113,7 @@ def _turns(written: str | None, *, where: str) -> list[str | None]:
     """The texts of a JSON list of turns: strings, or objects with `content`."""
     try:
         turns = json.loads(written or "[]")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); wanted a list of texts") from error
     listed: list[Any] = turns if isinstance(turns, list) else [turns]
     texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in listed]

@@ -9,8 +9,11 @@ import csv
 import io
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.files import broken_line, delimiter, json_format, open_text, packing, resolve
+from crowdselect.files import broken_line, delimiter, json_format, literal, resolve
 from crowdselect.layouts import Columns, Kind, quote
+from crowdselect.textfile import NESTED, check_text, open_text, packing, too_deep, without_mark
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,9 +39,10 @@ _NUMBERS = frozenset(
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
-_FINITE = r"'\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*'"
-_SPECIAL = r"'(?i)\s*([+-]?(nan|inf|infinity))?\s*'"  # missing or infinite, and the empty cell
-_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+_AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
+_DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
+_FINITE = rf"'(?i)\s*[+-]?{_DIGITS}\s*'"
+_NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|nan|inf|infinity))?\s*'"  # also missing, infinite, or the empty cell
 
 
 def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
@@ -76,14 +81,24 @@ class Source:
         self.files, self.type = resolve(path)
         self._connection = connection
         self._name = f"source_{uuid4().hex}"
-        self._set("files", [str(file).translate(_GLOB) for file in self.files])
+        self._set("files", [literal(file) for file in self.files])
+        self._copies: dict[Path, Path] = {}
         self.columns: Columns = _READERS[self.type](self)
         _refuse_twins(self.path, list(self.columns))
 
     def fetch(self, *expressions: str) -> "pa.Table":
         """Evaluate SQL expressions on every row; columns in their order, rows in the order of the files."""
+        import pyarrow as pa
+
         with self._reading():
-            return self._connection.sql(self._select(expressions)).to_arrow_table()
+            parts = [
+                self._connection.sql(self._select(expressions[begin : begin + _AT_ONCE])).to_arrow_table()
+                for begin in range(0, len(expressions), _AT_ONCE)
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        columns = [column for part in parts for column in part.columns]
+        return pa.table(columns, names=[f"c{index}" for index in range(len(columns))])
 
     def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
         """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
@@ -134,7 +149,7 @@ class Source:
         self._connection.register(wanted, pa.table({"value": values}))
         with self._reading():
             sql = f"SELECT * FROM {self._relation} WHERE {key} IN (SELECT value FROM {quote(wanted)})"
-            place = str(target).replace("'", "''")
+            place = str(target.absolute()).replace("'", "''")
             copied = self._connection.execute(f"COPY ({sql}) TO '{place}' (FORMAT parquet)").fetchall()
         self._connection.unregister(wanted)
         return int(copied[0][0])
@@ -174,7 +189,7 @@ class Source:
         in_file = self.type == "parquet"
         self._set("place", list(range(len(rows))))
         self._set("row", (rows - starts[which] if in_file else rows).tolist())
-        self._set("file", [str(self.files[index]) for index in which])
+        self._set("file", [str(self.files[index].absolute()) for index in which])
         return "file_row_number" if in_file else "rowid"
 
     def never_blank(self, leaf: tuple[str, ...] | None) -> bool:
@@ -185,7 +200,9 @@ class Source:
         """
         if leaf is None or self.type != "parquet":
             return False
-        return all(_proves_text(metadata, ".".join(leaf)) for metadata in self._metadata)
+        path = ".".join(leaf)
+        found = zip(self._metadata, self._leaves, strict=True)
+        return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
 
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
@@ -207,7 +224,17 @@ class Source:
         import pyarrow.parquet as pq
 
         with self._reading():
-            return [pq.read_metadata(file) for file in self.files]
+            return [pq.read_metadata(file.absolute()) for file in self.files]
+
+    @cached_property
+    def _leaves(self) -> list[dict[str, list[int]]]:
+        """Of each Parquet file: the numbers of the columns of each path."""
+        found: list[dict[str, list[int]]] = []
+        for metadata in self._metadata:
+            found.append(defaultdict(list))
+            for index in range(metadata.num_columns):
+                found[-1][metadata.schema.column(index).path].append(index)
+        return found
 
     @cached_property
     def _ends(self) -> IntArray:
@@ -259,6 +286,8 @@ class Source:
             found = broken_line(self.files)
             if found is not None:
                 return found
+            if "recursion depth" in str(error):
+                return next(filter(None, map(too_deep, self.files)), InputError(f"{self.path}: {NESTED}"))
         text = " ".join(str(error).split())
         uneven = re.search(r"CSV Error on Line: (\d+).*Expected Number of Columns: (\d+) Found: (\d+)", text)
         named = next((file for file in self.files if str(file) in text), None)
@@ -280,9 +309,10 @@ class Source:
     # JSON: one pass finds every key of the whole file and what stands behind it, one reads the values.
 
     def _read_json_columns(self) -> Columns:
-        found = self._read_json(
-            "SELECT json_group_structure(json) FROM read_json_objects({options})", self.files
-        )
+        def structure_of(rows: str) -> str:
+            return f"SELECT json_group_structure(json) FROM {rows}"
+
+        found = self._read_json(structure_of, "read_json_objects", self.files)
         structure = json.loads(found[0][0] or "{}")
         if not isinstance(structure, dict):
             raise broken_line(self.files) or InputError(
@@ -301,15 +331,41 @@ class Source:
         # A JSON value that is no list or object goes into the table as the text it is written with.
         values = ", ".join(quote(n) + (" ->> '$'" if kind == "VARCHAR" else "") for n, kind in stored.items())
         read = {name: "JSON" if kind == "VARCHAR" else kind for name, kind in stored.items()}
-        sql = f"INSERT INTO {self._table} SELECT {values} FROM read_json({{options}}, columns=$columns)"
-        self._text_counts = [int(self._read_json(sql, [file], columns=read)[0][0]) for file in self.files]
+
+        def insertion(rows: str) -> str:
+            return f"INSERT INTO {self._table} SELECT {values} FROM {rows}"
+
+        counts = (self._read_json(insertion, "read_json", [file], columns=read) for file in self.files)
+        self._text_counts = [int(count[0][0]) for count in counts]
         return self._table
 
-    def _read_json(self, sql: str, files: Sequence[Path], **values: object) -> list[tuple[Any, ...]]:
-        options = "$files, format=$format, compression=$packing, maximum_object_size=$longest"
-        values |= {"format": json_format(files), "packing": packing(files)}
-        values["files"] = [str(file).translate(_GLOB) for file in files]
-        return self._roomy(sql.format(options=options), values, usual=1 << 24)
+    def _read_json(
+        self, sql: Callable[[str], str], reader: str, files: Sequence[Path], **values: object
+    ) -> list[tuple[Any, ...]]:
+        """Run SQL over the rows of of some files; those packed alike are read by one call."""
+        unmarked = [self._unmarked(file) for file in files]
+        packed = [packing(file) or "uncompressed" for file in unmarked]
+        options = "format=$format, maximum_object_size=$longest, hive_partitioning=false"
+        options += ", columns=$columns" if "columns" in values else ""
+        parts = []
+        for kind in sorted(set(packed)):
+            values[kind] = [literal(file) for file, its in zip(unmarked, packed, strict=True) if its == kind]
+            parts.append(f"SELECT * FROM {reader}(${kind}, compression='{kind}', {options})")
+        values["format"] = json_format(files)
+        return self._roomy(sql(f"({' UNION ALL '.join(parts)})"), values, usual=1 << 24)
+
+    def _unmarked(self, file: Path) -> Path:
+        """Give a JSON file as DuckDB reads it: a copy where it begins with a byte order mark."""
+        if file not in self._copies:
+            self._copies[file] = self._copied(file) if check_text(file) else file
+        return self._copies[file]
+
+    def _copied(self, file: Path) -> Path:
+        folder = tempfile.mkdtemp(prefix="crowdselect-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copy = Path(folder) / f"unmarked{'.json' if json_format([file]) == 'auto' else '.jsonl'}"
+        without_mark(file, copy)
+        return copy
 
     # CSV: every cell is text; the whole file decides which columns are numbers.
 
@@ -321,7 +377,7 @@ class Source:
         self._text_counts = [self._load_csv(file, header) for file, header in headers.items()]
         numbers = self.fetch(
             *(
-                f"coalesce(bool_and(regexp_full_match({c}, {_FINITE}) OR regexp_full_match({c}, {_SPECIAL})) "
+                f"coalesce(bool_and(regexp_full_match({c}, {_NUMBER})) "
                 f"AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
                 for c in map(quote, names)
             )
@@ -333,10 +389,10 @@ class Source:
 
     def _load_csv(self, file: Path, header: list[str]) -> int:
         options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
-        source = f"read_csv($file, {options}, compression=$packing, max_line_size=$longest)"
+        source = f"read_csv($file, {options}, compression=$packing, max_line_size=$longest, hive_partitioning=false)"
         values: dict[str, object] = {
-            "file": str(file).translate(_GLOB),
-            "packing": packing([file]),
+            "file": literal(file),
+            "packing": packing(file) or "uncompressed",
             "delim": delimiter(file),
             "columns": dict.fromkeys(header, "VARCHAR"),
         }
@@ -392,13 +448,10 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         seen[name.casefold()] = name
 
 
-def _proves_text(metadata: Any, path: str) -> bool:  # noqa: ANN401  (untyped)
+def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
     """See `Source.never_blank`, for one file."""
-    leaves = [index for index in range(metadata.num_columns) if metadata.schema.column(index).path == path]
-    if len(leaves) != 1:
-        return False
     for group in range(metadata.num_row_groups):
-        known = metadata.row_group(group).column(leaves[0]).statistics
+        known = metadata.row_group(group).column(leaf).statistics
         if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
             return False
         if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():

@@ -33,7 +33,7 @@ def read_tags(value: str | None, *, where: str) -> frozenset[str]:
         return folded(value.split(","))
     try:
         listed: list[Any] = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is {value[:80]!r}; wanted a list of tags") from error
     tags = [tag.get("tag") if isinstance(tag, dict) else tag for tag in listed]
     if not all(isinstance(tag, str) for tag in tags):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.sources import Source, connect
+from crowdselect.textfile import check_file
 
 
 def read_vectors(
@@ -46,6 +47,7 @@ def read_vectors(
     """
     path, where = Path(path), named or str(path)
     try:
+        check_file(path)
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
@@ -65,9 +67,10 @@ def read_vectors(
 def is_parquet(path: str) -> bool:
     """Say whether a file begins as Parquet does; False where it cannot be read."""
     try:
+        check_file(Path(path))
         with Path(path).open("rb") as file:
             return file.read(4) == b"PAR1"
-    except OSError:
+    except (OSError, InputError):
         return False
 
 
@@ -214,7 +217,7 @@ def _columns(path: Path, where: str, wanted: list[str]) -> Any:  # noqa: ANN401 
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path.absolute()) as file:
             columns = file.schema_arrow.names
             for name in ("id", "vector"):
                 if columns.count(name) != 1:

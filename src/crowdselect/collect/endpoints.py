@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from crowdselect.errors import InputError, OptionError
+from crowdselect.textfile import not_utf8
 
 _TEXTS = ("base_url", "model", "api_key_env", "system", "local", "family")
 _NUMBERS = ("temperature", "top_p", "timeout", "requests_per_minute", "tokens_per_minute", "size_b")
@@ -225,7 +226,7 @@ def _document(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{where}: the crowd file cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: byte {error.start + 1} is not UTF-8 text") from error
+        raise InputError(f"{where}: {not_utf8(error)}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: broken TOML: {' '.join(str(error).split())}") from error
     except RecursionError:

@@ -382,7 +382,7 @@ def _turns(written: str | None, where: str) -> list[str]:
         return []
     try:
         found = json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(turn, str) and turn.strip() for turn in found):
         raise InputError(f"{where}: turns are {written[:80]!r}; wanted a list of texts, none of them empty")

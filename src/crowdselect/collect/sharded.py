@@ -17,6 +17,7 @@ from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.engine.stream import streamed
 from crowdselect.errors import InputError
+from crowdselect.parquetfile import read_parquet
 from crowdselect.parts import KEY, Parts
 
 Requests = Callable[[], Iterator[Request]]
@@ -106,11 +107,9 @@ def pending(
 
 def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:
     """Put what workers wrote into the ledger, and then remove it from the folder."""
-    import pyarrow.parquet as pq
-
     count = 0
     for path in parts.paths():
-        rows = pq.read_table(path).to_pylist()
+        rows = read_parquet(path).to_pylist()
         ended = ledger.known([row[KEY] for row in rows], retry_failed=True)
         for row in rows:
             if row[KEY] not in ended:
@@ -126,10 +125,8 @@ class ReadRequests:
 
     def __call__(self, sources: Table) -> Iterator[Table]:
         """Yield each file's requests."""
-        import pyarrow.parquet as pq
-
         for path in sources["path"].to_pylist():
-            yield from (pq.read_table(path).slice(begin, 64) for begin in range(0, _FILE, 64))
+            yield from (read_parquet(path).slice(begin, 64) for begin in range(0, _FILE, 64))
 
 
 class GenerateWorker:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from crowdselect.errors import InputError
 from crowdselect.outputs import new_file
+from crowdselect.textfile import NESTED, read_text
 
 
 class Row(NamedTuple):
@@ -30,15 +31,7 @@ def read_rows(path: str | PathLike[str]) -> list[Row]:
         ...
         crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; wanted lines of JSON; check the path") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start + 1} is not UTF-8 text") from error
-    lines = enumerate(text.split("\n"), start=1)
+    lines = enumerate(read_text(path, wanted="lines of JSON; check the path").split("\n"), start=1)
     found = [_row(f"{path}:{number}", line) for number, line in lines if line.strip()]
     if not found:
         raise InputError(f"{path}: the file is empty; wanted lines of JSON")
@@ -92,7 +85,9 @@ def text_at(row: Row, *names: str) -> str:
 def _row(where: str, line: str) -> Row:
     try:
         value = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InputError(f"{where}: {NESTED}") from error
+    except ValueError as error:
         raise InputError(f"{where}: broken JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: wanted an object, got {line.strip()[:60]!r}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from crowdselect.errors import InputError, OptionError
 from crowdselect.recipe.commands import MANY, POOL, check_key, options_of, sections
+from crowdselect.textfile import not_utf8
 
 _MOST = 10_000  # steps of one table: beyond that a sweep is a slip
 
@@ -91,7 +92,9 @@ def _document(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise InputError(f"{path}: the recipe cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a TOML file: {not_utf8(error)}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
 
 

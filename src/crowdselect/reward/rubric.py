@@ -9,6 +9,7 @@ from string import Formatter
 from crowdselect.chat import chat_text
 from crowdselect.errors import OptionError
 from crowdselect.reward.protocol import Item, Outcome
+from crowdselect.textfile import not_utf8
 
 LOWEST, HIGHEST = 0, 10
 PLACEHOLDERS = ("instruction", "response", "reference", "fence")
@@ -124,9 +125,11 @@ def score_place(text: str) -> tuple[int, int] | None:
 
 def _checked(file: str) -> str:
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")
         names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise OptionError(f"--prompt {file}: {not_utf8(error)}") from error
+    except OSError as error:
         raise OptionError(f"--prompt {file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     except ValueError as error:
         raise OptionError(

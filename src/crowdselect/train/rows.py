@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.files import broken_line, file_type, open_text
+from crowdselect.files import broken_line, file_type
 from crowdselect.ordering import seeded_hash
 from crowdselect.outputs import read_manifest
+from crowdselect.parquetfile import read_parquet
+from crowdselect.textfile import MARK, open_text
 
 Messages = list[dict[str, str]]
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
@@ -141,13 +143,9 @@ def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise InputError(f"{file}: a table of text cannot hold conversations; wanted JSONL or Parquet")
     if kind == "parquet":
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            with file.open("rb") as stream:
-                yield from (
-                    (f"{file}: row {n}", row) for n, row in enumerate(pq.read_table(stream).to_pylist(), 1)
-                )
+            yield from ((f"{file}: row {n}", row) for n, row in enumerate(read_parquet(file).to_pylist(), 1))
         except pa.ArrowException as error:
             raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
         return
@@ -159,7 +157,7 @@ def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from ((f"{file}: element {n}", row) for n, row in enumerate(_listed(json.load(stream)), 1))
             return
         for number, line in enumerate(stream, 1):
-            text = line.removeprefix(b"\xef\xbb\xbf")
+            text = line.removeprefix(MARK)
             if text.strip():
                 yield f"{file}: line {number}", json.loads(text)
 
