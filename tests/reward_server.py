@@ -6,9 +6,12 @@ Sources: vLLM `vllm/entrypoints/pooling/{classify,pooling,scoring}/protocol.py` 
 default, `truncate`; a list of `[{label, score}]` for a batch, errors as `{error, error_type}`; `/info`).
 """
 
+import contextlib
+import itertools
 import json
 import math
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
@@ -21,12 +24,19 @@ def raw_reward(answer: str) -> float:
 
 
 class RewardServer:
-    """Serves `paths`; `faults` maps the number of a request, from 0, to the status it gets instead of an answer."""
+    """Serves `paths`; `faults` maps the number of a request, from 0, to the status it gets instead of an answer.
+
+    Quirks: `answer`, what is answered, or makes it of the body; `reply`, makes (status, bytes, headers) of the number
+    and the request's headers, None = as usual; `drip`, a byte every so many seconds, begun with the request of this
+    number; `drip_headers`, the same before the head of the answer ends.
+    """
 
     def __init__(self, *paths: str, faults: dict[int, int] | None = None, **quirks: object) -> None:
         self.paths, self.faults, self.quirks = paths, faults or {}, quirks
         self.requests: list[tuple[str, dict]] = []
         self.keys: list[str | None] = []
+        self.numbers = itertools.count()
+        self.ended = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -37,6 +47,7 @@ class RewardServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -70,14 +81,41 @@ class RewardServer:
             def do_POST(self) -> None:
                 server.keys.append(self.headers.get("Authorization"))
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._send(*server.answer(self.path, body))
+                number = next(server.numbers)
+                made = server.quirks["reply"](number, self.headers) if "reply" in server.quirks else None
+                drips = number >= server.quirks.get("drip", math.inf)
+                if made is not None or drips:
+                    server.requests.append((self.path, body))
+                if made is not None:
+                    self._put(*made)
+                elif drips:
+                    self._drip()
+                else:
+                    self._send(*server.answer(self.path, body))
+
+            def _drip(self) -> None:
+                """Send a byte now and then until the other side goes away or the test ends."""
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+                if not server.quirks.get("drip_headers"):
+                    self.wfile.write(b"no\r\nContent-Length: 4000\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    while not server.ended.wait(0.1):
+                        self.wfile.write(b" ")
 
             def _send(self, status: int, found: object) -> None:
-                data = json.dumps(found).encode()
+                self._put(status, json.dumps(found).encode(), {})
+
+            def _put(self, status: int, data: "bytes | Iterator[bytes]", headers: dict) -> None:
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
+                if isinstance(data, bytes):
+                    headers = {"Content-Length": str(len(data)), **headers}
+                    data = iter([data])
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(OSError):
+                    for piece in data:
+                        self.wfile.write(piece)
 
             def log_message(self, *_: object) -> None:
                 pass
