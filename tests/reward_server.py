@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
@@ -87,40 +86,42 @@ class RewardServer:
                 if made is not None or drips:
                     server.requests.append((self.path, body))
                 if made is not None:
-                    self._put(*made)
+                    _put(self, *made)
                 elif drips:
-                    self._drip()
+                    _drip(self, server)
                 else:
                     self._send(*server.answer(self.path, body))
 
-            def _drip(self) -> None:
-                """Send a byte now and then until the other side goes away or the test ends."""
-                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
-                if not server.quirks.get("drip_headers"):
-                    self.wfile.write(b"no\r\nContent-Length: 4000\r\n\r\n")
-                with contextlib.suppress(OSError):
-                    while not server.ended.wait(0.1):
-                        self.wfile.write(b" ")
-
             def _send(self, status: int, found: object) -> None:
-                self._put(status, json.dumps(found).encode(), {})
-
-            def _put(self, status: int, data: "bytes | Iterator[bytes]", headers: dict) -> None:
-                self.send_response(status)
-                if isinstance(data, bytes):
-                    headers = {"Content-Length": str(len(data)), **headers}
-                    data = iter([data])
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    for piece in data:
-                        self.wfile.write(piece)
+                _put(self, status, json.dumps(found).encode(), {})
 
             def log_message(self, *_: object) -> None:
                 pass
 
         return Handler
+
+
+def _put(to: BaseHTTPRequestHandler, status: int, data, headers: dict) -> None:
+    to.send_response(status)
+    if isinstance(data, bytes):
+        headers = {"Content-Length": str(len(data)), **headers}
+        data = [data]
+    for name, value in headers.items():
+        to.send_header(name, value)
+    to.end_headers()
+    with contextlib.suppress(OSError):
+        for piece in data:
+            to.wfile.write(piece)
+
+
+def _drip(to: BaseHTTPRequestHandler, server: RewardServer) -> None:
+    """Send a byte now and then until the other side goes away or the test ends."""
+    with contextlib.suppress(OSError):
+        to.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+        if not server.quirks.get("drip_headers"):
+            to.wfile.write(b"no\r\nContent-Length: 4000\r\n\r\n")
+        while not server.ended.wait(0.1):
+            to.wfile.write(b" ")
 
 
 def _vllm(path: str, body: dict, quirks: dict) -> dict:
