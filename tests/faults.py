@@ -1,11 +1,14 @@
 """What the fault server can do to a request, and what it answers when nothing is wrong."""
 
+import base64
+import dataclasses
 import email.utils
 import gzip
 import hashlib
 import json
 import re
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +24,7 @@ _WORDS = [
 CHAOS = ("429-after=0.05", "500", "502", "503", "reset", "truncated", "html-500", "shape")
 _REASONS = {200: "OK", 204: "No Content", 307: "Temporary Redirect", 429: "Too Many Requests"}
 HUGE = 20 * 1024 * 1024
+LIMIT = 64 * 1024  # bytes of an error that are read
 
 
 class Step(NamedTuple):
@@ -232,6 +236,27 @@ def _gzip_bomb(to: "Connection", call: Call) -> None:
     to.send(http(200, body, Content_Encoding="gzip"))
 
 
+def bomb(size: int = 800) -> bytes:
+    """Packed bytes, about 1 kB for each MB of `size` that they unpack to."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)  # may be repeated as it is
+    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + block * size
+
+
+def _flood(to: "Connection", _call: Call) -> None:
+    """700 MB of an error, as fast as the other side takes them."""
+    to.transport.write(
+        b"HTTP/1.1 500 Fault\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % (700 << 20)
+    )
+
+    def pour() -> None:
+        if to.transport.get_write_buffer_size() < 1 << 20:
+            to.transport.write(b"x" * (1 << 20))
+        to.later(0.001, pour)
+
+    pour()
+
+
 def _retry_odd(to: "Connection", call: Call) -> None:
     """Waits that are none."""
     odd = ("soon", "-5", "nan", "inf", "", "Thu, 99 Nov 9999 99:99:99 GMT")
@@ -250,6 +275,18 @@ def _echo(call: Call) -> str:
     return (
         f"{before}Incorrect API key provided: {call.token}. Header was 'Authorization: Bearer {call.token}'."
     )
+
+
+def _escaped(call: Call) -> bytes:
+    """The key in JSON that no parser has read, each character as an escape."""
+    key = "".join(f"\\u{ord(one):04x}" for one in call.token)
+    return b'{"error": {"message": "%s%s"}, broken' % (b"." * int(call.arg or 0), key.encode())
+
+
+def _basic(call: Call) -> str:
+    """The key as basic authentication carries it."""
+    written = base64.b64encode(f"user:{call.token}".encode()).decode()
+    return f"{'.' * int(call.arg or 0)}Authorization: Basic {written}"
 
 
 def _choice(call: Call, **changes: object) -> dict:
@@ -305,6 +342,9 @@ FAULTS = {
     "gzip": _gzip,
     "gzip-broken": _gzip_broken,
     "gzip-bomb": _gzip_bomb,
+    "bomb": lambda to, _: to.send(http(200, bomb(), Content_Encoding="gzip")),
+    "bomb-500": lambda to, _: to.send(http(500, bomb(), Content_Encoding="gzip")),
+    "flood-500": _flood,
     "filter": _with_body(lambda call: completion(call, "", finish="content_filter")),
     "filter-400": _with_bytes(lambda _: error_body("filtered", code="content_filter"), status=400),
     "length": _with_body(lambda call: completion(call, finish="length")),
@@ -323,5 +363,18 @@ FAULTS = {
     "echo-401": _with_bytes(lambda call: error_body(_echo(call), code="invalid_api_key"), status=401),
     "echo-500": _with_bytes(lambda call: f"<pre>{_echo(call)}</pre>".encode(), status=500, kind="text/html"),
     "echo-ok": _with_body(lambda call: completion(call, _echo(call))),
+    "echo-escaped": _with_bytes(_escaped, status=400),
+    "echo-escaped-ok": _with_bytes(_escaped),
+    "echo-basic": _with_bytes(lambda call: error_body(_basic(call)), status=400),
+    "echo-part": _with_bytes(
+        lambda call: error_body(f"bad key {call.token[: int(call.arg or 0)]}"), status=400
+    ),
+    "echo-end": _with_bytes(
+        lambda call: (
+            (" " * (LIMIT - int(call.arg or 0)) + _echo(dataclasses.replace(call, arg=0))).encode()
+            + b" " * LIMIT
+        ),
+        status=400,
+    ),
     "echo-shape": _with_body(lambda call: {"choices": _echo(call)}),
 }

@@ -6,6 +6,8 @@ Sources: vLLM `vllm/entrypoints/pooling/{classify,pooling,scoring}/protocol.py` 
 default, `truncate`; a list of `[{label, score}]` for a batch, errors as `{error, error_type}`; `/info`).
 """
 
+import contextlib
+import itertools
 import json
 import math
 import threading
@@ -21,12 +23,19 @@ def raw_reward(answer: str) -> float:
 
 
 class RewardServer:
-    """Serves `paths`; `faults` maps the number of a request, from 0, to the status it gets instead of an answer."""
+    """Serves `paths`; `faults` maps the number of a request, from 0, to the status it gets instead of an answer.
+
+    Quirks: `answer`, what is answered, or makes it of the body; `reply`, makes (status, bytes, headers) of the number
+    and the request's headers, None = as usual; `drip`, a byte every so many seconds, begun with the request of this
+    number; `drip_headers`, the same before the head of the answer ends.
+    """
 
     def __init__(self, *paths: str, faults: dict[int, int] | None = None, **quirks: object) -> None:
         self.paths, self.faults, self.quirks = paths, faults or {}, quirks
         self.requests: list[tuple[str, dict]] = []
         self.keys: list[str | None] = []
+        self.numbers = itertools.count()
+        self.ended = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -37,6 +46,7 @@ class RewardServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -70,19 +80,48 @@ class RewardServer:
             def do_POST(self) -> None:
                 server.keys.append(self.headers.get("Authorization"))
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._send(*server.answer(self.path, body))
+                number = next(server.numbers)
+                made = server.quirks["reply"](number, self.headers) if "reply" in server.quirks else None
+                drips = number >= server.quirks.get("drip", math.inf)
+                if made is not None or drips:
+                    server.requests.append((self.path, body))
+                if made is not None:
+                    _put(self, *made)
+                elif drips:
+                    _drip(self, server)
+                else:
+                    self._send(*server.answer(self.path, body))
 
             def _send(self, status: int, found: object) -> None:
-                data = json.dumps(found).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                _put(self, status, json.dumps(found).encode(), {})
 
             def log_message(self, *_: object) -> None:
                 pass
 
         return Handler
+
+
+def _put(to: BaseHTTPRequestHandler, status: int, data, headers: dict) -> None:
+    to.send_response(status)
+    if isinstance(data, bytes):
+        headers = {"Content-Length": str(len(data)), **headers}
+        data = [data]
+    for name, value in headers.items():
+        to.send_header(name, value)
+    to.end_headers()
+    with contextlib.suppress(OSError):
+        for piece in data:
+            to.wfile.write(piece)
+
+
+def _drip(to: BaseHTTPRequestHandler, server: RewardServer) -> None:
+    """Send a byte now and then until the other side goes away or the test ends."""
+    with contextlib.suppress(OSError):
+        to.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+        if not server.quirks.get("drip_headers"):
+            to.wfile.write(b"no\r\nContent-Length: 4000\r\n\r\n")
+        while not server.ended.wait(0.1):
+            to.wfile.write(b" ")
 
 
 def _vllm(path: str, body: dict, quirks: dict) -> dict:

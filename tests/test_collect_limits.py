@@ -209,7 +209,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path, number):
         process.send(number)
         stopped = time.time()
         done = process.end(30)
-        assert time.time() - stopped < 4.8  # the first alone waits for five seconds
+        assert time.time() - stopped < 1.4  # the first alone waits longer
     assert done.code == 130, done
     assert job.integrity() == "ok"
     assert sum(row["status"] == "ok" for row in job.rows()) == 40

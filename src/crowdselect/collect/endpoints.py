@@ -8,12 +8,13 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from crowdselect.collect.redact import Redactor
 from crowdselect.errors import InputError, OptionError
 from crowdselect.textfile import not_utf8
 
@@ -154,6 +155,7 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     """
     where = repr(os.fspath(path))
     document = _document(path)
+    _refuse_values(document, path)
     _known(document, ("defaults", "model", "judge"), where=f"{where}: top level")
     defaults = document.get("defaults", {})
     if not isinstance(defaults, dict):
@@ -231,6 +233,49 @@ def _document(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{where}: broken TOML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise InputError(f"{where}: values are nested too deeply for a crowd file") from None
+
+
+def _refuse_values(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse a file that holds the value of a key which it names, wherever; the message does not show it."""
+    known = Redactor.of_variables({name for name in _variables(document) if _VARIABLE.fullmatch(name)})
+    places = [(place, known.held(text)) for place, text in _texts(document, "")]
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    places += [(f"line {number}", known.held(line)) for number, line in enumerate(lines, start=1)]
+    for place, variable in places:
+        if variable is not None:
+            raise InputError(
+                f"{os.fspath(path)!r}: {known.error(place)} holds the value of the environment variable {variable}; "
+                "a key has no place in this file: remove it there"
+            )
+
+
+def _variables(value: object) -> Iterator[str]:
+    """Find the variables that tables name as the places of their keys."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "api_key_env" and isinstance(inner, str):
+                yield inner
+            yield from _variables(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _variables(inner)
+
+
+def _texts(value: object, place: str) -> Iterator[tuple[str, str]]:
+    """Give all texts of a document, names of keys too, with their places for people."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            here = f"{place}: {name}" if place else str(name)
+            yield here, str(name)
+            yield from _texts(inner, here)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value, start=1):
+            named = inner.get("name") if isinstance(inner, dict) else None
+            yield from _texts(
+                inner, f"{place} {named!r}" if isinstance(named, str) else f"{place} number {number}"
+            )
+    elif isinstance(value, str):
+        yield place, value
 
 
 def _tables(document: Mapping[str, Any], kind: str, where: str) -> list[tuple[dict[str, Any], str]]:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,11 +17,13 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.collect.calls import Reply, Request
 from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.redact import SHORT
+from crowdselect.collect.redact import Redactor
 from crowdselect.errors import CallError
 
 LONGEST = 64 << 20
-"""Bytes of the longest answer that is read."""
+"""Bytes of the longest answer that is read, unpacked."""
+LONGEST_ERROR = 64 << 10
+"""Bytes of an error that are read, unpacked."""
 
 _SHARE = 32  # requests in flight through one pool of connections
 _CONNECT = 20.0  # seconds for a connection; the whole answer has the endpoint's timeout
@@ -59,7 +61,8 @@ class HttpClient:
         self._openai = openai
         self._http = http
         self._endpoint = endpoint
-        self._key, self._instead = key or "", f"[{endpoint.api_key_env}]"
+        self._key = key or ""
+        self._known = Redactor({str(endpoint.api_key_env): self._key})
         self._fixed = _fixed_fields(endpoint)
         # Without a key no Authorization header is sent at all; the SDK wants this said with every request.
         self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
@@ -75,6 +78,7 @@ class HttpClient:
             follow_redirects=False,  # an answer comes from the host that was announced, or not at all
             trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
             verify=_certificates(),
+            event_hooks={"response": [self._refuse]},
         )
         with _without_ambient_settings():
             return self._openai.AsyncOpenAI(
@@ -98,21 +102,29 @@ class HttpClient:
         """
         try:
             body = await self._send(self._body(request))
-        except self._openai.APIStatusError as error:
-            text = _text_of(error.response)
-            raise _status_error(error.status_code, error.response.headers, text, hide=self._hide) from error
         except self._openai.APITimeoutError as error:
             connected = not isinstance(error.__cause__, self._http.ConnectTimeout)
             raise CallError("the connection timed out", billed=connected) from error
         except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
-            raise _connection_error(error, self._http) from error
-        if len(self._key) >= SHORT:
-            body = body.replace(self._key.encode(), self._instead.encode())
-        return parse_reply(body)
+            if isinstance(error.__cause__, CallError):
+                raise error.__cause__ from None
+            raise _connection_error(error, self._http, self._known) from error
+        return parse_reply(self._known.body(body), self._known)
 
-    def _hide(self, text: str) -> str:
-        """Take the key out of an error before the error is cut off, which could leave a piece of the key."""
-        return text.replace(self._key, self._instead) if self._key else text
+    async def _refuse(self, response: Any) -> None:  # noqa: ANN401  (a response of the HTTP library)
+        """Raise what an error's status means before the SDK sees it, which would read the whole of its body."""
+        if response.is_success:
+            return
+        body = bytearray()
+        with suppress(
+            self._http.HTTPError, self._http.StreamError
+        ):  # the status counts, whatever is with its body
+            async for piece in response.aiter_bytes():
+                body += piece[:LONGEST_ERROR]
+                if len(body) >= LONGEST_ERROR:
+                    break
+        text = self._known.beginning(bytes(body), LONGEST_ERROR)
+        raise _status_error(response.status_code, response.headers, text, hide=self._known.error)
 
     async def _send(self, content: bytes) -> bytes:
         share = self._share()
@@ -141,17 +153,16 @@ class HttpClient:
             stream_cls=self._openai.AsyncStream[Any],
         )
         try:
-            pieces, size = [], 0
+            body = bytearray()  # not a list of pieces: a server may send a byte at a time
             async for piece in response.aiter_bytes():
-                size += len(piece)
-                if size > LONGEST:
+                if len(body) + len(piece) > LONGEST:
                     raise CallError(
                         f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed", billed=True
                     )
-                pieces.append(piece)
+                body += piece
         finally:
             await response.aclose()
-        return b"".join(pieces)
+        return bytes(body)
 
     def _body(self, request: Request) -> bytes:
         messages = request.messages()
@@ -186,8 +197,12 @@ def _without_ambient_settings() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def parse_reply(body: bytes) -> Reply:
+def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
     """Read the JSON of a chat completion.
+
+    Args:
+        body: As it came.
+        known: Knows the keys that no message may show; None = there are none.
 
     Raises:
         CallError: It is not one; it may have been paid for all the same.
@@ -201,15 +216,17 @@ def parse_reply(body: bytes) -> Reply:
     except UnicodeDecodeError as error:
         raise CallError(f"the answer is not UTF-8 text (byte {error.start + 1})", billed=True) from error
     except (ValueError, RecursionError) as error:
-        raise CallError(f"the answer is not JSON: it begins with {_excerpt(body)}", billed=True) from error
+        raise CallError(
+            f"the answer is not JSON: it begins with {_excerpt(body, known)}", billed=True
+        ) from error
     choices = found.get("choices") if isinstance(found, dict) else None
     if not isinstance(choices, list):
-        raise CallError(f"the answer has no choices: it begins with {_excerpt(body)}", billed=True)
+        raise CallError(f"the answer has no choices: it begins with {_excerpt(body, known)}", billed=True)
     if not choices:
         raise CallError("the answer's list of choices is empty", billed=True)
     message = choices[0].get("message") if isinstance(choices[0], dict) else None
     if not isinstance(message, dict):
-        raise CallError(f"the answer has no message: it begins with {_excerpt(body)}", billed=True)
+        raise CallError(f"the answer has no message: it begins with {_excerpt(body, known)}", billed=True)
     finish = choices[0].get("finish_reason")
     usage = found.get("usage")
     return Reply(
@@ -308,18 +325,14 @@ def _until(date: str) -> float:
         return -1.0
 
 
-def _connection_error(error: Exception, http: Any) -> CallError:  # noqa: ANN401  (a module)
+def _connection_error(error: Exception, http: Any, known: Redactor) -> CallError:  # noqa: ANN401  (a module)
     """Say what broke; before the connection stood nothing can have been paid."""
     cause = error.__cause__ or error
     unsent = isinstance(cause, http.ConnectError | http.UnsupportedProtocol | http.ProxyError)
     what = "cannot connect" if unsent else "the connection broke"
-    detail = " ".join(str(cause).split())[:200]
+    detail = known.brief(str(cause), 200)
     return CallError(f"{what}: {type(cause).__name__}{f': {detail}' if detail else ''}", billed=not unsent)
 
 
-def _text_of(response: Any) -> str:  # noqa: ANN401  (a response of the HTTP library)
-    return bytes(response.content[:100_000]).decode("utf-8", "replace")
-
-
-def _excerpt(body: bytes) -> str:
-    return repr(" ".join(body[:200].decode("utf-8", "replace").split())[:80])
+def _excerpt(body: bytes, known: Redactor | None) -> str:
+    return repr((known or Redactor({})).brief(body.decode("utf-8", "replace"), 80))

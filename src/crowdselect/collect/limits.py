@@ -24,7 +24,7 @@ class Limits:
     attempts: int = 5
     wait: float = 1.0
     patience: float = 600.0
-    grace: float = 5.0
+    grace: float = 1.5
     retry_failed: bool = False
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from crowdselect._optional import optional
@@ -41,6 +42,7 @@ class LocalClient:
         self._queue: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crowdselect-local")
+        self._closing = Event()
         self._loaded: tuple[Any, Any] | None = None
 
     async def ask(self, request: Request) -> Reply:
@@ -56,7 +58,8 @@ class LocalClient:
         return await waiting.answer
 
     async def close(self) -> None:
-        """Let go of the model."""
+        """Let go of the model; what is being generated for nobody any more ends with its next token."""
+        self._closing.set()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -171,7 +174,7 @@ class LocalClient:
         temperature = endpoint.temperature
         if temperature is None:
             temperature = (own.temperature or 1.0) if own.do_sample else 0.0
-        steps = library.LogitsProcessorList()
+        steps = library.LogitsProcessorList([_Unless(self._closing)])
         if temperature == 0:
             return steps
         top_p = endpoint.top_p if endpoint.top_p is not None else (own.top_p if own.do_sample else None)
@@ -196,6 +199,18 @@ class LocalClient:
         text = tokenizer.decode(said, skip_special_tokens=True)
         finish = "length" if at is None and len(tokens) >= most else "stop"
         return Reply(text, finish, None, prompt_tokens, len(said) + (at is not None))
+
+
+class _Unless:
+    """Ends a generation that nobody waits for; called for every token."""
+
+    def __init__(self, closing: Event) -> None:
+        self._closing = closing
+
+    def __call__(self, _input_ids: Any, scores: Any) -> Any:  # noqa: ANN401  (tensors)
+        if self._closing.is_set():
+            raise CallError("the run ended before the answer came")
+        return scores
 
 
 class _Gumbel:

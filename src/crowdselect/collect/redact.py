@@ -1,40 +1,131 @@
-"""Keys never leave: their values are replaced in all that is stored or shown."""
+"""Keys never leave: their values are removed from all that is stored or shown, before anything is cut short."""
 
-from collections.abc import Iterable
-
-from crowdselect.collect.endpoints import Endpoint, key
+import html
+import os
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 SHORT = 8  # shorter ones ("ollama", "EMPTY") are words: replaced in errors, but not in answers
+_WRITTEN = 6  # the most characters that one of a key takes in a server's JSON or HTML: \u0041, &#x41;
+
+
+class HasKey(Protocol):
+    """An endpoint, as far as its key goes."""
+
+    @property
+    def api_key_env(self) -> str | None:
+        """The environment variable that holds the key."""
 
 
 class Redactor:
-    """Replaces the values of known keys by the names of their variables.
+    r"""Replaces the values of known keys by the names of their variables.
+
+    A key is found as it is, escaped as JSON, URLs and HTML do, and within Base64 (as in basic authentication).
 
     Example:
         >>> redact = Redactor({"MY_KEY": "sk-0123456789"})
         >>> redact.text("you sent sk-0123456789")
         'you sent [MY_KEY]'
+        >>> redact.brief("you   sent sk\\u002d0123456789", 13)
+        'you sent [MY_'
     """
 
     def __init__(self, keys: dict[str, str]) -> None:
         """Take variables and their values; the longest is replaced first."""
-        self._keys = sorted(keys.items(), key=lambda pair: -len(pair[1]))
+        pairs = sorted(
+            ((name, value) for name, value in keys.items() if value), key=lambda pair: -len(pair[1])
+        )
+        self._keys = [(f"[{name}]".replace("\\", ""), value, _pattern(value)) for name, value in pairs]
 
     @classmethod
-    def of(cls, endpoints: Iterable[Endpoint]) -> "Redactor":
+    def of(cls, endpoints: Iterable[HasKey]) -> "Redactor":
         """Know the keys of some endpoints."""
-        found = {endpoint.api_key_env: key(endpoint) for endpoint in endpoints}
-        return cls({name: value for name, value in found.items() if name is not None and value is not None})
+        return cls.of_variables(endpoint.api_key_env for endpoint in endpoints)
+
+    @classmethod
+    def of_variables(cls, names: Iterable[str | None]) -> "Redactor":
+        """Know what some environment variables hold."""
+        return cls({name: os.environ.get(name, "").strip() for name in names if name is not None})
 
     def text(self, text: str) -> str:
         """Replace keys in an answer."""
-        for name, value in self._keys:
-            if len(value) >= SHORT and value in text:
-                text = text.replace(value, f"[{name}]")
+        for name, value, pattern in self._keys:
+            if len(value) >= SHORT:
+                text = pattern.sub(name, text)
         return text
 
+    def body(self, body: bytes) -> bytes:
+        """Replace keys in the bytes of an answer."""
+        return self.text(body.decode("latin-1")).encode("latin-1") if self._keys else body
+
     def error(self, text: str) -> str:
-        """Replace keys in an error, short ones too."""
-        for name, value in self._keys:
-            text = text.replace(value, f"[{name}]")
+        """Replace keys in an error, short ones too, and what a server left of a key that it cut."""
+        for name, value, pattern in self._keys:
+            text = pattern.sub(name, text)
+            text = _without_beginnings(text, value, name)
         return text
+
+    def brief(self, text: str, most: int) -> str:
+        """Write an error on one line of at most so many characters; keys are removed before it is cut."""
+        return " ".join(self.error(text).split())[:most]
+
+    def beginning(self, body: bytes, most: int) -> str:
+        """Decode an error's body of which at most so many bytes were read.
+
+        Where there may have been more, the end is left out as far as it could hold a piece of a key.
+        """
+        text = self.error(body[:most].decode("utf-8", "replace"))
+        longest = max((len(value) for _, value, _ in self._keys), default=0)
+        return text[: max(0, len(text) - _WRITTEN * longest)] if len(body) >= most and longest else text
+
+    def held(self, text: str) -> str | None:
+        """Name the variable whose value stands in a text; None where there is none, or a short one."""
+        found = (
+            name[1:-1] for name, value, pattern in self._keys if len(value) >= SHORT and pattern.search(text)
+        )
+        return next(found, None)
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    """Match a key in all the ways that it may be written."""
+    written = "".join(map(_character, value))
+    return re.compile("|".join([written, *map(re.escape, _in_base64(value))]))
+
+
+def _character(one: str) -> str:
+    """Match a character as it is, or escaped (once or several times) in JSON, Python, a URL or HTML."""
+    code = f"{ord(one):02x}"
+    digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in code)
+    ways = [f"%(?:25)*{digits}", rf"\\+(?:u00|x){digits}", rf"\\*{re.escape(one)}"]  # the longest first
+    ways = [f"&#0*{ord(one)};", f"&#[xX]0*{digits};", *ways]
+    if html.escape(one) != one:
+        ways.insert(0, re.escape(html.escape(one)))
+    if one == " ":
+        ways.append(r"\+")
+    return f"(?:{'|'.join(ways)})"
+
+
+def _in_base64(value: str) -> Iterator[str]:
+    """Give what a key looks like within Base64, wherever among other bytes it begins."""
+    raw = value.encode()
+    for before in range(3):
+        begin, end = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+        middle = b64encode(bytes(before) + raw).decode()[begin:end]
+        if len(middle) >= SHORT:
+            yield from {middle, middle.translate(str.maketrans("+/", "-_"))}
+
+
+def _without_beginnings(text: str, value: str, name: str) -> str:
+    """Replace what begins as a long key does."""
+    if len(value) < 2 * SHORT:
+        return text
+    at = text.find(value[:SHORT])
+    while at >= 0:
+        end = at + SHORT
+        while end < len(text) and end - at < len(value) and text[end] == value[end - at]:
+            end += 1
+        text = f"{text[:at]}{name}{text[end:]}"
+        at = text.find(value[:SHORT], at + len(name))
+    return text

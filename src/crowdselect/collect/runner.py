@@ -12,6 +12,8 @@ from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.redact import Redactor
 from crowdselect.stops import kept_handlers
 
+SAME_STOP = 0.1
+"""Seconds within which two signals are one stop: `run` hands on what a whole group of processes may have got."""
 _LOOK = 0.25  # seconds between two looks at the lanes
 
 
@@ -77,6 +79,7 @@ class _Run:
         self._redact = redact
         self._watch = watch
         self._signals = 0
+        self._signalled = 0.0
         self._abandoned = 0
 
     async def go(self) -> Outcome:
@@ -112,6 +115,10 @@ class _Run:
     # Ctrl-C: the first stops sending and waits a little for answers, the second ends at once.
 
     def _interrupt(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._signals and now - self._signalled < SAME_STOP:
+            return
+        self._signalled = now
         self._signals += 1
         for lane in self._lanes:
             lane.stop("interrupted")

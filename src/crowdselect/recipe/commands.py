@@ -37,7 +37,16 @@ HOW = frozenset(
         "max-requests",
         "no-cache",
     }
-    | {"patience", "retry-failed", "retry-wait", "engine", "ray-address", "workers", "gpus-per-worker"}
+    | {
+        "patience",
+        "retry-failed",
+        "retry-wait",
+        "timeout",
+        "engine",
+        "ray-address",
+        "workers",
+        "gpus-per-worker",
+    }
 )
 """Options that say how, not what: they change no result, so they are in no key."""
 

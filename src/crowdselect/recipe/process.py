@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import get_terminal_size
 
@@ -21,6 +21,7 @@ INTERRUPTED = 130
 COMMAND = "$ crowdselect "
 """How the line of a log begins that holds the command."""
 _TICK = 0.5  # seconds between two looks at a log that is shown
+_AT_ONCE = 1.0  # seconds that a step has to end after the second signal to stop
 _TAIL = 4096  # bytes of a log's end that are read
 _REASONS = 3  # for each model or column; the JSON has all
 _NO_JSON = ("select", "baseline.")  # they would print every row
@@ -141,42 +142,67 @@ def ask(line: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
     """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
-    try:
-        with _handing_on(process):
-            while True:
-                try:
-                    code = process.wait(timeout=_TICK)
-                except subprocess.TimeoutExpired:
-                    show()
-                    continue
-                break
-    except KeyboardInterrupt:
-        _clear()
-        begun = "" if sys.stderr.isatty() else "\n"  # there the line of the step stands, not yet ended
-        sys.stderr.write(f"{begun}stopping: the step keeps what it has (a second time: at once)\n")
-        sys.stderr.flush()
-        process.wait()  # from the terminal, the same key has reached the step; a second one ends it at once
-        raise
-    finally:
-        _clear()
+    with _handing_on(process):
+        try:
+            code = _watched(process, show)
+        except KeyboardInterrupt:
+            _clear()
+            begun = "" if sys.stderr.isatty() else "\n"  # there the line of the step stands, not yet ended
+            sys.stderr.write(f"{begun}stopping: the step keeps what it has (a second time: at once)\n")
+            sys.stderr.flush()
+            _end(process)
+            raise
+        finally:
+            _clear()
     if code in {INTERRUPTED, -signal.SIGINT, -signal.SIGTERM}:
         raise KeyboardInterrupt
     return code
 
 
+def _watched(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
+    while True:
+        try:
+            return process.wait(timeout=_TICK)
+        except subprocess.TimeoutExpired:
+            show()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a step that was told to stop; told so twice, it has a second."""
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.wait(timeout=_AT_ONCE)
+        process.kill()  # what has ended already is left alone
+        process.wait()
+
+
 @contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Make SIGTERM, which reaches this process only, a stop of the step."""
+    """Make a signal that reaches this process only a stop of the step, too."""
 
-    def stop(*_: object) -> None:
-        process.send_signal(signal.SIGINT)
+    def stop(number: int, _: object) -> None:
+        if number != signal.SIGINT or not _is_in_front():  # a terminal's Ctrl-C has reached the step itself
+            process.send_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_in_front() -> bool:
+    """Whether keys pressed on a terminal reach this process and what it has started."""
+    try:
+        with Path("/dev/tty").open("rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _show(head: str, seconds: float, log: Path) -> None:

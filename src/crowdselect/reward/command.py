@@ -88,6 +88,9 @@ _MISSING = 3  # the exit code that says that some answers have no score
 )
 @click.option("--concurrency", type=int, default=16, show_default=True, help="http: requests at once.")
 @click.option(
+    "--timeout", type=float, default=600.0, show_default=True, help="http: seconds one whole answer may take."
+)
+@click.option(
     "--api-key-env", metavar="NAME", help="http: the environment variable that holds the server's key."
 )
 @click.option(

@@ -5,7 +5,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.redact import Redactor
 from crowdselect.errors import CallError, OptionError
+from crowdselect.reward.crew import Crew, Deadline, PlainHandler, SecureHandler
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.shapes import APIS, Api, Written, rewards
 from crowdselect.reward.specs import Spec
@@ -22,9 +24,10 @@ from crowdselect.reward.specs import Spec
 _AT_ONCE = 16  # conversations in one request; text-embeddings-inference takes 32 at most by default
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
+_LONGEST_TIMEOUT = 86_400.0
 _SILENCE = 32  # requests without an answer, each tried several times, before the run ends
-_TIMEOUT = 600.0
-_LONGEST = 64 << 20  # bytes of an answer that are read
+_LONGEST = 64 << 20  # bytes of an answer that are read; packed ones are not asked for and not unpacked
+_LONGEST_ERROR = 64 << 10  # bytes of an error that are read
 _STOP = {401: "the key is refused", 403: "access is forbidden", 404: "not found", 405: "not allowed"}
 _TOO_MUCH = frozenset({400, 413, 422})  # one conversation of a batch may be to blame
 
@@ -39,6 +42,7 @@ class ServedOptions:
         concurrency: Requests at once.
         api_key_env: The environment variable that holds the key; None = no key is sent.
         max_length: The most tokens of a conversation.
+        timeout: Seconds that one answer may take, to its last byte.
     """
 
     api: str = "auto"
@@ -46,12 +50,17 @@ class ServedOptions:
     concurrency: int = 16
     api_key_env: str | None = None
     max_length: int | None = None
+    timeout: float = 600.0
 
     def __post_init__(self) -> None:
         if self.api not in {"auto", *APIS}:
             raise OptionError(f"--api {self.api!r} is unknown; choose one of: auto, {', '.join(APIS)}")
         if self.concurrency < 1:
             raise OptionError(f"--concurrency {self.concurrency} is below 1")
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
+            raise OptionError(
+                f"--timeout {self.timeout:g}: wanted seconds above 0, at most {_LONGEST_TIMEOUT:g}"
+            )
 
 
 class ServedScorer(BaseScorer):
@@ -72,6 +81,7 @@ class ServedScorer(BaseScorer):
         self._base = spec.target.removesuffix(f"/{last}") if last in APIS else spec.target
         self._named = options.api if options.api != "auto" else last if last in APIS else None
         self._key = _key(self._base, options.api_key_env)
+        self._known = Redactor({str(options.api_key_env): self._key or ""})
         self._open = _opener(self._base)
         self._ending = Event()
         self._range = [float("inf"), float("-inf")]
@@ -92,22 +102,25 @@ class ServedScorer(BaseScorer):
         size = _AT_ONCE if api.whole([written[places[0]]]) else 1
         groups = [places[begin : begin + size] for begin in range(0, len(places), size)]
         self._ending.clear()
-        pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="crowdselect-reward")
-        try:
-            found = pool.map(lambda group: self._ask(api, [written[at] for at in group]), groups)
-            silent = 0
-            for group, outcomes in zip(groups, found, strict=True):
-                yield list(zip(group, outcomes, strict=True))
-                silent = silent + 1 if all(one.passing for one in outcomes) else 0
-                if silent >= _SILENCE:
-                    raise CallError(
-                        f"{self._base}: {silent} requests in a row had no answer (last: {outcomes[0].reason}); run the same "
-                        "command again, with --retry-failed, once it answers",
-                        verdict="stop",
-                    )
-        finally:
-            self._ending.set()  # nobody waits for another try any more
-            pool.shutdown(wait=True, cancel_futures=True)
+        crew: Crew[list[int], list[Outcome]] = Crew(
+            self._options.concurrency,
+            lambda group: self._ask(api, [written[at] for at in group]),
+            ending=self._ending,
+        )
+        silent = 0
+        for group, outcomes in crew.run(groups):
+            scored = list(zip(group, outcomes, strict=True))
+            if self._ending.is_set():  # what was not tried to its end is left for the next run
+                yield [(at, one) for at, one in scored if not one.passing]
+                continue
+            yield scored
+            silent = silent + 1 if all(one.passing for one in outcomes) else 0
+            if silent >= _SILENCE:
+                raise CallError(
+                    f"{self._base}: {silent} requests in a row had no answer (last: {outcomes[0].reason}); run the same "
+                    "command again, with --retry-failed, once it answers",
+                    verdict="stop",
+                )
 
     def close(self) -> None:
         """Doubt scores that look as if an activation had been applied."""
@@ -134,7 +147,7 @@ class ServedScorer(BaseScorer):
         for name in ("classify", "pooling", "score", "predict"):
             api = APIS[name]
             try:
-                rewards(api, self._retried(api.path, self._body(api, probe)), 1)
+                rewards(api, self._retried(api.path, self._body(api, probe)), 1, known=self._known)
             except CallError as error:
                 tried.append(f"{api.path}: {error}")
                 continue
@@ -163,7 +176,8 @@ class ServedScorer(BaseScorer):
     def _ask(self, api: Api, some: Sequence[Written]) -> list[Outcome]:
         """Ask for some; where they are refused together, one by one."""
         try:
-            numbers = rewards(api, self._retried(api.path, self._body(api, some)), len(some))
+            answer = self._retried(api.path, self._body(api, some))
+            numbers = rewards(api, answer, len(some), known=self._known)
         except CallError as error:
             if error.verdict == "stop":
                 raise CallError(f"{self._base}: {error}", verdict="stop") from error
@@ -195,21 +209,39 @@ class ServedScorer(BaseScorer):
             {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
         )
         request = urllib.request.Request(f"{self._base}{path}", data=data, headers=headers)  # noqa: S310  (http or https, see specs)
+        answer = self._exchange(request)
+        if len(answer) > _LONGEST:
+            raise CallError(f"the answer is longer than {_LONGEST >> 20} MiB", verdict="failed")
         try:
-            with self._open.open(request, timeout=_TIMEOUT) as response:
-                return json.loads(response.read(_LONGEST))
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._status(error.code, error.headers.get("Retry-After"), error.read(2000)) from error
-        except (OSError, HTTPException) as error:
-            detail = " ".join(str(getattr(error, "reason", None) or error).split())[:200]
-            raise CallError(f"no answer: {detail or type(error).__name__}") from error
-        except ValueError as error:
-            raise CallError(f"the answer is not JSON ({' '.join(str(error).split())[:80]})") from error
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise CallError(f"the answer is not JSON ({self._known.brief(str(error), 80)})") from error
+
+    def _exchange(self, request: urllib.request.Request) -> bytes:
+        """Send a request and read its answer, all of it within the timeout."""
+        with Deadline(self._options.timeout) as deadline:
+            try:
+                with self._open.open(request, timeout=self._options.timeout) as response:
+                    answer: bytes = response.read(_LONGEST + 1)
+            except urllib.error.HTTPError as error:
+                raise self._refused(error) from error
+            except (OSError, HTTPException, ValueError) as error:
+                if not deadline.passed:
+                    detail = self._known.brief(str(getattr(error, "reason", None) or error), 200)
+                    raise CallError(f"no answer: {detail or type(error).__name__}") from error
+            if deadline.passed:
+                raise CallError(f"no whole answer within {self._options.timeout:g} s")
+        return answer
+
+    def _refused(self, error: urllib.error.HTTPError) -> CallError:
+        """Read an error's body, as far as it comes."""
+        body = b""
+        with error, suppress(OSError, HTTPException, ValueError):
+            body = error.read(_LONGEST_ERROR)
+        return self._status(error.code, error.headers.get("Retry-After"), body)
 
     def _status(self, code: int, after: str | None, body: bytes) -> CallError:
-        said = " ".join(body.decode("utf-8", "replace").split())[:300]
-        said = said if self._key is None else said.replace(self._key, "[key]")
+        said = self._known.brief(self._known.beginning(body, _LONGEST_ERROR), 300)
         text = f"HTTP {code}: {said}" if said else f"HTTP {code}"
         if code in _STOP:
             return CallError(f"{text} ({_STOP[code]})", verdict="stop")
@@ -229,7 +261,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _opener(url: str) -> urllib.request.OpenerDirector:
     # A proxy must not see what is meant for this machine.
     proxies = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
-    return urllib.request.build_opener(_NoRedirect, *proxies)
+    return urllib.request.build_opener(_NoRedirect, PlainHandler, SecureHandler, *proxies)
 
 
 def _key(url: str, variable: str | None) -> str | None:

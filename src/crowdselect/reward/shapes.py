@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crowdselect.chat import Chat, chat_text
+from crowdselect.collect.redact import Redactor
 from crowdselect.errors import CallError
 
 Body = dict[str, Any]
@@ -54,13 +55,14 @@ class Api:
     """Several conversations may be sent at once."""
 
 
-def rewards(api: Api, answer: object, count: int) -> list[float]:
+def rewards(api: Api, answer: object, count: int, *, known: Redactor | None = None) -> list[float]:
     """Read one number per conversation.
 
     Args:
         api: How it was asked.
         answer: Parsed JSON.
         count: How many conversations were sent.
+        known: Knows the keys that no message may show; None = there are none.
 
     Raises:
         CallError: The answer has another shape, or several numbers for one conversation.
@@ -72,7 +74,7 @@ def rewards(api: Api, answer: object, count: int) -> list[float]:
     try:
         found = api.numbers(answer)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        shown = " ".join(repr(answer).split())[:120]
+        shown = (known or Redactor({})).brief(repr(answer), 120)
         raise CallError(f"the answer is not that of {api.path}: {shown}", verdict="stop") from error
     if len(found) != count:
         raise CallError(f"{api.path} gives {len(found)} answers for {count} conversations", verdict="stop")
