@@ -23,6 +23,7 @@ REASONS: dict[str, str] = {
     "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
     "no_number": "--metrics has no number for it, and that number has a weight",
     "no_answer": "no answer with text that --answer could take",
+    "unfinished": "every answer that --answer could take was cut, filtered or failed (--allow-cut takes those that were cut)",
     "no_pair": "no two answers to one prompt with different rewards",
     "below_floor": "its best reward is below the quality floor",
     "contaminated": "it shares text with a benchmark question (named after the colon)",

@@ -1,10 +1,11 @@
 """How an answer ended: one table for the finish reasons of all servers, used wherever an answer is read."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Ending = Literal["finished", "cut", "filtered", "failed", "odd"]
 """`finished`; `cut`: the end is missing; `filtered`: withheld; `failed`: broken off by an error; `odd`: for an unknown reason."""
 
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 FINISHED = (
     *("", "stop", "eos", "eos_token", "end_turn", "stop_sequence"),
     *("tool_calls", "function_call", "tool_use", "complete"),
@@ -80,7 +81,7 @@ def why_ended(reason: str | None, text: str = "") -> str | None:
     if kind in {"finished", "odd"}:
         return None
     if kind == "cut":
-        return f"cut off ({reason})" if _TABLE.get(str(reason).lower()) == "cut" else "an unfinished <think>"
+        return "an unfinished <think>" if is_thinking(text) else f"cut off ({reason})"
     if kind == "filtered":
         return "withheld by a content filter"
     return f"broken off by the server (finish_reason {reason})"
@@ -98,7 +99,7 @@ def no_verdict(reason: str | None, text: str) -> str | None:
 
 
 def ending_sql(reason: str, text: str | None) -> str:
-    """SQL of `ending` as one of its words.
+    """SQL of `ending`, as its place in `ENDINGS`.
 
     Args:
         reason: SQL of the reason, a text.
@@ -106,14 +107,14 @@ def ending_sql(reason: str, text: str | None) -> str:
     """
     said = f"lower(trim(coalesce({reason}, '')))"
     cases = [
-        f"WHEN {said} IN ({_listed(names)}) THEN '{kind}'"
-        for kind, names in (("cut", CUT), ("filtered", FILTERED), ("failed", FAILED))
+        f"WHEN {said} IN ({_listed(names)}) THEN {place}"
+        for place, names in ((1, CUT), (2, FILTERED), (3, FAILED))
     ]
     if text is not None:
         cases.append(
-            f"WHEN starts_with(ltrim({text}, {_SPACES}), '{_OPEN}') AND NOT contains({text}, '{_CLOSED}') THEN 'cut'"
+            f"WHEN starts_with(ltrim({text}, {_SPACES}), '{_OPEN}') AND NOT contains({text}, '{_CLOSED}') THEN 1"
         )
-    return f"CASE {' '.join(cases)} WHEN {said} IN ({_listed(FINISHED)}) THEN 'finished' ELSE 'odd' END"
+    return f"CAST(CASE {' '.join(cases)} WHEN {said} IN ({_listed(FINISHED)}) THEN 0 ELSE 4 END AS UTINYINT)"
 
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crowdselect.answers import AnswerBatch, TallAnswers, WideAnswers, not_numeric
 from crowdselect.asked import Asked
-from crowdselect.cells import FloatArray
+from crowdselect.cells import FloatArray, Targets
 from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import fingerprint
@@ -300,6 +300,17 @@ class Pool:
             `has_responses`.
         """
         return self._answers.answered()
+
+    def targets(self, *, allow_cut: bool = False) -> Targets:
+        """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
+
+        Args:
+            allow_cut: Take those as well that were cut.
+
+        Returns:
+            As `answered`, and what was left out of that; a pool says so in a text column `finish_reason`.
+        """
+        return self._answers.targets(allow_cut=allow_cut)
 
     def response_lengths(self) -> FloatArray:
         """Measure the responses; they are not read into memory.

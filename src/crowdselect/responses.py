@@ -4,7 +4,8 @@ Every draw is a seeded hash of the id and the model, so other rows and their ord
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,10 @@ class Answers:
     """The rejected answer's, for pairs."""
     unsaid: int
     """How many answers have a reward and no text."""
+    unfinished: BoolArray | None = None
+    """Where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many answers with text ended so; see `crowdselect.finish`."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:

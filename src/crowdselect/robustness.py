@@ -28,6 +28,7 @@ from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
 from crowdselect.responses import check_answer, find_answers
 from crowdselect.stages import Progress
+from crowdselect.targets import find_targets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -317,7 +318,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         pool=pool,
         options=options,
         measured=measured,
-        usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
+        usable=find_targets(pool, measured.scores, allow_cut=options.allow_cut).usable,
         prompts=pool.prompt_codes() if options.pairs is not None else None,
         hashes=hashes,
         groups=duplicate_groups(texts),

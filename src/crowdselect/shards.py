@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cache import key_of
+from crowdselect.cells import Targets
 from crowdselect.crowd import Crowd
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import normalised
@@ -28,9 +30,10 @@ from crowdselect.options import Options
 from crowdselect.ordering import content_hash
 from crowdselect.pool import Pool, open_pool
 from crowdselect.questions import Question
-from crowdselect.responses import find_answers
+from crowdselect.responses import Answers, find_answers
 from crowdselect.sources import Source, connect
 from crowdselect.tables import metrics_table
+from crowdselect.targets import with_targets
 
 FloatArray = NDArray[np.float64]
 Table = Any
@@ -292,24 +295,24 @@ def _measured_table(pool: Pool, ask: Ask, kept: int) -> Table:
         measured = Measured(scores, n_rewards, metrics, ask.crowd, ())
         return _marked(metrics_table(pool, measured, models=ask.models), facts)
     numbers = {"n_rewards": n_rewards, **metrics}
-    table, unsaid = _row_table(pool, ask, scores, numbers, options=ask.options)
-    return _marked(table, {**facts, "unsaid": unsaid})
+    table, answers = _row_table(pool, ask, scores, numbers, options=ask.options)
+    return _marked(table, {**facts, "unsaid": answers.unsaid, "endings": dict(answers.endings)})
 
 
 def _row_table(
     pool: Pool, ask: Ask, scores: FloatArray, numbers: dict[str, Any], *, options: Options
-) -> tuple[Table, int]:
+) -> tuple[Table, Answers]:
     """What the choice needs of each row: numbers, who may answer, and digests of the text instead of the text."""
     import pyarrow as pa
 
     hashes, pairs = content_hash(pool.ids), options.pairs is not None
     codes = pool.prompt_codes() if pairs else None
-    usable = ~np.isnan(scores)
+    targets = Targets(~np.isnan(scores))
     if ask.has_responses:
-        usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
+        targets = _targets(pool, ask, allow_cut=options.allow_cut)
     answers = find_answers(
         scores,
-        usable=usable,
+        usable=targets.usable,
         hashes=hashes,
         models=ask.models,
         answer=options.answer,
@@ -317,6 +320,7 @@ def _row_table(
         seed=options.seed,
         prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
     )
+    answers = with_targets(answers, targets, scores, options=options, models=ask.models)
     texts = pool.instructions()
     digests = [
         None if text is None else blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16)
@@ -329,6 +333,9 @@ def _row_table(
         "chosen": answers.chosen.astype(np.int32),
         "best_reward": answers.best_reward,
         "reward": answers.reward,
+        "unfinished": np.zeros(len(hashes), dtype=np.bool_)
+        if answers.unfinished is None
+        else answers.unfinished,
         "digest": pa.array(
             [None if digest is None else digest.digest() for digest in digests], pa.binary(16)
         ),
@@ -345,7 +352,15 @@ def _row_table(
         columns["owner"] = contaminated(texts, list(ask.questions)).astype(np.int32)
     if options.cluster_by is not None:
         columns["group"] = pa.array(pool.column(options.cluster_by), pa.large_string())
-    return pa.table(columns), answers.unsaid
+    return pa.table(columns), answers
+
+
+def _targets(pool: Pool, ask: Ask, *, allow_cut: bool) -> Targets:
+    """A shard's, with a column for every model of the pool."""
+    found = pool.targets(allow_cut=allow_cut)
+    widened = partial(_widened, own=pool.models, models=ask.models, fill=False)
+    barred = None if found.barred is None else widened(found.barred)
+    return Targets(widened(found.usable), barred, found.endings)
 
 
 def _marked(table: Table, facts: dict[str, Any]) -> Table:
