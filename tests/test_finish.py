@@ -29,6 +29,7 @@ from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.judgetags import tags_of_answer
 from crowdselect.reward.rubric import read_score
 from crowdselect.sharded import ShardedPool, select_sharded
+from judging import Bench
 from reward_server import RewardServer
 
 CHAT = "/v1/chat/completions"
@@ -367,3 +368,26 @@ def test_a_judge_that_fails_the_self_test_is_asked_no_further(tmp_path, monkeypa
         assert len(server.requests) == 4 + 9
     reasons = pq.ParquetFile("r.parquet").read()["reason"].to_pylist()
     assert set(reasons) == {"the judge's reply is no verdict: an unfinished <think>"}
+
+
+@pytest.mark.extra
+def test_an_evaluation_judges_no_broken_answer_and_reads_no_cut_verdict(tmp_path, run):
+    pytest.importorskip("openai")
+
+    def answer(body):
+        last = body["messages"][-1]["content"]
+        if body["model"] == "student":
+            return completion("Half an ans", "error" if last == "First 0?" else "stop")
+        return completion(HALF, "stop") if "First 1?" in last else completion("<think>[[2]]</think> [[7]]")
+
+    with RewardServer(CHAT, answer=answer) as server:
+        bench = Bench(tmp_path, server.url, questions=3)
+        ran = run(*bench.mt_bench())
+        prompts = [
+            body["messages"][-1]["content"] for body in server.posted(CHAT) if body["model"] == "judge"
+        ]
+    assert ran.code == 3
+    assert not [prompt for prompt in prompts if "First 0?" in prompt]
+    result = (tmp_path / "out" / "result.json").read_text()
+    assert "broken off by the server (finish_reason error)" in result
+    assert "an unfinished <think>" in result
