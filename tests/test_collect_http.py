@@ -44,7 +44,8 @@ def test_answers_are_read(message, text, reasoning):
 @pytest.mark.parametrize(
     ("usage", "found"),
     [
-        ({"prompt_tokens": 3, "completion_tokens": 0}, (3, 0)),
+        ({"prompt_tokens": 3, "completion_tokens": 0}, (3, None)),  # beside a text 0 is no count
+        ({"prompt_tokens": 0, "completion_tokens": 2}, (None, 2)),
         ({"prompt_tokens": -1, "completion_tokens": 1.5}, (None, None)),
         ({"prompt_tokens": True}, (None, None)),
         (None, (None, None)),

@@ -50,7 +50,10 @@ def test_weights_as_text_in_the_file(run, sim):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("budgets = 3", ["c.toml: unknown option 'budgets'", "the options are: answer, budget, cluster-by"]),
+        (
+            "budgets = 3",
+            ["c.toml: unknown option 'budgets'", "the options are: allow-cut, answer, budget, cluster-by"],
+        ),
         ("crowd_path = 'x'", ["unknown option 'crowd_path'"]),
         ("as_json = true", ["unknown option 'as_json'"]),
         ("config = 'other.toml'", ["unknown option 'config'"]),

@@ -36,6 +36,7 @@ def test_the_list_of_reasons_is_closed_and_no_reason_holds_a_colon():
         "too_few_rewards",
         "no_stability",
         "no_number",
+        "unfinished",
         "no_answer",
         "no_pair",
         "below_floor",

@@ -305,3 +305,34 @@ def test_no_wrong_sample_is_taught_where_another_is_right(case, tmp_path, run):
     assert ran.code == 0, ran.err
     for record in records(tmp_path / "out").values():
         assert record["messages"][-1]["content"].startswith("RIGHT")
+
+
+def test_a_sample_that_was_cut_is_not_the_one_that_is_taught(tmp_path):
+    """The best-rewarded sample of the best model was cut: its next one is taken, unless cut ones may be."""
+    rows = [
+        {
+            "id": "q",
+            "instruction": "Count.",
+            "model": model,
+            "sample": number,
+            "response": f"{model} {number}",
+            **more,
+        }
+        for model, number, more in (
+            ("m-1b", 0, {"score": 1.0, "finish_reason": "stop"}),
+            ("m-1b", 1, {"score": 2.0, "finish_reason": "stop"}),
+            ("m-7b", 0, {"score": 9.0, "finish_reason": "length"}),
+            ("m-7b", 1, {"score": 5.0, "finish_reason": "stop"}),
+            ("m-7b", 2, {"score": 4.0, "finish_reason": "stop"}),
+        )
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    taken = {}
+    for allow_cut in (False, True):
+        with open_pool(tmp_path / "pool.parquet") as pool:
+            found = select(
+                pool, Options(budget=1, clusters=0, weights={"separability": 1.0}, allow_cut=allow_cut)
+            )
+        row = found.rows()[0]
+        taken[allow_cut] = (row["model"], row["sample"], row["reward"])
+    assert taken == {False: ("m-7b", 1, 5.0), True: ("m-7b", 0, 9.0)}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cells import FloatArray, Keys, cell_means, refuse_infinite, said_text, sorted_keys
+from crowdselect.cells import FloatArray, Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
 from crowdselect.errors import InputError, RewardError
+from crowdselect.finish import ENDINGS
 from crowdselect.index import BoolArray, Index, codes_of, first_null, to_numpy
 from crowdselect.layouts import Tall, Wide, blank, length
 from crowdselect.samples import Picks, Taken, draws, pick
@@ -96,6 +97,10 @@ class WideAnswers:
             for place, text in zip(places, texts, strict=True):
                 out[place] = said_text(text)
         return out
+
+    def targets(self, *, allow_cut: bool) -> Targets:  # noqa: ARG002  (as TallAnswers)
+        """Say which answers may be trained on: how they ended is not known here, so all that have text."""
+        return Targets(self.answered())
 
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the texts stay where they are."""
@@ -182,13 +187,17 @@ class TallAnswers:
         self,
         rewards: FloatArray,
         *,
+        may: BoolArray,
         seed: int,
         history: str | None,
         told_apart: Callable[[IntArray], IntArray],
     ) -> Picks:
-        """Choose the sample that stands for each model; `history` is SQL of what prompts are told apart by, where they are."""
+        """Choose among the answers that may be taken the sample that stands for each model.
+
+        `history` is SQL of what prompts are told apart by, where they are.
+        """
         keys = self.keys
-        said = self._said if self._layout.response is not None else keys.row >= 0
+        said = may & (self._said if self._layout.response is not None else keys.row >= 0)
         draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
         codes = None if history is None else self._codes(history)
         best, worst = (
@@ -308,6 +317,34 @@ class TallAnswers:
         by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
         first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
         return keys.cell[first], keys.order[by_text[first]]
+
+    def targets(self, *, allow_cut: bool) -> Targets:
+        """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
+        if self._endings is None:
+            return Targets(self.answered())
+        keys, said = self.keys, self._said
+        whole = said & self.finished(allow_cut=allow_cut)
+        usable, left = (np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_) for _ in range(2))
+        usable[keys.row[whole], keys.model[whole]] = True
+        left[keys.row[said], keys.model[said]] = True
+        counts = np.bincount(self._endings[said], minlength=len(ENDINGS))
+        endings = {
+            str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
+        }
+        return Targets(usable, left & ~usable, endings)
+
+    def finished(self, *, allow_cut: bool) -> BoolArray:
+        """Say of each answer whether it may be trained on by how it ended, shape (A,)."""
+        if self._endings is None:
+            return np.ones(len(self.keys.row), dtype=np.bool_)
+        taken = ("finished", "odd", *(("cut",) if allow_cut else ()))
+        return np.isin(self._endings, [ENDINGS.index(kind) for kind in taken])
+
+    @cached_property
+    def _endings(self) -> IntArray | None:
+        """How each answer ended, as its place in `ENDINGS`, shape (A,); None where the pool does not say."""
+        sql = self._layout.ending
+        return None if sql is None else to_numpy(self._flat(sql)).astype(np.int64)
 
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""

@@ -131,6 +131,8 @@ def row_reasons(
         more = [np.isnan(metrics[name]) for name in weights if name not in METRICS and weights[name] != 0]
         if more:
             barred["no_number"] = np.any(more, axis=0)
+    if answers.unfinished is not None:
+        barred["unfinished"] = (answers.chosen == _NONE) & answers.unfinished
     barred["no_answer"] = answers.chosen == _NONE
     if answers.rejected is not None:
         barred["no_pair"] = answers.rejected == _NONE

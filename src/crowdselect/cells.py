@@ -1,7 +1,7 @@
 """From answers in any order to the cells of the matrix, with the same result for every order."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,18 @@ from crowdselect.moments import moments
 from crowdselect.sources import IntArray
 
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Which answers may be trained on."""
+
+    usable: NDArray[np.bool_]
+    """Shape (N, M)."""
+    barred: NDArray[np.bool_] | None = None
+    """Where there is text, but of no answer that came to its end, shape (N, M); None where the pool does not say how answers ended."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many answers with text ended in another way than they should; see `crowdselect.finish`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "too_few_rewards": "fewer answers with a reward than --min-rewards",
     "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
     "no_number": "--metrics has no number for it, and that number has a weight",
+    "unfinished": "every answer that --answer could take was cut, filtered or failed (--allow-cut takes those that were cut)",
     "no_answer": "no answer with text that --answer could take",
     "no_pair": "no two answers to one prompt with different rewards",
     "below_floor": "its best reward is below the quality floor",

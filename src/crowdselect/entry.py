@@ -135,9 +135,8 @@ def _patient(stream: TextIOWrapper) -> TextIOWrapper:
     """Open a stream anew, so that a reader who leaves does not end the work."""
     stream.flush()
     raw = BufferedWriter(_Patient(stream))
-    return TextIOWrapper(
-        raw, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
-    )
+    at_once = stream.line_buffering or stream.write_through  # standard error: a line is seen when it is said
+    return TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=at_once)
 
 
 def _drop_output() -> None:

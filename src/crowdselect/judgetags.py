@@ -9,9 +9,10 @@ from crowdselect.collect.budget import check_cost_cap
 from crowdselect.collect.calls import ANSWERED, Request, make_request
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.ledger import Answer, Ledger
 from crowdselect.collect.runner import run
 from crowdselect.errors import InputError
+from crowdselect.finish import no_verdict, spoken
 from crowdselect.judging import Judging
 from crowdselect.reward.judge import find_judge
 from crowdselect.stages import Progress
@@ -90,10 +91,14 @@ class JudgeTagger:
         keys = [request.key(self._endpoint) for request in requests]
         rows = ledger.get(list(dict.fromkeys(keys)))
         answers = [rows.get(key) for key in keys]
-        return [
-            None if answer is None or answer.status not in ANSWERED else tags_of_answer(answer.text or "")
-            for answer in answers
-        ]
+        return [None if answer is None else _tags(answer) for answer in answers]
+
+
+def _tags(answer: Answer) -> list[str] | None:
+    text = answer.text or ""
+    if answer.status not in ANSWERED or no_verdict(answer.finish_reason, text) is not None:
+        return None
+    return tags_of_answer(text)
 
 
 def tags_of_answer(text: str) -> list[str] | None:
@@ -109,7 +114,7 @@ def tags_of_answer(text: str) -> list[str] | None:
         >>> tags_of_answer('Here: ["Maths", "proof"]'), tags_of_answer("maths and proof")
         (['maths', 'proof'], None)
     """
-    found = _LIST.search(text)
+    found = _LIST.search(spoken(text))
     if found is None:
         return None
     try:

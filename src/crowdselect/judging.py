@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdselect.collect.calls import ANSWERED, MISSING, Client, Request
+from crowdselect.collect.calls import AGAIN, Client, Request
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger import Ledger
 from crowdselect.errors import OptionError
@@ -59,11 +59,11 @@ class Judging:
         waiting = {request.key(endpoint): request for request in requests}
         different = len(waiting)
         if self.ledger.exists():
-            done = ANSWERED if self.retry_failed else (*ANSWERED, *MISSING)
+            waits = ("pending", *(AGAIN if self.retry_failed else ()))
             with Ledger(self.ledger) as ledger:
                 known = ledger.get(list(waiting))
             waiting = {
-                key: one for key, one in waiting.items() if key not in known or known[key].status not in done
+                key: one for key, one in waiting.items() if key not in known or known[key].status in waits
             }
         tokens = sum(len(request.prompt) for request in waiting.values()) / _CHARACTERS
         most = endpoint.most_tokens

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from crowdselect.errors import LayoutError
+from crowdselect.finish import ending_sql
 
 NOT_REWARDS = frozenset(
     {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"}
@@ -54,6 +55,8 @@ class Tall:
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
     nested: bool = False
+    ending: str | None = None
+    """How an answer ended, as a place in `crowdselect.finish.ENDINGS`; None where the pool does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +297,14 @@ def _rows(columns: Columns) -> Tall:
     rest = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
     sample = columns.get("sample")
     response = columns.get("response")
+    said = as_text(quote("response"), response) if response is not None else None
+    reason = columns.get("finish_reason")
+    reason = reason if reason is not None and reason.name == "text" else None
     return Tall(
         model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
         sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
-        response=as_text(quote("response"), response) if response is not None else None,
+        response=said,
+        ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
         rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name == "number"},
         fields={name: as_text(quote(name), kind) for name, kind in rest.items()},
     )

@@ -11,6 +11,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.metrics import METRICS, Ties, compute_metrics, ordered_families
 from crowdselect.numberfile import read_numbers
+from crowdselect.options import Options
 from crowdselect.pool import Pool
 from crowdselect.rewards import Agreement, combine_rewards, reward_agreement
 from crowdselect.samples import Picks
@@ -178,17 +179,14 @@ def score_matrix(
     return combine_rewards(matrices, how=ensemble or ""), f"{ensemble} of {', '.join(matrices)}", agreement
 
 
-def pick_samples(
-    pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None, *, seed: int, prompts: bool
-) -> Picks | None:
+def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
     """Choose the sample that stands for each model: the best-rewarded to train on, the worst to reject.
 
     Args:
         pool: From `crowdselect.open_pool`.
         reward: As for `measure`; a pool without rewards, or with several and none named, has its samples drawn.
-        ensemble: As for `measure`; here of the samples' own rewards.
-        seed: Of ties.
-        prompts: Whether pairs are wanted, which must be of answers to the same messages.
+        options: `ensemble` (here of the samples' own rewards), `seed` (of ties), `allow_cut` and `pairs` (which must be of
+            answers to the same messages) count here.
 
     Returns:
         What is taken of each model; None where the pool has no samples.
@@ -202,8 +200,10 @@ def pick_samples(
     rewards = next(iter(values.values()), None)
     if len(values) > 1:
         columns = {name: one[:, None] for name, one in values.items()}
-        rewards = combine_rewards(columns, how=ensemble or "")[:, 0]
-    return pool.picked_samples(rewards, seed=seed, prompts=prompts)
+        rewards = combine_rewards(columns, how=options.ensemble or "")[:, 0]
+    return pool.picked_samples(
+        rewards, seed=options.seed, prompts=options.pairs is not None, allow_cut=options.allow_cut
+    )
 
 
 def why_unmeasured(pool: Pool, reward: str | Sequence[str] | None) -> str | None:

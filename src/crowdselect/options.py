@@ -46,6 +46,8 @@ class Options:
     """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers name."""
     answer: str = "best"
     """Whose answer to train on: best, random, topN-random or model:NAME."""
+    allow_cut: bool = False
+    """Take answers that were cut as training targets too."""
     pairs: Pairs | None = None
     """Make preference pairs: "best-worst"."""
     seed: int = 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crowdselect.answers import AnswerBatch, Numbers, TallAnswers, WideAnswers, not_numeric
 from crowdselect.asked import Asked
-from crowdselect.cells import FloatArray
+from crowdselect.cells import FloatArray, Targets
 from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import fingerprint
@@ -309,20 +309,24 @@ class Pool:
             return answers.rewards(name)
         return self._joined.rewards(name, answers)
 
-    def picked_samples(self, rewards: FloatArray | None, *, seed: int, prompts: bool) -> Picks:
+    def picked_samples(
+        self, rewards: FloatArray | None, *, seed: int, prompts: bool, allow_cut: bool
+    ) -> Picks:
         """Choose which sample stands for each model, in a pool with samples.
 
         Args:
             rewards: Of every answer, as `rewards_of_answers` orders them; None = there are none.
             seed: Of ties: the hash of (id, model, sample) decides.
             prompts: Whether to tell apart what each was an answer to.
+            allow_cut: Whether samples that were cut may be taken.
 
         Returns:
-            The best-rewarded sample with text of each model, and the worst.
+            The best-rewarded sample of each model that may be trained on, and the worst.
         """
         answers, history = self._tall, self._asked.history if prompts else None
         own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
-        return answers.pick(own, seed=seed, history=history, told_apart=self._asked.told_apart)
+        may = answers.finished(allow_cut=allow_cut)
+        return answers.pick(own, may=may, seed=seed, history=history, told_apart=self._asked.told_apart)
 
     def rewards_of_samples(
         self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray
@@ -357,6 +361,17 @@ class Pool:
             `has_responses`.
         """
         return self._answers.answered()
+
+    def targets(self, *, allow_cut: bool = False) -> Targets:
+        """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
+
+        Args:
+            allow_cut: Take those as well that were cut.
+
+        Returns:
+            As `answered`, and what was left out of that; a pool says so in a text column `finish_reason`.
+        """
+        return self._answers.targets(allow_cut=allow_cut)
 
     def response_lengths(self) -> FloatArray:
         """Measure the responses; they are not read into memory.

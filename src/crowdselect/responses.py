@@ -4,7 +4,8 @@ Every draw is a seeded hash of the id and the model, so other rows and their ord
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ class Answers:
     """The number of the chosen answer's sample, shape (N,), NaN = none; None where the pool has no samples."""
     rejected_sample: FloatArray | None = None
     """The rejected answer's, for pairs."""
+    unfinished: BoolArray | None = None
+    """Where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many answers with text ended so; see `crowdselect.finish`."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:

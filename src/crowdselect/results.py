@@ -16,6 +16,7 @@ from crowdselect.grouping import Grouping
 from crowdselect.measure import Measured
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers
+from crowdselect.targets import ending_notes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -175,6 +176,7 @@ def run_warnings(
     *,
     eligible: NDArray[np.bool_],
     weights: Mapping[str, float],
+    allow_cut: bool,
 ) -> list[str]:
     """What the person who trains on this should know, one line each."""
     found = list(measured.notes)
@@ -195,6 +197,7 @@ def run_warnings(
         found.append(
             f"{answers.unsaid} answers with a reward have no text; they were passed over and none is chosen"
         )
+    found += ending_notes(answers.endings, allow_cut=allow_cut)
     if not pool.has_text or not pool.has_responses:
         what, wanted = (
             ("instruction text", "instruction or messages") if not pool.has_text else ("answers", "response")

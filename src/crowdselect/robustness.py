@@ -30,6 +30,7 @@ from crowdselect.pool import Pool
 from crowdselect.responses import check_answer, find_answers
 from crowdselect.samples import Picks
 from crowdselect.stages import Progress
+from crowdselect.targets import find_targets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -293,7 +294,9 @@ class _Base:
             ties=self.options.ties,
         )
         usable = self.usable if self.pool.has_responses else ~np.isnan(measured.scores)
-        return self.choose(measured=measured, usable=usable, picks=_picks(self.pool, column, self.options))
+        return self.choose(
+            measured=measured, usable=usable, picks=pick_samples(self.pool, column, self.options)
+        )
 
     def clusters_of(self, k: int, *, seed: int) -> BoolArray:
         """Choose with other clusters of the same vectors, or with none."""
@@ -315,12 +318,6 @@ def _measured(scores: FloatArray, crowd: Crowd, whole: Measured, options: Option
     return Measured(scores, n_rewards, metrics, crowd, ())
 
 
-def _picks(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
-    """Which sample stands for each model, by one reward or several; see `pick_samples`."""
-    prompts = options.pairs is not None
-    return pick_samples(pool, reward, options.ensemble, seed=options.seed, prompts=prompts)
-
-
 def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     """Read the pool once, as `crowdselect.run.select` does."""
     measured = measure(
@@ -337,9 +334,9 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         pool=pool,
         options=options,
         measured=measured,
-        usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
+        usable=find_targets(pool, measured.scores, allow_cut=options.allow_cut).usable,
         prompts=pool.prompt_codes() if options.pairs is not None and not pool.sampled else None,
-        picks=_picks(pool, options.reward, options),
+        picks=pick_samples(pool, options.reward, options),
         hashes=hashes,
         groups=duplicate_groups(texts),
         fixed=fixed_bars(pool, texts, options),

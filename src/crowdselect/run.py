@@ -25,6 +25,7 @@ from crowdselect.scoring import CROWD, Method, Scored, Seen, check_rows, score_r
 from crowdselect.selection import Selection
 from crowdselect.sharded import by_file, select_sharded
 from crowdselect.stages import Stages
+from crowdselect.targets import find_targets, with_targets
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -82,19 +83,19 @@ def select(
     with stage("answers"):
         hashes = content_hash(pool.ids)
         check_answer(options.answer, models=pool.models)
+        targets = find_targets(pool, measured.scores, allow_cut=options.allow_cut)
         answers = find_answers(
             measured.scores,
-            usable=pool.answered() if pool.has_responses else ~np.isnan(measured.scores),
+            usable=targets.usable,
             hashes=hashes,
             models=pool.models,
             answer=options.answer,
             pairs=options.pairs is not None,
             seed=options.seed,
             prompts=pool.prompt_codes() if options.pairs is not None and not pool.sampled else None,
-            picks=pick_samples(
-                pool, options.reward, options.ensemble, seed=options.seed, prompts=options.pairs is not None
-            ),
+            picks=pick_samples(pool, options.reward, options),
         )
+        answers = with_targets(answers, targets, measured.scores, options=options, models=pool.models)
     with stage("eligibility"):
         texts = pool.instructions()
         fixed = fixed_bars(pool, texts, options)
@@ -146,6 +147,7 @@ def select(
                 grouping,
                 eligible=seen.eligible,
                 weights=options.weights if method.weighted else {},
+                allow_cut=options.allow_cut,
             )
         ),
         seconds=stage.seconds,

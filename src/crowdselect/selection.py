@@ -202,6 +202,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger --budget)"
     advice = {
         "excluded": "take its id out of --exclude",
+        "unfinished": "only if an answer of it came to its end, or with --allow-cut where it was cut",
         "not_included": "add its id to --include",
         "no_instruction": "give it text in the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",

@@ -20,6 +20,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE
 from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.files import file_type
+from crowdselect.finish import ENDINGS
 from crowdselect.grouping import LARGE
 from crowdselect.index import to_numpy
 from crowdselect.layouts import Wide
@@ -482,6 +483,7 @@ def select_sharded(
                 grouping,
                 eligible=seen.eligible,
                 weights=options.weights if method.weighted else {},
+                allow_cut=options.allow_cut,
             )
         ),
         seconds=stage.seconds,
@@ -508,6 +510,11 @@ def _measured(pool: Pool, ask: Ask, merged: Merged, notes: list[str], options: O
     return Measured(np.empty((0, 0)), n_rewards, metrics, ask.crowd, tuple(notes), ask.reward, sums=sums)
 
 
+def _endings(merged: Merged) -> dict[str, int]:
+    kinds = [kind for kind in ENDINGS if any(kind in facts["endings"] for facts in merged.facts)]
+    return {kind: sum(facts["endings"].get(kind, 0) for facts in merged.facts) for kind in kinds}
+
+
 def _answers(merged: Merged) -> Answers:
     paired = "rejected" in merged.table.column_names
     return Answers(
@@ -522,4 +529,6 @@ def _answers(merged: Merged) -> Answers:
         rejected_sample=merged.numbers("rejected_sample")
         if "rejected_sample" in merged.table.column_names
         else None,
+        unfinished=merged.numbers("unfinished"),
+        endings=_endings(merged),
     )

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cache import key_of
+from crowdselect.cells import Targets
 from crowdselect.crowd import Crowd
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import normalised
@@ -31,6 +33,7 @@ from crowdselect.questions import Question
 from crowdselect.responses import Answers, find_answers
 from crowdselect.sources import Source, connect
 from crowdselect.tables import metrics_table
+from crowdselect.targets import with_targets
 
 FloatArray = NDArray[np.float64]
 Table = Any
@@ -299,13 +302,13 @@ def _measured_table(pool: Pool, ask: Ask, kept: int) -> Table:
         measured = Measured(scores, n_rewards, metrics, ask.crowd, ())
         return _marked(metrics_table(pool, measured, models=ask.models), facts)
     numbers = {"n_rewards": n_rewards, **metrics}
-    table, unsaid = _row_table(pool, ask, scores, numbers, options=ask.options)
-    return _marked(table, {**facts, "unsaid": unsaid})
+    table, answers = _row_table(pool, ask, scores, numbers, options=ask.options)
+    return _marked(table, {**facts, "unsaid": answers.unsaid, "endings": dict(answers.endings)})
 
 
 def _row_table(
     pool: Pool, ask: Ask, scores: FloatArray, numbers: dict[str, Any], *, options: Options
-) -> tuple[Table, int]:
+) -> tuple[Table, Answers]:
     """What the choice needs of each row: numbers, who may answer, and digests of the text instead of the text."""
     import pyarrow as pa
 
@@ -322,6 +325,9 @@ def _row_table(
         "chosen": answers.chosen.astype(np.int32),
         "best_reward": answers.best_reward,
         "reward": answers.reward,
+        "unfinished": np.zeros(len(scores), dtype=np.bool_)
+        if answers.unfinished is None
+        else answers.unfinished,
         "digest": pa.array(
             [None if digest is None else digest.digest() for digest in digests], pa.binary(16)
         ),
@@ -341,22 +347,30 @@ def _row_table(
         columns["owner"] = contaminated(texts, list(ask.questions)).astype(np.int32)
     if options.cluster_by is not None:
         columns["group"] = pa.array(pool.column(options.cluster_by), pa.large_string())
-    return pa.table(columns), answers.unsaid
+    return pa.table(columns), answers
+
+
+def _targets(pool: Pool, ask: Ask, *, allow_cut: bool) -> Targets:
+    """A shard's, with a column for every model of the pool."""
+    found = pool.targets(allow_cut=allow_cut)
+    widened = partial(_widened, own=pool.models, models=ask.models, fill=False)
+    barred = None if found.barred is None else widened(found.barred)
+    return Targets(widened(found.usable), barred, found.endings)
 
 
 def _answers(pool: Pool, ask: Ask, scores: FloatArray, options: Options) -> Answers:
     """Who may answer each row of a shard, among the models of the whole pool."""
     pairs = options.pairs is not None
     codes = pool.prompt_codes() if pairs and not pool.sampled else None
-    picks = pick_samples(pool, ask.sample_reward, None, seed=options.seed, prompts=pairs)
+    picks = pick_samples(pool, ask.sample_reward, options)
     if picks is not None:
         picks = picks.changed(lambda values, fill: _widened(values, pool.models, ask.models, fill=fill))
-    usable = ~np.isnan(scores)
+    targets = Targets(~np.isnan(scores))
     if ask.has_responses:
-        usable = _widened(pool.answered(), pool.models, ask.models, fill=False)
-    return find_answers(
+        targets = _targets(pool, ask, allow_cut=options.allow_cut)
+    answers = find_answers(
         scores,
-        usable=usable,
+        usable=targets.usable,
         hashes=content_hash(pool.ids),
         models=ask.models,
         answer=options.answer,
@@ -365,6 +379,7 @@ def _answers(pool: Pool, ask: Ask, scores: FloatArray, options: Options) -> Answ
         prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
         picks=picks,
     )
+    return with_targets(answers, targets, scores, options=options, models=ask.models)
 
 
 def _marked(table: Table, facts: dict[str, Any]) -> Table:

@@ -126,6 +126,11 @@ def rule_options(*, clusters: int) -> Callable[[Any], Any]:
             help="best, random, topN-random or model:NAME.",
         ),
         click.option(
+            "--allow-cut",
+            is_flag=True,
+            help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        ),
+        click.option(
             "--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."
         ),
         seed_option,

@@ -122,8 +122,9 @@ def say(text: str = "") -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning on standard error."""
+    """Print a warning on standard error, at once: in a pipe too."""
     sys.stderr.write(f"warning: {visible(text)}\n")
+    sys.stderr.flush()
 
 
 @contextmanager

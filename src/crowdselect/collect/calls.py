@@ -9,20 +9,37 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from crowdselect.chat import Chat
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.errors import CallError
+from crowdselect.finish import ending, why_ended
 
-Status = Literal["ok", "length", "empty", "filtered", "failed", "gave_up", "pending"]
-"""How a request ended.
+Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
+"""How a request ended; of a finish reason `crowdselect.finish` says which.
 
-`ok`; `length`: cut off at the limit of tokens; `empty`: no text; `filtered`: withheld by a content filter;
-`failed`: an error that asking again would not mend; `gave_up`: retried as often as allowed;
+`ok`; `length`: cut off, at the limit of tokens or while thinking; `empty`: no text; `odd`: for a reason that nobody
+knows; `filtered`: withheld by a content filter; `failed`: an error that asking again would not fix, or an answer
+that the server broke off; `gave_up`: retried as often as allowed;
 `pending`: sent, but the run ended before an answer came, so it is asked again.
 """
 
 _written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-ANSWERED: tuple[Status, ...] = ("ok", "length", "empty")
+ANSWERED: tuple[Status, ...] = ("ok", "length", "empty", "odd")
 """These have a row in the pool."""
 MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
-"""These have none; `--retry-failed` asks them again."""
+"""These have none."""
+AGAIN: tuple[Status, ...] = (*MISSING, "odd")
+"""These are asked again with `--retry-failed`."""
+
+
+def status_of(finish_reason: str | None, text: str) -> Status:
+    """Read the status off an answer's finish reason and text.
+
+    Example:
+        >>> status_of("stop", "Hi"), status_of("length", "Hi"), status_of(None, " "), status_of("error", "Hi")
+        ('ok', 'length', 'empty', 'failed')
+    """
+    kind = ending(finish_reason, text)
+    if kind == "finished":
+        return "ok" if text.strip() else "empty"
+    return "length" if kind == "cut" else kind
 
 
 class Request(NamedTuple):
@@ -80,7 +97,10 @@ def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as the client read it. None = the server did not say."""
+    """An answer as the client read it. None = the server did not say.
+
+    No tokens for a text, or none for a prompt, is no count: some servers say 0 where they did not count.
+    """
 
     text: str
     finish_reason: str | None = None
@@ -88,19 +108,21 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.prompt_tokens == 0:
+            object.__setattr__(self, "prompt_tokens", None)
+        if self.completion_tokens == 0 and (self.text or self.reasoning):
+            object.__setattr__(self, "completion_tokens", None)
+
     @property
     def status(self) -> Status:
-        """Read the status off the finish reason and the text.
+        """What the finish reason and the text say; see `status_of`."""
+        return status_of(self.finish_reason, self.text)
 
-        Example:
-            >>> Reply("Hi", "stop").status, Reply("Hi", "length").status, Reply(" ").status
-            ('ok', 'length', 'empty')
-        """
-        if self.finish_reason == "content_filter":
-            return "filtered"
-        if self.finish_reason in {"length", "max_tokens"}:
-            return "length"
-        return "ok" if self.text.strip() else "empty"
+    @property
+    def error(self) -> str | None:
+        """Why it counts as no answer; None where it is one."""
+        return why_ended(self.finish_reason, self.text) if self.status in MISSING else None
 
 
 @runtime_checkable
@@ -120,4 +142,15 @@ class Client(Protocol):
         ...
 
 
-__all__ = ["ANSWERED", "MISSING", "CallError", "Client", "Reply", "Request", "Status", "make_request"]
+__all__ = [
+    "AGAIN",
+    "ANSWERED",
+    "MISSING",
+    "CallError",
+    "Client",
+    "Reply",
+    "Request",
+    "Status",
+    "make_request",
+    "status_of",
+]

@@ -13,7 +13,7 @@ from crowdselect.collect.talks import Tally
 from crowdselect.show import say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
-_STATUSES = ("ok", "length", "empty", "filtered", "failed", "gave_up", "not_asked")
+_STATUSES = ("ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "not_asked")
 _SHOWN_REASONS = 3  # per model
 _NAME = 40
 
@@ -188,6 +188,12 @@ def print_tallies(tallies: Mapping[str, Tally]) -> None:
     ]
     headings = (f">{status.replace('_', ' ')}" for status in there)
     table(["model", ">rows", *headings, ">tokens", ">cost"], rows, title="Answers")
+    for name, tally in tallies.items():
+        for reason, count in tally.odd.most_common(_SHOWN_REASONS):
+            note(
+                f"note: {visible(name)}: {count:,} answers ended for an unknown reason ({visible(reason, width=60)}); they are "
+                "kept, and --retry-failed asks again"
+            )
     reasons = [
         [name, count, visible(reason, width=300)]
         for name, tally in tallies.items()

@@ -220,6 +220,7 @@ def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
             f"the answer is not JSON: it begins with {_excerpt(body, known)}", billed=True
         ) from error
     choices = found.get("choices") if isinstance(found, dict) else None
+    _check_error(found, choices)
     if not isinstance(choices, list):
         raise CallError(f"the answer has no choices: it begins with {_excerpt(body, known)}", billed=True)
     if not choices:
@@ -236,6 +237,30 @@ def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
     )
+
+
+def _check_error(found: Any, choices: Any) -> None:  # noqa: ANN401  (any JSON)
+    """Raise the error that a server reports with HTTP 200, in the body or in the choice, by its own code.
+
+    Raises:
+        CallError: There is one; where text came with it, that may have been paid for.
+    """
+    first = choices[0] if isinstance(choices, list) and choices else None
+    for place in (first, found):
+        error = place.get("error") if isinstance(place, dict) else None
+        if not error:
+            continue
+        code = str(error.get("code")) if isinstance(error, dict) else ""
+        text, billed = json.dumps({"error": error}), first is not None
+        if code.isdecimal() and 400 <= int(code) <= 599:
+            raise _status_error(int(code), {}, text, billed=billed, inside=True)
+        message, codes = _explained(text)
+        slow = "rate_limit" in codes
+        raise CallError(
+            f"the server reports an error: {message[:_LONGEST_MESSAGE]}",
+            verdict="refused" if slow else "retry",
+            billed=billed,
+        )
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -262,17 +287,24 @@ def _count(usage: object, name: str) -> int | None:
 
 
 def _status_error(
-    status: int, headers: Mapping[str, str], text: str, *, hide: Callable[[str], str] = str
+    status: int,
+    headers: Mapping[str, str],
+    text: str,
+    *,
+    hide: Callable[[str], str] = str,
+    billed: bool = False,
+    inside: bool = False,
 ) -> CallError:
-    """Say what an HTTP status means for the request and for the endpoint."""
+    """Say what a status means for the request and for the endpoint: HTTP's, or one inside an answer of HTTP 200."""
     message, codes = _explained(text)
     message = hide(message)[:_LONGEST_MESSAGE]
-    said = f"HTTP {status}: {message}" if message else f"HTTP {status}"
+    said = f"HTTP 200 with error {status}" if inside else f"HTTP {status}"
+    said = f"{said}: {message}" if message else said
     if any(code in codes for code in _FILTERS) and status in {400, 403, 422}:
-        return CallError(said, verdict="filtered")
+        return CallError(said, verdict="filtered", billed=billed)
     if status in _STOP or any(code in codes for code in _SPENT):
         why = _STOP.get(status, "the account's quota is used up")
-        return CallError(f"{said} ({why})", verdict="stop")
+        return CallError(f"{said} ({why})", verdict="stop", billed=billed)
     if 300 <= status < 400:
         return CallError(
             f"{said} (the server redirects to another place; correct base_url)", verdict="failed"
@@ -281,8 +313,9 @@ def _status_error(
         after = _retry_after(headers)
         if after is not None and after > _LONGEST_WAIT:
             return CallError(f"{said} (it asks to wait for {after:.0f} s)", verdict="stop")
-        return CallError(said, verdict="refused" if status in _SLOW else "retry", retry_after=after)
-    return CallError(said, verdict="failed")
+        verdict = "refused" if status in _SLOW else "retry"
+        return CallError(said, verdict=verdict, retry_after=after, billed=billed)
+    return CallError(said, verdict="failed", billed=billed)
 
 
 def _explained(text: str) -> tuple[str, str]:

@@ -29,6 +29,8 @@ from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.files import fingerprint, is_remote
 from crowdselect.outputs import check_manifest, check_output
 
+_RULES = "finish reasons: 1"
+"""What makes an answer whole; a pool that was written by other rules is written anew."""
 Watch = Callable[[Sequence[Lane], int], AbstractContextManager[Callable[[], None]]]
 """Given the lanes and the number of requests of each, shows them; yields what is called to show them anew."""
 
@@ -235,12 +237,15 @@ def _is_finished(
     manifest = read_pool_manifest(target)
     if manifest is None or manifest.get("missing") != 0:
         return False
+    if task.limits.retry_failed and any("odd" in facts for facts in manifest["models"].values()):
+        return False
     return manifest.get("stamp") == _stamp(task, endpoints, instructions, ledger)
 
 
 def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
     """Hash what a sealed pool depends on; the state of the ledger among it."""
     parts = [
+        _RULES,
         instructions.fingerprint,
         fingerprint(instructions.files),
         task.samples,
@@ -263,6 +268,7 @@ def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
         )
         tally.statuses.update(facts["statuses"])
         tally.reasons.update(facts["reasons"])
+        tally.odd.update(facts.get("odd", {}))
         found[name] = tally
     return found
 

@@ -318,7 +318,7 @@ class Lane:
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cost=cost,
-            error="withheld by a content filter" if status == "filtered" else None,
+            error=reply.error,
             latency=round(latency, 4),
         )
         item.said = text if status in ANSWERED else None

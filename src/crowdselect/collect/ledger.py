@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from crowdselect.collect.calls import MISSING, Status
+from crowdselect.collect.calls import AGAIN, ANSWERED, MISSING, Status, status_of
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger_file import holds_nothing, open_database, open_reader, remove_database
 from crowdselect.errors import LedgerError
+from crowdselect.finish import whole_sql, why_ended
 
 _GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
 _MANY = 2  # answers in a commit
@@ -75,6 +76,8 @@ _SPEND = (
     "ON CONFLICT (model) DO UPDATE SET attempts = attempts + excluded.attempts, cost = cost + excluded.cost, "
     "lost = lost + excluded.lost, unknown = unknown + excluded.unknown"
 )
+_WHOLE = f"status NOT IN {AGAIN} AND (prompt = key OR {whole_sql('finish_reason')})"
+"""An answer that `--retry-failed` does not ask for again. A score, whose key is its prompt, has no reason of a server."""
 _NOTE = (
     "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
@@ -245,16 +248,16 @@ class Ledger:
 
         Args:
             keys: Of requests.
-            retry_failed: Those without an answer do not count.
+            retry_failed: Those without an answer, or that ended for an unknown reason, do not count.
 
         Returns:
             The keys that have ended.
         """
-        again = MISSING if retry_failed else ()
+        again = AGAIN if retry_failed else ()
         with self._state:  # before the file is read: what is written meanwhile is found there
             waiting = {key: self._unsaved[key].status for key in keys if key in self._unsaved}
         found = {key for key, status in waiting.items() if status not in again}
-        skipped = f" AND status NOT IN {MISSING}" if retry_failed else ""
+        skipped = f" AND {_WHOLE}" if retry_failed else ""
         for some in _slices(sorted(keys)):  # neighbours in the index
             marks = ", ".join("?" * len(some))
             rows = self._select(f"SELECT key FROM answers WHERE key IN ({marks}){skipped}", some)
@@ -268,13 +271,12 @@ class Ledger:
             settings: Its digest.
             retry_failed: Those without an answer are left out.
         """
-        skipped = ("pending", *MISSING) if retry_failed else ("pending",)
-        marks = ", ".join("?" * len(skipped))
-        sql = f"SELECT key FROM answers WHERE settings = ? AND status NOT IN ({marks})"
-        return [bytes(key) for (key,) in self._select(sql, (settings, *skipped))]
+        skipped = f" AND {_WHOLE}" if retry_failed else ""
+        sql = f"SELECT key FROM answers WHERE settings = ? AND status <> 'pending'{skipped}"
+        return [bytes(key) for (key,) in self._select(sql, (settings,))]
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """Read what became of some requests; those that were never recorded are left out."""
+        """Read what became of some requests, as it is judged today; those that were never recorded are left out."""
         found: dict[bytes, Answer] = {}
         columns = ", ".join(_COLUMNS)
         with self._state:
@@ -282,7 +284,7 @@ class Ledger:
         for some in _slices(keys):
             marks = ", ".join("?" * len(some))
             rows = self._select(f"SELECT {columns} FROM answers WHERE key IN ({marks})", some)
-            found.update((row[0], Answer._make(row)) for row in rows)
+            found.update((row[0], _as_now(Answer._make(row))) for row in rows)
         return found | waiting
 
     def spent(self) -> dict[str, Spent]:
@@ -425,6 +427,15 @@ class Ledger:
 def _keys_with(statuses: Sequence[Status]) -> str:
     listed = ", ".join(f"'{status}'" for status in statuses)
     return f"SELECT key FROM answers WHERE status IN ({listed}) AND status NOT IN ('ok', 'length', 'empty')"
+
+
+def _as_now(answer: Answer) -> Answer:
+    """Judge a server's answer by today's table of finish reasons: an earlier version may have taken it for whole."""
+    if answer.prompt == answer.key or answer.text is None or answer.status not in ANSWERED:
+        return answer  # a score, or nothing that a table could say anything about
+    status = status_of(answer.finish_reason, answer.text)
+    error = why_ended(answer.finish_reason, answer.text) if status in MISSING else answer.error
+    return answer._replace(status=status, error=error)
 
 
 def _slices(keys: Sequence[bytes]) -> Iterable[Sequence[bytes]]:

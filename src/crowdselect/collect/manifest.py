@@ -72,6 +72,7 @@ def _tally_facts(tally: Tally) -> dict[str, Any]:
         "missing": tally.missing,
         "statuses": dict(sorted(tally.statuses.items())),
         "reasons": dict(tally.reasons.most_common(_REASONS)),
+        **({"odd": dict(tally.odd.most_common(_REASONS))} if tally.odd else {}),
         "cost": tally.cost,
         "cost_unknown": tally.cost_unknown,
         "prompt_tokens": tally.prompt_tokens,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crowdselect.collect.budget import estimated_tokens
-from crowdselect.collect.calls import ANSWERED, Request
+from crowdselect.collect.calls import AGAIN, ANSWERED, Request
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.instructions import Instructions
 from crowdselect.collect.ledger import Ledger
@@ -97,10 +97,10 @@ def _add(
     for talk in read_talks(ledger, endpoint, batch):
         ended = [answer for answer in talk.answers if answer.status != "pending"]
         failed = bool(ended) and ended[-1].status not in ANSWERED
-        again = failed and retry_failed
+        again = bool(ended) and retry_failed and ended[-1].status in AGAIN
         made.done += len(ended) - again
         made.failed += failed and not retry_failed
-        if not talk.is_whole and (again or not failed):
+        if again or not (talk.is_whole or failed):
             _ask(made, endpoint, talk.request)
 
 

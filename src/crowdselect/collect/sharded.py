@@ -200,7 +200,7 @@ def _said(made: Any) -> dict[str, Any]:  # noqa: ANN401  (a Reply or a CallError
         "text": made.text.encode("utf-8", "replace").decode(),
         "finish_reason": made.finish_reason,
         "status": made.status,
-        "error": None,
+        "error": made.error,
         "prompt_tokens": made.prompt_tokens,
         "completion_tokens": made.completion_tokens,
     }

@@ -68,6 +68,8 @@ class Tally:
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
+    """Finish reasons that nobody knows, of answers that are kept."""
     cost: float = 0.0
     cost_unknown: int = 0
     prompt_tokens: int = 0
@@ -93,6 +95,7 @@ class Tally:
         """
         if talk.is_whole:
             self.statuses[talk.answers[-1].status] += 1
+            self.odd.update(str(answer.finish_reason) for answer in talk.answers if answer.status == "odd")
         else:
             status, reason = talk.missing
             self.statuses[status] += 1

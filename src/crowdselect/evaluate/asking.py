@@ -17,6 +17,7 @@ from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.verdicts import Reading
+from crowdselect.finish import no_verdict
 
 
 class InterruptedRunError(Exception):
@@ -174,7 +175,10 @@ def _take(judged: Judged, row: Answer | None, read: Callable[[str], Reading]) ->
     if row is None or row.status == "pending":
         judged.reading = Reading(reason="not asked")
     elif row.status in ANSWERED:
-        judged.reading, judged.reply, judged.at = read(row.text or ""), row.text or "", row.at
+        text = row.text or ""
+        why = no_verdict(row.finish_reason, text)
+        judged.reading = read(text) if why is None else Reading(reason=why)
+        judged.reply, judged.at = text, row.at
         judged.asked += 1
     else:
         judged.reading = Reading(reason=row.error or row.status)

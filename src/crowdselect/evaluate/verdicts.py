@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from crowdselect.finish import spoken
+
 LOWEST, HIGHEST = 1, 10
 STRONG = 3
 """Verdicts that a strong one counts as."""
@@ -44,7 +46,8 @@ def read_rating(text: str) -> Reading:
         >>> read_rating("[[11]]").reason
         'the judge says 11, which is outside 1 to 10'
     """
-    found = sorted({float(value) for value in _RATING.findall(text) or _SAID.findall(text)})
+    said = spoken(text)
+    found = sorted({float(value) for value in _RATING.findall(said) or _SAID.findall(said)})
     if len(found) != 1:
         return Reading(reason=_unclear([f"{value:g}" for value in found], text))
     if not LOWEST <= found[0] <= HIGHEST:
@@ -65,7 +68,7 @@ def read_label(text: str) -> Reading:
         >>> read_label("I like both.").reason
         "no verdict can be read in 'I like both.'"
     """
-    known = {label for written in _LABEL.findall(text) if (label := canonical(written)) is not None}
+    known = {label for written in _LABEL.findall(spoken(text)) if (label := canonical(written)) is not None}
     found = [label for label in LABELS if label in known]
     return Reading(label=found[0]) if len(found) == 1 else Reading(reason=_unclear(found, text))
 
@@ -95,5 +98,5 @@ def weighed(label: str) -> tuple[float, int]:
 def _unclear(found: list[str], text: str) -> str:
     if found:
         return f"the judge gives {len(found)} verdicts: {', '.join(found[:5])}"
-    shown = " ".join(text[: 20 * _SHOWN].split())
+    shown = " ".join((spoken(text) or text)[: 20 * _SHOWN].split())
     return f"no verdict can be read in {shown[:_SHOWN]!r}" if shown else "the judge's reply is empty"

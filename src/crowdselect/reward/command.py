@@ -41,7 +41,11 @@ _MISSING = 3  # the exit code that says that some answers have no score
     "--ledger", metavar="FILE", help="Where every score is kept.  [default: the output's name + .ledger]"
 )
 @click.option("--retry-failed", is_flag=True, help="Score again what has failed before.")
-@click.option("--no-self-test", is_flag=True, help="Do not try each scorer on built-in answers first.")
+@click.option(
+    "--no-self-test",
+    is_flag=True,
+    help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
+)
 @click.option(
     "--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept."
 )

@@ -11,7 +11,7 @@ from typing import Any, Self
 from crowdselect.collect.ledger import Ledger
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
-from crowdselect.errors import OptionError, OutputError
+from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.files import resolve
 from crowdselect.outputs import check_manifest, check_output
 from crowdselect.parts import Parts
@@ -23,7 +23,7 @@ from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.meter import Meter
 from crowdselect.reward.protocol import Scorer
-from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorers, windows
+from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorer, windows
 from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
 from crowdselect.reward.selftest import built_in_items, self_test
 from crowdselect.reward.served import ServedOptions, ServedScorer
@@ -169,10 +169,9 @@ class Job:
             if announcement is not None and total:
                 sys.stderr.write(visible(f"{column.name}: {announcement}") + "\n")
         if self._options.self_test and total:
-            found = try_scorers(self.columns, stored, retry_failed=retry)
-            for line in found:
-                warn(line)  # now, not in hours
-            warnings += found
+            for column in self.columns:
+                if column.scorer.paid:
+                    warnings += _tested(column, try_scorer(column, stored, retry_failed=retry))
         meter = Meter()
         try:
             return score_pool(
@@ -226,8 +225,6 @@ class Job:
 
     def _self_test_on_ray(self) -> list[str]:
         """Try each scorer on a worker of its own; the driver may have no GPU."""
-        from crowdselect.show import warn
-
         found, one = [], replace(self._options.engine, workers=1)
         items = built_in_items()
         for column in self.columns:
@@ -237,9 +234,8 @@ class Job:
             recipe = self._recipes[column.name]
             for _ in score_shards(built_in(items), column, recipe, done=done, parts=self.parts, engine=one):
                 pass
-            found += self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
-        for line in found:
-            warn(line)  # now, not in hours
+            said = self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
+            found += _tested(column, said)
         return found
 
     def _stored(self) -> Stored:
@@ -289,6 +285,24 @@ class Job:
         if spec.kind == "judge":
             return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
         return LocalScorer(spec, placed(options.local, options.engine))
+
+
+def _tested(column: Column, found: list[str]) -> list[str]:
+    """Say at once what a self-test found, not in hours; a judge that failed it is not paid for the rest.
+
+    Raises:
+        CrowdselectError: It is a judge's.
+    """
+    from crowdselect.show import warn
+
+    for line in found:
+        warn(line)
+    if found and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
+        raise CrowdselectError(
+            f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
+            "fix that, or add --no-self-test to score all the same"
+        )
+    return found
 
 
 def _inputs(pool: Pool, specs: Sequence[Spec]) -> list[Path]:

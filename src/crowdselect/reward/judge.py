@@ -13,12 +13,16 @@ from crowdselect.collect.lane import Lane, Limits
 from crowdselect.collect.ledger import Answer, Ledger
 from crowdselect.collect.runner import run
 from crowdselect.errors import CallError, OptionError
+from crowdselect.finish import no_verdict
 from crowdselect.reward.expectation import unpacked
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
 from crowdselect.reward.rubric import Rubric, read_score
 from crowdselect.reward.specs import Spec
 
 _RUNS = 8  # items per place in flight that are asked in one go
+_READING = (
+    2  # how replies are read: scores that were read in another way are read anew from the stored replies
+)
 _NO_REFERENCE = "the prompt asks for a reference answer, and there is none"
 
 
@@ -77,6 +81,7 @@ class JudgeScorer(BaseScorer):
             "endpoint": json.loads(self.endpoint.settings()),
             "prompt": self._rubric.digest,
             "samples": options.samples,
+            "reading": _READING,
         }
         super().__init__(spec.text, settings)
         self.announcement = f"{self.endpoint.name} is asked at {self.endpoint.host}" + (
@@ -84,7 +89,7 @@ class JudgeScorer(BaseScorer):
         )
         self.spent: str | None = None
         """Which limit ended the asking; None = none did."""
-        self._unread = self._read = 0
+        self._unread = self._read = self._odd = 0
 
     def identity(self, item: Item) -> str:
         """Give the prompt; see `Scorer.identity`."""
@@ -127,6 +132,10 @@ class JudgeScorer(BaseScorer):
         """Say how many answers could not be read, and what was left out."""
         if self._unread:
             self.notes.append(f"{self._unread} of {self._unread + self._read} judgements could not be read")
+        if self._odd:
+            self.notes.append(
+                f"{self._odd} of the judge's replies ended for an unknown reason; they were read, and --retry-failed asks again"
+            )
         if self.spent is not None:
             self.notes.append(f"not all was asked: {self.spent}")
 
@@ -168,6 +177,7 @@ class JudgeScorer(BaseScorer):
         asked = sum(answer.status in ANSWERED for answer in answers)
         self._read += len(scores)
         self._unread += asked - len(scores)
+        self._odd += sum(answer.status == "odd" for answer in answers)
         return Outcome(score=sum(scores) / len(scores)) if scores else found[0]
 
 
@@ -204,7 +214,8 @@ def _outcome(answer: Answer) -> Outcome:
     if answer.status not in ANSWERED:
         return Outcome(reason=answer.error, passing=answer.status == "gave_up")
     text, expected = unpacked(answer.text or "")
-    outcome = read_score(text)
+    why = no_verdict(answer.finish_reason, text)
+    outcome = read_score(text) if why is None else Outcome(reason=why)
     return outcome if expected is None or outcome.score is None else Outcome(score=expected)
 
 

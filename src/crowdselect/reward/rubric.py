@@ -8,6 +8,7 @@ from string import Formatter
 
 from crowdselect.chat import chat_text
 from crowdselect.errors import OptionError
+from crowdselect.finish import spoken, spoken_from
 from crowdselect.reward.protocol import Item, Outcome
 from crowdselect.textfile import not_utf8
 
@@ -91,7 +92,8 @@ def read_score(text: str) -> Outcome:
     """Read the score off a judge's answer.
 
     Args:
-        text: What the judge wrote; the last "Score: N" counts, or a number that is all there is.
+        text: What the judge wrote; the last "Score: N" counts, or a number that is all there is. What it thought in
+            `<think>` before that counts for nothing.
 
     Returns:
         A score from 0 to 10, or the reason why none can be read; never a default.
@@ -104,7 +106,7 @@ def read_score(text: str) -> Outcome:
     """
     place = score_place(text)
     if place is None:
-        shown = " ".join(text.split())
+        shown = " ".join((spoken(text) or text).split())
         return Outcome(
             reason=f"no score can be read in {shown[:60]!r}" if shown else "the judge's answer is empty"
         )
@@ -116,10 +118,11 @@ def read_score(text: str) -> Outcome:
 
 def score_place(text: str) -> tuple[int, int] | None:
     """Find where the score stands in a judge's answer: its first character, and the one after its last."""
-    found = list(_SCORE.finditer(text))
+    begin = spoken_from(text)
+    found = list(_SCORE.finditer(text, begin))
     if found:
         return found[-1].span(1)
-    alone = _ALONE.fullmatch(text)
+    alone = _ALONE.fullmatch(text, begin)
     return None if alone is None else alone.span(1)
 
 

@@ -216,26 +216,21 @@ def outcomes_of(column: Column, items: Sequence[Item], ledger: Scores | None) ->
     return [looked_up[at] for at in range(len(items))]
 
 
-def try_scorers(columns: Sequence[Column], ledger: Scores, *, retry_failed: bool = False) -> list[str]:
-    """Run the self-test of every scorer that computes something; its scores are kept like any other.
+def try_scorer(column: Column, ledger: Scores, *, retry_failed: bool = False) -> list[str]:
+    """Run the self-test of a scorer; its scores are kept like any other.
 
     Returns:
         Warnings.
     """
-    found = []
-    for column in columns:
-        if not column.scorer.paid:
-            continue
 
-        def score(items: Sequence[Item], column: Column = column) -> list[Outcome]:
-            window = Window([item.place for item in items], list(items), [None] * len(items))
-            waiting = _waiting(column, window, ledger, retry_failed=retry_failed)
-            for _ in _compute(column, waiting, ledger):
-                pass
-            return outcomes(column, window, ledger)
+    def score(items: Sequence[Item]) -> list[Outcome]:
+        window = Window([item.place for item in items], list(items), [None] * len(items))
+        waiting = _waiting(column, window, ledger, retry_failed=retry_failed)
+        for _ in _compute(column, waiting, ledger):
+            pass
+        return outcomes(column, window, ledger)
 
-        found += self_test(column.name, score)
-    return found
+    return self_test(column.name, score)
 
 
 def _key(column: Column, item: Item) -> bytes:
