@@ -289,9 +289,7 @@ def _family(value: object, where: str) -> str | None:
 def _size(value: object, where: str) -> float | None:
     if value is None or value == UNKNOWN:
         return None
-    wanted = (
-        f"{where}: size_b must be a positive number (billions of parameters), got {_short(value)}; {_LEFT_OUT}"
-    )
+    wanted = f"{where}: size_b must be a positive number (billions of parameters), got {_short(value)}; {_LEFT_OUT}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(wanted)
     try:
