@@ -291,6 +291,38 @@ def test_a_run_with_a_judge(crowd, tmp_path):
 
 
 @pytest.mark.extra
+def test_a_renamed_judge_is_asked_nothing_again(crowd, tmp_path):
+    pytest.importorskip("openai")
+    from crowdselect.simulate import simulate
+
+    def answer(_body):
+        message = {"role": "assistant", "content": "Score: 6"}
+        return {"choices": [{"message": message, "finish_reason": "stop", "index": 0}]}
+
+    simulate(tmp_path / "p.parquet", instructions=3)
+    with RewardServer(CHAT, answer=answer) as server:
+
+        def call(name, *more):
+            spec = crowd(f"{server.url}/v1", name=name, model="default").replace("#j", f"#{name}")
+            args = [str(tmp_path / "p.parquet"), "--with", spec, "-o", str(tmp_path / "r.parquet"), *more]
+            ran = CliRunner().invoke(reward, args, standalone_mode=False)
+            assert ran.exception is None, ran.exception
+            return ran
+
+        call("old")
+        asked = len(server.requests)
+        plan = json.loads(call("new", "--overwrite", "--plan", "--json").stdout)
+        assert [(row["to_score"], row["requests"]) for row in plan["plan"]] == [(0, 0)]
+        (note,) = plan["notes"]
+        assert note.startswith(f"'new' takes over {asked} answers of 'old'")
+        assert f"note: {note}" in call("new", "--overwrite").stderr
+        assert "takes over" not in call("new", "--overwrite").stderr
+        assert len(server.requests) == asked
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert set(table["new"].drop_null().to_pylist()) == {6.0}
+
+
+@pytest.mark.extra
 def test_a_judge_that_misbehaves(crowd, tmp_path):
     """Through the fault server: refusals and broken answers are asked again, words without a score are missing."""
     pytest.importorskip("openai")

@@ -28,6 +28,16 @@ _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # nev
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Write an endpoint's settings as the ledger keeps them: equal settings are equal texts."""
+    return json.dumps(settings, sort_keys=True, allow_nan=False, default=str)
+
+
+def settings_digest(text: str) -> bytes:
+    """Hash an endpoint's settings, as `settings_text` writes them."""
+    return hashlib.sha256(text.encode()).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A model or a judge, and how it is asked.
@@ -76,13 +86,13 @@ class Endpoint:
         for name in PRICES if self.local is not None else ():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, 0.0)
-        object.__setattr__(self, "digest", hashlib.sha256(self.settings().encode()).digest())
+        object.__setattr__(self, "digest", settings_digest(self.settings()))
 
     def settings(self) -> str:
         """Write what changes answers as JSON with sorted keys; not where the server is, nor how fast it is asked."""
         names = ("name", "model", "system", "temperature", "top_p", "max_tokens", "seed")
         values = {name: getattr(self, name) for name in names} | {"extra_body": dict(self.extra_body)}
-        return json.dumps(values, sort_keys=True, allow_nan=False, default=str)
+        return settings_text(values)
 
     @property
     def host(self) -> str:
@@ -131,6 +141,11 @@ class Endpoints:
 
     models: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all of them."""
+        return {one.name for one in (*self.models, *self.judges)}
 
 
 def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:

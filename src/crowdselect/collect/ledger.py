@@ -4,15 +4,15 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from crowdselect.collect.calls import MISSING, Status
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.calls import ANSWERED, MISSING, Status, request_key
+from crowdselect.collect.endpoints import Endpoint, settings_digest, settings_text
 from crowdselect.collect.ledger_file import open_database, open_reader
 from crowdselect.errors import LedgerError
 
@@ -310,6 +310,56 @@ class Ledger:
                 "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)", rows
             )
         )
+
+    # Renaming.
+
+    def settings(self) -> dict[bytes, dict[str, Any]]:
+        """Give the settings of every endpoint that was asked, by digest; its name is one of them."""
+        rows = self._select("SELECT digest, json FROM settings")
+        return {bytes(digest): json.loads(text) for digest, text in rows}
+
+    def count(self, settings: bytes) -> int:
+        """Count the answers on disk of one endpoint, by its digest."""
+        sql = f"SELECT count(*) FROM answers WHERE settings = ? AND status IN {ANSWERED}"
+        return int(self._select(sql, (settings,))[0][0])
+
+    def rename(self, before: str, name: str) -> None:
+        """Hand everything of one name over to another, as if it had been asked under that.
+
+        Args:
+            before: The name that has answers.
+            name: One that has nothing in the ledger.
+
+        Raises:
+            LedgerError: It cannot be written; nothing was changed.
+        """
+        self.flush()
+        texts = {
+            digest: settings_text(settings | {"name": name})
+            for digest, settings in self.settings().items()
+            if settings["name"] == before
+        }
+        digests = {old: settings_digest(text) for old, text in texts.items()}
+
+        def moved() -> Iterator[tuple[bytes, str, bytes, int]]:
+            sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
+            for number, old, prompt, sample in self._reader.execute(sql, (before,)):
+                if old in digests:  # others are scores, whose keys hold no request
+                    yield request_key(digests[old], prompt, sample), name, digests[old], number
+
+        def act() -> None:
+            self._writer.executemany(
+                "UPDATE answers SET key = ?, model = ?, settings = ? WHERE number = ?", moved()
+            )
+            self._writer.executemany(
+                "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)",
+                [(settings_digest(text), text) for text in texts.values()],
+            )
+            self._writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
+
+        self._now(act)
+        with self._state:
+            self._open = {bytes(key) for (key,) in self._select(_keys_with(("pending",)))}
 
     # The writer.
 

@@ -123,7 +123,7 @@ def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
         for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
             words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
         words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
-    return ", ".join(words)
+    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
 
 
 def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
@@ -136,7 +136,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
         f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
         + (f", {row['cost']}" if row.get("cost") else "")
         for row in facts["plan"]
-    )
+    ) + "".join(f"; {note}" for note in facts["notes"])
 
 
 def _training(facts: Mapping[str, Any]) -> str:
