@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,10 @@ class Store:
                 return None
             self._done[key] = found
         return self._done[key]
+
+    def todo(self, steps: Iterable[Step]) -> list[Step]:
+        """Give the steps that have no result yet."""
+        return [step for step in steps if self.done(step) is None]
 
     def place(self, step: Step) -> Path:
         """Give the folder of a step whose key is known; whatever it was called when it was made."""
