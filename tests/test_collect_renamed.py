@@ -217,3 +217,35 @@ def test_an_empty_ledger_has_nobody_to_take_from(task, tmp_path):
     assert find_renamed(None, found.models, present=found.names).notes == {}
     with Ledger(tmp_path / "new.ledger") as ledger:
         assert find_renamed(ledger, found.models, present=found.names).taken == {}
+
+
+STORED = Path(__file__).parent / "stored" / "ledgers-0.1.0"
+
+
+@pytest.mark.parametrize("names", [{}, {"m-1b": "small-1b"}, {"m-1b": "small-1b", "m-7b": "large-7b"}])
+def test_a_ledger_of_0_1_0_pays_for_nothing_again_whatever_the_models_are_called(tmp_path, names):
+    (tmp_path / "pool.parquet.ledger").write_bytes((STORED / "collect.ledger").read_bytes())
+    text = (STORED / "crowd.toml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for at, line in enumerate(lines):
+        for old, new in names.items():
+            if line == f'name = "{old}"':
+                lines[at] = f'name = "{new}"'
+                if not any(one.startswith("model = ") for one in lines[at + 1 : at + 3]):
+                    lines[at] += f'\nmodel = "{old}"'  # the name that is sent
+    (tmp_path / "crowd.toml").write_text("\n".join(lines) + "\n")
+    task = Task(
+        str(STORED / "instructions.jsonl"), str(tmp_path / "crowd.toml"), str(tmp_path / "pool.parquet")
+    )
+    asked = Asked()
+    planned, _ = plan(task)
+    assert {name: made.calls for name, made in planned.items()} == {
+        names.get(name, name): 0 for name in ("m-1b", "m-7b")
+    }
+    report = collect(task, clients=asked)
+    assert asked.calls == []
+    assert [line.split()[0] for line in report.notes if "takes over" in line] == [
+        repr(new) for new in names.values()
+    ]
+    found = {model for _, model in rows(task)}
+    assert found == {names.get(name, name) for name in ("m-1b", "m-7b")}
