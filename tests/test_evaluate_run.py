@@ -239,6 +239,26 @@ def test_a_renamed_judge_and_a_renamed_model_are_asked_nothing_again(run, tmp_pa
     assert result(tmp_path / "again")["score"] == result(tmp_path / "out")["score"]
 
 
+def test_a_result_is_written_again_under_the_new_names(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        text = bench.crowd.read_text()
+        old = text.replace('"student"', '"pupil"\nmodel = "student"').replace(
+            '"judge"', '"grader"\nmodel = "judge"'
+        )
+        bench.crowd.write_text(old)
+        assert run(*bench.mt_bench("pupil", judge="grader")).code == 0
+        asked = len(server.requests)
+        bench.crowd.write_text(text)
+        assert run(*bench.mt_bench(), "--plan").code == 0
+        for _ in range(2):
+            assert run(*bench.mt_bench()).code == 0
+            assert len(server.requests) == asked
+        run(*bench.mt_bench("other")).refuses("holds another result", "'student'")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["model"], manifest["judge"]) == ("student", "judge")
+
+
 def test_a_cap_stops_and_what_is_there_is_scored_and_goes_on_later(run, tmp_path):
     with serve() as server:
         bench = Bench(tmp_path, server.url)

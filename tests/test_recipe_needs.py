@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect.recipe import machine
+from reward_server import RewardServer
 
 SERVER = '[defaults]\nbase_url = "http://127.0.0.1:9/v1"\nmax_tokens = 8\nprice_in = 1.0\nprice_out = 1.0\n'
 REWARD = '[reward]\nwith = "python:rule:some"\n'
@@ -127,3 +128,21 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
         "[evaluate.mt-bench]", "NO_SUCH_KEY is not set"
     )
     assert not list(place.glob("recipe/steps/*"))
+
+
+@pytest.mark.extra
+def test_a_renamed_model_is_asked_nothing_again_and_the_plan_says_so(place, run):
+    pytest.importorskip("openai")
+    (place / "recipe.toml").write_text(COLLECT.replace("max-cost = 5\n", ""))
+
+    def answer(body):
+        message = {"role": "assistant", "content": f"{body['model']} says so"}
+        return {"choices": [{"message": message, "finish_reason": "stop", "index": 0}]}
+
+    with RewardServer("/v1/chat/completions", answer=answer) as server:
+        for name in ("old", "new"):
+            crowd(place, name, model="default", base_url=f"{server.url}/v1")
+            planned = run("run", place / "recipe.toml", "--plan")
+            assert ("'new' takes over 20 answers of 'old'" in planned.out) == (name == "new")
+            assert run("run", place / "recipe.toml").code == 0
+            assert len(server.requests) == 20

@@ -323,6 +323,10 @@ class Ledger:
         sql = f"SELECT count(*) FROM answers WHERE settings = ? AND status IN {ANSWERED}"
         return int(self._select(sql, (settings,))[0][0])
 
+    def renamed(self) -> dict[str, str]:
+        """Say which names have what was asked under another: new name → the one before."""
+        return dict(self.noted("renamed") or {})
+
     def rename(self, before: str, name: str) -> None:
         """Hand everything of one name over to another, as if it had been asked under that.
 
@@ -356,6 +360,7 @@ class Ledger:
                 [(settings_digest(text), text) for text in texts.values()],
             )
             self._writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
+            self._writer.execute(_NOTE, ("renamed", json.dumps(self.renamed() | {name: before})))
 
         self._now(act)
         with self._state:

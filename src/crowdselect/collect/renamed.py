@@ -79,6 +79,22 @@ def find_renamed(
     return _decided(gone)
 
 
+def former_names(ledger: Ledger, renamed: Renamed, name: str) -> set[str]:
+    """Give all names that somebody had in the ledger before this one.
+
+    Args:
+        ledger: The ledger.
+        renamed: What is still to be handed over.
+        name: The name of today.
+    """
+    before = ledger.renamed() | {new: taken.before for new, taken in renamed.taken.items()}
+    found: set[str] = set()
+    while name in before and before[name] not in found:
+        name = before[name]
+        found.add(name)
+    return found
+
+
 def take_over(ledger: Ledger, endpoints: Sequence[Endpoint], *, present: Collection[str]) -> list[str]:
     """Hand the answers of renamed models over to their new names; see `find_renamed`.
 

@@ -8,7 +8,7 @@ from crowdselect.collect.calls import Request
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.renamed import Renamed, find_renamed, names_in, take_over
+from crowdselect.collect.renamed import Renamed, find_renamed, former_names, names_in, take_over
 from crowdselect.errors import OutputError
 from crowdselect.evaluate.answerfile import Answers, read_answers
 from crowdselect.evaluate.asking import answer_requests
@@ -210,10 +210,19 @@ def _check_folder(setup: Setup) -> None:
         "baseline": setup.baseline_name,
     }
     for name, value in mine.items():
-        if manifest.get(name) != value:
+        if manifest.get(name) != value and manifest.get(name) not in _former_names(setup, value):
             raise OutputError(
                 f"{folder}: holds another result ({name} {manifest.get(name)!r}, not {value!r}); choose another place"
             )
+
+
+def _former_names(setup: Setup, name: str | None) -> set[str]:
+    """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
+    task = setup.task
+    if name is None or not task.ledger_path.exists():
+        return set()
+    with Ledger(task.ledger_path, force=task.force_ledger) as ledger:
+        return former_names(ledger, setup.renamed(ledger), name)
 
 
 def input_files(task: Task) -> dict[str, Path]:
