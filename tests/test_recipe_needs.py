@@ -146,3 +146,21 @@ def test_a_renamed_model_is_asked_nothing_again_and_the_plan_says_so(place, run)
             assert ("'new' takes over 20 answers of 'old'" in planned.out) == (name == "new")
             assert run("run", place / "recipe.toml").code == 0
             assert len(server.requests) == 20
+
+
+@pytest.mark.extra
+def test_a_pool_that_is_not_whole_yet_is_no_bound(place, run):
+    pytest.importorskip("openai")
+
+    def answer(_body):
+        message = {"role": "assistant", "content": "so"}
+        return {"choices": [{"message": message, "finish_reason": "stop", "index": 0}]}
+
+    tables = (COLLECT.replace("max-cost = 5", "max-requests = 10"), "[select]\nbudget = 15\nclusters = 0\n")
+    with RewardServer("/v1/chat/completions", answer=answer) as server:
+        crowd(place, "m-7b", "m-70b", base_url=f"{server.url}/v1")
+        assert run("run", recipe(place, *tables)).code == 2  # of ten answers no fifteen are chosen
+        whole = (tables[0].replace("= 10", "= 40"), tables[1])
+        assert run("run", recipe(place, *whole), "--plan").code == 0
+        assert run("run", recipe(place, *whole)).code == 0
+        assert len(server.requests) == 40

@@ -135,7 +135,7 @@ def inspect(
     metavar="FILE.toml",
     help="Write a crowd file, to edit and to give to --crowd; one that is there keeps every line and gets the missing models.",
 )
-@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file; all of it, whatever -o names.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
 def crowd(
     pool_path: str,

@@ -4,16 +4,16 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from crowdselect.collect.calls import ANSWERED, MISSING, Status, request_key
+from crowdselect.collect.calls import ANSWERED, MISSING, Status
 from crowdselect.collect.endpoints import Endpoint, settings_digest, settings_text
-from crowdselect.collect.ledger_file import open_database, open_reader
+from crowdselect.collect.ledger_file import hand_over, open_database, open_reader
 from crowdselect.errors import LedgerError
 
 _GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
@@ -75,6 +75,7 @@ _SPEND = (
     "ON CONFLICT (model) DO UPDATE SET attempts = attempts + excluded.attempts, cost = cost + excluded.cost, "
     "lost = lost + excluded.lost, unknown = unknown + excluded.unknown"
 )
+_SETTINGS = "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)"
 _NOTE = (
     "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
@@ -305,11 +306,7 @@ class Ledger:
     def keep_settings(self, endpoints: Iterable[Endpoint]) -> None:
         """Record what the endpoints' settings are, so that old rows can be understood."""
         rows = [(endpoint.digest, endpoint.settings()) for endpoint in endpoints]
-        self._now(
-            lambda: self._writer.executemany(
-                "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)", rows
-            )
-        )
+        self._now(lambda: self._writer.executemany(_SETTINGS, rows))
 
     # Renaming.
 
@@ -345,21 +342,9 @@ class Ledger:
         }
         digests = {old: settings_digest(text) for old, text in texts.items()}
 
-        def moved() -> Iterator[tuple[bytes, str, bytes, int]]:
-            sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
-            for number, old, prompt, sample in self._reader.execute(sql, (before,)):
-                if old in digests:  # others are scores, whose keys hold no request
-                    yield request_key(digests[old], prompt, sample), name, digests[old], number
-
         def act() -> None:
-            self._writer.executemany(
-                "UPDATE answers SET key = ?, model = ?, settings = ? WHERE number = ?", moved()
-            )
-            self._writer.executemany(
-                "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)",
-                [(settings_digest(text), text) for text in texts.values()],
-            )
-            self._writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
+            hand_over(self._writer, self._reader, before, name, digests)
+            self._writer.executemany(_SETTINGS, [(digests[old], text) for old, text in texts.items()])
             self._writer.execute(_NOTE, ("renamed", json.dumps(self.renamed() | {name: before})))
 
         self._now(act)

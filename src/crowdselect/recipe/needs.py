@@ -140,9 +140,9 @@ class Needs:
         from crowdselect.pool import open_pool
 
         source = given.source
-        done = self._store.done(source) if isinstance(source, Step) else None
-        if isinstance(source, Step) and done is None:
+        if isinstance(source, Step) and not self._store.is_whole(source):
             return self._collected(source, options["limit"])
+        done = self._store.done(source) if isinstance(source, Step) else None
         path = str(source) if done is None else str(done.path)
         if is_remote(path):
             return None

@@ -12,7 +12,7 @@ from crowdselect.collect.endpoints import load_endpoints
 from crowdselect.errors import OptionError
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import ask, command_line, prints_json
-from crowdselect.recipe.store import MISSING, Store
+from crowdselect.recipe.store import Store
 from crowdselect.stages import Progress
 
 _ASKED = ("model", "baseline", "judge")  # options that may name somebody of a crowd file
@@ -84,9 +84,9 @@ def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progres
 
 
 def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
-    done = store.done(step)
-    if done is not None and done.code != MISSING:
+    if store.is_whole(step):
         return Line(step, "done")
+    done = store.done(step)
     if done is None and store.key(step) is None:
         after = next(one for one in step.needs if store.done(one) is None)
         return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")

@@ -101,8 +101,13 @@ class Store:
         return self._done[key]
 
     def todo(self, steps: Iterable[Step]) -> list[Step]:
-        """Give the steps that have no result yet."""
-        return [step for step in steps if self.done(step) is None]
+        """Give the steps that are run: those without a result, and those with something missing."""
+        return [step for step in steps if not self.is_whole(step)]
+
+    def is_whole(self, step: Step) -> bool:
+        """Whether a step has a result in which nothing is missing."""
+        done = self.done(step)
+        return done is not None and done.code != MISSING
 
     def place(self, step: Step) -> Path:
         """Give the folder of a step whose key is known; whatever it was called when it was made."""
