@@ -112,10 +112,10 @@ class Bench:
             f'[defaults]\nbase_url = "{url}/v1"\nmax_concurrency = 4\n{models}[[judge]]\nname = "judge"\n{extra}'
         )
 
-    def mt_bench(self, model: str = "student", out: str = "out") -> list[object]:
+    def mt_bench(self, model: str = "student", out: str = "out", *, judge: str = "judge") -> list[object]:
         """The arguments of a whole evaluation."""
         return [
-            *("evaluate", "mt-bench", "--model", f"{self.crowd}#{model}", "--judge", f"{self.crowd}#judge"),
+            *("evaluate", "mt-bench", "--model", f"{self.crowd}#{model}", "--judge", f"{self.crowd}#{judge}"),
             *("--questions", self.mt, "--references", self.references, "-o", self.folder / out),
         ]
 

@@ -74,7 +74,7 @@ SELECT = [
     (["--crowd", "broken.json"], ["broken.json", "broken JSON", "line 1"]),
     (["--crowd", "size.toml"], ["size.toml", "sim-oak-7b", "size_b must be a positive number", "-7"]),
     (["--crowd", "others.toml"], ["others.toml", "no entry matches a model of the pool", "llama"]),
-    (["--crowd", "single.toml"], ["stability has a weight", "crowdselect crowd POOL --toml"]),
+    (["--crowd", "single.toml"], ["stability has a weight", "crowdselect crowd POOL -o crowd.toml"]),
     (["--crowd", "empty.txt"], ["empty.txt", ".toml or .json"]),
     (["--bugdet", "5"], ["No such option '--bugdet'", "crowdselect select --help"]),
     (["surplus"], ["surplus"]),
@@ -92,7 +92,10 @@ def odd_files():
     Path("broken.json").write_text("{")
     Path("size.toml").write_text('[[model]]\nname = "sim-oak-7b"\nsize_b = -7\n')
     Path("others.toml").write_text('[[model]]\nname = "llama"\nfamily = "llama"\nsize_b = 7\n')
-    Path("single.toml").write_text('[[model]]\nname = "sim-oak-7b"\nfamily = "oak"\nsize_b = 7\n')
+    names = [f"sim-{wood}-{size}b" for wood in ("oak", "elm") for size in (1.5, 7, 32)]
+    names += [f"sim-{wood}-{size}b" for wood in ("ash", "fir") for size in (3, 14, 72)]
+    tables = [f'[[model]]\nname = "{name}"\nfamily = "{name}"\n' for name in names]
+    Path("single.toml").write_text("\n".join(tables))  # a family of its own for each
 
 
 @pytest.mark.usefixtures("odd_files")

@@ -19,6 +19,7 @@ import pytest
 from commands import COMMAND, manifest, train, tree
 from crowdselect import __version__
 from crowdselect.cli import cli
+from crowdselect.collect.endpoints import load_endpoints
 
 COMMANDS = [
     "baseline",
@@ -240,9 +241,75 @@ def test_a_crowd_file_goes_round(run, sim):
     assert all(m["source"] == "file" for m in manifest("out")["facts"]["crowd"])
 
 
+def test_crowd_writes_a_file_that_can_be_edited(run, sim):
+    ran = run("crowd", sim, "-o", "crowd.toml")
+    assert (ran.code, ran.err) == (0, "")
+    assert "crowd.toml: 12 models added" in ran.out
+    text = Path("crowd.toml").read_text()
+    assert text == run("crowd", sim, "--toml").out
+    Path("crowd.toml").chmod(0o600)
+    again = run("crowd", sim, "-o", "crowd.toml")
+    assert "all models were there; nothing was changed" in again.out
+    assert Path("crowd.toml").read_text() == text
+    assert Path("crowd.toml").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""], ids=["lf", "crlf", "no line end"])
+def test_crowd_keeps_every_line_of_a_file_and_appends_what_is_missing(run, sim, end):
+    lines = [
+        "# how we reach them: mine, not to be touched",
+        "[defaults]",
+        'base_url = "http://127.0.0.1:9/v1"',
+        "",
+        "[[model]]   # the small one",
+        'name = "sim-oak-7b"',
+        'family = "ours"',
+        "extra_body = { top_k = 5 }",
+        "",
+        "[notes]",
+        'why = "because"',
+        "[[judge]]",
+        'name = "j"  # last',
+    ]
+    before = ("\r\n" if end == "\r\n" else "\n").join(lines) + end
+    Path("real.toml").write_bytes(before.encode())
+    Path("crowd.toml").symlink_to("real.toml")
+    ran = run("crowd", sim, "-o", "crowd.toml")
+    assert "11 models added" in ran.out
+    after = Path("real.toml").read_bytes().decode()
+    assert Path("crowd.toml").is_symlink()
+    assert after.startswith(before)
+    document = tomllib.loads(after)
+    assert document["model"][0] == {"name": "sim-oak-7b", "family": "ours", "extra_body": {"top_k": 5}}
+    names = {model["name"] for model in document["model"]}
+    assert names == {member["name"] for member in json.loads(run("crowd", sim, "--json").out)}
+    assert all({"family", "size_b"} <= set(model) for model in document["model"][1:])
+    assert (document["notes"], document["judge"]) == ({"why": "because"}, [{"name": "j"}])
+    assert len(load_endpoints("crowd.toml").models) == 12  # `collect` takes the same file
+    chosen = run("select", sim, "--budget", 5, "--clusters", 0, "--crowd", "crowd.toml", "-o", "out")
+    assert chosen.code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("crowd.json", None, ["crowd.json", "ends in .toml"]),
+        ("crowd.toml", "[[model]\n", ["crowd.toml", "broken TOML"]),
+        ("crowd.toml", "model = [{name = 'a'}]\n", ["crowd.toml", "under its own [[model]]"]),
+        ("crowd.toml", "[[model]]\nname = 'a'\nsize = 3\n", ["crowd.toml", "'size'", "'size_b'"]),
+        ("no/crowd.toml", None, ["there is no folder"]),
+    ],
+)
+def test_crowd_leaves_a_file_that_it_cannot_add_to(run, sim, name, text, words):
+    if text is not None:
+        Path(name).write_text(text)
+    run("crowd", sim, "-o", name).refuses(*words)
+    assert (Path(name).read_text() if Path(name).exists() else None) == text
+
+
 def test_a_crowd_file_that_fits_in_part_is_a_warning(run, sim):
     Path("crowd.toml").write_text(
-        '[[model]]\nname = "sim-oak-7b"\nfamily = "o"\nsize_b = 7\nurl = "x"\n'
+        '[[model]]\nname = "sim-oak-7b"\nfamily = "o"\nsize_b = 7\nbase_url = "x"\n'
         '[[model]]\nname = "sim-oak-32b"\nfamily = "o"\nsize_b = 32\n[[model]]\nname = "gone"\n'
     )
     for command in (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crowdselect.collect.endpoints import load_endpoints
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError
 
@@ -62,8 +63,69 @@ def test_toml_file_ignores_how_to_reach_a_model(tmp_path: Path) -> None:
     )
     assert Crowd.from_file(path).members == (
         Member("a", "F", 7.0, "file"),
-        Member("b-7b", None, None, "file"),
+        Member("b-7b", "b", 7.0, "name"),
     )
+
+
+def test_what_the_file_does_not_say_is_read_off_the_name(tmp_path: Path) -> None:
+    text = (
+        '[[model]]\nname = "a-7b"\nfamily = "F"\n[[model]]\nname = "b-9b"\nsize_b = 8\n'
+        '[[model]]\nname = "c-1b"\n[[model]]\nname = "gpt-4o"\n'
+    )
+    assert Crowd.from_file(write(tmp_path, "crowd.toml", text)).members == (
+        Member("a-7b", "F", 7.0, "name"),
+        Member("b-9b", "b", 8.0, "name"),
+        Member("c-1b", "c", 1.0, "name"),
+        Member("gpt-4o", None, None, "unknown"),
+    )
+    json_file = write(tmp_path, "crowd.json", '{"a-7b": {}, "b-9b": {"family": null}}')
+    assert Crowd.from_file(json_file).members == (
+        Member("a-7b", "a", 7.0, "name"),
+        Member("b-9b", None, 9.0, "name"),
+    )
+
+
+def test_unknown_can_be_said_against_the_name(tmp_path: Path) -> None:
+    text = '[[model]]\nname = "a-7b"\nfamily = "unknown"\nsize_b = "unknown"\n'
+    path = write(tmp_path, "crowd.toml", text)
+    crowd = Crowd.from_file(path)
+    assert crowd.members == (Member("a-7b", None, None, "file"),)
+    assert load_endpoints(path).models[0].name == "a-7b"  # `collect` takes the same file
+    assert Crowd.from_file(write(tmp_path, "again.toml", crowd.to_toml())) == crowd
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("c.toml", '[[model]]\nname = "a"\nsize = 7', "model 'a': unknown key 'size'; the nearest known one is 'size_b'"),
+        ("c.toml", '[[model]]\nname = "a"\nfamly = "F"', "unknown key 'famly'; the nearest known one is 'family'"),
+        ("c.toml", '[[model]]\nname = "a"\nmax_tokns = 5', "unknown key 'max_tokns'; the nearest known one is 'max_tokens'"),
+        ("c.toml", '[[modl]]\nname = "a"', "top level: unknown key 'modl'; the nearest known one is 'model'"),
+        ("c.toml", '[note]\na = 1\n[[model]]\nname = "a"', "unknown key 'note'; the nearest known one is 'notes'"),
+        ("c.toml", '[defaults]\ntemprature = 1\n[[model]]\nname = "a"', "[defaults]: unknown key 'temprature'"),
+        ("c.toml", '[[judge]]\nname = "j"\nmodl = "m"\n[[model]]\nname = "a"', "judge 'j': unknown key 'modl'"),
+        ("c.toml", '[[model]]\nname = "a"\napi_key = "sk-secret"', "'api_key' looks like a secret"),
+        ("c.json", '{"a": {"size": 7}}', "model 'a': unknown key 'size'; the nearest known one is 'size_b'"),
+    ],
+)  # fmt: skip
+def test_unknown_keys_are_refused_with_the_nearest(tmp_path: Path, file: str, text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Crowd.from_file(write(tmp_path, file, text))
+    assert words in str(caught.value)
+    assert file in str(caught.value)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_notes_and_keys_that_begin_with_x_are_free(tmp_path: Path) -> None:
+    text = (
+        'x_team = "ours"\n[notes]\nsiz = "anything"\n[notes.more]\nnam = 1\n[x_owner]\nnam = "me"\n'
+        '[defaults]\nx_seen = true\n[[model]]\nname = "a-7b"\nx_licence = "mit"\n[[judge]]\nname = "j"\nx_a = 1\n'
+    )
+    path = write(tmp_path, "crowd.toml", text)
+    assert Crowd.from_file(path).names == ["a-7b"]
+    plain = write(tmp_path, "plain.toml", '[[model]]\nname = "a-7b"\n')
+    assert load_endpoints(path).models[0].digest == load_endpoints(plain).models[0].digest
+    assert Crowd.from_file(write(tmp_path, "c.json", '{"a": {"x_licence": "mit"}}')).names == ["a"]
 
 
 def test_json_file(tmp_path: Path) -> None:
@@ -151,7 +213,7 @@ def test_aligned_follows_the_pool(tmp_path: Path) -> None:
     )
     assert warnings == [
         f"{str(path)!r}: 1 of 3 entries is not in the pool: 'x\\n'",
-        f"{str(path)!r}: 1 of 3 models of the pool is without an entry, family and size unknown: 'c'",
+        f"{str(path)!r}: 1 of 3 models of the pool is without an entry, so family and size are as the name says: 'c'",
     ]
 
 
@@ -199,7 +261,8 @@ def test_toml_comes_back_the_same(
 ) -> None:
     crowd = Crowd(tuple(Member(name, family, size, "file") for name, family, size in entries))
     path = write(tmp_path_factory.mktemp("toml"), "crowd.toml", crowd.to_toml())
-    assert Crowd.from_file(path) == crowd
+    found = Crowd.from_file(path).members
+    assert [(m.name, m.family, m.size_b) for m in found] == entries
 
 
 def test_nasty_names_stay_inside_their_string(tmp_path: Path) -> None:

@@ -214,6 +214,53 @@ def test_plan_sends_and_writes_nothing_and_says_what_is_unknown(run, tmp_path):
     assert any("up to 3 times as many calls" in note for note in found["notes"])
 
 
+def test_a_renamed_judge_and_a_renamed_model_are_asked_nothing_again(run, tmp_path):
+    ledger = ("--ledger", tmp_path / "shared.ledger")
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        text = bench.crowd.read_text()
+        old = text.replace('"student"', '"pupil"\nmodel = "student"').replace(
+            '"judge"', '"grader"\nmodel = "judge"'
+        )
+        bench.crowd.write_text(old)
+        assert run(*bench.mt_bench("pupil", judge="grader"), *ledger).code == 0
+        asked = len(server.requests)
+        bench.crowd.write_text(text)
+        again = [*bench.mt_bench(out="again"), *ledger]
+        plan = json.loads(run(*again, "--plan", "--json").out)["plan"]
+        assert {name: made["calls"] for name, made in plan.items()} == {
+            "answers student": 0,
+            "judge judge": 0,
+        }
+        assert plan["answers student"]["renamed"].startswith("'student' takes over 16 answers of 'pupil'")
+        ran = run(*again)
+        assert ran.code == 0
+        assert len(server.requests) == asked
+    assert "note: 'student' takes over 16 answers of 'pupil'" in ran.err
+    assert "note: 'judge' takes over 16 answers of 'grader'" in ran.err
+    assert result(tmp_path / "again")["score"] == result(tmp_path / "out")["score"]
+
+
+def test_a_result_is_written_again_under_the_new_names(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        text = bench.crowd.read_text()
+        old = text.replace('"student"', '"pupil"\nmodel = "student"').replace(
+            '"judge"', '"grader"\nmodel = "judge"'
+        )
+        bench.crowd.write_text(old)
+        assert run(*bench.mt_bench("pupil", judge="grader")).code == 0
+        asked = len(server.requests)
+        bench.crowd.write_text(text)
+        assert run(*bench.mt_bench(), "--plan").code == 0
+        for _ in range(2):
+            assert run(*bench.mt_bench()).code == 0
+            assert len(server.requests) == asked
+        run(*bench.mt_bench("other")).refuses("holds another result", "'student'")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["model"], manifest["judge"]) == ("student", "judge")
+
+
 def test_a_cap_stops_and_what_is_there_is_scored_and_goes_on_later(run, tmp_path):
     with serve() as server:
         bench = Bench(tmp_path, server.url)

@@ -107,6 +107,29 @@ def test_marks_are_half_the_judge_s_score_and_missing_where_there_is_none(judgin
 
 
 @pytest.mark.parametrize("kind", ["tags", "marks"])
+def test_a_renamed_judge_is_asked_nothing_again(tmp_path, kind):
+    client = ScriptedClient(lambda _: '["x"]' if kind == "tags" else "Score: 4")
+    told = []
+
+    def ask(name):
+        text = f'[[judge]]\nname = "{name}"\nmodel = "default"\nbase_url = "http://127.0.0.1:9/v1"\n'
+        (tmp_path / "crowd.toml").write_text(text)
+        spec = f"{tmp_path}/crowd.toml#{name}"
+        judging = Judging(spec=spec, ledger=tmp_path / "l", client=lambda _: client, tell=told.append)
+        if kind == "tags":
+            return JudgeTagger(judging)(["a", "b"], _silent)
+        return JudgeMarker(judging)(_pairs("a", "b"), _silent)
+
+    before = ask("old")
+    assert ask("new") == before
+    assert len(client.asked) == 2
+    assert told[1].startswith("'new' takes over 2 answers of 'old'")
+    assert "0 of 2 requests are still to be asked" in told[2]
+    ask("new")
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize("kind", ["tags", "marks"])
 def test_a_cap_stops_keeps_what_was_answered_and_goes_on(judging, kind):
     client = ScriptedClient(lambda _: '["x"]' if kind == "tags" else "Score: 4")
 

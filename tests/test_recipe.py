@@ -183,6 +183,8 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
     write(tmp_path, CROWD, "crowd.toml")
     for name in ("mt_bench_question", "mt_bench_reference_gpt-4", "arena_hard_question", "instructions"):
         write(tmp_path, '{"id": "a", "instruction": "Hello"}\n', f"{name}.jsonl")
+    many = [json.dumps({"id": f"i{n}", "instruction": f"Say {n}."}) + "\n" for n in range(1000)]
+    write(tmp_path, "".join(many), "instructions.jsonl")
     ran = run("run", tmp_path / "recipe.toml", "--plan", "--json")
     assert ran.code == 0, ran
     steps = json.loads(ran.out)["steps"]
@@ -202,7 +204,7 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
         "evaluate.compare": 4,  # two sizes, two benchmarks
     }
     assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 76
-    assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1
+    assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1000
     assert not (tmp_path / "recipe").exists()  # a plan writes nothing
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -288,6 +289,60 @@ def test_a_run_with_a_judge(crowd, tmp_path):
             reward, [*args, "--overwrite", "--no-logprobs", "--no-self-test"], standalone_mode=False
         )
         assert all(score % 1 == 0 for score in pq.read_table(out)["j"].to_pylist() if score is not None)
+
+
+@pytest.mark.extra
+def test_a_renamed_judge_is_asked_nothing_again(crowd, tmp_path):
+    pytest.importorskip("openai")
+    from crowdselect.simulate import simulate
+
+    def answer(_body):
+        message = {"role": "assistant", "content": "Score: 6"}
+        return {"choices": [{"message": message, "finish_reason": "stop", "index": 0}]}
+
+    simulate(tmp_path / "p.parquet", instructions=3)
+    with RewardServer(CHAT, answer=answer) as server:
+
+        def call(name, *more):
+            spec = crowd(f"{server.url}/v1", name=name, model="default").replace("#j", f"#{name}")
+            args = [str(tmp_path / "p.parquet"), "--with", spec, "-o", str(tmp_path / "r.parquet"), *more]
+            ran = CliRunner().invoke(reward, args, standalone_mode=False)
+            assert ran.exception is None, ran.exception
+            return ran
+
+        call("old")
+        asked = len(server.requests)
+        plan = json.loads(call("new", "--overwrite", "--plan", "--json").stdout)
+        assert [(row["to_score"], row["requests"]) for row in plan["plan"]] == [(0, 0)]
+        (note,) = plan["notes"]
+        assert note.startswith(f"'new' takes over {asked} answers of 'old'")
+        assert f"note: {note}" in call("new", "--overwrite").stderr
+        assert "takes over" not in call("new", "--overwrite").stderr
+        assert len(server.requests) == asked
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert set(table["new"].drop_null().to_pylist()) == {6.0}
+
+
+STORED = Path(__file__).parent / "stored" / "ledgers-0.1.0"
+
+
+@pytest.mark.parametrize("name", ["judge", "grader"])
+def test_a_ledger_of_0_1_0_pays_for_nothing_again_whatever_the_judge_is_called(tmp_path, name):
+    """Nobody listens at the address that the crowd file names: a request would end the run."""
+    (tmp_path / "l").write_bytes((STORED / "reward.ledger").read_bytes())
+    text = (STORED / "crowd.toml").read_text(encoding="utf-8")
+    renamed = text.replace('name = "judge"', f'name = "{name}"\nmodel = "judge"')
+    (tmp_path / "crowd.toml").write_text(renamed.replace(":18399/", ":9/"))
+    spec, out = f"judge:{tmp_path}/crowd.toml#{name}", str(tmp_path / "r.parquet")
+    args = [str(STORED / "pool.jsonl"), "--with", spec, "-o", out, "--ledger", str(tmp_path / "l")]
+    planned = CliRunner().invoke(reward, [*args, "--plan", "--json"], standalone_mode=False)
+    (plan,) = json.loads(planned.stdout)["plan"]
+    assert (plan["to_score"], plan["requests"]) == (0, 0)
+    ran = CliRunner().invoke(reward, args, standalone_mode=False)
+    assert ran.exception is None
+    assert ("'grader' takes over" in ran.stderr) == (name == "grader")
+    scores = pq.read_table(out)[name].to_pylist()
+    assert scores.count(7.0) >= 4
 
 
 @pytest.mark.extra

@@ -126,10 +126,16 @@ def inspect(
     print_json(found) if as_json else print_inspection(found)
 
 
-@cli.command(epilog="Example:  crowdselect crowd pool.parquet --toml > crowd.toml")
+@cli.command(epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
 @pool_options
 @crowd_option
-@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file, to edit and to give to --crowd.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.toml",
+    help="Write a crowd file, to edit and to give to --crowd; one that is there keeps every line and gets the missing models.",
+)
+@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
 def crowd(
     pool_path: str,
@@ -137,19 +143,27 @@ def crowd(
     rewards: str | None,
     limit: int | None,
     crowd_path: str | None,
+    output: str | None,
     as_toml: bool,
     as_json: bool,
 ) -> None:
-    """Show the models with family and size."""
+    """Show the models with family and size.
+
+    With -o, they are also written to a crowd file.
+    """
     from crowdselect.crowd import Crowd
+    from crowdselect.crowdfile import complete_file
     from crowdselect.pool import open_pool
-    from crowdselect.show import say, warn
+    from crowdselect.show import say, visible, warn
     from crowdselect.summary import crowd_line, print_crowd
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
         found, notes = (read_crowd(crowd_path) or Crowd.from_names(pool.models)).aligned(pool.models)
+        if output is not None:
+            added = complete_file(output, found, inputs=pool.files)
+            found, notes = Crowd.from_file(output).aligned(pool.models)
     members = [
         {"name": m.name, "family": m.family, "size_b": m.size_b, "source": m.source} for m in found.members
     ]
@@ -160,6 +174,9 @@ def crowd(
     else:
         print_crowd(members)
         say(crowd_line(members))
+        if output is not None:
+            what = f"{len(added)} models added" if added else "all models were there; nothing was changed"
+            say(f"{visible(output)}: {what}")
     for note in notes:
         warn(note)
 

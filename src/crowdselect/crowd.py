@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.crowdkeys import KEYS, UNKNOWN, check_document, check_keys
 from crowdselect.errors import InputError
 from crowdselect.names import read_name
 from crowdselect.textfile import not_utf8
@@ -19,6 +20,7 @@ from crowdselect.textfile import not_utf8
 FloatArray = NDArray[np.float64]
 """Shape (M,), billions of parameters, NaN = unknown."""
 
+_LEFT_OUT = f'leave it out to have it read off the name, or write "{UNKNOWN}"'
 _SHOWN = 5  # names listed in a message before "and N more"
 
 
@@ -30,7 +32,8 @@ class Member:
         name: As the pool spells it.
         family: Models of one series that differ in size share it. None = unknown.
         size_b: Billions of parameters, all experts of a mixture included. None = unknown.
-        source: Where family and size come from: `"file"`, `"name"` (read off the name) or `"unknown"`.
+        source: Where family and size come from: `"file"`, `"name"` (at least one was read off the name) or
+            `"unknown"`.
     """
 
     name: str
@@ -69,12 +72,7 @@ class Crowd:
         Raises:
             InputError: There is no name, or one occurs twice.
         """
-        members = []
-        for name in names:
-            family, size_b = read_name(name)
-            known = family is not None or size_b is not None
-            members.append(Member(name, family, size_b, "name" if known else "unknown"))
-        return cls(_distinct(members, origin="the models' names"))
+        return cls(_distinct([_named(name) for name in names], origin="the models' names"))
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> "Crowd":
@@ -82,15 +80,16 @@ class Crowd:
 
         Args:
             path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, or JSON
-                `{name: {"family": ..., "size_b": ...}}`. A family or size that is absent (or null) is
-                unknown. Other keys say how to reach a model and are not looked at here.
+                `{name: {"family": ..., "size_b": ...}}`. What is absent is read off the name; `"unknown"`
+                (or null) is unknown, whatever the name says. Other keys say how to reach a model: their
+                values are not looked at here.
 
         Returns:
             One member per entry, in the file's order.
 
         Raises:
-            InputError: The file is missing or broken, a value has the wrong type, a name occurs twice or
-                there is no model in it; the message names file and entry.
+            InputError: The file is missing or broken, a key is unknown, a value has the wrong type, a name
+                occurs twice or there is no model in it; the message names file and entry.
         """
         file = Path(path)
         readers = {".toml": _toml_entries, ".json": _json_entries}
@@ -113,8 +112,8 @@ class Crowd:
             models: The pool's models, the columns of its score matrix.
 
         Returns:
-            A crowd with exactly one member per model, in that order, unknown where this crowd has no
-            entry; and one-line warnings: entries absent from the pool, models without an entry.
+            A crowd with exactly one member per model, in that order, read off the name where this crowd has
+            no entry; and one-line warnings: entries absent from the pool, models without an entry.
 
         Raises:
             InputError: Not one model of the pool has an entry.
@@ -141,9 +140,9 @@ class Crowd:
         if missing:
             warnings.append(
                 f"{self.origin}: {_count(missing, len(models), 'models of the pool')} without an entry, "
-                f"family and size unknown: {_listed(missing)}"
+                f"so family and size are as the name says: {_listed(missing)}"
             )
-        members = tuple(by_name.get(name) or Member(name, None, None, "unknown") for name in models)
+        members = tuple(by_name.get(name) or _named(name) for name in models)
         return Crowd(members, origin=self.origin), warnings
 
     @property
@@ -212,9 +211,11 @@ def _text(file: Path) -> str:
 
 def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
     try:
-        tables = tomllib.loads(text).get("model", [])
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path!r}: broken TOML: {' '.join(str(error).split())}") from error
+    check_document(document, where=repr(path))
+    tables = document.get("model", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(
             f"{path!r}: 'model' is not a list of tables; write each model under its own [[model]]"
@@ -250,31 +251,55 @@ def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
             raise InputError(
                 f"{path!r}: model {name!r}: wanted an object with family and size_b, got {_short(entry)}"
             )
+        check_keys(entry, KEYS, where=f"{path!r}: model {name!r}")
     return list(found.items())
 
 
+def _named(name: str) -> Member:
+    """Read all off the name."""
+    family, size_b = read_name(name)
+    known = family is not None or size_b is not None
+    return Member(name, family, size_b, "name" if known else "unknown")
+
+
 def _member(name: str, entry: Mapping[str, Any], *, where: str) -> Member:
-    family, size_b = entry.get("family"), entry.get("size_b")
-    if family is not None and (not isinstance(family, str) or not family.strip()):
-        raise InputError(f"{where}: family must be text, got {_short(family)}; leave it out if unknown")
+    """Take what the file says, and read the rest off the name."""
+    read = _named(name)
+    family = _family(entry["family"], where) if "family" in entry else read.family
+    size_b = _size(entry["size_b"], where) if "size_b" in entry else read.size_b
     try:
         (name + (family or "")).encode()
     except UnicodeEncodeError:
         raise InputError(
             f"{where}: half a surrogate pair in its name or family fits in no UTF-8 file"
         ) from None
-    if size_b is None:
-        return Member(name, family, None, "file")
-    wanted = f"{where}: size_b must be a positive number (billions of parameters), got {_short(size_b)}"
-    if isinstance(size_b, bool) or not isinstance(size_b, int | float):
+    left = [value for key, value in (("family", read.family), ("size_b", read.size_b)) if key not in entry]
+    if any(value is not None for value in left):
+        return Member(name, family, size_b, "name")
+    return Member(name, family, size_b, "unknown" if len(left) == 2 else "file")
+
+
+def _family(value: object, where: str) -> str | None:
+    if value is None or value == UNKNOWN:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: family must be text, got {_short(value)}; {_LEFT_OUT}")
+    return value
+
+
+def _size(value: object, where: str) -> float | None:
+    if value is None or value == UNKNOWN:
+        return None
+    wanted = f"{where}: size_b must be a positive number (billions of parameters), got {_short(value)}; {_LEFT_OUT}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(wanted)
     try:
-        size = float(size_b)
+        size = float(value)
     except OverflowError:
         raise InputError(wanted) from None
     if not (math.isfinite(size) and size > 0):
         raise InputError(wanted)
-    return Member(name, family, size, "file")
+    return size
 
 
 def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:
@@ -297,7 +322,16 @@ def _toml_table(member: Member) -> str:
     if member.size_b is not None:
         whole = member.size_b.is_integer() and member.size_b < 2**53
         lines.append(f"size_b = {int(member.size_b) if whole else repr(member.size_b)}")
-    unknown = [key for key, value in (("family", member.family), ("size_b", member.size_b)) if value is None]
+    read = _named(member.name)
+    unknown = []
+    for key, value, said in (
+        ("family", member.family, read.family),
+        ("size_b", member.size_b, read.size_b),
+    ):
+        if value is None and said is not None:  # left out, it would be read off the name
+            lines.append(f'{key} = "{UNKNOWN}"')
+        elif value is None:
+            unknown.append(key)
     if unknown:
         lines.append(f"# unknown, add if you know: {', '.join(unknown)}")
     return "\n".join([*lines, ""])

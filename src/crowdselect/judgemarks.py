@@ -61,7 +61,7 @@ class JudgeMarker:
         marks: list[float | None] = [None] * len(items)
         done = 0
         with ExitStack() as stack:
-            self._ledger = stack.enter_context(Ledger(self._judging.ledger))
+            self._ledger = stack.enter_context(self._judging.opened(self._scorer.endpoint))
             for found in self._scorer.score(items):
                 for place, outcome in found:
                     marks[place] = None if outcome.score is None else outcome.score / _PER_MARK

@@ -72,7 +72,7 @@ class JudgeTagger:
         requests = [make_request([{"role": "user", "content": _prompt(text)}]) for text in texts]
         endpoint = self._endpoint
         self._judging.announce(endpoint, requests)
-        with Ledger(self._judging.ledger) as ledger:
+        with self._judging.opened(endpoint) as ledger:
             lane = Lane(endpoint, (self._judging.client or open_client)(endpoint), iter(requests))
             ended = run(
                 [lane],

@@ -1,12 +1,14 @@
 """How a baseline asks a judge: which one, how far, where its answers are kept, and what is said before it is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from crowdselect.collect.calls import AGAIN, Client, Request
 from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.renamed import find_renamed, names_in, take_over
 from crowdselect.errors import OptionError
 
 _CHARACTERS = 4  # of a token, about
@@ -47,6 +49,13 @@ class Judging:
         path, _, name = self.spec.rpartition("#")
         return path, name
 
+    @contextmanager
+    def opened(self, endpoint: Endpoint) -> Iterator[Ledger]:
+        """Open the ledger, in which the judge has its answers even if it had another name before."""
+        with Ledger(self.ledger) as ledger:
+            take_over(ledger, [endpoint], present=names_in(self.place[0]))  # `announce` has said so
+            yield ledger
+
     def announce(self, endpoint: Endpoint, requests: Sequence[Request]) -> None:
         """Say how many requests are to come, and the most that they cost; nothing is sent, and no ledger is made.
 
@@ -61,10 +70,15 @@ class Judging:
         if self.ledger.exists():
             waits = ("pending", *(AGAIN if self.retry_failed else ()))
             with Ledger(self.ledger) as ledger:
+                renamed = find_renamed(ledger, [endpoint], present=names_in(self.place[0]))
+                before = renamed.before(endpoint)
+                waiting = {request.key(before): request for request in requests}
                 known = ledger.get(list(waiting))
             waiting = {
                 key: one for key, one in waiting.items() if key not in known or known[key].status in waits
             }
+            for line in renamed.notes.values():
+                self.tell(line)
         tokens = sum(len(request.prompt) for request in waiting.values()) / _CHARACTERS
         most = endpoint.most_tokens
         money = endpoint.cost(tokens, None if most is None else most * len(waiting))

@@ -243,6 +243,6 @@ def check_usable(measured: Measured, weights: Mapping[str, float]) -> None:
     if weights["stability"] != 0 and not measured.families:
         raise OptionError(
             "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
-            "in a file (crowdselect crowd POOL --toml > crowd.toml, then --crowd crowd.toml), or give "
+            "in a file (crowdselect crowd POOL -o crowd.toml, edit it, then --crowd crowd.toml), or give "
             "--weights without stability"
         )

@@ -59,7 +59,7 @@ class Request(NamedTuple):
 
     def key(self, endpoint: Endpoint) -> bytes:
         """Give the 32 bytes that the ledger knows this request by, wherever and whenever it is asked."""
-        return hashlib.sha256(endpoint.digest + self.digest + self.sample.to_bytes(8, "big")).digest()
+        return request_key(endpoint.digest, self.digest, self.sample)
 
     def messages(self) -> Chat:
         """Parse the messages; the endpoint's system message is not among them."""
@@ -76,6 +76,17 @@ class Request(NamedTuple):
         """
         turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
         return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:])
+
+
+def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
+    """Make the key of a request; see `Request.key`.
+
+    Args:
+        settings: Digest of the endpoint's settings.
+        prompt: Digest of the messages.
+        sample: Number of the answer.
+    """
+    return hashlib.sha256(settings + prompt + sample.to_bytes(8, "big")).digest()
 
 
 def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -> Request:
@@ -152,5 +163,6 @@ __all__ = [
     "Request",
     "Status",
     "make_request",
+    "request_key",
     "status_of",
 ]

@@ -117,14 +117,21 @@ def _plan(task: "Task", *, as_json: bool) -> int:
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
-    from crowdselect.collect.display import announce, note, print_tallies, watch
+    from crowdselect.collect.display import announce, note, note_of, print_tallies, watch
     from crowdselect.collect.job import collect as run
     from crowdselect.show import say, visible
 
     told: set[str] = set()
-    report = run(task, seal_only=seal_only, watch=partial(watch, told=told), announce=announce)
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        note_of(line)
+
+    report = run(task, seal_only=seal_only, watch=partial(watch, told=told), announce=announce, tell=tell)
     for line in report.notes:
-        note(f"note: {visible(line)}")
+        if line not in said:
+            note_of(line)
     outcome = report.outcome
     if outcome is not None and outcome.interrupted:
         waiting = f"; {outcome.abandoned} in flight were not waited for" if outcome.abandoned else ""

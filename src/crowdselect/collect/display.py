@@ -31,6 +31,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def note_of(text: str) -> None:
+    """Print a fact that may hold names from outside."""
+    note(f"note: {visible(text)}")
+
+
 @contextmanager
 def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) -> Iterator[Callable[[], None]]:
     """Show a run: a live table on a terminal, else a line every half minute.
@@ -170,7 +175,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     if len(known) < len(costs):
         say("a cost is unknown where price_in, price_out or max_tokens is not in the crowd file")
     for line in notes:
-        note(f"note: {visible(line)}")
+        note_of(line)
 
 
 def print_tallies(tallies: Mapping[str, Tally]) -> None:

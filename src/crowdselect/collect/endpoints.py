@@ -1,6 +1,5 @@
 """How to reach the models of a crowd and the judges: the rest of what crowd.toml says."""
 
-import difflib
 import hashlib
 import ipaddress
 import json
@@ -15,23 +14,30 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from crowdselect.collect.redact import Redactor
+from crowdselect.crowdkeys import (
+    NUMBERS,
+    PRICES,
+    TEXTS,
+    UNKNOWN,
+    WHOLE,
+    check_document,
+    refuse_secret,
+)
 from crowdselect.errors import InputError, OptionError
 from crowdselect.textfile import not_utf8
 
-_TEXTS = ("base_url", "model", "api_key_env", "system", "local", "family")
-_NUMBERS = ("temperature", "top_p", "timeout", "requests_per_minute", "tokens_per_minute", "size_b")
-_PRICES = ("price_in", "price_out")
-_WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
-_KEYS = (*_TEXTS, *_NUMBERS, *_PRICES, *_WHOLE, "extra_body")
-_DEFAULT_KEYS = tuple(key for key in _KEYS if key not in {"model", "family", "size_b", "local"})
-_NO_SECRET = {"api_key_env"}
-_SECRET = re.compile(
-    r"(^|[_-])(api[_-]?key|apikey|secret|password|passwd|authorization|bearer|credentials?)($|[_-])"
-    r"|(access|auth|api|bearer)[_-]?token$",
-    re.IGNORECASE,
-)
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Write an endpoint's settings as the ledger keeps them: equal settings are equal texts."""
+    return json.dumps(settings, sort_keys=True, allow_nan=False, default=str)
+
+
+def settings_digest(text: str) -> bytes:
+    """Hash an endpoint's settings, as `settings_text` writes them."""
+    return hashlib.sha256(text.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +85,16 @@ class Endpoint:
     """32 bytes of everything that changes answers: part of the key of every request."""
 
     def __post_init__(self) -> None:
-        for name in _PRICES if self.local is not None else ():
+        for name in PRICES if self.local is not None else ():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, 0.0)
-        object.__setattr__(self, "digest", hashlib.sha256(self.settings().encode()).digest())
+        object.__setattr__(self, "digest", settings_digest(self.settings()))
 
     def settings(self) -> str:
         """Write what changes answers as JSON with sorted keys; not where the server is, nor how fast it is asked."""
         names = ("name", "model", "system", "temperature", "top_p", "max_tokens", "seed")
         values = {name: getattr(self, name) for name in names} | {"extra_body": dict(self.extra_body)}
-        return json.dumps(values, sort_keys=True, allow_nan=False, default=str)
+        return settings_text(values)
 
     @property
     def host(self) -> str:
@@ -138,6 +144,11 @@ class Endpoints:
     models: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all of them."""
+        return {one.name for one in (*self.models, *self.judges)}
+
 
 def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     """Read a crowd file.
@@ -156,11 +167,10 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     where = repr(os.fspath(path))
     document = _document(path)
     _refuse_values(document, path)
-    _known(document, ("defaults", "model", "judge"), where=f"{where}: top level")
+    check_document(document, where=where)
     defaults = document.get("defaults", {})
     if not isinstance(defaults, dict):
         raise InputError(f"{where}: 'defaults' is not a table; write [defaults]")
-    _known(defaults, _DEFAULT_KEYS, where=f"{where}: [defaults]")
     models = tuple(
         _endpoint(table, defaults, "model", place) for table, place in _tables(document, "model", where)
     )
@@ -294,7 +304,6 @@ def _tables(document: Mapping[str, Any], kind: str, where: str) -> list[tuple[di
 def _endpoint(
     table: Mapping[str, Any], defaults: Mapping[str, Any], role: Literal["model", "judge"], where: str
 ) -> Endpoint:
-    _known(table, ("name", *_KEYS), where=where)
     reach = {"base_url": None} if "local" in table and "base_url" not in table else {}
     settings = {**defaults, **reach, **table}
     for name, value in settings.items():
@@ -308,50 +317,32 @@ def _endpoint(
         _check_url(settings["base_url"], where, has_key=settings.get("api_key_env") is not None)
     wanted = {entry.name for entry in fields(Endpoint) if entry.init}
     values = {name: value for name, value in settings.items() if name in wanted}
-    for name in (*_NUMBERS, *_PRICES):
+    for name in (*NUMBERS, *PRICES):
         if values.get(name) is not None:
             values[name] = float(values[name])
     values["model"] = settings.get("local") or settings.get("model") or table["name"]
     return Endpoint(**values, role=role)
 
 
-def _known(table: Mapping[str, Any], known: tuple[str, ...], *, where: str) -> None:
-    """Refuse unknown keys, and keys in the other sense."""
-    for name in table:
-        if name in known:
-            continue
-        _refuse_secret(name, where)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        raise InputError(f"{where}: unknown key {name!r}; the nearest known one is {near[0]!r}")
-
-
-def _refuse_secret(name: str, where: str) -> None:
-    if name not in _NO_SECRET and _SECRET.search(name):
-        raise InputError(
-            f"{where}: {name!r} looks like a secret, which has no place in this file; put it into an "
-            "environment variable and name that with api_key_env"
-        )
-
-
 def _check(name: str, value: object, where: str) -> None:
     """Check one value's type and range."""
-    if name in _TEXTS and (not isinstance(value, str) or not value.strip()) and value is not None:
+    if name in TEXTS and (not isinstance(value, str) or not value.strip()) and value is not None:
         raise InputError(f"{where}: {name} must be text, got {_short(value)}")
     if name == "api_key_env" and not _VARIABLE.fullmatch(str(value)):
         raise InputError(
             f"{where}: api_key_env must be the name of an environment variable (letters, digits, _), "
             "not the key itself"
         )
-    if name in (*_NUMBERS, *_PRICES, *_WHOLE):
+    if name in (*NUMBERS, *PRICES, *WHOLE) and not (name == "size_b" and value == UNKNOWN):
         _check_number(name, value, where)
     if name == "extra_body" and not isinstance(value, dict):
         raise InputError(f"{where}: extra_body must be a table, got {_short(value)}")
 
 
 def _check_number(name: str, value: object, where: str) -> None:
-    whole = name in _WHOLE
+    whole = name in WHOLE
     ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    least = 0.0 if name in {"temperature", "seed", *_PRICES} else 1.0 if whole else math.ulp(0.0)
+    least = 0.0 if name in {"temperature", "seed", *PRICES} else 1.0 if whole else math.ulp(0.0)
     most = 1.0 if name == "top_p" else 2.0**53 if whole else 1e15
     if not ok or not least <= value <= most:  # type: ignore[operator]  # a number where ok
         kind = "a whole number" if whole else "a number"
@@ -374,7 +365,7 @@ def _check_extra(extra: Mapping[str, Any], where: str) -> None:
 def _refuse_secrets_within(value: object, where: str) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
-            _refuse_secret(name, where)
+            refuse_secret(name, where)
             _refuse_secrets_within(inner, where)
     elif isinstance(value, list):
         for inner in value:

@@ -20,6 +20,7 @@ from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.manifest import manifest_path, read_pool_manifest
 from crowdselect.collect.plan import Estimate, estimate
 from crowdselect.collect.redact import Redactor
+from crowdselect.collect.renamed import find_renamed, take_over
 from crowdselect.collect.runner import Outcome, run
 from crowdselect.collect.seal import seal
 from crowdselect.collect.sharded import generate
@@ -92,15 +93,19 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     Returns:
         Per model an estimate; and facts to tell the user.
     """
-    endpoints = load_endpoints(task.crowd).models
+    endpoints = load_endpoints(task.crowd)
     with ExitStack() as stack:
         instructions = stack.enter_context(open_instructions(task.instructions))
         there = task.ledger_path.exists()
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger)) if there else None
-        found = estimate(
-            instructions, endpoints, ledger, samples=task.samples, retry_failed=task.limits.retry_failed
-        )
-        return found, instructions.notes
+        renamed = find_renamed(ledger, endpoints.models, present=endpoints.names)
+        retry = task.limits.retry_failed
+        before = [renamed.before(endpoint) for endpoint in endpoints.models]
+        made = estimate(instructions, before, ledger, samples=task.samples, retry_failed=retry)
+        found = {new.name: made[old.name] for new, old in zip(endpoints.models, before, strict=True)}
+        for name, line in renamed.notes.items():
+            found[name].renamed = line
+        return found, [*renamed.notes.values(), *instructions.notes]
 
 
 def collect(
@@ -110,6 +115,7 @@ def collect(
     clients: Callable[[Endpoint], Client] = open_client,
     watch: Watch | None = None,
     announce: Callable[[Sequence[Endpoint], int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Report:
     """Ask what is not known yet, and seal the pool.
 
@@ -119,6 +125,7 @@ def collect(
         clients: From an endpoint to its client; made when the first request is sent.
         watch: Shows what goes on.
         announce: Told of each endpoint that is asked how many requests are left, before the first is sent.
+        tell: Given, before that, a line on each model that has another name than before; they are notes, too.
 
     Returns:
         What there is and what is missing.
@@ -137,6 +144,10 @@ def collect(
         instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
+        for line in take_over(ledger, endpoints.models, present=endpoints.names):
+            instructions.notes.append(line)
+            if tell is not None:
+                tell(line)
         outcome = None
         if not seal_only:
             ledger.note("last", _remembered(task))

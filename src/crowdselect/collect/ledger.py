@@ -12,8 +12,14 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from crowdselect.collect.calls import AGAIN, ANSWERED, MISSING, Status, status_of
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger_file import holds_nothing, open_database, open_reader, remove_database
+from crowdselect.collect.endpoints import Endpoint, settings_digest, settings_text
+from crowdselect.collect.ledger_file import (
+    hand_over,
+    holds_nothing,
+    open_database,
+    open_reader,
+    remove_database,
+)
 from crowdselect.errors import LedgerError
 from crowdselect.finish import whole_sql, why_ended
 
@@ -78,6 +84,7 @@ _SPEND = (
 )
 _WHOLE = f"status NOT IN {AGAIN} AND (prompt = key OR {whole_sql('finish_reason')})"
 """An answer that `--retry-failed` does not ask for again. A score, whose key is its prompt, has no reason of a server."""
+_SETTINGS = "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)"
 _NOTE = (
     "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
@@ -317,11 +324,50 @@ class Ledger:
     def keep_settings(self, endpoints: Iterable[Endpoint]) -> None:
         """Record what the endpoints' settings are, so that old rows can be understood."""
         rows = [(endpoint.digest, endpoint.settings()) for endpoint in endpoints]
-        self._now(
-            lambda: self._writer.executemany(
-                "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)", rows
-            )
-        )
+        self._now(lambda: self._writer.executemany(_SETTINGS, rows))
+
+    # Renaming.
+
+    def settings(self) -> dict[bytes, dict[str, Any]]:
+        """Give the settings of every endpoint that was asked, by digest; its name is one of them."""
+        rows = self._select("SELECT digest, json FROM settings")
+        return {bytes(digest): json.loads(text) for digest, text in rows}
+
+    def count(self, settings: bytes) -> int:
+        """Count the answers on disk of one endpoint, by its digest."""
+        sql = f"SELECT count(*) FROM answers WHERE settings = ? AND status IN {ANSWERED}"
+        return int(self._select(sql, (settings,))[0][0])
+
+    def renamed(self) -> dict[str, str]:
+        """Say which names have what was asked under another: new name → the one before."""
+        return dict(self.noted("renamed") or {})
+
+    def rename(self, before: str, name: str) -> None:
+        """Hand everything of one name over to another, as if it had been asked under that.
+
+        Args:
+            before: The name that has answers.
+            name: One that has nothing in the ledger.
+
+        Raises:
+            LedgerError: It cannot be written; nothing was changed.
+        """
+        self.flush()
+        texts = {
+            digest: settings_text(settings | {"name": name})
+            for digest, settings in self.settings().items()
+            if settings["name"] == before
+        }
+        digests = {old: settings_digest(text) for old, text in texts.items()}
+
+        def act() -> None:
+            hand_over(self._writer, self._reader, before, name, digests)
+            self._writer.executemany(_SETTINGS, [(digests[old], text) for old, text in texts.items()])
+            self._writer.execute(_NOTE, ("renamed", json.dumps(self.renamed() | {name: before})))
+
+        self._now(act)
+        with self._state:
+            self._open = {bytes(key) for (key,) in self._select(_keys_with(("pending",)))}
 
     # The writer.
 

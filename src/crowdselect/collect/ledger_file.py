@@ -3,12 +3,14 @@
 import os
 import sqlite3
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+from crowdselect.collect.calls import request_key
 from crowdselect.errors import LedgerError
 
 VERSION = 1
@@ -149,6 +151,34 @@ def open_reader(path: Path) -> sqlite3.Connection:
         "PRAGMA cache_size = -32768"
     )  # KiB: room for the keys of some hundred thousand answers
     return connection
+
+
+def hand_over(
+    writer: sqlite3.Connection,
+    reader: sqlite3.Connection,
+    before: str,
+    name: str,
+    digests: Mapping[bytes, bytes],
+) -> None:
+    """Give one name's rows to another, with the keys that its requests have; the caller's transaction is around it.
+
+    Args:
+        writer: Changes the rows.
+        reader: Another connection, which sees them as they were.
+        before: The name that has rows.
+        name: One that has none.
+        digests: Of the settings under the old name and under the new one. Rows of other settings stay: they are
+            scores, whose keys hold no request.
+    """
+
+    def moved() -> Iterator[tuple[bytes, str, bytes, int]]:
+        sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
+        for number, old, prompt, sample in reader.execute(sql, (before,)):
+            if old in digests:
+                yield request_key(digests[old], prompt, sample), name, digests[old], number
+
+    writer.executemany("UPDATE answers SET key = ?, model = ?, settings = ? WHERE number = ?", moved())
+    writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

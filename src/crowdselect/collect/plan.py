@@ -30,6 +30,7 @@ class Estimate:
         cost: At most.
         likely_cost: With `likely_tokens`.
         minutes: At least, at the given limits per minute.
+        renamed: What the model takes over from the name that it had before, or why nothing; None = it had none.
     """
 
     calls: int = 0
@@ -41,6 +42,7 @@ class Estimate:
     cost: float | None = None
     likely_cost: float | None = None
     minutes: float | None = None
+    renamed: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Give the estimate as plain values."""

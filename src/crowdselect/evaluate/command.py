@@ -122,7 +122,7 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (click's values)
 
 
 def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
-    from crowdselect.collect.display import watch
+    from crowdselect.collect.display import note_of, watch
     from crowdselect.collect.limits import Limits
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
@@ -136,7 +136,7 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
         show_plan(plan(task), as_json=as_json)
         return 0
     told: set[str] = set()
-    report = run(task, watch=partial(watch, told=told), announce=announce_all)
+    report = run(task, watch=partial(watch, told=told), announce=announce_all, tell=note_of)
     if report.interrupted:
         show_interrupted(report)
         return _INTERRUPTED

@@ -12,6 +12,7 @@ from crowdselect.collect.job import Watch
 from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.plan import Estimate, estimate_requests
 from crowdselect.collect.redact import Redactor
+from crowdselect.collect.renamed import Renamed
 from crowdselect.collect.talks import Talk, read_talks
 from crowdselect.evaluate.answerfile import Answers, from_talks
 from crowdselect.evaluate.asking import Desk, InterruptedRunError, ask_answers, judge
@@ -74,18 +75,20 @@ def plan(task: Task, *, opener: Opener = open_client) -> Plan:
         ledger = None
         if task.ledger_path.exists():
             ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
+        renamed = setup.renamed(ledger)
         found: dict[str, Estimate] = {}
         known: list[Answers | None] = []
         for party, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
-            known.append(given if party is None else _planned_answers(setup, party, ledger, found))
+            known.append(given if party is None else _planned_answers(setup, party, ledger, found, renamed))
         if setup.judge is not None and known[0] is not None:
             cases = cases_of(setup, known[0], known[1])
             requests = (make_request(case.chat) for case in cases)
             retry = task.limits.retry_failed
             found[f"judge {setup.judge.name}"] = estimate_requests(
-                requests, setup.judge.endpoint, ledger, retry_failed=retry
+                requests, renamed.before(setup.judge.endpoint), ledger, retry_failed=retry
             )
-    return Plan(found, [*setup.notes, *_retry_notes(setup)])
+            found[f"judge {setup.judge.name}"].renamed = renamed.notes.get(setup.judge.endpoint.name)
+    return Plan(found, [*setup.notes, *renamed.notes.values(), *_retry_notes(setup)])
 
 
 def _retry_notes(setup: Setup) -> list[str]:
@@ -103,6 +106,7 @@ def run(
     opener: Opener = open_client,
     watch: Watch | None = None,
     announce: "Announce | None" = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Report:
     """Ask what is not known yet, score it, write the folder.
 
@@ -111,6 +115,7 @@ def run(
         opener: Makes the clients of servers.
         watch: Shows what goes on; see `collect.display.watch`.
         announce: Told who is asked and how many requests there are at most, before the first is sent.
+        tell: Given, before that, a line on everybody who has another name than before.
 
     Returns:
         The result, which is also on disk.
@@ -140,6 +145,10 @@ def run(
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         redact = Redactor.of([party.endpoint for party in setup.parties])
         desk = Desk(ledger, task.limits, redact, watch, {})
+        taken = setup.take_over(ledger)
+        if tell is not None:
+            for line in taken:
+                tell(line)
         if announce is not None:
             announce(_announced(setup))
         try:
@@ -151,7 +160,7 @@ def run(
         evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
         result = result_of(evidence)
         write_result(evidence, result)
-    return Report(task, result, stopped=desk.stopped, notes=setup.notes)
+    return Report(task, result, stopped=desk.stopped, notes=[*taken, *setup.notes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +196,13 @@ def _answers(desk: Desk, setup: Setup, party: Party | None, given: Answers | Non
 
 
 def _planned_answers(
-    setup: Setup, party: Party, ledger: Ledger | None, found: dict[str, Estimate]
+    setup: Setup, party: Party, ledger: Ledger | None, found: dict[str, Estimate], renamed: Renamed
 ) -> Answers:
     """Estimate what one who answers is asked, and put the longest answers in the place of those to come."""
     total: Estimate | None = None
     talks: dict[str, Talk] = {}
-    for endpoint, requests in setup.requests(party):
+    for own, requests in setup.requests(party):
+        endpoint = renamed.before(own)
         made = estimate_requests(
             requests.values(), endpoint, ledger, retry_failed=setup.task.limits.retry_failed
         )
@@ -202,6 +212,7 @@ def _planned_answers(
         else:
             talks |= {id_: Talk(one, (), len(one.then) + 1) for id_, one in requests.items()}
     found[f"answers {party.name}"] = total or Estimate()
+    found[f"answers {party.name}"].renamed = renamed.notes.get(party.endpoint.name)
     known = from_talks(party.name, setup.questions, talks, setup.task.protocol)
     return with_filler(
         known, setup.questions, tokens=setup.task.max_tokens or setup.task.protocol.answer_tokens

@@ -38,7 +38,17 @@ def is_party(text: str) -> bool:
         >>> is_party("crowd.toml#gpt-4"), is_party("gpt-4.jsonl")
         (True, False)
     """
-    return ".toml#" in text or Path(text).is_dir()
+    return is_named(text) or Path(text).is_dir()
+
+
+def is_named(text: str) -> bool:
+    """Tell `crowd.toml#NAME` from a folder.
+
+    Example:
+        >>> is_named("crowd.toml#gpt-4"), is_named("models/student")
+        (True, False)
+    """
+    return ".toml#" in text
 
 
 def answering(text: str, *, option: str, name: str | None = None, opener: Opener = open_client) -> Party:
@@ -55,7 +65,7 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
         OptionError: The file has no such model.
         MissingExtraError: An adapter needs peft.
     """
-    if ".toml#" in text:
+    if is_named(text):
         endpoint = _from_file(text, "model", option)
     elif Path(text).is_dir():
         endpoint = Endpoint(_folder_name(text), local=text, model=text)
@@ -80,7 +90,7 @@ def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> t
     Returns:
         The judge, and facts to tell the user.
     """
-    if ".toml#" not in text:
+    if not is_named(text):
         raise OptionError(f"--judge {text}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file")
     found = _from_file(text, "judge", "--judge")
     endpoint = replace(

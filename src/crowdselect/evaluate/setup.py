@@ -7,11 +7,13 @@ from crowdselect.collect.budget import check_cost_cap
 from crowdselect.collect.calls import Request
 from crowdselect.collect.clients import open_client
 from crowdselect.collect.endpoints import Endpoint
+from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.renamed import Renamed, find_renamed, former_names, names_in, take_over
 from crowdselect.errors import OutputError
 from crowdselect.evaluate.answerfile import Answers, read_answers
 from crowdselect.evaluate.asking import answer_requests
 from crowdselect.evaluate.judgmentfile import Judgements, read_judgements
-from crowdselect.evaluate.parties import Opener, Party, answering, is_party, judging, limited
+from crowdselect.evaluate.parties import Opener, Party, answering, is_named, is_party, judging, limited
 from crowdselect.evaluate.prompts import Prompts
 from crowdselect.evaluate.questions import Question, read_bench, read_references
 from crowdselect.evaluate.task import Task
@@ -58,6 +60,28 @@ class Setup:
         return answer_requests(
             party, self.questions, task.protocol, temperature=task.temperature, tokens=task.max_tokens
         )
+
+    def renamed(self, ledger: Ledger | None) -> Renamed:
+        """Find out who of a crowd file was asked before under another name; see `find_renamed`."""
+        asked, files = self._from_files()
+        return find_renamed(ledger, asked, present=names_in(*files))
+
+    def take_over(self, ledger: Ledger) -> list[str]:
+        """Hand the answers of who was renamed over to the new name; gives facts to tell the user."""
+        asked, files = self._from_files()
+        return take_over(ledger, asked, present=names_in(*files))
+
+    def _from_files(self) -> tuple[list[Endpoint], list[str]]:
+        """Give those who are asked as a crowd file says, in every way that they are, and the files."""
+        parties = [party for party in self.parties if is_named(party.source)]
+        asked = [
+            endpoint
+            for party in parties
+            for endpoint in (
+                [party.endpoint] if party is self.judge else [one for one, _ in self.requests(party)]
+            )
+        ]
+        return asked, [party.source.rpartition("#")[0] for party in parties]
 
     @property
     def model_name(self) -> str:
@@ -194,10 +218,19 @@ def _check_folder(setup: Setup) -> None:
         "baseline": setup.baseline_name,
     }
     for name, value in mine.items():
-        if manifest.get(name) != value:
+        if manifest.get(name) != value and manifest.get(name) not in _former_names(setup, value):
             raise OutputError(
                 f"{folder}: holds another result ({name} {manifest.get(name)!r}, not {value!r}); choose another place"
             )
+
+
+def _former_names(setup: Setup, name: str | None) -> set[str]:
+    """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
+    task = setup.task
+    if name is None or not task.ledger_path.exists():
+        return set()
+    with Ledger(task.ledger_path, force=task.force_ledger) as ledger:
+        return former_names(ledger, setup.renamed(ledger), name)
 
 
 def input_files(task: Task) -> dict[str, Path]:

@@ -6,6 +6,7 @@ graph        tables to steps, each with the steps it needs; titles: what they ar
 content      what an option or a file is, whatever it is called: the keys of steps
 store        the folder of results: which steps are done, one run at a time
 process      one command as a process, its output in a log
+needs        what later steps need of those before; machine: packages and keys that are there
 planning     done and to do, and what it costs where that is known
 running      the steps in their order
 results      what came out, one row per run; page: the same as HTML

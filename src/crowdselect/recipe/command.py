@@ -60,6 +60,8 @@ def run(
 def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.content import Digests, meaning
     from crowdselect.recipe.graph import build
+    from crowdselect.recipe.machine import check_machine, lacking
+    from crowdselect.recipe.needs import Needs
     from crowdselect.recipe.planning import check_prices, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
@@ -75,11 +77,16 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         meaning(step, digests)  # what is missing is said now, and not after hours
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
+    Needs(graph, store).check()
     if plan_only:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
+        for line in dict.fromkeys(lacking(step, graph.recipe.folder) for step in store.todo(graph.steps)):
+            if line is not None:
+                warn(line)
         return 0
+    check_machine(store.todo(graph.steps), graph.recipe.folder)
     with opened(folder) as lock:
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:

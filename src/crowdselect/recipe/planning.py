@@ -12,7 +12,7 @@ from crowdselect.collect.endpoints import load_endpoints
 from crowdselect.errors import OptionError
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import ask, command_line, prints_json
-from crowdselect.recipe.store import MISSING, Store
+from crowdselect.recipe.store import Store
 from crowdselect.stages import Progress
 
 _ASKED = ("model", "baseline", "judge")  # options that may name somebody of a crowd file
@@ -84,9 +84,9 @@ def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progres
 
 
 def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
-    done = store.done(step)
-    if done is not None and done.code != MISSING:
+    if store.is_whole(step):
         return Line(step, "done")
+    done = store.done(step)
     if done is None and store.key(step) is None:
         after = next(one for one in step.needs if store.done(one) is None)
         return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
@@ -123,7 +123,7 @@ def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
         for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
             words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
         words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
-    return ", ".join(words)
+    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
 
 
 def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
@@ -136,7 +136,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
         f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
         + (f", {row['cost']}" if row.get("cost") else "")
         for row in facts["plan"]
-    )
+    ) + "".join(f"; {note}" for note in facts["notes"])
 
 
 def _training(facts: Mapping[str, Any]) -> str:

@@ -61,8 +61,7 @@ def run_steps(graph: Graph, store: Store, *, lock: int, strict: bool, keep_going
             outcome.skipped.append(step)
             stopped.add(step)
             continue
-        done = store.done(step)
-        if done is None or done.code == MISSING:
+        if not store.is_whole(step):
             code = _run(step, store, graph, lock=lock, at=f"{number}/{len(graph.steps)}")
             if code not in {0, MISSING} or (code == MISSING and strict):
                 outcome.failed.append(step)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,15 @@ class Store:
                 return None
             self._done[key] = found
         return self._done[key]
+
+    def todo(self, steps: Iterable[Step]) -> list[Step]:
+        """Give the steps that are run: those without a result, and those with something missing."""
+        return [step for step in steps if not self.is_whole(step)]
+
+    def is_whole(self, step: Step) -> bool:
+        """Whether a step has a result in which nothing is missing."""
+        done = self.done(step)
+        return done is not None and done.code != MISSING
 
     def place(self, step: Step) -> Path:
         """Give the folder of a step whose key is known; whatever it was called when it was made."""

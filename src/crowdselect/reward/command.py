@@ -168,6 +168,7 @@ def _options(chosen: "dict[str, Any]") -> "JobOptions":
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) -> None:
+    from crowdselect.collect.display import note_of
     from crowdselect.show import say, table, visible
 
     rows = [
@@ -183,7 +184,8 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
         for column, tally in ((column, tallies[column.name]) for column in job.columns)
     ]
     if as_json:
-        sys.stdout.write(json.dumps({"output": str(job.target), "plan": rows}, indent=2) + "\n")
+        found = {"output": str(job.target), "plan": rows, "notes": [*job.notes.values()]}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     headings = ["column", ">answers", ">empty", ">to score", ">tokens, about", "requests and money"]
     table(
@@ -202,6 +204,8 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
         title="To be scored (equal conversations count once; what the ledger knows is left out)",
     )
     say(f"would be written to {visible(job.target)}; nothing was scored")
+    for line in job.notes.values():
+        note_of(line)
 
 
 def _print_result(result: "Result", *, as_json: bool) -> None:

@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from crowdselect.collect.display import note_of
+from crowdselect.collect.endpoints import Endpoint
 from crowdselect.collect.ledger import Ledger
+from crowdselect.collect.renamed import Renamed, find_renamed, names_in, take_over
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
@@ -22,7 +25,7 @@ from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.meter import Meter
-from crowdselect.reward.protocol import Scorer
+from crowdselect.reward.protocol import Item, Scorer
 from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorer, windows
 from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
 from crowdselect.reward.selftest import built_in_items, self_test
@@ -109,6 +112,8 @@ class Job:
         if options.engine.on_ray:
             check_sharded(specs, pool)
         self.references = _references(pool, specs, options.references)
+        self.notes: dict[str, str] = {}
+        """Judge → what it takes over from the name that it had before; once there is a plan."""
         self.columns = self._columns(specs)
 
     def __enter__(self) -> Self:
@@ -124,12 +129,23 @@ class Job:
 
     def plan(self) -> dict[str, Tally]:
         """Count what there is to do; nothing is scored, and no ledger is made."""
+        stored = self._stored() if self.paid else None
+        renamed = self._renamed()
+        self.notes = dict(renamed.notes)
+
+        def answered(column: Column, items: Sequence[Item]) -> list[bool]:
+            judge = column.scorer
+            if self._ledger is None or not isinstance(judge, JudgeScorer):
+                return [False] * len(items)
+            return judge.answered(items, self._ledger, renamed.before(judge.endpoint))
+
         return survey(
             self._pool,
             self.columns,
-            self._stored() if self.paid else None,
+            stored,
             references=self.references,
             retry_failed=self._options.retry_failed,
+            answered=answered,
         )
 
     def run(self, plan: Mapping[str, Tally]) -> Result:
@@ -161,6 +177,7 @@ class Job:
 
         ledger = self._open()
         stored = Stored(ledger, self.parts)
+        self._take_over(ledger)
         ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in self.columns})
         retry = self._options.retry_failed
         total = sum(tally.todo for tally in plan.values())
@@ -237,6 +254,23 @@ class Job:
             said = self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
             found += _tested(column, said)
         return found
+
+    def _renamed(self) -> Renamed:
+        """Find judges that had another name before."""
+        endpoints, present = self._judges()
+        return find_renamed(self._ledger, endpoints, present=present)
+
+    def _take_over(self, ledger: Ledger) -> None:
+        """Let them have their answers; the plan has found out which."""
+        endpoints, present = self._judges()
+        take_over(ledger, endpoints, present=present)
+        for line in self.notes.values():
+            note_of(line)
+
+    def _judges(self) -> tuple[list[Endpoint], set[str]]:
+        """Give the judges, and all names of their crowd files."""
+        judges = [column.scorer for column in self.columns if isinstance(column.scorer, JudgeScorer)]
+        return [judge.endpoint for judge in judges], names_in(*{judge.file for judge in judges})
 
     def _stored(self) -> Stored:
         """What is scored by now: in the ledger, where there is one, and in parts."""

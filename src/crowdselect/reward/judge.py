@@ -74,6 +74,8 @@ class JudgeScorer(BaseScorer):
             max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
         )
         self._rubric = Rubric(options.prompt)
+        self.file = spec.target
+        """The crowd file that names the judge."""
         self.endpoint = _endpoint(spec, options)
         check_cost_cap((self.endpoint,), options.max_cost)
         settings = {
@@ -127,6 +129,18 @@ class JudgeScorer(BaseScorer):
         """Give what is asked for an item, one request per sample; none where a reference is wanted and missing."""
         prompt = self._rubric.prompt(item)
         return [] if prompt is None else self._requests(prompt)
+
+    def answered(self, items: Sequence[Item], ledger: Ledger, endpoint: Endpoint) -> list[bool]:
+        """Say of which items every request is answered, so that nothing is sent for them.
+
+        Args:
+            items: To be scored.
+            ledger: Where the answers are.
+            endpoint: The judge as the ledger knows it.
+        """
+        keys = [[request.key(endpoint) for request in self.requests(item)] for item in items]
+        known = ledger.known([key for some in keys for key in some], retry_failed=self._limits.retry_failed)
+        return [known.issuperset(some) for some in keys]
 
     def close(self) -> None:
         """Say how many answers could not be read, and what was left out."""

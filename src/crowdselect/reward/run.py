@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -140,8 +140,18 @@ def survey(
     *,
     references: str | None,
     retry_failed: bool,
+    answered: Callable[[Column, Sequence[Item]], Sequence[bool]] | None = None,
 ) -> dict[str, Tally]:
-    """Count what there is to do, without scoring anything."""
+    """Count what there is to do, without scoring anything.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        columns: What to make.
+        ledger: What is scored already; None = nothing.
+        references: As for `windows`.
+        retry_failed: Count what has failed before.
+        answered: Says which items have no score yet and cost nothing; None = none do.
+    """
     tallies = {column.name: Tally() for column in columns}
     seen: dict[str, set[bytes]] = {column.name: set() for column in columns}
     for window in windows(pool, references=references):
@@ -152,8 +162,9 @@ def survey(
             if not column.scorer.paid:
                 continue
             waiting = _waiting(column, window, ledger, retry_failed=retry_failed)
-            for key, item in waiting.items():
-                if key[:12] not in seen[column.name]:
+            free = [False] * len(waiting) if answered is None else answered(column, list(waiting.values()))
+            for (key, item), is_free in zip(waiting.items(), free, strict=True):
+                if not is_free and key[:12] not in seen[column.name]:
                     seen[column.name].add(key[:12])  # 96 bits: enough to count, and a third of the memory
                     tally.todo += 1
                     tally.characters += sum(len(turn["content"]) for turn in item.messages)

@@ -1,0 +1,243 @@
+"""What later steps will need of the steps before: families, rows, columns. Checked before anything is sent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.errors import CrowdselectError, OptionError
+from crowdselect.recipe.graph import Graph, Input, Step
+from crowdselect.recipe.store import Store
+
+if TYPE_CHECKING:
+    from crowdselect.options import Options
+
+_NO_COLUMNS = frozenset({"crowdselect", "reward"})  # what `weight-by` may be besides a column
+_COLUMNS = ("column", "complexity", "quality", "weight-by", "cluster-by", "reference")
+"""Options that name a column of the pool."""
+_SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
+_COUNTS = ("prompt_tokens", "completion_tokens", "cost")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """What is known of a pool, whether it is there or not.
+
+    Attributes:
+        name: For messages.
+        rows: Instructions, at most.
+        models: Who answers.
+        columns: All columns.
+        rewards: Those that count as rewards.
+    """
+
+    name: str
+    rows: int
+    models: tuple[str, ...]
+    columns: frozenset[str]
+    rewards: tuple[str, ...]
+
+
+class Needs:
+    """Checks the steps of a recipe that are not done against what they will be given.
+
+    Args:
+        graph: The steps.
+        store: The results that are there.
+    """
+
+    def __init__(self, graph: Graph, store: Store) -> None:
+        self._graph, self._store = graph, store
+        self._folder = graph.recipe.folder
+        self._pools: dict[tuple[object, ...], _Pool | None] = {}
+
+    def check(self) -> None:
+        """Refuse a step that would fail for what the steps before it make, whatever is answered to them.
+
+        Raises:
+            OptionError: A budget is larger than the pool, a column is not there and not made, no family has two
+                sizes; the message names the table.
+        """
+        todo = self._store.todo(self._graph.steps)
+        if not any(_sends(step) for step in todo):
+            return  # the first thing that happens is what would find it out
+        for step in todo:
+            try:
+                self._check(step)
+            except CrowdselectError as error:
+                text = str(error)
+                raise OptionError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
+
+    def _check(self, step: Step) -> None:
+        if step.section != "reward" and not _chooses(step):
+            return
+        values = step.values()
+        pool = self._pool(step)
+        options = _options(step, values) if _chooses(step) else None
+        if pool is None:
+            return
+        made = self._made(step)
+        rewards = None if made is None else (*pool.rewards, *made)
+        if rewards is not None:
+            _check_columns(values, pool, rewards)
+        if options is None:
+            return
+        if options.budget > pool.rows:
+            raise OptionError(
+                f"budget {options.budget} is more than the {pool.rows} instructions of {pool.name}"
+            )
+        if options.answer.startswith("model:") and options.answer[6:] not in pool.models:
+            raise OptionError(
+                f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
+            )
+        if rewards is not None:
+            _check_rewards(options, rewards, pool, needed=step.section in {"select", "baseline.reward"})
+        if step.section == "select":
+            self._check_crowd(options, pool, values["crowd"])
+
+    def _check_crowd(self, options: "Options", pool: _Pool, file: str | None) -> None:
+        from crowdselect.crowd import Crowd
+
+        if options.min_rewards > len(pool.models):
+            raise OptionError(
+                f"min-rewards is {options.min_rewards}, and {pool.name} has answers of {len(pool.models)} models"
+            )
+        if not options.weights["stability"]:
+            return
+        crowd = Crowd.from_names(pool.models) if file is None else Crowd.from_file(self._folder / file)
+        if not crowd.aligned(pool.models)[0].has_order:
+            raise OptionError(
+                f"stability has a weight, but no model family of two known sizes answers ({pool.name}); give the models "
+                "family and size_b in the crowd file, or weights without stability"
+            )
+
+    def _made(self, step: Step) -> tuple[str, ...] | None:
+        """Name the columns of scores that a step is given by another one; None = not known before that has run."""
+        from crowdselect.reward.specs import parse_specs
+
+        found: list[str] = []
+        for one in step.inputs:
+            if one.role == "rewards" and isinstance(one.source, Step):
+                values = one.source.values()
+                specs = parse_specs(values["with"], values.get("name", ()))
+                if any(spec.column is None for spec in specs):
+                    return None
+                found += [spec.column for spec in specs if spec.column is not None]
+        return tuple(found)
+
+    def _pool(self, step: Step) -> _Pool | None:
+        """Say what is known of the pool that a step is given; None = nothing before it is there."""
+        given = next((one for one in step.inputs if one.role == "pool"), None)
+        if given is None:
+            return None
+        second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
+        key = (given.source, step.options.get("layout"), second, step.options.get("limit"))
+        if key not in self._pools:
+            self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
+        return self._pools[key]
+
+    def _look(self, given: Input, **options: Any) -> _Pool | None:  # noqa: ANN401  (of `open_pool`)
+        from crowdselect.files import is_remote
+        from crowdselect.pool import open_pool
+
+        source = given.source
+        if isinstance(source, Step) and not self._store.is_whole(source):
+            return self._collected(source, options["limit"])
+        done = self._store.done(source) if isinstance(source, Step) else None
+        path = str(source) if done is None else str(done.path)
+        if is_remote(path):
+            return None
+        if options["rewards"] is not None and not is_remote(str(options["rewards"])):
+            options["rewards"] = str(self._folder / str(options["rewards"]))
+        with open_pool(str(self._folder / path), **options) as pool:
+            return _Pool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
+
+    def _collected(self, step: Step, limit: int | None) -> _Pool | None:
+        """Say what `collect` will make."""
+        import pyarrow as pa
+
+        from crowdselect.collect.endpoints import load_endpoints
+        from crowdselect.collect.instructions import open_instructions
+        from crowdselect.files import is_remote
+
+        path = str(step.options["instructions"])
+        if is_remote(path):
+            return None
+        models = load_endpoints(self._folder / str(step.options["crowd"])).models
+        with open_instructions(str(self._folder / path)) as asked:
+            schema = next(asked.batches()).schema
+            kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(asked.carried)}
+            rows = asked.count if limit is None else min(asked.count, limit)
+        numbers = [
+            name
+            for name, kind in kinds.items()
+            if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        ]
+        columns = frozenset({*_SEALED, *_COUNTS, *kinds})
+        names = tuple(sorted(one.name for one in models))
+        return _Pool(path, rows, names, columns, _rewards(numbers))
+
+
+def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
+    from crowdselect.layouts import candidates
+
+    return candidates(tuple(sorted(numbers)))
+
+
+def _sends(step: Step) -> bool:
+    """Whether a step asks somebody, or computes for long."""
+    return (
+        step.section in {"collect", "reward", "train"} or "judge" in step.options or "model" in step.options
+    )
+
+
+def _chooses(step: Step) -> bool:
+    return step.section == "select" or step.section.startswith("baseline.")
+
+
+def _options(step: Step, values: Mapping[str, Any]) -> "Options":
+    """Make the options of a choice, which checks them."""
+    from dataclasses import fields
+
+    from crowdselect.exporter import check_export
+    from crowdselect.options import Options
+
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    known = {field.name for field in fields(Options)} - {"cache"}
+    weights = {} if named.get("weights") is None else {"weights": named["weights"]}
+    given = {name: value for name, value in named.items() if name in known and name != "weights"}
+    if step.section != "select":  # theirs are other numbers, and other defaults
+        given["metrics"] = None
+    check_export(named["format"], file_type=named["file_type"], pairs=named["pairs"], trainer=named["for"])
+    return Options(**given, **weights)
+
+
+def _check_columns(values: Mapping[str, Any], pool: _Pool, rewards: Sequence[str]) -> None:
+    """Refuse an option that names a column which is not there and which no step makes."""
+    for name, column in _named(values):
+        if column not in pool.columns and column not in rewards:
+            there = ", ".join(sorted({*pool.columns, *rewards}))
+            raise OptionError(f"{name}: no column {column!r}, and no step makes it; there will be: {there}")
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    further = values.get("metrics") is not None  # a file whose columns count as well
+    for name in _COLUMNS:
+        column = values.get(name)
+        if column is not None and not (further and name != "cluster-by") and column not in _NO_COLUMNS:
+            yield name, column
+    kind, _, column = str(values.get("embedder") or "").partition(":")
+    if kind == "column":
+        yield "embedder", column
+
+
+def _check_rewards(options: "Options", rewards: Sequence[str], pool: _Pool, *, needed: bool) -> None:
+    """Refuse a choice whose reward is not there, or is one of several."""
+    named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
+    listed = ", ".join(rewards) or "none"
+    for name in named:
+        if name not in rewards:
+            raise OptionError(f"reward: no step makes the column {name!r}; the rewards will be: {listed}")
+    if not named and len(rewards) > 1 and (needed or len(pool.models) > 1):
+        raise OptionError(f"several rewards: {listed}; name the one to use: reward = {rewards[0]!r}")
+    if not rewards and needed:
+        raise OptionError(f"{pool.name} has no rewards; add [reward], or name a file of them in [pool]")
