@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cells import FloatArray, Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
+from crowdselect.cells import Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
 from crowdselect.errors import InputError, RewardError
 from crowdselect.finish import ENDINGS
-from crowdselect.index import BoolArray, Index, codes_of, first_null, to_numpy
+from crowdselect.index import Index, codes_of, first_null, to_numpy
 from crowdselect.layouts import Tall, Wide, blank, length
-from crowdselect.samples import Picks, Taken, draws, pick
-from crowdselect.sources import IntArray, Source
+from crowdselect.responses import Picks, Taken
+from crowdselect.samples import draws, pick
+from crowdselect.sources import Source
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

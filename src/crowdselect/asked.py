@@ -13,9 +13,10 @@ import numpy as np
 from crowdselect.answers import AnswerBatch, Cells, Numbers, TallAnswers, WideAnswers
 from crowdselect.chat import Chat, chat_text, parse_chat, user_turn
 from crowdselect.errors import InputError
-from crowdselect.index import BoolArray, Index, one_per_id, to_numpy, values_per_id
+from crowdselect.index import Index, one_per_id, to_numpy, values_per_id
 from crowdselect.layouts import View, blank, without_answers
-from crowdselect.sources import IntArray, Source
+from crowdselect.sources import Source
+from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.decontaminate import contaminated
 from crowdselect.eligibility import ELIGIBLE, eligibility
@@ -21,11 +20,7 @@ from crowdselect.options import Options
 from crowdselect.pool import Pool
 from crowdselect.questions import Question, read_questions
 from crowdselect.responses import Answers
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-ObjectArray = NDArray[Any]
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 _NONE = -1
 

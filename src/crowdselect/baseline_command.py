@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect.choosing import choose_from
-from crowdselect.engine.options import engine_options, taken
 from crowdselect.errors import OptionError
 from crowdselect.outputs import made_folder
-from crowdselect.shared_options import bundle, choice_options, pool_options
+from crowdselect.shared_options import bundle, choice_options, engine_options, pool_options, taken
 from crowdselect.show import visible
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from crowdselect.ordering import reseeded
 from crowdselect.scoring import Method, Scored, Seen
 from crowdselect.stages import Progress
 from crowdselect.tags import folded, read_tags, rounds
+from crowdselect.types import BoolArray, FloatArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Direction = Literal["up", "down"]
 Of = Literal["instruction", "answer"]
 Tagger = Callable[[Sequence[str], Progress], Sequence[Sequence[str] | None]]

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.index import Index
 from crowdselect.moments import moments
-from crowdselect.sources import IntArray
-
-FloatArray = NDArray[np.float64]
+from crowdselect.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)

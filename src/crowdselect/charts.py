@@ -3,15 +3,12 @@
 from collections import Counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect._optional import optional
 from crowdselect.chartspec import EXTRA, PLAIN, Figure, Records, Spec, finished, label
 from crowdselect.projection import Map
 from crowdselect.rundata import Run
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray, FloatArray
 
 _BINS = 30
 _GROUPS = 10  # clusters with a colour of their own

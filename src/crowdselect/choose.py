@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import BudgetError
 from crowdselect.ordering import UInt64Array
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray, IntArray
 
 _NONE = -1
 _BLOCK = 256  # rows whose vectors are asked for at a time

@@ -1,7 +1,5 @@
 """What every command that chooses does: check where to write, choose, write, say what was done."""
 
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,10 +10,10 @@ from crowdselect.manifests import REPORT
 
 if TYPE_CHECKING:
     from crowdselect.crowd import Crowd
+    from crowdselect.engine.here import Run
     from crowdselect.options import Options
     from crowdselect.pool import Pool
     from crowdselect.scoring import Method
-    from crowdselect.shards import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +89,7 @@ def choose_and_write(
     from crowdselect.run import select as run_select
     from crowdselect.scoring import CROWD
     from crowdselect.sharded import ShardedPool, for_chosen
-    from crowdselect.show import say, stage_bar, visible
+    from crowdselect.show import print_json, say, stage_bar, visible
     from crowdselect.stages import Stages
     from crowdselect.summary import print_selection
 
@@ -176,10 +174,3 @@ def read_crowd(path: str | None) -> "Crowd | None":
     from crowdselect.crowd import Crowd
 
     return None if path is None else Crowd.from_file(path)
-
-
-def print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
-    """Print plain values as JSON."""
-    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
-    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
-    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect import __version__
-from crowdselect.choosing import Writing, checked, choose_and_write, choose_from, print_json, read_crowd
-from crowdselect.engine.options import engine_options, taken
+from crowdselect.choosing import Writing, checked, choose_and_write, choose_from, read_crowd
 from crowdselect.entry import run_command
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import (
     choice_options,
     crowd_option,
+    engine_options,
     json_option,
     overwrite_option,
     pool_options,
     reward_option,
     seed_option,
+    taken,
     ties_option,
     weights_option,
 )
+from crowdselect.show import print_json
 
 if TYPE_CHECKING:
     from crowdselect.metrics import Ties

@@ -10,13 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
 from crowdselect.moments import rounded
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray, FloatArray
 
 DEFAULT_WEIGHTS: dict[str, float] = {"difficulty": 1.0, "separability": 1.0, "stability": 2.0}
 """The paper's best setting. The sign of its difficulty is in doubt: see docs/metrics.md."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.comparefacts import (
     FIGURES,
@@ -32,12 +31,9 @@ from crowdselect.lengths import CHARACTERS
 from crowdselect.outputs import read_manifest
 from crowdselect.pool import Pool
 from crowdselect.reopen import reopen_pool
-from crowdselect.selection import Selection, method_of, samples_of
+from crowdselect.selection import Selection, method_of, samples_of, score_line
 from crowdselect.stages import Progress
-from crowdselect.summary import score_line
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray
 
 _SURE = 0.975  # a figure is marked where a further random choice would fall beyond it one time in twenty
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.choosing import print_json, read_crowd
+from crowdselect.choosing import read_crowd
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import json_option, overwrite_option, seed_option
+from crowdselect.show import print_json
 
 if TYPE_CHECKING:
     from crowdselect.compare import Comparison

@@ -19,9 +19,7 @@ from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection, method_of
 from crowdselect.stages import Progress
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray, IntArray
 
 MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")
 """Columns whose mix is shown where the pool has them."""

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.crowdkeys import KEYS, UNKNOWN, check_document, check_keys
 from crowdselect.errors import InputError
 from crowdselect.names import read_name
 from crowdselect.textfile import not_utf8
-
-FloatArray = NDArray[np.float64]
-"""Shape (M,), billions of parameters, NaN = unknown."""
+from crowdselect.types import FloatArray
 
 _LEFT_OUT = f'leave it out to have it read off the name, or write "{UNKNOWN}"'
 _SHOWN = 5  # names listed in a message before "and N more"

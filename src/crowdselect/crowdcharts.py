@@ -4,13 +4,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect._optional import optional
 from crowdselect.chartspec import EXTRA, PLAIN, Figure, Records, finished, label
 from crowdselect.rundata import Run
-
-FloatArray = NDArray[np.float64]
+from crowdselect.types import FloatArray
 
 _WHOLE = 0.9  # share of rewards from which a model's mean is drawn as complete
 _LINES = 9  # families with a colour of their own

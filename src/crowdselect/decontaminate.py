@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from crowdselect.eligibility import normalised
 from crowdselect.ordering import UInt64Array, content_hash
 from crowdselect.questions import Question
-
-IntArray = NDArray[np.int64]
+from crowdselect.types import IntArray
 
 WORDS = 13
 """So many words in a row, the same in instruction and question, are no chance."""

@@ -3,15 +3,10 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-ObjectArray = NDArray[Any]
+from crowdselect.types import BoolArray, IntArray, ObjectArray
 
 REASONS: dict[str, str] = {
     "selected": "chosen",

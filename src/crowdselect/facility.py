@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cluster import kmeans
+from crowdselect.types import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 _BLOCK = 1024  # rows compared at a time

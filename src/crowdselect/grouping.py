@@ -15,9 +15,7 @@ from crowdselect.options import Options
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
 from crowdselect.stages import Progress
-
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+from crowdselect.types import BoolArray, IntArray
 
 LARGE = 1_000_000
 """Rows from which on vectors that only clusters need are not held: a million rows of them are 1 GB."""

@@ -4,13 +4,11 @@ from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.sources import Source, connect
 from crowdselect.textfile import read_text
-
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray
 
 _TABLES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _PACKED = (".gz", ".zst")

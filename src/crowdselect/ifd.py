@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
+from crowdselect.types import FloatArray
 
-FloatArray = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _PLAIN = "{instruction}\n\n"  # for a model without a chat template

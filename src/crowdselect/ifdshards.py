@@ -4,10 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect._optional import optional
 from crowdselect.cache import folder
@@ -20,10 +19,10 @@ from crowdselect.scoring import Seen
 from crowdselect.sharded import ShardedPool
 from crowdselect.shards import shard_sources, wanted_rows
 from crowdselect.stages import Progress
+from crowdselect.types import FloatArray, Table
 
-FloatArray = NDArray[np.float64]
-Table = Any
-"""An Arrow table; pyarrow ships no types."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BATCH = 256
 """Rows that a worker is given at a time and writes as a part: what a crash loses at most."""

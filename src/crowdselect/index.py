@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.layouts import View
 from crowdselect.ordering import seeded_hash
-from crowdselect.sources import IntArray, Source
+from crowdselect.sources import Source
+from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import duplicate_groups
 from crowdselect.errors import RewardError
 from crowdselect.pool import Pool
 from crowdselect.rewards import reward_agreement
-
-FloatArray = NDArray[np.float64]
+from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
 _SAFE = 1e290  # rewards below this can be summed over any pool

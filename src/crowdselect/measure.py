@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.combine import check_weights
 from crowdselect.crowd import Crowd
@@ -13,8 +12,9 @@ from crowdselect.metrics import METRICS, Ties, compute_metrics, ordered_families
 from crowdselect.numberfile import read_numbers
 from crowdselect.options import Options
 from crowdselect.pool import Pool
+from crowdselect.responses import Picks
 from crowdselect.rewards import Agreement, combine_rewards, reward_agreement
-from crowdselect.samples import Picks
+from crowdselect.types import FloatArray, IntArray
 
 COLUMNS = (
     "id",
@@ -30,9 +30,6 @@ COLUMNS = (
     "reward_agreement",
 )
 """Names of our own, which no column of numbers may have."""
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What was found in the shards of a pool, put together in id order: one row per instruction, as arrays."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,37 +10,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import SplitError
 from crowdselect.index import to_numpy
-
-IntArray = NDArray[np.int64]
-Table = Any
-"""An Arrow table; pyarrow ships no types."""
-
-
-class Ids:
-    """The ids of a pool in Arrow's buffers: a fifth of the memory of as many Python strings.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> ids = Ids(pa.array(["a", "b"]))
-        >>> len(ids), ids[1], list(ids)
-        (2, 'b', ['a', 'b'])
-    """
-
-    def __init__(self, values: Any) -> None:  # noqa: ANN401  (an Arrow array)
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, row: int) -> str:
-        return str(self.values[int(row)].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        for begin in range(0, len(self.values), 1 << 16):
-            yield from self.values[begin : begin + (1 << 16)].to_pylist()
-
-    def __arrow_array__(self, type: Any = None) -> Any:  # noqa: ANN401, A002  (Arrow's protocol)
-        return self.values if type is None else self.values.cast(type)
+from crowdselect.types import IntArray, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +97,3 @@ def same_texts(digests: Any) -> IntArray:  # noqa: ANN401  (an Arrow column of 1
     firsts = order[np.flatnonzero(begins)]  # lexsort is stable: the first of a group is its smallest row
     groups[there[order]] = there[firsts[np.cumsum(begins) - 1]]
     return groups
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the rows of shards stand in id order, and the other way round."""
-
-    order: IntArray
-    """Shape (N,): the row of each (shard, row in it), in their order."""
-    starts: IntArray
-    """Where each shard begins in `order`; one more than there are shards."""
-
-    @classmethod
-    def of(cls, merged: Merged) -> "Places":
-        """Find them."""
-        counts = np.bincount(merged.shard, minlength=len(merged.facts))
-        return cls(np.lexsort((merged.row, merged.shard)), np.concatenate(([0], np.cumsum(counts))))
-
-    def rows(self, shard: NDArray[np.int32], row: IntArray) -> IntArray:
-        """Give the rows in id order of some places in shards."""
-        return np.asarray(self.order[self.starts[shard] + row])
-
-    def bits(self, wanted: NDArray[np.bool_]) -> dict[int, bytes]:
-        """Tell each shard which of its rows are wanted, as bits in its own order; shards with none are left out."""
-        found = {}
-        for shard in range(len(self.starts) - 1):
-            own = wanted[self.order[self.starts[shard] : self.starts[shard + 1]]]
-            if own.any():
-                found[shard] = np.packbits(own).tobytes()
-        return found

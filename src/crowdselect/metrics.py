@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.moments import moments
+from crowdselect.types import FloatArray
 
-FloatArray = NDArray[np.float64]
 Ties = Literal["average", "paper"]
 
 _IntArray = NDArray[np.signedinteger[Any]]

@@ -9,8 +9,7 @@ digit, so every tenth pair of equal variances would still be told apart. Other n
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray, FloatArray
 
 _STEPS = (1e4, 1e5, 1e6, 252_000.0)  # per unit: decimals; means of up to 10 (not 8), 12 or 14 decimals
 _NOISE = 2.0**-40  # of the largest number: what is nearer to a whole number of steps than this is one

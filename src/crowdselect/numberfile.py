@@ -10,8 +10,7 @@ from crowdselect.errors import InputError
 from crowdselect.index import first_null, to_numpy
 from crowdselect.layouts import ID_COLUMNS, as_number, as_text, quote
 from crowdselect.sources import Source, connect
-
-FloatArray = NDArray[np.float64]
+from crowdselect.types import FloatArray
 
 
 def read_numbers(

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from crowdselect.answers import AnswerBatch, Numbers, TallAnswers, WideAnswers, not_numeric
 from crowdselect.asked import Asked
-from crowdselect.cells import FloatArray, Targets
+from crowdselect.cells import Targets
 from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.files import fingerprint
-from crowdselect.index import BoolArray, Index, build_index, one_per_id, to_numpy
+from crowdselect.index import Index, build_index, one_per_id, to_numpy
 from crowdselect.layouts import (
     Kind,
     RewardColumns,
@@ -29,9 +29,10 @@ from crowdselect.layouts import (
     reward_columns,
     view,
 )
+from crowdselect.responses import Picks
 from crowdselect.rewardsfile import RewardsFile
-from crowdselect.samples import Picks
-from crowdselect.sources import IntArray, Source, connect
+from crowdselect.sources import Source, connect
+from crowdselect.types import BoolArray, FloatArray, IntArray
 from crowdselect.vectorcolumn import vectors
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from crowdselect.embed import embed
 from crowdselect.errors import CrowdselectError
 from crowdselect.rundata import Run
 from crowdselect.stages import Progress
+from crowdselect.types import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Method = Literal["tsne", "pca", "none"]
 
 METHODS = ("tsne", "pca", "none")

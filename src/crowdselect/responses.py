@@ -4,23 +4,49 @@ Every draw is a seeded hash of the id and the model, so other rows and their ord
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
 from crowdselect.ordering import UInt64Array, mixed_hash, reseeded, seeded_hash
-from crowdselect.samples import Picks
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 _NONE = -1
 _BLOCK = 1 << 16  # rows at a time: bounds the (rows, M) table of hashes
 _TOP = re.compile(r"top([1-9]\d*)-random")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The sample that stands for each model's answers to each instruction."""
+
+    number: FloatArray
+    """Shape (N, M). NaN = the model has none to take."""
+    reward: FloatArray
+    """The sample's own, shape (N, M). NaN = none."""
+    prompts: IntArray | None
+    """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
+
+    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Taken":
+        """Give every matrix to `change`, with what stands for a missing value in it."""
+        prompts = None if self.prompts is None else change(self.prompts, _NONE)
+        return Taken(change(self.number, np.nan), change(self.reward, np.nan), prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """What is taken of every model: one to train on, and one to reject."""
+
+    best: Taken
+    worst: Taken
+
+    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Picks":
+        """See `Taken.changed`."""
+        return Picks(self.best.changed(change), self.worst.changed(change))
 
 
 @dataclass(frozen=True, slots=True)

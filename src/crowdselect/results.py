@@ -17,9 +17,7 @@ from crowdselect.measure import Measured
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers
 from crowdselect.targets import ending_notes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray, IntArray
 
 _NONE = -1
 _LEAST = 10  # instructions named on which the rewards agree least

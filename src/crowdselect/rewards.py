@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.combine import uniform_ranks
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.moments import rounded
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray, FloatArray
 
 _BLOCK = 1 << 22  # comparisons at a time: 4 MB of booleans
 

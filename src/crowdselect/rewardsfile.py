@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crowdselect.answers import TallAnswers, WideAnswers, first_not_number
-from crowdselect.cells import FloatArray, Keys, cell_means, sorted_keys
+from crowdselect.cells import Keys, cell_means, sorted_keys
 from crowdselect.errors import InputError
 from crowdselect.index import Index, first_null, to_numpy
 from crowdselect.layouts import RewardColumns
 from crowdselect.sources import Source
+from crowdselect.types import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -27,14 +27,10 @@ from crowdselect.metrics import METRICS, compute_metrics
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, content_hash, reseeded
 from crowdselect.pool import Pool
-from crowdselect.responses import check_answer, find_answers
-from crowdselect.samples import Picks
+from crowdselect.responses import Picks, check_answer, find_answers
 from crowdselect.stages import Progress
 from crowdselect.targets import find_targets
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 AXES: dict[str, str] = {
     "model": "without one model",

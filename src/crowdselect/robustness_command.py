@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.choosing import checked, print_json, read_crowd
+from crowdselect.choosing import checked, read_crowd
 from crowdselect.errors import OptionError
 from crowdselect.shared_options import (
     json_option,
@@ -14,6 +14,7 @@ from crowdselect.shared_options import (
     rule_options,
     weights_option,
 )
+from crowdselect.show import print_json
 
 if TYPE_CHECKING:
     from crowdselect.robustness import Robustness

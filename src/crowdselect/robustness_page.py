@@ -3,7 +3,7 @@
 from crowdselect.markup import Markup, html
 from crowdselect.plainpage import document, table
 from crowdselect.robustness import AXES, Robustness, Variant
-from crowdselect.summary import score_line
+from crowdselect.selection import score_line
 
 _WIDE, _TALL = 200, 14
 _OPEN = 12  # variants of an axis that are shown at once, those that keep least; the rest unfold

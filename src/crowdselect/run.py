@@ -4,10 +4,7 @@ pool ─▶ score matrix ─▶ metrics ─────────▶ uniform r
      └▶ texts ─▶ vectors ─▶ clusters ───────────────────────────────┴▶ choice ─▶ Selection
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.barring import fixed_bars, not_scored, row_reasons
 from crowdselect.choose import choose
@@ -26,10 +23,6 @@ from crowdselect.selection import Selection
 from crowdselect.sharded import by_file, select_sharded
 from crowdselect.stages import Stages
 from crowdselect.targets import find_targets, with_targets
-
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-ObjectArray = NDArray[Any]
 
 
 def select(

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import CrowdselectError
 from crowdselect.lsa import words
@@ -17,11 +16,7 @@ from crowdselect.metrics import METRICS
 from crowdselect.ordering import seeded_hash
 from crowdselect.pool import Pool
 from crowdselect.selection import Selection, samples_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-ObjectArray = NDArray[Any]
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 IN_LINE = ("selected", "below_cut")
 """The reasons of rows that can be chosen."""

@@ -1,49 +1,17 @@
 """Of several samples of a model, which one stands for it: the best-rewarded to train on, the worst to reject."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cells import FloatArray, Keys
-from crowdselect.index import BoolArray
+from crowdselect.cells import Keys
 from crowdselect.ordering import UInt64Array, content_hash, reseeded, seeded_hash
-from crowdselect.sources import IntArray
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 ObjectArray = NDArray[np.object_]
 
 _NONE = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The sample that stands for each model's answers to each instruction."""
-
-    number: FloatArray
-    """Shape (N, M). NaN = the model has none to take."""
-    reward: FloatArray
-    """The sample's own, shape (N, M). NaN = none."""
-    prompts: IntArray | None
-    """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
-
-    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Taken":
-        """Give every matrix to `change`, with what stands for a missing value in it."""
-        prompts = None if self.prompts is None else change(self.prompts, _NONE)
-        return Taken(change(self.number, np.nan), change(self.reward, np.nan), prompts)
-
-
-@dataclass(frozen=True, slots=True)
-class Picks:
-    """What is taken of every model: one to train on, and one to reject."""
-
-    best: Taken
-    worst: Taken
-
-    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Picks":
-        """See `Taken.changed`."""
-        return Picks(self.best.changed(change), self.worst.changed(change))
 
 
 def draws(keys: Keys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:

@@ -4,9 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crowdselect.barring import left_out
 from crowdselect.choose import check_budget
 from crowdselect.combine import combine, uniform_ranks
@@ -18,11 +15,7 @@ from crowdselect.ordering import UInt64Array
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers
 from crowdselect.stages import Progress
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-ObjectArray = NDArray[Any]
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A selection: every instruction of the pool, chosen or not, with the reason; and the story of one row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from crowdselect.eligibility import REASONS
 from crowdselect.errors import InputError
 from crowdselect.metrics import METRICS
+from crowdselect.options import Options
 from crowdselect.ordering import seeded_hash
+from crowdselect.scoring import CROWD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -217,3 +219,19 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
+
+
+def score_line(options: Mapping[str, Any]) -> str:
+    """Say what the score of a selection is made of.
+
+    Example:
+        >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
+        'length (of answer)'
+    """
+    if method_of(options) == CROWD.settings["method"]:
+        return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
+    known = {field.name for field in fields(Options)} | {"method"}
+    told = ", ".join(
+        f"{name} {value}" for name, value in options.items() if name not in known and value is not None
+    )
+    return method_of(options) + (f" ({told})" if told else "")

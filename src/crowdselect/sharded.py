@@ -7,7 +7,7 @@ vectors stay where they are. `run` says who reads: this process, or a cluster (`
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,16 @@ from crowdselect.chat import Chat
 from crowdselect.choose import choose, ranked
 from crowdselect.crowd import Crowd
 from crowdselect.eligibility import ELIGIBLE
+from crowdselect.engine.here import Run, as_it_is, run_here
 from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.files import file_type
 from crowdselect.finish import ENDINGS
 from crowdselect.grouping import LARGE
 from crowdselect.index import to_numpy
 from crowdselect.layouts import Wide
+from crowdselect.looking import Ask, Looker, unpacked
 from crowdselect.measure import COLUMNS, Measured, Sums, check_usable, measure, why_unmeasured
-from crowdselect.merged import Ids, Merged, Places, merge, same_texts
+from crowdselect.merged import Merged, merge, same_texts
 from crowdselect.metrics import METRICS, Ties
 from crowdselect.numberfile import read_numbers
 from crowdselect.options import Options
@@ -37,12 +39,13 @@ from crowdselect.rewardsfile import lost_note, missing_in
 from crowdselect.scoring import CROWD, Method, Seen, check_rows, score_rows
 from crowdselect.selection import Selection, samples_of
 from crowdselect.shardgroups import Lookahead, group_shards, wants_model, wants_vectors
-from crowdselect.shards import Ask, Fetcher, Looker, Models, Run, as_it_is, run_here, sources_of, unpacked
+from crowdselect.shards import Fetcher, Ids, Models, Places, sources_of
 from crowdselect.stages import Stages
 from crowdselect.tables import metrics_table
 from crowdselect.vectorfile import is_parquet
 
-FloatArray = NDArray[np.float64]
+if TYPE_CHECKING:
+    from crowdselect.types import FloatArray
 
 
 class ShardedPool(Pool):
@@ -101,7 +104,7 @@ class ShardedPool(Pool):
             found += unpacked(packed)
         merged = merge(found, self.shards)
         self._ids = Ids(merged.table["id"].chunk(0))
-        self.places = Places.of(merged)
+        self.places = Places.of(merged.shard, merged.row, shards=len(merged.facts))
         if "digest" in merged.table.column_names:
             self._said = merged.table["digest"].null_count < len(merged.table)
         if self._second is not None and ask.joined:

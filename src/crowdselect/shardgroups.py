@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from crowdselect.cluster import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.embed import embedder_kind
+from crowdselect.engine.here import Run
 from crowdselect.grouping import Grouping, check_clusters, nothing_to_read, unit_rows
-from crowdselect.merged import Merged, Places
+from crowdselect.looking import TEXT_KEY
+from crowdselect.merged import Merged
 from crowdselect.options import Options
 from crowdselect.ordering import UInt64Array, reseeded
-from crowdselect.shards import TEXT_KEY, Run
+from crowdselect.shards import Places
 from crowdselect.shardvectors import GivenVectors, LsaVectors, ModelVectors, Reading, Vectors
 from crowdselect.stages import Progress
-
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+from crowdselect.types import BoolArray, IntArray
 
 
 def wants_model(options: Options) -> bool:
@@ -80,12 +80,19 @@ def group_shards(
     keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
     by_key = np.argsort(keys, kind="stable")
     sample = np.sort(by_key[: sample_size(options.clusters)])
-    reading = Reading(files, layout, Places.of(merged), run)
+    reading = Reading(files, layout, Places.of(merged.shard, merged.row, shards=len(merged.facts)), run)
     vectors: Vectors
     if kind == "lsa":
         vectors = LsaVectors(reading, rows, by_key, sample=len(sample), seed=options.seed)
     elif kind == "model":
-        vectors = ModelVectors(reading, merged.table[TEXT_KEY], options=options, progress=progress)
+        vectors = ModelVectors(
+            reading,
+            merged.table[TEXT_KEY],
+            options.embedder,
+            trust_remote_code=options.trust_remote_code,
+            cache=options.cache,
+            progress=progress,
+        )
         if fitted:
             vectors.embed(rows)
     else:

@@ -20,28 +20,16 @@ from crowdselect import lsa
 from crowdselect.cache import discard, folder, key_of, read_vectors, write_vectors
 from crowdselect.cluster import nearest
 from crowdselect.embed import given_name, lsa_name, text_model, unused_note
+from crowdselect.engine.here import Read, Run, Unchanged, as_it_is, run_here
 from crowdselect.errors import InputError, OutputError
-from crowdselect.merged import Places
-from crowdselect.options import Options
 from crowdselect.parts import KEY, Keys, Parts, joined, read_part
 from crowdselect.pool import open_pool
-from crowdselect.shards import (
-    BLOCK,
-    Read,
-    Run,
-    Table,
-    Texts,
-    Unchanged,
-    as_it_is,
-    run_here,
-    shard_sources,
-    wanted_rows,
-)
+from crowdselect.shards import BLOCK, Places, Texts, shard_sources, wanted_rows
 from crowdselect.stages import Progress
+from crowdselect.types import IntArray, Table
 from crowdselect.vectorfile import check_vector_ids, read_some_vectors
 
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 BATCH = 4096
 """Texts that a worker is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
@@ -295,19 +283,31 @@ class ModelVectors:
     Args:
         reading: Where texts are.
         keys: Of each row's text, shape (N,), 32 bytes each.
-        options: `embedder`, `trust_remote_code` and `cache` count here.
+        embedder: What was asked for.
+        trust_remote_code: As for `text_model`.
+        cache: Whether vectors are kept.
         progress: Told how many rows are embedded.
     """
 
-    def __init__(self, reading: Reading, keys: Table, *, options: Options, progress: Progress) -> None:
-        self._reading, self._keys, self._options, self._progress = reading, keys, options, progress
-        self._model = text_model(options.embedder, trust_remote_code=options.trust_remote_code)
+    def __init__(
+        self,
+        reading: Reading,
+        keys: Table,
+        embedder: str,
+        *,
+        trust_remote_code: bool,
+        cache: bool,
+        progress: Progress,
+    ) -> None:
+        self._reading, self._keys, self._progress = reading, keys, progress
+        self._embedder, self._trust, self._cache = embedder, trust_remote_code, cache
+        self._model = text_model(embedder, trust_remote_code=trust_remote_code)
         self._dimensions, self._said = 0, list[str]()
         self._parts = Parts(self._shelf())
 
     def _shelf(self) -> Path:
         """Where parts are kept; if they are not to be, or cannot be, a folder that is deleted in the end."""
-        kept, here = (self._model.shelf if self._options.cache else None), self._reading.run is run_here
+        kept, here = (self._model.shelf if self._cache else None), self._reading.run is run_here
         try:
             (kept or folder()).mkdir(parents=True, exist_ok=True)
             if kept is not None:
@@ -416,8 +416,8 @@ class ModelVectors:
         done = len(first) - len(new)
         arguments = {
             "folder": self._parts.folder,
-            "embedder": self._options.embedder,
-            "trust_remote_code": self._options.trust_remote_code,
+            "embedder": self._embedder,
+            "trust_remote_code": self._trust,
         }
         for table in self._reading.over(new, EmbedWorker, arguments):
             for row in table.to_pylist():

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from crowdselect.config import Weights, read_config
+from crowdselect.engine.options import EngineOptions
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -216,3 +217,37 @@ def choice_options(*, clusters: int) -> Callable[[Any], Any]:
         A decorator for a command.
     """
     return bundle(rule_options(clusters=clusters), folder_options)
+
+
+engine_options = bundle(
+    click.option(
+        "--engine",
+        default="local",
+        metavar="local|ray",
+        show_default=True,
+        help="Where heavy steps run; ray: on a Ray cluster (extra: ray).",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
+    ),
+    click.option(
+        "--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"
+    ),
+    click.option(
+        "--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."
+    ),
+)
+"""For the commands with heavy steps."""
+
+
+def taken(given: dict[str, Any]) -> EngineOptions:
+    """Take the options of `engine_options` out of what click gives to a command.
+
+    Example:
+        >>> taken({"engine": "local", "ray_address": None, "workers": None, "gpus_per_worker": 0.0}).on_ray
+        False
+    """
+    names = ("engine", "ray_address", "workers", "gpus_per_worker")
+    return EngineOptions(**{name: given.pop(name) for name in names})

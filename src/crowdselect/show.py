@@ -1,5 +1,6 @@
 """What a person sees on a terminal: tables, progress, and text from pools made harmless."""
 
+import json
 import sys
 import time
 import unicodedata
@@ -199,3 +200,10 @@ class _Lines:
     def _write(self, text: str) -> None:
         sys.stderr.write(f"{self._name}: {text}\n")
         sys.stderr.flush()
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
+    """Print plain values as JSON."""
+    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
+    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")

@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect import simulated_words as words
 from crowdselect.crowd import Crowd
@@ -19,10 +18,7 @@ from crowdselect.errors import OptionError
 from crowdselect.outputs import new_file, new_folder
 from crowdselect.simulated_draws import Plan, abilities_of, drawn
 from crowdselect.simulated_files import ID_DIGITS, LAYOUTS, Sink, sink_for
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 _SIZES = (1.5, 3.0, 7.0, 14.0, 32.0, 72.0, 140.0, 405.0)
 _PAPER_SIZES = (

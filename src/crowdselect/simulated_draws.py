@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.simulated_words import PARAGRAPHS, TOPICS, paragraphs_per_answer
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray, IntArray
 
 _BLOCK = 2048  # instructions drawn from one generator; changing it changes every simulated pool
 _LATENT, _REWARDS, _ANSWERS, _FAMILIES = range(4)  # streams of chance, unrelated to each other

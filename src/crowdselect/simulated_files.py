@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError, OutputError
 from crowdselect.simulated_draws import Block, Plan
 from crowdselect.simulated_text import answers_text, instructions_text
 from crowdselect.simulated_words import TOPICS
+from crowdselect.types import FloatArray
 
 REWARD = "simulated_reward"
 """The name of the reward column, or of the field beside `content`."""
 
 ID_DIGITS = 9
-FloatArray = NDArray[np.float64]
 Write = Callable[[Any], None]
 Sink = Callable[[Path], AbstractContextManager[Write]]
 

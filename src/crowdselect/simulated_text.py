@@ -10,13 +10,11 @@ from string import Formatter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect import simulated_words as words
 from crowdselect.simulated_draws import Block, Plan
 from crowdselect.simulated_words import PARAGRAPHS
-
-IntArray = NDArray[np.int64]
+from crowdselect.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)

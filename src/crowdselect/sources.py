@@ -21,18 +21,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.files import broken_line, delimiter, json_format, literal, resolve
 from crowdselect.layouts import Columns, Kind, quote
 from crowdselect.textfile import NESTED, check_text, open_text, packing, too_deep, without_mark
+from crowdselect.types import IntArray
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-IntArray = NDArray[np.int64]
 
 _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}

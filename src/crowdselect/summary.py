@@ -2,15 +2,12 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from crowdselect.controls import random_control
-from crowdselect.options import Options
 from crowdselect.pool import Pool
-from crowdselect.scoring import CROWD
-from crowdselect.selection import Selection, answer_by, method_of
+from crowdselect.selection import Selection, answer_by, score_line
 from crowdselect.show import lines, say, table, visible, warn
 
 _PICKS = 8
@@ -60,22 +57,6 @@ def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) ->
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     say(f"written to {visible(folder)}: {rows}{visible(names)}")
     say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
-
-
-def score_line(options: Mapping[str, Any]) -> str:
-    """Say what the score of a selection is made of.
-
-    Example:
-        >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
-        'length (of answer)'
-    """
-    if method_of(options) == CROWD.settings["method"]:
-        return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
-    known = {field.name for field in fields(Options)} | {"method"}
-    told = ", ".join(
-        f"{name} {value}" for name, value in options.items() if name not in known and value is not None
-    )
-    return method_of(options) + (f" ({told})" if told else "")
 
 
 def why_command(folder: Path, instruction_id: str) -> str:

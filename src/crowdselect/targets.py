@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.cells import Targets
 from crowdselect.options import Options
 from crowdselect.pool import Pool
 from crowdselect.responses import Answers
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from crowdselect.types import FloatArray
 
 _SAID = {
     "cut": "were cut",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.engine.options import engine_options, taken
 from crowdselect.errors import OptionError
+from crowdselect.shared_options import engine_options, taken
 
 if TYPE_CHECKING:
     from crowdselect.collect.job import Report, Task

@@ -19,10 +19,9 @@ from crowdselect.engine.stream import streamed
 from crowdselect.errors import InputError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.parts import KEY, Parts
+from crowdselect.types import Table
 
 Requests = Callable[[], Iterator[Request]]
-Table = Any
-"""An Arrow table; pyarrow ships no types."""
 
 BATCHES = 4
 """A worker is given so many batches of a model at a time, and writes them as a part: what a crash loses at most."""

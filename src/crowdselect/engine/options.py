@@ -1,12 +1,8 @@
-"""Where the heavy steps of a command run: the options, and their checks."""
+"""Where the heavy steps of a command run: the options, checked."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import click
 
 from crowdselect.errors import OptionError
-from crowdselect.shared_options import bundle
 
 ENGINES = ("local", "ray")
 
@@ -49,37 +45,3 @@ class EngineOptions:
     def on_ray(self) -> bool:
         """Whether Ray is asked for."""
         return self.engine == "ray"
-
-
-engine_options = bundle(
-    click.option(
-        "--engine",
-        default="local",
-        metavar="local|ray",
-        show_default=True,
-        help="Where heavy steps run; ray: on a Ray cluster (extra: ray).",
-    ),
-    click.option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
-    ),
-    click.option(
-        "--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"
-    ),
-    click.option(
-        "--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."
-    ),
-)
-"""For the commands with heavy steps."""
-
-
-def taken(given: dict[str, Any]) -> EngineOptions:
-    """Take the options of `engine_options` out of what click gives to a command.
-
-    Example:
-        >>> taken({"engine": "local", "ray_address": None, "workers": None, "gpus_per_worker": 0.0}).on_ray
-        False
-    """
-    names = ("engine", "ray_address", "workers", "gpus_per_worker")
-    return EngineOptions(**{name: given.pop(name) for name in names})

@@ -5,9 +5,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from crowdselect.engine.here import Read, Run
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster, own_error, workers_of
-from crowdselect.shards import Read, Run, Table
+from crowdselect.types import Table
 
 # Less than a whole CPU each: with as many actors as CPUs, the tasks that read for them must find room too, or
 # Ray Data waits for ever.

@@ -1,14 +1,11 @@
 """The Bradley-Terry model: strengths that explain who won against whom, by maximum likelihood."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from crowdselect.errors import ShapeError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from crowdselect.types import FloatArray, IntArray
 
 _STEPS = 100
 _CLOSE = 1e-12

@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from crowdselect.choosing import print_json
 from crowdselect.errors import OptionError
 from crowdselect.evaluate.comparison import ROUNDS, Comparison, Difference, compare
 from crowdselect.evaluate.display import figure
@@ -11,7 +10,7 @@ from crowdselect.evaluate.loaded import load_groups
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import LEVEL
 from crowdselect.outputs import check_output, new_file
-from crowdselect.show import say, table, visible, warn
+from crowdselect.show import print_json, say, table, visible, warn
 
 _WIDE = 41  # characters of a row of the forest
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError, OptionError, ShapeError
 from crowdselect.evaluate.loaded import Group
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.evaluate.scores import LEVEL, FloatArray, interval
+from crowdselect.evaluate.scores import LEVEL, interval
+from crowdselect.types import BoolArray, FloatArray
 
-BoolArray = NDArray[np.bool_]
 _Laid = tuple[FloatArray, FloatArray]
 
 ROUNDS = 10_000

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from crowdselect.evaluate.judgmentfile import GAMES, Verdicts
 from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.verdicts import weighed
-
-FloatArray = NDArray[np.float64]
+from crowdselect.types import FloatArray
 
 ROUNDS = 2000
 """Of resampling, for an interval."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.engine.options import engine_options, taken
+from crowdselect.shared_options import engine_options, taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

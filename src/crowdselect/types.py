@@ -1,0 +1,13 @@
+"""Array and table aliases: what a signature calls the things that pass through it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+ObjectArray = NDArray[Any]
+Table = Any
+"""An Arrow table; pyarrow ships no types."""
