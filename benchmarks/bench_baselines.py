@@ -20,9 +20,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.choose import choose
-from crowdselect.facility import Graph, gains, near_graph, parts, recall
-from crowdselect.ordering import seeded_hash
+from crowdselect.methods.facility import Graph, gains, near_graph, parts, recall
+from crowdselect.numeric.quotas import choose
+from crowdselect.seeding import seeded_hash
 
 DIMENSIONS, COSINE, NEIGHBOURS = 256, 0.9, 50
 SECONDS, GIGABYTES = 60.0, 2.0

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from crowdselect.cluster import kmeans
-from crowdselect.embed import embed
-from crowdselect.ordering import seeded_hash
-from crowdselect.simulate import simulate
+from crowdselect.embed.models import embed
+from crowdselect.numeric.clusters import kmeans
+from crowdselect.seeding import seeded_hash
+from crowdselect.simulate.pool import simulate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _texts import topic_texts

@@ -21,15 +21,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, load_endpoints
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.endpoints import Endpoint, load_endpoints
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.runner import run
+from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.collect.instructions import open_instructions
 from crowdselect.collect.job import Task, collect
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Answer, Ledger
-from crowdselect.collect.runner import run
-from crowdselect.collect.scripted import ScriptedClient
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCURRENT = (1, 32, 256)
@@ -200,7 +200,7 @@ def resume(scale: float) -> None:
         count = int(100_000 * scale)
         task = write_inputs(Path(folder), count, 5)
         fill(task)
-        command = ["-c", "from crowdselect.cli import main; main()"]
+        command = ["-c", "from crowdselect.cli.main import main; main()"]
         command += ["collect", task.instructions, "--crowd", task.crowd, "-o", task.output]
         for what in ("that has its answers but no pool", "that is finished"):
             start = time.perf_counter()

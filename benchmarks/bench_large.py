@@ -62,7 +62,7 @@ def _pool(rows: int, models: int) -> Path:
         OUT.mkdir(exist_ok=True)
         start = time.perf_counter()
         code = (
-            "from crowdselect.simulate import simulate\n"
+            "from crowdselect.simulate.pool import simulate\n"
             f"simulate({str(folder)!r}, instructions={rows}, families={models // 3}, layout='zoo', answer_chars=80, "
             f"shards={max(2, rows // 500_000)})"
         )
@@ -93,7 +93,7 @@ def _child(what: str, where: str) -> int:
     who, facts = resource.RUSAGE_SELF, {}
     if what == "select":
         who = resource.RUSAGE_CHILDREN
-        command = "from crowdselect.cli import main; main()"
+        command = "from crowdselect.cli.main import main; main()"
         options = ["--budget", str(BUDGET), "--clusters", str(CLUSTERS), "-o", f"{where}-chosen"]
         run = [sys.executable, "-c", command, "select", where, *options]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
@@ -138,7 +138,7 @@ def _numpy_ranks() -> dict[str, Any]:
 def _ranks_by_numpy(values: Any) -> Any:  # noqa: ANN401  (arrays)
     import numpy as np
 
-    from crowdselect.combine import uniform_ranks
+    from crowdselect.numeric.ranks import uniform_ranks
 
     return uniform_ranks(values, np.ones(RANKED, dtype=bool))
 

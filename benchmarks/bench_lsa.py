@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crowdselect.embed import embed
+from crowdselect.embed.models import embed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _texts import topic_texts

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from scipy.stats import spearmanr
 
-from crowdselect.metrics import compute_metrics
+from crowdselect.numeric.metrics import compute_metrics
 
 FAMILIES = {
     "gemma-2": [2, 9, 27],

@@ -99,7 +99,7 @@ def child(name: str, file: Path) -> dict[str, Any]:
 
 def child_simulate(file: Path) -> dict[str, Any]:
     """Write one of the two pools."""
-    from crowdselect.simulate import simulate
+    from crowdselect.simulate.pool import simulate
 
     start = time.perf_counter()
     if file == MATRIX:
@@ -122,7 +122,7 @@ def child_simulate(file: Path) -> dict[str, Any]:
 
 def child_scan(file: Path) -> dict[str, Any]:
     """Median seconds of DuckDB's read of ids and rewards, and of opening the pool and taking its scores."""
-    from crowdselect.pool import open_pool
+    from crowdselect.pool.pool import open_pool
 
     def scores() -> None:
         with open_pool(file) as pool:
@@ -163,7 +163,7 @@ def duckdb_scan(file: Path, *, sums: bool = False) -> Callable[[], None]:
 
 def child_scores(file: Path) -> dict[str, Any]:
     """Take the scores once, for their peak memory."""
-    from crowdselect.pool import open_pool
+    from crowdselect.pool.pool import open_pool
 
     with open_pool(file) as pool:
         return {"rows": len(pool.scores())}

@@ -34,7 +34,7 @@ def main() -> int:
     if any(find_spec(name) is None for name in ("ray", "torch", "transformers")):
         print("# ray: the extras reward and ray are not installed; nothing measured", file=sys.stderr)
         return 0
-    from crowdselect.simulate import simulate
+    from crowdselect.simulate.pool import simulate
     from tiny_rewards import build_reward
 
     with tempfile.TemporaryDirectory() as place:
@@ -66,7 +66,7 @@ def _local(pool: Path, model: Path) -> dict[str, Any]:
     """What the local engine does, window by window; scores go nowhere."""
     import torch
 
-    from crowdselect.pool import open_pool
+    from crowdselect.pool.pool import open_pool
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer
     from crowdselect.reward.run import windows
@@ -88,7 +88,7 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
 
     from crowdselect.engine.options import EngineOptions
     from crowdselect.parts import Keys, Parts
-    from crowdselect.pool import open_pool
+    from crowdselect.pool.pool import open_pool
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer
     from crowdselect.reward.run import Column

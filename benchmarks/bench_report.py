@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from crowdselect import Options, export, load_selection, open_pool, select
-from crowdselect.report import write_report
-from crowdselect.rundata import Run
-from crowdselect.simulate import simulate
-from crowdselect.stages import Stages
+from crowdselect.progress import Stages
+from crowdselect.report.data import Run
+from crowdselect.report.report import write_report
+from crowdselect.simulate.pool import simulate
 
 OUT = Path(__file__).parent / "out"
 SECONDS, MEGABYTES, OPENING = 30.0, 10.0, 3.0

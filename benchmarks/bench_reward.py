@@ -142,8 +142,8 @@ def _speed(place: Path, count: int, hidden: int, device: str) -> bool:
 
 def _memory(place: Path, rows: int) -> bool:
     """Score many rows with a scorer that costs nothing: what is left is the way through the pool."""
-    from crowdselect.collect.ledger import Ledger
-    from crowdselect.pool import open_pool
+    from crowdselect.ask.ledger import Ledger
+    from crowdselect.pool.pool import open_pool
     from crowdselect.reward.protocol import BaseScorer, Item, Scored, outcome_of
     from crowdselect.reward.run import Column, score_pool
     from crowdselect.reward.sealed import write_rewards
@@ -155,7 +155,7 @@ def _memory(place: Path, rows: int) -> bool:
             ]
 
     file = place / "pool.parquet"
-    code = f"from crowdselect.simulate import simulate; simulate({str(file)!r}, instructions={rows // 12}, answer_chars=1500)"
+    code = f"from crowdselect.simulate.pool import simulate; simulate({str(file)!r}, instructions={rows // 12}, answer_chars=1500)"
     subprocess.run([sys.executable, "-c", code], check=True)  # its memory is not ours
     with open_pool(file) as pool, Ledger(place / "ledger") as ledger:
         _ = pool.models, pool.instructions()

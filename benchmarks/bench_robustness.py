@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.baselines import random_choice
-from crowdselect.compare import compare
-from crowdselect.decontaminate import contaminated
-from crowdselect.questions import Question
-from crowdselect.robustness import robustness
-from crowdselect.simulate import simulate
+from crowdselect.compare.robustness import robustness
+from crowdselect.compare.selections import compare
+from crowdselect.methods.baselines import random_choice
+from crowdselect.selection.benchmarks import contaminated
+from crowdselect.selection.questions import Question
+from crowdselect.simulate.pool import simulate
 
 OUT = Path(__file__).parent / "out"
 SECONDS = {"decontaminate": 20.0, "robustness": 60.0}

@@ -69,7 +69,7 @@ def _pool(pool: Path, out: Path, budget: int) -> None:
 
 
 def _run(*arguments: str) -> str:
-    command = [sys.executable, "-c", "from crowdselect.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from crowdselect.cli.main import main; main()", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

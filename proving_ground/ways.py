@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
-from crowdselect.baselines import by_length, by_reward, deita, facility_location, random_choice
-from crowdselect.robustness import PAPER_WEIGHTS
-from crowdselect.scoring import CROWD, Method
+from crowdselect.compare.robustness import PAPER_WEIGHTS
+from crowdselect.methods.baselines import by_length, by_reward, deita, facility_location, random_choice
+from crowdselect.selection.methods import CROWD, Method
 
 CLUSTERS = 10
 Kind = Literal["control", "baseline", "metric", "weights", "own"]

@@ -21,12 +21,12 @@ FAST = ("--retry-wait", "0.05")  # short pauses between tries, so that the tests
 BRIEF = ("--attempts", "2", "--patience", "3")  # little patience with an endpoint that does not answer
 ANSWERED = {"ok", "length", "empty"}
 
-_COMMAND = "from crowdselect.cli import main; main()"
+_COMMAND = "from crowdselect.cli.main import main; main()"
 _FORKS = """
 import asyncio, json, os, resource, signal, sys
 import duckdb, openai, pyarrow.parquet
-from crowdselect.cli import main
-import crowdselect.collect.job, crowdselect.collect.display, crowdselect.collect.http_client, crowdselect.show
+from crowdselect.cli.main import main
+import crowdselect.collect.job, crowdselect.collect.display, crowdselect.ask.http_client, crowdselect.terminal
 
 pyarrow.array(["imports what pyarrow imports late"])
 

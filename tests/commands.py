@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from crowdselect.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from crowdselect.cli.main import main; main()"]
 """To run it as a process; the tests that need none use the fixture `run`."""
 
 

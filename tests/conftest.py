@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run the real command in this process, in a folder of its own: `run("inspect", pool)`."""
-    from crowdselect.cli import main
+    from crowdselect.cli.main import main
 
     def command(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["crowdselect", *map(str, arguments)])
@@ -54,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated pool of 120 instructions x 12 models, with a few gaps, empty answers and duplicates."""
-    from crowdselect.simulate import simulate
+    from crowdselect.simulate.pool import simulate
 
     return simulate(tmp_path_factory.mktemp("sim") / "pool.parquet", instructions=120, answer_chars=80).path
 

@@ -54,9 +54,9 @@ class SentenceTransformer:
 """A stand-in for sentence-transformers, to be put where Python looks first: what it embeds stands in a file."""
 BATCH = 16
 _COMMAND = (
-    "import crowdselect.reward.sharded, crowdselect.shardvectors\n"
-    f"crowdselect.reward.sharded.BATCH = crowdselect.shardvectors.BATCH = {BATCH}\n"
-    "from crowdselect.cli import main\n"
+    "import crowdselect.reward.sharded, crowdselect.embed.vectors\n"
+    f"crowdselect.reward.sharded.BATCH = crowdselect.embed.vectors.BATCH = {BATCH}\n"
+    "from crowdselect.cli.main import main\n"
     "main()\n"
 )
 

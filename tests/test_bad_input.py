@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect.errors import CrowdselectError, InputError, LayoutError, OptionError, RewardError
-from crowdselect.pool import open_pool
+from crowdselect.pool.pool import open_pool
 
 INF = float("inf")
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from commands import manifest, train
 from crowdselect import Options, open_pool, select
-from crowdselect.baselines import (
+from crowdselect.errors import InputError, OptionError
+from crowdselect.methods.baselines import (
     BASELINES,
     by_direct_score,
     by_ifd,
@@ -24,10 +25,9 @@ from crowdselect.baselines import (
     facility_location,
     random_choice,
 )
-from crowdselect.errors import InputError, OptionError
-from crowdselect.facility import gains, near_graph, recall
-from crowdselect.ordering import seeded_hash
-from crowdselect.tags import read_tags, rounds
+from crowdselect.methods.facility import gains, near_graph, recall
+from crowdselect.methods.tags import read_tags, rounds
+from crowdselect.seeding import seeded_hash
 
 PLAIN = ("random", "length", "reward")  # need nothing but a pool
 

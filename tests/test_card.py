@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect import Options, open_pool, select
-from crowdselect.card import code, dataset_card
-from crowdselect.eligibility import REASONS
+from crowdselect.selection.card import code, dataset_card
+from crowdselect.selection.eligibility import REASONS
 
 NASTY = '[/b] \x1b[31m \u202e | ` `` <b> "quoted" \\ : # --- \n---\n- x: {y} \x7f \x85 \ufeff 🙂 日本'
 

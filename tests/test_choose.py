@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crowdselect.choose import check_budget, choose, ranked, water_fill
 from crowdselect.errors import BudgetError
+from crowdselect.numeric.quotas import check_budget, choose, ranked, water_fill
 
 NAN = float("nan")
 # Unit vectors in the plane, a few of them close together and some equal.

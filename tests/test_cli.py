@@ -18,8 +18,8 @@ import pytest
 
 from commands import COMMAND, manifest, train, tree
 from crowdselect import __version__
-from crowdselect.cli import cli
-from crowdselect.collect.endpoints import load_endpoints
+from crowdselect.ask.endpoints import load_endpoints
+from crowdselect.cli.main import cli
 
 COMMANDS = [
     "baseline",
@@ -76,7 +76,7 @@ def test_help_and_version(run):
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
         "import resource, sys\n"
-        "from crowdselect.cli import main\n"
+        "from crowdselect.cli.main import main\n"
         "sys.argv = ['crowdselect', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'numpy', 'scipy', 'sklearn', 'duckdb', 'pyarrow', 'torch', 'rich', 'datasets', 'transformers'}\n"
@@ -99,7 +99,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
 @pytest.fixture
 def small_demo(monkeypatch):
     """The demo's way on fewer instructions; the full one runs in the checks before a change lands."""
-    from crowdselect import simulate as module
+    from crowdselect.simulate import pool as module
 
     real = module.simulate
     monkeypatch.setattr(module, "simulate", lambda path, **rest: real(path, instructions=300, **rest))
@@ -383,7 +383,7 @@ def test_simulate_then_select(run, layout):
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(run, sim, tmp_path, monkeypatch):
-    from crowdselect import exporter
+    from crowdselect.selection import folder as exporter
 
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -399,16 +399,16 @@ def test_ctrl_c_while_duckdb_reads(tmp_path):
     """DuckDB answers Ctrl-C with an error of its own."""
     code = (
         "import os, signal, sys, threading\n"
-        "from crowdselect import sources\n"
+        "from crowdselect.pool import source as sources\n"
         "real = sources.connect\n"
         "def connect():\n"
         "    connection = real()\n"
         "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "    return connection\n"
         "sources.connect = connect\n"
-        "from crowdselect import pool\n"
+        "from crowdselect.pool import pool\n"
         "pool.connect = connect\n"
-        "from crowdselect.cli import main\n"
+        "from crowdselect.cli.main import main\n"
         "main()\n"
     )
     row = json.dumps({"id": "a", "instruction": "x" * 300, "model": "m", "score": 1})
@@ -500,7 +500,7 @@ def test_closed_streams_are_no_error(sim):
 
 
 def test_an_error_of_the_system_is_one_line(run, sim, monkeypatch):
-    from crowdselect import exporter
+    from crowdselect.selection import folder as exporter
 
     def denied(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "/locked/file")

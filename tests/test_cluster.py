@@ -11,10 +11,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from crowdselect import cluster
-from crowdselect.cluster import group_labels, kmeans, near
 from crowdselect.errors import InputError, OptionError, ShapeError
-from crowdselect.ordering import seeded_hash
+from crowdselect.numeric import clusters as cluster
+from crowdselect.numeric.clusters import group_labels, kmeans, near
+from crowdselect.seeding import seeded_hash
 
 
 def keys_of(count, *, seed=0):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from crowdselect.collect.endpoints import Endpoint, check_reachable, key, load_endpoints
-from crowdselect.collect.redact import Redactor
+from crowdselect.ask.endpoints import Endpoint, check_reachable, key, load_endpoints
+from crowdselect.ask.redact import Redactor
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 

@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 import pytest
 
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.http_client import HttpClient, _retry_after, _status_error, parse_reply
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.http_client import HttpClient, _retry_after, _status_error, parse_reply
 from crowdselect.errors import CallError
 from fault_server import FaultServer
 
@@ -194,7 +194,7 @@ def test_nobody_there(server):
 @pytest.mark.extra
 def test_an_answer_without_end_is_not_read_to_its_end(server, monkeypatch):
     pytest.importorskip("openai")
-    monkeypatch.setattr("crowdselect.collect.http_client.LONGEST", 1 << 20)
+    monkeypatch.setattr("crowdselect.ask.http_client.LONGEST", 1 << 20)
     with pytest.raises(CallError, match="longer than 1 MiB") as caught:
         ask(Endpoint("m", base_url=server.base_url, model="m"), "fault=huge")
     assert caught.value.verdict == "failed"

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crowdselect.collect import command
-from crowdselect.collect.calls import Reply
+from crowdselect.ask.calls import Reply
+from crowdselect.ask.lane import Limits
+from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.lane import Limits
 from crowdselect.collect.manifest import manifest_path
-from crowdselect.collect.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError, OutputError
-from crowdselect.pool import open_pool
+from crowdselect.pool.pool import open_pool
 
 ROWS = [{"id": f"i{n}", "instruction": f"q{n}", "topic": "t" if n % 2 else None} for n in range(6)]
 CROWD = """

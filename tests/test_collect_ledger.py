@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger import Answer, Ledger
-from crowdselect.collect.ledger_file import VERSION, network_file_system
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.ledger_file import VERSION, network_file_system
 from crowdselect.errors import LedgerError
 
 ENDPOINT = Endpoint("m", model="m", price_in=1.0, price_out=1.0)
@@ -52,7 +52,7 @@ def test_a_row_is_on_disk_within_a_tenth_of_a_second_and_survives_without_close(
         "import sys, time, os\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "from test_collect_ledger import answer\n"
-        "from crowdselect.collect.ledger import Ledger\n"
+        "from crowdselect.ask.ledger import Ledger\n"
         "ledger = Ledger(sys.argv[1])\n"
         "ledger.put(answer(1))\n"
         "time.sleep(0.4)\n"
@@ -243,7 +243,7 @@ def test_network_file_systems_are_known_by_their_mounts(tmp_path, path, found):
 
 
 def test_a_network_file_system_is_refused_unless_forced(tmp_path, monkeypatch):
-    monkeypatch.setattr("crowdselect.collect.ledger_file.network_file_system", lambda _path: "nfs4")
+    monkeypatch.setattr("crowdselect.ask.ledger_file.network_file_system", lambda _path: "nfs4")
     with pytest.raises(LedgerError, match=r"network file system \(nfs4\).*--force-ledger"):
         Ledger(tmp_path / "l")
     Ledger(tmp_path / "l", force=True).close()

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError, InputError
 
 pytest.importorskip("torch")
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 
 def answers(folder, prompts=PROMPTS, **values):
-    from crowdselect.collect.local_client import LocalClient
+    from crowdselect.ask.local_client import LocalClient
 
     async def go():
         client = LocalClient(
@@ -89,7 +89,7 @@ def test_samples_depend_on_seed_and_request_and_not_on_the_batch(folder):
 def test_draws_follow_the_distribution():
     import torch
 
-    from crowdselect.collect.local_client import _Gumbel
+    from crowdselect.ask.local_client import _Gumbel
 
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).expand(4000, 3)
     drawn = _Gumbel(torch, list(range(4000)))(None, logits).argmax(-1)
@@ -116,7 +116,7 @@ def test_a_model_that_is_not_there_stops_with_a_message(tmp_path):
 
 def test_from_instructions_to_a_pool(folder, tmp_path):
     from crowdselect.collect.job import Task, collect
-    from crowdselect.pool import open_pool
+    from crowdselect.pool.pool import open_pool
 
     rows = [{"id": f"i{n}", "turns": [f"Question {n}", "And then?"]} for n in range(6)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

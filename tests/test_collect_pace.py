@@ -2,7 +2,7 @@
 
 import pytest
 
-from crowdselect.collect.pace import Bucket, Pace
+from crowdselect.ask.pace import Bucket, Pace
 from crowdselect.errors import CallError
 
 BUSY = CallError("busy", verdict="refused")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from crowdselect.collect.calls import Reply
-from crowdselect.collect.endpoints import load_endpoints
+from crowdselect.ask.calls import Reply
+from crowdselect.ask.endpoints import load_endpoints
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.renamed import find_renamed
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.manifest import read_pool_manifest
-from crowdselect.collect.renamed import find_renamed
 
 
 class Asked:
@@ -196,8 +196,8 @@ def test_who_has_something_in_the_ledger_keeps_it(task):
 
 
 def test_what_was_in_flight_is_asked_under_the_new_name(task):
+    from crowdselect.ask.ledger import Answer
     from crowdselect.collect.instructions import open_instructions
-    from crowdselect.collect.ledger import Answer
 
     crowd(folder(task), ["old"])
     asked = Asked()

@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from crowdselect.collect.budget import Budget, check_cost_cap, most_prompt_tokens
-from crowdselect.collect.calls import Reply, make_request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.redact import Redactor
-from crowdselect.collect.runner import run
-from crowdselect.collect.scripted import ScriptedClient
+from crowdselect.ask.budget import Budget, check_cost_cap, most_prompt_tokens
+from crowdselect.ask.calls import Reply, make_request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.redact import Redactor
+from crowdselect.ask.runner import run
+from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, LedgerError, OptionError
 
 QUICK = Limits(wait=0.002, attempts=3, patience=0.3)

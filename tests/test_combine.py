@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
-from crowdselect.combine import DEFAULT_WEIGHTS, check_weights, combine, uniform_ranks
 from crowdselect.errors import OptionError
-from crowdselect.metrics import METRICS
+from crowdselect.numeric.metrics import METRICS
+from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights, combine, uniform_ranks
 
 NAN = float("nan")
 VALUES = st.one_of(

@@ -13,14 +13,14 @@ import pytest
 from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.baselines import by_length, by_reward, random_choice
-from crowdselect.compare import Chance, compare
-from crowdselect.compare_page import comparison_page
-from crowdselect.comparefacts import FIGURES
+from crowdselect.compare.facts import FIGURES
+from crowdselect.compare.page import comparison_page
+from crowdselect.compare.selections import Chance, compare
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
-from crowdselect.metrics import stability
-from crowdselect.plainpage import number
+from crowdselect.methods.baselines import by_length, by_reward, random_choice
+from crowdselect.numeric.metrics import stability
+from crowdselect.report.plainpage import number
 
 HOSTILE = [
     "<script>alert(1)</script>",

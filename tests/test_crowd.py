@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crowdselect.collect.endpoints import load_endpoints
+from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError
 

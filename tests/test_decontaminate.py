@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect import Options, open_pool, select
-from crowdselect.decontaminate import CHARACTERS, WORDS, contaminated
-from crowdselect.eligibility import normalised
 from crowdselect.errors import InputError, OptionError
-from crowdselect.exporter import export, load_selection
-from crowdselect.questions import Question, read_questions
-from crowdselect.simulate import simulate
+from crowdselect.selection.benchmarks import CHARACTERS, WORDS, contaminated
+from crowdselect.selection.eligibility import normalised
+from crowdselect.selection.folder import export, load_selection
+from crowdselect.selection.questions import Question, read_questions
+from crowdselect.simulate.pool import simulate
 
 LETTERS = st.sampled_from([*"abcAB .,!'_\n", "é", "é", "語", "本", "ส", "ำ", "،", " ", "한", "\x00"])
 

@@ -19,14 +19,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from crowdselect import lsa as lsa_module
 from crowdselect.cache import VectorCache, folder, key_of
-from crowdselect.cluster import kmeans
-from crowdselect.embed import embed
+from crowdselect.embed.given import read_vectors
+from crowdselect.embed.models import embed
 from crowdselect.errors import InputError, MissingExtraError, OptionError, ShapeError
-from crowdselect.lsa import lsa, words
-from crowdselect.ordering import seeded_hash
-from crowdselect.vectorfile import read_vectors
+from crowdselect.numeric import lsa as lsa_module
+from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.lsa import lsa, words
+from crowdselect.seeding import seeded_hash
 
 
 def ids_of(count):
@@ -392,7 +392,7 @@ def test_a_model_that_was_changed_in_place_gets_new_vectors(model):
 
 
 def test_an_interrupted_run_keeps_what_was_embedded(model, monkeypatch):
-    monkeypatch.setattr("crowdselect.embed._SAVED", 2)
+    monkeypatch.setattr("crowdselect.embed.models._SAVED", 2)
 
     def stop(done, total):
         if done == 4:

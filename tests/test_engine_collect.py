@@ -7,7 +7,7 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.collect.ledger import Ledger
+from crowdselect.ask.ledger import Ledger
 from engines import parts, ran, start, wait_for
 
 pytestmark = pytest.mark.extra

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.simulate import simulate
+from crowdselect.simulate.pool import simulate
 from engines import parts, ran
 
 pytestmark = pytest.mark.extra

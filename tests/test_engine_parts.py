@@ -19,7 +19,7 @@ from crowdselect.reward.protocol import settings_digest
 from crowdselect.reward.sharded import Reader, Recipe, ScoreWorker, sources_of
 from crowdselect.reward.specs import parse_spec
 from crowdselect.reward.stored import Stored
-from crowdselect.simulate import simulate
+from crowdselect.simulate.pool import simulate
 from engines import SCORERS
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from crowdselect import open_pool
 from crowdselect.parts import Parts
-from crowdselect.simulate import simulate
+from crowdselect.simulate.pool import simulate
 from engines import BATCH, SCORERS, parts, ran, recut, start, wait_for
 
 pytestmark = pytest.mark.extra

@@ -7,7 +7,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.simulate import simulate
+from crowdselect.simulate.pool import simulate
 from engines import BATCH, EMBEDDER, ran, recut, start, wait_for
 
 pytestmark = pytest.mark.extra

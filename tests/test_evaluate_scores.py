@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from crowdselect.cli.evaluate_compare import forest_lines
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.bradleyterry import bradley_terry
-from crowdselect.evaluate.compare_run import forest_lines
 from crowdselect.evaluate.comparison import (
     CORRECTED,
     HIGHER,

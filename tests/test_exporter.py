@@ -12,7 +12,7 @@ import pytest
 from commands import manifest, train
 from crowdselect import Options, __version__, export, load_selection, open_pool, select
 from crowdselect.errors import InputError, OptionError
-from crowdselect.exporter import training_records
+from crowdselect.selection.folder import training_records
 
 QUICK = {"clusters": 0, "weights": {"difficulty": 1.0}}
 
@@ -55,7 +55,7 @@ def test_both_file_types_and_any_batch_hold_the_same(sim, tmp_path, monkeypatch)
         selection = select(pool, Options(budget=25, clusters=0, pairs="best-worst"))
         export(selection, pool, tmp_path / "a")
         export(selection, pool, tmp_path / "b", file_type="parquet")
-        monkeypatch.setattr("crowdselect.exporter._BATCH", 4)
+        monkeypatch.setattr("crowdselect.selection.folder._BATCH", 4)
         export(selection, pool, tmp_path / "c", file_type="parquet")
         export(selection, pool, tmp_path / "d")
     rows = train(tmp_path / "a")

@@ -16,19 +16,19 @@ import pytest
 
 from commands import COMMAND, manifest, train
 from crowdselect import Options, open_pool, select
-from crowdselect.collect.calls import Reply, make_request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.http_client import parse_reply
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.runner import run as ask
-from crowdselect.collect.scripted import ScriptedClient
+from crowdselect.ask.calls import Reply, make_request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.http_client import parse_reply
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.runner import run as ask
+from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError
 from crowdselect.evaluate.verdicts import read_label, read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
-from crowdselect.judgetags import tags_of_answer
 from crowdselect.reward.rubric import read_score
-from crowdselect.sharded import ShardedPool, select_sharded
+from crowdselect.reward.tags import tags_of_answer
+from crowdselect.selection.sharded import ShardedPool, select_sharded
 from judging import Bench
 from reward_server import RewardServer
 

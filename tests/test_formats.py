@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.formats import FORMATS, PAPER_TRAINING, check_format, record, record_schema, trainer_files
+from crowdselect.selection.formats import (
+    FORMATS,
+    PAPER_TRAINING,
+    check_format,
+    record,
+    record_schema,
+    trainer_files,
+)
 
 
 def user(text):

@@ -20,9 +20,9 @@ ITEMS = [Item([{"role": "user", "content": "Q"}, {"role": "assistant", "content"
 
 _CHAT = """
 import asyncio, resource, sys
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.http_client import HttpClient
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.http_client import HttpClient
 from crowdselect.errors import CallError
 
 async def ask(text):
@@ -82,9 +82,9 @@ def test_the_status_of_an_error_counts_whatever_its_body_is():
     import asyncio
 
     pytest.importorskip("openai")
-    from crowdselect.collect.calls import make_request
-    from crowdselect.collect.endpoints import Endpoint
-    from crowdselect.collect.http_client import HttpClient
+    from crowdselect.ask.calls import make_request
+    from crowdselect.ask.endpoints import Endpoint
+    from crowdselect.ask.http_client import HttpClient
 
     async def ask(url: str) -> None:
         client = HttpClient(Endpoint("m", base_url=url, model="m"), key=None)

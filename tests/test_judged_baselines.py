@@ -10,13 +10,13 @@ import pytest
 
 from commands import manifest, train
 from crowdselect import Options, open_pool, select
-from crowdselect.baselines import by_direct_score, by_tags
-from crowdselect.collect.scripted import ScriptedClient
+from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError
-from crowdselect.ifd import Answered
-from crowdselect.judgemarks import JudgeMarker
-from crowdselect.judgetags import JudgeTagger, tags_of_answer
-from crowdselect.judging import Judging
+from crowdselect.methods.baselines import by_direct_score, by_tags
+from crowdselect.methods.ifd import Answered
+from crowdselect.reward.judging import Judging
+from crowdselect.reward.marks import JudgeMarker
+from crowdselect.reward.tags import JudgeTagger, tags_of_answer
 from reward_server import RewardServer
 
 

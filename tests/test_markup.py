@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crowdselect.markup import Markup, esc, html, joined
-from crowdselect.page import page, table
-from crowdselect.plainpage import document
-from crowdselect.plainpage import table as plain_table
+from crowdselect.report.markup import Markup, esc, html, joined
+from crowdselect.report.page import page, table
+from crowdselect.report.plainpage import document
+from crowdselect.report.plainpage import table as plain_table
 
 SOURCE = Path(__file__).parent.parent / "src" / "crowdselect"
 META = '<meta http-equiv=refresh content="0;url=https://evil.example/">'

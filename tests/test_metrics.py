@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
-from crowdselect import metrics
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.metrics import (
+from crowdselect.numeric import metrics
+from crowdselect.numeric.metrics import (
     METRICS,
     compute_metrics,
     difficulty,

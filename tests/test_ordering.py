@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from crowdselect import ordering
-from crowdselect.ordering import content_hash, mixed_hash, reseeded, seeded_hash
+from crowdselect import seeding as ordering
+from crowdselect.seeding import content_hash, mixed_hash, reseeded, seeded_hash
 
 IDS = st.lists(st.text(max_size=20), max_size=12)
 AWKWARD = [

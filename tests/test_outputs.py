@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import COMMAND, manifest, train, tree
-from crowdselect import Options, export, exporter, open_pool, select
+from crowdselect import Options, export, open_pool, select
 from crowdselect.errors import OutputError
-from crowdselect.outputs import check_beside, check_output, new_file, new_folder, read_manifest
+from crowdselect.selection import folder as exporter
+from crowdselect.writing import check_beside, check_output, new_file, new_folder, read_manifest
 
 FORMER = ["--clusters", 0, "-o", "out"]
 
@@ -307,14 +308,14 @@ def test_what_came_to_stand_there_meanwhile_is_not_replaced():
 
 STALLED = (
     "import sys, time\n"
-    "from crowdselect import exporter\n"
+    "from crowdselect.selection import folder as exporter\n"
     "real = exporter._write_training\n"
     "def slow(*arguments, **options):\n"
     "    real(*arguments, **options)\n"
     "    print('writing', flush=True)\n"
     "    time.sleep(60)\n"
     "exporter._write_training = slow\n"
-    "from crowdselect.cli import main\n"
+    "from crowdselect.cli.main import main\n"
     "main()\n"
 )
 

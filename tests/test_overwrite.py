@@ -13,7 +13,7 @@ import pytest
 from commands import COMMAND, manifest, train, tree
 from crowdselect.errors import OutputError
 from crowdselect.manifests import UNFINISHED, files_in, own_files, read_manifest, write_manifest
-from crowdselect.outputs import check_output, new_file, new_folder
+from crowdselect.writing import check_output, new_file, new_folder
 
 STORED = Path(__file__).parent / "stored" / "selection-0.1.0"
 MINE = {"notes.md": "mine", "checkpoint/weights.bin": "a week", ".hidden": "mine too"}
@@ -262,7 +262,7 @@ def test_a_link_to_a_folder_is_written_through_and_stays_a_link(run, sim):
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from crowdselect.outputs import new_folder, write_manifest
+from crowdselect.writing import new_folder, write_manifest
 left = int(sys.argv[1])
 def counted(real):
     def call(*arguments, **options):
@@ -348,7 +348,7 @@ def test_two_runs_do_not_move_files_into_one_folder_at_once():
 HOLDING = """
 import sys, time
 from pathlib import Path
-from crowdselect.outputs import new_file, new_folder
+from crowdselect.writing import new_file, new_folder
 make = new_file(Path(sys.argv[1]).absolute()) if "." in sys.argv[1] else new_folder(Path(sys.argv[1]).absolute(), overwrite=False)
 with make as partial:
     print(partial, flush=True)
@@ -395,7 +395,7 @@ def slow(*arguments, **options):
     print("here", flush=True)
     time.sleep(60)
 {module}.{name} = slow
-from crowdselect.cli import main
+from crowdselect.cli.main import main
 main()
 """
 
@@ -498,7 +498,7 @@ def test_collect_refused_leaves_no_ledger_and_no_lock(run, crowd, options):
 
 
 def test_a_ledger_with_nothing_in_it_goes_and_one_with_something_stays():
-    from crowdselect.collect.ledger import Ledger
+    from crowdselect.ask.ledger import Ledger
 
     with Ledger("l.ledger") as ledger:
         ledger.note("last", {"samples": 1})
@@ -562,10 +562,10 @@ def test_names_that_will_be_written_are_looked_at_before_any_work():
 
 def test_asking_leaves_the_handlers_of_signals_as_they_were():
     """asyncio would put the system's own handler in their place, and a SIGTERM while the pool is written would kill."""
-    from crowdselect.collect.lane import Limits
-    from crowdselect.collect.ledger import Ledger
-    from crowdselect.collect.runner import run as ask
-    from crowdselect.entry import stopped_by_sigterm
+    from crowdselect.ask.lane import Limits
+    from crowdselect.ask.ledger import Ledger
+    from crowdselect.ask.runner import run as ask
+    from crowdselect.cli.entry import stopped_by_sigterm
 
     before = signal.getsignal(signal.SIGTERM)
     with stopped_by_sigterm(), Ledger("l.ledger") as ledger:

@@ -116,13 +116,13 @@ def write_pool(place: Path) -> Path:
 
 def select_and_report(place: Path) -> None:
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.compare import compare
-    from crowdselect.compare_page import comparison_page
-    from crowdselect.figures import write_figures
-    from crowdselect.report import write_report
-    from crowdselect.robustness import robustness
-    from crowdselect.robustness_page import robustness_page
-    from crowdselect.rundata import Run
+    from crowdselect.compare.page import comparison_page
+    from crowdselect.compare.robustness import robustness
+    from crowdselect.compare.robustness_page import robustness_page
+    from crowdselect.compare.selections import compare
+    from crowdselect.report.data import Run
+    from crowdselect.report.figures import write_figures
+    from crowdselect.report.report import write_report
 
     path = write_pool(place)
     crowd = Crowd.from_file(place / "crowd.json")

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect.errors import InputError, MissingExtraError
-from crowdselect.files import fingerprint
-from crowdselect.ordering import seeded_hash
-from crowdselect.pool import Pool, open_pool
-from crowdselect.sources import connect
+from crowdselect.pool.files import fingerprint
+from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.source import connect
+from crowdselect.seeding import seeded_hash
 
 MODELS = ["Qwen2.5-7B", "a;b", 'say "hi"', "it's", "Ünï-9B"]
 NAN = float("nan")
@@ -794,7 +794,7 @@ def test_statistics_that_prove_answers_save_the_reading(texts, proven, layout, t
 
 def test_opening_a_parquet_pool_reads_its_schema_alone(tmp_path, monkeypatch):
     path = WRITERS["zoo.parquet"](tmp_path / "p.parquet", rows_of_small_pool())
-    monkeypatch.setattr("crowdselect.sources.Source.fetch", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("crowdselect.pool.source.Source.fetch", lambda *_: pytest.fail("read"))
     with open_pool(path) as pool:
         assert pool.columns == ("uuid", "instruction", *MODELS)
         assert pool.reward_columns == ("score",)

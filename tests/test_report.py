@@ -11,14 +11,14 @@ import pytest
 
 from crowdselect import Options, export, open_pool, select
 from crowdselect.errors import InputError, MissingExtraError
-from crowdselect.exporter import load_selection
-from crowdselect.listing import longest, row_data, why
-from crowdselect.markup import esc
-from crowdselect.page import json_block, page
-from crowdselect.projection import POINTS, project, sample
-from crowdselect.reopen import reopen_pool
-from crowdselect.rundata import Run
-from crowdselect.simulate import simulate
+from crowdselect.report.data import Run
+from crowdselect.report.listing import longest, row_data, why
+from crowdselect.report.markup import esc
+from crowdselect.report.page import json_block, page
+from crowdselect.report.projection import POINTS, project, sample
+from crowdselect.selection.folder import load_selection
+from crowdselect.selection.reopen import reopen_pool
+from crowdselect.simulate.pool import simulate
 
 EXTREME = [
     "</script>",
@@ -143,7 +143,9 @@ def test_without_a_pool_there_is_no_map_and_the_reason_is_said(shown):
 
 def test_a_folder_cannot_ask_for_foreign_code(shown, monkeypatch):
     asked = {}
-    monkeypatch.setattr("crowdselect.projection.embed", lambda *_, **given: asked.update(given) or 1 / 0)
+    monkeypatch.setattr(
+        "crowdselect.report.projection.embed", lambda *_, **given: asked.update(given) or 1 / 0
+    )
     options = {**shown.options, "embedder": "someone/model", "trust_remote_code": True}
     foreign = Run(
         type(shown.selection)(table=shown.selection.table, options=options, facts=shown.facts), shown.pool
@@ -281,7 +283,7 @@ def test_no_selection_no_report(run, tmp_path):
 
 
 def test_missing_extra_is_one_of_ours(bare, shown, tmp_path):
-    from crowdselect.report import write_report
+    from crowdselect.report.report import write_report
 
     with pytest.raises(MissingExtraError, match=r"crowdselect\[report\]"):
         write_report(shown, tmp_path / "report.html")

@@ -55,8 +55,8 @@ def made(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.report import write_report
-    from crowdselect.rundata import Run
+    from crowdselect.report.data import Run
+    from crowdselect.report.report import write_report
 
     place = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import chisquare
 
-from crowdselect import responses
 from crowdselect.errors import OptionError
-from crowdselect.ordering import content_hash
-from crowdselect.responses import check_answer, find_answers
+from crowdselect.numeric import responses
+from crowdselect.numeric.responses import check_answer, find_answers
+from crowdselect.seeding import content_hash
 
 NAN = float("nan")
 MODELS = ("Alpha", "beta", "é-7B", "it's", "z:9")

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.scripted import ScriptedClient
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.cli.reward import reward
 from crowdselect.errors import CallError, OptionError
-from crowdselect.reward.command import reward
 from crowdselect.reward.expectation import expected_score, packed, unpacked
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.judge_client import with_expectation
@@ -249,7 +249,7 @@ def test_settings_are_those_that_change_scores(crowd, tmp_path):
 @pytest.mark.extra
 def test_a_run_with_a_judge(crowd, tmp_path):
     pytest.importorskip("openai")
-    from crowdselect.simulate import simulate
+    from crowdselect.simulate.pool import simulate
 
     def answer(body):
         text = body["messages"][-1]["content"]
@@ -294,7 +294,7 @@ def test_a_run_with_a_judge(crowd, tmp_path):
 @pytest.mark.extra
 def test_a_renamed_judge_is_asked_nothing_again(crowd, tmp_path):
     pytest.importorskip("openai")
-    from crowdselect.simulate import simulate
+    from crowdselect.simulate.pool import simulate
 
     def answer(_body):
         message = {"role": "assistant", "content": "Score: 6"}

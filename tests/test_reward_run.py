@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from crowdselect import open_pool
-from crowdselect.collect.ledger import Ledger
+from crowdselect.ask.ledger import Ledger
+from crowdselect.cli.reward import reward
 from crowdselect.errors import (
     CrowdselectError,
     InputError,
@@ -23,13 +24,12 @@ from crowdselect.errors import (
     OptionError,
     OutputError,
 )
-from crowdselect.reward.command import reward
 from crowdselect.reward.job import Job, JobOptions
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, outcome_of
 from crowdselect.reward.run import Column, score_pool, survey, windows
 from crowdselect.reward.selftest import PAIRS, built_in_items, self_test
 from crowdselect.reward.specs import check_columns, parse_spec, parse_specs
-from crowdselect.simulate import simulate
+from crowdselect.simulate.pool import simulate
 
 SCORERS = """
 import math, os, pathlib, time
@@ -431,7 +431,7 @@ def test_killed_runs_score_nothing_twice_but_what_was_in_flight(tmp_path):
         import crowdselect.reward.function as function, crowdselect.reward.run as run
         function._AT_ONCE = 100
         run.WINDOW = 300
-        from crowdselect.reward.command import reward
+        from crowdselect.cli.reward import reward
         reward(["p.parquet", "--with", "python:scorers_of_a_test:slow", "-o", "r.parquet", "--no-self-test"])
     """)
     kills = 0

@@ -12,10 +12,10 @@ from scipy.stats import rankdata, spearmanr, zscore
 
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError, RewardError, ShapeError
-from crowdselect.inspection import length_bias
-from crowdselect.numberfile import read_numbers
-from crowdselect.rewards import centred_row_ranks, combine_rewards, reward_agreement
-from crowdselect.simulate import simulate
+from crowdselect.numeric.ensembles import centred_row_ranks, combine_rewards, reward_agreement
+from crowdselect.pool.numberfile import read_numbers
+from crowdselect.selection.inspection import length_bias
+from crowdselect.simulate.pool import simulate
 
 IDS = np.array(["a", "b", "c"], dtype=object)
 

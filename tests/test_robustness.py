@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
+from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness
+from crowdselect.compare.robustness_page import robustness_page
 from crowdselect.errors import OptionError
-from crowdselect.robustness import AXES, PAPER_WEIGHTS, robustness
-from crowdselect.robustness_page import robustness_page
 
 SIZES = (1, 3, 7)
 FAMILIES = ("qwen2", "gemma-2", "llama-3")

@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from crowdselect import grouping
 from crowdselect.crowd import Crowd, Member
-from crowdselect.eligibility import REASONS, normalised
 from crowdselect.errors import BudgetError, OptionError, RewardError
-from crowdselect.exporter import export
-from crowdselect.options import Options
-from crowdselect.ordering import seeded_hash
-from crowdselect.pool import open_pool
-from crowdselect.run import select
-from crowdselect.simulate import simulate
-from crowdselect.stages import Stages
+from crowdselect.pool.pool import open_pool
+from crowdselect.progress import Stages
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection import clusters as grouping
+from crowdselect.selection.eligibility import REASONS, normalised
+from crowdselect.selection.folder import export
+from crowdselect.selection.options import Options
+from crowdselect.selection.run import select
+from crowdselect.simulate.pool import simulate
 
 NAN = float("nan")
 # Two sizes of one family, and a model of another: rewards of "small" and "other" alone show no order.

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import chisquare
 
-from crowdselect import Options, export, open_pool, select, sharded
-from crowdselect.baselines import by_direct_score, by_length, random_choice
-from crowdselect.compare import compare
-from crowdselect.robustness import robustness
-from crowdselect.sharded import ShardedPool, select_sharded
+from crowdselect import Options, export, open_pool, select
+from crowdselect.compare.robustness import robustness
+from crowdselect.compare.selections import compare
+from crowdselect.methods.baselines import by_direct_score, by_length, random_choice
+from crowdselect.selection import sharded
+from crowdselect.selection.sharded import ShardedPool, select_sharded
 
 MODELS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3-8b")
 

@@ -14,8 +14,8 @@ import pytest
 
 from collecting import FAST, Job, write_crowd
 from commands import COMMAND
-from crowdselect.collect.endpoints import load_endpoints
-from crowdselect.collect.redact import Redactor
+from crowdselect.ask.endpoints import load_endpoints
+from crowdselect.ask.redact import Redactor
 from crowdselect.errors import InputError
 from fault_server import FaultServer
 from reward_server import RewardServer

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crowdselect.controls import COLUMNS, random_control
-from crowdselect.eligibility import REASONS
 from crowdselect.errors import InputError
-from crowdselect.exporter import export, load_selection
-from crowdselect.options import Options
-from crowdselect.ordering import seeded_hash
-from crowdselect.pool import open_pool
-from crowdselect.run import select
-from crowdselect.selection import Selection
+from crowdselect.pool.pool import open_pool
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection.controls import COLUMNS, random_control
+from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.folder import export, load_selection
+from crowdselect.selection.options import Options
+from crowdselect.selection.run import select
+from crowdselect.selection.selection import Selection
 
 ID = "a: b:c"
 LINE = "line\nbreak: 1"

@@ -15,21 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crowdselect import Options, export, lsa, open_pool, select, sharded, shards
-from crowdselect.baselines import by_ifd, by_reward, random_choice
+from crowdselect import Options, export, open_pool, select
 from crowdselect.cache import key_of, write_vectors
-from crowdselect.cluster import fit_centres, nearest
-from crowdselect.eligibility import duplicate_groups
-from crowdselect.embed import text_model
+from crowdselect.embed.models import text_model
 from crowdselect.errors import InputError, OptionError, OutputError, SplitError
-from crowdselect.ifdshards import ShardedIfd
-from crowdselect.measure import measure
-from crowdselect.merged import same_texts
-from crowdselect.ordering import seeded_hash
+from crowdselect.methods.baselines import by_ifd, by_reward, random_choice
+from crowdselect.methods.ifdshards import ShardedIfd
+from crowdselect.numeric import lsa
+from crowdselect.numeric.clusters import fit_centres, nearest
 from crowdselect.parts import Parts
-from crowdselect.sharded import ShardedPool, by_file, select_sharded, sharded_metrics
-from crowdselect.simulate import simulate
-from crowdselect.tables import metrics_table
+from crowdselect.pool import shards
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection import sharded
+from crowdselect.selection.eligibility import duplicate_groups
+from crowdselect.selection.merged import same_texts
+from crowdselect.selection.rows import measure
+from crowdselect.selection.sharded import ShardedPool, by_file, select_sharded, sharded_metrics
+from crowdselect.selection.tables import metrics_table
+from crowdselect.simulate.pool import simulate
 
 ROOT = Path(__file__).parent.parent
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -81,10 +84,10 @@ def assert_same(one, other):
 def few(monkeypatch):
     """Centres are fitted on a part of the rows only."""
     for name in ("_SAMPLE", "_SEARCH"):
-        monkeypatch.setattr(f"crowdselect.cluster.{name}", 40)
+        monkeypatch.setattr(f"crowdselect.numeric.clusters.{name}", 40)
     for name in ("_SAMPLE_PER_CLUSTER", "_SEARCH_PER_CLUSTER"):
-        monkeypatch.setattr(f"crowdselect.cluster.{name}", 1)
-    monkeypatch.setattr("crowdselect.lsa.SAMPLE", 60)
+        monkeypatch.setattr(f"crowdselect.numeric.clusters.{name}", 1)
+    monkeypatch.setattr("crowdselect.numeric.lsa.SAMPLE", 60)
 
 
 @pytest.mark.parametrize("sample", ["all", "few"])
@@ -215,9 +218,9 @@ def test_a_large_pool_of_several_files_is_read_file_by_file(run, tmp_path, monke
     with open_pool(tmp_path / "pool") as pool:
         assert by_file(pool, options) is None
     monkeypatch.setattr(sharded, "LARGE", 100)
-    for name in ("crowdselect.run.measure", "crowdselect.measure.measure"):
+    for name in ("crowdselect.selection.run.measure", "crowdselect.selection.rows.measure"):
         monkeypatch.setattr(name, None)  # would hold the score matrix
-    monkeypatch.setattr("crowdselect.exporter._BATCH", 4)
+    monkeypatch.setattr("crowdselect.selection.folder._BATCH", 4)
     shown = run(*asked, tmp_path / "by-file")
     assert shown.code == 0, shown.err
     with open_pool(tmp_path / "pool") as pool:  # from Python
@@ -376,7 +379,7 @@ def test_vectors_that_disappear_are_computed_again(letters, few, tmp_path, monke
         mended = select_sharded(ShardedPool(pool), options)
         assert mended.table.equals(good.table)
         assert len([note for note in mended.facts["notes"] if "was not usable" in note]) == 2
-        monkeypatch.setattr("crowdselect.shardvectors.read_vectors", read_and_lose)
+        monkeypatch.setattr("crowdselect.embed.vectors.read_vectors", read_and_lose)
         with pytest.raises(OutputError, match="vectors disappear"):
             select_sharded(ShardedPool(pool), options)
 
@@ -412,7 +415,7 @@ def test_baselines_that_look_at_no_text_are_those_of_the_whole_pool(method, opti
         options = Options(budget=20, seed=3, **options)
         here = select(pool, options, method=method)
         monkeypatch.setattr(sharded, "LARGE", 10)
-        monkeypatch.setattr("crowdselect.run.measure", None)
+        monkeypatch.setattr("crowdselect.selection.run.measure", None)
         assert_same(here, select(pool, options, method=method))
 
 
@@ -448,9 +451,11 @@ class Ratios:
 
 def test_loss_ratios_are_computed_where_the_answers_are_and_kept(tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=120, answer_chars=200)
-    monkeypatch.setattr("crowdselect.ifdshards.IfdModel", Ratios)
-    monkeypatch.setattr("crowdselect.ifdshards.BATCH", 16)
-    monkeypatch.setattr("crowdselect.baselines.ifd_ratios", lambda rows, **_: Ratios("m").ratios(rows))
+    monkeypatch.setattr("crowdselect.methods.ifdshards.IfdModel", Ratios)
+    monkeypatch.setattr("crowdselect.methods.ifdshards.BATCH", 16)
+    monkeypatch.setattr(
+        "crowdselect.methods.baselines.ifd_ratios", lambda rows, **_: Ratios("m").ratios(rows)
+    )
     monkeypatch.setattr(Ratios, "asked", [])
     model = tmp_path / "model"
     model.mkdir()
@@ -591,7 +596,7 @@ def test_what_was_embedded_before_a_stop_is_kept_whatever_the_files(letters, few
 
 def test_a_shelf_that_workers_do_not_share_is_said_at_once(letters, tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
-    monkeypatch.setattr("crowdselect.shardvectors.write_vectors", lambda *_: None)
+    monkeypatch.setattr("crowdselect.embed.vectors.write_vectors", lambda *_: None)
     with open_pool(made.path) as pool, pytest.raises(OutputError, match="set CROWDSELECT_CACHE to it"):
         select_sharded(ShardedPool(pool), Options(budget=20, embedder=letters))
 
@@ -614,9 +619,9 @@ def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, fe
 def test_a_large_pool_of_one_file_holds_no_vectors_and_has_the_same_clusters(clusters, sim, monkeypatch):
     with open_pool(sim) as pool:
         whole = select(pool, Options(budget=9, clusters=clusters))
-        monkeypatch.setattr("crowdselect.grouping.LARGE", 100)
-        monkeypatch.setattr("crowdselect.grouping._BLOCK", 7)
-        monkeypatch.setattr("crowdselect.grouping.embed", None)
+        monkeypatch.setattr("crowdselect.selection.clusters.LARGE", 100)
+        monkeypatch.setattr("crowdselect.selection.clusters._BLOCK", 7)
+        monkeypatch.setattr("crowdselect.selection.clusters.embed", None)
         assert select(pool, Options(budget=9, clusters=clusters)).table.equals(whole.table)
 
 
@@ -624,7 +629,7 @@ def test_a_large_pool_of_one_file_holds_no_vectors_and_has_the_same_clusters(clu
 def test_digests_group_as_texts_do(texts):
     from hashlib import blake2b
 
-    from crowdselect.eligibility import normalised
+    from crowdselect.selection.eligibility import normalised
 
     digests = [None if t is None else blake2b(normalised(t).encode(), digest_size=16).digest() for t in texts]
     found = same_texts(pa.chunked_array([pa.array(digests, pa.binary(16))]))

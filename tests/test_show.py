@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import COMMAND, tree
-from crowdselect.show import lines, stage_bar, table, visible
-from crowdselect.summary import crowd_line
+from crowdselect.cli.summary import crowd_line
+from crowdselect.terminal import lines, stage_bar, table, visible
 
 ATTACKS = {
     "markup": "[/b] [red]x[/] [link=http://e]",
@@ -255,7 +255,7 @@ def test_no_progress_in_a_pipe_but_of_long_stages(capsys, monkeypatch):
         progress(1, 2)
     assert capsys.readouterr() == ("", "")
     now = iter([0.0, 29.0, 31.0, 40.0, 62.0, 62.5])
-    monkeypatch.setattr("crowdselect.show.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("crowdselect.terminal.time.monotonic", lambda: next(now))
     with stage_bar("clusters") as progress:
         for done in (10, 2_000, 2_500, 4_000):
             progress(done, 5_000)
@@ -267,7 +267,7 @@ def test_no_progress_in_a_pipe_but_of_long_stages(capsys, monkeypatch):
 def test_progress_on_a_terminal_after_a_second():
     code = (
         "import time\n"
-        "from crowdselect.show import stage_bar\n"
+        "from crowdselect.terminal import stage_bar\n"
         "with stage_bar('quick') as progress:\n    progress(1, 2)\n"
         "with stage_bar('slow') as progress:\n    progress(1, 2)\n    time.sleep(1.5)\n"
     )

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 
-from crowdselect import simulated_draws
 from crowdselect.errors import OptionError, OutputError
-from crowdselect.metrics import difficulty, separability, stability
-from crowdselect.pool import open_pool
-from crowdselect.simulate import Simulation, simulate
+from crowdselect.numeric.metrics import difficulty, separability, stability
+from crowdselect.pool.pool import open_pool
+from crowdselect.simulate import draws as simulated_draws
+from crowdselect.simulate.pool import Simulation, simulate
 
 
 def matrix(made: Simulation) -> np.ndarray:

@@ -10,8 +10,8 @@ import pytest
 
 from crowdselect import open_pool
 from crowdselect.errors import InputError
-from crowdselect.files import resolve
-from crowdselect.simulate import simulate
+from crowdselect.pool.files import resolve
+from crowdselect.simulate.pool import simulate
 
 SECRET = "of-nobody-9c1"  # and of no store
 

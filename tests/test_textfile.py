@@ -16,8 +16,8 @@ import pytest
 from crowdselect import open_pool
 from crowdselect.errors import CrowdselectError, InputError
 from crowdselect.evaluate.jsonl import read_rows as read_json_rows
-from crowdselect.idlist import read_ids
 from crowdselect.parquetfile import read_parquet
+from crowdselect.pool.idlist import read_ids
 from crowdselect.textfile import DEEPEST, encoding_of
 from crowdselect.train.rows import read_rows as read_training_rows
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crowdselect import Options, open_pool, select
-from crowdselect.baselines import deita
-from crowdselect.choose import choose
-from crowdselect.combine import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.crowd import Crowd, Member
-from crowdselect.metrics import compute_metrics, difficulty, separability
-from crowdselect.moments import moments
-from crowdselect.rewards import combine_rewards
+from crowdselect.methods.baselines import deita
+from crowdselect.numeric.ensembles import combine_rewards
+from crowdselect.numeric.metrics import compute_metrics, difficulty, separability
+from crowdselect.numeric.moments import moments
+from crowdselect.numeric.quotas import choose
+from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
 
 NAN = float("nan")
 UNITS = {

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.formats import FORMATS, PAPER_TRAINING, record, record_schema
+from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
 from crowdselect.train.curve import drawn
 from crowdselect.train.diary import losses
 from crowdselect.train.rows import Rows, divide, read_rows

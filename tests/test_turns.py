@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.collect.calls import Reply
+from crowdselect.ask.calls import Reply
+from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.collect.job import Task, collect
-from crowdselect.collect.scripted import ScriptedClient
-from crowdselect.pool import open_pool
+from crowdselect.pool.pool import open_pool
 
 MODELS = ("ash-1b", "ash-7b", "elm-7b")
 ROWS = [{"id": f"t{n}", "turns": [f"Name a bird, {n}.", f"And a fish, {n}?"]} for n in range(6)]

@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from crowdselect.controls import random_control
     from crowdselect.crowd import Crowd
     from crowdselect.errors import CrowdselectError
-    from crowdselect.exporter import export, load_selection
-    from crowdselect.metrics import METRICS, difficulty, separability, stability
-    from crowdselect.options import Options
-    from crowdselect.pool import Pool, open_pool
-    from crowdselect.run import select
-    from crowdselect.selection import Selection
+    from crowdselect.numeric.metrics import METRICS, difficulty, separability, stability
+    from crowdselect.pool.pool import Pool, open_pool
+    from crowdselect.selection.controls import random_control
+    from crowdselect.selection.folder import export, load_selection
+    from crowdselect.selection.options import Options
+    from crowdselect.selection.run import select
+    from crowdselect.selection.selection import Selection
 
 _HOMES = {
-    "METRICS": "metrics",
+    "METRICS": "numeric.metrics",
     "Crowd": "crowd",
     "CrowdselectError": "errors",
-    "Options": "options",
-    "Pool": "pool",
-    "Selection": "selection",
-    "difficulty": "metrics",
-    "export": "exporter",
-    "load_selection": "exporter",
-    "open_pool": "pool",
-    "random_control": "controls",
-    "select": "run",
-    "separability": "metrics",
-    "stability": "metrics",
+    "Options": "selection.options",
+    "Pool": "pool.pool",
+    "Selection": "selection.selection",
+    "difficulty": "numeric.metrics",
+    "export": "selection.folder",
+    "load_selection": "selection.folder",
+    "open_pool": "pool.pool",
+    "random_control": "selection.controls",
+    "select": "selection.run",
+    "separability": "numeric.metrics",
+    "stability": "numeric.metrics",
 }
 
 __all__ = [

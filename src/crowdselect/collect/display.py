@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.lane import Lane
+from crowdselect.ask.conversations import Tally
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.lane import Lane
 from crowdselect.collect.plan import Estimate
-from crowdselect.collect.talks import Tally
-from crowdselect.show import say, table, visible
+from crowdselect.terminal import say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
 _STATUSES = ("ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "not_asked")

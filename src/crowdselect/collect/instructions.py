@@ -17,11 +17,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.chat import Chat, parse_chat, user_turn
-from crowdselect.collect.calls import Request, make_request
+from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
-from crowdselect.layouts import ID_COLUMNS, Kind, as_text, detect, quote
-from crowdselect.sources import Source, connect
+from crowdselect.pool.chat import Chat, parse_chat, user_turn
+from crowdselect.pool.layouts import ID_COLUMNS, Kind, as_text, detect, quote
+from crowdselect.pool.source import Source, connect
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,25 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crowdselect.collect.budget import check_cost_cap
-from crowdselect.collect.calls import Client
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
+from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.calls import Client
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.conversations import Tally
+from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.redact import Redactor
+from crowdselect.ask.renamed import find_renamed, take_over
+from crowdselect.ask.runner import Outcome, run
 from crowdselect.collect.instructions import Instructions, open_instructions
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.manifest import manifest_path, read_pool_manifest
 from crowdselect.collect.plan import Estimate, estimate
-from crowdselect.collect.redact import Redactor
-from crowdselect.collect.renamed import find_renamed, take_over
-from crowdselect.collect.runner import Outcome, run
 from crowdselect.collect.seal import seal
 from crowdselect.collect.sharded import generate
-from crowdselect.collect.talks import Tally
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.files import fingerprint, is_remote
-from crowdselect.outputs import check_manifest, check_output
+from crowdselect.pool.files import fingerprint, is_remote
+from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
 """What makes an answer whole; a pool that was written by other rules is written anew."""

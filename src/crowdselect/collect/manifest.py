@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
+from crowdselect.ask.conversations import Tally
+from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.talks import Tally
-from crowdselect.files import fingerprint
-from crowdselect.outputs import TOOL, new_file
+from crowdselect.pool.files import fingerprint
+from crowdselect.writing import TOOL, new_file
 
 _REASONS = 20  # listed per model
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from crowdselect.collect.budget import estimated_tokens
-from crowdselect.collect.calls import AGAIN, ANSWERED, Request
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.ask.budget import estimated_tokens
+from crowdselect.ask.calls import AGAIN, ANSWERED, Request
+from crowdselect.ask.conversations import read_talks
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.talks import read_talks
 
 _BATCH = 256
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crowdselect.chat import Chat
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.ask.conversations import Talk, Tally, read_talks
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
-from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.manifest import write_pool_manifest
-from crowdselect.collect.talks import Talk, Tally, read_talks
-from crowdselect.outputs import new_file
+from crowdselect.pool.chat import Chat
+from crowdselect.writing import new_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crowdselect.collect.calls import ANSWERED, Request
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger import Answer, Ledger, now
-from crowdselect.collect.limits import Limits
-from crowdselect.collect.local_client import LocalClient
+from crowdselect.ask.calls import ANSWERED, Request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Answer, Ledger, now
+from crowdselect.ask.limits import Limits
+from crowdselect.ask.local_client import LocalClient
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.engine.stream import streamed

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 
-from crowdselect.collect.calls import ANSWERED
-from crowdselect.collect.talks import Talk
+from crowdselect.ask.calls import ANSWERED
+from crowdselect.ask.conversations import Talk
 from crowdselect.errors import InputError
 from crowdselect.evaluate.jsonl import dumped, read_rows, text_at
 from crowdselect.evaluate.protocols import Protocol

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from crowdselect.chat import Chat, user_turn
-from crowdselect.collect.calls import ANSWERED, Request, make_request
-from crowdselect.collect.endpoints import Endpoint
+from crowdselect.ask.calls import ANSWERED, Request, make_request
+from crowdselect.ask.conversations import Talk, read_talks
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.redact import Redactor
+from crowdselect.ask.runner import run
 from crowdselect.collect.job import Watch
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Answer, Ledger
-from crowdselect.collect.redact import Redactor
-from crowdselect.collect.runner import run
-from crowdselect.collect.talks import Talk, read_talks
 from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.verdicts import Reading
 from crowdselect.finish import no_verdict
+from crowdselect.pool.chat import Chat, user_turn
 
 
 class InterruptedRunError(Exception):

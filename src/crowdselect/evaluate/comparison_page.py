@@ -3,15 +3,15 @@
 import base64
 
 from crowdselect._optional import optional
-from crowdselect.chartspec import EXTRA, Figure
 from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, Comparison
 from crowdselect.evaluate.display import figure
 from crowdselect.evaluate.forest import forest_figure
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.figures import vega_lite_version
-from crowdselect.markup import Markup, html, joined
-from crowdselect.plainpage import document, table
-from crowdselect.theme import theme
+from crowdselect.report.chartspec import EXTRA, Figure
+from crowdselect.report.figures import vega_lite_version
+from crowdselect.report.markup import Markup, html, joined
+from crowdselect.report.plainpage import document, table
+from crowdselect.report.theme import theme
 
 _WIDTH = 640  # pixels of the plot
 _SCHEMES = Markup(

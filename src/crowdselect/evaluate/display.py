@@ -6,7 +6,7 @@ from typing import Any
 from crowdselect.collect.display import announce, note, print_plan
 from crowdselect.evaluate.job import Asked, Plan, Report
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.show import print_json, say, table, visible, warn
+from crowdselect.terminal import print_json, say, table, visible, warn
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.chartspec import EXTRA, PLAIN, Figure, finished, label
 from crowdselect.evaluate.comparison import UNCLEAR, Comparison
+from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label
 
 _ROW = 30  # pixels
 

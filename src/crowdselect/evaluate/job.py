@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from crowdselect.collect.calls import make_request
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, check_reachable
+from crowdselect.ask.calls import make_request
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.conversations import Talk, read_talks
+from crowdselect.ask.endpoints import Endpoint, check_reachable
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.redact import Redactor
+from crowdselect.ask.renamed import Renamed
 from crowdselect.collect.job import Watch
-from crowdselect.collect.ledger import Ledger
 from crowdselect.collect.plan import Estimate, estimate_requests
-from crowdselect.collect.redact import Redactor
-from crowdselect.collect.renamed import Renamed
-from crowdselect.collect.talks import Talk, read_talks
 from crowdselect.evaluate.answerfile import Answers, from_talks
 from crowdselect.evaluate.asking import Desk, InterruptedRunError, ask_answers, judge
 from crowdselect.evaluate.judging import cases_of, judgements_of, reader, with_filler
@@ -22,7 +22,7 @@ from crowdselect.evaluate.outcome import Evidence, result_of, write_result
 from crowdselect.evaluate.parties import Opener, Party
 from crowdselect.evaluate.setup import Setup, prepare
 from crowdselect.evaluate.task import Task
-from crowdselect.outputs import made_folder
+from crowdselect.writing import made_folder
 
 
 @dataclass(frozen=True, slots=True)

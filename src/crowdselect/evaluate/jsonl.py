@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from crowdselect.errors import InputError
-from crowdselect.outputs import new_file
 from crowdselect.textfile import NESTED, read_text
+from crowdselect.writing import new_file
 
 
 class Row(NamedTuple):

@@ -11,8 +11,8 @@ import numpy as np
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import Cells
-from crowdselect.files import fingerprint
-from crowdselect.outputs import read_manifest
+from crowdselect.pool.files import fingerprint
+from crowdselect.writing import read_manifest
 
 _CONDITIONS = {"questions": "file of questions", "references": "file of reference answers"}
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.local_client import LocalClient
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.local_client import LocalClient
 
 
 class SharedModel(LocalClient):

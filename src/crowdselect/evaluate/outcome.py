@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect import __version__
-from crowdselect.collect.ledger import Spent
+from crowdselect.ask.ledger import Spent
 from crowdselect.evaluate.answerfile import Answers
 from crowdselect.evaluate.bradleyterry import bradley_terry
 from crowdselect.evaluate.jsonl import write_lines
@@ -29,8 +29,8 @@ from crowdselect.evaluate.scores import (
 )
 from crowdselect.evaluate.selfcheck import graded_lengths, length_bias, position_bias, won_lengths
 from crowdselect.evaluate.setup import Setup, input_files
-from crowdselect.files import fingerprint
-from crowdselect.outputs import TOOL, new_files, write_manifest
+from crowdselect.pool.files import fingerprint
+from crowdselect.writing import TOOL, new_files, write_manifest
 
 _REASONS = 20  # listed
 ALONE = "answers are graded alone: there is no order"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.collect.calls import Client
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, load_endpoints
+from crowdselect.ask.calls import Client
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.endpoints import Endpoint, load_endpoints
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.files import fingerprint
+from crowdselect.pool.files import fingerprint
 
 _LARGE = 2 << 20  # bytes: of larger files the fingerprint sees both ends, so their time counts too
 _ADAPTER = "adapter_config.json"

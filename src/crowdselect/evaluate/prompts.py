@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from crowdselect.chat import Chat
 from crowdselect.errors import InputError
 from crowdselect.evaluate.jsonl import read_rows
 from crowdselect.evaluate.wording import GRADING, GRADING_TURNS, PAIR, REFERENCE, REFERENCE_TURNS
+from crowdselect.pool.chat import Chat
 from crowdselect.reward.rubric import filled
 
 _PLAIN, _REFERENCED, _SECOND, _SECOND_REFERENCED, _PAIR = (

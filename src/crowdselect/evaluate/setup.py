@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdselect.collect.budget import check_cost_cap
-from crowdselect.collect.calls import Request
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.renamed import Renamed, find_renamed, former_names, names_in, take_over
+from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.calls import Request
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.renamed import Renamed, find_renamed, former_names, names_in, take_over
 from crowdselect.errors import OutputError
 from crowdselect.evaluate.answerfile import Answers, read_answers
 from crowdselect.evaluate.asking import answer_requests

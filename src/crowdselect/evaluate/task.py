@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crowdselect.collect.limits import Limits
+from crowdselect.ask.limits import Limits
 from crowdselect.errors import OptionError
 from crowdselect.evaluate.protocols import Protocol
 

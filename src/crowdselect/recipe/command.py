@@ -67,7 +67,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
     from crowdselect.recipe.store import Store, check_place, opened
-    from crowdselect.show import say, stage_bar, visible, warn
+    from crowdselect.terminal import say, stage_bar, visible, warn
 
     graph = build(read_recipe(recipe))
     folder = output.absolute()
@@ -111,7 +111,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
     from crowdselect.recipe.planning import total
-    from crowdselect.show import say, table, visible
+    from crowdselect.terminal import say, table, visible
 
     if as_json:
         told = [

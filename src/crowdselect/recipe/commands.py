@@ -59,7 +59,7 @@ def sections() -> tuple[str, ...]:
         >>> sections()[:4]
         ('pool', 'collect', 'reward', 'select')
     """
-    from crowdselect.cli import cli
+    from crowdselect.cli.main import cli
 
     context = click.Context(cli)
     found = [POOL]
@@ -74,7 +74,7 @@ def sections() -> tuple[str, ...]:
 @cache
 def command_of(section: str) -> click.Command:
     """Give the command of a section other than `pool`."""
-    from crowdselect.cli import cli
+    from crowdselect.cli.main import cli
 
     found: click.Command = cli
     for part in section.split("."):

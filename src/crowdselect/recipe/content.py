@@ -60,7 +60,7 @@ class Digests:
         Raises:
             InputError: There is no such file.
         """
-        from crowdselect.files import is_remote, resolve
+        from crowdselect.pool.files import is_remote, resolve
 
         if is_remote(str(path)):
             return digest(str(path))
@@ -124,14 +124,14 @@ class Digests:
 
     def _crowd(self, path: Path) -> Any:  # noqa: ANN401  (plain values)
         """Give what of a crowd changes answers, and what says family and size: not prices, limits, hosts."""
-        from crowdselect.collect.endpoints import load_endpoints
+        from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.crowd import Crowd
 
         members = [[one.name, one.family, one.size_b] for one in Crowd.from_file(path).members]
         return [members, [one.digest.hex() for one in load_endpoints(path).models]]
 
     def _endpoint(self, path: Path, name: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
-        from crowdselect.collect.endpoints import load_endpoints
+        from crowdselect.ask.endpoints import load_endpoints
 
         found = load_endpoints(path)
         either = (

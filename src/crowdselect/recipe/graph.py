@@ -316,7 +316,7 @@ def _named(graph: Graph, model: str) -> Run:
 
 def _behind(folder: Path, model: str) -> str | None:
     """Give the name that an entry of a crowd file sends: the base model, where it is one."""
-    from crowdselect.collect.endpoints import load_endpoints
+    from crowdselect.ask.endpoints import load_endpoints
 
     file, sign, name = model.rpartition("#")
     if not sign or not (folder / file).is_file():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from crowdselect.collect.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.recipe.graph import Step
 

@@ -9,7 +9,7 @@ from crowdselect.recipe.graph import Graph, Input, Step
 from crowdselect.recipe.store import Store
 
 if TYPE_CHECKING:
-    from crowdselect.options import Options
+    from crowdselect.selection.options import Options
 
 _NO_COLUMNS = frozenset({"crowdselect", "reward"})  # what `weight-by` may be besides a column
 _COLUMNS = ("column", "complexity", "quality", "weight-by", "cluster-by", "reference")
@@ -136,8 +136,8 @@ class Needs:
         return self._pools[key]
 
     def _look(self, given: Input, **options: Any) -> _Pool | None:  # noqa: ANN401  (of `open_pool`)
-        from crowdselect.files import is_remote
-        from crowdselect.pool import open_pool
+        from crowdselect.pool.files import is_remote
+        from crowdselect.pool.pool import open_pool
 
         source = given.source
         if isinstance(source, Step) and not self._store.is_whole(source):
@@ -155,9 +155,9 @@ class Needs:
         """Say what `collect` will make."""
         import pyarrow as pa
 
-        from crowdselect.collect.endpoints import load_endpoints
+        from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.collect.instructions import open_instructions
-        from crowdselect.files import is_remote
+        from crowdselect.pool.files import is_remote
 
         path = str(step.options["instructions"])
         if is_remote(path):
@@ -178,7 +178,7 @@ class Needs:
 
 
 def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
-    from crowdselect.layouts import candidates
+    from crowdselect.pool.layouts import candidates
 
     return candidates(tuple(sorted(numbers)))
 
@@ -198,8 +198,8 @@ def _options(step: Step, values: Mapping[str, Any]) -> "Options":
     """Make the options of a choice, which checks them."""
     from dataclasses import fields
 
-    from crowdselect.exporter import check_export
-    from crowdselect.options import Options
+    from crowdselect.selection.folder import check_export
+    from crowdselect.selection.options import Options
 
     named = {name.replace("-", "_"): value for name, value in values.items()}
     known = {field.name for field in fields(Options)} - {"cache"}

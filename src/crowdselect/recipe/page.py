@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from crowdselect.markup import Markup, html, joined
-from crowdselect.plainpage import document, number, table
 from crowdselect.recipe.titles import spoken
+from crowdselect.report.markup import Markup, html, joined
+from crowdselect.report.plainpage import document, number, table
 
 _SHOWN = ("answer_reward", "answer_length", "difficulty", "separability", "stability", "near_duplicates")
 _WORDS = {

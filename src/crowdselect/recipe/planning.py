@@ -7,13 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from crowdselect.collect.budget import check_cost_cap
-from crowdselect.collect.endpoints import load_endpoints
+from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.errors import OptionError
+from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import ask, command_line, prints_json
 from crowdselect.recipe.store import Store
-from crowdselect.stages import Progress
 
 _ASKED = ("model", "baseline", "judge")  # options that may name somebody of a crowd file
 

@@ -219,7 +219,7 @@ def _clear() -> None:
 def _draw(text: str) -> None:
     if not sys.stderr.isatty():
         return
-    from crowdselect.show import visible
+    from crowdselect.terminal import visible
 
     wide = max(get_terminal_size().columns - 1, 20)
     sys.stderr.write("\r" + visible(text, width=wide).ljust(wide))

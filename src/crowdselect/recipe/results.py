@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
-from crowdselect.outputs import new_file, read_manifest
 from crowdselect.recipe.commands import ARGUMENTS
 from crowdselect.recipe.graph import Graph, Run, Step
 from crowdselect.recipe.running import Outcome
 from crowdselect.recipe.store import LOG, SAID, Done, Store
 from crowdselect.recipe.titles import plain_name
+from crowdselect.writing import new_file, read_manifest
 
 TABLE = "table.json"
 PAGE = "index.html"
@@ -61,8 +61,8 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
 
 def print_results(found: Mapping[str, Any]) -> None:
     """Print one row per run, and the differences."""
-    from crowdselect.plainpage import number
-    from crowdselect.show import table
+    from crowdselect.report.plainpage import number
+    from crowdselect.terminal import table
 
     def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)
         return number(value) + ("" if ends is None else f" ({number(ends[0])} to {number(ends[1])})")

@@ -8,7 +8,7 @@ from crowdselect.recipe.graph import Graph, Step
 from crowdselect.recipe.process import run_step, tail
 from crowdselect.recipe.store import LOG, MISSING, Store
 from crowdselect.recipe.titles import spoken
-from crowdselect.show import visible
+from crowdselect.terminal import visible
 
 _SHOWN = 12  # lines of a failed step's log
 _FEW = 6  # of one with something missing

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
-from crowdselect.collect.runner import SAME_STOP
+from crowdselect.ask.runner import SAME_STOP
 
 GRACE = 1.5
 """Seconds that answers under way are waited for after Ctrl-C, or after an error that ends the run."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crowdselect.chat import Chat
 from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.chat import Chat
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
 

@@ -6,12 +6,12 @@ from contextlib import closing
 from functools import cached_property
 
 from crowdselect.errors import InputError
-from crowdselect.files import fingerprint
-from crowdselect.index import to_numpy
-from crowdselect.layouts import candidates, reward_columns
+from crowdselect.pool.files import fingerprint
+from crowdselect.pool.index import to_numpy
+from crowdselect.pool.layouts import candidates, reward_columns
+from crowdselect.pool.source import Source, connect
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
-from crowdselect.sources import Source, connect
 
 _Place = tuple[str, str, int]
 

@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.renamed import Renamed, find_renamed, names_in, take_over
 from crowdselect.collect.display import note_of
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.ledger import Ledger
-from crowdselect.collect.renamed import Renamed, find_renamed, names_in, take_over
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
-from crowdselect.files import resolve
-from crowdselect.outputs import check_manifest, check_output
 from crowdselect.parts import Parts
-from crowdselect.pool import Pool
+from crowdselect.pool.files import resolve
+from crowdselect.pool.pool import Pool
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.imported import ImportScorer, score_columns
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
@@ -41,6 +40,7 @@ from crowdselect.reward.sharded import (
 )
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
+from crowdselect.writing import check_manifest, check_output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class Job:
         return Result(self.target, tallies, computed, warnings)
 
     def _score(self, plan: Mapping[str, Tally], warnings: list[str]) -> int:
-        from crowdselect.show import visible, warn
+        from crowdselect.terminal import visible, warn
 
         ledger = self._open()
         stored = Stored(ledger, self.parts)
@@ -209,7 +209,7 @@ class Job:
 
     def _score_on_ray(self, warnings: list[str]) -> int:
         """Have workers score, column by column, and keep what they say."""
-        from crowdselect.show import warn
+        from crowdselect.terminal import warn
 
         engine, computed, meter = self._options.engine, 0, Meter()
         with cluster(engine):
@@ -327,7 +327,7 @@ def _tested(column: Column, found: list[str]) -> list[str]:
     Raises:
         CrowdselectError: It is a judge's.
     """
-    from crowdselect.show import warn
+    from crowdselect.terminal import warn
 
     for line in found:
         warn(line)

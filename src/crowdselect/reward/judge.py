@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crowdselect.collect.budget import check_cost_cap
-from crowdselect.collect.calls import ANSWERED, Client, Request, make_request
-from crowdselect.collect.clients import open_client
-from crowdselect.collect.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.collect.lane import Lane, Limits
-from crowdselect.collect.ledger import Answer, Ledger
-from crowdselect.collect.runner import run
+from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.calls import ANSWERED, Client, Request, make_request
+from crowdselect.ask.clients import open_client
+from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.runner import run
 from crowdselect.errors import CallError, OptionError
 from crowdselect.finish import no_verdict
 from crowdselect.reward.expectation import unpacked

@@ -3,8 +3,8 @@
 import json
 from typing import Self
 
-from crowdselect.collect.endpoints import Endpoint, key
-from crowdselect.collect.http_client import HttpClient
+from crowdselect.ask.endpoints import Endpoint, key
+from crowdselect.ask.http_client import HttpClient
 from crowdselect.reward.expectation import expected_score, packed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.files import fingerprint
+from crowdselect.pool.files import fingerprint
 from crowdselect.reward.specs import Spec
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")

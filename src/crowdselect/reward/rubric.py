@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 
-from crowdselect.chat import chat_text
 from crowdselect.errors import OptionError
 from crowdselect.finish import spoken, spoken_from
+from crowdselect.pool.chat import chat_text
 from crowdselect.reward.protocol import Item, Outcome
 from crowdselect.textfile import not_utf8
 

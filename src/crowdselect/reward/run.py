@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from crowdselect.collect.ledger import Answer, now
-from crowdselect.pool import Pool
+from crowdselect.ask.ledger import Answer, now
+from crowdselect.pool.pool import Pool
 from crowdselect.reward.protocol import Item, Outcome, Scorer, score_key, settings_digest
 from crowdselect.reward.selftest import self_test
 

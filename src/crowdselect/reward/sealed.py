@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
-from crowdselect.outputs import TOOL, new_file
-from crowdselect.pool import Pool
+from crowdselect.pool.pool import Pool
 from crowdselect.reward.protocol import Outcome
 from crowdselect.reward.run import Column, Scores, Tally, Window, outcomes
+from crowdselect.writing import TOOL, new_file
 
 _PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
 _MOST_REASONS = 20

@@ -13,8 +13,8 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-from crowdselect.collect.endpoints import Endpoint
-from crowdselect.collect.redact import Redactor
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, OptionError
 from crowdselect.reward.crew import Crew, Deadline, PlainHandler, SecureHandler
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of

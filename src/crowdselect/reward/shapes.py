@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crowdselect.chat import Chat, chat_text
-from crowdselect.collect.redact import Redactor
+from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError
+from crowdselect.pool.chat import Chat, chat_text
 
 Body = dict[str, Any]
 

@@ -11,7 +11,7 @@ from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
 from crowdselect.parts import KEY, Keys, Parts
-from crowdselect.pool import Pool, open_pool
+from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from crowdselect.errors import OptionError
-from crowdselect.layouts import NOT_REWARDS
+from crowdselect.pool.layouts import NOT_REWARDS
 
 KINDS = ("hf", "http", "judge", "python", "import")
 COLUMNS = ("id", "model", "sample", "truncated", "reason")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.collect.ledger import Answer, Ledger
+from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.parts import KEY, Keys, Parts, joined
 from crowdselect.reward.protocol import Outcome
 

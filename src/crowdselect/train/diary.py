@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
-from crowdselect.stages import Progress
+from crowdselect.progress import Progress
 
 Entry = dict[str, Any]
 _TIMES = ("_runtime", "_per_second", "num_tokens")  # differ from run to run, or begin anew with a resumed one

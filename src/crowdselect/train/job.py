@@ -14,9 +14,8 @@ from typing import Any
 from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError, OptionError
-from crowdselect.files import fingerprint
-from crowdselect.outputs import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
-from crowdselect.stages import Stages
+from crowdselect.pool.files import fingerprint
+from crowdselect.progress import Stages
 from crowdselect.train.curve import write_curve
 from crowdselect.train.diary import Entry, diary, losses, read_log, write_log
 from crowdselect.train.modelcard import model_card
@@ -26,6 +25,7 @@ from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA
 from crowdselect.train.trainers import build_trainer
 from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
+from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"

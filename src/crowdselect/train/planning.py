@@ -8,7 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.stages import Progress
+from crowdselect.progress import Progress
 from crowdselect.train.memory import Memory, Sizes, count_parameters, memory
 from crowdselect.train.quiet import quiet
 from crowdselect.train.rows import Row, Rows, divide, read_rows

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.files import broken_line, file_type
-from crowdselect.ordering import seeded_hash
-from crowdselect.outputs import read_manifest
 from crowdselect.parquetfile import read_parquet
+from crowdselect.pool.files import broken_line, file_type
+from crowdselect.seeding import seeded_hash
 from crowdselect.textfile import MARK, open_text
+from crowdselect.writing import read_manifest
 
 Messages = list[dict[str, str]]
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
@@ -59,7 +59,7 @@ def read_rows(path: str) -> Rows:
 
     Args:
         path: A folder that `select` or `baseline` wrote, or one training file: JSONL (plain, .gz or .zst) or
-            Parquet in one of the formats of `crowdselect.formats`. A row without an id is called after its
+            Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id is called after its
             content.
 
     Returns:

@@ -6,7 +6,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
-from crowdselect.stages import Progress
+from crowdselect.progress import Progress
 from crowdselect.train.rows import Messages, Row
 from crowdselect.train.student import EXTRA, Student, one_line
 

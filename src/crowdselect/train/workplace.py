@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crowdselect.errors import OptionError, OutputError
-from crowdselect.outputs import TOOL
+from crowdselect.writing import TOOL
 
 LOG = "train_log.jsonl"
 _RUN = "run.json"

@@ -1,0 +1,1 @@
+"""The one door to models: endpoints, clients, pace, budget, ledger."""

@@ -1,0 +1,168 @@
+"""What passes between the runner and a client: a request, a reply, an error; and the client's protocol."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.errors import CallError
+from crowdselect.finish import ending, why_ended
+from crowdselect.pool.chat import Chat
+
+Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
+"""How a request ended; of a finish reason `crowdselect.finish` says which.
+
+`ok`; `length`: cut off, at the limit of tokens or while thinking; `empty`: no text; `odd`: for a reason that nobody
+knows; `filtered`: withheld by a content filter; `failed`: an error that asking again would not fix, or an answer
+that the server broke off; `gave_up`: retried as often as allowed;
+`pending`: sent, but the run ended before an answer came, so it is asked again.
+"""
+
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+ANSWERED: tuple[Status, ...] = ("ok", "length", "empty", "odd")
+"""These have a row in the pool."""
+MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
+"""These have none."""
+AGAIN: tuple[Status, ...] = (*MISSING, "odd")
+"""These are asked again with `--retry-failed`."""
+
+
+def status_of(finish_reason: str | None, text: str) -> Status:
+    """Read the status off an answer's finish reason and text.
+
+    Example:
+        >>> status_of("stop", "Hi"), status_of("length", "Hi"), status_of(None, " "), status_of("error", "Hi")
+        ('ok', 'length', 'empty', 'failed')
+    """
+    kind = ending(finish_reason, text)
+    if kind == "finished":
+        return "ok" if text.strip() else "empty"
+    return "length" if kind == "cut" else kind
+
+
+class Request(NamedTuple):
+    """One thing to ask: a conversation that ends with a user's turn.
+
+    Attributes:
+        prompt: The messages as JSON.
+        digest: SHA-256 of `prompt`.
+        sample: Number of the answer, where several are wanted.
+        then: Further user turns, each sent after the model's answer to the one before.
+    """
+
+    prompt: str
+    digest: bytes
+    sample: int = 0
+    then: tuple[str, ...] = ()
+
+    def key(self, endpoint: Endpoint) -> bytes:
+        """Give the 32 bytes that the ledger knows this request by, wherever and whenever it is asked."""
+        return request_key(endpoint.digest, self.digest, self.sample)
+
+    def messages(self) -> Chat:
+        """Parse the messages; the endpoint's system message is not among them."""
+        chat: Chat = json.loads(self.prompt)
+        return chat
+
+    def follow(self, answer: str) -> "Request":
+        """Make the request for the next turn, which holds the model's answer to this one.
+
+        Example:
+            >>> first = make_request([{"role": "user", "content": "Hi"}], then=("And now?",))
+            >>> [turn["role"] for turn in first.follow("Hello").messages()]
+            ['user', 'assistant', 'user']
+        """
+        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
+        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:])
+
+
+def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
+    """Make the key of a request; see `Request.key`.
+
+    Args:
+        settings: Digest of the endpoint's settings.
+        prompt: Digest of the messages.
+        sample: Number of the answer.
+    """
+    return hashlib.sha256(settings + prompt + sample.to_bytes(8, "big")).digest()
+
+
+def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -> Request:
+    """Make a request.
+
+    Args:
+        messages: A conversation that ends with a user's turn.
+        sample: Number of the answer, where several are wanted; from 0.
+        then: Further user turns.
+
+    Example:
+        >>> make_request([{"role": "user", "content": "Hi"}]).prompt
+        '[{"role":"user","content":"Hi"}]'
+    """
+    prompt = _written(messages)
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
+    return Request(prompt, digest, sample, tuple(then))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as the client read it. None = the server did not say.
+
+    No tokens for a text, or none for a prompt, is no count: some servers say 0 where they did not count.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens == 0:
+            object.__setattr__(self, "prompt_tokens", None)
+        if self.completion_tokens == 0 and (self.text or self.reasoning):
+            object.__setattr__(self, "completion_tokens", None)
+
+    @property
+    def status(self) -> Status:
+        """What the finish reason and the text say; see `status_of`."""
+        return status_of(self.finish_reason, self.text)
+
+    @property
+    def error(self) -> str | None:
+        """Why it counts as no answer; None where it is one."""
+        return why_ended(self.finish_reason, self.text) if self.status in MISSING else None
+
+
+@runtime_checkable
+class Client(Protocol):
+    """Asks one endpoint. `ask` may be called many times at once, from one event loop."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Ask once; no retries.
+
+        Raises:
+            CallError: There is no answer; the error says whether asking again makes sense.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections or memory."""
+        ...
+
+
+__all__ = [
+    "AGAIN",
+    "ANSWERED",
+    "MISSING",
+    "CallError",
+    "Client",
+    "Reply",
+    "Request",
+    "Status",
+    "make_request",
+    "request_key",
+    "status_of",
+]

@@ -1,0 +1,111 @@
+"""What models have said so far: conversations read back from the ledger, and counts of what is missing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crowdselect.ask.calls import ANSWERED, Request
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Answer, Ledger
+
+NOT_ASKED = "not_asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation as far as it has come."""
+
+    request: Request
+    """The last turn that was asked, or the one to be asked next."""
+    answers: tuple[Answer, ...]
+    """One per turn that was asked."""
+    turns: int
+    """That it shall have."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Every turn is answered."""
+        return len(self.answers) == self.turns and self.answers[-1].status in ANSWERED
+
+    @property
+    def missing(self) -> tuple[str, str]:
+        """Why it is not whole: a status (`not_asked` too) and a reason for people."""
+        last = self.answers[-1] if self.answers else None
+        if last is None or last.status in ANSWERED:
+            return NOT_ASKED, "not asked"
+        if last.status == "pending":
+            return (
+                NOT_ASKED,
+                f"no answer yet, the next run asks again: {last.error}" if last.error else "not asked",
+            )
+        return last.status, last.error or last.status
+
+
+def read_talks(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Talk]:
+    """Look up what one endpoint said to some requests, following conversations as far as they have come."""
+    found = [Talk(request, (), len(request.then) + 1) for request in requests]
+    left = list(range(len(found)))
+    while left:
+        keys = [found[at].request.key(endpoint) for at in left]
+        answers = ledger.get(keys)
+        ongoing = []
+        for at, key in zip(left, keys, strict=True):
+            answer, talk = answers.get(key), found[at]
+            if answer is None:
+                continue
+            request = talk.request
+            if answer.status in ANSWERED and request.then:
+                request = request.follow(answer.text or "")
+                ongoing.append(at)
+            found[at] = Talk(request, (*talk.answers, answer), talk.turns)
+        left = ongoing
+    return found
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of one model's answers. Cost and tokens are of all requests answered, each counted once."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
+    """Finish reasons that nobody knows, of answers that are kept."""
+    cost: float = 0.0
+    cost_unknown: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    _counted: set[bytes] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the pool."""
+        return sum(self.statuses[status] for status in ANSWERED)
+
+    @property
+    def missing(self) -> int:
+        """Answers that have no row."""
+        return self.statuses.total() - self.rows
+
+    def add(self, talk: Talk, *, shared: bool = False) -> None:
+        """Count a conversation.
+
+        Args:
+            talk: The conversation.
+            shared: Other instructions have requests of it too, which were sent and paid once.
+        """
+        if talk.is_whole:
+            self.statuses[talk.answers[-1].status] += 1
+            self.odd.update(str(answer.finish_reason) for answer in talk.answers if answer.status == "odd")
+        else:
+            status, reason = talk.missing
+            self.statuses[status] += 1
+            self.reasons[reason] += 1
+        for answer in talk.answers:
+            if shared and answer.key in self._counted:
+                continue
+            if shared:
+                self._counted.add(answer.key)
+            self.cost += answer.cost or 0.0
+            self.cost_unknown += answer.cost is None and answer.text is not None
+            self.prompt_tokens += answer.prompt_tokens or 0
+            self.completion_tokens += answer.completion_tokens or 0

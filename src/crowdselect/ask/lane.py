@@ -1,0 +1,429 @@
+"""One endpoint's part of a run: takes requests one by one, leaves out what the ledger knows, asks the rest."""
+
+import asyncio
+import heapq
+import itertools
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from crowdselect.ask.budget import Budget, estimated_tokens, most_prompt_tokens
+from crowdselect.ask.calls import ANSWERED, Client, Reply, Request, Status
+from crowdselect.ask.committed import Kept
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger import Answer, Ledger, now
+from crowdselect.ask.limits import Counts, Limits
+from crowdselect.ask.pace import Pace, Sent
+from crowdselect.ask.redact import Redactor
+from crowdselect.errors import CallError
+
+__all__ = ["Counts", "Lane", "Limits"]
+
+_BATCH = 256  # requests looked up in the ledger at once
+_REFUSALS = 4  # refusals (429, 503) count a quarter of other failures: they cost nothing
+_UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, where max_tokens is not set
+_LONGEST_ERROR = 500
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """A request on its way to its row."""
+
+    request: Request
+    key: bytes
+    attempts: int = 0
+    refusals: int = 0
+    unsaid: int = 0
+    """Attempts that no row of the ledger counts yet."""
+    lost: float = 0.0
+    error: str = ""
+    row: int = 0
+    """Number of its row in the ledger, once there is one."""
+    said: str | None = None
+    """The answer, which further turns follow."""
+
+
+class Lane:
+    """Asks one endpoint everything that it should be asked and the ledger does not know.
+
+    Args:
+        endpoint: Whom to ask.
+        client: How; or what makes the client, which is called before the first request is sent and not at all
+            where nothing has to be asked.
+        requests: What, lazily: no more than a few hundred are held at once.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, client: Client | Callable[[], Client], requests: Iterable[Request]
+    ) -> None:
+        self.endpoint = endpoint
+        self.client = client if isinstance(client, Client) else None
+        self._make = None if isinstance(client, Client) else client
+        self.counts = Counts()
+        self.stopped: str | None = None
+        """Why it does not go on."""
+        self.pace: Pace | None = None
+        self._source: Iterator[Request] = iter(requests)
+        self._exhausted = False
+        self._ready: deque[_Item] = deque()
+        self._later: list[tuple[float, int, _Item]] = []
+        self._numbers = itertools.count()
+        self._pending: set[bytes] = set()
+        self._beside: dict[bytes, list[Request]] = {}
+        """Other conversations that begin with what is being asked."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._crash: BaseException | None = None
+
+    async def run(self, ledger: Ledger, budget: Budget, limits: Limits, redact: Redactor) -> None:
+        """Go on until everything is answered or given up, or `stop` is called; then wait for what is in flight.
+
+        Raises:
+            LedgerError: An answer could not be written.
+        """
+        self._ledger, self._budget, self._limits, self._redact = ledger, budget, limits, redact
+        self._kept = Kept(ledger)
+        endpoint = self.endpoint
+        self.pace = self._pace = Pace(
+            ceiling=endpoint.max_concurrency if endpoint.local is None else 2 * endpoint.batch_size,
+            requests_per_minute=endpoint.requests_per_minute,
+            tokens_per_minute=endpoint.tokens_per_minute,
+            wait=limits.wait,
+            adaptive=endpoint.local is None,
+            seed=int.from_bytes(endpoint.digest[:8], "big"),
+        )
+        try:
+            while self.stopped is None and self._crash is None and await self._step():
+                pass
+            while self._tasks and self._crash is None:
+                await self._doze(None)
+        finally:
+            await self._cancel()
+            self._leave_rest()
+        if self._crash is not None:
+            raise self._crash
+
+    def stop(self, why: str) -> None:
+        """Send nothing more."""
+        if self.stopped is None:
+            self.stopped = why
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """Wait no longer for what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def waits(self) -> bool:
+        """Nothing is sent at the moment because the endpoint refuses or does not answer."""
+        return self.pace is not None and self.pace.is_paused and self.stopped is None
+
+    # Choosing what comes next.
+
+    async def _step(self) -> bool:
+        """Send one request, or wait for a reason to go on; False when nothing is left to do."""
+        item = self._next()
+        if item is None:
+            return await self._idle()
+        tokens, most = self._tokens(item.request), self._most(item)
+        delay = self._pace.delay(len(self._tasks), tokens)
+        if delay == 0 and not self._ledger.is_behind and await self._reserved(most):
+            self._send(item, tokens, most)
+            return True
+        self._ready.appendleft(item)
+        if delay != 0:
+            self._check_patience()
+            await self._doze(delay)
+        elif self._ledger.is_behind:
+            await asyncio.to_thread(self._ledger.flush)
+        return True
+
+    def _next(self) -> _Item | None:
+        """Give a request that is due again, one that follows an answer, or a new one, in this order."""
+        if self._later and self._later[0][0] <= time.monotonic():
+            return heapq.heappop(self._later)[2]
+        if self._is_crowded:
+            return None
+        if not self._ready and not self._exhausted:
+            self._refill()
+        return self._ready.popleft() if self._ready else None
+
+    @property
+    def _is_crowded(self) -> bool:
+        """So many wait for another try that no new ones should be begun."""
+        return len(self._later) >= 2 * self._pace.limit + 16
+
+    async def _idle(self) -> bool:
+        """Nothing can be sent: wait for an answer or a time, if there is one to come."""
+        if not self._exhausted and not self._is_crowded:
+            await asyncio.sleep(0)  # all of a batch was known; let the other lanes have their turn
+            return True
+        if not self._later and not self._tasks:
+            return False
+        await self._doze(self._later[0][0] - time.monotonic() if self._later else None)
+        return True
+
+    def _refill(self) -> None:
+        """Take some requests, and leave out what is known, following conversations as far as they are."""
+        batch = list(itertools.islice(self._source, _BATCH))
+        self._exhausted = not batch
+        while batch:
+            keyed = [(request.key(self.endpoint), request) for request in batch]
+            known = self._ledger.known([key for key, _ in keyed], retry_failed=self._limits.retry_failed)
+            talks = [key for key, request in keyed if request.then and key in known]
+            answers = self._ledger.get(talks) if talks else {}
+            batch = []
+            for key, request in keyed:
+                if key in known:
+                    self.counts.known += 1
+                    answer = answers.get(key)
+                    if request.then and answer is not None and answer.status in ANSWERED:
+                        batch.append(request.follow(answer.text or ""))
+                elif self._is_new(key, request):
+                    self._ready.append(_Item(request, key))
+
+    def _is_new(self, key: bytes, request: Request) -> bool:
+        """Say whether nobody asks this yet; if somebody does, the answer to it goes on to this request's next turn too."""
+        if key not in self._pending:
+            self._pending.add(key)
+            return True
+        self.counts.known += 1
+        if request.then:
+            self._beside.setdefault(key, []).append(request)
+        return False
+
+    def _tokens(self, request: Request) -> float:
+        """Guess the tokens that a server counts against a limit per minute."""
+        if self.endpoint.tokens_per_minute is None:
+            return 0.0
+        return estimated_tokens(request.prompt) + (self.endpoint.most_tokens or _UNKNOWN_ANSWER)
+
+    def _most(self, item: _Item) -> float | None:
+        """Bound what a request can cost; None where that is unknown."""
+        endpoint = self.endpoint
+        if endpoint.price_in is None or endpoint.price_out is None:
+            return None
+        if endpoint.price_out and endpoint.most_tokens is None:
+            return None
+        return endpoint.cost(most_prompt_tokens(item.request, endpoint), endpoint.most_tokens or 0)
+
+    async def _reserved(self, most: float | None) -> bool:
+        answer = self._budget.allows(most)
+        if answer == "yes":
+            await self._budget.reserve(most)
+            if self.stopped is None:
+                return True
+            self._budget.settle(most, 0.0)  # stopped meanwhile
+            self._budget.requests -= 1
+            return False
+        if answer == "no":
+            cap = (
+                "--max-requests"
+                if self._budget.max_cost is None
+                else "the budget (--max-cost, --max-requests)"
+            )
+            self.stop(f"{cap} is used up")
+        else:
+            await self._doze(0.05)
+        return False
+
+    def _check_patience(self) -> None:
+        """Go on without an endpoint that has given no answer for too long."""
+        silent = time.monotonic() - self._pace.well_at
+        if self._pace.failures and silent > self._limits.patience and not self._tasks:
+            last = next((item.error for item in self._waiting() if item.error), "no answer")
+            self.stop(
+                f"gave no answer for {silent:.0f} s (last: {last}); run the same command again to go on"
+            )
+
+    def _waiting(self) -> list[_Item]:
+        return [*(entry[2] for entry in self._later), *self._ready]
+
+    # Asking.
+
+    def _send(self, item: _Item, tokens: float, most: float | None) -> None:
+        client = self._ready_client()
+        item.attempts += 1
+        item.unsaid += 1
+        self.counts.sent += 1
+        self.counts.in_flight += 1
+        task = asyncio.get_running_loop().create_task(
+            self._ask(client, item, self._pace.send(len(self._tasks), tokens), most)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ready_client(self) -> Client:
+        """Make the client now rather than within the time that an answer may take: libraries load slowly."""
+        if self.client is None and self._make is not None:
+            self.client = self._make()
+        if self.client is None:
+            raise AssertionError("a lane has a client or what makes one")
+        return self.client
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self.counts.in_flight -= 1
+        if not task.cancelled() and task.exception() is not None:
+            self._crash = task.exception()
+        self._wake.set()
+
+    async def _ask(self, client: Client, item: _Item, sent: Sent, most: float | None) -> None:
+        started = time.perf_counter()
+        limit = self.endpoint.timeout if self.endpoint.local is None else None
+        try:
+            async with asyncio.timeout(limit):
+                reply = await client.ask(item.request)
+        except TimeoutError:
+            error = CallError(f"no whole answer within {self.endpoint.timeout:g} s", billed=True)
+            self._fail(item, sent, error, most, slow=True)
+        except CallError as error:
+            self._fail(item, sent, error, most, slow=error.verdict == "refused")
+        except asyncio.CancelledError:
+            self._settle(item, most, lost=most or 0.0)
+            self._later.append((0.0, next(self._numbers), item))
+            raise
+        else:
+            self._answer(item, sent, reply, most, latency=time.perf_counter() - started)
+        if item.row:  # its place is free once it is on disk: no more than what is in flight can be lost
+            await self._kept.wait(item.row)
+            for request in (item.request, *self._beside.pop(item.key, ())):
+                if item.said is not None and request.then:
+                    self._follow(request.follow(item.said))
+
+    def _settle(self, item: _Item, most: float | None, *, lost: float, cost: float = 0.0) -> None:
+        item.lost += lost
+        self._budget.settle(most, lost + cost)
+
+    def _answer(self, item: _Item, sent: Sent, reply: Reply, most: float | None, *, latency: float) -> None:
+        cost = self.endpoint.cost(reply.prompt_tokens, reply.completion_tokens)
+        self._settle(item, most, lost=(most or 0.0) if cost is None else 0.0, cost=cost or 0.0)
+        self._pace.answered(sent, prompt_tokens=reply.prompt_tokens, tokens=reply.completion_tokens)
+        counts = self.counts
+        counts.tokens += reply.completion_tokens or 0
+        counts.cost += cost or 0.0
+        counts.cost_unknown += cost is None
+        text = self._clean(reply.text)
+        status = reply.status
+        self._record(
+            item,
+            status,
+            text=text,
+            reasoning=None if reply.reasoning is None else self._clean(reply.reasoning),
+            finish_reason=None if reply.finish_reason is None else self._clean(reply.finish_reason),
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=cost,
+            error=reply.error,
+            latency=round(latency, 4),
+        )
+        item.said = text if status in ANSWERED else None
+
+    def _follow(self, request: Request) -> None:
+        """Put the next turn of a conversation in front, unless it is known."""
+        key = request.key(self.endpoint)
+        if self._ledger.known([key], retry_failed=self._limits.retry_failed):
+            self.counts.known += 1
+            answer = self._ledger.get([key])[key]
+            if request.then and answer.status in ANSWERED:
+                self._follow(request.follow(answer.text or ""))
+        elif self._is_new(key, request):
+            self._ready.appendleft(_Item(request, key))
+
+    def _fail(self, item: _Item, sent: Sent, error: CallError, most: float | None, *, slow: bool) -> None:
+        item.error = _SURROGATES.sub("\ufffd", self._redact.error(str(error)))[:_LONGEST_ERROR]
+        self._settle(item, most, lost=(most or 0.0) if error.billed else 0.0)
+        if error.verdict in {"retry", "refused"}:
+            self._pace.failed(sent, error, slow=slow)
+            item.refusals += error.verdict == "refused"
+            tries = item.attempts - item.refusals + item.refusals / _REFUSALS
+            if tries >= self._limits.attempts:
+                self._record(item, "gave_up", error=item.error)
+            else:
+                due = time.monotonic() + self._pace.backoff(item.attempts)
+                heapq.heappush(self._later, (due, next(self._numbers), item))
+            return
+        self._pace.well_at = time.monotonic()  # it answers, if only with an error
+        self._record(item, "filtered" if error.verdict == "filtered" else "failed", error=item.error)
+        if error.verdict == "stop":
+            self.stop(f"{item.error}; once that is mended, run again with --retry-failed")
+
+    def _clean(self, text: str) -> str:
+        """Take keys out, and halves of surrogate pairs, which no file can hold."""
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                text = _SURROGATES.sub("\ufffd", text)
+        return self._redact.text(text)
+
+    def _record(
+        self,
+        item: _Item,
+        status: Status,
+        *,
+        text: str | None = None,
+        reasoning: str | None = None,
+        finish_reason: str | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        cost: float | None = None,
+        error: str | None = None,
+        latency: float | None = None,
+    ) -> None:
+        endpoint, request = self.endpoint, item.request
+        item.row = self._ledger.put(
+            Answer(
+                item.key,
+                endpoint.name,
+                endpoint.digest,
+                request.digest,
+                request.sample,
+                status,
+                text,
+                reasoning,
+                finish_reason,
+                prompt_tokens,
+                completion_tokens,
+                cost,
+                item.lost,
+                item.unsaid,
+                error,
+                latency,
+                now(),
+            )
+        )
+        self._pending.discard(item.key)
+        if status != "pending":
+            self.counts.ended[status] = self.counts.ended.get(status, 0) + 1
+
+    # Waiting and ending.
+
+    async def _doze(self, seconds: float | None) -> None:
+        """Wait until something has happened, or so long."""
+        if seconds is None:
+            await self._wake.wait()
+        elif seconds > 0:
+            timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        else:
+            await asyncio.sleep(0)
+        self._wake.clear()
+
+    async def _cancel(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _leave_rest(self) -> None:
+        """Record what was sent and has no answer, so that its attempts count; it is asked again next time."""
+        if self._crash is None:
+            for item in self._waiting():
+                if item.unsaid:
+                    self._record(item, "pending", error=item.error or "the run ended before the answer came")

@@ -1,0 +1,145 @@
+"""How a command begins and ends: streams that can take any text, errors as one line, exit codes."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedWriter, RawIOBase, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from crowdselect.errors import CrowdselectError
+from crowdselect.stops import handle_sigterm
+from crowdselect.terminal import visible
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def run_command(command: click.Command) -> NoReturn:
+    """Run a command of the command line and end the process.
+
+    Exit codes: 0 done; 2 bad input, refused output, full disk and the like, with one line `error: ...` on
+    standard error; 130 stopped by Ctrl-C or SIGTERM. A reader of our pipe that has gone (`| head -1`) changes nothing: the
+    work is done to its end, what it says is lost. So it is where standard output cannot be written (a full disk),
+    but then that is said at the end, with exit code 2.
+
+    Args:
+        command: The command, which takes its arguments from `sys.argv`.
+
+    Raises:
+        SystemExit: Always.
+    """
+    _prepare_streams()
+    try:
+        with stopped_by_sigterm():
+            code = command.main(standalone_mode=False)
+            sys.stdout.flush()
+        _check_output()
+    except CrowdselectError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        _fail(error.format_message() + (f" (see {context.command_path} --help)" if context else ""))
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
+    except OSError as error:
+        _drop_output()
+        what = error.strerror or str(error)
+        _fail(f"{error.filename}: {what}" if error.filename else f"cannot read or write: {what}")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Handle SIGTERM as Ctrl-C is: what is half written is removed, what is whole is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        handle_sigterm()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {visible(message)}\n")
+    sys.exit(2)
+
+
+def _prepare_streams() -> None:
+    """Show as an escape what a terminal's encoding lacks; a stream that is closed swallows what it gets."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the end)
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            if _is_ours(stream):
+                setattr(sys, name, _patient(stream))
+
+
+class _Patient(RawIOBase):
+    """Writes to a pipe, a file or a device; once that fails, to nowhere."""
+
+    def __init__(self, stream: TextIOWrapper) -> None:
+        self._stream = stream  # whose end would close the number
+        self._number = stream.fileno()
+        self.failed: OSError | None = None
+        """Why something was lost, unless it was a reader who left."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def write(self, data: "Buffer", /) -> int:
+        if self.failed is None:
+            try:
+                return os.write(self._number, data)
+            except BrokenPipeError:
+                pass
+            except OSError as error:
+                self.failed = error
+        return memoryview(data).nbytes
+
+
+def _is_ours(stream: TextIOWrapper) -> bool:
+    """Say whether a stream leads out of this process, to no terminal."""
+    try:
+        return not os.isatty(stream.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+def _check_output() -> None:
+    """Say that standard output is not whole, if it is not."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Patient) and raw.failed is not None:
+        _fail(
+            f"standard output cannot be written: {raw.failed.strerror}; what was printed is not complete, "
+            "but the files and folders that the command wrote are"
+        )
+
+
+def _patient(stream: TextIOWrapper) -> TextIOWrapper:
+    """Open a stream anew, so that a reader who leaves does not end the work."""
+    stream.flush()
+    raw = BufferedWriter(_Patient(stream))
+    at_once = stream.line_buffering or stream.write_through  # standard error: a line is seen when it is said
+    return TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=at_once)
+
+
+def _drop_output() -> None:
+    """Let go of what could not be written: the interpreter would try once more at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,144 @@
+"""The commands `crowdselect evaluate ...`; everything heavy is imported when one runs."""
+
+from functools import partial
+from typing import Any
+
+import click
+
+from crowdselect.cli.options import bundle, json_option, overwrite_option, seed_option
+
+_MISSING = 3  # the exit code that says that some verdicts are missing
+_INTERRUPTED = 130
+
+_sources = bundle(
+    click.option("--questions", required=True, metavar="FILE", help="The questions (.jsonl)."),
+    click.option(
+        "--model",
+        metavar="crowd.toml#NAME|FOLDER",
+        help="Whom to ask: an endpoint, or a model on this machine.",
+    ),
+    click.option("--answers", metavar="FILE", help="Answers made elsewhere (.jsonl), instead of --model."),
+    click.option("--judge", metavar="crowd.toml#NAME", help="Who judges: a [[judge]] of a crowd file."),
+    click.option(
+        "--judgments", metavar="FILE", help="Judgements made elsewhere (.jsonl), instead of --judge."
+    ),
+)
+_settings = bundle(
+    click.option("-o", "--output", required=True, metavar="DIR", help="The folder of the result."),
+    click.option(
+        "--name", metavar="NAME", help="What the model is called; which one, where a file holds several."
+    ),
+    click.option(
+        "--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."
+    ),
+    click.option(
+        "--judge-retries",
+        type=int,
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="How often a verdict that cannot be read is asked for again.",
+    ),
+    click.option("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
+    click.option("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
+    click.option("--plan", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
+    click.option(
+        "--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."
+    ),
+    click.option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
+    click.option("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    click.option(
+        "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
+    ),
+    click.option("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same."),
+    seed_option,
+    json_option,
+)
+
+
+@click.group(epilog="Example:  crowdselect evaluate mt-bench --help")
+def evaluate() -> None:
+    """Measure models: MT-Bench, Arena-Hard, comparisons."""
+
+
+@evaluate.command(
+    "mt-bench",
+    epilog="Example:  crowdselect evaluate mt-bench --model crowd.toml#student --judge crowd.toml#gpt-4 "
+    "--questions question.jsonl --references gpt-4.jsonl -o mt-student",
+)
+@_sources
+@click.option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
+@_settings
+def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+    """Grade answers to two-turn questions from 1 to 10.
+
+    Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
+    gets answers.jsonl and judgments.jsonl in FastChat's form, result.json and a manifest. Ends with 3 if verdicts
+    are missing; they are left out of the score and counted.
+    """
+    return _evaluate("mt-bench", given)
+
+
+@evaluate.command(
+    "arena-hard",
+    epilog="Example:  crowdselect evaluate arena-hard --model models/student --judge crowd.toml#gpt-4 "
+    "--baseline gpt-4-0314.jsonl --questions question.jsonl -o ah-student",
+)
+@_sources
+@click.option(
+    "--baseline",
+    metavar="crowd.toml#NAME|FILE",
+    help="Whose answers count 50: an endpoint, a folder or a file.",
+)
+@_settings
+def arena_hard(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+    """Lay answers beside a baseline's, in both orders; say how often they win.
+
+    Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
+    gets answers.jsonl and judgments.jsonl in arena-hard-auto's form, result.json and a manifest. Ends with 3 if
+    verdicts are missing; their questions are left out of the score and counted.
+    """
+    return _evaluate("arena-hard", given)
+
+
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate compare random=mt-r1,mt-r2 chosen=mt-c1,mt-c2 -o compare.html"
+)
+@click.argument("groups", metavar="[NAME=]DIR[,DIR]...", nargs=-1, required=True)
+@click.option("--against", metavar="NAME", help="Only differences from this one; else between all.")
+@click.option("-o", "--output", metavar="FILE.html", help="A page to write (extra: report).")
+@seed_option
+@overwrite_option
+@json_option
+def compare(**given: Any) -> None:  # noqa: ANN401  (click's values)
+    """Say which results differ, paired over questions.
+
+    Each argument is one method: a folder of evaluate, or several of the same method trained with other seeds,
+    joined by commas. Questions are resampled together for all methods, and runs within a method.
+    """
+    from crowdselect.cli.evaluate_compare import compare_and_show
+
+    compare_and_show(**given)
+
+
+def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
+    from crowdselect.ask.limits import Limits
+    from crowdselect.collect.display import note_of, watch
+    from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
+    from crowdselect.evaluate.job import plan, run
+    from crowdselect.evaluate.protocols import PROTOCOLS
+    from crowdselect.evaluate.task import Task
+
+    as_json, plan_only = given.pop("as_json"), given.pop("plan")
+    limits = Limits(**{name: given.pop(name) for name in ("max_cost", "max_requests", "retry_failed")})
+    task = Task(protocol=PROTOCOLS[benchmark], limits=limits, **given)
+    if plan_only:
+        show_plan(plan(task), as_json=as_json)
+        return 0
+    told: set[str] = set()
+    report = run(task, watch=partial(watch, told=told), announce=announce_all, tell=note_of)
+    if report.interrupted:
+        show_interrupted(report)
+        return _INTERRUPTED
+    show_result(report, told=told, as_json=as_json)
+    return _MISSING if report.missing else 0

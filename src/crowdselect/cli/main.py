@@ -1,0 +1,328 @@
+"""The command line: one command per step, bodies of a few lines, heavy imports inside."""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crowdselect import __version__
+from crowdselect.cli.choosing import Writing, checked, choose_and_write, choose_from, read_crowd
+from crowdselect.cli.entry import run_command
+from crowdselect.cli.options import (
+    choice_options,
+    crowd_option,
+    engine_options,
+    json_option,
+    overwrite_option,
+    pool_options,
+    reward_option,
+    seed_option,
+    taken,
+    ties_option,
+    weights_option,
+)
+from crowdselect.errors import OptionError
+from crowdselect.terminal import print_json
+
+if TYPE_CHECKING:
+    from crowdselect.numeric.metrics import Ties
+
+_DEMO_FOLDER = "crowdselect-demo"
+_DEMO_BUDGET = 100
+_EDGES = {  # command → module:attribute; each module imports nothing heavy
+    "baseline": "crowdselect.cli.baseline:baseline",
+    "compare": "crowdselect.cli.compare:compare",
+    "collect": "crowdselect.cli.collect:collect",
+    "evaluate": "crowdselect.cli.evaluate:evaluate",
+    "robustness": "crowdselect.cli.robustness:robustness",
+    "reward": "crowdselect.cli.reward:reward",
+    "report": "crowdselect.cli.report:report",
+    "run": "crowdselect.recipe.command:run",
+    "train": "crowdselect.cli.train:train",
+}
+
+
+def main() -> None:
+    """Run the command line; errors become one line on standard error and exit code 2."""
+    run_command(cli)
+
+
+class _Commands(click.Group):
+    """The commands below, and those of the edges, whose modules are loaded when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_EDGES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _EDGES:
+            return super().get_command(ctx, cmd_name)
+        module, name = _EDGES[cmd_name].split(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with:  crowdselect demo",
+)
+@click.version_option(__version__, prog_name="crowdselect", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Choose fine-tuning data with a crowd of models.
+
+    Many models have answered every instruction and a reward model has scored every answer. crowdselect
+    chooses the instructions to train on by what the crowd's scores say, and gives a reason for every row.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command(epilog="Example:  crowdselect demo")
+@click.option(
+    "-o", "--output", default=_DEMO_FOLDER, show_default=True, help="The folder to write; replaced each time."
+)
+@json_option
+def demo(output: str, as_json: bool) -> None:
+    """Choose 100 rows of a simulated pool."""
+    from crowdselect.cache import folder
+    from crowdselect.pool.pool import open_pool
+    from crowdselect.selection.options import Options
+    from crowdselect.simulate.pool import simulate
+
+    place = folder() / "demo"
+    place.mkdir(parents=True, exist_ok=True)
+    simulate(place / "pool.parquet", overwrite=True)
+    with open_pool(place / "pool.parquet") as pool:
+        writing = Writing(output=output, overwrite=True, as_json=as_json, report=True)
+        choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
+
+
+@cli.command(epilog="Example:  crowdselect inspect pool.parquet")
+@pool_options
+@reward_option
+@crowd_option
+@json_option
+def inspect(
+    pool_path: str,
+    layout: str | None,
+    rewards: str | None,
+    limit: int | None,
+    reward: str | None,
+    crowd_path: str | None,
+    as_json: bool,
+) -> None:
+    """Say what is in a pool: models, rewards, gaps."""
+    from crowdselect.cli.summary import print_inspection
+    from crowdselect.pool.pool import open_pool
+    from crowdselect.selection.inspection import inspect_pool
+    from crowdselect.terminal import stage_bar
+
+    with (
+        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
+        stage_bar("reading the pool"),
+    ):
+        found = inspect_pool(pool, crowd=read_crowd(crowd_path), reward=reward)
+    print_json(found) if as_json else print_inspection(found)
+
+
+@cli.command(epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
+@pool_options
+@crowd_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.toml",
+    help="Write a crowd file, to edit and to give to --crowd; one that is there keeps every line and gets the missing models.",
+)
+@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
+@json_option
+def crowd(
+    pool_path: str,
+    layout: str | None,
+    rewards: str | None,
+    limit: int | None,
+    crowd_path: str | None,
+    output: str | None,
+    as_toml: bool,
+    as_json: bool,
+) -> None:
+    """Show the models with family and size.
+
+    With -o, they are also written to a crowd file.
+    """
+    from crowdselect.cli.crowdfile import complete_file
+    from crowdselect.cli.summary import crowd_line, print_crowd
+    from crowdselect.crowd import Crowd
+    from crowdselect.pool.pool import open_pool
+    from crowdselect.terminal import say, visible, warn
+
+    if as_toml and as_json:
+        raise OptionError("--toml and --json are two forms of the same; give one of them")
+    with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
+        found, notes = (read_crowd(crowd_path) or Crowd.from_names(pool.models)).aligned(pool.models)
+        if output is not None:
+            added = complete_file(output, found, inputs=pool.files)
+            found, notes = Crowd.from_file(output).aligned(pool.models)
+    members = [
+        {"name": m.name, "family": m.family, "size_b": m.size_b, "source": m.source} for m in found.members
+    ]
+    if as_toml:
+        sys.stdout.write(found.to_toml())
+    elif as_json:
+        print_json(members)
+    else:
+        print_crowd(members)
+        say(crowd_line(members))
+        if output is not None:
+            what = f"{len(added)} models added" if added else "all models were there; nothing was changed"
+            say(f"{visible(output)}: {what}")
+    for note in notes:
+        warn(note)
+
+
+@cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
+@pool_options
+@reward_option
+@crowd_option
+@ties_option
+@overwrite_option
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write."
+)
+@engine_options
+def metrics(
+    pool_path: str,
+    layout: str | None,
+    rewards: str | None,
+    limit: int | None,
+    reward: str | None,
+    crowd_path: str | None,
+    ties: "Ties",
+    overwrite: bool,
+    output: str,
+    **where: Any,  # noqa: ANN401  (see `engine_options`)
+) -> None:
+    """Write the metrics of every instruction to a file."""
+    from crowdselect.engine.stream import on_cluster
+    from crowdselect.pool.pool import open_pool
+    from crowdselect.selection.sharded import metrics_of
+    from crowdselect.selection.tables import check_ending, write_table
+    from crowdselect.terminal import say, stage_bar, visible, warn
+
+    check_ending(output)
+    with (
+        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
+        on_cluster(taken(where)) as run,
+    ):
+        target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
+        with stage_bar("rewards and metrics"):
+            found, notes, models = metrics_of(
+                pool, run, reward=reward, crowd=read_crowd(crowd_path), ties=ties
+            )
+            write_table(found, target)
+        for note in notes:
+            warn(note)
+        say(f"written to {visible(target)}: {len(found)} instructions, {models} models")
+
+
+@cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
+@pool_options
+@choice_options(clusters=10)
+@weights_option
+@engine_options
+def select(**given: Any) -> None:  # noqa: ANN401  (see `choose_from`)
+    """Choose what to train on, with a reason for every row."""
+    from crowdselect.engine.stream import on_cluster
+
+    with on_cluster(taken(given)) as run:
+        choose_from(given, run=run)
+
+
+@cli.command(epilog="Example:  crowdselect why chosen 00017")
+@click.argument("folder", metavar="DIR")
+@click.argument("instruction_id", metavar="ID")
+@click.option(
+    "--pool", "pool_path", metavar="POOL", help="Where the pool is now; the manifest says where it was."
+)
+@json_option
+def why(folder: str, instruction_id: str, pool_path: str | None, as_json: bool) -> None:
+    """Tell why one row is in or out."""
+    from crowdselect.cli.summary import print_story
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.reopen import texts_of
+    from crowdselect.terminal import stage_bar, warn
+
+    selection = load_selection(folder)
+    story = selection.explain(instruction_id)
+    with stage_bar("reading the pool"):
+        texts = texts_of(selection, story, pool=pool_path)
+    if as_json:
+        print_json({**story, "instruction": texts.instruction, "answer": texts.answer})
+    else:
+        print_story(story, instruction=texts.instruction, answer=texts.answer)
+    if texts.problem is not None:
+        warn(texts.problem)
+
+
+@cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="A .parquet, .jsonl or .csv file; a folder with --shards.",
+)
+@click.option(
+    "--instructions", type=int, default=2000, show_default=True, metavar="N", help="Number of instructions."
+)
+@click.option(
+    "--crowd",
+    "crowd_name",
+    default="demo",
+    show_default=True,
+    help="demo (4 families of 3 sizes) or paper (19 models in 6 families).",
+)
+@click.option("--layout", default="long", show_default=True, help="long, zoo or matrix.")
+@click.option(
+    "--answer-chars",
+    type=int,
+    default=400,
+    show_default=True,
+    help="Mean length of an answer in characters, at least 80.",
+)
+@click.option("--samples", type=int, default=1, show_default=True, help="Answers per model and instruction.")
+@click.option("--shards", type=int, default=1, show_default=True, help="Number of files.")
+@seed_option
+@overwrite_option
+def simulate(
+    output: str,
+    instructions: int,
+    crowd_name: str,
+    layout: str,
+    answer_chars: int,
+    samples: int,
+    shards: int,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Write a pool of a simulated crowd whose truth is known."""
+    from crowdselect.simulate.pool import simulate as write
+    from crowdselect.terminal import say, visible
+
+    made = write(
+        output,
+        instructions=instructions,
+        crowd=crowd_name,
+        layout=layout,
+        answer_chars=answer_chars,
+        samples=samples,
+        shards=shards,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    say(
+        f"written to {visible(output)}: a simulated pool of {instructions} instructions x {len(made.crowd.names)} models"
+    )

@@ -1,0 +1,253 @@
+"""Options that several commands share, spelt and explained in one place."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from crowdselect.cli.config import Weights, read_config
+from crowdselect.engine.options import EngineOptions
+
+
+def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make one decorator of several.
+
+    Args:
+        decorators: Of click, in the order in which help shows them.
+
+    Returns:
+        A decorator.
+    """
+
+    def apply(command: Any) -> Any:  # noqa: ANN401  (a function or a click command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+pool_options = bundle(
+    click.argument("pool_path", metavar="POOL"),
+    click.option(
+        "--layout",
+        metavar="NAME",
+        help="long, zoo, ultrafeedback, distilabel or matrix; else recognised from the columns.",
+    ),
+    click.option("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
+    click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order."),
+)
+crowd_option = click.option(
+    "--crowd",
+    "crowd_path",
+    metavar="FILE",
+    help="Family and size of the models (TOML or JSON); else read off the names.",
+)
+reward_option = click.option(
+    "--reward", metavar="COLUMN", help="The reward column; needed where there are several."
+)
+ties_option = click.option(
+    "--ties",
+    metavar="average|paper",
+    default="average",
+    show_default=True,
+    help="How equal rewards count in stability; paper: in favour of the larger model.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Decides ties, draws and samples."
+)
+
+
+def rule_options(*, clusters: int) -> Callable[[Any], Any]:
+    """The fields of `Options` but the weights, and the files beside them.
+
+    Args:
+        clusters: How many clusters there are unless the user says otherwise.
+
+    Returns:
+        A decorator for a command.
+    """
+    return bundle(
+        click.option(
+            "--config",
+            metavar="FILE.toml",
+            is_eager=True,
+            callback=read_config,
+            help="Options from a TOML file; flags win.",
+        ),
+        click.option(
+            "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
+        ),
+        click.option(
+            "--reward",
+            metavar="COLUMN",
+            multiple=True,
+            help="The reward column; needed where there are several. Several make an ensemble.",
+        ),
+        click.option(
+            "--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."
+        ),
+        click.option(
+            "--metrics",
+            metavar="FILE",
+            help="Further numbers per instruction (id and numeric columns); weigh them with --weights NAME=1.",
+        ),
+        crowd_option,
+        ties_option,
+        click.option(
+            "--clusters",
+            type=int,
+            default=clusters,
+            show_default=True,
+            metavar="K",
+            help="Number of clusters; 0 = none.",
+        ),
+        click.option("--cluster-by", metavar="COLUMN", help="Use a column of the pool as clusters."),
+        click.option(
+            "--embedder",
+            metavar="NAME",
+            default="lsa",
+            show_default=True,
+            help="lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model.",
+        ),
+        click.option(
+            "--trust-remote-code",
+            is_flag=True,
+            help="Let the embedder's own code run; only if you have read it.",
+        ),
+        click.option(
+            "--answer",
+            metavar="HOW",
+            default="best",
+            show_default=True,
+            help="best, random, topN-random or model:NAME.",
+        ),
+        click.option(
+            "--allow-cut",
+            is_flag=True,
+            help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        ),
+        click.option(
+            "--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."
+        ),
+        seed_option,
+        click.option(
+            "--min-rewards",
+            type=int,
+            default=2,
+            show_default=True,
+            help="Fewest rewards an instruction needs.",
+        ),
+        click.option(
+            "--min-best-reward", type=float, help="Floor: the best answer's reward must be at least this."
+        ),
+        click.option("--min-best-quantile", type=float, help="Floor as a share of the pool, 0 to 1."),
+        click.option(
+            "--near-duplicates",
+            type=float,
+            metavar="COSINE",
+            help="Pass over rows closer than this to a chosen one.",
+        ),
+        click.option(
+            "--include",
+            metavar="FILE",
+            help="Choose only among these ids: one per line, or a table with a column id.",
+        ),
+        click.option("--exclude", metavar="FILE", help="Never choose these ids; a file likewise."),
+        click.option(
+            "--decontaminate",
+            metavar="FILE",
+            multiple=True,
+            help="Never choose what shares text with these benchmark questions; may be given several times.",
+        ),
+        click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors."),
+    )
+
+
+folder_options = bundle(
+    click.option(
+        "--format",
+        "format_name",
+        metavar="NAME",
+        help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
+    ),
+    click.option(
+        "--file-type",
+        metavar="jsonl|parquet",
+        default="jsonl",
+        show_default=True,
+        help="Of the training file.",
+    ),
+    click.option("--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs."),
+    click.option(
+        "--license",
+        "license_name",
+        metavar="NAME",
+        help="The data's licence, for the card.  [default: unknown]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+    click.option(
+        "--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."
+    ),
+    overwrite_option,
+    json_option,
+    click.option("-o", "--output", metavar="DIR", help="The folder to write."),
+)
+"""Where and how a folder is written."""
+
+weights_option = click.option(
+    "--weights",
+    type=Weights(),
+    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
+    "stability=2]",
+)
+
+
+def choice_options(*, clusters: int) -> Callable[[Any], Any]:
+    """Every option of `select` but the weights: a baseline has the same.
+
+    Args:
+        clusters: How many clusters there are unless the user says otherwise.
+
+    Returns:
+        A decorator for a command.
+    """
+    return bundle(rule_options(clusters=clusters), folder_options)
+
+
+engine_options = bundle(
+    click.option(
+        "--engine",
+        default="local",
+        metavar="local|ray",
+        show_default=True,
+        help="Where heavy steps run; ray: on a Ray cluster (extra: ray).",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
+    ),
+    click.option(
+        "--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"
+    ),
+    click.option(
+        "--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."
+    ),
+)
+"""For the commands with heavy steps."""
+
+
+def taken(given: dict[str, Any]) -> EngineOptions:
+    """Take the options of `engine_options` out of what click gives to a command.
+
+    Example:
+        >>> taken({"engine": "local", "ray_address": None, "workers": None, "gpus_per_worker": 0.0}).on_ray
+        False
+    """
+    names = ("engine", "ray_address", "workers", "gpus_per_worker")
+    return EngineOptions(**{name: given.pop(name) for name in names})

@@ -1,0 +1,282 @@
+"""What the commands print for a person: a selection, a pool, a crowd, one row's story."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crowdselect.pool.pool import Pool
+from crowdselect.selection.controls import random_control
+from crowdselect.selection.selection import Selection, answer_by, score_line
+from crowdselect.terminal import lines, say, table, visible, warn
+
+_PICKS = 8
+_LONGEST = 200  # characters of an instruction that a table may be asked to show
+
+
+def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) -> None:
+    """Say what was done: pool, crowd, choice, first picks with reasons, and the difference to chance.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool, for the texts of the first picks.
+        folder: Where it was written; None for a dry run.
+    """
+    facts, options = selection.facts, selection.options
+    if facts["simulated"]:
+        say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
+    gaps = "" if facts["filled"] == 1 else f", {facts['filled']:.1%} of the rewards there"
+    lines(
+        {
+            "pool": f"{facts['instructions']} instructions x {facts['models']} models{gaps} ({facts['layout']} layout)",
+            "crowd": crowd_line(facts["crowd"]),
+            "reward": facts["reward"],
+            "score": score_line(options),
+            "clusters": _cluster_line(facts, options),
+            "embedder": facts["embedder"],
+            "chosen": f"{options['budget']} of {_eligible(selection)} eligible",
+        }
+    )
+    left_out = {
+        reason: n for reason, n in selection.counts().items() if reason not in {"selected", "below_cut"}
+    }
+    if left_out:
+        say("not taken: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items()))
+    say()
+    _print_picks(selection, pool)
+    _print_control(selection)
+    _print_agreement(facts.get("agreement"))
+    for note in facts["notes"]:
+        warn(note)
+    for warning in selection.warnings:
+        warn(warning)
+    if folder is None:
+        say("nothing was written (a dry run)")
+        return
+    rows = f"{options['budget']} rows to train on; " if pool.has_text and pool.has_responses else ""
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    say(f"written to {visible(folder)}: {rows}{visible(names)}")
+    say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
+
+
+def why_command(folder: Path, instruction_id: str) -> str:
+    """Write a command that can be copied as it stands: ids are data, so a shell must not read anything in them."""
+    words = [
+        "crowdselect",
+        "why",
+        *(["--"] if instruction_id.startswith("-") else []),
+        str(folder),
+        instruction_id,
+    ]
+    return " ".join(shlex.quote(visible(word)) for word in words)
+
+
+def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
+    """Sum up a crowd: its families that show an order, with their sizes; and the rest."""
+    sizes: dict[str, list[float]] = {}
+    for member in members:
+        if member["family"] is not None and member["size_b"] is not None and member.get("rewards") != 0:
+            sizes.setdefault(member["family"], []).append(member["size_b"])
+    ordered = {family: sorted(set(found)) for family, found in sorted(sizes.items()) if len(set(found)) > 1}
+    shown = [
+        f"{family} {'/'.join(f'{size:g}' for size in found)}B" for family, found in list(ordered.items())[:6]
+    ]
+    more = f", and {len(ordered) - 6} more" if len(ordered) > 6 else ""
+    alone = len(members) - sum(len(sizes[family]) for family in ordered)
+    rest = f"; {alone} of the {len(members)} models in no such family" if alone else ""
+    if not ordered:
+        return f"no family of two sizes among {len(members)} models"
+    what = "family" if len(ordered) == 1 else "families"
+    return f"{len(ordered)} {what} of two sizes or more: {', '.join(shown)}{more}{rest}"
+
+
+def print_inspection(found: Mapping[str, Any]) -> None:
+    """Describe a pool."""
+    if found["simulated"]:
+        say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
+    empty = found["empty_answers"]
+    lines(
+        {
+            "pool": found["pool"],
+            "layout": found["layout"],
+            "instructions": f"{found['instructions']} ({found['without_text']} without text, {found['duplicates']} repeat another)",
+            "models": found["models"],
+            "crowd": crowd_line(found["crowd"]),
+            "columns": ", ".join(found["columns"]),
+            "empty answers": None if empty is None else f"{empty} with a reward but no text",
+        }
+    )
+    say()
+    rewards = found["rewards"]
+    if rewards:
+        _print_rewards(rewards)
+    else:
+        say(
+            "no reward column: score the answers, or name a second file of rewards with --rewards; if a column should be one,"
+        )
+        say("name it with --reward to see which value in it is not a number\n")
+    if found["length_bias"]:
+        table(
+            ["reward", ">with length", ">within instructions"],
+            [
+                [name, _number(bias["overall"]), _number(bias["within"])]
+                for name, bias in found["length_bias"].items()
+            ],
+            title="Rank correlation of reward and answer length (0: none; 1: the longer, the higher)",
+        )
+    print_crowd(found["crowd"], reward=next(iter(rewards), None))
+    if len(found["reward_columns"]) > 1:
+        say("several reward columns: other commands need one named with --reward; here it shows another")
+    for note in found["notes"]:
+        warn(note)
+
+
+def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
+    table(
+        ["reward", ">filled", ">lowest", ">mean", ">highest", ">no reward", ">one only", ">complete"],
+        [
+            [
+                name,
+                f"{r['filled']:.1%}",
+                _number(r["lowest"]),
+                _number(r["mean"]),
+                _number(r["highest"]),
+                r["without_reward"],
+                r["with_one_reward"],
+                r["complete"],
+            ]
+            for name, r in rewards.items()
+        ],
+        title="Reward columns; the last three count instructions (no reward, one only, one of every model)",
+    )
+
+
+def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = None) -> None:
+    """List the models with family and size, and with a reward their coverage and mean, the highest first."""
+    shown = [*members]
+    if reward is not None:
+        unknown = float("-inf")
+        shown.sort(key=lambda m: -(unknown if m["mean_reward"][reward] is None else m["mean_reward"][reward]))
+    table(
+        ["model", "family", ">size (B)", "known from", *([] if reward is None else [">coverage", ">mean"])],
+        [
+            [
+                m["name"],
+                m["family"],
+                None if m["size_b"] is None else f"{m['size_b']:g}",
+                m["source"],
+                *(
+                    []
+                    if reward is None
+                    else [f"{m['coverage'][reward]:.1%}", _number(m["mean_reward"][reward])]
+                ),
+            ]
+            for m in shown
+        ],
+        title="Models"
+        if reward is None
+        else f"Models, by their mean {visible(reward)} over what they answered",
+    )
+
+
+def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: str | None) -> None:
+    """Tell one row's story, with its text where the pool is at hand."""
+    say(f"instruction {visible(story['id'])}")
+    if instruction is not None:
+        say(f"  {visible(instruction, width=400)}")
+    if answer is not None:
+        say(f"answer of {visible(answer_by(story))}")
+        say(f"  {visible(answer, width=400)}")
+    for line in story["story"]:
+        say(f"- {visible(line)}")
+
+
+def _print_picks(selection: Selection, pool: Pool) -> None:
+    picks = selection.rows()[:_PICKS]
+    texts = dict.fromkeys((row["id"] for row in picks), "")
+    if pool.has_text:
+        found = zip(texts, pool.texts_of(list(texts)), strict=True)
+        texts = {i: visible(text or "", width=_LONGEST) for i, text in found}
+    weights = {name: weight for name, weight in selection.options["weights"].items() if weight}
+    table(
+        [
+            ">rank",
+            "instruction",
+            ">cluster",
+            *([] if weights else [">score"]),
+            *(f">{name}" for name in weights),
+            "answer by",
+            ">reward",
+        ],
+        [
+            [
+                row["rank"],
+                texts[row["id"]] or row["id"],
+                row["cluster"],
+                *([] if weights else [_number(row["score"])]),
+                *(_rank(row[f"{name}_rank"]) for name in weights),
+                answer_by(row),
+                _number(row["reward"]),
+            ]
+            for row in picks
+        ],
+        title=f"First {len(picks)} of {selection.options['budget']}, and why"
+        + (": ranks among the eligible, 0 lowest to 1 highest" if weights else ""),
+        one_line=True,
+    )
+
+
+def _print_agreement(found: Mapping[str, Any] | None) -> None:
+    if found is None:
+        return
+    table(
+        ["rewards", ">rank correlation", ">within instructions"],
+        [
+            [" and ".join(pair["rewards"]), _number(pair["overall"]), _number(pair["within"])]
+            for pair in found["pairs"]
+        ],
+        title="How far the rewards agree (1: the same order)",
+    )
+    least = ", ".join(f"{visible(row['id'])} ({row['agreement']:.2f})" for row in found["least"][:5])
+    say(f"they agree least on: {least}")
+
+
+def _rank(rank: float | None) -> str | None:
+    return None if rank is None else f"{rank:.2f}"
+
+
+def _print_control(selection: Selection) -> None:
+    controls = random_control(selection)
+    weighted = {name for name, weight in selection.options["weights"].items() if weight}
+    table(
+        ["mean of", ">chosen", ">random", ">spread", ">apart"],
+        [
+            [
+                "reward of the answer" if name == "reward" else name + " (has a weight)" * (name in weighted),
+                f"{c.chosen:.4g}",
+                f"{c.random:.4g}",
+                f"{c.spread:.2g}",
+                f"{(c.chosen - c.random) / c.spread:+.1f} spreads" if c.spread > 0 else None,
+            ]
+            for name, c in controls.items()
+        ],
+        title="Against random choices with the same quotas (200 draws; within two spreads is chance; a weight moves its metric)",
+    )
+
+
+def _cluster_line(facts: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+    if not facts["quotas"]:
+        return "none"
+    quotas = list(facts["quotas"].values())
+    how = f"column {options['cluster_by']}" if options["cluster_by"] else "k-means"
+    each = f"{min(quotas)}" if min(quotas) == max(quotas) else f"{min(quotas)} to {max(quotas)}"
+    return f"{len(quotas)} by {how}, {each} chosen from each"
+
+
+def _eligible(selection: Selection) -> int:
+    table_ = selection.table
+    return int(len(table_) - table_["score"].null_count)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"

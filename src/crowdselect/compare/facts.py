@@ -1,0 +1,320 @@
+"""What selections of one pool consist of: lengths, rewards, vectors and clusters of their rows, and figures of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.crowd import Crowd
+from crowdselect.embed.models import embed
+from crowdselect.errors import InputError
+from crowdselect.lengths import counter
+from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.metrics import METRICS, stability
+from crowdselect.pool.pool import Pool
+from crowdselect.progress import Progress
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection.rows import score_matrix
+from crowdselect.selection.selection import Selection, method_of
+from crowdselect.types import FloatArray, IntArray
+
+MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")
+"""Columns whose mix is shown where the pool has them."""
+
+_BLOCK = 1024  # chosen rows compared with each other at a time
+_VALUES = 60  # a column of more different values is no category
+
+FIGURES: dict[str, str] = {
+    "rows": "rows",
+    "instruction_length": "length of the instruction, mean",
+    "answer_length": "length of the answer, mean",
+    "best_reward": "best reward of the crowd, mean",
+    "answer_reward": "reward of the answer, mean",
+    **{name: f"{name}, mean" for name in METRICS},
+    "clusters": "clusters covered",
+    "entropy": "entropy over clusters, bits",
+    "neighbour_distance": "distance to the nearest chosen row, mean (1 - cosine)",
+    "near_duplicates": "share with a near-duplicate among the chosen",
+    "models": "models whose answers are taken",
+}
+"""Every figure, and what it is in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Rows of the universe, and whose answers."""
+
+    rows: IntArray
+    models: tuple[str | None, ...]
+    samples: tuple[float | None, ...]
+    rewards: FloatArray
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of every row of the universe; None where it is not at hand."""
+
+    ids: list[str]
+    place: dict[str, int]
+    metrics: dict[str, FloatArray]
+    pool: Pool | None = None
+    lengths: FloatArray | None = None
+    best: FloatArray | None = None
+    vectors: NDArray[np.float32] | None = None
+    labels: IntArray | None = None
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    answers: dict[tuple[str, str, float | None], float] = field(default_factory=dict)
+    """Length of each answer, by id, model and sample."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def standard(selections: Sequence[Selection], names: Sequence[str]) -> list[int]:
+    """Order selections of one pool by what they are, not by how they are named on the command line.
+
+    Args:
+        selections: At least one.
+        names: What they are called; decides only where nothing else does.
+
+    Returns:
+        Places in `selections`. Where they differ (in the reward, say), the first one of these counts for all: one
+        with rewards, made by CrowdSelect, that could choose from the most rows.
+    """
+
+    def order(place: int) -> tuple[bool, bool, int, str, str]:
+        one = selections[place]
+        told = repr(sorted(one.options.items(), key=repr)), names[place]
+        ours = method_of(one.options) == "crowdselect"
+        return one.facts["reward"] is None, not ours, one.table["score"].null_count, *told
+
+    return sorted(range(len(selections)), key=order)
+
+
+def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> None:
+    """Refuse selections that were made with different families or sizes: their stability is not comparable.
+
+    Args:
+        selections: In any order.
+        names: What they are called.
+
+    Raises:
+        InputError: Two differ; the model is named.
+    """
+    seen: dict[str, tuple[str, Any, Any]] = {}
+    for name, selection in sorted(zip(names, selections, strict=True), key=lambda one: one[0]):
+        for member in selection.facts["crowd"]:
+            model, now = member["name"], (name, member["family"], member["size_b"])
+            before = seen.setdefault(model, now)
+            if before[1:] != now[1:]:
+                raise InputError(
+                    f"{name}: made with another crowd than {before[0]}: {model!r} is {_told(*now[1:])} here and "
+                    f"{_told(*before[1:])} there; name the crowd file to compare them by with --crowd"
+                )
+
+
+def _told(family: str | None, size: float | None) -> str:
+    known = "of no known family" if family is None else f"of family {family!r}"
+    return f"{known}, {'size unknown' if size is None else f'{size:g}B'}"
+
+
+def universe(selections: Sequence[Selection]) -> Facts:
+    """Every instruction of the selections, and its metrics; in the order of `standard`."""
+    metrics: dict[str, dict[str, float]] = {name: {} for name in METRICS}
+    ids: set[str] = set()
+    for selection in reversed(selections):  # where they differ (another reward), the first one counts
+        own = selection.table["id"].to_pylist()
+        ids.update(own)
+        for name in METRICS:
+            metrics[name].update(zip(own, selection.table[name].to_numpy().tolist(), strict=True))
+    ordered = sorted(ids)
+    values = {
+        name: np.array([known[i] for i in ordered], dtype=np.float64) for name, known in metrics.items()
+    }
+    found = Facts(ordered, {i: row for row, i in enumerate(ordered)}, values)
+    rewards = {selection.facts["reward"] for selection in selections}
+    if len(rewards) > 1:
+        shown = ", ".join(sorted(map(str, rewards)))
+        found.problems.append(
+            f"the selections are by different rewards ({shown}); metrics and best rewards are by {selections[0].facts['reward']}"
+        )
+    ties = {selection.options.get("ties", "average") for selection in selections}
+    if len(ties) > 1:
+        used = selections[0].options.get("ties", "average")
+        found.problems.append(f"the selections count ties in different ways; stability is by --ties {used}")
+    return found
+
+
+def read_pool(
+    facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str], crowd: Crowd | None
+) -> None:
+    """Lengths, best rewards and columns of every row; and stability anew by a crowd that is named."""
+    rows = {i: row for row, i in enumerate(pool.ids)}
+    missing = [i for i in facts.ids if i not in rows]
+    if missing:
+        raise InputError(
+            f"{pool.path}: {len(missing)} ids of the selections are not in it (the first: {missing[0]!r}); name their pool with --pool"
+        )
+    order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
+    facts.pool = pool
+    texts = pool.instructions()[order]
+    if pool.has_text:
+        lengths = np.full(len(order), np.nan)
+        there = np.flatnonzero([text is not None for text in texts])
+        lengths[there] = counter(unit)([texts[row] for row in there])
+        facts.lengths = lengths
+    if first.facts["reward"] is not None and len(pool.models) > 1:
+        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
+        if crowd is not None:
+            aligned, notes = crowd.aligned(pool.models)
+            ties = first.options.get("ties", "average")
+            facts.problems += notes
+            facts.metrics["stability"] = stability(
+                scores, sizes=aligned.sizes, families=aligned.families, ties=ties
+            )
+        best = np.max(np.where(np.isnan(scores), -np.inf, scores), axis=1)
+        facts.best = np.where(best == -np.inf, np.nan, best)
+    for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):
+        try:
+            values = pool.column(name)[order]
+        except InputError:
+            if name in mixes:
+                raise
+            continue  # a column of answers that happens to have such a name
+        if name in mixes or len(set(values)) <= _VALUES:
+            facts.columns[name] = values
+
+
+def read_vectors(
+    facts: Facts,
+    pool: Pool,
+    *,
+    embedder: str,
+    clusters: int,
+    seed: int,
+    cache: bool,
+    progress: Progress | None,
+) -> None:
+    """One space and one clustering for all selections: of the rows that have text."""
+    kind, _, column = embedder.partition(":")
+    rows = {i: row for row, i in enumerate(pool.ids)}
+    order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
+    texts = pool.instructions()[order]
+    given = kind in {"file", "column"}
+    there = np.arange(len(order)) if given else np.flatnonzero([text is not None for text in texts])
+    if not len(there):
+        facts.problems.append("no instruction has text, so there are no distances and no clusters")
+        return
+    ids = [facts.ids[row] for row in there]
+    found = embed(
+        [texts[row] for row in there],
+        ids=ids,
+        embedder=embedder,
+        seed=seed,
+        cache=cache,
+        column=pool.vector_column(column)[order] if kind == "column" else None,
+        progress=progress,
+    )
+    length = np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    facts.vectors = np.zeros((len(order), found.vectors.shape[1]), dtype=np.float32)
+    facts.vectors[there] = found.vectors / np.where(length == 0, 1, length)
+    k = min(clusters, len(there))
+    facts.labels = np.full(len(order), -1, dtype=np.int64)
+    keys = seeded_hash(ids, seed=seed, salt="sample")
+    facts.labels[there] = kmeans(found.vectors, k=k, keys=keys, seed=seed)
+    facts.settings.update(embedder=found.name, clusters=k)
+
+
+def read_answers(facts: Facts, pool: Pool, picks: Iterable[Pick], *, unit: str) -> None:
+    """Measure the answers that the picks take, each once."""
+    if not pool.has_responses:
+        return
+    wanted = {key for pick in picks for key in _answers_of(facts, pick) if key is not None}
+    ordered = sorted(wanted, key=lambda key: (key[0], key[1], key[2] or 0.0))
+    count = counter(unit)
+    for begin in range(0, len(ordered), 2000):
+        block = ordered[begin : begin + 2000]
+        texts = pool.responses([(id_, model) for id_, model, _ in block], [sample for *_, sample in block])
+        lengths = count([text or "" for text in texts])
+        facts.answers.update(zip(block, lengths.tolist(), strict=True))
+
+
+def _answers_of(facts: Facts, pick: Pick) -> list[tuple[str, str, float | None] | None]:
+    """Id, model and sample of each row of a pick; None where no answer is taken."""
+    return [
+        None if model is None else (facts.ids[row], model, sample)
+        for row, model, sample in zip(pick.rows, pick.models, pick.samples, strict=True)
+    ]
+
+
+def pick_of(facts: Facts, selection: Selection) -> Pick:
+    """The chosen rows of a selection, first choice first."""
+    rows = selection.rows()
+    return Pick(
+        np.array([facts.place[row["id"]] for row in rows], dtype=np.int64),
+        tuple(row["model"] for row in rows),
+        tuple(row.get("sample") for row in rows),
+        np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], dtype=np.float64),
+    )
+
+
+def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
+    """The figures of `FIGURES`; a cosine above `near` is a near-duplicate."""
+    rows = pick.rows
+    answers = [None if key is None else facts.answers.get(key) for key in _answers_of(facts, pick)]
+    found: dict[str, float | None] = {
+        "rows": float(len(rows)),
+        "instruction_length": None if facts.lengths is None else _mean(facts.lengths[rows]),
+        "answer_length": _mean(np.array([np.nan if a is None else a for a in answers])),
+        "best_reward": None if facts.best is None else _mean(facts.best[rows]),
+        "answer_reward": _mean(pick.rewards),
+        **{name: _mean(values[rows]) for name, values in facts.metrics.items()},
+        "models": float(len(set(pick.models) - {None})),
+    }
+    if facts.vectors is not None and facts.labels is not None:
+        counts = np.bincount(facts.labels[rows][facts.labels[rows] >= 0])
+        shares = counts[counts > 0] / max(counts.sum(), 1)
+        closest = _closest(facts.vectors[rows])
+        found |= {
+            "clusters": float(np.count_nonzero(counts)),
+            "entropy": float(abs((shares * np.log2(shares)).sum())),
+            "neighbour_distance": _mean(1.0 - closest),
+            "near_duplicates": float((closest > near).mean()) if len(closest) > 1 else 0.0,
+        }
+    return {name: found.get(name) for name in FIGURES}
+
+
+def _closest(vectors: NDArray[np.float32]) -> FloatArray:
+    """The highest cosine of each row to another, shape (n,); NaN where there is no other."""
+    out = np.full(len(vectors), np.nan)
+    if len(vectors) < 2:
+        return out
+    for begin in range(0, len(vectors), _BLOCK):
+        cosines = vectors[begin : begin + _BLOCK] @ vectors.T
+        here = np.arange(len(cosines))
+        cosines[here, begin + here] = -1.0
+        out[begin : begin + len(cosines)] = np.minimum(cosines.max(axis=1), 1.0)
+    return out
+
+
+def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
+    """Shares of the models and of the columns' values, the largest first."""
+
+    def shares(values: Iterable[str | None]) -> dict[str, float]:
+        counts = Counter("(none)" if value is None else value for value in values)
+        return {
+            name: count / len(pick.rows)
+            for name, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
+        }
+
+    return {
+        "models": shares(pick.models),
+        **{name: shares(values[pick.rows]) for name, values in facts.columns.items()},
+    }
+
+
+def _mean(values: FloatArray) -> float | None:
+    known = np.sort(values[~np.isnan(values)])  # the same rows in any order have the same mean
+    return float(known.mean()) if known.size else None

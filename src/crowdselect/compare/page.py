@@ -1,0 +1,194 @@
+"""The comparison as one HTML page: no scripts, nothing fetched, all text escaped, light and dark, wide and narrow."""
+
+import math
+
+from crowdselect.compare.facts import FIGURES
+from crowdselect.compare.selections import Chance, Comparison, short_names
+from crowdselect.report.markup import Markup, html, joined
+from crowdselect.report.plainpage import document, number, table
+
+_VALUES = 12  # values of a mix that are shown; the rest are one line
+_MARKS = {1: ("above", "\u25b2"), -1: ("below", "\u25bc"), 0: ("", "")}
+_WIDE, _TALL = 240, 26  # of a strip of dots
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Write the page.
+
+    Args:
+        comparison: From `crowdselect.compare.selections.compare`.
+
+    Returns:
+        A whole HTML document. Names and values from pools are shown as text, control characters as escapes.
+    """
+    pool = comparison.pool
+    title = f"{comparison.settings['selections']} selections of one pool"
+    parts = [
+        html("<h1>{}</h1>", title),
+        html("<p class=warn><b>This pool is simulated: no real model or reward is behind it.</b></p>")
+        if pool["simulated"]
+        else Markup(),
+        html(
+            "<p class=soft>{}: {} instructions. {}</p>",
+            pool["path"],
+            pool["instructions"],
+            _settings(comparison),
+        ),
+        *(html("<p class=warn>{}</p>", problem) for problem in comparison.problems),
+        html("<h2>Figures, against chance</h2>"),
+        html(
+            "<p>Random: {}. Its column is mean &plusmn; standard deviation. A figure is marked "
+            "<span class=above>&#9650; above</span> or <span class=below>&#9660; below</span> where one more random choice "
+            "would come out so far on that side one time in forty: of the {} figures here, chance alone would "
+            "mark about {:.0f}. A mark says that a selection is different, not that it is better to train on.</p>",
+            short_names(comparison.names).get(comparison.random, comparison.random),
+            _cells(comparison),
+            _cells(comparison) / 20,
+        ),
+        _figures(comparison),
+        html("<h2>How much they share</h2>"),
+        html(
+            "<p>Rows that two selections have in common; below, their Jaccard index, and how many rows two random choices "
+            "of these sizes would share. For seeds of one method it is the mean over their pairs.</p>"
+        ),
+        _overlap(comparison),
+        *(_mix(name, comparison) for name in _mix_names(comparison)),
+        *_warnings(comparison),
+    ]
+    return document(title, parts)
+
+
+def _settings(comparison: Comparison) -> str:
+    settings = comparison.settings
+    words = [f"Lengths in {settings['unit']}"]
+    if "embedder" in settings:
+        words.append(
+            f"distances and {settings['clusters']} clusters by {settings['embedder']}, near-duplicates above a cosine "
+            f"of {settings['near']:g}"
+        )
+    return "; ".join(words) + "."
+
+
+def _figures(comparison: Comparison) -> Markup:
+    short = short_names(comparison.names)
+    heads = [html("{}<small>{}</small>", short[side.name], side.method) for side in comparison.sides]
+    rows = []
+    for name, words in FIGURES.items():
+        chance = comparison.chance.get(name)
+        if chance is None and all(side.figures[name] is None for side in comparison.sides):
+            continue
+        cells = [_cell(side.figures[name], chance) for side in comparison.sides]
+        usual = (
+            "-"
+            if chance is None
+            else html("{}<small>&plusmn; {:.2g}</small>", number(chance.mean), chance.spread)
+        )
+        rows.append([words, usual, _strip(name, comparison), *cells])
+    where = html("where they stand<small>band: random</small>")
+    return table(["figure", "random", where, *heads], rows)
+
+
+def _cell(value: float | None, chance: Chance | None) -> Markup:
+    beyond = 0 if value is None or chance is None else chance.beyond(value)
+    kind, sign = _MARKS[beyond]
+    said = html('<span aria-label="{} random">{}</span> ', kind, sign) if sign else ""
+    return html('<span class="{}">{}{}</span>', kind or "usual", said, number(value))
+
+
+def _strip(name: str, comparison: Comparison) -> Markup:
+    """Every selection as a dot on the band of what random choices come to."""
+    chance, short = comparison.chance.get(name), short_names(comparison.names)
+    known = [(side, value) for side in comparison.sides if (value := side.figures[name]) is not None]
+    if chance is None or not known:
+        return Markup()
+    ends = [chance.low, chance.high, *(value for _, value in known)]
+    low, high = min(ends), max(ends)
+    if not math.isfinite(high - low) or high == low:
+        return Markup()
+
+    def at(value: float) -> float:
+        return 8 + (_WIDE - 16) * (value - low) / (high - low)
+
+    dots = joined(
+        html(
+            '<circle class=dot cx="{:.1f}" cy="{:g}" r="5"><title>{}: {}</title></circle>',
+            at(value),
+            _TALL / 2,
+            short[side.name],
+            number(value),
+        )
+        for side, value in known
+    )
+    return html(
+        '<svg width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" role="img" aria-label="{name}">'
+        '<rect class=band x="{low:.1f}" y="4" width="{width:.1f}" height="{band}" rx="3"/>'
+        '<line class=mean x1="{mean:.1f}" x2="{mean:.1f}" y1="4" y2="{end}"/>{dots}</svg>',
+        wide=_WIDE,
+        tall=_TALL,
+        name=FIGURES[name],
+        low=at(chance.low),
+        width=max(at(chance.high) - at(chance.low), 1),
+        band=_TALL - 8,
+        mean=at(chance.mean),
+        end=_TALL - 4,
+        dots=dots,
+    )
+
+
+def _overlap(comparison: Comparison) -> Markup:
+    names, jaccard = comparison.names, comparison.jaccard
+    short = short_names(names)
+    rows = []
+    for i, name in enumerate(names):
+        cells = [
+            html(
+                "{}<small>{:.2f}; chance {:.0f}</small>",
+                number(float(comparison.overlap[i, j])),
+                float(jaccard[i, j]),
+                float(comparison.expected[i, j]),
+            )
+            for j in range(len(names))
+        ]
+        rows.append([short[name], *cells])
+    return table(["", *(short[name] for name in names)], rows)
+
+
+def _mix_names(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(name for side in comparison.sides for name in side.mixes)) or list(
+        comparison.random_mixes
+    )
+
+
+def _mix(name: str, comparison: Comparison) -> Markup:
+    mixes = [side.mixes.get(name, {}) for side in comparison.sides]
+    usual = comparison.random_mixes.get(name, {})
+    total: dict[str, float] = {}
+    for mix in (usual, *mixes):
+        for value, share in mix.items():
+            total[value] = total.get(value, 0.0) + share
+    values = sorted(total, key=lambda value: (-total[value], value))
+    shown, rest = values[:_VALUES], values[_VALUES:]
+    short = short_names(comparison.names)
+    rows = [[value, *(f"{mix.get(value, 0.0):.1%}" for mix in (usual, *mixes))] for value in shown]
+    if rest:
+        sums = [sum(mix.get(value, 0.0) for value in rest) for mix in (usual, *mixes)]
+        rows.append([f"{len(rest)} others", *(f"{share:.1%}" for share in sums)])
+    title = "Whose answers" if name == "models" else f"Mix of {name}"
+    heads = [name, "random", *(short[side.name] for side in comparison.sides)]
+    return html("<h2>{}</h2>{}", title, table(heads, rows))
+
+
+def _warnings(comparison: Comparison) -> list[Markup]:
+    """Every warning once, with the selections that have it."""
+    short = short_names(comparison.names)
+    told: dict[str, list[str]] = {}
+    for side in comparison.sides:
+        for warning in side.warnings:
+            told.setdefault(warning, []).append(short[side.name])
+    items = [html("<li>{}: {}</li>", ", ".join(names), warning) for warning, names in told.items()]
+    return [html("<h2>Warnings of the selections</h2><ul>{}</ul>", joined(items))] if items else []
+
+
+def _cells(comparison: Comparison) -> int:
+    """How many figures are held against chance."""
+    return sum(side.figures[name] is not None for side in comparison.sides for name in comparison.chance)

@@ -1,0 +1,412 @@
+"""Several selections of one pool side by side, and against what random choices of the same size come to."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crowdselect.compare.facts import (
+    FIGURES,
+    Facts,
+    Pick,
+    check_one_crowd,
+    figures_of,
+    mixes_of,
+    pick_of,
+    read_answers,
+    read_pool,
+    read_vectors,
+    standard,
+    universe,
+)
+from crowdselect.crowd import Crowd
+from crowdselect.errors import InputError, OptionError
+from crowdselect.lengths import CHARACTERS
+from crowdselect.pool.pool import Pool
+from crowdselect.progress import Progress
+from crowdselect.selection.folder import load_selection
+from crowdselect.selection.reopen import reopen_pool
+from crowdselect.selection.selection import Selection, method_of, samples_of, score_line
+from crowdselect.types import FloatArray
+from crowdselect.writing import read_manifest
+
+_SURE = 0.975  # a figure is marked where a further random choice would fall beyond it one time in twenty
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One selection: what it is, and its figures."""
+
+    name: str
+    """The folder, as it was named."""
+    method: str
+    """What its score was made of."""
+    figures: Mapping[str, float | None]
+    """Figure → value; None where it is not known. The names are the keys of `FIGURES`."""
+    mixes: Mapping[str, Mapping[str, float]]
+    """`models` and the columns of `MIXES` → value → share of the rows."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """One figure over random choices."""
+
+    mean: float
+    spread: float
+    """Standard deviation over the choices (n - 1)."""
+    low: float
+    """Below this, one further random choice in forty would fall (Student's t; the choices are few)."""
+    high: float
+
+    def beyond(self, value: float) -> int:
+        """1 above `high`, -1 below `low`, else 0; what differs by rounding only is within.
+
+        Example:
+            >>> Chance(0.5, 0.1, 0.3, 0.7).beyond(0.9)
+            1
+            >>> Chance(0.3, 0.0, 0.3, 0.3).beyond(0.1 + 0.2)
+            0
+        """
+        above = value > self.high and not math.isclose(value, self.high)
+        below = value < self.low and not math.isclose(value, self.low)
+        return int(above) - int(below)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What several selections come to."""
+
+    pool: Mapping[str, Any]
+    """Path, fingerprint, number of instructions and of those that some selection could choose."""
+    sides: tuple[Side, ...]
+    """The selections, in the order in which they were named; those that `chance` is of are not among them."""
+    random: str
+    """What the random choices are."""
+    chance: Mapping[str, Chance]
+    """Figure → what random choices come to."""
+    random_mixes: Mapping[str, Mapping[str, float]]
+    names: tuple[str, ...]
+    """The selections of the overlap; seeds of one random method are one."""
+    overlap: FloatArray
+    """Rows that two of them share, shape (S, S); for seeds the mean over pairs of different seeds."""
+    jaccard: FloatArray
+    """Shared rows by all rows of the two, shape (S, S), in [0, 1]; means likewise."""
+    expected: FloatArray
+    """Rows that two random choices of these sizes would share, shape (S, S)."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Unit, embedder, clusters and so on."""
+    problems: tuple[str, ...] = ()
+    """What could not be found out, and why."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return {
+            "pool": dict(self.pool),
+            "settings": dict(self.settings),
+            "random": self.random,
+            "figures": FIGURES,
+            "selections": [
+                {
+                    "name": side.name,
+                    "method": side.method,
+                    "figures": dict(side.figures),
+                    "beyond_random": {
+                        name: self.chance[name].beyond(value)
+                        for name, value in side.figures.items()
+                        if value is not None and name in self.chance
+                    },
+                    "mixes": {name: dict(mix) for name, mix in side.mixes.items()},
+                    "warnings": list(side.warnings),
+                }
+                for side in self.sides
+            ],
+            "chance": {
+                name: {"mean": c.mean, "spread": c.spread, "low": c.low, "high": c.high}
+                for name, c in self.chance.items()
+            },
+            "random_mixes": {name: dict(mix) for name, mix in self.random_mixes.items()},
+            "overlap": {
+                "names": list(self.names),
+                "rows": self.overlap.tolist(),
+                "expected_by_chance": self.expected.tolist(),
+                "jaccard": self.jaccard.tolist(),
+            },
+            "problems": list(self.problems),
+        }
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leave out the folder that all selections lie in.
+
+    Args:
+        names: As in `Comparison.names`.
+
+    Returns:
+        Every name → what is shown of it.
+
+    Example:
+        >>> short_names(["runs/a", "runs/random (5 seeds)"])
+        {'runs/a': 'a', 'runs/random (5 seeds)': 'random (5 seeds)'}
+        >>> short_names(["runs/a", "b"])
+        {'runs/a': 'runs/a', 'b': 'b'}
+    """
+    parents = {name.rstrip("/").rpartition("/")[0] for name in names}
+    if len(parents) > 1:
+        return {name: name for name in names}
+    return {name: name.rstrip("/").rpartition("/")[2] for name in names}
+
+
+def compare(
+    folders: Sequence[str],
+    *,
+    names: Sequence[str] = (),
+    pool: str | None = None,
+    crowd: Crowd | None = None,
+    unit: str = CHARACTERS,
+    embedder: str = "lsa",
+    clusters: int = 10,
+    near: float = 0.9,
+    mixes: Sequence[str] = (),
+    draws: int = 20,
+    seed: int = 0,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Lay selections side by side.
+
+    Args:
+        folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
+        names: What each of them is called; none = by its path.
+        pool: Where the pool is now; None takes the place that the manifests name.
+        crowd: Family and size of the models, for the stability of all rows; None takes the one that all
+            selections were made with.
+        unit: Of lengths: "characters", or a tokenizer (see `crowdselect.lengths.counter`).
+        embedder: Of distances and clusters, the same for all selections, whatever they were made with.
+        clusters: How many clusters the rows that could be chosen are cut into.
+        near: Two rows of a cosine above this are near-duplicates.
+        mixes: Columns whose mix is shown besides those of `MIXES`.
+        draws: How many random choices to draw where fewer than two of `folders` are random: rows that one of the
+            selections could choose, as many, with its answers. It is one of CrowdSelect, if there is one, and
+            that with the most rows to choose from, in whatever order they are named; `random` names it.
+        seed: Of draws, clusters and `lsa`.
+        cache: Keep vectors for the next time.
+        progress: Told how many texts are embedded.
+
+    Returns:
+        Figures, their spread over random choices, and overlaps.
+
+    Raises:
+        InputError: A folder is no selection, or they are of different pools, or made with different crowds and none
+            is named; or `pool` lacks their ids.
+        OptionError: A folder is named twice, or an option makes no sense.
+    """
+    _check(folders, names, draws=draws, clusters=clusters)
+    called = _expanded(dict(zip(folders, names or folders, strict=True)), folders)
+    selections = [load_selection(path) for path in called]
+    names = list(called.values())
+    _check_one_pool(names, selections, pool)
+    if crowd is None:
+        check_one_crowd(selections, names)
+    order = standard(selections, names)
+    first = selections[order[0]]
+    facts = universe([selections[place] for place in order])
+    picks = [pick_of(facts, selection) for selection in selections]
+    entries = _entries(names, selections)
+    reference = _reference(entries, selections)
+    size = len(picks[order[0]].rows)
+    chance_picks = (
+        [picks[place] for place in entries[reference]]
+        if reference
+        else _random_picks(facts, first, draws=draws, size=size, seed=seed)
+    )
+    said = reference or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers"
+    opened = _reopened(facts, first, pool, crowd)
+    if opened is not None:
+        with closing(opened):
+            read_pool(facts, opened, first, unit=unit, mixes=mixes, crowd=crowd)
+            read_vectors(
+                facts, opened, embedder=embedder, clusters=clusters, seed=seed, cache=cache, progress=progress
+            )
+            read_answers(facts, opened, [*picks, *chance_picks], unit=unit)
+    random_figures = [figures_of(facts, pick, near=near) for pick in chance_picks]
+    overlap, jaccard, expected = _overlap(list(entries.values()), selections, picks)
+    return Comparison(
+        pool={
+            "path": pool or first.facts["pool"],
+            "instructions": len(facts.ids),
+            **{name: first.facts[name] for name in ("fingerprint", "simulated")},
+        },
+        sides=tuple(
+            _side(facts, name, [(selections[i], picks[i]) for i in places], near=near)
+            for name, places in entries.items()
+            if name != reference
+        ),
+        random=said,
+        chance={name: _chance([found[name] for found in random_figures]) for name in _shared(random_figures)},
+        random_mixes=_mean_mixes([mixes_of(facts, pick) for pick in chance_picks]),
+        names=tuple(entries),
+        overlap=overlap,
+        jaccard=jaccard,
+        expected=expected,
+        settings={"selections": len(names), "unit": unit, "near": near, "seed": seed, **facts.settings},
+        problems=tuple(facts.problems),
+    )
+
+
+def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters: int) -> None:
+    if names and len(names) != len(folders):
+        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
+    if draws < 2:
+        raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
+    if clusters < 1:
+        raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
+
+
+def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
+    """Open the pool; what stands in its way is a problem of the comparison, unless its rewards are needed for a crowd."""
+    opened, problem = reopen_pool(first, path)
+    if problem is not None:
+        facts.problems.append(problem)
+    if crowd is not None and opened is None:
+        raise InputError(f"{crowd.origin}: no other crowd can be used: {problem}")
+    return opened
+
+
+def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, near: float) -> Side:
+    """The figures of one selection, or the means of several of one method."""
+    found = [figures_of(facts, pick, near=near) for _, pick in own]
+    means = {
+        figure: None
+        if any(one[figure] is None for one in found)
+        else math.fsum(float(one[figure] or 0) for one in found) / len(found)
+        for figure in found[0]
+    }
+    warnings = own[0][0].warnings if len(own) == 1 else ()
+    return Side(
+        name,
+        score_line(own[0][0].options),
+        means,
+        _mean_mixes([mixes_of(facts, pick) for _, pick in own]),
+        warnings,
+    )
+
+
+def _expanded(called: Mapping[str, str], folders: Sequence[str]) -> dict[str, str]:
+    """The folders of selections and what they are called: one that holds `seed-0`, `seed-1`, ... stands for these."""
+    found: list[tuple[str, str]] = []
+    for folder in folders:
+        inner = sorted(Path(folder).glob("seed-*")) if read_manifest(Path(folder)) is None else []
+        own = [
+            (str(path), f"{called[folder]}/{path.name}") for path in inner if read_manifest(path) is not None
+        ]
+        found += own or [(str(folder), str(called[folder]))]
+    for at in (0, 1):
+        twice = [pair[at] for pair, count in Counter([one[at] for one in found]).items() if count > 1]
+        if twice:
+            raise OptionError(f"{twice[0]} is named twice; name each selection once")
+    return dict(found)
+
+
+def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool: str | None) -> None:
+    first = selections[0].facts["fingerprint"]
+    for name, selection in zip(names, selections, strict=True):
+        if pool is None and selection.facts["fingerprint"] != first:
+            raise InputError(
+                f"{name}: made from another pool ({selection.facts['pool']}) than {names[0]} "
+                f"({selections[0].facts['pool']}); compare selections of one pool, or name the pool with --pool"
+            )
+
+
+def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str, list[int]]:
+    """The selections by name; random ones that differ in their seed only are one, called after their folder."""
+    groups: dict[str, list[int]] = {}
+    for place, selection in enumerate(selections):
+        own = f"{place}"
+        if method_of(selection.options) == "random":
+            own = repr(sorted((name, value) for name, value in selection.options.items() if name != "seed"))
+        groups.setdefault(own, []).append(place)
+    found: dict[str, list[int]] = {}
+    for places in groups.values():
+        parents = {str(Path(names[place]).parent) for place in places}
+        shared = parents.pop() if len(parents) == 1 and "." not in parents else "random"
+        name = names[places[0]] if len(places) == 1 else f"{shared} ({len(places)} seeds)"
+        found[name if name not in found else f"{name}, from {names[places[0]]}"] = places
+    return found
+
+
+def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]) -> str | None:
+    """The random selections that figures are held against: plain ones before clustered ones, then the most."""
+    several = [name for name, places in entries.items() if len(places) > 1]
+
+    def order(name: str) -> tuple[bool, int, str]:
+        return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name]), name
+
+    return min(several, key=order, default=None)
+
+
+def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed: int) -> list[Pick]:
+    """Random choices from what `first` could choose, to hold figures against where no selections are random."""
+    table = first.table.filter(first.table["score"].is_valid())
+    ids, models = table["id"].to_pylist(), table["model"].to_pylist()
+    rewards, samples = table["reward"].to_numpy(), samples_of(table)
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(draws):
+        drawn = np.sort(rng.choice(len(ids), size=size, replace=False))
+        rows = np.array([facts.place[ids[row]] for row in drawn], dtype=np.int64)
+        taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
+        made.append(Pick(rows, taken, numbers, rewards[drawn]))
+    return made
+
+
+def _shared(found: Sequence[Mapping[str, float | None]]) -> list[str]:
+    counted = [name for name in FIGURES if name != "rows"]  # as many as were asked for: no matter of chance
+    return [name for name in counted if all(figures[name] is not None for figures in found)]
+
+
+def _chance(values: Sequence[float | None]) -> Chance:
+    from scipy.stats import t
+
+    known = np.sort(np.array([value for value in values if value is not None], dtype=np.float64))
+    spread = float(known.std(ddof=1))
+    reach = float(t.ppf(_SURE, len(known) - 1)) * spread * math.sqrt(1 + 1 / len(known))
+    mean = float(known.mean())
+    return Chance(mean, spread, mean - reach, mean + reach)
+
+
+def _mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for name in mixes[0]:
+        shares: dict[str, list[float]] = {}
+        for mix in mixes:
+            for value, share in mix[name].items():
+                shares.setdefault(value, []).append(share)
+        total = {value: math.fsum(each) / len(mixes) for value, each in shares.items()}
+        found[name] = dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    return found
+
+
+def _overlap(
+    entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
+    sets = [set(pick.rows.tolist()) for pick in picks]
+    could = [set(s.table.filter(s.table["score"].is_valid())["id"].to_pylist()) for s in selections]
+    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
+    out = np.zeros((3, len(entries), len(entries)))
+    for i, one in enumerate(entries):
+        for j, other in enumerate(entries):
+            pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
+            for a, b in pairs:
+                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
+                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
+                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
+                found = (shared, shared / len(sets[a] | sets[b]), chance)
+                out[:, i, j] += np.array(found) / len(pairs)
+    return out[0], out[1], out[2]

@@ -1,0 +1,1 @@
+"""Texts to vectors: by a model, or as somebody else computed them."""

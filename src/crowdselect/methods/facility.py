@@ -1,0 +1,209 @@
+"""Facility location: which rows stand for all others best. A graph of near rows, then a lazy greedy choice.
+
+The objective of a choice S is the sum over rows i of w_i max(s_ij, j in S), s the cosine between near rows and
+0 between others: how well every row is stood for. It is submodular, so the greedy choice reaches at least
+1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978), and a gain only falls as the choice grows, so few have
+to be computed again (Minoux 1978). As a way to choose training data: apricot (Schreiber, Bilmes and Noble 2020).
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.numeric.clusters import kmeans
+from crowdselect.types import FloatArray, IntArray
+
+Vectors = NDArray[np.float32]
+
+_BLOCK = 1024  # rows compared at a time
+_GRID = np.float32(1 << 20)  # cosines are rounded to such a part: sums of them are exact, so equal gains tie
+_WEIGHT_GRID = 1 << 16  # and weights to such a part
+_PART = 4_096  # rows among which a row's neighbours are looked for
+_SAMPLE = 200  # rows whose true neighbours are looked up to state the recall
+
+
+def parts(vectors: Vectors, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:
+    """Cut clusters that are too large to compare all their rows into smaller ones, by k-means.
+
+    Args:
+        vectors: Shape (N, D), unit length.
+        labels: Shape (N,).
+        keys: Shape (N,), seeded hashes: which rows k-means is fitted on.
+
+    Returns:
+        Shape (N,): labels of parts, each within one cluster, most of them of at most 4,096 rows.
+    """
+    out, made = np.zeros(len(labels), dtype=np.int64), 0
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        inner = np.zeros(len(rows), dtype=np.int64)
+        if len(rows) > _PART:
+            inner = kmeans(vectors[rows], k=2 * -(-len(rows) // _PART), keys=keys[rows]).astype(np.int64)
+        out[rows] = made + inner
+        made += int(inner.max()) + 1
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Which rows are near each other: row i's neighbours are `near[starts[i]:starts[i + 1]]`, itself among them."""
+
+    starts: IntArray  # (N + 1,)
+    near: NDArray[np.int32]  # (E,)
+    likeness: NDArray[np.float32]  # (E,), cosines above 0
+
+    def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The neighbours of a row, and how like it they are."""
+        here = slice(self.starts[row], self.starts[row + 1])
+        return self.near[here], self.likeness[here]
+
+
+def near_graph(vectors: Vectors, *, labels: NDArray[Any], neighbours: int) -> Graph:
+    """Link every row to the nearest of its own part.
+
+    Args:
+        vectors: Shape (N, D), unit length.
+        labels: Shape (N,): rows are compared only with rows of the same label.
+        neighbours: How many nearest rows each row is linked to; two rows are near if either has the other among
+            its nearest.
+
+    Returns:
+        A symmetric graph of cosines above 0. Every row is near itself with its own cosine, 1, or 0 for a zero row.
+
+    Example:
+        >>> v = np.array([[1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)
+        >>> near_graph(v, labels=np.zeros(3), neighbours=1).of(0)[0].tolist()
+        [0, 1]
+    """
+    from scipy.sparse import coo_matrix, eye_array
+
+    n, parts = len(vectors), []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        own = vectors[members]
+        for begin in range(0, len(members), _BLOCK):
+            rows = members[begin : begin + _BLOCK]
+            cosines = vectors[rows] @ own.T
+            cosines[np.arange(len(rows)), begin + np.arange(len(rows))] = -1.0
+            taken = min(neighbours, len(members) - 1)
+            columns = (
+                np.argpartition(-cosines, taken - 1, axis=1)[:, :taken]
+                if taken
+                else np.empty((len(rows), 0), int)
+            )
+            found = np.take_along_axis(cosines, columns, axis=1)
+            kept = found > 0
+            parts.append((np.repeat(rows, kept.sum(axis=1)), members[columns[kept]], found[kept]))
+    first, second, cosine = (np.concatenate(column) for column in zip(*parts, strict=True))
+    cosine = np.round(np.minimum(cosine, np.float32(1.0)) * _GRID) / _GRID
+    links = coo_matrix((cosine, (first, second)), shape=(n, n)).tocsr()
+    # A zero row stands for nothing, not even for itself.
+    own_cosine = (
+        eye_array(n, format="csr", dtype=np.float32).multiply((vectors != 0).any(axis=1)[:, None]).tocsr()
+    )
+    graph = links.maximum(links.T).maximum(own_cosine).tocsr()
+    graph.sort_indices()
+    return Graph(graph.indptr.astype(np.int64), graph.indices.astype(np.int32), graph.data.astype(np.float32))
+
+
+def recall(graph: Graph, vectors: Vectors, *, keys: NDArray[np.uint64], neighbours: int) -> float:
+    """Share of the true nearest rows that a graph of parts has, on a seeded sample of rows.
+
+    Args:
+        graph: From `near_graph`.
+        vectors: Shape (N, D), unit length.
+        keys: Shape (N,); the rows with the smallest are the sample.
+        neighbours: How many nearest rows of each are looked for, among all N.
+
+    Returns:
+        Between 0 and 1, higher is better; 1.0 where there are no neighbours above cosine 0 to find.
+    """
+    sample = np.argsort(keys, kind="stable")[:_SAMPLE]
+    hits = total = 0
+    for row in sample:
+        cosines = vectors @ vectors[row]
+        cosines[row] = -1.0
+        taken = min(neighbours, len(vectors) - 1)
+        if taken == 0:
+            continue
+        true = np.argpartition(-cosines, taken - 1)[:taken]
+        true = true[cosines[true] > 0]
+        hits += int(np.isin(true, graph.of(int(row))[0]).sum())
+        total += len(true)
+    return hits / total if total else 1.0
+
+
+def gains(
+    graph: Graph,
+    *,
+    weights: FloatArray,
+    candidates: NDArray[np.bool_],
+    labels: NDArray[Any],
+    keys: NDArray[np.uint64],
+    depths: dict[int, int],
+) -> FloatArray:
+    """Choose greedily within every label, and give each row what it adds.
+
+    Args:
+        graph: From `near_graph`; no link may cross two labels.
+        weights: How much it counts that a row is stood for, shape (N,), at least 0.
+        candidates: Which rows may be chosen, shape (N,).
+        labels: Shape (N,): within each label the choice is greedy of its own.
+        keys: Shape (N,): among equal gains the smaller key goes first.
+        depths: How many rows to choose from each label.
+
+    Returns:
+        Shape (N,). For a chosen row its gain when it was chosen, for any other what it would still add: so
+        ordering by it, equal ones by key, gives each label's greedy order. Higher = earlier.
+    """
+    order = np.empty(len(keys), dtype=np.int64)
+    order[np.argsort(keys, kind="stable")] = np.arange(len(keys))
+    whole = np.round(weights * _WEIGHT_GRID) / _WEIGHT_GRID
+    cover = np.zeros(len(keys))
+    first = _all_gains(graph, whole, cover)
+    chosen, added = [], []
+    for label, depth in depths.items():
+        heap = [
+            (-float(first[row]), int(order[row]), int(row), 0)
+            for row in np.flatnonzero((labels == label) & candidates)
+        ]
+        for row, gain in _greedy(graph, whole, cover, heap, depth=depth):
+            chosen.append(row)
+            added.append(gain)
+    out = _all_gains(graph, whole, cover)
+    out[chosen] = added
+    return out
+
+
+def _greedy(
+    graph: Graph,
+    weights: FloatArray,
+    cover: FloatArray,
+    heap: list[tuple[float, int, int, int]],
+    *,
+    depth: int,
+) -> Iterator[tuple[int, float]]:
+    """Choose up to `depth` rows and cover what they stand for; `heap` holds (-gain, order, row, when computed)."""
+    heapq.heapify(heap)
+    taken = 0
+    while heap and taken < depth:
+        bound, place, row, seen = heapq.heappop(heap)
+        near, likeness = graph.of(row)
+        if seen == taken:
+            cover[near] = np.maximum(cover[near], likeness)
+            taken += 1
+            yield row, -bound
+        else:
+            gain = float((weights[near] * np.maximum(likeness - cover[near], 0.0)).sum())
+            heapq.heappush(heap, (-gain, place, row, taken))
+
+
+def _all_gains(graph: Graph, weights: FloatArray, cover: FloatArray) -> FloatArray:
+    n = len(cover)
+    rows = np.repeat(np.arange(n), np.diff(graph.starts))
+    added = weights[graph.near] * np.maximum(graph.likeness - cover[graph.near], 0.0)
+    return np.asarray(np.bincount(rows, weights=added, minlength=n), dtype=np.float64)

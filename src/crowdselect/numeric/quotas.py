@@ -1,0 +1,281 @@
+"""Score + clusters + budget → which rows, in which order: equal quotas, exactly filled, ties by hash."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import BudgetError
+from crowdselect.seeding import UInt64Array
+from crowdselect.types import FloatArray, IntArray
+
+_NONE = -1
+_BLOCK = 256  # rows whose vectors are asked for at a time
+
+
+class Vectors(Protocol):
+    """Vectors of length 1 by row: an array of shape (N, D), or what gives some of its rows."""
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the rows' vectors, shape (n, D)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen, and what was passed over for which row."""
+
+    rank: IntArray
+    """Shape (N,): 1 = chosen first, 0 = not chosen."""
+    duplicate_of: IntArray
+    """Shape (N,): the row that says the same and stands for this one; -1 for none."""
+    near_duplicate_of: IntArray
+    """Shape (N,): the chosen row of the cluster that this one was too close to; -1 for none."""
+    quotas: dict[int, int]
+    """How many rows each cluster gave."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One cluster's rows, best first, and how far they have been walked."""
+
+    rows: IntArray
+    vectors: Vectors | None  # None accepts every row
+    near: float
+    kept: list[int] = field(default_factory=list)
+    passed: list[tuple[int, int, int]] = field(
+        default_factory=list
+    )  # (place, row, the kept row it is close to)
+    places: list[int] = field(default_factory=list)  # where in `rows` each kept row stood
+    walked: int = 0
+    ahead: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    ahead_from: int = 0  # where in `rows` the vectors in `ahead` begin
+    kept_vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    def reach(self, count: int) -> int:
+        """Walk until `count` rows are kept or none is left; return how many are kept."""
+        if self.vectors is None:
+            self.walked = max(self.walked, min(count, len(self.rows)))
+            self.kept = self.rows[: self.walked].tolist()
+            self.places = list(range(self.walked))
+            return min(count, len(self.kept))
+        while len(self.kept) < count and self.walked < len(self.rows):
+            if self.walked >= self.ahead_from + len(self.ahead):
+                self.ahead_from = self.walked
+                self.ahead = self.vectors[self.rows[self.walked : self.walked + _BLOCK]]
+            row, vector = int(self.rows[self.walked]), self.ahead[self.walked - self.ahead_from]
+            close = self.kept_vectors[: len(self.kept)] @ vector if self.kept else np.zeros(0)
+            # Rounding may bring a cosine above 1, but nothing is closer than that.
+            if close.size and min(close.max(), 1.0) > self.near:
+                self.passed.append((self.walked, row, self.kept[int(close.argmax())]))
+            else:
+                self._keep(row, vector)
+            self.walked += 1
+        return min(count, len(self.kept))
+
+    def _keep(self, row: int, vector: NDArray[np.float32]) -> None:
+        """Keep the row walked to, its vector next to those of the other kept ones."""
+        if len(self.kept) == len(self.kept_vectors):
+            grown = np.empty((2 * len(self.kept) + 8, len(vector)), np.float32)
+            if self.kept:
+                grown[: len(self.kept)] = self.kept_vectors
+            self.kept_vectors = grown
+        self.kept_vectors[len(self.kept)] = vector
+        self.kept.append(row)
+        self.places.append(self.walked)
+
+    def passed_for(self, quota: int) -> list[tuple[int, int]]:
+        """The rows passed over on the way to `quota` kept ones, each with the kept row it is close to.
+
+        Where the quota is all that the cluster can give, these are all that were passed over.
+        """
+        ran_out = self.walked == len(self.rows) and quota == len(self.kept)
+        end = len(self.rows) if ran_out else self.places[quota - 1] if quota else 0
+        return [(row, kept) for place, row, kept in self.passed if place < end]
+
+
+def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, barred: str = "") -> None:
+    """Refuse a budget that cannot be filled, before any costly work.
+
+    Args:
+        budget: How many rows to choose.
+        eligible: Which rows may be chosen, shape (N,).
+        groups: As for `choose`.
+        barred: What bars the others, in words, for the message.
+
+    Raises:
+        BudgetError: `budget` is not positive, or above what can be chosen.
+
+    Example:
+        >>> check_budget(2, eligible=np.array([True, True, True]), groups=np.array([0, 1, 0]))
+    """
+    if budget < 1:
+        raise BudgetError(f"budget {budget} is not positive; ask for at least 1 row")
+    numbers = np.sort(groups[eligible])
+    total, distinct = len(numbers), int(np.count_nonzero(np.diff(numbers))) + (len(numbers) > 0)
+    if budget > distinct:
+        some = f", {total - distinct} of them duplicates of others; {distinct} is the most" * (
+            distinct < total
+        )
+        raise BudgetError(
+            f"budget {budget} is more than can be chosen: {total} instructions are eligible{some}"
+            + (f"; not eligible: {barred}" if barred else "")
+        )
+
+
+def choose(
+    score: FloatArray,
+    *,
+    labels: NDArray[Any],
+    keys: UInt64Array,
+    groups: IntArray,
+    budget: int,
+    vectors: Vectors | None = None,
+    near_duplicates: float | None = None,
+) -> Choice:
+    """Choose exactly `budget` rows: equally many per cluster, the best-scoring of each.
+
+    What a small cluster cannot fill is spread over the others; the last few rows go one each to the
+    clusters whose next row scores highest. Of rows that say the same, only the best-scoring can be chosen.
+
+    Args:
+        score: Shape (N,), higher = earlier. NaN = not eligible.
+        labels: Cluster of each row, shape (N,), whole numbers; ignored where `score` is NaN.
+        keys: Seeded hash of each id, shape (N,): orders equal scores.
+        groups: Shape (N,): rows with the same number are duplicates of each other.
+        budget: How many rows to choose.
+        vectors: Of unit length, shape (N, D); needed for `near_duplicates`.
+        near_duplicates: Pass over a row whose cosine to one already chosen in its cluster is above this.
+
+    Returns:
+        The choice; exactly `budget` rows have a rank.
+
+    Raises:
+        BudgetError: `budget` is not positive, or above what can be chosen.
+
+    Example:
+        >>> c = choose(np.array([3.0, 2.0, 1.0]), labels=np.array([0, 0, 1]),
+        ...            keys=np.zeros(3, np.uint64), groups=np.arange(3), budget=2)
+        >>> c.rank.tolist()
+        [1, 0, 2]
+    """
+    check_budget(budget, eligible=~np.isnan(score), groups=groups)
+    order = ranked(score, keys)
+    duplicate_of = _duplicates(order, groups, n=len(score))
+    candidates = order[duplicate_of[order] == _NONE]
+    queues = _queues(
+        candidates, labels, vectors if near_duplicates is not None else None, near_duplicates or 0.0
+    )
+    quotas = _fill(queues, score, keys, budget=budget)
+    rank = np.zeros(len(score), dtype=np.int64)
+    near_of = np.full(len(score), _NONE, dtype=np.int64)
+    taken = [queue.kept[:quota] for queue, quota in zip(queues.values(), quotas, strict=True)]
+    for queue, quota in zip(queues.values(), quotas, strict=True):
+        for row, kept in queue.passed_for(quota):
+            near_of[row] = kept
+    chosen = np.concatenate([np.array(rows, dtype=np.int64) for rows in taken])
+    best_first = chosen[np.lexsort((chosen, keys[chosen], -score[chosen]))]
+    rank[best_first] = np.arange(1, budget + 1)
+    return Choice(rank, duplicate_of, near_of, dict(zip(queues, quotas, strict=True)))
+
+
+def ranked(score: FloatArray, keys: UInt64Array) -> IntArray:
+    """The eligible rows, best first; equal scores by key, equal keys by row.
+
+    Args:
+        score: Shape (N,). NaN = not eligible.
+        keys: Shape (N,).
+
+    Returns:
+        Row numbers, as many as `score` has values.
+
+    Example:
+        >>> ranked(np.array([1.0, np.nan, 2.0]), np.zeros(3, np.uint64)).tolist()
+        [2, 0]
+    """
+    rows = np.flatnonzero(~np.isnan(score))
+    return rows[np.lexsort((keys[rows], -score[rows]))]
+
+
+def water_fill(capacities: Sequence[int], budget: int) -> tuple[int, int]:
+    """The level up to which every cluster is filled, and how many rows are then left to give.
+
+    Args:
+        capacities: How many rows each cluster has.
+        budget: At most their sum.
+
+    Returns:
+        The largest whole level L with sum(min(capacity, L)) <= budget, and what remains of the budget.
+
+    Example:
+        >>> water_fill([1, 5, 9], 8)
+        (3, 1)
+    """
+    level, left, open_clusters = 0, budget, sorted(capacities)
+    for filled, capacity in enumerate(open_clusters):
+        step = min(capacity - level, left // (len(open_clusters) - filled))
+        left -= step * (len(open_clusters) - filled)
+        level += step
+        if level < capacity:
+            break
+    return level, left
+
+
+def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, budget: int) -> list[int]:
+    """Quota per cluster; where near-duplicates make a cluster smaller than it looked, start over with that."""
+    capacities = [len(queue.rows) for queue in queues.values()]
+    while True:
+        if sum(capacities) < budget:
+            most = sum(queue.reach(len(queue.rows)) for queue in queues.values())
+            raise BudgetError(
+                f"budget {budget} cannot be filled: only {most} rows are left when near-duplicates are passed "
+                "over; lower --budget or raise --near-duplicates"
+            )
+        level, left = water_fill(capacities, budget)
+        reached = [
+            queue.reach(min(capacity, level + (left > 0)))
+            for queue, capacity in zip(queues.values(), capacities, strict=True)
+        ]
+        wanted = [min(capacity, level + (left > 0)) for capacity in capacities]
+        if reached == wanted:
+            break
+        capacities = [
+            found if found < want else capacity
+            for found, want, capacity in zip(reached, wanted, capacities, strict=True)
+        ]
+    quotas = [min(capacity, level) for capacity in capacities]
+    with_next = [
+        c
+        for c, (queue, capacity) in enumerate(zip(queues.values(), capacities, strict=True))
+        if capacity > level
+    ]
+    in_order = list(queues.values())
+    following = {c: in_order[c].kept[level] for c in with_next} if left else {}
+    for c in sorted(following, key=lambda c: (-score[following[c]], keys[following[c]], following[c]))[:left]:
+        quotas[c] += 1
+    return quotas
+
+
+def _queues(
+    candidates: IntArray, labels: NDArray[Any], vectors: Vectors | None, near: float
+) -> dict[int, _Queue]:
+    """Split the candidates by cluster, keeping their order."""
+    by_cluster = candidates[np.argsort(labels[candidates], kind="stable")]
+    names, starts = np.unique(labels[by_cluster], return_index=True)
+    return {
+        int(name): _Queue(rows, vectors, near)
+        for name, rows in zip(names, np.split(by_cluster, starts[1:]), strict=True)
+    }
+
+
+def _duplicates(order: IntArray, groups: IntArray, *, n: int) -> IntArray:
+    """For each ranked row, the best-ranked row of its group, if that is another one."""
+    out = np.full(n, _NONE, dtype=np.int64)
+    if len(order) == 0:
+        return out
+    _, first, inverse = np.unique(groups[order], return_index=True, return_inverse=True)
+    stands_for = order[first[inverse]]
+    out[order] = np.where(stands_for == order, _NONE, stands_for)
+    return out

@@ -1,0 +1,286 @@
+"""Which model's answer to train on, and which pair of answers to prefer between.
+
+Every draw is a seeded hash of the id and the model, so other rows and their order never change it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import OptionError
+from crowdselect.seeding import UInt64Array, mixed_hash, reseeded, seeded_hash
+from crowdselect.types import BoolArray, FloatArray, IntArray
+
+_NONE = -1
+_BLOCK = 1 << 16  # rows at a time: bounds the (rows, M) table of hashes
+_TOP = re.compile(r"top([1-9]\d*)-random")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The sample that stands for each model's answers to each instruction."""
+
+    number: FloatArray
+    """Shape (N, M). NaN = the model has none to take."""
+    reward: FloatArray
+    """The sample's own, shape (N, M). NaN = none."""
+    prompts: IntArray | None
+    """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
+
+    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Taken":
+        """Give every matrix to `change`, with what stands for a missing value in it."""
+        prompts = None if self.prompts is None else change(self.prompts, _NONE)
+        return Taken(change(self.number, np.nan), change(self.reward, np.nan), prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """What is taken of every model: one to train on, and one to reject."""
+
+    best: Taken
+    worst: Taken
+
+    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Picks":
+        """See `Taken.changed`."""
+        return Picks(self.best.changed(change), self.worst.changed(change))
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Which answers could be trained on, and which is chosen."""
+
+    usable: BoolArray
+    """Which answers have text (or, in a pool without answers, a reward), shape (N, M)."""
+    chosen: IntArray
+    """The chosen answer's column, shape (N,); -1 = none."""
+    rejected: IntArray | None
+    """The rejected answer's column, for pairs; -1 = none."""
+    best_reward: FloatArray
+    """The highest reward of a usable answer, shape (N,). NaN = none."""
+    reward: FloatArray
+    """The chosen answer's, shape (N,). NaN = none."""
+    rejected_reward: FloatArray | None
+    """The rejected answer's, for pairs."""
+    unsaid: int
+    """How many answers have a reward and no text."""
+    sample: FloatArray | None = None
+    """The number of the chosen answer's sample, shape (N,), NaN = none; None where the pool has no samples."""
+    rejected_sample: FloatArray | None = None
+    """The rejected answer's, for pairs."""
+    unfinished: BoolArray | None = None
+    """Where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many answers with text ended so; see `crowdselect.finish`."""
+
+
+def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
+    """Refuse an answer strategy that does not exist, or a teacher that the pool does not have.
+
+    Args:
+        answer: "best", "random", "topN-random" (N a whole number) or "model:NAME".
+        models: The pool's models.
+
+    Raises:
+        OptionError: The strategy is unknown, or no model has that name.
+
+    Example:
+        >>> check_answer("top5-random", models=("a", "b"))
+    """
+    if answer in {"best", "random"} or _TOP.fullmatch(answer):
+        return
+    if not answer.startswith("model:"):
+        raise OptionError(
+            f"answer strategy {answer!r} is unknown; use best, random, topN-random or model:NAME"
+        )
+    name = answer.removeprefix("model:")
+    if name not in models:
+        shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")
+        raise OptionError(f"no model {name!r} in the pool to teach; its models are: {shown}")
+
+
+def find_answers(
+    scores: FloatArray,
+    *,
+    usable: BoolArray,
+    hashes: UInt64Array,
+    models: tuple[str, ...],
+    answer: str,
+    pairs: bool,
+    seed: int,
+    prompts: IntArray | None = None,
+    picks: Picks | None = None,
+) -> Answers:
+    """Choose each instruction's answer, and for pairs the one to reject.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward.
+        usable: Which answers have text, shape (N, M).
+        hashes: Content hash of each id, shape (N,).
+        models: The M models' names.
+        answer: As for `choose_answers`.
+        pairs: Whether to find an answer to reject.
+        seed: Of ties and draws.
+        prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
+            None = all answers of an id are.
+        picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
+            Models are chosen by `scores`, their means.
+
+    Returns:
+        The answers.
+
+    Raises:
+        OptionError: As for `check_answer`.
+
+    Example:
+        >>> h = np.zeros(1, dtype=np.uint64)
+        >>> find_answers(np.array([[1.0, 2.0]]), usable=np.array([[True, False]]), hashes=h, models=("m", "n"),
+        ...              answer="best", pairs=False, seed=0).chosen.tolist()
+        [0]
+    """
+    rows, columns = reseeded(hashes, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
+    chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
+    best_of = scores if picks is None else picks.best.reward
+    worst_of = scores if picks is None else picks.worst.reward
+    rejected = None
+    if pairs:
+        paired, others = usable, prompts
+        if picks is not None:
+            prompts, others = picks.best.prompts, picks.worst.prompts
+        if prompts is not None and others is not None:
+            paired = usable & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
+        rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
+        # The means may be of samples without text: what is written must be in this order too.
+        rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)
+    best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
+    best[best == -np.inf] = np.nan
+    return Answers(
+        usable,
+        chosen,
+        rejected,
+        best,
+        reward=_taken(best_of, chosen),
+        rejected_reward=None if rejected is None else _taken(worst_of, rejected),
+        unsaid=int((~usable & ~np.isnan(scores)).sum()),
+        sample=None if picks is None else _taken(picks.best.number, chosen),
+        rejected_sample=None if picks is None or rejected is None else _taken(picks.worst.number, rejected),
+    )
+
+
+def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:
+    """One number per row; NaN where the column is -1."""
+    rewards = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)[:, 0]
+    return np.where(columns != _NONE, rewards, np.nan)
+
+
+def choose_answers(
+    scores: FloatArray,
+    *,
+    usable: BoolArray,
+    rows: UInt64Array,
+    columns: UInt64Array,
+    models: tuple[str, ...],
+    answer: str = "best",
+) -> IntArray:
+    """Choose one model's answer per instruction.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward; such an answer is never best nor among the top N.
+        usable: Which answers have text, shape (N, M).
+        rows: Seeded hash of each id, shape (N,).
+        columns: Seeded hash of each model, shape (M,).
+        models: The M models' names.
+        answer: "best" takes the highest reward; "random" any answer with text, each as likely;
+            "topN-random" one of the N highest rewards; "model:NAME" that model's. Equal rewards are
+            ordered by the hash of (id, model), never by the alphabet.
+
+    Returns:
+        Shape (N,), the chosen model's column; -1 where there is no answer to take.
+
+    Raises:
+        OptionError: As for `check_answer`.
+
+    Example:
+        >>> h = np.arange(2, dtype=np.uint64)
+        >>> choose_answers(np.array([[1.0, 2.0], [3.0, np.nan]]), usable=np.ones((2, 2), bool),
+        ...                rows=h, columns=h, models=("a", "b")).tolist()
+        [1, 0]
+    """
+    check_answer(answer, models=models)
+    out = np.empty(len(scores), dtype=np.int64)
+    for begin in range(0, len(scores), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        out[block] = _choose(scores[block], usable[block], rows[block], columns, answer=answer, models=models)
+    return out
+
+
+def worst_answers(
+    scores: FloatArray, *, usable: BoolArray, best: IntArray, rows: UInt64Array, columns: UInt64Array
+) -> IntArray:
+    """Choose the answer to reject in a preference pair: the lowest reward, below the best one.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward.
+        usable: Which answers have text, shape (N, M).
+        best: The chosen answers, shape (N,), from `choose_answers`; -1 for none.
+        rows: As for `choose_answers`.
+        columns: As for `choose_answers`.
+
+    Returns:
+        Shape (N,), the rejected model's column; -1 where no answer has a reward below the chosen one's.
+
+    Example:
+        >>> h = np.arange(2, dtype=np.uint64)
+        >>> worst_answers(np.array([[1.0, 2.0], [3.0, 3.0]]), usable=np.ones((2, 2), bool),
+        ...               best=np.array([1, 0]), rows=h, columns=h).tolist()
+        [0, -1]
+    """
+    out = choose_answers(-scores, usable=usable, rows=rows, columns=columns, models=())
+    both = np.flatnonzero((out != _NONE) & (best != _NONE))
+    lower = scores[both, out[both]] < scores[both, best[both]]
+    found = np.full(len(out), _NONE, dtype=np.int64)
+    found[both[lower]] = out[both[lower]]
+    return found
+
+
+def _choose(
+    scores: FloatArray,
+    usable: BoolArray,
+    rows: UInt64Array,
+    columns: UInt64Array,
+    *,
+    answer: str,
+    models: tuple[str, ...],
+) -> IntArray:
+    if answer.startswith("model:"):
+        column = models.index(answer.removeprefix("model:"))
+        return np.where(usable[:, column], column, _NONE)
+    if answer == "random":
+        return _lowest_draw(mixed_hash(rows, columns), usable)
+    rewarded = np.where(usable & ~np.isnan(scores), scores, -np.inf)
+    match = _TOP.fullmatch(answer)
+    if match is not None:
+        return _among_top(rewarded, mixed_hash(rows, columns), top=int(match[1]))
+    best = rewarded.argmax(axis=1)
+    highest = rewarded[np.arange(len(best)), best]
+    at_top = rewarded == highest[:, None]
+    tied = np.flatnonzero(at_top.sum(axis=1) > 1)
+    best[tied] = _lowest_draw(mixed_hash(rows[tied], columns), at_top[tied])
+    return np.where(highest > -np.inf, best, _NONE)
+
+
+def _among_top(rewarded: FloatArray, draw: UInt64Array, *, top: int) -> IntArray:
+    order = np.lexsort((draw, -rewarded), axis=1)[:, :top]
+    among = np.zeros(rewarded.shape, dtype=bool)
+    np.put_along_axis(among, order, values=True, axis=1)
+    # Mixed once more: the order among equal rewards must not be the draw itself.
+    again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
+    return _lowest_draw(again, among & (rewarded > -np.inf))
+
+
+def _lowest_draw(draw: UInt64Array, allowed: BoolArray) -> IntArray:
+    taken = np.where(allowed, draw, np.iinfo(np.uint64).max).argmin(axis=1)
+    return np.where(allowed.any(axis=1), taken, _NONE)

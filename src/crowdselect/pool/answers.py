@@ -1,0 +1,495 @@
+"""How rewards and answers are read: from a column per model, or from a row (or list element) per answer.
+
+`WideAnswers` and `TallAnswers` have the same methods; a pool holds one of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError, RewardError
+from crowdselect.finish import ENDINGS
+from crowdselect.numeric.responses import Picks, Taken
+from crowdselect.pool.cells import Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
+from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
+from crowdselect.pool.layouts import Tall, Wide, blank, length
+from crowdselect.pool.samples import draws, pick
+from crowdselect.pool.source import Source
+from crowdselect.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cells = Sequence[tuple[int, int]]
+"""(instruction, model) of each."""
+Numbers = Sequence[float | None]
+"""The sample of each that is meant; None = the first that has text."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBatch:
+    """Some answers, in the order of the file."""
+
+    rows: IntArray
+    """Instruction of each."""
+    models: IntArray
+    samples: FloatArray
+    """Number of each among those of one model, 0 where the pool does not number them."""
+    texts: list[str | None]
+    """None where there is none, or only white space."""
+    beside: list[str | None] | None = None
+    """What else was asked for of each row."""
+
+
+_ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
+
+
+class WideAnswers:
+    """A column per model."""
+
+    def __init__(self, source: Source, layout: Wide, index: Index) -> None:
+        self._source = source
+        self._layout = layout
+        self._index = index
+        self.models = layout.models
+
+    def scores(self, reward: str) -> FloatArray:
+        """Read a reward, shape (N, M), NaN = none, column by column."""
+        numbers = self._layout.rewards[reward]
+        for model, sql in self._layout.fields[reward].items():
+            found = None if model in numbers else first_not_number(self._source, self._index, sql)
+            if found is not None:
+                raise not_numeric(self._source.path, f"{model}: {reward}", found)
+        out = np.empty(self._shape, order="F")
+        out[:, [model not in numbers for model in self.models]] = np.nan
+        self._fill(out, numbers)
+        for j in range(len(self.models)):
+            rows = np.flatnonzero(np.isinf(out[:, j]))
+            cells = rows * len(self.models) + j
+            where = f"{self._source.path}: {reward}"
+            refuse_infinite(out[rows, j], cells, index=self._index, names=self.models, where=where)
+        return out
+
+    def answered(self) -> BoolArray:
+        """Say where there is a non-empty response, shape (N, M); statistics that prove it save the reading."""
+        out = np.zeros(self._shape, dtype=np.bool_, order="F")
+        unproven = {}
+        for j, model in enumerate(self.models):
+            if self._source.never_blank(self._layout.leaves.get(model)):
+                out[:, j] = True
+            elif model in self._layout.responses:
+                unproven[model] = f"NOT {blank(self._layout.responses[model])}"
+        self._fill(out, unproven)
+        return out
+
+    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (as TallAnswers)
+        """Read the responses of some cells, a column at a time."""
+        sources = self._index.sources()
+        out: list[str | None] = [None] * len(cells)
+        for j in sorted({j for _, j in cells}):
+            if self.models[j] not in self._layout.responses:
+                continue
+            places = [place for place, (_, model) in enumerate(cells) if model == j]
+            wanted = sources[[cells[place][0] for place in places]]
+            texts = self._source.take(self._layout.responses[self.models[j]], wanted).to_pylist()
+            for place, text in zip(places, texts, strict=True):
+                out[place] = said_text(text)
+        return out
+
+    def targets(self, *, allow_cut: bool) -> Targets:  # noqa: ARG002  (as TallAnswers)
+        """Say which answers may be trained on: how they ended is not known here, so all that have text."""
+        return Targets(self.answered())
+
+    def lengths(self) -> FloatArray:
+        """Measure the responses in characters, shape (N, M), NaN = none; the texts stay where they are."""
+        out = np.full(self._shape, np.nan, order="F")
+        self._fill(out, {model: length(sql) for model, sql in self._layout.responses.items()})
+        return out
+
+    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
+        """Read all responses, about `size` at a time, instruction by instruction."""
+        models = np.flatnonzero([model in self._layout.responses for model in self.models])
+        names = [self.models[j] for j in models]
+        begin = 0
+        sql = [self._layout.responses[name] for name in names]
+        for batch in self._source.batches(*sql, rows=max(1, size // max(len(names), 1))):
+            row_of = self._index.row_of[begin : begin + len(batch)]
+            begin += len(batch)
+            inside = np.flatnonzero(row_of >= 0)
+            columns = [column.to_pylist() for column in batch.columns]
+            yield AnswerBatch(
+                rows=np.repeat(row_of[inside], len(names)),
+                models=np.tile(models, len(inside)),
+                samples=np.zeros(len(inside) * len(names)),
+                texts=[said_text(column[at]) for at in inside for column in columns],
+            )
+
+    def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:  # noqa: ARG002  (as TallAnswers)
+        """Say which (instruction, model) the pool has: every row has every column."""
+        return np.ones(len(rows), dtype=np.bool_)
+
+    def not_a_number(self, field: str) -> tuple[str, str] | None:
+        """Find the first value of a field that is not a number: its id, and itself."""
+        found = (
+            first_not_number(self._source, self._index, sql) for sql in self._layout.fields[field].values()
+        )
+        return next((at for at in found if at is not None), None)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self._index.ids), len(self.models)
+
+    def _fill(self, out: NDArray[Any], columns: Mapping[str, str]) -> None:
+        """Read SQL per model into the columns of `out`: as many at a time as there is room for."""
+        sources = self._index.sources()
+        at_once = max(1, _ROOM // len(self._index.row_of))
+        names, place = list(columns), {model: j for j, model in enumerate(self.models)}
+        for begin in range(0, len(names), at_once):
+            some = names[begin : begin + at_once]
+            table = self._source.fetch(*(columns[name] for name in some))
+            for name, values in zip(some, table.columns, strict=True):
+                np.take(to_numpy(values), sources, out=out[:, place[name]], mode="clip")  # no copy
+
+
+class TallAnswers:
+    """A row of the source per answer, or an element of a row's lists."""
+
+    def __init__(self, source: Source, layout: Tall, index: Index) -> None:
+        self._source = source
+        self._layout = layout
+        self._index = index
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """The models, in code-point order."""
+        return tuple(self._models_and_codes[0].to_pylist())
+
+    def scores(self, reward: str) -> FloatArray:
+        """Read a reward, shape (N, M), NaN = none; the mean where an answer was sampled several times."""
+        values = to_numpy(self._flat(self._layout.rewards[reward]))
+        path = self._source.path
+        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward=reward)
+
+    def answered(self) -> BoolArray:
+        """Say where there is a non-empty response, shape (N, M); statistics that prove it save the reading."""
+        keys, said = self.keys, self._said
+        out = np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_, order="F")
+        out[keys.row[said], keys.model[said]] = True
+        return out
+
+    def rewards(self, reward: str) -> FloatArray:
+        """Read a reward of every answer, shape (A,), NaN = none."""
+        return to_numpy(self._flat(self._layout.rewards[reward]))
+
+    def pick(
+        self,
+        rewards: FloatArray,
+        *,
+        may: BoolArray,
+        seed: int,
+        history: str | None,
+        told_apart: Callable[[IntArray], IntArray],
+    ) -> Picks:
+        """Choose among the answers that may be taken the sample that stands for each model.
+
+        `history` is SQL of what prompts are told apart by, where they are.
+        """
+        keys = self.keys
+        said = may & (self._said if self._layout.response is not None else keys.row >= 0)
+        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
+        codes = None if history is None else self._codes(history)
+        best, worst = (
+            self._taken(pick(keys, rewards, said, draw, lowest=lowest), rewards, codes, told_apart)
+            for lowest in (False, True)
+        )
+        return Picks(best, worst)
+
+    def _taken(
+        self,
+        answers: IntArray,
+        rewards: FloatArray,
+        codes: IntArray | None,
+        told_apart: Callable[[IntArray], IntArray],
+    ) -> Taken:
+        at = self.keys.row[answers], self.keys.model[answers]
+        number, own = (np.full((len(self._index.ids), len(self.models)), np.nan, order="F") for _ in range(2))
+        number[at], own[at] = self.keys.sample[answers], rewards[answers]
+        prompts = None
+        if codes is not None:
+            prompts = np.full(number.shape, -1, dtype=np.int64)
+            prompts[at] = codes[answers]
+            prompts = told_apart(prompts)
+        return Taken(number, own, prompts)
+
+    def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
+        """Find answers by instruction, model and sample; -1 = there is no such answer."""
+        levels, mine = self._numbered
+        if not len(mine):
+            return np.full(len(rows), -1, dtype=np.int64)
+        level = np.minimum(np.searchsorted(levels, samples), len(levels) - 1)
+        wanted = (rows * len(self.models) + models) * len(levels) + level
+        at = np.minimum(np.searchsorted(mine, wanted), len(mine) - 1)
+        return np.where((mine[at] == wanted) & (levels[level] == samples), self.keys.order[at], -1)
+
+    @cached_property
+    def _numbered(self) -> tuple[FloatArray, IntArray]:
+        """The numbers that samples have; and cell and number of each answer that takes part as one, ascending."""
+        own = self.keys.sample[self.keys.order]
+        levels, codes = np.unique(own, return_inverse=True)
+        return levels, self.keys.cell * len(levels) + codes
+
+    def _named(self, cells: Cells, samples: Numbers | None) -> tuple[list[int], IntArray]:
+        """The cells whose sample is named, and the answer of each."""
+        if samples is None or self._layout.sample is None:
+            return [], np.empty(0, dtype=np.int64)
+        named = [place for place, sample in enumerate(samples) if sample is not None]
+        rows, models = np.array([cells[place] for place in named], dtype=np.int64).reshape(-1, 2).T
+        numbers = np.array([samples[place] for place in named], dtype=np.float64)
+        return named, self.places(rows, models, numbers)
+
+    @cached_property
+    def _said(self) -> BoolArray:
+        """Which answers take part and have text, shape (A,)."""
+        keys, response, nested = self.keys, self._layout.response, self._layout.nested
+        if response is None:
+            return np.zeros(len(keys.row), dtype=np.bool_)
+        said = keys.row >= 0
+        if nested or not self._source.never_blank(("response",)):
+            sql = (
+                f"list_transform({response}, lambda said: NOT {blank('said')})"
+                if nested
+                else f"NOT {blank(response)}"
+            )
+            said &= to_numpy(self._flat(sql)).astype(np.bool_)
+        return said
+
+    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
+        """Read the responses of some cells: of the sample that is named, else the first non-empty one."""
+        keys = self.keys
+        out: list[str | None] = [None] * len(cells)
+        if self._layout.response is None or not cells:
+            return out
+        named, answers = self._named(cells, samples)
+        wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
+        begins, ends = (np.searchsorted(keys.cell, wanted, side=side) for side in ("left", "right"))
+        spans = [keys.order[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        for place, answer in zip(named, answers, strict=True):
+            spans[place] = answer[None][answer[None] >= 0]
+        texts = self._take(self._layout.response, np.concatenate(spans))
+        owners = np.repeat(np.arange(len(cells)), list(map(len, spans))).tolist()
+        for place, text in zip(owners, texts, strict=True):
+            out[place] = out[place] or said_text(text)
+        return out
+
+    def beside(self, sql: str, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
+        """Read a text of the rows that `responses` reads for some cells; None where a cell has no row."""
+        named, own = self._named(cells, samples)
+        answers = np.full(len(cells), -1, dtype=np.int64)
+        if len(named) < len(cells):
+            known, standing = self._standing
+            wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
+            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            answers = np.where(known[at] == wanted, standing[at], -1)
+        answers[named] = own
+        there = np.flatnonzero(answers >= 0)
+        out: list[str | None] = [None] * len(cells)
+        for place, text in zip(there, self._take(sql, answers[there]), strict=True):
+            out[place] = text
+        return out
+
+    def codes(self, sql: str) -> IntArray:
+        """Number the distinct texts of the rows that `responses` reads, shape (N, M); -1 = no row."""
+        cell, answers = self._standing
+        out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
+        out[cell // len(self.models), cell % len(self.models)] = self._codes(sql)[answers]
+        return out
+
+    def _codes(self, sql: str) -> IntArray:
+        """Number the distinct texts of the answers' rows, shape (A,)."""
+        return np.unique(to_numpy(self._flat(f"hash({sql})")), return_inverse=True)[1]
+
+    @cached_property
+    def _standing(self) -> tuple[IntArray, IntArray]:
+        """The cells that have answers, ascending, and the answer that stands for each: see `responses`."""
+        keys = self.keys
+        by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
+        first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
+        return keys.cell[first], keys.order[by_text[first]]
+
+    def targets(self, *, allow_cut: bool) -> Targets:
+        """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
+        if self._endings is None:
+            return Targets(self.answered())
+        keys, said = self.keys, self._said
+        whole = said & self.finished(allow_cut=allow_cut)
+        usable, left = (np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_) for _ in range(2))
+        usable[keys.row[whole], keys.model[whole]] = True
+        left[keys.row[said], keys.model[said]] = True
+        counts = np.bincount(self._endings[said], minlength=len(ENDINGS))
+        endings = {
+            str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
+        }
+        return Targets(usable, left & ~usable, endings)
+
+    def finished(self, *, allow_cut: bool) -> BoolArray:
+        """Say of each answer whether it may be trained on by how it ended, shape (A,)."""
+        if self._endings is None:
+            return np.ones(len(self.keys.row), dtype=np.bool_)
+        taken = ("finished", "odd", *(("cut",) if allow_cut else ()))
+        return np.isin(self._endings, [ENDINGS.index(kind) for kind in taken])
+
+    @cached_property
+    def _endings(self) -> IntArray | None:
+        """How each answer ended, as its place in `ENDINGS`, shape (A,); None where the pool does not say."""
+        sql = self._layout.ending
+        return None if sql is None else to_numpy(self._flat(sql)).astype(np.int64)
+
+    def lengths(self) -> FloatArray:
+        """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""
+        response = self._layout.response or "NULL::VARCHAR"
+        nested = self._layout.nested
+        sql = f"list_transform({response}, lambda said: {length('said')})" if nested else length(response)
+        values, path = to_numpy(self._flat(sql)), self._source.path
+        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward="length")
+
+    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
+        keys, response = self.keys, self._layout.response or "NULL::VARCHAR"
+        more = [] if beside is None else [beside]
+        codes = self._models_and_codes[1]
+        answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
+        source_row = answer = 0
+        for batch in self._source.batches(response, *more, rows=max(1, size // answers_per_row)):
+            lengths = self._lengths[source_row : source_row + len(batch)]
+            source_row += len(batch)
+            texts = self._texts_of(batch.column(0), lengths, source_row - len(batch))
+            here = slice(answer, answer + len(texts))
+            answer += len(texts)
+            inside = np.flatnonzero(keys.row[here] >= 0)
+            others = batch.column(1).take(inside).to_pylist() if more else None
+            yield AnswerBatch(
+                rows=keys.row[here][inside],
+                models=codes[here][inside],
+                samples=keys.sample[here][inside],
+                texts=[said_text(texts[at]) for at in inside],
+                beside=others,
+            )
+
+    def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:
+        """Give the texts of some rows, their lists one after the other."""
+        if not self._layout.nested:
+            return list(column.to_pylist())
+        lists = [texts or [] for texts in column.to_pylist()]
+        for at, (texts, wanted) in enumerate(zip(lists, lengths, strict=True)):
+            if len(texts) != wanted:
+                place = self._source.place(first + at)
+                raise InputError(f"{place}: a list has {len(texts)} elements; wanted {wanted}, one per model")
+        return [text for texts in lists for text in texts]
+
+    def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
+        """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""
+        if samples is None or self._layout.sample is None:
+            return np.isin(rows * len(self.models) + models, self.keys.cell)
+        return self.places(rows, models, samples) >= 0
+
+    def not_a_number(self, field: str) -> tuple[str, str] | None:
+        """Find the first value of a field that is not a number: its id, and itself."""
+        sql = self._layout.fields[field]
+        if self._layout.nested:
+            bad = "value IS NOT NULL AND TRY_CAST(value AS DOUBLE) IS NULL"
+            sql = f"list_filter({sql}, lambda value: {bad})[1]"
+        return first_not_number(self._source, self._index, sql)
+
+    @cached_property
+    def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
+        names = self._flat(self._layout.model)
+        missing = first_null(names)
+        if missing is not None:
+            place = self._source.place(int(self._rows[missing]))
+            raise InputError(f"{place}: the model is missing; wanted its name; fill it in or drop the answer")
+        return codes_of(names)
+
+    @property
+    def sampled(self) -> bool:
+        """Samples are numbered, so a model may have several."""
+        return self._layout.sample is not None
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Which cell each answer belongs to."""
+        rows = self._index.row_of[self._rows]
+        sample = self._layout.sample
+        samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))
+        codes = self._models_and_codes[1]
+        return sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
+
+    @cached_property
+    def _lengths(self) -> IntArray:
+        """Answers per source row."""
+        if not self._layout.nested:
+            return np.ones(len(self._index.row_of), dtype=np.int64)
+        column = self._source.fetch(f"coalesce(len({self._layout.model}), 0)").column(0)
+        return to_numpy(column).astype(np.int64)
+
+    @cached_property
+    def _rows(self) -> IntArray:
+        """Source row of each answer."""
+        return np.repeat(np.arange(len(self._lengths), dtype=np.int64), self._lengths)
+
+    def _flat(self, sql: str) -> "pa.ChunkedArray":
+        """Read one value per answer."""
+        import pyarrow.compute as pc
+
+        column = self._source.fetch(sql).column(0)
+        if not self._layout.nested:
+            return column
+        lengths = to_numpy(pc.fill_null(pc.list_value_length(column), 0))
+        uneven = np.flatnonzero(lengths != self._lengths)
+        if uneven.size:
+            row = int(uneven[0])
+            raise InputError(
+                f"{self._source.place(row)}: a list has {lengths[row]} elements; "
+                f"wanted {self._lengths[row]}, one per model"
+            )
+        return pc.list_flatten(column)
+
+    def _take(self, sql: str, answers: IntArray) -> list[str | None]:
+        """Read one text for each of some answers."""
+        rows, back = np.unique(self._rows[answers], return_inverse=True)
+        found = self._source.take(sql, rows).to_pylist()
+        if not self._layout.nested:
+            return [found[at] for at in back]
+        first = np.cumsum(self._lengths) - self._lengths
+        return [found[at][answer - first[rows[at]]] for at, answer in zip(back, answers, strict=True)]
+
+
+def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str, str] | None:
+    """Find the first text that is not a number: where it is, and itself.
+
+    Args:
+        source: The rows.
+        index: Only rows of its instructions count, and the place is an id; None = any row, and its place.
+        sql: The text.
+    """
+    values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
+    bad = to_numpy(values.is_valid())
+    rows = np.flatnonzero(bad if index is None else bad & (index.row_of >= 0))
+    if not rows.size:
+        return None
+    row = int(rows[0])
+    place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
+    return place, values[row].as_py()
+
+
+def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
+    """Say what stands where a reward should."""
+    if found is None:
+        return RewardError(
+            f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
+        )
+    place, value = found
+    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")

@@ -1,0 +1,135 @@
+"""From answers in any order to the cells of the matrix, with the same result for every order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError
+from crowdselect.numeric.moments import moments
+from crowdselect.pool.index import Index
+from crowdselect.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Which answers may be trained on."""
+
+    usable: NDArray[np.bool_]
+    """Shape (N, M)."""
+    barred: NDArray[np.bool_] | None = None
+    """Where there is text, but of no answer that came to its end, shape (N, M); None where the pool does not say how answers ended."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many answers with text ended in another way than they should; see `crowdselect.finish`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Which cell each of A answers belongs to, and the order to go through them in."""
+
+    row: IntArray
+    """Shape (A,): instruction, -1 where the answer takes no part."""
+    model: IntArray
+    """Shape (A,)."""
+    sample: FloatArray
+    """Shape (A,)."""
+    order: IntArray
+    """The answers that take part, by (instruction, model, sample)."""
+    cell: IntArray
+    """`row * M + model` of each in `order`, ascending."""
+
+
+def sorted_keys(
+    rows: IntArray, models: IntArray, samples: FloatArray, *, index: Index, names: Sequence[str], path: str
+) -> Keys:
+    """Put answers in the order of (instruction, model, sample), each of which may stand once.
+
+    Raises:
+        InputError: One stands twice.
+    """
+    part = np.flatnonzero(rows >= 0)
+    cells = rows[part] * len(names) + models[part]
+    by_cell = np.lexsort((samples[part], cells)) if samples.any() else np.argsort(cells, kind="stable")
+    order, cell = part[by_cell], cells[by_cell]
+    twice = (cell[1:] == cell[:-1]) & (samples[order[1:]] == samples[order[:-1]])
+    if twice.any():
+        at = order[int(np.argmax(twice))]
+        raise InputError(
+            f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {names[models[at]]!r}, "
+            f"sample {samples[at]:g}; wanted each once; drop one, or number them in a column `sample`"
+        )
+    return Keys(rows, models, samples, order, cell)
+
+
+def cell_means(
+    values: FloatArray, keys: Keys, *, index: Index, names: Sequence[str], path: str, reward: str
+) -> FloatArray:
+    """Put rewards into the matrix; where an answer was sampled several times, their mean.
+
+    Args:
+        values: Shape (A,), NaN = none.
+        keys: Where each belongs. Equal means are the same number, whatever the order of the samples.
+        index: The instructions.
+        names: The models.
+        path: The file, for messages.
+        reward: The column, for messages.
+
+    Returns:
+        Shape (N, M), column-major, NaN = none.
+
+    Raises:
+        InputError: A reward is infinite, or so large that a mean is.
+    """
+    read = values[keys.order]
+    there = ~np.isnan(read)
+    cell, read = keys.cell[there], read[there]
+    refuse_infinite(read, cell, index=index, names=names, where=f"{path}: {reward}")
+    starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    if len(starts) < len(cell):
+        read, cell = _means(read, starts), cell[starts]
+        refuse_infinite(
+            read, cell, index=index, names=names, where=f"{path}: the mean of {reward} over samples"
+        )
+    out = np.full((len(index.ids), len(names)), np.nan, order="F")
+    out[cell // len(names), cell % len(names)] = read
+    return out
+
+
+def _means(values: FloatArray, starts: IntArray) -> FloatArray:
+    """The mean of each run of values; the runs begin at `starts`."""
+    out, counts = np.empty(len(starts)), np.diff(starts, append=len(values))
+    for count in np.unique(counts):
+        runs = np.flatnonzero(counts == count)
+        columns = values[starts[runs] + np.arange(count)[:, None]]
+        with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
+            out[runs] = moments(columns, None, np.full(len(runs), float(count)))[0]
+    return out
+
+
+def refuse_infinite(
+    values: FloatArray, cells: IntArray, *, index: Index, names: Sequence[str], where: str
+) -> None:
+    """Stop at the first infinite value.
+
+    Raises:
+        InputError: There is one; its id, its model and itself are named.
+    """
+    infinite = np.isinf(values)
+    if infinite.any():
+        at = int(np.argmax(infinite))
+        row, model = divmod(int(cells[at]), len(names))
+        raise InputError(
+            f"{where} is {values[at]} at id {index.id(row)!r}, model {names[model]!r}; "
+            "wanted a finite number, or nothing where there is no reward"
+        )
+
+
+def said_text(text: str | None) -> str | None:
+    """Give a response, None where it is missing or only white space.
+
+    Example:
+        >>> said_text(" yes "), said_text(" "), said_text(None)
+        (' yes ', None, None)
+    """
+    return text if text is not None and text.strip() else None

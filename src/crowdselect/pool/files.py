@@ -1,0 +1,282 @@
+"""From what the user typed to the files that hold the data: a file, a folder, a glob or a Hub data set."""
+
+import glob
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from crowdselect._optional import optional
+from crowdselect.errors import InputError
+from crowdselect.pool.stores import fetched, is_stored
+from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
+
+FileType = Literal["parquet", "json", "csv"]
+
+HUB = "hf://datasets/"
+_TYPES: dict[str, FileType] = {
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+_PACKED = (".gz", ".zst")
+_MAGIC = b"PAR1"  # a Parquet file begins and ends with it
+_EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
+_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+
+
+def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
+    """Find the data files of a path, and their common type.
+
+    Args:
+        path: A file, a folder (its Parquet, else JSONL, else CSV files), a glob, or
+            `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, or a file or folder of a store, `s3://BUCKET/PATH` or
+            `gs://BUCKET/PATH`. Hidden files are ignored.
+
+    Returns:
+        The files in the order of their names, and what they are.
+
+    Raises:
+        InputError: Nothing is there, the types are mixed or unknown, or a file is empty or broken.
+        MissingExtraError: A Hub data set is asked for and huggingface_hub is not installed.
+    """
+    if path.startswith(HUB):
+        files = _in_folder(_hub_folder(path), path)
+    elif is_stored(path):
+        files = _in_folder(fetched(path, wanted=lambda name: _suffix(Path(name)) in _TYPES), path)
+    else:
+        files = _local(path)
+    for file in files:
+        try:
+            os.fspath(file).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{file}: its name is not UTF-8, and DuckDB opens no other; rename it") from None
+    types = {file: file_type(file) for file in files}
+    kinds = sorted(set(types.values()))
+    if len(kinds) > 1:
+        raise InputError(
+            f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob"
+        )
+    return files, kinds[0]
+
+
+def file_type(file: Path) -> FileType:
+    """Say what a file is from its name, and check what can be checked in a few bytes.
+
+    Raises:
+        InputError: It is empty, a pipe, of no known type, named `.parquet` without being a whole Parquet file, or
+            named as text without being UTF-8 text, plain or packed.
+    """
+    try:
+        check_file(file)
+        head, tail, size = _ends(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); wanted a file that can be") from error
+    if size == 0:
+        raise InputError(f"{file}: the file is empty (0 bytes); wanted data; write it again")
+    known = _TYPES.get(_suffix(file))
+    if known == "parquet" or (known is None and head == _MAGIC):
+        if head != _MAGIC:
+            raise InputError(
+                f"{file}: not a Parquet file (it begins with {head!r}); wanted Parquet; check its name"
+            )
+        if tail != _MAGIC or size < 12:
+            raise InputError(
+                f"{file}: the Parquet file is truncated (its last bytes are missing); copy it again"
+            )
+        return "parquet"
+    if known is None:
+        raise InputError(
+            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst)"
+        )
+    if head == _MAGIC:
+        raise InputError(f"{file}: is a Parquet file by its content; rename it to end in .parquet")
+    check_text(file)
+    return known
+
+
+def literal(file: Path) -> str:
+    """Write the path of one file as DuckDB takes it: nothing in it is a pattern, and no `~` the home folder."""
+    return str(file.absolute()).translate(_GLOB)
+
+
+def delimiter(file: Path) -> str:
+    """Give the character between the fields of a CSV (`,`) or TSV (tab) file."""
+    return "\t" if _suffix(file) == ".tsv" else ","
+
+
+def json_format(files: Sequence[Path]) -> str:
+    """Name DuckDB's reader: a `.json` may be one array, any other file is an object per line."""
+    return "auto" if any(_suffix(file) == ".json" for file in files) else "newline_delimited"
+
+
+def broken_line(files: Sequence[Path]) -> InputError | None:
+    """Find the first line of some JSON files that is not a JSON object, or is nested too deeply.
+
+    Args:
+        files: JSON files of one object per line, or each a single array of objects.
+
+    Returns:
+        The error that names file and line, or None where every line is an object.
+    """
+    for file in files:
+        try:
+            with open_text(file) as stream:
+                found = _broken_in(file, stream)
+        except RecursionError:
+            found = too_deep(file)
+        except OSError as error:
+            return broken_archive(file, error)
+        if found is not None:
+            return found
+    return None
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Hash the size and both ends of each file: cheap, and blind to where the files lie.
+
+    Returns:
+        64 hexadecimal digits. Files of the same content in the order of their names give the same.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{size};".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_EDGE))
+            stream.seek(max(size - _EDGE, 0))
+            digest.update(stream.read(_EDGE))
+    return digest.hexdigest()
+
+
+def _ends(file: Path) -> tuple[bytes, bytes, int]:
+    """Give the first and the last four bytes of a file, and its size."""
+    with file.open("rb") as stream:
+        head = stream.read(4)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 4, 0))
+        return head, stream.read(4), size
+
+
+def _suffix(file: Path) -> str:
+    """Give the type's ending in lower case: `.jsonl` for `pool.JSONL.gz`."""
+    name = file.name.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def _local(path: str) -> tuple[Path, ...]:
+    if os.path.isdir(path):  # noqa: PTH112  (unlike Path's, it is False for a name too long to be one)
+        return _in_folder(Path(path), path)
+    names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207  (the same; absolute globs)
+    found = tuple(Path(name) for name in names if not os.path.isdir(name))  # noqa: PTH112
+    if not found:
+        raise InputError(f"{path}: no such file or folder; wanted a file, a folder or a glob; check the path")
+    return found
+
+
+def _in_folder(folder: Path, path: str) -> tuple[Path, ...]:
+    """Take a folder's data files, looking into its subfolders only where it has none itself."""
+    if folder.is_file():
+        return (folder,)
+    below = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
+    # A plain .json beside data is a description of it (a crowd, a card), not more data.
+    for found in ([file for file in below if file.suffix.lower() != ".json"], below):
+        files = [file for file in found if file.parent == folder] or found
+        if files:
+            return tuple(files)
+    raise InputError(f"{path}: the folder holds no data; wanted .parquet, .jsonl or .csv files in it")
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and _suffix(file) in _TYPES and file.is_file()
+
+
+def _hub_folder(path: str) -> Path:
+    """Bring a Hub data set into huggingface_hub's own cache and give the folder (or file) asked for."""
+    hub = optional("huggingface_hub", extra="hub")
+    owner, _, rest = path.removeprefix(HUB).partition("/")
+    name, _, inside = rest.partition("/")
+    name, _, revision = name.partition("@")
+    if not owner or not name:
+        raise InputError(f"{path}: not a Hub data set; wanted {HUB}OWNER/NAME[@REVISION][/PATH]")
+    wanted = [f"*{ending}{packed}" for ending in _TYPES for packed in ("", *_PACKED)]
+    try:
+        folder = Path(
+            hub.snapshot_download(
+                f"{owner}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted
+            )
+        )
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # the Hub's errors are one or the other: absent, private, offline, misspelt
+        raise InputError(
+            f"{path}: cannot be fetched from the Hub: {_one_line(error)}; check name and access"
+        ) from error
+    place = (folder / inside) if inside else folder
+    if not place.exists():
+        raise InputError(
+            f"{path}: the data set has no file or folder {inside!r}; check the path after its name"
+        )
+    return place
+
+
+def _broken_in(file: Path, stream: io.BufferedReader) -> InputError | None:
+    if stream.peek(64).removeprefix(MARK).lstrip(b" \t\r\n").startswith(b"["):
+        return _broken_array(file, stream)
+    for number, line in _numbered(stream):
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            return InputError(
+                f"{file}: line {number} is not JSON ({_one_line(error)}); wanted one object per line"
+            )
+        if not isinstance(value, dict):
+            return InputError(
+                f"{file}: line {number} is a JSON {type(value).__name__}, not an object; wanted one object per line"
+            )
+    return None
+
+
+def _broken_array(file: Path, stream: io.BufferedReader) -> InputError | None:
+    try:
+        rows = json.load(stream)
+    except ValueError as error:
+        return InputError(
+            f"{file}: not JSON ({_one_line(error)}); wanted an array of objects, or one object per line"
+        )
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            return InputError(f"{file}: element {number} of the array is not an object; wanted objects")
+    return None
+
+
+def _numbered(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
+    """Number a file's lines from 1, leaving out the blank ones but counting them."""
+    for number, line in enumerate(stream, start=1):
+        text = line.removeprefix(MARK) if number == 1 else line
+        if text.strip():
+            yield number, text
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path names a Hub data set or a place in a store, which is no place of this machine.
+
+    Example:
+        >>> is_remote("hf://datasets/owner/name"), is_remote("pool.parquet")
+        (True, False)
+    """
+    return os.fspath(path).startswith(HUB) or is_stored(os.fspath(path))

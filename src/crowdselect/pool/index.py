@@ -1,0 +1,187 @@
+"""The instructions of a pool in code-point order of id, and where each row of the source belongs."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.errors import InputError
+from crowdselect.pool.layouts import View
+from crowdselect.pool.source import Source
+from crowdselect.seeding import seeded_hash
+from crowdselect.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which instructions there are, and which of them each source row is about."""
+
+    ids: "pa.Array"
+    """Shape (N,), the instructions that `limit` lets in, in code-point order."""
+    known: "pa.Array"
+    """All ids of the pool, also those beyond `limit`."""
+    chosen: IntArray
+    """Place in `ids` of each known id, -1 beyond `limit`."""
+    row_of: IntArray
+    """Instruction of each source row, -1 beyond `limit`."""
+
+    def id(self, row: int) -> str:
+        """Give the id of an instruction."""
+        return str(self.ids[int(row)].as_py())
+
+    def find(self, ids: "pa.Array | pa.ChunkedArray") -> tuple[IntArray, BoolArray]:
+        """Give the instruction of each id (-1: none), and whether the pool knows the id at all."""
+        import pyarrow.compute as pc
+
+        known = to_numpy(pc.fill_null(pc.index_in(ids, self.known), -1)).astype(np.int64)
+        return np.where(known >= 0, self.chosen[known], -1), known >= 0
+
+    def sources(self) -> IntArray:
+        """Shape (N,): the source row of each instruction, where a row is an instruction."""
+        rows = np.flatnonzero(self.row_of >= 0)
+        at = np.empty(len(self.ids), dtype=np.int64)
+        at[self.row_of[rows]] = rows
+        return at
+
+
+def build_index(source: Source, view: View, *, limit: int | None, seed: int) -> Index:
+    """Read the ids of a pool and put them in code-point order.
+
+    Args:
+        source: The pool's rows.
+        view: Where its id is.
+        limit: Let only this many instructions in; None = all.
+        seed: Of the hash that says which come first.
+
+    Raises:
+        InputError: There is no row, an id is missing, or one stands twice where a row is an instruction.
+    """
+    column = source.fetch(view.id).column(0)
+    if len(column) == 0:
+        raise InputError(f"{source.path}: the file holds no rows; wanted at least one instruction")
+    missing = first_null(column)
+    if missing is not None:
+        wanted = "text to make one from" if view.id_made else "one in every row"
+        raise InputError(
+            f"{source.place(missing)}: the id is missing; wanted {wanted}; fill it in or drop the row"
+        )
+    known, codes = _sorted_rows(column, source) if view.row_is_instruction else codes_of(column)
+    if limit is None or limit >= len(known):
+        return Index(known, known, np.arange(len(known), dtype=np.int64), codes)
+    keys = seeded_hash(to_numpy(known), seed=seed, salt="limit")
+    first = np.sort(np.argsort(keys, kind="stable")[:limit])
+    chosen = np.full(len(known), -1, dtype=np.int64)
+    chosen[first] = np.arange(limit)
+    return Index(known.take(first), known, chosen, chosen[codes])
+
+
+def values_per_id(source: Source, view: View, index: Index, sql: str) -> "tuple[pa.Array, pa.Array]":
+    """Evaluate SQL for every instruction, whose rows may disagree.
+
+    Args:
+        source: The pool's rows.
+        view: Its layout; where an id has many rows, the nulls among its values do not count.
+        index: The instructions.
+        sql: The expression.
+
+    Returns:
+        Both (N,): the smallest value, and the largest as text where that is another.
+    """
+    import pyarrow as pa
+
+    if view.row_is_instruction:
+        values = source.fetch(sql).column(0).combine_chunks().take(index.sources())
+        return values, pa.nulls(len(values))
+    keys, low, high = source.grouped(view.id, sql).columns
+    rows, _ = index.find(keys)
+    places = np.flatnonzero(rows >= 0)
+    order = places[np.argsort(rows[places])]
+    return low.combine_chunks().take(order), high.combine_chunks().take(order)
+
+
+def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str) -> "pa.Array":
+    """Evaluate SQL once per instruction.
+
+    Args:
+        source: The pool's rows.
+        view: Its layout; where an id has many rows, the nulls among its values do not count.
+        index: The instructions.
+        sql: The expression.
+        what: Its name, for messages.
+
+    Returns:
+        Shape (N,).
+
+    Raises:
+        InputError: The values differ within an id.
+    """
+    low, high = values_per_id(source, view, index, sql)
+    differ = np.flatnonzero(to_numpy(high.is_valid()))
+    if differ.size:
+        row = int(differ[0])
+        one, other = (str(value[row].as_py())[:60] for value in (low, high))
+        raise InputError(
+            f"{source.path}: {what} differs within id {index.id(row)!r}: {one!r} and {other!r}; "
+            "wanted one value per id; give each instruction an id of its own"
+        )
+    return low
+
+
+def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array", IntArray]:
+    """Do what `codes_of` does for ids that may stand once each."""
+    import pyarrow.compute as pc
+
+    ids = column.combine_chunks()
+    if pc.all(pc.less(ids[:-1], ids[1:])).as_py():  # the file is sorted already
+        return ids, np.arange(len(ids), dtype=np.int64)
+    order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
+    known = ids.take(order)
+    same = to_numpy(pc.equal(known[1:], known[:-1]))
+    if same.any():
+        at = int(np.argmax(same))
+        first, second = sorted(int(row) for row in order[at : at + 2])
+        raise InputError(
+            f"{source.place(second)}: duplicate id {known[at].as_py()!r}, first in {source.place(first)}; "
+            "wanted one row per instruction; drop one"
+        )
+    return known, inverse(order)
+
+
+def codes_of(values: "pa.ChunkedArray") -> tuple["pa.Array", IntArray]:
+    """Number texts by their place among the distinct ones, in code-point order.
+
+    Returns:
+        The distinct texts, and the number of each value.
+    """
+    import pyarrow.compute as pc
+
+    encoded = values.combine_chunks().dictionary_encode()
+    order = to_numpy(pc.sort_indices(encoded.dictionary))
+    return encoded.dictionary.take(order), inverse(order)[to_numpy(encoded.indices)]
+
+
+def inverse(order: IntArray) -> IntArray:
+    """Turn "who stands at place i" into "at which place stands i"."""
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def first_null(values: "pa.ChunkedArray") -> int | None:
+    """Find the first missing value."""
+    return int(np.argmax(to_numpy(values.is_null()))) if values.null_count else None
+
+
+def to_numpy(values: "pa.Array | pa.ChunkedArray") -> NDArray[Any]:
+    """Give Arrow values to NumPy; missing numbers become NaN, missing texts None."""
+    import pyarrow as pa
+
+    whole = (
+        values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)
+    )
+    array: NDArray[Any] = whole
+    return array

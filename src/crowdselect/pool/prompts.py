@@ -1,0 +1,155 @@
+"""What was asked: the text of every instruction, and the messages that stand before each answer.
+
+The rows of an id repeat its messages. Where every model led a conversation of its own, the assistant's turns among
+them differ from model to model: those belong to the answers, and the instruction is what all were asked.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crowdselect.errors import InputError
+from crowdselect.pool.answers import AnswerBatch, Cells, Numbers, TallAnswers, WideAnswers
+from crowdselect.pool.chat import Chat, chat_text, parse_chat, user_turn
+from crowdselect.pool.index import Index, one_per_id, to_numpy, values_per_id
+from crowdselect.pool.layouts import View, blank, without_answers
+from crowdselect.pool.source import Source
+from crowdselect.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Asked:
+    """The instructions of a pool; their texts are read when they are asked for."""
+
+    def __init__(self, source: Source, view: View, index: Index) -> None:
+        self._source = source
+        self._view = view
+        self._index = index
+
+    @cached_property
+    def text(self) -> "pa.Array | None":
+        """Shape (N,), null where there is none; None where the pool has no place for text."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        own = self._view.text
+        text = (
+            None
+            if own is None
+            else one_per_id(
+                self._source,
+                self._view,
+                self._index,
+                f"CASE WHEN NOT {blank(own)} THEN {own} END",
+                what="instruction",
+            )
+        )
+        if self._messages is None:
+            return text
+        chats = pa.array(
+            [chat_text(self._shared(i)) for i in range(len(self._messages))], type=pa.large_string()
+        )
+        return chats if text is None else pc.coalesce(text, chats)
+
+    def load(self) -> None:
+        """Read all that `prompts_of` needs, so that nothing is read while answers are streamed."""
+        _ = self.text
+
+    @property
+    def history(self) -> str | None:
+        """SQL of the messages, where those of some id differ in the assistant's turns; else None."""
+        return self._view.messages if self._differs.any() else None
+
+    def prompts(
+        self, cells: Cells, answers: WideAnswers | TallAnswers, samples: Numbers | None = None
+    ) -> list[Chat]:
+        """Give the messages before some answers; of several samples, before the one that is read."""
+        own = [place for place, (row, _) in enumerate(cells) if self._differs[row]]
+        written: list[str | None] = [None] * len(cells)
+        if own and self.history is not None and isinstance(answers, TallAnswers):
+            numbers = None if samples is None else [samples[place] for place in own]
+            found = answers.beside(self.history, [cells[place] for place in own], numbers)
+            for place, text in zip(own, found, strict=True):
+                written[place] = text
+        return [
+            self._prompt(row, answers.models[model], text)
+            for (row, model), text in zip(cells, written, strict=True)
+        ]
+
+    def prompts_of(self, batch: AnswerBatch, models: Sequence[str]) -> list[Chat]:
+        """Give the messages before each answer of a batch."""
+        written = batch.beside or [None] * len(batch.texts)
+        return [
+            self._prompt(int(row), models[model], text)
+            for row, model, text in zip(batch.rows, batch.models, written, strict=True)
+        ]
+
+    def codes(self, answers: WideAnswers | TallAnswers) -> IntArray | None:
+        """Number the prompts: see `Pool.prompt_codes`."""
+        history = self.history
+        if history is None or not isinstance(answers, TallAnswers):
+            return None
+        return self.told_apart(answers.codes(history))
+
+    def told_apart(self, codes: IntArray) -> IntArray:
+        """Give answers to the same messages the same number, shape (N, M): nulls are no difference, and texts may differ."""
+        return np.where(~self._differs[:, None] & (codes >= 0), 0, codes)
+
+    @cached_property
+    def _read(self) -> "tuple[pa.Array | None, BoolArray]":
+        """JSON text of what all models were asked, and where the models' own turns differ; both (N,)."""
+        import pyarrow.compute as pc
+
+        sql = self._view.messages
+        if sql is None:
+            return None, np.zeros(len(self._index.ids), dtype=np.bool_)
+        whole, other = values_per_id(self._source, self._view, self._index, sql)
+        differs = to_numpy(other.is_valid())
+        if not differs.any():
+            return whole, differs
+        asked = one_per_id(
+            self._source, self._view, self._index, without_answers(sql), what="messages (but the assistant's)"
+        )
+        return pc.if_else(other.is_valid(), asked, whole), differs
+
+    @property
+    def _messages(self) -> "pa.Array | None":
+        return self._read[0]
+
+    @property
+    def _differs(self) -> BoolArray:
+        return self._read[1]
+
+    def _shared(self, i: int) -> Chat:
+        """Parse what all models were asked; nothing where it is missing."""
+        return self._chat(i, None if self._messages is None else self._messages[i].as_py())
+
+    def _prompt(self, i: int, model: str, written: str | None) -> Chat:
+        if self._differs[i]:
+            chat = self._chat(i, written)
+            if not chat:
+                raise InputError(
+                    f"{self._source.path}: messages of id {self._index.id(i)!r}, model {model!r} are missing, and "
+                    "other models have theirs with own answers; wanted the conversation before the answer"
+                )
+            return chat
+        chat = self._shared(i)
+        if chat or self.text is None:
+            return chat
+        text = self.text[i].as_py()
+        return [] if text is None else user_turn(text)
+
+    def _chat(self, i: int, written: str | None) -> Chat:
+        if written is None or not written.strip():
+            return []
+        try:
+            return parse_chat(written)
+        except ValueError as error:
+            raise InputError(
+                f"{self._source.path}: messages of id {self._index.id(i)!r} are {written[:80]!r}; "
+                "wanted a list of {role, content}, both texts"
+            ) from error

@@ -1,0 +1,495 @@
+"""One file, or many of one type, as a relation: its columns, and SQL expressions read over its rows.
+
+Rows always come in the order of the files, so that a row's number names it. Parquet is read where it
+lies; JSON and CSV are parsed once, every top-level value kept as the text that stands in the file, into
+a table of DuckDB's that spills to disk.
+"""
+
+import csv
+import io
+import json
+import re
+import shutil
+import tempfile
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from crowdselect.errors import InputError
+from crowdselect.pool.files import broken_line, delimiter, json_format, literal, resolve
+from crowdselect.pool.layouts import Columns, Kind, quote
+from crowdselect.textfile import NESTED, check_text, open_text, packing, too_deep, without_mark
+from crowdselect.types import IntArray
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+_NUMBERS = frozenset(
+    {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
+    | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
+)
+_LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
+_AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
+_DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
+_FINITE = rf"'(?i)\s*[+-]?{_DIGITS}\s*'"
+_NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|nan|inf|infinity))?\s*'"  # also missing, infinite, or the empty cell
+
+
+def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
+    """Open DuckDB in memory: no extension is fetched, none of its settings can be changed later.
+
+    Args:
+        memory: The most that it may take before it spills to disk, as "200MB"; None = most of what there is.
+    """
+    import duckdb
+
+    spill = Path(tempfile.gettempdir()) / f"crowdselect-{uuid4().hex}"  # made when needed, removed on close
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "allow_community_extensions": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "arrow_large_buffer_size": True,  # texts above 2 GB in a batch
+            "temp_directory": str(spill),
+        },
+    )
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
+    if memory is not None:
+        connection.execute("SET memory_limit = ?", [memory])
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+class Source:
+    """The rows of some files of one type."""
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", path: str) -> None:
+        """Find the files and read their columns; see `files.resolve` for what a path may be."""
+        self.path = path
+        self.files, self.type = resolve(path)
+        self._connection = connection
+        self._name = f"source_{uuid4().hex}"
+        self._set("files", [literal(file) for file in self.files])
+        self._copies: dict[Path, Path] = {}
+        self.columns: Columns = _READERS[self.type](self)
+        _refuse_twins(self.path, list(self.columns))
+
+    def fetch(self, *expressions: str) -> "pa.Table":
+        """Evaluate SQL expressions on every row; columns in their order, rows in the order of the files."""
+        import pyarrow as pa
+
+        with self._reading():
+            parts = [
+                self._connection.sql(self._select(expressions[begin : begin + _AT_ONCE])).to_arrow_table()
+                for begin in range(0, len(expressions), _AT_ONCE)
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        columns = [column for part in parts for column in part.columns]
+        return pa.table(columns, names=[f"c{index}" for index in range(len(columns))])
+
+    def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
+        """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
+        with self._reading():
+            yield from self._connection.sql(self._select(expressions)).to_arrow_reader(rows)
+
+    def grouped(self, key: str, values: str) -> "pa.Table":
+        """For every distinct key its one value; nulls do not count.
+
+        Returns:
+            Key, smallest value, and the largest as text where that is another.
+        """
+        inner = f"SELECT {key} AS k, {values} AS v FROM {self._relation}"
+        another = "CASE WHEN min(v) IS DISTINCT FROM max(v) THEN CAST(max(v) AS VARCHAR) END"
+        with self._reading():
+            sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
+            return self._connection.sql(sql).to_arrow_table()
+
+    def take(self, expression: str, rows: IntArray) -> "pa.ChunkedArray":
+        """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
+        if self._has_row_number_clash:
+            return self.fetch(expression).column(0).take(rows)
+        here = self._pin(rows)
+        names = {name: quote(f"{self._name}_{name}") for name in ("place", "row", "file")}  # like no column's
+        wanted = ", ".join(f"unnest(getvariable('{self._name}_{name}')) AS {names[name]}" for name in names)
+        on = f"{names['row']} = {here}" + (
+            f" AND {names['file']} = filename" if self.type == "parquet" else ""
+        )
+        sql = f"SELECT {names['place']}, {expression} FROM {self._relation} JOIN (SELECT {wanted}) ON {on}"
+        with self._reading():
+            found = self._connection.sql(sql).to_arrow_table()
+        return found.sort_by(found.column_names[0]).column(1)
+
+    def keep(self, key: str, values: "pa.Array", target: Path) -> int:
+        """Write the rows whose key is one of some values to a Parquet file.
+
+        Args:
+            key: An SQL expression.
+            values: What it may be.
+            target: The file.
+
+        Returns:
+            How many rows they are.
+        """
+        import pyarrow as pa
+
+        wanted = f"{self._name}_wanted"
+        self._connection.register(wanted, pa.table({"value": values}))
+        with self._reading():
+            sql = f"SELECT * FROM {self._relation} WHERE {key} IN (SELECT value FROM {quote(wanted)})"
+            place = str(target.absolute()).replace("'", "''")
+            copied = self._connection.execute(f"COPY ({sql}) TO '{place}' (FORMAT parquet)").fetchall()
+        self._connection.unregister(wanted)
+        return int(copied[0][0])
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all files; of Parquet without reading them."""
+        return int(self._counts.sum())
+
+    @property
+    def filled(self) -> tuple[Path, ...]:
+        """The files that have rows."""
+        return tuple(file for file, count in zip(self.files, self._counts, strict=True) if count)
+
+    def odd_file(self) -> str | None:
+        """Say which of several Parquet files has other columns than the first, and which; None where they agree."""
+        first: dict[str, tuple[str, str]] = {}
+        for file, metadata in zip(self.files, self._metadata, strict=True):
+            leaves = (metadata.schema.column(at) for at in range(metadata.num_columns))
+            found = {leaf.path: (leaf.physical_type, str(leaf.logical_type)) for leaf in leaves}
+            if metadata.num_rows == 0:
+                continue
+            first = first or found
+            for name in first | found:
+                if name not in found:
+                    return f"{file}: no column {name!r}, which other files have"
+                if name not in first:
+                    return f"{file}: column {name!r}, which other files do not have"
+                if first[name] != found[name]:
+                    return f"{file}: column {name!r} is of another type than in other files"
+        return None
+
+    def _pin(self, rows: IntArray) -> str:
+        """Tell DuckDB which rows are wanted; gives its name for the row number that they are pinned by."""
+        which = np.searchsorted(self._ends, rows, side="right")
+        starts = self._ends - self._counts
+        in_file = self.type == "parquet"
+        self._set("place", list(range(len(rows))))
+        self._set("row", (rows - starts[which] if in_file else rows).tolist())
+        self._set("file", [str(self.files[index].absolute()) for index in which])
+        return "file_row_number" if in_file else "rowid"
+
+    def never_blank(self, leaf: tuple[str, ...] | None) -> bool:
+        """Say whether Parquet's statistics prove that a column of text has neither nulls nor blank texts.
+
+        No value below `!` (the first visible character) and none from U+0085 on means that every text begins
+        with a visible ASCII character: white space lies on either side of that range.
+        """
+        if leaf is None or self.type != "parquet":
+            return False
+        path = ".".join(leaf)
+        found = zip(self._metadata, self._leaves, strict=True)
+        return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
+
+    def place(self, row: int) -> str:
+        """Name a row for a message: the file it is in, and its number there, from 1."""
+        which = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[which] - self._counts[which])
+        return f"{self.files[which]}: row {row - start + 1}"
+
+    @cached_property
+    def _counts(self) -> IntArray:
+        """Rows per file."""
+        if self.type == "parquet":
+            return np.array([metadata.num_rows for metadata in self._metadata], dtype=np.int64)
+        if self.type == "json":
+            _ = self._relation  # reads the rows, and counts them
+        return np.array(self._text_counts, dtype=np.int64)
+
+    @cached_property
+    def _metadata(self) -> list[Any]:
+        import pyarrow.parquet as pq
+
+        with self._reading():
+            return [pq.read_metadata(file.absolute()) for file in self.files]
+
+    @cached_property
+    def _leaves(self) -> list[dict[str, list[int]]]:
+        """Of each Parquet file: the numbers of the columns of each path."""
+        found: list[dict[str, list[int]]] = []
+        for metadata in self._metadata:
+            found.append(defaultdict(list))
+            for index in range(metadata.num_columns):
+                found[-1][metadata.schema.column(index).path].append(index)
+        return found
+
+    @cached_property
+    def _ends(self) -> IntArray:
+        return np.cumsum(self._counts)
+
+    @cached_property
+    def _has_row_number_clash(self) -> bool:
+        return bool({"filename", "file_row_number", "rowid"} & {name.casefold() for name in self.columns})
+
+    @cached_property
+    def _relation(self) -> str:
+        if self.type == "parquet":
+            return self._parquet
+        return self._load_json() if self.type == "json" else self._table
+
+    @property
+    def _parquet(self) -> str:
+        files = f"getvariable('{self._name}_files')"  # a folder's name, as PART=3, is not a column
+        return f"read_parquet({files}, union_by_name=true, binary_as_string=true, hive_partitioning=false)"
+
+    @property
+    def _table(self) -> str:
+        return quote(self._name)
+
+    def _select(self, expressions: Sequence[str]) -> str:
+        named = ", ".join(f"{sql} AS c{index}" for index, sql in enumerate(expressions))
+        return f"SELECT {named} FROM {self._relation}"
+
+    def _set(self, name: str, value: object) -> None:
+        self._connection.execute(f"SET VARIABLE {self._name}_{name} = ?", [value])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what DuckDB says about a file into one line that names it."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            yield
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "interrupt" not in str(error).casefold():
+                raise
+            raise KeyboardInterrupt from error  # what DuckDB makes of Ctrl-C
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> InputError:
+        if self.type == "json":
+            found = broken_line(self.files)
+            if found is not None:
+                return found
+            if "recursion depth" in str(error):
+                return next(filter(None, map(too_deep, self.files)), InputError(f"{self.path}: {NESTED}"))
+        text = " ".join(str(error).split())
+        uneven = re.search(r"CSV Error on Line: (\d+).*Expected Number of Columns: (\d+) Found: (\d+)", text)
+        named = next((file for file in self.files if str(file) in text), None)
+        where = str(named) if named is not None else self.path
+        if uneven:
+            line, wanted, came = uneven.groups()
+            return InputError(f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header")
+        return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
+
+    def _read_parquet_columns(self) -> Columns:
+        with self._reading():
+            empty = self._connection.sql(f"SELECT * FROM {self._parquet} LIMIT 0")
+            columns = {name: _kind(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
+        if any(re.search(r"_\d+$", name) for name in columns):  # so DuckDB renames what it cannot tell apart
+            for metadata in self._metadata:
+                _refuse_twins(self.path, metadata.schema.to_arrow_schema().names)
+        return columns
+
+    # JSON: one pass finds every key of the whole file and what stands behind it, one reads the values.
+
+    def _read_json_columns(self) -> Columns:
+        def structure_of(rows: str) -> str:
+            return f"SELECT json_group_structure(json) FROM {rows}"
+
+        found = self._read_json(structure_of, "read_json_objects", self.files)
+        structure = json.loads(found[0][0] or "{}")
+        if not isinstance(structure, dict):
+            raise broken_line(self.files) or InputError(
+                f"{self.path}: holds no JSON objects; wanted one per line"
+            )
+        if not structure:
+            raise InputError(f"{self.path}: the file is empty (no JSON object); wanted one object per line")
+        return {name: _json_kind(inner, top=True) for name, inner in structure.items()}
+
+    def _load_json(self) -> str:
+        stored = {
+            name: _load_type(kind) if kind.name in {"list", "struct"} else "VARCHAR"
+            for name, kind in self.columns.items()
+        }
+        self._create_table(stored)
+        # A JSON value that is no list or object goes into the table as the text it is written with.
+        values = ", ".join(quote(n) + (" ->> '$'" if kind == "VARCHAR" else "") for n, kind in stored.items())
+        read = {name: "JSON" if kind == "VARCHAR" else kind for name, kind in stored.items()}
+
+        def insertion(rows: str) -> str:
+            return f"INSERT INTO {self._table} SELECT {values} FROM {rows}"
+
+        counts = (self._read_json(insertion, "read_json", [file], columns=read) for file in self.files)
+        self._text_counts = [int(count[0][0]) for count in counts]
+        return self._table
+
+    def _read_json(
+        self, sql: Callable[[str], str], reader: str, files: Sequence[Path], **values: object
+    ) -> list[tuple[Any, ...]]:
+        """Run SQL over the rows of of some files; those packed alike are read by one call."""
+        unmarked = [self._unmarked(file) for file in files]
+        packed = [packing(file) or "uncompressed" for file in unmarked]
+        options = "format=$format, maximum_object_size=$longest, hive_partitioning=false"
+        options += ", columns=$columns" if "columns" in values else ""
+        parts = []
+        for kind in sorted(set(packed)):
+            values[kind] = [literal(file) for file, its in zip(unmarked, packed, strict=True) if its == kind]
+            parts.append(f"SELECT * FROM {reader}(${kind}, compression='{kind}', {options})")
+        values["format"] = json_format(files)
+        return self._roomy(sql(f"({' UNION ALL '.join(parts)})"), values, usual=1 << 24)
+
+    def _unmarked(self, file: Path) -> Path:
+        """Give a JSON file as DuckDB reads it: a copy where it begins with a byte order mark."""
+        if file not in self._copies:
+            self._copies[file] = self._copied(file) if check_text(file) else file
+        return self._copies[file]
+
+    def _copied(self, file: Path) -> Path:
+        folder = tempfile.mkdtemp(prefix="crowdselect-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copy = Path(folder) / f"unmarked{'.json' if json_format([file]) == 'auto' else '.jsonl'}"
+        without_mark(file, copy)
+        return copy
+
+    # CSV: every cell is text; the whole file decides which columns are numbers.
+
+    def _read_csv_columns(self) -> Columns:
+        headers = {file: _header(file) for file in self.files}
+        names = list(dict.fromkeys(name for header in headers.values() for name in header))
+        _refuse_twins(self.path, names)
+        self._create_table(dict.fromkeys(names, "VARCHAR"))
+        self._text_counts = [self._load_csv(file, header) for file, header in headers.items()]
+        numbers = self.fetch(
+            *(
+                f"coalesce(bool_and(regexp_full_match({c}, {_NUMBER})) "
+                f"AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
+                for c in map(quote, names)
+            )
+        )
+        kinds = [
+            Kind("number" if is_number[0].as_py() else "text", written=True) for is_number in numbers.columns
+        ]
+        return dict(zip(names, kinds, strict=True))
+
+    def _load_csv(self, file: Path, header: list[str]) -> int:
+        options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
+        source = f"read_csv($file, {options}, compression=$packing, max_line_size=$longest, hive_partitioning=false)"
+        values: dict[str, object] = {
+            "file": literal(file),
+            "packing": packing(file) or "uncompressed",
+            "delim": delimiter(file),
+            "columns": dict.fromkeys(header, "VARCHAR"),
+        }
+        sql = f"INSERT INTO {self._table} BY NAME SELECT * FROM {source}"
+        return int(self._roomy(sql, values, usual=1 << 21)[0][0])
+
+    def _create_table(self, types: dict[str, str]) -> None:
+        columns = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types.items())
+        self._connection.execute(f"CREATE TEMP TABLE {self._table} ({columns})")
+
+    def _roomy(self, sql: str, values: dict[str, object], *, usual: int) -> list[tuple[Any, ...]]:
+        """Run SQL with the usual room for one row; with far more only where a row needs it: room costs memory."""
+        import duckdb
+
+        with self._reading():
+            try:
+                return self._connection.execute(sql, {**values, "longest": usual}).fetchall()
+            except duckdb.Error as error:
+                if not re.search(r"maximum_object_size|max_line_size|Maximum line size", str(error)):
+                    raise
+                return self._connection.execute(sql, {**values, "longest": _LONGEST}).fetchall()
+
+
+_READERS = {
+    "parquet": Source._read_parquet_columns,  # noqa: SLF001  (its own methods)
+    "json": Source._read_json_columns,  # noqa: SLF001
+    "csv": Source._read_csv_columns,  # noqa: SLF001
+}
+
+
+def _header(file: Path) -> list[str]:
+    """Read the first row of a CSV file."""
+    try:
+        with open_text(file) as stream:
+            header = next(
+                csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter(file)), []
+            )
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
+    _refuse_twins(str(file), header)
+    if not header or not all(header):
+        raise InputError(f"{file}: a column has no name; found the header {header}; wanted a name for each")
+    return header
+
+
+def _refuse_twins(path: str, names: Sequence[str]) -> None:
+    """SQL does not tell names apart that differ only in case, so such columns would be mixed up."""
+    seen: dict[str, str] = {}
+    for name in names:
+        twin = seen.get(name.casefold())
+        if twin is not None:
+            raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
+        seen[name.casefold()] = name
+
+
+def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
+    """See `Source.never_blank`, for one file."""
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(leaf).statistics
+        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
+            return False
+        if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():
+            return False
+    return True
+
+
+def _kind(sql_type: Any) -> Kind:  # noqa: ANN401  (DuckDB's type objects are not typed)
+    """Turn a DuckDB type into a Kind."""
+    name = sql_type.id
+    if name in _NUMBERS:
+        return Kind("number")
+    if name in {"list", "array"}:
+        return Kind("list", item=_kind(sql_type.children[0][1]))
+    if name == "struct":
+        return Kind("struct", fields={field: _kind(inner) for field, inner in sql_type.children})
+    if name == "varchar" and str(sql_type) != "JSON":
+        return Kind("text")
+    return Kind("bool") if name == "boolean" else Kind("other")
+
+
+def _json_kind(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401  (parsed JSON)
+    """Turn a part of `json_group_structure` into a Kind: a name of a type, a list of one, or an object."""
+    if isinstance(structure, list):
+        return Kind("list", item=_json_kind(structure[0]))
+    if isinstance(structure, dict):
+        twins = len({name.casefold() for name in structure}) < len(structure)
+        if twins or not structure:
+            return Kind("text", written=True)
+        return Kind("struct", fields={name: _json_kind(inner) for name, inner in structure.items()})
+    if structure in {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}:
+        return Kind("number", written=top)
+    return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
+
+
+def _load_type(kind: Kind) -> str:
+    """Give the SQL type of a list or an object of JSON, or of what is in one."""
+    if kind.name == "list" and kind.item is not None:
+        return f"{_load_type(kind.item)}[]"
+    if kind.name == "struct":
+        return f"STRUCT({', '.join(f'{quote(name)} {_load_type(inner)}' for name, inner in kind.fields.items())})"
+    return "DOUBLE" if kind.name == "number" else "VARCHAR"

@@ -1,0 +1,1 @@
+"""A finished run to data, to charts, to one page."""

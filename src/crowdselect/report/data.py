@@ -1,0 +1,251 @@
+"""A finished run laid out for people: its columns as arrays, its pool's texts and rewards, the rows worth showing."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from crowdselect.errors import CrowdselectError
+from crowdselect.numeric.lsa import words
+from crowdselect.numeric.metrics import METRICS
+from crowdselect.pool.pool import Pool
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection.rows import score_matrix
+from crowdselect.selection.selection import Selection, samples_of
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
+
+IN_LINE = ("selected", "below_cut")
+"""The reasons of rows that can be chosen."""
+
+_NONE = -1
+_EMPTY = re.compile(r"\d+|[\u3041-\u3096]+")  # numbers; pairs of hiragana, which are endings and particles
+_WORD_TEXTS = 20_000  # texts read for typical words: more change nothing that a reader sees
+_ANSWER_SAMPLE = 1_000  # eligible answers read for the lengths of the pool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where each row stands in its cluster; arrays of shape (N,), places count from 1, 0 = not in line."""
+
+    place: IntArray
+    size: IntArray
+    """Rows in line in the same cluster."""
+    quota: IntArray
+    """Rows that the cluster gave."""
+    short: FloatArray
+    """Score that a row lacks to the last one chosen in its cluster; NaN where none was, or not in line."""
+
+
+class Run:
+    """A selection and its pool; every array has shape (N, ...) in the selection's id order.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        pool: From `crowdselect.selection.reopen.reopen_pool`; None where it is not at hand.
+        problem: What `reopen_pool` said, if anything.
+
+    Attributes:
+        problems: One line for each thing that could not be shown, and why.
+
+    Example:
+        >>> Run.__name__
+        'Run'
+    """
+
+    def __init__(self, selection: Selection, pool: Pool | None, *, problem: str | None = None) -> None:
+        self.selection = selection
+        self.pool = pool
+        self.problems: list[str] = [] if problem is None else [problem]
+        self.ids = self._column("id")
+        self.chosen: BoolArray = self._column("selected").astype(bool)
+        self.score = self.number("score")
+        self.eligible: BoolArray = ~np.isnan(self.score) | self.chosen
+        self.rank = self.number("rank")
+        self.models = self._column("model")
+        cluster = self.number("cluster")
+        self.clustered = bool((~np.isnan(cluster)).any())
+        self.cluster: IntArray = np.where(np.isnan(cluster), _NONE, cluster).astype(np.int64)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest tells about the pool and the crowd."""
+        return self.selection.facts
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of the run."""
+        return self.selection.options
+
+    @cached_property
+    def metrics(self) -> dict[str, FloatArray]:
+        """The metrics (columns with ranks) that have a value somewhere, (N,) each; NaN = undefined."""
+        columns = self.selection.table.column_names
+        ranked = [name.removesuffix("_rank") for name in columns if name.endswith("_rank")]
+        found = {name: self.number(name) for name in ranked if name in columns}
+        return {name: values for name, values in found.items() if not np.isnan(values).all()}
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """A word of ours for each metric: further metrics are called as their file calls them."""
+        return {name: name if name in METRICS else f"metric-{i}" for i, name in enumerate(self.metrics)}
+
+    @cached_property
+    def reasons(self) -> ObjectArray:
+        """Reason codes without the id after the colon."""
+        return np.array([reason.partition(":")[0] for reason in self._column("reason")], dtype=object)
+
+    def number(self, name: str) -> FloatArray:
+        """One column as numbers; NaN where null, and everywhere where there is no such column."""
+        if name not in self.selection.table.column_names:
+            return np.full(len(self.ids), np.nan)
+        return np.asarray(self._column(name), dtype=np.float64)
+
+    def _column(self, name: str) -> Any:  # noqa: ANN401  (an array of the column's type)
+        return self.selection.table[name].to_numpy()
+
+    # ── the pool ─────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def _place(self) -> IntArray:
+        """The pool's row of each instruction; -1 where the pool no longer has it. Both are sorted by id."""
+        if self.pool is None:
+            return np.full(len(self.ids), _NONE)
+        place = {instruction: row for row, instruction in enumerate(self.pool.ids)}
+        found = np.fromiter((place.get(i, _NONE) for i in self.ids), dtype=np.int64, count=len(self.ids))
+        if (found == _NONE).any():
+            gone = int((found == _NONE).sum())
+            self.problems.append(f"{gone} instructions of the selection are no longer in the pool")
+        return found
+
+    @cached_property
+    def texts(self) -> ObjectArray | None:
+        """Instructions, (N,) of str or None; None where there are no texts at all."""
+        if self.pool is None or not self.pool.has_text:
+            return None
+        out = np.full(len(self.ids), None, dtype=object)
+        there = self._place != _NONE
+        out[there] = self.pool.instructions()[self._place[there]]
+        return out
+
+    @cached_property
+    def rewards(self) -> FloatArray | None:
+        """The score matrix, (N, M); None where the pool cannot be read."""
+        if self.pool is None:
+            return None
+        try:
+            options = self.options
+            scores = score_matrix(self.pool, options.get("reward"), options.get("ensemble"))[0]
+        except CrowdselectError as error:
+            self.problems.append(f"the crowd is not shown: {error}")
+            return None
+        if list(self.pool.models) != [member["name"] for member in self.facts["crowd"]]:
+            self.problems.append(
+                "the crowd is not shown: the pool's models are no longer those of the selection"
+            )
+            return None
+        out = np.full((len(self.ids), scores.shape[1]), np.nan)
+        there = self._place != _NONE
+        out[there] = scores[self._place[there]]
+        return out
+
+    def answers(self, rows: Sequence[int]) -> list[str | None]:
+        """The answers to train on of some rows; None where there is none, or the pool is not at hand."""
+        pool = self.pool
+        if pool is None or not pool.has_responses:
+            return [None] * len(rows)
+        known = set(pool.models)
+        asked = [row for row in rows if self.models[row] in known and self._place[row] != _NONE]
+        pairs = [(self.ids[row], self.models[row]) for row in asked]
+        found = pool.responses(pairs, [self._samples[row] for row in asked])
+        text = dict(zip(asked, found, strict=True))
+        return [text.get(row) for row in rows]
+
+    @cached_property
+    def _samples(self) -> list[float | None]:
+        return samples_of(self.selection.table)
+
+    def answer_sample(self) -> IntArray:
+        """Eligible rows whose answers stand for the pool's: all, or a seeded sample of them."""
+        return self.sample(np.flatnonzero(self.eligible), _ANSWER_SAMPLE, salt="report answers")
+
+    def sample(self, rows: IntArray, size: int, *, salt: str) -> IntArray:
+        """Draw rows by a seeded hash of their ids, in row order; all where there are no more than `size`."""
+        if len(rows) <= size:
+            return rows
+        keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt=salt)
+        return np.sort(rows[np.argsort(keys, kind="stable")[:size]])
+
+    # ── rows worth showing ───────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Where every row stands in its cluster, as `Selection.explain` tells it for one."""
+        n = len(self.ids)
+        place, size, quota = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        found = Standing(place, size, quota, np.full(n, np.nan))
+        rows = np.flatnonzero(np.isin(self.reasons, IN_LINE) & ~np.isnan(self.score))
+        keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt="tie")
+        order = rows[np.lexsort((keys, -self.score[rows], self.cluster[rows]))]
+        labels, begins = np.unique(self.cluster[order], return_index=True)
+        for members in np.split(order, begins[1:]) if len(labels) else []:
+            taken = members[self.chosen[members]]
+            found.place[members] = np.arange(1, len(members) + 1)
+            found.size[members], found.quota[members] = len(members), len(taken)
+            if len(taken):
+                found.short[members] = self.score[taken[np.argmax(self.rank[taken])]] - self.score[members]
+        return found
+
+    def picks(self, limit: int) -> list[int]:
+        """The chosen rows, first choice first, at most `limit`."""
+        rows = np.flatnonzero(self.chosen)
+        return [int(row) for row in rows[np.argsort(self.rank[rows], kind="stable")][:limit]]
+
+    def missed(self, limit: int) -> list[int]:
+        """The rows that were nearest to being chosen: the smallest lack of score first."""
+        rows = np.flatnonzero((self.reasons == "below_cut") & ~np.isnan(self.standing.short))
+        order = np.lexsort((rows, self.standing.place[rows], self.standing.short[rows]))
+        return [int(row) for row in rows[order][:limit]]
+
+    def extremes(self, name: str, limit: int) -> tuple[list[int], list[int]]:
+        """The eligible rows with the highest and with the lowest values of a metric; equals by their score."""
+        values = self.metrics[name]
+        rows = np.flatnonzero(self.eligible & ~np.isnan(values))
+        order = rows[np.lexsort((rows, -self.score[rows], -values[rows]))]
+        low = rows[np.lexsort((rows, -self.score[rows], values[rows]))]
+        return [int(row) for row in order[:limit]], [int(row) for row in low[:limit]]
+
+    def typical_words(self, count: int) -> dict[int, list[str]]:
+        """Words that a cluster's instructions hold far more often than the others', by cluster.
+
+        A word's weight is its share of the cluster's texts times the log of how much larger that is
+        than its share of all texts. Read from at most 20,000 texts.
+        """
+        texts = self.texts
+        if texts is None or not self.clustered:
+            return {}
+        there = np.flatnonzero(self.eligible & (self.cluster != _NONE) & (texts != None))  # noqa: E711  (element by element)
+        rows = self.sample(there, _WORD_TEXTS, salt="report words")
+        within: dict[int, Counter[str]] = {}
+        for row in rows:
+            found = {
+                word for word in words(texts[row][:2_000]) if len(word) > 1 and not _EMPTY.fullmatch(word)
+            }
+            within.setdefault(int(self.cluster[row]), Counter()).update(found)
+        everywhere: Counter[str] = Counter()
+        for counts in within.values():
+            everywhere.update(counts)
+        sizes = Counter(self.cluster[rows].tolist())
+        total = len(rows)
+
+        def weight(word: str, label: int) -> float:
+            share = (within[label][word] + 0.5) / (sizes[label] + 1)
+            return float(share * np.log(share / ((everywhere[word] + 0.5) / (total + 1))))
+
+        return {
+            label: sorted(counts, key=lambda word, label=label: (-weight(word, label), word))[:count]  # type: ignore[misc]  # the default binds the loop's value
+            for label, counts in sorted(within.items())
+        }

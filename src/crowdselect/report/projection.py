@@ -1,0 +1,157 @@
+"""A map of the instructions: vectors of a sample, brought to two dimensions."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.embed.models import embed
+from crowdselect.errors import CrowdselectError
+from crowdselect.progress import Progress
+from crowdselect.report.data import Run
+from crowdselect.types import FloatArray, IntArray
+
+Method = Literal["tsne", "pca", "none"]
+
+METHODS = ("tsne", "pca", "none")
+"""What a map can be made with."""
+
+POINTS = 3_000
+"""At most so many points."""
+
+_CHOSEN = 2_000  # chosen points where there are more than POINTS eligible rows: the others must be seen too
+_FEW = 30  # below, t-SNE's neighbourhoods are the whole pool
+_REDUCED = 50  # dimensions that t-SNE works on
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Points of a map, or the reason why there is none."""
+
+    rows: IntArray
+    """Which rows, shape (P,)."""
+    xy: FloatArray
+    """Shape (P, 2), both axes in [-1, 1] or narrower; only nearness means something."""
+    said: str
+    """How it was made, or why there is none."""
+
+
+def project(run: Run, *, method: str = "tsne", progress: Progress | None = None) -> Map:
+    """Place a sample of the eligible rows on a map, by the vectors that the run's embedder gives.
+
+    Args:
+        run: The run. Chosen rows are all kept as long as there are no more than 2,000 of them.
+        method: "tsne", "pca" or "none".
+        progress: Told how many texts are embedded.
+
+    Returns:
+        The map; without points where there are no vectors, and then it says why.
+
+    Example:
+        >>> METHODS
+        ('tsne', 'pca', 'none')
+    """
+    rows = sample(run)
+    if method == "none":
+        return _nothing("left out as asked (--map none)")
+    if len(rows) < 3:
+        return _nothing("fewer than three rows can be chosen")
+    try:
+        vectors, name = _vectors(run, rows, progress)
+    except CrowdselectError as error:
+        return _nothing(f"there are no vectors: {error}")
+    if vectors is None:
+        return _nothing(name)
+    if not np.ptp(vectors, axis=0).any():
+        return _nothing("all vectors are the same")
+    small = method == "tsne" and len(rows) < _FEW
+    xy = _pca(vectors, 2) if method == "pca" or small else _tsne(vectors, run.options.get("seed", 0))
+    xy = (xy - xy.min(axis=0)) / max(float(np.ptp(xy, axis=0).max()), 1e-12) * 2
+    xy -= xy.max(axis=0) / 2
+    how = "the two leading principal components" if method == "pca" or small else "t-SNE"
+    eligible, chosen = int(run.eligible.sum()), int(run.chosen.sum())
+    there = int(run.chosen[rows].sum())
+    part = (
+        f"all {eligible:,} eligible instructions"
+        if len(rows) == eligible
+        else f"{len(rows):,} of {eligible:,} eligible instructions, drawn by seed, with "
+        + (f"all {chosen:,} chosen ones" if there == chosen else f"{there:,} of {chosen:,} chosen ones")
+    )
+    return Map(rows, xy, f"{part}, by {how} of the vectors of {name}")
+
+
+def sample(run: Run) -> IntArray:
+    """The rows of the map: chosen ones first, then others, by a seeded hash; in row order."""
+    eligible = np.flatnonzero(run.eligible)
+    if len(eligible) <= POINTS:
+        return eligible
+    chosen = run.sample(np.flatnonzero(run.chosen), _CHOSEN, salt="report map")
+    others = run.sample(np.flatnonzero(run.eligible & ~run.chosen), POINTS - len(chosen), salt="report map")
+    return np.sort(np.concatenate([chosen, others]))
+
+
+def _nothing(why: str) -> Map:
+    return Map(np.zeros(0, dtype=np.int64), np.zeros((0, 2)), why)
+
+
+def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArray[Any] | None, str]:
+    """Vectors of some rows and what gave them; None and why where there are none.
+
+    `lsa` belongs to the texts it was fitted on: with the cache, all eligible ones are asked for, and the run has
+    left their vectors there. Everything else is embedded row by row. A manifest never allows remote code.
+    """
+    pool, options, texts = run.pool, run.options, run.texts
+    embedder = options.get("embedder", "lsa")
+    kind, _, name = embedder.partition(":")
+    if pool is None:
+        return None, "the pool is not at hand"
+    given = kind in {"file", "column"}
+    if texts is None and not given:
+        return None, "the pool holds no instruction text"
+    fitted = embedder == "lsa" and bool(options.get("cache", True)) and bool(run.facts.get("embedder"))
+    asked = np.flatnonzero(run.eligible) if fitted else rows
+    column = None
+    if kind == "column":
+        place = {instruction: row for row, instruction in enumerate(pool.ids)}
+        column = pool.vector_column(name)[[place[i] for i in run.ids[asked]]]
+    embedding = embed(
+        [None] * len(asked) if texts is None else list(texts[asked]),
+        ids=list(run.ids[asked]),
+        embedder=embedder,
+        seed=options.get("seed", 0),
+        cache=bool(options.get("cache", True)),
+        column=column,
+        progress=progress,
+    )
+    return embedding.vectors[np.searchsorted(asked, rows)], embedding.name
+
+
+def _pca(vectors: NDArray[Any], dimensions: int) -> FloatArray:
+    """The leading principal components; a covariance of D x D is small, and exact."""
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    leading = directions[:, ::-1][:, :dimensions]
+    # The sign of a direction is chance: the largest entry is made positive.
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    out = np.zeros((len(vectors), dimensions))
+    out[:, : leading.shape[1]] = centred @ leading
+    return out
+
+
+def _tsne(vectors: NDArray[Any], seed: int) -> FloatArray:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    reduced = _pca(vectors, min(_REDUCED, vectors.shape[1]))
+    start = reduced[:, :2] / max(float(reduced[:, 0].std()), 1e-12) * 1e-4
+    made = TSNE(
+        init=start.astype(np.float32),
+        perplexity=min(20.0, (len(vectors) - 1) / 3),
+        random_state=seed % 2**32,
+        angle=0.8,  # half the time of the default, and neighbours are kept as well
+        max_iter=400,
+    )
+    # One thread: threads wait for each other at every step, and sums over them differ in their last bits.
+    with threadpool_limits(limits=1):
+        return np.asarray(made.fit_transform(reduced.astype(np.float32)), dtype=np.float64)

@@ -1,0 +1,152 @@
+"""A finished run → one HTML page for the person who decides whether to train on it. Nothing is decided anew here."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from crowdselect._optional import optional
+from crowdselect.progress import Stages
+from crowdselect.report.chartspec import EXTRA, Figure
+from crowdselect.report.data import Run
+from crowdselect.report.figures import figures, vega_lite_version
+from crowdselect.report.headline import done, head, pool_name
+from crowdselect.report.listing import row_data
+from crowdselect.report.markup import Markup, html, joined
+from crowdselect.report.page import page, vega_bundle
+from crowdselect.report.projection import Map, project
+from crowdselect.report.sections import (
+    clusters_section,
+    crowd_section,
+    extremes_section,
+    lengths_section,
+    map_section,
+    metrics_section,
+    missed_section,
+    rows_section,
+    teachers_section,
+)
+from crowdselect.report.theme import theme
+from crowdselect.writing import check_output, new_file
+
+LISTED = 5_000
+"""Chosen rows in the page; all of them are in selection.parquet."""
+
+_MISSED = 20
+_EXTREMES = 5
+
+
+def write_report(
+    run: Run,
+    path: str | os.PathLike[str],
+    *,
+    method: str = "tsne",
+    overwrite: bool = False,
+    stages: Stages | None = None,
+) -> tuple[Path, dict[str, Figure]]:
+    """Write the report of a run.
+
+    Args:
+        run: The run.
+        path: The file to write.
+        method: Of the map, one of `crowdselect.report.projection.METHODS`.
+        overwrite: Replace a file that is there.
+        stages: Times the stages and shows progress.
+
+    Returns:
+        The file and its charts.
+
+    Raises:
+        MissingExtraError: The extra `report` is not installed.
+        OutputError: The place is refused.
+
+    Example:
+        >>> write_report.__name__
+        'write_report'
+    """
+    for package in ("altair", "vl_convert"):
+        optional(package, extra=EXTRA)
+    inputs = [] if run.pool is None else run.pool.files
+    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=False)
+    stage = stages or Stages()
+    with stage("map") as progress:
+        points = project(run, method=method, progress=progress)
+    with stage("figures"):
+        found = figures(run, points)
+    with stage("page"):
+        made = make_page(run, points, found)
+        with new_file(target) as partial:
+            partial.write_text(made, encoding="utf-8", newline="\n")
+    return target, found
+
+
+def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
+    """Put the charts and tables of a run into one page.
+
+    Args:
+        run: The run.
+        points: Its map, or why there is none.
+        found: Its charts, from `crowdselect.report.figures.figures`.
+
+    Returns:
+        HTML.
+    """
+    lists: dict[str, list[int]] = {"chosen": run.picks(LISTED), "missed": run.missed(_MISSED)}
+    for name in run.metrics:
+        key = run.keys[name]
+        lists[f"high-{key}"], lists[f"low-{key}"] = run.extremes(name, _EXTREMES)
+    rows, places = row_data(run, lists)
+    sections: list[tuple[str, str, Markup]] = [
+        ("done", "What was done", Markup()),
+        ("crowd", "The crowd", crowd_section(run, found)),
+        ("metrics", "Metrics", metrics_section(run, found)),
+        ("map", "The map", map_section(points, found)),
+        ("clusters", "Clusters", clusters_section(run)),
+        ("rows", "Chosen rows", rows_section(run, len(lists["chosen"]))),
+        ("extremes", "Best and worst", extremes_section(run)),
+        ("missed", "Just missed", missed_section(lists["missed"])),
+        ("teachers", "Teachers", teachers_section(found)),
+        ("lengths", "Lengths", lengths_section(found)),
+    ]
+    # Last: what was not at hand is known only now.
+    top = head(run)
+    parts = joined(
+        html('<section id="{}"><h2>{}</h2>{}</section>', key, title, content)
+        for key, title, content in sections
+        if content
+    )
+    body = html("{}{}<main>{}{}</main>{}", top, _nav(sections), done(run), parts, _foot(run))
+    crowd = run.options.get("method", "crowdselect") == "crowdselect"
+    weights = run.options.get("weights", {}) if crowd else {}
+    data = {
+        **rows,
+        "lists": places,
+        "metrics": list(run.metrics),
+        "keys": list(run.keys.values()),
+        "weights": [weights.get(name) for name in run.metrics],
+        "charts": {name: {"spec": f.spec, "colours": f.colours} for name, f in found.items()},
+        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
+    }
+    vega = vega_bundle(vega_lite_version()) if found else None
+    return page(
+        title=f"{pool_name(run)}: what was chosen",
+        body=body,
+        data=data,
+        vega=vega,
+    )
+
+
+def _nav(sections: Sequence[tuple[str, str, Markup]]) -> Markup:
+    links = joined(
+        html('<li><a href="#{}">{}</a></li>', key, title)
+        for key, title, content in sections
+        if content or key == "done"
+    )
+    return html('<nav aria-label="Sections"><ul>{}</ul></nav>', links)
+
+
+def _foot(run: Run) -> Markup:
+    return html(
+        "<footer>Made by crowdselect {} from selection.parquet and the manifest. The page holds all it shows "
+        "and asks nobody for anything. <noscript>Charts and rows need JavaScript.</noscript></footer>",
+        run.facts.get("version", ""),
+    )

@@ -1,0 +1,270 @@
+"""Selection + pool → a folder to train from: training file, every row's reason, card, manifest last."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.errors import InputError, OptionError
+from crowdselect.parquetfile import read_parquet
+from crowdselect.pool.chat import Chat
+from crowdselect.pool.pool import Pool
+from crowdselect.selection.card import dataset_card
+from crowdselect.selection.formats import Record, check_format, record, record_schema, trainer_files
+from crowdselect.selection.selection import Selection
+from crowdselect.selection.sharded import for_chosen
+from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE_TYPES = ("jsonl", "parquet")
+_BATCH = 1000  # chosen rows fetched and written at a time
+_PACKAGES = ("duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
+
+
+def export(
+    selection: Selection,
+    pool: Pool,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002  (the option's name)
+    file_type: str = "jsonl",
+    trainer: str | None = None,
+    license: str | None = None,  # noqa: A002  (the option's name)
+    overwrite: bool = False,
+) -> Path:
+    """Write a selection as a folder to train from.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool; only the chosen answers are fetched from it.
+        path: The folder to make.
+        format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
+        file_type: "jsonl" or "parquet".
+        trainer: "trl" or "llamafactory": also write what that trainer needs.
+        license: Goes into the card; None = unknown.
+        overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
+            everything else in the folder stays.
+
+    Returns:
+        The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
+        `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
+
+    Raises:
+        OptionError: A format, file type or trainer that is unknown or does not fit.
+        OutputError: The place is refused; see `crowdselect.writing.check_output`.
+        InputError: The pool no longer holds an answer that was chosen.
+
+    Example:
+        >>> from crowdselect import export
+        >>> export.__name__
+        'export'
+    """
+    pairs = selection.options["pairs"]
+    name = check_export(format, file_type=file_type, pairs=pairs, trainer=trainer)
+    asked = selection.options
+    lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
+    inputs = [*pool.files, *(Path(file) for file in lists if file)]
+    writes = file_names(pool, file_type=file_type, trainer=trainer)
+    target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
+    with for_chosen(pool, selection.table) as source:
+        train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+        with new_folder(target, overwrite=overwrite) as folder:
+            if train_file is not None:
+                records = training_records(selection, source, format=name, trainer=trainer)
+                _write_training(folder / train_file, records, name=name, trainer=trainer)
+                more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+                for file, text in more.items():
+                    (folder / file).write_text(text, encoding="utf-8")
+            _write_parquet(folder / "selection.parquet", selection.table)
+            card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
+            write_manifest(folder, manifest)
+    return target
+
+
+def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer: str | None) -> str:
+    """Refuse what cannot be written, before any work is done.
+
+    Args:
+        name: The format asked for; None for the usual one.
+        file_type: "jsonl" or "parquet".
+        pairs: "best-worst" for preference data, else None.
+        trainer: "trl", "llamafactory" or None.
+
+    Returns:
+        The format's name.
+
+    Raises:
+        OptionError: See `crowdselect.selection.formats.check_format`; or an unknown file type.
+
+    Example:
+        >>> check_export(None, file_type="jsonl", pairs="best-worst", trainer=None)
+        'dpo'
+    """
+    chosen = name or ("dpo" if pairs else "messages")
+    check_format(chosen, pairs=pairs, trainer=trainer)
+    if file_type not in FILE_TYPES:
+        raise OptionError(f"file type {file_type!r} is unknown; choose one of: {', '.join(FILE_TYPES)}")
+    return chosen
+
+
+def file_names(pool: Pool, *, file_type: str, trainer: str | None) -> list[str]:
+    """Name the files of a selection's folder, before it is written.
+
+    Args:
+        pool: The pool.
+        file_type: "jsonl" or "parquet".
+        trainer: "trl", "llamafactory" or None.
+    """
+    found = ["selection.parquet", "README.md", MANIFEST]
+    if pool.has_text and pool.has_responses:
+        train_file = f"train.{file_type}"
+        more = trainer_files(trainer, name="messages", train_file=train_file) if trainer else {}
+        found += [train_file, *more]
+    return found
+
+
+def training_records(
+    selection: Selection,
+    pool: Pool,
+    *,
+    format: str,  # noqa: A002  (the option's name)
+    trainer: str | None = None,
+) -> Iterator[Record]:
+    """Make the training records, first choice first; only the chosen answers are read.
+
+    Args:
+        selection: What was chosen from `pool`.
+        pool: The pool.
+        format: One of `crowdselect.selection.formats.FORMATS`.
+        trainer: See `crowdselect.selection.formats.record`.
+
+    Yields:
+        One record per chosen row.
+
+    Raises:
+        InputError: The pool no longer holds a chosen answer.
+    """
+    rows = selection.rows()
+    for begin in range(0, len(rows), _BATCH):
+        batch = rows[begin : begin + _BATCH]
+        chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
+        prompts, answers = pool.prompts(chosen, samples), _fetch(pool, chosen, samples)
+        paired = selection.options["pairs"] is not None
+        rejected: list[str] | list[None] = [None] * len(batch)
+        if paired:
+            others = [(row["id"], row["rejected_model"]) for row in batch]
+            samples = [row.get("rejected_sample") for row in batch]
+            rejected = _fetch(pool, others, samples)
+            _check_prompts(pool, chosen, prompts, pool.prompts(others, samples))
+        for row, prompt, answer, other in zip(batch, prompts, answers, rejected, strict=True):
+            yield record(
+                format,
+                instruction_id=row["id"],
+                prompt=prompt,
+                answer=answer,
+                rejected=other,
+                trainer=trainer,
+            )
+
+
+def load_selection(path: str | os.PathLike[str]) -> Selection:
+    """Read a selection back from its folder.
+
+    Args:
+        path: A folder that `export` wrote.
+
+    Returns:
+        The selection.
+
+    Raises:
+        InputError: The folder holds no finished selection of ours.
+
+    Example:
+        >>> load_selection("no-such-folder")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-folder: no manifest.json of ours; name a folder that `select` wrote
+    """
+    import pyarrow as pa
+
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("kind") != "selection":
+        raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
+    try:
+        return Selection(
+            table=read_parquet(folder / "selection.parquet"),
+            options=manifest["options"],
+            facts=manifest["facts"],
+            warnings=tuple(manifest["warnings"]),
+            seconds=manifest["seconds"],
+        )
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(f"{path}: the selection is damaged ({_said(error)}); write it again") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
+def _fetch(pool: Pool, pairs: list[tuple[str, str]], samples: list[float | None]) -> list[str]:
+    answers = pool.responses(pairs, samples)
+    for (instruction_id, model), answer in zip(pairs, answers, strict=True):
+        if answer is None or not answer.strip():
+            raise InputError(
+                f"{pool.path}: the answer of {model!r} to id {instruction_id!r} is gone; was the pool changed?"
+            )
+    return [answer for answer in answers if answer is not None]
+
+
+def _check_prompts(pool: Pool, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
+    """A pair of answers to different messages is no preference between two answers."""
+    for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
+        if one != other:
+            raise InputError(
+                f"{pool.path}: the messages before the rejected answer to id {instruction_id!r} are not those before "
+                f"that of {model!r}; was the pool changed? select again"
+            )
+
+
+def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer: str | None) -> None:
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = record_schema(name, trainer=trainer)
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            while batch := list(islice(records, _BATCH)):
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+        return
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
+
+
+def _write_parquet(path: Path, table: "pa.Table") -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tool": TOOL,
+        "kind": "selection",
+        "version": selection.facts["version"],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "options": dict(selection.options),
+        "facts": dict(selection.facts),
+        "export": export,
+        "counts": selection.counts(),
+        "warnings": list(selection.warnings),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in selection.seconds.items()},
+    }

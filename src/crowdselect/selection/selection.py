@@ -1,0 +1,237 @@
+"""A selection: every instruction of the pool, chosen or not, with the reason; and the story of one row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crowdselect.errors import InputError
+from crowdselect.numeric.metrics import METRICS
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.methods import CROWD
+from crowdselect.selection.options import Options
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+_IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen, and for every other row why not.
+
+    Example:
+        >>> from crowdselect import Options, open_pool, select
+        >>> from crowdselect.simulate.pool import simulate
+        >>> import tempfile, pathlib
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> pool_file = pathlib.Path(folder.name) / "pool.parquet"
+        >>> _ = simulate(pool_file, instructions=60)
+        >>> selection = select(open_pool(pool_file), Options(budget=5, clusters=2))
+        >>> len(selection.chosen)
+        5
+        >>> selection.explain(selection.chosen[0])["selected"]
+        True
+        >>> folder.cleanup()
+    """
+
+    table: "pa.Table"
+    """One row per instruction, in id order: the columns of `selection.parquet`."""
+    options: Mapping[str, Any]
+    """The options it was made with, by name."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What was found on the way: pool, crowd, reward, embedder, quotas, counts."""
+    warnings: tuple[str, ...] = ()
+    """What the person who trains on this should know."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each stage took."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """Ids of the chosen instructions, first choice first."""
+        return [row["id"] for row in self.rows()]
+
+    def rows(self) -> list[Row]:
+        """The chosen rows with all their columns, first choice first."""
+        import pyarrow.compute as pc
+
+        return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each reason, ids after a colon left off, in the order of `REASONS`."""
+        import pyarrow.compute as pc
+
+        codes = pc.list_element(pc.split_pattern(self.table["reason"], ":", max_splits=1), 0)
+        found = {entry["values"]: entry["counts"] for entry in codes.value_counts().to_pylist()}
+        return {reason: found[reason] for reason in REASONS if reason in found}
+
+    def explain(self, instruction_id: str) -> dict[str, Any]:
+        """Tell one instruction's story.
+
+        Args:
+            instruction_id: Its id.
+
+        Returns:
+            All columns of its row, and: `story`, lines of text for a person; `cluster_size` (rows of its
+            cluster that can be chosen: eligible, and no duplicates passed over), `place` (where it stands, or
+            as a duplicate would stand, among them, 1 = first), `quota` (how many the cluster gave) and `last`
+            (id, rank and score of the row that took the cluster's last place). The last four are None where
+            the row is not eligible.
+
+        Raises:
+            InputError: The pool had no such id.
+        """
+        import pyarrow.compute as pc
+
+        match = self.table.filter(pc.equal(self.table["id"], instruction_id)).to_pylist()
+        if not match:
+            raise InputError(
+                f"id {instruction_id!r} is not in this selection's pool of {len(self.table)} instructions"
+            )
+        row = match[0]
+        found = {**row, **self._standing(row)}
+        return {**found, "story": _story(found, self.options)}
+
+    def _standing(self, row: Row) -> dict[str, Any]:
+        """Where an eligible row stands in its cluster."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if row["score"] is None:
+            return dict.fromkeys(("cluster_size", "place", "quota", "last"))
+        in_line = self.table.filter(pc.is_in(self.table["reason"], pa.array(_IN_LINE)))
+        same = (
+            pc.is_null(in_line["cluster"])
+            if row["cluster"] is None
+            else pc.equal(in_line["cluster"], row["cluster"])
+        )
+        cluster = in_line.filter(same)
+        score = cluster["score"].to_numpy()
+        keys = seeded_hash([row["id"], *cluster["id"].to_pylist()], seed=self.options["seed"], salt="tie")
+        before = (score > row["score"]) | ((score == row["score"]) & (keys[1:] < keys[0]))
+        taken = (
+            cluster.filter(cluster["selected"]).sort_by("rank").select(["id", "rank", "score"]).to_pylist()
+        )
+        return {
+            "cluster_size": len(cluster),
+            "place": int(np.count_nonzero(before)) + 1,
+            "quota": len(taken),
+            "last": taken[-1] if taken else None,
+        }
+
+
+def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:
+    """The number of the sample that each row takes; None where its pool has no samples, or where none is taken.
+
+    Args:
+        table: As of `Selection.table`.
+        kind: "" = of the answers to train on, "rejected_" = of those to reject.
+    """
+    name = f"{kind}sample"
+    return list(table[name].to_pylist()) if name in table.column_names else [None] * len(table)
+
+
+def answer_by(row: Mapping[str, Any]) -> str | None:
+    """Say whose answer a row takes: the model, and the sample where the pool has several.
+
+    Example:
+        >>> answer_by({"model": "m"}), answer_by({"model": "m", "sample": 3})
+        ('m', 'm, sample 3')
+    """
+    model, sample = row["model"], row.get("sample")
+    return model if model is None or sample is None else f"{model}, sample {sample:g}"
+
+
+def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
+    reason, _, other = row["reason"].partition(":")
+    chosen = f"chosen, rank {row['rank']} of {options['budget']}"
+    lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
+    weights = options["weights"] if method_of(options) == "crowdselect" else dict.fromkeys(METRICS)
+    lines += [_metric_line(row, name, weights[name]) for name in weights]
+    if row["model"] is not None:
+        reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
+        lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+    if row["score"] is not None:
+        where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
+        stands = (
+            f"place {row['place']} of {row['cluster_size']} in {where}"
+            if reason in _IN_LINE
+            else f"{row['place'] - 1} of {row['cluster_size']} rows that can be chosen are before it in {where}"
+        )
+        lines.append(f"score {row['score']:.6g}: {stands}, which gave {row['quota']}")
+        if row["last"] is not None:
+            last = row["last"]
+            lines.append(
+                f"the last place there went to {last['id']} (rank {last['rank']}, score {last['score']:.6g})"
+            )
+    lines.append(_change(row, reason, other, options))
+    return lines
+
+
+def method_of(options: Mapping[str, Any]) -> str:
+    """Name the method that a selection was made with; older folders do not say, and had only one.
+
+    Example:
+        >>> method_of({}), method_of({"method": "random"})
+        ('crowdselect', 'random')
+    """
+    return str(options.get("method", "crowdselect"))
+
+
+def _metric_line(row: Row, name: str, weight: float | None) -> str:
+    value, rank = row[name], row[f"{name}_rank"]
+    shown = "undefined" if value is None else f"{value:.6g}"
+    if rank is None:
+        return f"{name} {shown}"
+    counts = "" if weight is None else f", weight {weight:g} adds {weight * rank:+.4g}"
+    return f"{name} {shown}: rank {rank:.3f} of the eligible rows, 0 lowest to 1 highest{counts}"
+
+
+def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
+    """What would have to be different for the row to change sides."""
+    if reason == "selected":
+        return f"it would drop out if its score fell below that of the rows behind it, or the cluster's quota below {row['place']}"
+    if reason == "below_cut":
+        if row["last"] is None:
+            return "its cluster gave no row: a larger --budget or fewer --clusters would have to reach it"
+        gap = row["last"]["score"] - row["score"]
+        more = f"{gap:.4g} more score" if gap else "any more score (a seeded hash broke the tie)"
+        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger --budget)"
+    advice = {
+        "excluded": "take its id out of --exclude",
+        "unfinished": "only if an answer of it came to its end, or with --allow-cut where it was cut",
+        "not_included": "add its id to --include",
+        "no_instruction": "give it text in the pool",
+        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
+        "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
+        "no_stability": "score answers of two sizes of one family, or set the weight of stability to 0",
+        "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
+        "no_pair": "the pool needs two answers to one prompt with different rewards",
+        "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
+        "contaminated": f"it stays out while {other} is in the evaluation",
+        "no_score": f"the method leaves it out: {other}",
+        "duplicate_of": f"only in the place of {other}: leave that out (--exclude), and this row's own score must reach the cut",
+        "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
+    }
+    return f"to be chosen: {advice[reason]}"
+
+
+def score_line(options: Mapping[str, Any]) -> str:
+    """Say what the score of a selection is made of.
+
+    Example:
+        >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
+        'length (of answer)'
+    """
+    if method_of(options) == CROWD.settings["method"]:
+        return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
+    known = {field.name for field in fields(Options)} | {"method"}
+    told = ", ".join(
+        f"{name} {value}" for name, value in options.items() if name not in known and value is not None
+    )
+    return method_of(options) + (f" ({told})" if told else "")

@@ -1,0 +1,227 @@
+"""A simulated crowd with a known truth: for the demo, for tests and for benchmarks.
+
+What is drawn and how rewards come about stands in `simulated_draws`. A few instructions are
+ill-posed (no model answers them well), a few repeat an earlier one, a few rewards are missing and a
+few answers empty. All that is written is marked as simulated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from crowdselect.crowd import Crowd
+from crowdselect.errors import OptionError
+from crowdselect.simulate import words
+from crowdselect.simulate.draws import Plan, abilities_of, drawn
+from crowdselect.simulate.files import ID_DIGITS, LAYOUTS, Sink, sink_for
+from crowdselect.types import BoolArray, FloatArray, IntArray
+from crowdselect.writing import new_file, new_folder
+
+_SIZES = (1.5, 3.0, 7.0, 14.0, 32.0, 72.0, 140.0, 405.0)
+_PAPER_SIZES = (
+    (2.0, 9.0, 27.0),
+    (8.0, 70.0),
+    (8.0, 70.0, 405.0),
+    (3.8, 7.0, 14.0),
+    (1.5, 7.0, 72.0),
+    (3.0, 7.0, 14.0, 32.0, 72.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the simulation knows and a pool does not say; row i is instruction i, in id order.
+
+    Attributes:
+        difficulty: Shape (N,). Higher = harder; -mean reward rises with it.
+        discrimination: Shape (N,), in [0.3, 1.8]. Higher = the models' rewards lie further apart.
+        topic: Shape (N,), places in `topics`.
+        topics: The topics' names.
+        ill_posed: Shape (N,). No model answers these well, whatever its ability.
+        repeats: Shape (N,), the row whose text this row repeats exactly or nearly; -1 = none.
+        abilities: Shape (M,), in the order of the models. Higher = better answers.
+    """
+
+    difficulty: FloatArray
+    discrimination: FloatArray
+    topic: IntArray
+    topics: tuple[str, ...]
+    ill_posed: BoolArray
+    repeats: IntArray
+    abilities: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What was written, and the truth behind it.
+
+    Attributes:
+        path: The file, or the folder of shards.
+        files: The files written, in order.
+        layout: `"long"`, `"zoo"` or `"matrix"`.
+        crowd: The simulated models in code-point order, with family and size.
+        truth: The latent numbers.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    layout: str
+    crowd: Crowd
+    truth: Truth
+
+
+def simulate(
+    path: str | PathLike[str],
+    *,
+    instructions: int = 2000,
+    crowd: str = "demo",
+    families: int = 4,
+    sizes: int = 3,
+    models: Sequence[str] | None = None,
+    layout: str = "long",
+    answer_chars: int = 400,
+    samples: int = 1,
+    seed: int = 0,
+    shards: int = 1,
+    with_text: bool = True,
+    ill_posed: float = 0.02,
+    duplicates: float = 0.02,
+    missing: float = 0.005,
+    empty: float = 0.005,
+    overwrite: bool = False,
+) -> Simulation:
+    """Write a pool of a simulated crowd, batch by batch.
+
+    Instruction i is the same whatever their number, the layout and the shards; its id is `sim-` and nine
+    digits, so ids sort as rows do. The reward is called `simulated_reward`, a column `simulated` is true in
+    every row, every model's name begins with `sim-` and every answer with `[simulated answer of MODEL]`.
+
+    Args:
+        path: Ends in `.parquet`, `.jsonl` or `.csv`; with several `shards`, the folder for Parquet files.
+        instructions: N.
+        crowd: `"demo"` = `families` x `sizes` models; `"paper"` = 19 models in six families of the sizes that
+            the CrowdSelect paper has.
+        families: Families of the demo crowd, at most 12.
+        sizes: Models per family of the demo crowd, at most 4.
+        models: The models' names instead; each begins with `sim-`, family and size are read off it.
+        layout: `"long"`, `"zoo"` or `"matrix"`; a CSV file holds no `"zoo"`.
+        answer_chars: Mean length of an answer in characters, from 80.
+        samples: Answers per model and instruction; more than one needs `"long"`.
+        seed: Any integer.
+        shards: Number of files.
+        with_text: Whether instructions and answers are written.
+        ill_posed: Share of instructions that no model answers well.
+        duplicates: Share of instructions that repeat an earlier one, half of them word for word.
+        missing: Share of rewards that are null.
+        empty: Share of answers that are empty.
+        overwrite: Replace the file if it is there. A folder with something in it is never replaced.
+
+    Returns:
+        Where the pool is, and the truth.
+
+    Raises:
+        OptionError: An option makes no sense.
+        OutputError: The place is taken.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     made = simulate(f"{folder}/pool.parquet", instructions=5)
+        >>> made.crowd.names[:2], made.truth.difficulty.shape
+        (['sim-ash-14b', 'sim-ash-3b'], (5,))
+    """
+    members = _crowd(crowd, families=families, sizes=sizes, models=models)
+    plan = Plan(
+        instructions=instructions,
+        layout=layout,
+        crowd=members,
+        abilities=abilities_of(members, seed=seed),
+        answer_chars=answer_chars,
+        samples=samples,
+        seed=seed,
+        with_text=with_text,
+        shares={"ill_posed": ill_posed, "duplicates": duplicates, "missing": missing, "empty": empty},
+    )
+    _check(plan, shards=shards)
+    target = Path(path)
+    sink = sink_for(target, layout=layout, shards=shards, overwrite=overwrite)
+    truth = _blank_truth(plan)
+    files = [target]
+    if shards == 1:
+        with new_file(target) as begun:
+            _write(begun, sink, plan, truth, rows=(0, instructions))
+    else:
+        files = [target / f"part-{part:05d}.parquet" for part in range(shards)]
+        with new_folder(target, overwrite=False) as folder:
+            for part, file in enumerate(files):
+                rows = (instructions * part // shards, instructions * (part + 1) // shards)
+                _write(folder / file.name, sink, plan, truth, rows=rows)
+    return Simulation(target, tuple(files), layout, members, truth)
+
+
+def _check(plan: Plan, *, shards: int) -> None:
+    if plan.layout not in LAYOUTS:
+        raise OptionError(f"layout {plan.layout!r} is not simulated; wanted one of {', '.join(LAYOUTS)}")
+    if plan.answer_chars < 80:
+        raise OptionError(f"answer-chars={plan.answer_chars}: an answer has at least 80 characters")
+    if plan.samples < 1 or (plan.samples > 1 and plan.layout != "long"):
+        raise OptionError(
+            f"samples is {plan.samples}; wanted 1, or more with layout 'long' (this is {plan.layout!r})"
+        )
+    if not 1 <= plan.instructions < 10**ID_DIGITS:
+        raise OptionError(f"instructions is {plan.instructions}; wanted 1 to {10**ID_DIGITS - 1}")
+    if not 1 <= shards <= plan.instructions:
+        raise OptionError(f"shards is {shards}; wanted 1 to the number of instructions, {plan.instructions}")
+    for name, share in plan.shares.items():
+        if not 0 <= share <= 1:
+            raise OptionError(f"{name} is {share}; wanted a share from 0 to 1")
+
+
+def _crowd(kind: str, *, families: int, sizes: int, models: Sequence[str] | None) -> Crowd:
+    if models is not None:
+        for name in models:
+            if not name.startswith("sim-"):
+                raise OptionError(f"model {name!r} is simulated: its name must begin with 'sim-'")
+        return Crowd.from_names(sorted(models))
+    if kind == "paper":
+        size_lists: list[tuple[float, ...]] = list(_PAPER_SIZES)
+    elif kind == "demo":
+        if not 1 <= families <= len(words.FAMILIES):
+            raise OptionError(f"families is {families}; wanted 1 to {len(words.FAMILIES)}")
+        if not 1 <= sizes <= len(_SIZES) // 2:
+            raise OptionError(f"sizes is {sizes}; wanted 1 to {len(_SIZES) // 2}")
+        size_lists = [_SIZES[family % 2 :: 2][:sizes] for family in range(families)]
+    else:
+        raise OptionError(f"crowd {kind!r} is not known; wanted 'demo' or 'paper', or give the models' names")
+    names = [
+        f"sim-{family}-{size:g}b"
+        for family, members in zip(words.FAMILIES, size_lists, strict=False)
+        for size in members
+    ]
+    return Crowd.from_names(sorted(names))
+
+
+def _blank_truth(plan: Plan) -> Truth:
+    n = plan.instructions
+    return Truth(
+        difficulty=np.empty(n),
+        discrimination=np.empty(n),
+        topic=np.empty(n, dtype=np.int64),
+        topics=words.TOPICS,
+        ill_posed=np.empty(n, dtype=np.bool_),
+        repeats=np.empty(n, dtype=np.int64),
+        abilities=plan.abilities,
+    )
+
+
+def _write(file: Path, sink: Sink, plan: Plan, truth: Truth, *, rows: tuple[int, int]) -> None:
+    with sink(file) as write:
+        for begin in range(rows[0], rows[1], plan.batch):
+            end = min(begin + plan.batch, rows[1])
+            block = drawn(plan, begin, end)
+            for name in ("difficulty", "discrimination", "topic", "ill_posed", "repeats"):
+                getattr(truth, name)[begin:end] = block.latent[name]
+            write(LAYOUTS[plan.layout](plan, block))
