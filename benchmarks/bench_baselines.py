@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.methods.facility import Graph, gains, near_graph, parts, recall
+from crowdselect.methods.facility_location import Graph, gains, near_graph, parts, recall
 from crowdselect.numeric.quotas import choose
 from crowdselect.seeding import seeded_hash
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from crowdselect.embed.models import embed
+from crowdselect.embed.vectors import vectors_of
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.seeding import seeded_hash
 from crowdselect.simulate.pool import simulate
@@ -102,13 +102,13 @@ def _simulated_vectors(rows: int, seed: int) -> NDArray[np.float32]:
         simulate(file, instructions=rows, families=1, layout="matrix", seed=seed)
         table = pq.read_table(file, columns=["id", "instruction"]).sort_by("id")
     texts, ids = table["instruction"].to_pylist(), table["id"].to_pylist()
-    return embed(texts, ids=ids, seed=seed, cache=False).vectors
+    return vectors_of(texts, ids=ids, seed=seed, cache=False).of(np.arange(rows))
 
 
 def _topic_vectors(rows: int, seed: int) -> NDArray[np.float32]:
     texts, _ = topic_texts(rows, words=30, topics=40, seed=seed)
     ids = [f"id{row:08d}" for row in range(rows)]
-    return embed(texts, ids=ids, seed=seed, cache=False).vectors
+    return vectors_of(texts, ids=ids, seed=seed, cache=False).of(np.arange(rows))
 
 
 def _random_vectors(rows: int, seed: int) -> NDArray[np.float32]:

@@ -86,8 +86,8 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
     """What the command does with `--engine ray`, from the files to the parts; a part says when it was written."""
     import pyarrow.parquet as pq
 
+    from crowdselect.cache import Keys, Parts
     from crowdselect.engine.options import EngineOptions
-    from crowdselect.parts import Keys, Parts
     from crowdselect.pool.pool import open_pool
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer

@@ -20,7 +20,7 @@ from typing import Any
 from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
-from crowdselect.methods.baselines import random_choice
+from crowdselect.methods.random_choice import random_choice
 from crowdselect.selection.benchmarks import contaminated
 from crowdselect.selection.questions import Question
 from crowdselect.simulate.pool import simulate

@@ -12,7 +12,11 @@ from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
 from crowdselect.compare.robustness import PAPER_WEIGHTS
-from crowdselect.methods.baselines import by_length, by_reward, deita, facility_location, random_choice
+from crowdselect.methods.deita import deita
+from crowdselect.methods.facility_location import facility_location
+from crowdselect.methods.length import by_length
+from crowdselect.methods.random_choice import random_choice
+from crowdselect.methods.reward import by_reward
 from crowdselect.selection.methods import CROWD, Method
 
 CLUSTERS = 10

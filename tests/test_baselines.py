@@ -14,19 +14,15 @@ from hypothesis import strategies as st
 from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
-from crowdselect.methods.baselines import (
-    BASELINES,
-    by_direct_score,
-    by_ifd,
-    by_length,
-    by_reward,
-    by_tags,
-    deita,
-    facility_location,
-    random_choice,
-)
-from crowdselect.methods.facility import gains, near_graph, recall
-from crowdselect.methods.tags import read_tags, rounds
+from crowdselect.methods import METHODS
+from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.deita import deita
+from crowdselect.methods.facility_location import facility_location, gains, near_graph, recall
+from crowdselect.methods.ifd import by_ifd
+from crowdselect.methods.length import by_length
+from crowdselect.methods.random_choice import random_choice
+from crowdselect.methods.reward import by_reward
+from crowdselect.methods.tags import by_tags, read_tags, rounds
 from crowdselect.seeding import seeded_hash
 
 PLAIN = ("random", "length", "reward")  # need nothing but a pool
@@ -74,8 +70,8 @@ def _by_id(selection) -> dict[str, dict]:
 def test_every_baseline_of_the_table_is_a_command(run):
     text = run("baseline", "--help").out
     assert run("baseline").out == text
-    assert all(f"\n  {name} " in text for name in BASELINES)
-    for name in BASELINES:
+    assert all(f"\n  {name} " in text for name in METHODS)
+    for name in METHODS:
         ran = run("baseline", name, "--help")
         assert f"Example:  crowdselect baseline {name} pool.parquet --budget 1000" in ran.out
         assert "--decontaminate" in ran.out
@@ -508,7 +504,7 @@ def test_ifd_is_the_ratio_of_two_losses_whatever_the_batches(pool, tmp_path):
         told = torch.log_softmax(logits[begin - 1 : -1].double(), dim=-1)
         return -float(told[torch.arange(len(told)), torch.tensor((context + answer)[begin:])].mean())
 
-    small = select(pool, _options(budget=1), method=by_ifd(model=folder, batch_tokens=64))
+    small = select(pool, _options(budget=1, cache=False), method=by_ifd(model=folder, batch_tokens=64))
     large = select(pool, _options(budget=1), method=by_ifd(model=folder))
     texts = dict(zip(pool.ids, pool.instructions(), strict=True))
     kept = 0

@@ -18,7 +18,9 @@ from crowdselect.compare.page import comparison_page
 from crowdselect.compare.selections import Chance, compare
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
-from crowdselect.methods.baselines import by_length, by_reward, random_choice
+from crowdselect.methods.length import by_length
+from crowdselect.methods.random_choice import random_choice
+from crowdselect.methods.reward import by_reward
 from crowdselect.numeric.metrics import stability
 from crowdselect.report.plainpage import number
 

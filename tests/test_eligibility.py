@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crowdselect.selection.eligibility import ELIGIBLE, REASONS, duplicate_groups, eligibility, normalised
+from crowdselect.numeric.duplicates import duplicate_groups, normalised
+from crowdselect.selection.eligibility import ELIGIBLE, REASONS, eligibility
 
 
 def test_the_first_reason_of_the_mapping_bars_a_row():

@@ -19,13 +19,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from crowdselect.cache import VectorCache, folder, key_of
+from crowdselect import cache
+from crowdselect.cache import Parts, folder, key_of, write_vectors
 from crowdselect.embed.given import read_vectors
-from crowdselect.embed.models import embed
+from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError, MissingExtraError, OptionError, ShapeError
 from crowdselect.numeric import lsa as lsa_module
 from crowdselect.numeric.clusters import kmeans
-from crowdselect.numeric.lsa import lsa, words
+from crowdselect.numeric.lsa import words
 from crowdselect.seeding import seeded_hash
 
 
@@ -44,8 +45,16 @@ def topic_texts(count, *, topics=6, length=12, seed=0):
     return texts, topic
 
 
+def embed(texts, **options):
+    """All vectors of some texts, and what is said of them; `cached` = rows whose vectors were in the cache."""
+    opened, rows = vectors_of(texts, **options), np.arange(len(texts))
+    cached = int(opened.kept(rows).sum()) if hasattr(opened, "kept") else 0
+    vectors = opened.of(rows)
+    return SimpleNamespace(vectors=vectors, name=opened.name, cached=cached, notes=opened.notes)
+
+
 def run_lsa(texts, *, seed=0):
-    return lsa(texts, keys=seeded_hash(ids_of(len(texts)), seed=seed, salt="sample"), seed=seed)
+    return embed(texts, ids=ids_of(len(texts)), seed=seed, cache=False).vectors
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,8 +234,6 @@ def test_no_rows_and_unequal_lengths():
         embed([], ids=[])
     with pytest.raises(ShapeError, match="2 texts but 1 ids"):
         embed(["x", "y"], ids=["a"])
-    with pytest.raises(ShapeError, match=r"\(1,\), one per text, not \(2,\)"):
-        lsa(["x"], keys=np.zeros(2, dtype=np.uint64))
 
 
 def test_progress_ends_at_all_rows():
@@ -244,9 +251,9 @@ def test_progress_ends_at_all_rows():
 def fits(monkeypatch):
     """How often lsa was computed."""
     counted = []
-    real = lsa_module.lsa
+    real = lsa_module.fit
     monkeypatch.setattr(
-        lsa_module, "lsa", lambda *args, **kwargs: (counted.append(1), real(*args, **kwargs))[1]
+        lsa_module, "fit", lambda *args, **kwargs: (counted.append(1), real(*args, **kwargs))[1]
     )
     return counted
 
@@ -265,15 +272,27 @@ def test_a_second_run_does_not_embed_again(fits):
     [
         {"texts": ["x y", "y w"]},
         {"texts": ["x", "yy z"]},
-        {"ids": ["a", "c"]},
         {"seed": 1},
     ],
 )
-def test_another_set_of_texts_ids_or_seed_is_embedded_anew(fits, other):
+def test_another_set_of_texts_or_seed_is_embedded_anew(fits, other):
     embed(["x y", "y z"], ids=["a", "b"])
     given_ = {"texts": ["x y", "y z"], "ids": ["a", "b"], **other}
     assert embed(given_.pop("texts"), **given_).cached == 0
     assert len(fits) == 2
+
+
+def test_the_same_texts_are_found_by_any_ids_and_new_ones_beside_the_sample_are_added(fits, monkeypatch):
+    monkeypatch.setattr(lsa_module, "SAMPLE", 2)
+    first = embed(["x y", "y z", "z"], ids=["a", "b", "c"])
+    assert embed(["x y", "y z", "z"], ids=["a", "b", "c"]).cached == 3
+    order = np.argsort(seeded_hash(["a", "b", "c"], seed=0, salt="sample"))
+    texts = ["x y", "y z", "z"]
+    texts[order[2]] = "y y z"  # not what it is fitted on
+    second = embed(texts, ids=["a", "b", "c"])
+    assert (len(fits), second.cached) == (2, 2)
+    assert np.array_equal(second.vectors[order[:2]], first.vectors[order[:2]])
+    assert np.array_equal(embed(texts, ids=["a", "b", "c"], cache=False).vectors, second.vectors)
 
 
 def test_without_the_cache_nothing_is_read_or_written(fits):
@@ -392,7 +411,7 @@ def test_a_model_that_was_changed_in_place_gets_new_vectors(model):
 
 
 def test_an_interrupted_run_keeps_what_was_embedded(model, monkeypatch):
-    monkeypatch.setattr("crowdselect.embed.models._SAVED", 2)
+    monkeypatch.setattr("crowdselect.embed.reading.BATCH", 2)
 
     def stop(done, total):
         if done == 4:
@@ -547,14 +566,17 @@ def test_a_models_own_code_does_not_run_unless_asked(tmp_path):
 
 def test_many_writers_and_readers_at_once(tmp_path):
     def work(number):
-        shelf = VectorCache(tmp_path / "shelf")
+        parts = Parts(tmp_path / "shelf")
         keys = [key_of("text", row) for row in range(number, number + 20)]
         vectors = np.arange(number, number + 20, dtype=np.float32)[:, None] * np.ones(
             (1, 4), dtype=np.float32
         )
-        shelf.put(keys, vectors)
-        found, there = shelf.get(keys)
-        return bool(there.all()) and np.array_equal(found, vectors) and not shelf.notes
+        write_vectors(parts, keys, vectors)
+        found = {}
+        for path in parts.paths():
+            joined, stored = cache.read_vectors(path)
+            found |= {joined[32 * row : 32 * row + 32]: vector for row, vector in enumerate(stored)}
+        return all(np.array_equal(found[key], vector) for key, vector in zip(keys, vectors, strict=True))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(40)))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crowdselect.cache import KEY, Keys, Parts, joined
 from crowdselect.engine import session
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.parts import KEY, Keys, Parts, joined
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.protocol import settings_digest

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import open_pool
-from crowdselect.parts import Parts
+from crowdselect.cache import Parts
 from crowdselect.simulate.pool import simulate
 from engines import BATCH, SCORERS, parts, ran, recut, start, wait_for
 

@@ -23,12 +23,12 @@ from crowdselect.ask.lane import Lane, Limits
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.runner import run as ask
 from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.engine.here import run_here
 from crowdselect.errors import CallError
 from crowdselect.evaluate.verdicts import read_label, read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.reward.rubric import read_score
 from crowdselect.reward.tags import tags_of_answer
-from crowdselect.selection.sharded import ShardedPool, select_sharded
 from judging import Bench
 from reward_server import RewardServer
 
@@ -303,7 +303,7 @@ def test_file_by_file_is_the_same(more, tmp_path):
     options = Options(**(OPTIONS | {"budget": 15}), **more)
     one, several = pool_of(tmp_path / "one", mixed), pool_of(tmp_path / "several", mixed, files=3)
     with open_pool(one) as whole, open_pool(several) as parts:
-        here, there = select(whole, options), select_sharded(ShardedPool(parts), options)
+        here, there = select(whole, options), select(parts, options, run=run_here)
     assert there.table.equals(here.table)
     assert there.warnings == here.warnings
 

@@ -12,11 +12,12 @@ from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError
-from crowdselect.methods.baselines import by_direct_score, by_tags
-from crowdselect.methods.ifd import Answered
+from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.tags import by_tags
 from crowdselect.reward.judging import Judging
 from crowdselect.reward.marks import JudgeMarker
 from crowdselect.reward.tags import JudgeTagger, tags_of_answer
+from crowdselect.selection.reading import Answered
 from reward_server import RewardServer
 
 

@@ -16,11 +16,12 @@ from scipy.stats import rankdata, spearmanr
 
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import BudgetError, OptionError, RewardError
+from crowdselect.numeric.duplicates import normalised
 from crowdselect.pool.pool import open_pool
 from crowdselect.progress import Stages
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection import clusters as grouping
-from crowdselect.selection.eligibility import REASONS, normalised
+from crowdselect.selection.eligibility import REASONS
 from crowdselect.selection.folder import export
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select
@@ -686,7 +687,7 @@ def test_an_impossible_budget_fails_before_anything_is_embedded(tmp_path, monkey
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(grouping, "embed", never)
+    monkeypatch.setattr(grouping, "open_vectors", never)
     pool = simple_pool(tmp_path / "pool.parquet", {"a": 1.0, "b": 2.0})
     with pytest.raises(BudgetError, match="budget 3 is more than can be chosen: 2 instructions are eligible"):
         choose(pool, 3, clusters=2)

@@ -14,9 +14,11 @@ from scipy.stats import chisquare
 from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
-from crowdselect.methods.baselines import by_direct_score, by_length, random_choice
-from crowdselect.selection import sharded
-from crowdselect.selection.sharded import ShardedPool, select_sharded
+from crowdselect.engine.here import run_here
+from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.length import by_length
+from crowdselect.methods.random_choice import random_choice
+from crowdselect.selection import shards as sharded
 
 MODELS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3-8b")
 
@@ -179,8 +181,7 @@ def test_file_by_file_takes_the_same(pairs, count, tmp_path, monkeypatch):
     )
     with open_pool(tmp_path / "pool.parquet") as pool, open_pool(folder) as parts:
         export(select(pool, options), pool, tmp_path / "whole")
-        source = ShardedPool(parts)
-        export(select_sharded(source, options), source, tmp_path / "by-file")
+        export(select(parts, options, run=run_here), parts, tmp_path / "by-file", run=run_here)
         chosen = select(parts, options)
         monkeypatch.setattr(sharded, "LARGE", 10)
         export(chosen, parts, tmp_path / "later")
@@ -205,7 +206,7 @@ def test_files_that_lack_models_take_the_same(tmp_path):
         pq.write_table(left.filter(part), tmp_path / "in" / f"{number}.parquet")
     options = Options(budget=9, **weights())
     with open_pool(tmp_path / "pool.parquet") as pool, open_pool(tmp_path / "in") as parts:
-        assert select_sharded(ShardedPool(parts), options).table.equals(select(pool, options).table)
+        assert select(parts, options, run=run_here).table.equals(select(pool, options).table)
 
 
 def test_one_model_and_no_reward(tmp_path):
@@ -221,7 +222,7 @@ def test_one_model_and_no_reward(tmp_path):
         options = Options(budget=9, clusters=0, answer="random", weights={"difficulty": 1.0})
         with open_pool(folder) as pool:
             found = select(pool, options, method=random_choice())
-            again = select_sharded(ShardedPool(pool), options, method=random_choice())
+            again = select(pool, options, method=random_choice(), run=run_here)
         assert found.table.equals(again.table)
         for row in found.table.to_pylist():
             own = {

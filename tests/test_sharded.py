@@ -16,21 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.cache import key_of, write_vectors
-from crowdselect.embed.models import text_model
+from crowdselect.cache import Parts, key_of, write_vectors
+from crowdselect.embed.models import TextModel
+from crowdselect.engine.here import run_here
 from crowdselect.errors import InputError, OptionError, OutputError, SplitError
-from crowdselect.methods.baselines import by_ifd, by_reward, random_choice
-from crowdselect.methods.ifdshards import ShardedIfd
+from crowdselect.methods.ifd import by_ifd
+from crowdselect.methods.random_choice import random_choice
+from crowdselect.methods.reward import by_reward
 from crowdselect.numeric import lsa
 from crowdselect.numeric.clusters import fit_centres, nearest
-from crowdselect.parts import Parts
+from crowdselect.numeric.duplicates import duplicate_groups, normalised
 from crowdselect.pool import shards
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection import sharded
-from crowdselect.selection.eligibility import duplicate_groups
-from crowdselect.selection.merged import same_texts
-from crowdselect.selection.rows import measure
-from crowdselect.selection.sharded import ShardedPool, by_file, select_sharded, sharded_metrics
+from crowdselect.selection import shards as sharded
+from crowdselect.selection.chosen import chosen_of
+from crowdselect.selection.look import look_at
 from crowdselect.selection.tables import metrics_table
 from crowdselect.simulate.pool import simulate
 
@@ -66,11 +66,16 @@ def cut(file, folder, count, *, seed=0, by="id"):
     return folder
 
 
+def by_file(pool, options, **more):
+    """The selection with the pool's files read one by one."""
+    return select(pool, options, run=run_here, **more)
+
+
 def both(path, options, **place):
     """The selection from the whole, and file by file, with the training records of each."""
     pool = open_pool(path, **place)
-    by_file = ShardedPool(pool)
-    return (select(pool, options), pool), (select_sharded(by_file, options), by_file)
+    whole, there = select(pool, options), by_file(pool, options)
+    return (whole, pool), (there, chosen_of(pool, there, run=run_here))
 
 
 def assert_same(one, other):
@@ -176,10 +181,10 @@ def _without(table, column, kind):
 def test_the_table_of_metrics_is_that_of_the_whole_pool(count, sim, tmp_path):
     folder = cut(sim, tmp_path / "in", count, seed=3)
     with open_pool(folder) as pool:
-        table, notes = sharded_metrics(ShardedPool(pool), reward=None, crowd=None, ties="average")
-        measured = measure(pool)
-        assert table.equals(metrics_table(pool, measured))
-        assert notes == list(measured.notes)
+        _, rows = look_at(pool, options=None, run=run_here)
+        _, whole = look_at(pool, options=None)
+        assert metrics_table(rows).equals(metrics_table(whole))
+        assert rows.notes == whole.notes
 
 
 def test_an_instruction_in_two_files_is_refused(sim, tmp_path):
@@ -191,21 +196,32 @@ def test_an_instruction_in_two_files_is_refused(sim, tmp_path):
         open_pool(tmp_path / "in") as pool,
         pytest.raises(InputError, match=r"1\.parquet: id 'sim-\d+' is in .*0\.parquet too"),
     ):
-        select_sharded(ShardedPool(pool), Options(budget=5))
+        by_file(pool, Options(budget=5))
 
 
 def test_what_needs_the_whole_pool_is_refused(sim):
     options = Options(budget=5, reward=("a", "b"), ensemble="mean-rank")
     with open_pool(sim) as pool, pytest.raises(OptionError, match="ensemble"):
-        select_sharded(ShardedPool(pool), options)
+        by_file(pool, options)
 
 
-def test_a_limit_and_other_files_are_refused(sim, run, tmp_path):
-    with open_pool(sim, limit=5) as pool, pytest.raises(OptionError, match="--limit"):
-        ShardedPool(pool)
+def test_other_files_are_refused(tmp_path):
     simulate(tmp_path / "pool.jsonl", instructions=10, answer_chars=80)
     with open_pool(tmp_path / "pool.jsonl") as pool, pytest.raises(OptionError, match="Parquet"):
-        ShardedPool(pool)
+        by_file(pool, Options(budget=5))
+
+
+@pytest.mark.parametrize("name", ["usual", "pairs", "column"])
+def test_a_limit_lets_the_same_rows_in(name, tmp_path):
+    made = simulate(tmp_path / "pool.parquet", instructions=150, duplicates=0.2, answer_chars=80)
+    folder, options = cut(made.path, tmp_path / "in", 4), Options(budget=20, **OPTIONS[name])
+    (here, pool), (there, _) = both(folder, options, limit=60, seed=3)
+    assert_same(here, there)
+    assert len(here.table) == 60
+    export(here, pool, tmp_path / "here")
+    export(there, pool, tmp_path / "there", run=run_here)
+    one, other = ((tmp_path / place / "train.jsonl").read_bytes() for place in ("here", "there"))
+    assert one == other
 
 
 def test_a_large_pool_of_several_files_is_read_file_by_file(run, tmp_path, monkeypatch):
@@ -216,10 +232,9 @@ def test_a_large_pool_of_several_files_is_read_file_by_file(run, tmp_path, monke
     options = Options(budget=9, pairs="best-worst")
     monkeypatch.setattr(sharded, "LARGE", 200)
     with open_pool(tmp_path / "pool") as pool:
-        assert by_file(pool, options) is None
+        assert sharded.shards_of(pool, options=options).whole
     monkeypatch.setattr(sharded, "LARGE", 100)
-    for name in ("crowdselect.selection.run.measure", "crowdselect.selection.rows.measure"):
-        monkeypatch.setattr(name, None)  # would hold the score matrix
+    monkeypatch.setattr(sharded.Shards, "texts", None)  # would hold all texts
     monkeypatch.setattr("crowdselect.selection.folder._BATCH", 4)
     shown = run(*asked, tmp_path / "by-file")
     assert shown.code == 0, shown.err
@@ -236,8 +251,7 @@ def test_texts_of_what_is_not_in_the_pool_are_refused(sim, tmp_path):
     folder = cut(sim, tmp_path / "in", 3)
     with open_pool(folder) as pool:
         chosen = select(pool, Options(budget=5))
-        files = ShardedPool(pool)
-        files.expect(chosen.table)
+        files = chosen_of(pool, chosen, run=run_here)
         pairs = [(row["id"], row["model"]) for row in chosen.rows()]
         assert files.responses(pairs) == pool.responses(pairs)
         assert files.prompts(pairs) == pool.prompts(pairs)
@@ -302,10 +316,10 @@ def test_a_large_pool_is_then_held_as_a_whole_and_a_cluster_says_why_not(
     assert (tmp_path / "small.parquet").read_bytes() == (tmp_path / "large.parquet").read_bytes()
     with open_pool(folder) as pool:
         if why is None:
-            assert_same(select(pool, Options(budget=9)), select_sharded(ShardedPool(pool), Options(budget=9)))
+            assert_same(select(pool, Options(budget=9)), by_file(pool, Options(budget=9)))
             return
         with pytest.raises((SplitError, OptionError), match=why):
-            select_sharded(ShardedPool(pool), Options(budget=9))
+            by_file(pool, Options(budget=9))
 
 
 def test_samples_in_two_files_are_exported_as_the_whole_pool_gives_them(tmp_path, monkeypatch):
@@ -336,7 +350,7 @@ def test_the_documented_way_to_cut_a_file_adds_no_column(tmp_path):
     with open_pool(made.path) as whole, open_pool(tmp_path / "pool") as pool:
         assert pool.models == whole.models
         assert select(pool, options).table.equals(select(whole, options).table)
-        assert_same(select(pool, options), select_sharded(ShardedPool(pool), options))
+        assert_same(select(pool, options), by_file(pool, options))
 
 
 def test_what_a_second_file_of_rewards_lacks_is_said_as_for_the_whole(tmp_path):
@@ -351,14 +365,15 @@ def test_what_a_second_file_of_rewards_lacks_is_said_as_for_the_whole(tmp_path):
         values = [*[0.5] * (len(table) - 1), value]
         pq.write_table(pa.table({"id": ids, "model": models, "other": values}), tmp_path / f"{name}.parquet")
         said = []
-        for opened in (open_pool, lambda *args, **place: ShardedPool(open_pool(*args, **place))):
-            pool = opened(folder, rewards=tmp_path / f"{name}.parquet")
+        for run in (None, run_here):
+            pool = open_pool(folder, rewards=tmp_path / f"{name}.parquet")
             with pytest.raises(InputError) as error:
-                select(pool, Options(budget=9, reward="other"))
+                select(pool, Options(budget=9, reward="other"), run=run)
             said.append(str(error.value))
             chosen = select(
-                opened(folder, rewards=tmp_path / f"{name}.parquet"),
+                open_pool(folder, rewards=tmp_path / f"{name}.parquet"),
                 Options(budget=9, reward="simulated_reward"),
+                run=run,
             )
             assert chosen.facts["notes"] == []  # the second file is not read at all
         assert said[0] == said[1]
@@ -367,21 +382,20 @@ def test_what_a_second_file_of_rewards_lacks_is_said_as_for_the_whole(tmp_path):
 
 def test_vectors_that_disappear_are_computed_again(letters, few, tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
-    folder, shelf = cut(made.path, tmp_path / "in", 2), text_model(letters).shelf
+    folder, shelf = cut(made.path, tmp_path / "in", 2), TextModel(letters).shelf
     options = Options(budget=20, clusters=4, embedder=letters)
     with open_pool(folder) as pool:
-        good = select_sharded(ShardedPool(pool), options)
+        good = by_file(pool, options)
         one, other, *_ = Parts(shelf).paths()
         one.write_bytes(one.read_bytes()[:-9])
         damaged = bytearray(other.read_bytes())
         damaged[100] ^= 255
         other.write_bytes(damaged)
-        mended = select_sharded(ShardedPool(pool), options)
+        mended = by_file(pool, options)
         assert mended.table.equals(good.table)
-        assert len([note for note in mended.facts["notes"] if "was not usable" in note]) == 2
-        monkeypatch.setattr("crowdselect.embed.vectors.read_vectors", read_and_lose)
-        with pytest.raises(OutputError, match="vectors disappear"):
-            select_sharded(ShardedPool(pool), options)
+        assert len([note for note in mended.facts["notes"] if "is not usable" in note]) == 2
+        monkeypatch.setattr("crowdselect.embed.texts.read_vectors", read_and_lose)
+        assert by_file(pool, options).table.equals(good.table)
 
 
 def read_and_lose(path):
@@ -396,7 +410,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note(letters, tmp_path, monkeypa
     with open_pool(cut(made.path, tmp_path / "in", 2)) as pool:
         for cache in (True, False):
             options = Options(budget=20, clusters=4, embedder=letters, cache=cache)
-            here, there = select(pool, options), select_sharded(ShardedPool(pool), options)
+            here, there = select(pool, options), by_file(pool, options)
             assert there.table.equals(here.table)
             assert [note.partition(" (")[0] for note in there.facts["notes"]] == [
                 note.partition(" (")[0] for note in here.facts["notes"]
@@ -415,7 +429,7 @@ def test_baselines_that_look_at_no_text_are_those_of_the_whole_pool(method, opti
         options = Options(budget=20, seed=3, **options)
         here = select(pool, options, method=method)
         monkeypatch.setattr(sharded, "LARGE", 10)
-        monkeypatch.setattr("crowdselect.selection.run.measure", None)
+        monkeypatch.setattr(sharded.Shards, "texts", None)
         assert_same(here, select(pool, options, method=method))
 
 
@@ -431,7 +445,7 @@ def test_a_pool_without_metrics_can_be_drawn_from(models, tmp_path):
     with open_pool(cut(tmp_path / "bare.parquet", tmp_path / "in", 3)) as pool:
         options = Options(budget=20, answer="random")
         here = select(pool, options, method=random_choice())
-        there = select(ShardedPool(pool), options, method=random_choice())
+        there = by_file(pool, options, method=random_choice())
         assert_same(here, there)
         assert there.facts["reward"] is None
 
@@ -444,28 +458,25 @@ class Ratios:
     def __init__(self, model, **_):
         pass
 
-    def ratios(self, rows, progress=None):
+    def ratios(self, rows):
         Ratios.asked += [row.answer for row in rows]
         return np.array([len(row.answer) % 10 / 8 for row in rows])
 
 
 def test_loss_ratios_are_computed_where_the_answers_are_and_kept(tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=120, answer_chars=200)
-    monkeypatch.setattr("crowdselect.methods.ifdshards.IfdModel", Ratios)
-    monkeypatch.setattr("crowdselect.methods.ifdshards.BATCH", 16)
-    monkeypatch.setattr(
-        "crowdselect.methods.baselines.ifd_ratios", lambda rows, **_: Ratios("m").ratios(rows)
-    )
+    monkeypatch.setattr("crowdselect.methods.ifd.IfdModel", Ratios)
+    monkeypatch.setattr("crowdselect.methods.ifd.BATCH", 16)
     monkeypatch.setattr(Ratios, "asked", [])
     model = tmp_path / "model"
     model.mkdir()
-    here = select(open_pool(made.path), Options(budget=20), method=by_ifd(model=str(model)))
+    here = select(open_pool(made.path), Options(budget=20), method=by_ifd(model=str(model), device="cpu"))
     asked = sorted(Ratios.asked)
     for count in (2, 5):
         Ratios.asked.clear()
-        pool = ShardedPool(open_pool(cut(made.path, tmp_path / f"in-{count}", count)))
-        there = select(pool, Options(budget=20),
-                       method=by_ifd(model=str(model), ratios_of=ShardedIfd(output=f"{tmp_path}/out", on_gpus=False)))  # fmt: skip
+        pool = open_pool(cut(made.path, tmp_path / f"in-{count}", count))
+        there = by_file(pool, Options(budget=20),
+                       method=by_ifd(model=str(model), device="cpu", parts=tmp_path / "parts"))  # fmt: skip
         assert there.table.equals(here.table)
         assert there.options == here.options
         assert sorted(Ratios.asked) == (asked if count == 2 else [])  # the second finds them, in other files
@@ -525,7 +536,7 @@ def test_given_vectors_that_cannot_be_used_are_one_line(few, tmp_path):
         ("column:w", InputError, "no column 'w'"),
     ):
         with open_pool(folder) as pool, pytest.raises(kind, match=words):
-            select_sharded(ShardedPool(pool), Options(budget=20, clusters=4, embedder=embedder))
+            by_file(pool, Options(budget=20, clusters=4, embedder=embedder))
 
 
 # ── by a model ───────────────────────────────────────────────────────────────────────────────────────
@@ -568,7 +579,7 @@ def test_clusters_by_a_model_are_those_of_the_whole_pool_and_no_text_is_embedded
     folder = cut(made.path, tmp_path / "in", count)
     options = Options(budget=20, clusters=5, embedder=letters, near_duplicates=0.97)
     pool = open_pool(folder)
-    there = select_sharded(ShardedPool(pool), options)
+    there = by_file(pool, options)
     texts = set(pool.instructions())
     assert sorted(Letters.embedded) == sorted(texts)
     here = select(pool, options)  # finds the vectors where the other put them
@@ -576,7 +587,7 @@ def test_clusters_by_a_model_are_those_of_the_whole_pool_and_no_text_is_embedded
     assert_same(here, there)
     assert any(reason.startswith("near_duplicate_of") for reason in there.table["reason"].to_pylist())
     uncached = replace(options, cache=False)
-    assert_same(select(pool, uncached), select_sharded(ShardedPool(pool), uncached))
+    assert_same(select(pool, uncached), by_file(pool, uncached))
     assert not list((tmp_path / "cache").glob("once-*"))
 
 
@@ -585,25 +596,25 @@ def test_what_was_embedded_before_a_stop_is_kept_whatever_the_files(letters, few
     options = Options(budget=20, clusters=5, embedder=letters)
     monkeypatch.setattr(Letters, "most", 70)
     with open_pool(cut(made.path, tmp_path / "in-2", 2)) as pool, pytest.raises(KeyboardInterrupt):
-        select_sharded(ShardedPool(pool), options)
+        by_file(pool, options)
     assert 40 < len(Letters.embedded) <= 70
     monkeypatch.setattr(Letters, "most", 10**9)
     with open_pool(cut(made.path, tmp_path / "in-7", 7)) as pool:
-        there = select_sharded(ShardedPool(pool), options)
+        there = by_file(pool, options)
         assert len(Letters.embedded) == len(set(Letters.embedded)) == 120
         assert_same(select(pool, options), there)
 
 
 def test_a_shelf_that_workers_do_not_share_is_said_at_once(letters, tmp_path, monkeypatch):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
-    monkeypatch.setattr("crowdselect.embed.vectors.write_vectors", lambda *_: None)
+    monkeypatch.setattr("crowdselect.embed.texts.write_vectors", lambda *_: None)
     with open_pool(made.path) as pool, pytest.raises(OutputError, match="set CROWDSELECT_CACHE to it"):
-        select_sharded(ShardedPool(pool), Options(budget=20, embedder=letters))
+        by_file(pool, Options(budget=20, embedder=letters))
 
 
 def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, few, tmp_path):
     made = simulate(tmp_path / "pool.parquet", instructions=60, answer_chars=80)
-    shelf = text_model(letters).shelf
+    shelf = TextModel(letters).shelf
     with open_pool(made.path) as pool:
         texts = pool.instructions().tolist()
         keys = [key_of(text) for text in texts]
@@ -611,7 +622,7 @@ def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, fe
         for some in (slice(0, 60), slice(0, 40), slice(20, 60)):
             write_vectors(Parts(shelf), keys[some], rng.normal(size=(60, 26)).astype(np.float32)[some])
         options = Options(budget=20, clusters=4, embedder=letters, near_duplicates=0.9)
-        assert_same(select(pool, options), select_sharded(ShardedPool(pool), options))
+        assert_same(select(pool, options), by_file(pool, options))
     assert Letters.embedded == []
 
 
@@ -619,21 +630,18 @@ def test_of_two_vectors_of_one_text_the_same_one_counts_in_both_ways(letters, fe
 def test_a_large_pool_of_one_file_holds_no_vectors_and_has_the_same_clusters(clusters, sim, monkeypatch):
     with open_pool(sim) as pool:
         whole = select(pool, Options(budget=9, clusters=clusters))
-        monkeypatch.setattr("crowdselect.selection.clusters.LARGE", 100)
-        monkeypatch.setattr("crowdselect.selection.clusters._BLOCK", 7)
-        monkeypatch.setattr("crowdselect.selection.clusters.embed", None)
+        monkeypatch.setattr("crowdselect.embed.vectors.KEPT", 100)
+        monkeypatch.setattr("crowdselect.embed.reading.BATCH", 7)
+        monkeypatch.setattr("crowdselect.embed.texts.write_vectors", None)
+        monkeypatch.setattr("crowdselect.embed.texts.read_vectors", None)
         assert select(pool, Options(budget=9, clusters=clusters)).table.equals(whole.table)
 
 
 @given(st.lists(st.one_of(st.none(), st.text(alphabet="aA b\u00e9\uff21", max_size=4)), max_size=30))
-def test_digests_group_as_texts_do(texts):
-    from hashlib import blake2b
-
-    from crowdselect.selection.eligibility import normalised
-
-    digests = [None if t is None else blake2b(normalised(t).encode(), digest_size=16).digest() for t in texts]
-    found = same_texts(pa.chunked_array([pa.array(digests, pa.binary(16))]))
-    assert found.tolist() == duplicate_groups(np.array([*texts, None], dtype=object)[:-1]).tolist()
+def test_groups_are_those_of_the_texts_themselves(texts):
+    first = {}
+    wanted = [row if t is None else first.setdefault(normalised(t), row) for row, t in enumerate(texts)]
+    assert duplicate_groups(np.array([*texts, None], dtype=object)[:-1]).tolist() == wanted
 
 
 @given(st.integers(1, 60), st.integers(0, 5))

@@ -11,6 +11,7 @@ import click
 from crowdselect.cli.choosing import choose_from
 from crowdselect.cli.options import bundle, choice_options, engine_options, pool_options, taken
 from crowdselect.errors import OptionError
+from crowdselect.methods import METHODS
 from crowdselect.terminal import visible
 from crowdselect.writing import made_folder
 
@@ -60,33 +61,30 @@ _judge_options = bundle(
 )
 
 
-def _command(
-    name: str, *options: Callable[[Any], Any], takes: tuple[str, ...] | None = ()
-) -> Callable[[Any], click.Command]:
-    """Make a subcommand: the options of `select`, and those of the method.
+def _door(
+    name: str, *options: Callable[[Any], Any]
+) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
+    """Make a subcommand of a method: the options of `select`, and those of the method.
 
     Args:
-        name: Of the method, a key of `BASELINES`.
+        name: A key of `METHODS`.
         options: What it has besides.
-        takes: Those of them that make the method; None = the function makes it.
     """
 
-    def apply(text: Callable[..., None]) -> click.Command:
+    def apply(choose: Callable[[dict[str, Any]], None]) -> click.Command:
         def run(**given: Any) -> None:  # noqa: ANN401  (click's values)
-            from crowdselect.methods.baselines import BASELINES
+            choose(given)
 
-            if takes is None:
-                text(given)
-            else:
-                told = {option: given.pop(option) for option in takes}
-                text(given, BASELINES[name](**told))
-
-        run.__doc__ = text.__doc__
         example = f"Example:  crowdselect baseline {name} pool.parquet --budget 1000 -o {name}"
         made = bundle(pool_options, *options, choice_options(clusters=0))(run)
-        return baseline.command(name, epilog=example + _MORE.get(name, ""))(made)
+        return baseline.command(name, help=METHODS[name].help, epilog=example + _MORE.get(name, ""))(made)
 
     return apply
+
+
+def _made(name: str, given: dict[str, Any], *arguments: str) -> "Method":
+    """Make a method of the values of its own options, which are taken out of a command's."""
+    return METHODS[name](**{argument: given.pop(argument) for argument in arguments})
 
 
 def _judging(given: dict[str, Any]) -> "Judging | None":
@@ -127,7 +125,7 @@ _MORE = {
 }
 
 
-@_command(
+@_door(
     "random",
     click.option(
         "--seeds",
@@ -136,9 +134,8 @@ _MORE = {
         help="Make DIR/seed-S for N seeds S, from --seed on; the first is shown.",
     ),
 )
-def _random(given: dict[str, Any], method: "Method") -> None:
-    """Random rows; with --clusters, as many from each."""
-    seeds = given.pop("seeds")
+def _random(given: dict[str, Any]) -> None:
+    seeds, method = given.pop("seeds"), _made("random", given)
     if seeds is None:
         choose_from(given, method=method)
         return
@@ -152,7 +149,7 @@ def _random(given: dict[str, Any], method: "Method") -> None:
             choose_from({**given, "seed": seed, "output": output}, method=method, brief=seed > given["seed"])
 
 
-@_command(
+@_door(
     "length",
     click.option(
         "--of",
@@ -169,65 +166,49 @@ def _random(given: dict[str, Any], method: "Method") -> None:
         help="characters, or a tokenizer: a tokenizer.json, a folder with one, a name on the Hub.",
     ),
     _direction,
-    takes=("of", "unit", "direction"),
 )
-def _length(given: dict[str, Any], method: "Method") -> None:
-    """The longest or shortest instructions or answers."""
-    choose_from(given, method=method)
+def _length(given: dict[str, Any]) -> None:
+    choose_from(given, method=_made("length", given, "of", "unit", "direction"))
 
 
-@_command("reward", _direction, takes=("direction",))
-def _reward(given: dict[str, Any], method: "Method") -> None:
-    """The highest or lowest reward of the best answer."""
-    choose_from(given, method=method)
+@_door("reward", _direction)
+def _reward(given: dict[str, Any]) -> None:
+    choose_from(given, method=_made("reward", given, "direction"))
 
 
-@_command(
+@_door(
     "tags",
     click.option("--column", metavar="COLUMN", help="Tags: a list, or text separated by commas."),
     _judge_options,
-    takes=None,
 )
 def _tags(given: dict[str, Any]) -> None:
-    """Many tags first, each row adding one (InsTag)."""
-    from crowdselect.methods.baselines import by_tags
-
     column, judging = given.pop("column"), _judging(given)
-    tagger = None
+    told: dict[str, Any] = {}
     if judging is not None:
         from crowdselect.reward.tags import JudgeTagger
 
-        tagger = JudgeTagger(judging)
-    choose_from(
-        given, method=by_tags(column=column, tagger=tagger, judge=None if judging is None else judging.spec)
-    )
+        told = {"tagger": JudgeTagger(judging), "judge": judging.spec}
+    choose_from(given, method=METHODS["tags"](column=column, **told))
 
 
-@_command(
+@_door(
     "direct-score",
     click.option(
         "--column", metavar="COLUMN", help="A judge's marks: a reward column, or one number per row."
     ),
     _judge_options,
-    takes=None,
 )
 def _direct_score(given: dict[str, Any]) -> None:
-    """The best marks of a judge (AlpaGasus)."""
-    from crowdselect.methods.baselines import by_direct_score
-
     column, judging = given.pop("column"), _judging(given)
-    marker = None
+    told: dict[str, Any] = {}
     if judging is not None:
         from crowdselect.reward.marks import JudgeMarker
 
-        marker = JudgeMarker(judging)
-    choose_from(
-        given,
-        method=by_direct_score(column=column, marker=marker, judge=None if judging is None else judging.spec),
-    )
+        told = {"marker": JudgeMarker(judging), "judge": judging.spec}
+    choose_from(given, method=METHODS["direct-score"](column=column, **told))
 
 
-@_command(
+@_door(
     "ifd",
     click.option(
         "--model",
@@ -247,41 +228,38 @@ def _direct_score(given: dict[str, Any]) -> None:
     ),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, ..."),
     engine_options,
-    takes=None,
 )
 def _ifd(given: dict[str, Any]) -> None:
-    """Instruction-following difficulty under a language model."""
     from crowdselect.engine.stream import on_cluster
-    from crowdselect.methods.baselines import by_ifd
-    from crowdselect.methods.ifdshards import ShardedIfd
 
     told = {option: given.pop(option) for option in ("model", "max_length", "batch_tokens", "device")}
     engine = taken(given)
-    ratios_of = None
     if engine.on_ray:
-        ratios_of = ShardedIfd(output=given["output"], on_gpus=engine.gpus_per_worker > 0)
+        if given["output"] is not None:  # where all machines find it
+            told["parts"] = f"{given['output'].rstrip('/')}.parts"
+        if told["device"] == "auto":
+            told["device"] = "cuda" if engine.gpus_per_worker else "cpu"
     with on_cluster(engine) as run:
-        choose_from(given, method=by_ifd(**told, ratios_of=ratios_of), run=run)
+        choose_from(given, method=METHODS["ifd"](**told), run=run)
 
 
-@_command(
+@_door(
     "deita",
     click.option(
         "--complexity", required=True, metavar="COLUMN", help="A reward column, or one number per row."
     ),
     click.option("--quality", required=True, metavar="COLUMN", help="Another."),
-    takes=("complexity", "quality"),
 )
-def _deita(given: dict[str, Any], method: "Method") -> None:
-    """Complexity x quality, passing over near-duplicates (--near-duplicates, 0.9 if not given)."""
-    from crowdselect.methods.baselines import DEITA_COSINE
+def _deita(given: dict[str, Any]) -> None:
+    from crowdselect.methods.deita import DEITA_COSINE
 
+    method = _made("deita", given, "complexity", "quality")
     if given["near_duplicates"] is None:
         given["near_duplicates"] = DEITA_COSINE
     choose_from(given, method=method)
 
 
-@_command(
+@_door(
     "facility-location",
     click.option(
         "--neighbours",
@@ -295,8 +273,6 @@ def _deita(given: dict[str, Any], method: "Method") -> None:
         metavar="NAME",
         help="What counts more: crowdselect, reward or a column.  [default: nothing]",
     ),
-    takes=("neighbours", "weight_by"),
 )
-def _facility_location(given: dict[str, Any], method: "Method") -> None:
-    """Rows that stand for all others."""
-    choose_from(given, method=method)
+def _facility_location(given: dict[str, Any]) -> None:
+    choose_from(given, method=_made("facility-location", given, "neighbours", "weight_by"))

@@ -87,10 +87,10 @@ def choose_and_write(
     """
     from crowdselect.cli.summary import print_selection
     from crowdselect.progress import Stages
+    from crowdselect.selection.chosen import chosen_of
     from crowdselect.selection.folder import check_export, export, file_names
     from crowdselect.selection.methods import CROWD
     from crowdselect.selection.run import select as run_select
-    from crowdselect.selection.sharded import ShardedPool, for_chosen
     from crowdselect.terminal import print_json, say, stage_bar, visible
 
     check_export(
@@ -112,45 +112,44 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd_path)
-    source = ShardedPool(pool, run) if run else pool
-    selection = run_select(source, options, crowd=crowd, stages=stages, method=method or CROWD)
-    with for_chosen(source, selection.table) as texts:
-        written, told = None, None
-        if output is not None and not writing.dry_run:
-            with stages("writing"):
-                written = export(
-                    selection,
-                    texts,
-                    output,
-                    format=writing.format_name,
-                    file_type=writing.file_type,
-                    trainer=writing.trainer,
-                    license=writing.license_name,
-                    overwrite=writing.overwrite,
-                )
-        if written is not None and writing.report:
-            from crowdselect.cli.report import report_beside
-
-            told = report_beside(str(output), pool, stages=stages)
-        if writing.as_json:
-            print_json(
-                {
-                    "written": None if written is None else str(written),
-                    "options": selection.options,
-                    "facts": selection.facts,
-                    "counts": selection.counts(),
-                    "warnings": selection.warnings,
-                    "seconds": selection.seconds,
-                    "chosen": selection.rows(),
-                }
+    selection = run_select(pool, options, crowd=crowd, stages=stages, method=method or CROWD, run=run)
+    texts = chosen_of(pool, selection, run=run)
+    written, told = None, None
+    if output is not None and not writing.dry_run:
+        with stages("writing"):
+            written = export(
+                selection,
+                texts,
+                output,
+                format=writing.format_name,
+                file_type=writing.file_type,
+                trainer=writing.trainer,
+                license=writing.license_name,
+                overwrite=writing.overwrite,
             )
-            return
-        if brief and written is not None:
-            say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
-            return
-        print_selection(selection, texts, folder=None if written is None else Path(str(output)))
-        if told is not None:
-            say(told)
+    if written is not None and writing.report:
+        from crowdselect.cli.report import report_beside
+
+        told = report_beside(str(output), pool, stages=stages)
+    if writing.as_json:
+        print_json(
+            {
+                "written": None if written is None else str(written),
+                "options": selection.options,
+                "facts": selection.facts,
+                "counts": selection.counts(),
+                "warnings": selection.warnings,
+                "seconds": selection.seconds,
+                "chosen": selection.rows(),
+            }
+        )
+        return
+    if brief and written is not None:
+        say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
+        return
+    print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+    if told is not None:
+        say(told)
 
 
 def checked(

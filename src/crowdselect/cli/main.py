@@ -208,8 +208,8 @@ def metrics(
     """Write the metrics of every instruction to a file."""
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
-    from crowdselect.selection.sharded import metrics_of
-    from crowdselect.selection.tables import check_ending, write_table
+    from crowdselect.selection.look import look_at
+    from crowdselect.selection.tables import check_ending, metrics_table, write_table
     from crowdselect.terminal import say, stage_bar, visible, warn
 
     check_ending(output)
@@ -219,13 +219,13 @@ def metrics(
     ):
         target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
         with stage_bar("rewards and metrics"):
-            found, notes, models = metrics_of(
-                pool, run, reward=reward, crowd=read_crowd(crowd_path), ties=ties
+            _, rows = look_at(
+                pool, options=None, reward=reward, crowd=read_crowd(crowd_path), ties=ties, run=run
             )
-            write_table(found, target)
-        for note in notes:
+            write_table(metrics_table(rows), target)
+        for note in (*rows.pool_notes, *rows.notes):
             warn(note)
-        say(f"written to {visible(target)}: {len(found)} instructions, {models} models")
+        say(f"written to {visible(target)}: {len(rows)} instructions, {len(rows.crowd.members)} models")
 
 
 @cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")

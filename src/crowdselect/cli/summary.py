@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crowdselect.pool.pool import Pool
+from crowdselect.selection.chosen import Chosen
 from crowdselect.selection.controls import random_control
 from crowdselect.selection.selection import Selection, answer_by, score_line
 from crowdselect.terminal import lines, say, table, visible, warn
@@ -14,7 +14,7 @@ _PICKS = 8
 _LONGEST = 200  # characters of an instruction that a table may be asked to show
 
 
-def print_selection(selection: Selection, pool: Pool, *, folder: Path | None) -> None:
+def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) -> None:
     """Say what was done: pool, crowd, choice, first picks with reasons, and the difference to chance.
 
     Args:
@@ -191,7 +191,7 @@ def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: st
         say(f"- {visible(line)}")
 
 
-def _print_picks(selection: Selection, pool: Pool) -> None:
+def _print_picks(selection: Selection, pool: Chosen) -> None:
     picks = selection.rows()[:_PICKS]
     texts = dict.fromkeys((row["id"] for row in picks), "")
     if pool.has_text:

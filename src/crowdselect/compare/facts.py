@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
-from crowdselect.embed.models import embed
+from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
 from crowdselect.numeric.clusters import kmeans
@@ -17,8 +17,9 @@ from crowdselect.numeric.metrics import METRICS, stability
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.rows import score_matrix
-from crowdselect.selection.selection import Selection, method_of
+from crowdselect.selection.look import score_matrix
+from crowdselect.selection.methods import method_of
+from crowdselect.selection.selection import Selection
 from crowdselect.types import FloatArray, IntArray
 
 MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")
@@ -208,7 +209,7 @@ def read_vectors(
         facts.problems.append("no instruction has text, so there are no distances and no clusters")
         return
     ids = [facts.ids[row] for row in there]
-    found = embed(
+    vectors = vectors_of(
         [texts[row] for row in there],
         ids=ids,
         embedder=embedder,
@@ -217,14 +218,15 @@ def read_vectors(
         column=pool.vector_column(column)[order] if kind == "column" else None,
         progress=progress,
     )
-    length = np.linalg.norm(found.vectors, axis=1, keepdims=True)
-    facts.vectors = np.zeros((len(order), found.vectors.shape[1]), dtype=np.float32)
-    facts.vectors[there] = found.vectors / np.where(length == 0, 1, length)
+    found = vectors.of(np.arange(len(there)))
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    facts.vectors = np.zeros((len(order), found.shape[1]), dtype=np.float32)
+    facts.vectors[there] = found / np.where(length == 0, 1, length)
     k = min(clusters, len(there))
     facts.labels = np.full(len(order), -1, dtype=np.int64)
     keys = seeded_hash(ids, seed=seed, salt="sample")
-    facts.labels[there] = kmeans(found.vectors, k=k, keys=keys, seed=seed)
-    facts.settings.update(embedder=found.name, clusters=k)
+    facts.labels[there] = kmeans(found, k=k, keys=keys, seed=seed)
+    facts.settings.update(embedder=vectors.name, clusters=k)
 
 
 def read_answers(facts: Facts, pool: Pool, picks: Iterable[Pick], *, unit: str) -> None:

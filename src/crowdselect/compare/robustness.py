@@ -14,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
-from crowdselect.embed.models import Embedding
-from crowdselect.errors import CrowdselectError, OptionError
-from crowdselect.numeric.clusters import group_labels
+from crowdselect.errors import CrowdselectError, OptionError, ShapeError
+from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS, compute_metrics
-from crowdselect.numeric.quotas import choose
-from crowdselect.numeric.ranks import combine, uniform_ranks
-from crowdselect.numeric.responses import Picks, check_answer, find_answers
+from crowdselect.pool.cells import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.clusters import cluster_rows, embed_rows, unit_vectors
-from crowdselect.selection.eligibility import ELIGIBLE, duplicate_groups
-from crowdselect.selection.eligible import FixedBars, fixed_bars, row_reasons
-from crowdselect.selection.options import Options
-from crowdselect.selection.rows import Measured, check_usable, measure, pick_samples
-from crowdselect.selection.targets import find_targets
-from crowdselect.types import BoolArray, FloatArray, IntArray
+from crowdselect.seeding import reseeded
+from crowdselect.selection.clusters import Grouping, group
+from crowdselect.selection.eligibility import ELIGIBLE
+from crowdselect.selection.eligible import Lists, bars, lists
+from crowdselect.selection.look import look_at, score_matrix
+from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
+from crowdselect.selection.options import Options, wants_vectors
+from crowdselect.selection.rows import Rows, check_usable, cluster_column, reading_of
+from crowdselect.selection.shard import Matrix, answers_of, checked_metrics, pick_samples
+from crowdselect.selection.shards import Shards
+from crowdselect.types import BoolArray
 
 AXES: dict[str, str] = {
     "model": "without one model",
@@ -179,11 +179,11 @@ def robustness(
         {
             "pool": pool.path,
             "fingerprint": pool.fingerprint(),
-            "reward": base.measured.reward,
+            "reward": base.rows.reward,
             "models": len(pool.models),
             "simulated": "simulated" in pool.columns,
             "options": options.as_dict(),
-            "embedder": None if base.embedding is None else base.embedding.name,
+            "embedder": base.grouping.embedder,
         },
     )
 
@@ -196,171 +196,108 @@ _Todo = tuple[str, str, _Run]  # axis, name, how to choose
 class _Base:
     """Everything of a selection that its variants share."""
 
-    pool: Pool
+    shards: Shards
+    rows: Rows
     options: Options
-    measured: Measured
-    usable: BoolArray
-    prompts: IntArray | None
-    picks: Picks | None
-    hashes: UInt64Array
-    groups: IntArray
-    fixed: FixedBars
+    listed: Lists
     eligible: BoolArray
-    labels: NDArray[Any]
-    embedding: Embedding | None
-    unit: NDArray[np.float32] | None
+    grouping: Grouping
+    vectors: NDArray[np.float32] | None
+    """Of the eligible rows."""
+
+    @property
+    def matrix(self) -> Matrix:
+        """The score matrix and what belongs to it."""
+        if self.rows.matrix is None:
+            raise ShapeError("the rows were looked at without their matrix")
+        return self.rows.matrix
 
     def choose(
-        self,
-        *,
-        options: Options | None = None,
-        measured: Measured | None = None,
-        usable: BoolArray | None = None,
-        prompts: IntArray | None = None,
-        picks: Picks | None = None,
-        labels: NDArray[Any] | None = None,
+        self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
     ) -> BoolArray:
         """Choose with some things changed; which rows are chosen, shape (N,)."""
-        options, measured = options or self.options, measured or self.measured
-        usable = self.usable if usable is None else usable
-        prompts = self.prompts if prompts is None else prompts
-        picks = self.picks if picks is None else picks
-        eligible = self.eligible
-        if measured is not self.measured:
-            eligible = eligible & self._reasons(measured, usable, prompts, picks, options)
-        ranks = {
-            name: uniform_ranks(measured.metrics[name], eligible)
-            for name, weight in options.weights.items()
-            if weight
-        }
-        choice = choose(
-            np.where(eligible, combine(ranks, {name: options.weights[name] for name in ranks}), np.nan),
-            labels=self.labels if labels is None else labels,
-            keys=reseeded(self.hashes, seed=options.seed, salt="tie"),
-            groups=self.groups,
-            budget=options.budget,
-            vectors=self.unit,
-            near_duplicates=options.near_duplicates,
-        )
-        return choice.rank > 0
+        options, eligible = options or self.options, self.eligible
+        if rows is not None:
+            eligible = eligible & (bars(rows, self.listed, options, weighted=True) == ELIGIBLE)
+        seen = Seen(shards=self.shards, known=rows or self.rows, options=options, eligible=eligible)
+        score = arranged(CROWD, seen, CROWD.score(seen, _silent), self.grouping).score
+        grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
+        return choice_of(seen, score, grouping).rank > 0
 
-    def _reasons(
-        self,
-        measured: Measured,
-        usable: BoolArray,
-        prompts: IntArray | None,
-        picks: Picks | None,
-        options: Options,
-    ) -> BoolArray:
-        names = tuple(measured.crowd.names)
-        check_answer(options.answer, models=names)
-        answers = find_answers(
-            measured.scores,
-            usable=usable,
-            hashes=self.hashes,
-            models=names,
-            answer=options.answer,
-            pairs=options.pairs is not None,
-            seed=options.seed,
-            prompts=prompts,
-            picks=picks,
+    def of_matrix(self, matrix: Matrix, crowd: Crowd) -> Rows:
+        """The rows as another matrix makes them; numbers from a file are what they were."""
+        metrics = compute_metrics(
+            matrix.scores, sizes=crowd.sizes, families=crowd.families, ties=self.options.ties
         )
-        reasons = row_reasons(len(self.hashes), self.fixed, measured, answers, options, weighted=True)
-        return np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
+        rewarded = ~np.isnan(matrix.scores)
+        rows = replace(
+            self.rows,
+            metrics={**self.rows.metrics, **metrics},
+            n_rewards=np.asarray(rewarded.sum(axis=1), dtype=np.int64),
+            per_model=np.asarray(rewarded.sum(axis=0), dtype=np.int64),
+            crowd=crowd,
+        )
+        _check_order(rows, self.options.weights)
+        names = tuple(crowd.names)
+        return replace(
+            rows, answers=answers_of(matrix, hashes=rows.hashes, models=names, options=self.options)
+        )
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
         """Choose with other models: some left out, some there twice."""
-        crowd = Crowd(tuple(self.measured.crowd.members[j] for j in columns))
-        scores = np.asfortranarray(self.measured.scores[:, columns])
-        measured = _measured(scores, crowd, self.measured, self.options)
-        _check_order(measured, self.options.weights)
-        prompts = None if self.prompts is None else self.prompts[:, columns]
-        picks = (
-            None if self.picks is None else self.picks.changed(lambda values, _missing: values[:, columns])
-        )
-        return self.choose(measured=measured, usable=self.usable[:, columns], prompts=prompts, picks=picks)
+        crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
+        matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
+        return self.choose(rows=self.of_matrix(matrix, crowd))
 
     def reward_of(self, column: str) -> BoolArray:
         """Choose by another reward column."""
-        measured = measure(
-            self.pool,
-            reward=column,
-            numbers=self.options.metrics,
-            crowd=self.measured.crowd,
-            ties=self.options.ties,
-        )
-        usable = self.usable if self.pool.has_responses else ~np.isnan(measured.scores)
-        return self.choose(
-            measured=measured, usable=usable, picks=pick_samples(self.pool, column, self.options)
-        )
+        pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
+        checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
+        targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
+        picks = pick_samples(pool, column, self.options)
+        matrix = replace(self.matrix, scores=scores, targets=targets, picks=picks)
+        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
+
+    def weighted(self, weights: Mapping[str, float]) -> BoolArray:
+        """Choose by other weights; a metric that counted for nothing so far may be undefined in some rows."""
+        _check_order(self.rows, weights)
+        return self.choose(options=replace(self.options, weights=weights), rows=self.rows)
 
     def clusters_of(self, k: int, *, seed: int) -> BoolArray:
         """Choose with other clusters of the same vectors, or with none."""
-        labels, rows = np.zeros(len(self.hashes), dtype=np.int64), np.flatnonzero(self.eligible)
-        if k and self.embedding is not None:
+        labels, rows = np.zeros(len(self.rows), dtype=np.int64), np.flatnonzero(self.eligible)
+        if k and self.vectors is not None:
             if k > len(rows):
                 raise OptionError(f"{k} clusters are more than the {len(rows)} eligible instructions")
-            labels[rows] = cluster_rows(self.pool, self.embedding, rows, k=k, seed=seed)
+            keys = reseeded(self.rows.hashes[rows], seed=seed, salt="sample")
+            labels[rows] = kmeans(self.vectors, k=k, keys=keys, seed=seed)
         keep = self.options.cluster_by is not None and k > 0
-        return self.choose(options=replace(self.options, seed=seed), labels=self.labels if keep else labels)
-
-
-def _measured(scores: FloatArray, crowd: Crowd, whole: Measured, options: Options) -> Measured:
-    """The metrics of another crowd; numbers from a file are what they were."""
-    metrics = whole.metrics | compute_metrics(
-        scores, sizes=crowd.sizes, families=crowd.families, ties=options.ties
-    )
-    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    return Measured(scores, n_rewards, metrics, crowd, ())
+        return self.choose(options=replace(self.options, seed=seed), labels=None if keep else labels)
 
 
 def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
-    """Read the pool once, as `crowdselect.selection.run.select` does."""
-    measured = measure(
-        pool,
-        reward=options.reward,
-        ensemble=options.ensemble,
-        numbers=options.metrics,
-        crowd=crowd,
-        ties=options.ties,
+    """Read the pool once, as `crowdselect.selection.run.select` does, and keep its matrix and vectors."""
+    shards, rows = look_at(pool, options=options, crowd=crowd, keep=True)
+    check_usable(rows, options.weights)
+    listed = lists(rows.ids, options)
+    eligible = np.asarray(bars(rows, listed, options, weighted=True) == ELIGIBLE, dtype=np.bool_)
+    grouping = group(
+        reading_of(shards, rows),
+        eligible,
+        rows.hashes,
+        options,
+        _silent,
+        column=cluster_column(shards, rows, options),
+        vectors=wants_vectors(options),
     )
-    check_usable(measured, options.weights)
-    texts, hashes = pool.instructions(), content_hash(pool.ids)
-    draft = _Base(
-        pool=pool,
-        options=options,
-        measured=measured,
-        usable=find_targets(pool, measured.scores, allow_cut=options.allow_cut).usable,
-        prompts=pool.prompt_codes() if options.pairs is not None and not pool.sampled else None,
-        picks=pick_samples(pool, options.reward, options),
-        hashes=hashes,
-        groups=duplicate_groups(texts),
-        fixed=fixed_bars(pool, texts, options),
-        eligible=np.ones(len(hashes), dtype=bool),
-        labels=np.zeros(len(hashes), dtype=np.int64),
-        embedding=None,
-        unit=None,
-    )
-    eligible = draft._reasons(measured, draft.usable, draft.prompts, draft.picks, options)  # noqa: SLF001  (its own module)
-    rows, labels = np.flatnonzero(eligible), draft.labels
-    by_vectors = options.cluster_by is None and options.clusters > 0
-    embedding = unit = None
-    if by_vectors and options.clusters > len(rows):
-        raise OptionError(f"clusters={options.clusters} is more than the {len(rows)} eligible instructions")
-    if options.cluster_by is not None:
-        labels[rows] = group_labels(pool.column(options.cluster_by)[rows])[0]
-    if by_vectors or options.near_duplicates is not None:
-        embedding = embed_rows(pool, texts, rows, options, _silent)
-    if by_vectors and embedding is not None:
-        labels[rows] = cluster_rows(pool, embedding, rows, k=options.clusters, seed=options.seed)
-    if options.near_duplicates is not None and embedding is not None:
-        unit = unit_vectors(embedding, rows, n=len(hashes))
-    return replace(draft, eligible=eligible, labels=labels, embedding=embedding, unit=unit)
+    at = np.flatnonzero(eligible)
+    vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
+    return _Base(shards, rows, options, listed, eligible, grouping, vectors)
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
     """Variants of who belongs to the crowd."""
-    members = base.measured.crowd.members
+    members = base.rows.crowd.members
     every = range(len(members))
     for j, member in enumerate(members):
         yield "model", member.name, partial(base.crowd_of, [i for i in every if i != j])
@@ -376,32 +313,24 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
 def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator[_Todo]:
     """Variants of reward, weights, clusters and seed."""
     options = base.options
-    for column in base.pool.reward_columns:
-        if column != base.measured.reward:
+    for column in base.shards.pool.reward_columns:
+        if column != base.rows.reward:
             yield "reward", column, partial(base.reward_of, column)
     for numbers in PAPER_WEIGHTS:
         weights = {**options.weights, **dict(zip(METRICS, map(float, numbers), strict=True))}
         if weights != options.weights:
-            yield "weights", ", ".join(f"{number:g}" for number in numbers), partial(_weighted, base, weights)
+            yield "weights", ", ".join(f"{number:g}" for number in numbers), partial(base.weighted, weights)
     for k in clusters:
         same = k == options.clusters and options.cluster_by is None
-        if not same and (k == 0 or base.embedding is not None):
+        if not same and (k == 0 or base.vectors is not None):
             yield "clusters", f"{k or 'none'}", partial(base.clusters_of, k, seed=options.seed)
     for seed in range(options.seed + 1, options.seed + 1 + seeds):
         yield "seed", f"{seed}", partial(base.clusters_of, options.clusters, seed=seed)
 
 
-def _check_order(measured: Measured, weights: Mapping[str, float]) -> None:
-    if weights["stability"] != 0 and not measured.families:
+def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
+    if weights["stability"] != 0 and not rows.families:
         raise OptionError("no model family of two sizes is there, so stability is undefined")
-
-
-def _weighted(base: _Base, weights: Mapping[str, float]) -> BoolArray:
-    """Choose by other weights; a metric that counted for nothing so far may be undefined in some rows."""
-    options = replace(base.options, weights=weights)
-    _check_order(base.measured, weights)
-    measured = replace(base.measured)  # another object: who is eligible is asked again
-    return base.choose(options=options, measured=measured)
 
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Variant:

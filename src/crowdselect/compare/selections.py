@@ -27,11 +27,13 @@ from crowdselect.compare.facts import (
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 from crowdselect.lengths import CHARACTERS
+from crowdselect.methods import METHODS
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.selection.folder import load_selection
+from crowdselect.selection.methods import method_of
 from crowdselect.selection.reopen import reopen_pool
-from crowdselect.selection.selection import Selection, method_of, samples_of, score_line
+from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 
@@ -324,17 +326,22 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
 
 
 def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str, list[int]]:
-    """The selections by name; random ones that differ in their seed only are one, called after their folder."""
+    """The selections by name; draws that differ in their seed only are one, called after their folder."""
     groups: dict[str, list[int]] = {}
     for place, selection in enumerate(selections):
         own = f"{place}"
-        if method_of(selection.options) == "random":
+        entry = METHODS.get(method_of(selection.options))
+        if entry is not None and entry.drawn:
             own = repr(sorted((name, value) for name, value in selection.options.items() if name != "seed"))
         groups.setdefault(own, []).append(place)
     found: dict[str, list[int]] = {}
     for places in groups.values():
         parents = {str(Path(names[place]).parent) for place in places}
-        shared = parents.pop() if len(parents) == 1 and "." not in parents else "random"
+        shared = (
+            parents.pop()
+            if len(parents) == 1 and "." not in parents
+            else method_of(selections[places[0]].options)
+        )
         name = names[places[0]] if len(places) == 1 else f"{shared} ({len(places)} seeds)"
         found[name if name not in found else f"{name}, from {names[places[0]]}"] = places
     return found

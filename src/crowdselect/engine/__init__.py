@@ -1,5 +1,5 @@
 """Heavy steps on a Ray cluster with the result of the local run (extra `ray`).
 
 Ray Data moves batches from tasks that read to actors that compute; what is computed is on disk as Parquet parts,
-found again by the content that it was computed from (`parts`). What a step computes stands with the step itself.
+found again by the content that it was computed from (`cache`). What a step computes stands with the step itself.
 """

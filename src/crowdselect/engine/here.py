@@ -1,12 +1,18 @@
 """Sources read and worked on in this process; the protocol of whoever else does it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from crowdselect.types import Table
 
 Read = Callable[[Table], Iterator[Table]]
 """Given one row about a source, yields tables."""
+
+
+Worker = Callable[..., Any]
+"""A function of a table and of further arguments; or, where a model is held, a class that is made once with these
+arguments and whose instances are called with tables."""
 
 
 class Run(Protocol):
@@ -16,19 +22,19 @@ class Run(Protocol):
         self,
         sources: Sequence[dict[str, Any]],
         read: Read,
-        worker: type,
+        worker: Worker,
         arguments: dict[str, Any],
         *,
         batch: int,
     ) -> Iterator[Table]:
-        """Give each source to `read`, and what that yields to instances of `worker`; yield what these return."""
+        """Give each source to `read`, and what that yields to `worker` with its arguments; yield what it returns."""
         ...
 
 
 def run_here(
     sources: Sequence[dict[str, Any]],
     read: Read,
-    worker: Callable[..., Callable[[Table], Table]],
+    worker: Worker,
     arguments: dict[str, Any],
     *,
     batch: int,  # noqa: ARG001  (tables are worked on as they are read)
@@ -36,7 +42,7 @@ def run_here(
     """Do what `Run` does in this process, one source after the other."""
     import pyarrow as pa
 
-    made = worker(**arguments)
+    made = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
     for source in sources:
         for table in read(pa.Table.from_pylist([source])):
             yield made(table)
@@ -47,9 +53,6 @@ def as_it_is(sources: Table) -> Iterator[Table]:
     yield sources
 
 
-class Unchanged:
-    """A worker that gives back what was read."""
-
-    def __call__(self, table: Table) -> Table:
-        """Give it."""
-        return table
+def unchanged(table: Table) -> Table:
+    """A `Worker` that gives back what was read."""
+    return table

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crowdselect.engine.here import Read, Run
+from crowdselect.engine.here import Read, Run, Worker
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster, own_error, workers_of
 from crowdselect.types import Table
@@ -19,7 +20,7 @@ _READER_CPUS = 0.1
 def streamed(
     sources: Sequence[dict[str, Any]],
     read: Read,
-    worker: type,
+    worker: Worker,
     arguments: dict[str, Any],
     *,
     batch: int,
@@ -30,8 +31,8 @@ def streamed(
     Args:
         sources: Plain values, a task each.
         read: Given a table of one source, yields tables; must be picklable. It may run again after a crash.
-        worker: A class whose instances are called with a table and return one; made once per actor.
-        arguments: Of its constructor.
+        worker: Is called with tables and returns one each; a class is made once per actor.
+        arguments: Of the function, or of the class's constructor.
         batch: Rows that a worker is given at a time.
         options: How many workers, and what they run on.
 
@@ -49,14 +50,15 @@ def streamed(
             count = min(count, len(sources))
         made = ray.data.from_items(list(sources), override_num_blocks=len(sources))
         read_in = made.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_READER_CPUS)
+        held = isinstance(worker, type)
         done = read_in.map_batches(
-            worker,
+            worker if held else _Applied,
             batch_size=batch,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=_WORKER_CPUS,
             num_gpus=options.gpus_per_worker or None,
-            fn_constructor_kwargs=arguments,
+            fn_constructor_kwargs=arguments if held else {"function": worker, "arguments": arguments},
         )
         try:
             yield from done.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -67,6 +69,16 @@ def streamed(
             if ours is None:
                 raise
             raise ours from None
+
+
+class _Applied:
+    """A function as an actor: with actors Ray Data bounds how much is under way."""
+
+    def __init__(self, function: Worker, arguments: dict[str, Any]) -> None:
+        self._function = partial(function, **arguments)
+
+    def __call__(self, table: Table) -> Table:
+        return self._function(table)
 
 
 @contextmanager
@@ -84,7 +96,7 @@ def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
         def run(
             sources: Sequence[dict[str, Any]],
             read: Read,
-            worker: type,
+            worker: Worker,
             arguments: dict[str, Any],
             *,
             batch: int,

@@ -6,7 +6,7 @@ or whose words keep the same company, lie close together. It knows nothing of me
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError, ShapeError
+from crowdselect.errors import InputError
 
 DIMENSIONS = 256
 """At most this many; fewer where the texts span fewer."""
@@ -27,14 +27,10 @@ SAMPLE = 20_000
 VERSION = 1
 """Raised whenever the vectors of a pool change, so that older cached ones are not used."""
 
-Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
-
 _EXACT = (
     1_000  # up to here no word is left out and the decomposition is exact: small pools are not approximated
 )
 _BUCKETS = 1 << 20  # words share a bucket rarely; columns that stay empty cost nothing
-_BLOCK = 8_192  # rows projected at a time
 _NOTHING = 1e-6  # a unit row of which the basis keeps less than this is rounding, not a direction
 
 # Scripts written without spaces between words: kana, Chinese characters, Bopomofo, Yi, Thai, Lao, Tibetan,
@@ -58,62 +54,21 @@ class Basis:
     """Shape (V, D)."""
 
 
-def lsa(
-    texts: Sequence[str], *, keys: NDArray[np.uint64], seed: int = 0, progress: Progress | None = None
-) -> NDArray[np.float32]:
-    """Embed texts by the words they share.
-
-    Words (and pairs of neighbouring characters in scripts without spaces) are counted after NFKC and
-    case folding, weighted (1 + ln count) * (1 + ln((1 + n) / (1 + df))), rows brought to unit length,
-    and projected on the leading right singular vectors. `n` and `df` are those of the fitting sample.
-    Above 1,000 rows, words that a single row of the sample holds are left out: they say
-    nothing about which texts belong together.
-
-    Args:
-        texts: N texts in id order.
-        keys: Shape (N,), `ordering.seeded_hash(ids, seed=seed, salt="sample")`. Where N is above 20,000
-            the rows with the smallest keys are the sample that the model is fitted on.
-        seed: Of the randomised decomposition.
-        progress: Told how many texts are done.
-
-    Returns:
-        Shape (N, D), D at most 256, rows of unit length; their scalar product is the cosine, higher =
-        more alike. A text without any known word (blank, or symbols only) is a row of zeros. The same
-        texts, keys and seed give the same bits on one machine, whatever its number of threads.
-
-    Raises:
-        InputError: No text of the sample holds a word.
-        ShapeError: `keys` is not of length N.
-
-    Example:
-        >>> vectors = lsa(["a red cat", "a red CAT!", "tax law"], keys=np.arange(3, dtype=np.uint64))
-        >>> (vectors @ vectors.T).round(3) + 0.0
-        array([[1., 1., 0.],
-               [1., 1., 0.],
-               [0., 0., 1.]], dtype=float32)
-    """
-    if keys.shape != (len(texts),):
-        raise ShapeError(f"keys must have shape ({len(texts)},), one per text, not {keys.shape}")
-    rows = np.sort(np.argsort(keys, kind="stable")[:SAMPLE])
-    basis = fit([texts[row] for row in rows], seed=seed)
-    vectors = np.empty((len(texts), basis.directions.shape[1]), dtype=np.float32)
-    for start in range(0, len(texts), _BLOCK):
-        block = texts[start : start + _BLOCK]
-        vectors[start : start + len(block)] = project(block, basis)
-        if progress is not None:
-            progress(start + len(block), len(texts))
-    return vectors
-
-
 def fit(texts: Sequence[str], *, seed: int) -> Basis:
     """Find the words that count and the directions, from a sample of a pool.
 
+    Words (and pairs of neighbouring characters in scripts without spaces) are counted after NFKC and
+    case folding, weighted (1 + ln count) * (1 + ln((1 + n) / (1 + df))), rows brought to unit length,
+    and the leading right singular vectors found. `n` and `df` are those of the sample. Above 1,000 texts,
+    words that a single one holds are left out: they say nothing about which texts belong together.
+
     Args:
-        texts: The sample in id order: the rows with the smallest keys, at most `SAMPLE`; see `lsa`.
+        texts: The sample in id order: where there are more than `SAMPLE` texts, those with the smallest keys
+            (`seeded_hash(ids, seed=seed, salt="sample")`).
         seed: Of the randomised decomposition.
 
     Returns:
-        For `project`.
+        For `project`. The same texts and seed give the same bits on one machine, whatever its number of threads.
 
     Raises:
         InputError: No text holds a word.
@@ -134,7 +89,8 @@ def project(texts: Sequence[str], basis: Basis) -> NDArray[np.float32]:
         basis: From `fit`.
 
     Returns:
-        Shape (len(texts), D); see `lsa`.
+        Shape (len(texts), D), D at most 256, rows of unit length; their scalar product is the cosine, higher =
+        more alike. A text without any known word (blank, or symbols only) is a row of zeros.
 
     Example:
         >>> basis = fit(["red cat", "tax law"], seed=0)

@@ -53,8 +53,6 @@ class Picks:
 class Answers:
     """Which answers could be trained on, and which is chosen."""
 
-    usable: BoolArray
-    """Which answers have text (or, in a pool without answers, a reward), shape (N, M)."""
     chosen: IntArray
     """The chosen answer's column, shape (N,); -1 = none."""
     rejected: IntArray | None
@@ -158,7 +156,6 @@ def find_answers(
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
     return Answers(
-        usable,
         chosen,
         rejected,
         best,

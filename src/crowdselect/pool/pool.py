@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path  # noqa: TC003  (the doctest uses it too)
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -30,7 +30,7 @@ from crowdselect.pool.layouts import (
     view,
 )
 from crowdselect.pool.prompts import Asked
-from crowdselect.pool.rewardsfile import RewardsFile
+from crowdselect.pool.rewardsfile import RewardsFile, lost_note, refuse_unnamed
 from crowdselect.pool.source import Source, connect
 from crowdselect.pool.vectorcolumn import vectors
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -101,7 +101,7 @@ class Pool:
         self.path = path
         self.rewards_path = rewards
         self.limit = limit
-        self._seed = seed
+        self.seed = seed
         self._join_notes: list[str] = []
         self._connection = connect()
         try:
@@ -463,6 +463,31 @@ class Pool:
         """Which of several Parquet files has other columns than the first, and which; None where they agree."""
         return self._source.odd_file()
 
+    @property
+    def filled(self) -> tuple[Path, ...]:
+        """Its own files that hold rows."""
+        return self._source.filled
+
+    @property
+    def wide(self) -> bool:
+        """Whether the columns say which models there are."""
+        return isinstance(self._view.answers, Wide)
+
+    def joined(self, reward: str) -> bool:
+        """Say whether a reward comes from the second file; if so, see that every row of that names an answer.
+
+        Raises:
+            InputError: A row has no id, or no model.
+        """
+        if self._second is None or self._second_columns is None or reward in self._view.answers.rewards:
+            return False
+        refuse_unnamed(self._second, self._second_columns)
+        return True
+
+    def lost_from(self, kept: int) -> str | None:
+        """Say how many rows of the second file belong to no answer, where `kept` of them do; None where all do."""
+        return None if self._second is None else lost_note(self._second.path, self._second.row_count - kept)
+
     def call_rewards(self, path: str) -> None:
         """Say what messages are to call the second file, where it is a copy of a part of another."""
         if self._second is not None:
@@ -495,7 +520,7 @@ class Pool:
 
     @cached_property
     def _index(self) -> Index:
-        return build_index(self._source, self._view, limit=self.limit, seed=self._seed)
+        return build_index(self._source, self._view, limit=self.limit, seed=self.seed)
 
     @cached_property
     def _answers(self) -> WideAnswers | TallAnswers:

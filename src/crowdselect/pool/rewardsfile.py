@@ -99,3 +99,17 @@ def lost_note(path: str, lost: int) -> str | None:
         'rewards: 2 rows of r.parquet match no (id, model) of the pool'
     """
     return f"rewards: {lost} rows of {path} match no (id, model) of the pool" if lost else None
+
+
+def refuse_unnamed(source: Source, columns: RewardColumns) -> None:
+    """Refuse a row that names no answer, a batch at a time.
+
+    Raises:
+        InputError: A row has no id, or no model.
+    """
+    at = 0
+    for batch in source.batches(f"{columns.id} IS NULL", f"{columns.model} IS NULL", rows=1 << 20):
+        for what, missing in zip(("id", "model"), batch.columns, strict=True):
+            if missing.true_count:
+                raise missing_in(source, what, at + int(np.argmax(to_numpy(missing))))
+        at += len(batch)

@@ -1,5 +1,6 @@
 """The files of a pool that is read file by file: their texts and answers, and where each row is. All rows of an instruction stand in one file."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.pool.pool import open_pool
-from crowdselect.types import IntArray, Table
+from crowdselect.types import IntArray, ObjectArray, Table
 
 BLOCK = 4096
 """Texts handed on at a time."""
+
+_NOWHERE = -1
 
 
 class Ids:
@@ -34,9 +37,16 @@ class Ids:
     def __getitem__(self, row: int) -> str:
         return str(self.values[int(row)].as_py())
 
+    def __contains__(self, id_: object) -> bool:
+        return any(id_ == own for own in self)
+
     def __iter__(self) -> Iterator[str]:
         for begin in range(0, len(self.values), 1 << 16):
             yield from self.values[begin : begin + (1 << 16)].to_pylist()
+
+    def as_objects(self) -> ObjectArray:
+        """Make Python strings of them, shape (N,)."""
+        return np.array(list(self), dtype=object)
 
     def __arrow_array__(self, type: Any = None) -> Any:  # noqa: ANN401, A002  (Arrow's protocol)
         return self.values if type is None else self.values.cast(type)
@@ -47,15 +57,17 @@ class Places:
     """Where the rows of shards stand in id order, and the other way round."""
 
     order: IntArray
-    """Shape (N,): the row of each (shard, row in it), in their order."""
+    """The row of each (shard, row in it), in their order; -1 = it takes no part."""
     starts: IntArray
     """Where each shard begins in `order`; one more than there are shards."""
 
     @classmethod
-    def of(cls, shard: NDArray[np.int32], row: IntArray, *, shards: int) -> "Places":
-        """Find them from the shard of each row and its place there, shape (N,) each."""
-        counts = np.bincount(shard, minlength=shards)
-        return cls(np.lexsort((row, shard)), np.concatenate(([0], np.cumsum(counts))))
+    def of(cls, shard: NDArray[np.int32], row: IntArray, *, counts: Sequence[int]) -> "Places":
+        """Find them from the shard of each row and its place there, shape (N,) each; `counts` are all rows per shard."""
+        starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+        order = np.full(starts[-1], _NOWHERE, dtype=np.int64)
+        order[starts[shard] + row] = np.arange(len(row))
+        return cls(order, starts)
 
     def rows(self, shard: NDArray[np.int32], row: IntArray) -> IntArray:
         """Give the rows in id order of some places in shards."""
@@ -65,10 +77,15 @@ class Places:
         """Tell each shard which of its rows are wanted, as bits in its own order; shards with none are left out."""
         found = {}
         for shard in range(len(self.starts) - 1):
-            own = wanted[self.order[self.starts[shard] : self.starts[shard + 1]]]
-            if own.any():
-                found[shard] = np.packbits(own).tobytes()
+            own = self.own(shard)
+            bits = (own != _NOWHERE) & wanted[own]
+            if bits.any():
+                found[shard] = np.packbits(bits).tobytes()
         return found
+
+    def own(self, shard: int) -> IntArray:
+        """Give the row in id order of each row of a shard; -1 = it takes no part."""
+        return self.order[self.starts[shard] : self.starts[shard + 1]]
 
 
 def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -76,21 +93,15 @@ def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
     return [{"shard": number, "path": str(file)} for number, file in enumerate(files)]
 
 
-class Models:
-    """A worker that reads the names of the models."""
+def models_in(sources: Table, *, layout: str) -> Table:
+    """Read the names of the models of some shards: `models`, a list each."""
+    import pyarrow as pa
 
-    def __init__(self, layout: str) -> None:
-        self._layout = layout
-
-    def __call__(self, sources: Table) -> Table:
-        """Give each shard's models."""
-        import pyarrow as pa
-
-        found: list[list[str]] = []
-        for path in sources["path"].to_pylist():
-            with open_pool(path, layout=self._layout) as pool:
-                found.append(list(pool.models))
-        return pa.table({"models": found})
+    found: list[list[str]] = []
+    for path in sources["path"].to_pylist():
+        with open_pool(path, layout=layout) as pool:
+            found.append(list(pool.models))
+    return pa.table({"models": found})
 
 
 class Texts:
@@ -132,12 +143,12 @@ def shard_sources(
     Returns:
         A source per shard that has some; see `wanted_rows`.
     """
-    wanted = np.zeros(len(places.order), dtype=np.bool_)
+    wanted = np.zeros(len(places.order), dtype=np.bool_)  # at least one place for each row
     wanted[rows] = True
     sources = []
     for shard, bits in places.bits(wanted).items():
-        own = places.order[places.starts[shard] : places.starts[shard + 1]]
-        own = own[wanted[own]]
+        own = places.own(shard)
+        own = own[(own != _NOWHERE) & wanted[own]]
         more = {name: each[own].tobytes() for name, each in values.items()}
         sources.append({"shard": shard, "path": str(files[shard]), "rows": bits, **more})
     return sources
@@ -148,38 +159,27 @@ def wanted_rows(source: dict[str, Any], count: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=count))
 
 
-class Fetcher:
-    """A worker that reads prompts and answers of chosen rows, and no others; what is in other shards is passed over."""
+def answers_in(sources: Table, *, layout: str) -> Table:
+    """Read prompts and answers of some (id, model, sample), and no others; what is in other shards is skipped.
 
-    def __init__(self, layout: str) -> None:
-        self._layout = layout
+    Returns:
+        `path`, `id`, `model`, `messages`, `response` and `instruction` of each pair that is found.
+    """
+    import pyarrow as pa
 
-    def __call__(self, sources: Table) -> Table:
-        """Give `path`, `id`, `model`, `messages`, `response` and `instruction` of each answer that is asked for."""
-        import json
-
-        import pyarrow as pa
-
-        found: dict[str, list[str | None]] = {
-            name: [] for name in ("path", "id", "model", "messages", "response", "instruction")
-        }
-        for source in sources.to_pylist():
-            with open_pool(source["path"], layout=self._layout) as pool:
-                ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
-                wanted = [
-                    ((id_, model), sample)
-                    for id_, model, sample in zip(
-                        source["ids"], source["models"], source["samples"], strict=True
-                    )
-                    if id_ in ids and model in models
-                ]
-                pairs, samples = [pair for pair, _ in wanted], [sample for _, sample in wanted]
-                found["path"] += [source["path"]] * len(pairs)
-                found["id"] += [id_ for id_, _ in pairs]
-                found["model"] += [model for _, model in pairs]
-                found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs, samples)]
-                found["response"] += (
-                    pool.responses(pairs, samples) if pool.has_responses else [None] * len(pairs)
-                )
-                found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
-        return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})
+    names = ("path", "id", "model", "messages", "response", "instruction")
+    found: dict[str, list[str | None]] = {name: [] for name in names}
+    for source in sources.to_pylist():
+        with open_pool(source["path"], layout=layout) as pool:
+            ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
+            every = zip(source["ids"], source["models"], source["samples"], strict=True)
+            wanted = [each for each in every if each[0] in ids and each[1] in models]
+            pairs, samples = [(id_, model) for id_, model, _ in wanted], [sample for *_, sample in wanted]
+            found["path"] += [source["path"]] * len(pairs)
+            found["id"] += [id_ for id_, _ in pairs]
+            found["model"] += [model for _, model in pairs]
+            found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs, samples)]
+            texts = pool.responses(pairs, samples) if pool.has_responses else [None] * len(pairs)
+            found["response"] += texts
+            found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
+    return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})

@@ -14,7 +14,7 @@ from crowdselect.numeric.lsa import words
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import Pool
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.rows import score_matrix
+from crowdselect.selection.look import score_matrix
 from crowdselect.selection.selection import Selection, samples_of
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 

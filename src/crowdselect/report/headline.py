@@ -10,6 +10,7 @@ from crowdselect.report.markup import Markup, html, joined
 from crowdselect.report.page import table
 from crowdselect.selection.controls import random_control
 from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.methods import CROWD, method_of
 
 
 def head(run: Run) -> Markup:
@@ -35,11 +36,9 @@ def _paragraph(run: Run) -> Markup:
     n, eligible, chosen = len(run.ids), int(run.eligible.sum()), int(run.chosen.sum())
     filled = facts.get("filled", 1)
     gaps = "" if filled == 1 else f" ({filled:.1%} of the rewards are there)"
-    method = options.get("method", "crowdselect")
+    method = method_of(options)
     weights = {name: w for name, w in (options.get("weights") or {}).items() if w}
-    formula = (
-        " + ".join(f"{w:g} \u00d7 {name}" for name, w in weights.items()) if method == "crowdselect" else ""
-    )
+    formula = " + ".join(f"{w:g} \u00d7 {name}" for name, w in weights.items())
     sentences = [
         html(
             "From <b>{:,}</b> instructions of <b>{}</b>, answered by <b>{}</b> models and scored in the column <b>{}</b>{}, "
@@ -51,7 +50,7 @@ def _paragraph(run: Run) -> Markup:
             gaps,
             chosen,
             eligible,
-            "" if method == "crowdselect" else html(" by the baseline <b>{}</b>", method),
+            "" if method == CROWD.name else html(" by the baseline <b>{}</b>", method),
         )
     ]
     if formula:

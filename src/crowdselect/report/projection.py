@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.embed.models import embed
+from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import CrowdselectError
 from crowdselect.progress import Progress
 from crowdselect.report.data import Run
@@ -98,7 +98,7 @@ def _nothing(why: str) -> Map:
 def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArray[Any] | None, str]:
     """Vectors of some rows and what gave them; None and why where there are none.
 
-    `lsa` belongs to the texts it was fitted on: with the cache, all eligible ones are asked for, and the run has
+    `lsa` belongs to the texts it was fitted on: with the cache, it is fitted on all eligible ones, and the run has
     left their vectors there. Everything else is embedded row by row. A manifest never allows remote code.
     """
     pool, options, texts = run.pool, run.options, run.texts
@@ -115,7 +115,7 @@ def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArr
     if kind == "column":
         place = {instruction: row for row, instruction in enumerate(pool.ids)}
         column = pool.vector_column(name)[[place[i] for i in run.ids[asked]]]
-    embedding = embed(
+    vectors = vectors_of(
         [None] * len(asked) if texts is None else list(texts[asked]),
         ids=list(run.ids[asked]),
         embedder=embedder,
@@ -124,7 +124,7 @@ def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArr
         column=column,
         progress=progress,
     )
-    return embedding.vectors[np.searchsorted(asked, rows)], embedding.name
+    return vectors.of(np.searchsorted(asked, rows)), vectors.name
 
 
 def _pca(vectors: NDArray[Any], dimensions: int) -> FloatArray:

@@ -26,6 +26,7 @@ from crowdselect.report.sections import (
     teachers_section,
 )
 from crowdselect.report.theme import theme
+from crowdselect.selection.methods import is_weighted
 from crowdselect.writing import check_output, new_file
 
 LISTED = 5_000
@@ -115,8 +116,7 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
         if content
     )
     body = html("{}{}<main>{}{}</main>{}", top, _nav(sections), done(run), parts, _foot(run))
-    crowd = run.options.get("method", "crowdselect") == "crowdselect"
-    weights = run.options.get("weights", {}) if crowd else {}
+    weights = run.options["weights"] if is_weighted(run.options) else {}
     data = {
         **rows,
         "lists": places,

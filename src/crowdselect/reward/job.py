@@ -11,11 +11,11 @@ from typing import Any, Self
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import Renamed, find_renamed, names_in, take_over
+from crowdselect.cache import Parts
 from crowdselect.collect.display import note_of
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
-from crowdselect.parts import Parts
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
 from crowdselect.reward.function import FunctionScorer

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from crowdselect.ask.ledger import Ledger
-from crowdselect.methods.ifd import Answered
 from crowdselect.pool.chat import Chat
 from crowdselect.progress import Progress
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.judging import Judging
 from crowdselect.reward.protocol import Item
 from crowdselect.reward.specs import Spec
+from crowdselect.selection.reading import Answered
 
 _PER_MARK = 2.0  # the judge scorer says 0 to 10, AlpaGasus 0 to 5
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crowdselect.cache import KEY, Keys, Parts
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
-from crowdselect.parts import KEY, Keys, Parts
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.parts import KEY, Keys, Parts, joined
+from crowdselect.cache import KEY, Keys, Parts, joined
 from crowdselect.reward.protocol import Outcome
 
 _COLUMNS = (KEY, "score", "reason", "truncated", "passing")

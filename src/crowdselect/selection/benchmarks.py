@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.numeric.duplicates import normalised
 from crowdselect.seeding import UInt64Array, content_hash
-from crowdselect.selection.eligibility import normalised
 from crowdselect.selection.questions import Question
 from crowdselect.types import IntArray
 

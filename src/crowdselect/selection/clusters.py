@@ -1,26 +1,39 @@
-"""Which instructions are alike: clusters of the eligible rows, from vectors or from a column."""
+"""Which instructions are alike: clusters of the eligible rows, from vectors or from a column.
 
-from collections.abc import Sequence
+The same for a pool that is held and for one that is read file by file: centres are fitted on a sample, rows are
+assigned to them block by block, and vectors are asked for where they are needed.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.embed.models import Embedding, embed, lsa_name
+from crowdselect.embed.models import embedder_kind
+from crowdselect.embed.reading import Reading
+from crowdselect.embed.vectors import Vectors, open_vectors
 from crowdselect.errors import OptionError
-from crowdselect.numeric import lsa
-from crowdselect.numeric.clusters import fit_centres, group_labels, kmeans, nearest, renumbered, sample_size
-from crowdselect.pool.pool import Pool
+from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.progress import Progress
-from crowdselect.seeding import seeded_hash
+from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.options import Options
 from crowdselect.types import BoolArray, IntArray
 
-LARGE = 1_000_000
-"""Rows from which on vectors that only clusters need are not held: a million rows of them are 1 GB."""
 
-_BLOCK = 8_192  # rows embedded and assigned at a time
+class UnitVectors:
+    """Vectors of length 1 of a pool's eligible rows, read or computed as they are asked for."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the vectors of some rows (ascending), shape (n, D)."""
+        return unit_rows(self.raw(rows))
+
+    def raw(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the same as the embedder made them."""
+        return self._vectors.of(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +44,8 @@ class Grouping:
     """Shape (N,), 0 to K - 1; rows that are not eligible have 0, and it says nothing."""
     names: list[str] | None
     """The column's values in the order of the labels, with `cluster_by`."""
-    vectors: NDArray[np.float32] | None
-    """Shape (N, D), unit length, where they were asked for."""
+    vectors: UnitVectors | None
+    """Of unit length, where they were asked for."""
     embedder: str | None
     """Which embedder was used, in words."""
     clustered: bool
@@ -42,22 +55,25 @@ class Grouping:
 
 
 def group(
-    pool: Pool,
-    texts: NDArray[Any],
+    reading: Reading,
     eligible: BoolArray,
+    hashes: UInt64Array,
     options: Options,
     progress: Progress,
     *,
+    column: NDArray[Any] | None = None,
     vectors: bool = False,
 ) -> Grouping:
     """Cluster the eligible rows as the options say.
 
     Args:
-        pool: For the columns that the options name.
-        texts: The instructions, shape (N,), None = no text.
+        reading: Where texts and given vectors come from.
         eligible: Which rows may be chosen, shape (N,).
-        options: `clusters`, `cluster_by`, `embedder`, `near_duplicates` and `seed` count here.
-        progress: Told how many texts are embedded.
+        hashes: Content hash of each id, shape (N,).
+        options: `clusters`, `cluster_by`, `embedder`, `near_duplicates`, `cache`, `trust_remote_code` and `seed`
+            count here.
+        progress: Told how many texts are done.
+        column: The values of `cluster_by`, shape (N,), where it is asked for; None = missing.
         vectors: Give vectors whatever the options are.
 
     Returns:
@@ -67,49 +83,96 @@ def group(
         OptionError: More clusters than eligible rows, or an embedder that reads text where there is none.
     """
     rows = np.flatnonzero(eligible)
-    labels = np.zeros(len(eligible), dtype=np.int64)
-    by_column = options.cluster_by is not None
-    by_vectors = not by_column and options.clusters > 0
+    labels, names = np.zeros(len(eligible), dtype=np.int64), None
+    by_vectors = column is None and options.clusters > 0
     if by_vectors:
         check_clusters(options.clusters, len(rows))
-    names = None
-    if options.cluster_by is not None:
-        labels[rows], names = group_labels(pool.column(options.cluster_by)[rows])
+    if column is not None:
+        labels[rows], names = group_labels(column[rows])
     kept = vectors or options.near_duplicates is not None
+    clustered = by_vectors or column is not None
     if not by_vectors and not kept:
-        return Grouping(labels, names, None, None, clustered=by_column)
-    if by_vectors and not kept and options.embedder == "lsa" and len(rows) > LARGE:
-        labels[rows], name = _lsa_clusters(pool, texts, rows, options, progress)
-        return Grouping(labels, None, None, name, clustered=True)
-    embedding = embed_rows(pool, texts, rows, options, progress)
-    if by_vectors:
-        labels[rows] = cluster_rows(pool, embedding, rows, k=options.clusters, seed=options.seed)
-    unit = unit_vectors(embedding, rows, n=len(eligible)) if kept else None
-    return Grouping(
-        labels, names, unit, embedding.name, clustered=by_vectors or by_column, notes=embedding.notes
+        return Grouping(labels, names, None, None, clustered=clustered)
+    keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
+    k = options.clusters if by_vectors else 0
+    opened = vectors_for(reading, rows, keys, options, progress, k=k)
+    if k > 1:
+        labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
+    elif embedder_kind(options.embedder) in {
+        "file",
+        "column",
+    }:  # all have to be usable, also where few are needed
+        opened.labels(rows, opened.of(rows[:1]), progress)
+    else:
+        opened.of(rows[:1])  # the name says how many dimensions there are
+    unit = UnitVectors(opened) if kept else None
+    return Grouping(labels, names, unit, opened.name, clustered=clustered, notes=opened.notes)
+
+
+def vectors_for(
+    reading: Reading, rows: IntArray, keys: UInt64Array, options: Options, progress: Progress, *, k: int
+) -> Vectors:
+    """Find what gives some rows vectors, by the embedder of the options; see `crowdselect.embed.vectors.open_vectors`.
+
+    Args:
+        reading: Where texts and given vectors come from.
+        rows: All rows that have vectors, ascending.
+        keys: Of each of them, for the sample.
+        options: `embedder`, `seed`, `cache` and `trust_remote_code` count here.
+        progress: Told how many texts a model has embedded.
+        k: How many clusters are wanted of them.
+
+    Raises:
+        OptionError: An embedder that reads text where there is none.
+    """
+    kind = embedder_kind(options.embedder)
+    if kind in {"lsa", "model"} and not reading.has_text:
+        raise OptionError(
+            f"{reading.path}: no instruction has text, so embedder {options.embedder} has nothing to read; use --clusters 0, "
+            "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
+        )
+    return open_vectors(
+        reading,
+        rows,
+        keys=keys,
+        embedder=options.embedder,
+        seed=options.seed,
+        cache=options.cache,
+        trust_remote_code=options.trust_remote_code,
+        sample=min(sample_size(k), len(rows)) if k > 1 else 0,
+        progress=progress if kind == "model" else None,
     )
 
 
-def _lsa_clusters(
-    pool: Pool, texts: NDArray[Any], rows: IntArray, options: Options, progress: Progress
-) -> tuple[NDArray[np.int32], str]:
-    """Do what `embed_rows` and `cluster_rows` do by `lsa`, without ever holding all vectors."""
-    _embeddable(pool, texts[:0], "lsa")
-    keys, k = seeded_hash(pool.ids[rows], seed=options.seed, salt="sample"), options.clusters
+def cluster_rows(
+    vectors: Vectors, rows: IntArray, keys: UInt64Array, *, k: int, seed: int, progress: Progress
+) -> NDArray[np.int32]:
+    """Cut rows into clusters, with the labels of `crowdselect.numeric.clusters.kmeans`, and no vectors held but a sample's.
+
+    Args:
+        vectors: Of the rows.
+        rows: Ascending.
+        keys: Of each of them; those with the smallest are what the centres are fitted on.
+        k: How many clusters are wanted, 2 or more.
+        seed: Of the starts.
+        progress: Told how many rows have a label.
+
+    Returns:
+        Shape (n,), labels from 0, numbered by the smallest row of each.
+    """
     by_key = np.argsort(keys, kind="stable")
-    basis = lsa.fit([texts[row] for row in rows[np.sort(by_key[: lsa.SAMPLE])]], seed=options.seed)
-    name = lsa_name(len(rows), basis.directions.shape[1])
-    if k == 1:
-        return np.zeros(len(rows), dtype=np.int32), name
-    chosen = np.sort(by_key[: sample_size(k)])
-    sample = lsa.project([texts[row] for row in rows[chosen]], basis)
-    centres = fit_centres(sample, k=k, keys=keys[chosen], seed=options.seed)
+    sample, rest = np.sort(by_key[: sample_size(k)]), np.sort(by_key[sample_size(k) :])
+    vectors.prepare(rows)
+    ready = vectors.of(rows[sample])
+    centres = fit_centres(ready, k=k, keys=keys[sample], seed=seed)
     labels = np.empty(len(rows), dtype=np.int64)
-    for begin in range(0, len(rows), _BLOCK):
-        block = rows[begin : begin + _BLOCK]
-        labels[begin : begin + len(block)] = nearest(lsa.project(list(texts[block]), basis), centres)
-        progress(begin + len(block), len(rows))
-    return renumbered(labels), name
+    labels[sample] = nearest(ready, centres)
+    if rest.size:
+        more = len(sample)
+        labels[rest] = vectors.labels(
+            rows[rest], centres, lambda done, total: progress(more + done, more + total)
+        )
+    return renumbered(labels)
 
 
 def check_clusters(clusters: int, eligible: int) -> None:
@@ -124,70 +187,53 @@ def check_clusters(clusters: int, eligible: int) -> None:
         )
 
 
-def embed_rows(
-    pool: Pool, texts: NDArray[Any], rows: IntArray, options: Options, progress: Progress
-) -> Embedding:
-    """Give some rows vectors, by the embedder of the options.
-
-    Args:
-        pool: The pool.
-        texts: All its instructions, shape (N,).
-        rows: Which of them.
-        options: `embedder`, `seed`, `cache` and `trust_remote_code` count here.
-        progress: Told how many texts are embedded.
-
-    Returns:
-        Vectors of the rows, in their order.
-
-    Raises:
-        OptionError: An embedder that reads text where there is none.
-    """
-    return embed(
-        _embeddable(pool, texts[rows], options.embedder),
-        ids=pool.ids[rows],  # type: ignore[arg-type]  # an array of str
-        embedder=options.embedder,
-        seed=options.seed,
-        cache=options.cache,
-        trust_remote_code=options.trust_remote_code,
-        column=_vector_column(pool, options.embedder, rows),
-        progress=progress,
-    )
-
-
-def cluster_rows(pool: Pool, embedding: Embedding, rows: IntArray, *, k: int, seed: int) -> NDArray[np.int32]:
-    """Cut rows into k clusters by their vectors; see `crowdselect.numeric.clusters.kmeans`."""
-    keys = seeded_hash(pool.ids[rows], seed=seed, salt="sample")
-    return kmeans(embedding.vectors, k=k, keys=keys, seed=seed)
-
-
-def unit_vectors(embedding: Embedding, rows: IntArray, *, n: int) -> NDArray[np.float32]:
-    """Bring the vectors of some of N rows to length 1, shape (N, D); zero for the other rows."""
-    unit = np.zeros((n, embedding.vectors.shape[1]), dtype=np.float32)
-    unit[rows] = unit_rows(embedding.vectors)
-    return unit
-
-
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring rows to length 1, also those whose squares do not fit a float32; a zero row stays."""
     length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))[:, None]
     return np.asarray(vectors / np.where(length == 0, 1, length), dtype=np.float32)
 
 
-def _embeddable(pool: Pool, texts: NDArray[Any], embedder: str) -> Sequence[str | None]:
-    given = embedder.startswith(("file:", "column:"))
-    if not given and not pool.has_text:
-        raise nothing_to_read(pool.path, embedder)
-    return list(texts)
+def lookahead(grouping: Grouping, order: IntArray, options: Options) -> "Lookahead | None":
+    """Find what gives `crowdselect.numeric.quotas.choose` the vectors that near-duplicates need; None where they do not matter.
+
+    Args:
+        grouping: The clusters.
+        order: The eligible rows, best first.
+        options: `near_duplicates` and `budget` count here.
+    """
+    if options.near_duplicates is None or grouping.vectors is None:
+        return None
+    return Lookahead(grouping.vectors, order, grouping.labels, first=options.budget)
 
 
-def nothing_to_read(path: str, embedder: str) -> OptionError:
-    """Say that a pool has no text to embed."""
-    return OptionError(
-        f"{path}: no instruction has text, so embedder {embedder} has nothing to read; use --clusters 0, "
-        "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
-    )
+class Lookahead:
+    """Gives vectors of length 1 of the rows that a choice walks along, and of the next ones, at once.
 
+    Args:
+        vectors: Of any rows, ascending.
+        order: The eligible rows, best first.
+        labels: Cluster of each row, shape (N,).
+        first: How many rows, of all clusters together, are sure to be asked for.
+    """
 
-def _vector_column(pool: Pool, embedder: str, rows: IntArray) -> NDArray[Any] | None:
-    kind, _, name = embedder.partition(":")
-    return pool.vector_column(name)[rows] if kind == "column" else None
+    def __init__(self, vectors: UnitVectors, order: IntArray, labels: NDArray[Any], *, first: int) -> None:
+        self._vectors, self._order = vectors, order
+        clusters = labels[order].astype(np.int64)
+        by_cluster, counts = np.argsort(clusters, kind="stable"), np.bincount(clusters)
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        self._depth = np.empty(len(labels), dtype=np.int64)  # how many of its cluster are better than a row
+        self._depth[order[by_cluster]] = np.arange(len(order)) - starts
+        self._reach = first // len(counts)
+        self._place = np.full(len(labels), -1, dtype=np.int64)
+        self._known = np.empty((0, 0), dtype=np.float32)
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
+        """Give the vectors of some rows, shape (n, D)."""
+        if (self._place[rows] < 0).any():
+            self._reach = max(2 * self._reach, int(self._depth[rows].max()) + 1)
+            near = np.sort(self._order[self._depth[self._order] < self._reach])
+            new = near[self._place[near] < 0]
+            found = self._vectors[new]
+            self._place[new] = len(self._known) + np.arange(len(new))
+            self._known = np.concatenate([self._known, found]) if len(self._known) else found
+        return np.asarray(self._known[self._place[rows]])

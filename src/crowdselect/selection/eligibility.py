@@ -1,12 +1,11 @@
 """Who may be chosen, and if not, why: one reason code per instruction, from a closed list."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
-from crowdselect.types import BoolArray, IntArray, ObjectArray
+from crowdselect.types import BoolArray, ObjectArray
 
 REASONS: dict[str, str] = {
     "selected": "chosen",
@@ -29,9 +28,6 @@ REASONS: dict[str, str] = {
 """Every reason that `selection.parquet` may hold, and what it says; a few carry an id after a colon."""
 
 ELIGIBLE = ""
-
-_LOWER = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
-_SPACES = bytes(byte for byte in range(128) if chr(byte).isspace())
 
 
 def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
@@ -74,61 +70,3 @@ def tally(reasons: ObjectArray) -> str:
         if reason != ELIGIBLE
     )
     return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
-
-
-def normalised(text: str) -> str:
-    r"""Fold away what does not change an instruction: Unicode form, case and white space.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        NFKC form, case-folded, runs of white space as one space, none at the ends.
-
-    Example:
-        >>> normalised("  \uff28ello\n WORLD ")
-        'hello world'
-    """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(text.casefold().split())
-
-
-def duplicate_groups(texts: ObjectArray) -> IntArray:
-    """Group rows that say the same.
-
-    Args:
-        texts: Shape (N,), strings or None.
-
-    Returns:
-        Shape (N,): rows with equal `normalised` text share a number, the first row's index; a row without
-        text is alone.
-
-    Example:
-        >>> duplicate_groups(np.array(["Hi", None, "hi "], dtype=object)).tolist()
-        [0, 1, 0]
-    """
-    groups = np.arange(len(texts), dtype=np.int64)
-    first: dict[str, int] = {}
-    for row in _alike(texts):
-        groups[row] = first.setdefault(normalised(texts[row]), row)
-    return groups
-
-
-def _alike(texts: ObjectArray) -> list[int]:
-    """The rows that may say the same as another: equal but for case and white space, or by chance.
-
-    Few rows pass, so few have to be normalised. A hash of 64 bits stands for each text, to save memory.
-    """
-    hashes = np.fromiter(
-        (0 if text is None else hash(_squeezed(text)) for text in texts), dtype=np.int64, count=len(texts)
-    )
-    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return [int(row) for row in np.flatnonzero(counts[inverse] > 1) if texts[row] is not None]
-
-
-def _squeezed(text: str) -> bytes:
-    """The normalised text without any white space; for ASCII in one step."""
-    if text.isascii():
-        return text.encode().translate(_LOWER, _SPACES)
-    return normalised(text).replace(" ", "").encode()

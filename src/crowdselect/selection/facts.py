@@ -1,44 +1,71 @@
 """What a run found, laid out: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect import __version__
 from crowdselect.numeric.quotas import Choice
-from crowdselect.numeric.responses import Answers
 from crowdselect.pool.files import is_remote
-from crowdselect.pool.pool import Pool
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligibility import ELIGIBLE
-from crowdselect.selection.rows import Measured
+from crowdselect.selection.eligible import benchmark_facts
+from crowdselect.selection.methods import Method, Seen
+from crowdselect.selection.rows import Rows
+from crowdselect.selection.selection import Selection
+from crowdselect.selection.shards import Shards
 from crowdselect.selection.targets import ending_notes
-from crowdselect.types import FloatArray, IntArray
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
 _LEAST = 10  # instructions named on which the rewards agree least
 _FEW_FAMILIES = 3  # below this, stability warns
 
 
-def selection_table(
-    pool: Pool,
-    measured: Measured,
-    answers: Answers,
-    choice: Choice,
-    reasons: NDArray[Any],
-    *,
-    score: FloatArray,
-    ranks: Mapping[str, FloatArray],
-    grouping: Grouping,
-) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that a run found."""
+
+    shards: Shards
+    rows: Rows
+    reasons: ObjectArray
+    """Why each row is not eligible, shape (N,)."""
+    seen: Seen
+    score: FloatArray
+    """Shape (N,); NaN = not eligible."""
+    grouping: Grouping
+    choice: Choice
+
+
+def selection_of(
+    found: Found, *, method: Method, notes: list[str], seconds: Mapping[str, float]
+) -> Selection:
+    """Lay a run out as a selection."""
+    options, rows, shards = found.seen.options, found.rows, found.shards
+    table = selection_table(found)
+    files = {}
+    if not shards.whole:
+        chosen = np.flatnonzero(found.choice.rank > 0)
+        files = {rows.ids[row]: str(shards.files[rows.shard[row]]) for row in chosen.tolist()}
+    return Selection(
+        table=table,
+        options={**options.as_dict(), **method.settings},
+        facts=run_facts(found, notes=notes),
+        warnings=tuple(run_warnings(found, weights=options.weights if method.weighted else {})),
+        seconds=seconds,
+        files=files,
+    )
+
+
+def selection_table(found: Found) -> Table:
     """Lay out `selection.parquet`: one row per instruction, in id order."""
     import pyarrow as pa
 
-    eligible = ~np.isnan(score)
+    rows, choice, grouping, answers = found.rows, found.choice, found.grouping, found.rows.answers
+    eligible = ~np.isnan(found.score)
     chosen = choice.rank > 0
 
     def number(values: FloatArray) -> Any:  # noqa: ANN401
@@ -48,25 +75,25 @@ def selection_table(
         columns: IntArray, samples: FloatArray | None, rewards: FloatArray, prefix: str
     ) -> dict[str, Any]:
         known = eligible & (columns != _NONE)
-        names = pa.array(pool.models, pa.string()).take(pa.array(columns, mask=~known))
-        found = {f"{prefix}model": names}
+        names = pa.array(rows.crowd.names, pa.string()).take(pa.array(columns, mask=~known))
+        named = {f"{prefix}model": names}
         if samples is not None:
-            found[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
-        return {**found, f"{prefix}reward": number(np.where(known, rewards, np.nan))}
+            named[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
+        return {**named, f"{prefix}reward": number(np.where(known, rewards, np.nan))}
 
     return pa.table(
         {
-            "id": pa.array(pool.ids, pa.string()),
+            "id": pa.array(rows.ids, pa.string()),
             "selected": pa.array(chosen),
             "rank": pa.array(choice.rank, mask=~chosen),
-            "reason": pa.array(_with_choice(pool, reasons, choice), pa.string()),
+            "reason": pa.array(_with_choice(found), pa.string()),
             **answer(answers.chosen, answers.sample, answers.reward, ""),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
-            "score": number(score),
-            **{name: number(values) for name, values in measured.metrics.items()},
-            **{f"{name}_rank": number(values) for name, values in ranks.items()},
-            "n_rewards": pa.array(measured.n_rewards),
-            **({} if measured.agreement is None else {"reward_agreement": number(measured.agreement.rows)}),
+            "score": number(found.score),
+            **{name: number(values) for name, values in rows.metrics.items()},
+            **{f"{name}_rank": number(values) for name, values in found.seen.ranks.items()},
+            "n_rewards": pa.array(rows.n_rewards),
+            **({} if rows.agreement is None else {"reward_agreement": number(rows.agreement.rows)}),
             **(
                 {}
                 if answers.rejected is None or answers.rejected_reward is None
@@ -86,9 +113,9 @@ def _numbered(samples: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
     return pa.array(whole, mask=none)
 
 
-def agreement_facts(pool: Pool, measured: Measured) -> dict[str, Any] | None:
+def agreement_facts(rows: Rows) -> dict[str, Any] | None:
     """How far the rewards of an ensemble agree, and where they agree least; None where there is one reward."""
-    agreement = measured.agreement
+    agreement = rows.agreement
     if agreement is None:
         return None
 
@@ -106,33 +133,27 @@ def agreement_facts(pool: Pool, measured: Measured) -> dict[str, Any] | None:
             }
             for pair in agreement.overall
         ],
-        "least": [{"id": pool.ids[row], "agreement": float(agreement.rows[row])} for row in least],
+        "least": [{"id": rows.ids[row], "agreement": float(agreement.rows[row])} for row in least],
     }
 
 
-def _with_choice(pool: Pool, reasons: NDArray[Any], choice: Choice) -> NDArray[Any]:
-    out = np.where(reasons == ELIGIBLE, "below_cut", reasons).astype(object)
+def _with_choice(found: Found) -> ObjectArray:
+    choice, ids = found.choice, found.rows.ids
+    out = np.where(found.reasons == ELIGIBLE, "below_cut", found.reasons).astype(object)
     for code, others in (
         ("near_duplicate_of", choice.near_duplicate_of),
         ("duplicate_of", choice.duplicate_of),
     ):
         for row in np.flatnonzero(others != _NONE):
-            out[row] = f"{code}:{pool.ids[others[row]]}"
+            out[row] = f"{code}:{ids[others[row]]}"
     out[choice.rank > 0] = "selected"
     return out
 
 
-def run_facts(
-    pool: Pool,
-    measured: Measured,
-    grouping: Grouping,
-    choice: Choice,
-    *,
-    notes: list[str],
-    benchmarks: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
     """What was found on the way, for the manifest and the output; plain values only."""
-    filled = int(measured.n_rewards.sum())
+    pool, rows, grouping = found.shards.pool, found.rows, found.grouping
+    filled = int(rows.n_rewards.sum())
     return {
         "version": __version__,
         "simulated": "simulated" in pool.columns,
@@ -142,22 +163,22 @@ def run_facts(
         "fingerprint": pool.fingerprint(),
         "layout": pool.layout,
         "limit": pool.limit,
-        "reward": measured.reward if filled else None,
-        "agreement": agreement_facts(pool, measured),
-        "instructions": len(pool.ids),
-        "models": len(pool.models),
-        "filled": filled / (len(measured.n_rewards) * len(measured.crowd.members)),
+        "reward": rows.reward if filled else None,
+        "agreement": agreement_facts(rows),
+        "instructions": len(rows),
+        "models": len(rows.crowd.members),
+        "filled": filled / (len(rows) * len(rows.crowd.members)),
         "crowd": [
             {**asdict(member), "rewards": int(count)}
-            for member, count in zip(measured.crowd.members, measured.per_model, strict=True)
+            for member, count in zip(rows.crowd.members, rows.per_model, strict=True)
         ],
         "embedder": grouping.embedder,
-        "quotas": {str(cluster): quota for cluster, quota in choice.quotas.items()}
+        "quotas": {str(cluster): quota for cluster, quota in found.choice.quotas.items()}
         if grouping.clustered
         else {},
         "cluster_names": grouping.names,
-        "benchmarks": [dict(benchmark) for benchmark in benchmarks],
-        "notes": [*pool.notes, *notes, *grouping.notes],
+        "benchmarks": benchmark_facts(rows),
+        "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }
 
 
@@ -165,58 +186,49 @@ def _absolute(path: str) -> str:
     return path if is_remote(path) else str(Path(path).absolute())
 
 
-def run_warnings(
-    pool: Pool,
-    measured: Measured,
-    answers: Answers,
-    choice: Choice,
-    grouping: Grouping,
-    *,
-    eligible: NDArray[np.bool_],
-    weights: Mapping[str, float],
-    allow_cut: bool,
-) -> list[str]:
+def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     """What the person who trains on this should know, one line each."""
-    found = list(measured.notes)
-    if weights.get("stability") and measured.families < _FEW_FAMILIES:
-        found.append(
-            f"stability rests on {measured.families} model {'family' if measured.families == 1 else 'families'} of two sizes, "
+    pool, rows, choice, grouping = found.shards.pool, found.rows, found.choice, found.grouping
+    answers, has_text, told = rows.answers, not rows.blank.all(), list(rows.notes)
+    if weights.get("stability") and rows.families < _FEW_FAMILIES:
+        told.append(
+            f"stability rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
             "so it has few distinct values and is mostly noise; give it a smaller weight (--weights)"
         )
     chosen = choice.rank > 0
-    lowest = measured.lowest
+    lowest = rows.lowest
     nobody = int((answers.best_reward[chosen] == lowest).sum())
     if nobody:
-        found.append(
+        told.append(
             f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
             f"pool's lowest ({lowest:g}); set a floor with --min-best-reward or --min-best-quantile"
         )
     if pool.has_responses and answers.unsaid:
-        found.append(
+        told.append(
             f"{answers.unsaid} answers with a reward have no text; they were passed over and none is chosen"
         )
-    found += ending_notes(answers.endings, allow_cut=allow_cut)
-    if not pool.has_text or not pool.has_responses:
+    told += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
+    if not has_text or not pool.has_responses:
         what, wanted = (
-            ("instruction text", "instruction or messages") if not pool.has_text else ("answers", "response")
+            ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
         )
-        found.append(
+        told.append(
             f"the pool holds no {what} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
         )
     if grouping.clustered and len(choice.quotas) == 1:
-        found.append("all eligible instructions are in one cluster, so clusters change nothing")
+        told.append("all eligible instructions are in one cluster, so clusters change nothing")
     without = sum(quota == 0 for quota in choice.quotas.values())
     if grouping.clustered and without:
-        found.append(
+        told.append(
             f"{without} of {len(choice.quotas)} clusters give no row: there are more clusters than rows to choose; "
             "lower --clusters"
         )
-    sizes = np.bincount(grouping.labels[eligible])
+    sizes = np.bincount(grouping.labels[found.seen.eligible])
     emptied = [c for c, quota in choice.quotas.items() if grouping.clustered and 2 * quota > sizes[c]]
     if emptied and 4 * int(chosen.sum()) < int(sizes.sum()):
         c = min(emptied)
-        found.append(
+        told.append(
             f"{len(emptied)} of {len(choice.quotas)} clusters gave more than half of their eligible rows (cluster {c}: "
             f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer --clusters"
         )
-    return found
+    return told

@@ -9,14 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, OptionError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.pool.chat import Chat
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.card import dataset_card
+from crowdselect.selection.chosen import Chosen, chosen_of
 from crowdselect.selection.formats import Record, check_format, record, record_schema, trainer_files
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.sharded import for_chosen
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _PACKAGES = ("duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
 
 def export(
     selection: Selection,
-    pool: Pool,
+    pool: Pool | Chosen,
     path: str | os.PathLike[str],
     *,
     format: str | None = None,  # noqa: A002  (the option's name)
@@ -37,6 +38,7 @@ def export(
     trainer: str | None = None,
     license: str | None = None,  # noqa: A002  (the option's name)
     overwrite: bool = False,
+    run: Run | None = None,
 ) -> Path:
     """Write a selection as a folder to train from.
 
@@ -50,6 +52,7 @@ def export(
         license: Goes into the card; None = unknown.
         overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
+        run: As for `crowdselect.select`.
 
     Returns:
         The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
@@ -70,22 +73,22 @@ def export(
     asked = selection.options
     lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
-    writes = file_names(pool, file_type=file_type, trainer=trainer)
+    source = chosen_of(pool, selection, run=run)
+    writes = file_names(source, file_type=file_type, trainer=trainer)
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
-    with for_chosen(pool, selection.table) as source:
-        train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
-        with new_folder(target, overwrite=overwrite) as folder:
-            if train_file is not None:
-                records = training_records(selection, source, format=name, trainer=trainer)
-                _write_training(folder / train_file, records, name=name, trainer=trainer)
-                more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
-                for file, text in more.items():
-                    (folder / file).write_text(text, encoding="utf-8")
-            _write_parquet(folder / "selection.parquet", selection.table)
-            card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
-            (folder / "README.md").write_text(card, encoding="utf-8")
-            manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
-            write_manifest(folder, manifest)
+    train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+    with new_folder(target, overwrite=overwrite) as folder:
+        if train_file is not None:
+            records = training_records(selection, source, format=name, trainer=trainer)
+            _write_training(folder / train_file, records, name=name, trainer=trainer)
+            more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+            for file, text in more.items():
+                (folder / file).write_text(text, encoding="utf-8")
+        _write_parquet(folder / "selection.parquet", selection.table)
+        card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
+        write_manifest(folder, manifest)
     return target
 
 
@@ -115,7 +118,7 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     return chosen
 
 
-def file_names(pool: Pool, *, file_type: str, trainer: str | None) -> list[str]:
+def file_names(pool: Pool | Chosen, *, file_type: str, trainer: str | None) -> list[str]:
     """Name the files of a selection's folder, before it is written.
 
     Args:
@@ -133,7 +136,7 @@ def file_names(pool: Pool, *, file_type: str, trainer: str | None) -> list[str]:
 
 def training_records(
     selection: Selection,
-    pool: Pool,
+    pool: Chosen,
     *,
     format: str,  # noqa: A002  (the option's name)
     trainer: str | None = None,
@@ -215,7 +218,7 @@ def _said(error: Exception) -> str:
     return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
-def _fetch(pool: Pool, pairs: list[tuple[str, str]], samples: list[float | None]) -> list[str]:
+def _fetch(pool: Chosen, pairs: list[tuple[str, str]], samples: list[float | None]) -> list[str]:
     answers = pool.responses(pairs, samples)
     for (instruction_id, model), answer in zip(pairs, answers, strict=True):
         if answer is None or not answer.strip():
@@ -225,7 +228,7 @@ def _fetch(pool: Pool, pairs: list[tuple[str, str]], samples: list[float | None]
     return [answer for answer in answers if answer is not None]
 
 
-def _check_prompts(pool: Pool, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
+def _check_prompts(pool: Chosen, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
     """A pair of answers to different messages is no preference between two answers."""
     for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
         if one != other:

@@ -7,9 +7,9 @@ import numpy as np
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import RewardError
+from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.pool.pool import Pool
-from crowdselect.selection.eligibility import duplicate_groups
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named

@@ -1,230 +1,338 @@
-"""A pool of many files, looked at file by file: what is known of each instruction, as a few numbers per row.
+"""One look at a pool, as it is or file by file: the tables of its shards become `Rows` in id order."""
 
-Every function here is given one file (a shard) and depends on nothing else, so it does not matter how many files there
-are, in which order they are looked at, and by whom: this process (`run_here`) or a cluster. All rows of an
-instruction stand in one file.
-"""
-
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.cache import key_of
 from crowdselect.crowd import Crowd
+from crowdselect.engine.here import Run
+from crowdselect.errors import InputError, RewardError, SplitError
+from crowdselect.finish import ENDINGS
+from crowdselect.numeric.duplicates import alike, grouped, text_key
+from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
-from crowdselect.numeric.responses import Answers, find_answers
-from crowdselect.pool.cells import Targets
-from crowdselect.pool.layouts import reward_columns
-from crowdselect.pool.pool import Pool, open_pool
-from crowdselect.pool.source import Source, connect
-from crowdselect.seeding import content_hash
-from crowdselect.selection.benchmarks import contaminated
-from crowdselect.selection.eligibility import normalised
-from crowdselect.selection.options import Options
-from crowdselect.selection.questions import Question
-from crowdselect.selection.rows import Measured, checked_metrics, pick_samples
-from crowdselect.selection.tables import metrics_table
-from crowdselect.selection.targets import with_targets
-from crowdselect.types import FloatArray, Table
+from crowdselect.numeric.responses import Answers, check_answer
+from crowdselect.pool.index import to_numpy
+from crowdselect.pool.numberfile import read_numbers
+from crowdselect.pool.pool import Pool
+from crowdselect.pool.shards import Ids, Places
+from crowdselect.selection.methods import CROWD, Method
+from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.questions import Question, read_questions
+from crowdselect.selection.rows import COLUMNS, Rows
+from crowdselect.selection.shard import Look, Matrix, ensemble_of, known_of, looked, lowest_hashes, unpacked
+from crowdselect.selection.shards import Shards, shards_of
+from crowdselect.types import BoolArray, FloatArray, IntArray, Table
 
-TEXT_KEY = "text_key"
-"""The column of what a text's vectors are kept by, see `crowdselect.cache.key_of`."""
+
+def look_at(
+    pool: Pool,
+    *,
+    options: Options | None,
+    reward: str | None = None,
+    ties: Ties = "average",
+    crowd: Crowd | None = None,
+    method: Method = CROWD,
+    run: Run | None = None,
+    keep: bool = False,
+) -> tuple[Shards, Rows]:
+    """Look at a pool once.
+
+    Args:
+        pool: From `crowdselect.open_pool`. Above a million rows in several Parquet files one of these is in memory at a time.
+        options: Of the choice; None = only the metrics are wanted.
+        reward: The reward column, where there are no options.
+        ties: As for `crowdselect.stability`, likewise.
+        crowd: Family and size of the models; None reads them off the names.
+        method: Where it is not `weighted`, a pool without rewards, or of one model, has no metrics.
+        run: Has the pool's files read one by one; None = this process, and large pools only.
+        keep: Keep the score matrix; the pool is then read as a whole.
+
+    Returns:
+        How the pool is read, and its rows.
+
+    Raises:
+        RewardError: There is no reward, or a choice between several is needed.
+        InputError: A metric overflows, or the crowd matches no model of the pool.
+        SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
+    """
+    shards = (
+        Shards(pool)
+        if keep
+        else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole)
+    )
+    asked = _Asked(options, reward if options is None else options.reward, ties, crowd, method, keep=keep)
+    try:
+        return shards, _rows(shards, asked)
+    except SplitError:
+        if run is not None:
+            raise
+        whole = Shards(pool)
+        return whole, _rows(whole, asked)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What is to be known of each shard."""
+class _Asked:
+    """What the rows are wanted for."""
 
-    layout: str
-    rewards: str | None
-    """The second file, of the whole pool."""
-    reward: str | None
-    """The reward column; None = there are no metrics."""
-    sample_reward: str | None
-    """The reward column that samples are taken by; None = they are drawn."""
-    joined: bool
-    """Whether it is in the second file."""
-    models: tuple[str, ...]
-    """Of the whole pool."""
-    crowd: Crowd
-    """In the order of `models`."""
+    options: Options | None
+    reward: str | tuple[str, ...] | None
     ties: Ties
-    options: Options | None = None
-    """None = only the table of metrics is wanted."""
-    questions: tuple[Question, ...] = ()
-    has_responses: bool = True
-    text_keys: bool = False
-    """Whether a model embeds the texts."""
+    crowd: Crowd | None
+    method: Method
+    keep: bool
 
 
-class Looker:
-    """A worker that gives what is known of each instruction of a shard, as a table in id order."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-
-    def __call__(self, sources: Table) -> Table:
-        """Give the tables of some shards, packed; see `unpacked`."""
-        import pyarrow as pa
-
-        packed = []
-        for path in sources["path"].to_pylist():
-            with _opened(path, self._ask) as (pool, kept):
-                table = _measured_table(pool, self._ask, kept)
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table)
-            packed.append(sink.getvalue().to_pybytes())
-        return pa.table({"shard": sources["shard"], "table": pa.array(packed, pa.large_binary())})
-
-
-def unpacked(found: Table) -> Iterator[tuple[int, Table]]:
-    """Give shards and their tables from what a `Looker` returned."""
-    import pyarrow as pa
-
-    for shard, packed in zip(found["shard"].to_pylist(), found["table"], strict=True):
-        with pa.ipc.open_stream(packed.as_buffer()) as reader:
-            yield shard, reader.read_all()
-
-
-@contextmanager
-def _opened(path: str, ask: Ask) -> Iterator[tuple[Pool, int]]:
-    """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
-    if ask.rewards is None or not ask.joined:
-        with open_pool(path, layout=ask.layout) as pool:
-            yield pool, 0
-        return
-    import pyarrow as pa
-
-    with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
-        own = Path(place) / "rewards.parquet"
-        with open_pool(path, layout=ask.layout) as pool, closing(connect()) as connection:
-            source = Source(connection, ask.rewards)
-            key = reward_columns(source.columns, path=ask.rewards).id
-            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
-        with open_pool(path, layout=ask.layout, rewards=own) as pool:
-            pool.call_rewards(ask.rewards)
-            yield pool, kept
-
-
-def _measured_table(pool: Pool, ask: Ask, kept: int) -> Table:
-    if ask.reward is None:
-        scores = np.full((len(pool.ids), len(ask.models)), np.nan, order="F")
-        metrics = {name: np.full(len(scores), np.nan) for name in METRICS}
-    else:
-        scores = _widened(pool.scores_of_part(ask.reward), pool.models, ask.models, fill=np.nan)
-        metrics = checked_metrics(pool, scores, ask.crowd, ties=ask.ties)
-    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    facts = {
-        "per_model": (~np.isnan(scores)).sum(axis=0).tolist(),
-        "lowest": float(np.nanmin(scores)) if n_rewards.any() else None,
-        "kept": kept,
-        "lost": pool.lost_rewards,
-    }
-    if ask.options is None:
-        measured = Measured(scores, n_rewards, metrics, ask.crowd, ())
-        return _marked(metrics_table(pool, measured, models=ask.models), facts)
-    numbers = {"n_rewards": n_rewards, **metrics}
-    table, answers = _row_table(pool, ask, scores, numbers, options=ask.options)
-    return _marked(table, {**facts, "unsaid": answers.unsaid, "endings": dict(answers.endings)})
-
-
-def _row_table(
-    pool: Pool, ask: Ask, scores: FloatArray, numbers: dict[str, Any], *, options: Options
-) -> tuple[Table, Answers]:
-    """What the choice needs of each row: numbers, who may answer, and digests of the text instead of the text."""
-    import pyarrow as pa
-
-    answers = _answers(pool, ask, scores, options)
-    texts = pool.instructions()
-    digests = [
-        None if text is None else blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16)
-        for text in texts
-    ]
-    columns = {
-        "id": pa.array(pool.ids, pa.large_string()),
-        "hash": content_hash(pool.ids),
-        **numbers,
-        "chosen": answers.chosen.astype(np.int32),
-        "best_reward": answers.best_reward,
-        "reward": answers.reward,
-        "unfinished": np.zeros(len(scores), dtype=np.bool_)
-        if answers.unfinished is None
-        else answers.unfinished,
-        "digest": pa.array(
-            [None if digest is None else digest.digest() for digest in digests], pa.binary(16)
-        ),
-    }
-    if answers.rejected is not None:
-        columns |= {
-            "rejected": answers.rejected.astype(np.int32),
-            "rejected_reward": answers.rejected_reward,
-        }
-    for name, samples in (("sample", answers.sample), ("rejected_sample", answers.rejected_sample)):
-        if samples is not None:
-            columns[name] = samples
-    if ask.text_keys:
-        keys = [None if text is None else key_of(text) for text in texts]
-        columns[TEXT_KEY] = pa.array(keys, pa.binary(32))
-    if options.decontaminate:
-        columns["owner"] = contaminated(texts, list(ask.questions)).astype(np.int32)
-    if options.cluster_by is not None:
-        columns["group"] = pa.array(pool.column(options.cluster_by), pa.large_string())
-    return pa.table(columns), answers
-
-
-def _targets(pool: Pool, ask: Ask, *, allow_cut: bool) -> Targets:
-    """A shard's, with a column for every model of the pool."""
-    found = pool.targets(allow_cut=allow_cut)
-    widened = partial(_widened, own=pool.models, models=ask.models, fill=False)
-    barred = None if found.barred is None else widened(found.barred)
-    return Targets(widened(found.usable), barred, found.endings)
-
-
-def _answers(pool: Pool, ask: Ask, scores: FloatArray, options: Options) -> Answers:
-    """Who may answer each row of a shard, among the models of the whole pool."""
-    pairs = options.pairs is not None
-    codes = pool.prompt_codes() if pairs and not pool.sampled else None
-    picks = pick_samples(pool, ask.sample_reward, options)
-    if picks is not None:
-        picks = picks.changed(lambda values, fill: _widened(values, pool.models, ask.models, fill=fill))
-    targets = Targets(~np.isnan(scores))
-    if ask.has_responses:
-        targets = _targets(pool, ask, allow_cut=options.allow_cut)
-    answers = find_answers(
-        scores,
-        usable=targets.usable,
-        hashes=content_hash(pool.ids),
-        models=ask.models,
-        answer=options.answer,
-        pairs=pairs,
-        seed=options.seed,
-        prompts=None if codes is None else _widened(codes, pool.models, ask.models, fill=-1),
-        picks=picks,
+def _rows(shards: Shards, asked: _Asked) -> Rows:
+    pool, options = shards.pool, asked.options
+    questions = read_benchmarks(options) if options is not None else ()
+    look, notes = _look(shards, asked, [question for _, found in questions for question in found])
+    if options is not None:
+        check_answer(options.answer, models=shards.models)
+    merged, matrix = _merged(shards, look)
+    if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
+        name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
+        raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
+    if look.joined:
+        lost = pool.lost_from(merged.total("kept") - merged.total("lost"))
+        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole look said it already
+    metrics = {name: merged.numbers(name) for name in METRICS}
+    if options is not None and options.metrics is not None and look.reward is not None:
+        more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
+        metrics |= more
+        notes += [] if note is None else [note]
+    places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
+    blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
+    if options is not None:
+        blank = ~to_numpy(merged.table["digest"].is_valid())
+        groups = _groups(shards, merged.table["digest"], blank, places)
+    return Rows(
+        ids=ids,
+        hashes=merged.numbers("hash"),
+        blank=blank,
+        groups=groups,
+        n_rewards=merged.numbers("n_rewards"),
+        metrics=metrics,
+        answers=_answers(merged),
+        crowd=look.crowd,
+        per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
+        lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
+        reward=_said(look, options),
+        notes=tuple(notes),
+        pool_notes=tuple(pool_notes),
+        agreement=None if matrix is None else matrix.agreement,
+        questions=questions,
+        owner=merged.numbers("owner").astype(np.int64) if "owner" in merged.table.column_names else None,
+        columns=merged.named("column"),
+        rewards=merged.named("reward"),
+        text_keys=merged.table["text_key"] if look.text_keys else None,
+        places=places,
+        shard=merged.shard,
+        matrix=matrix if asked.keep else None,
     )
-    return with_targets(answers, targets, scores, options=options, models=ask.models)
 
 
-def _marked(table: Table, facts: dict[str, Any]) -> Table:
-    import json
+def _look(shards: Shards, asked: _Asked, questions: list[Question]) -> tuple[Look, list[str]]:
+    """Settle what is to be known of each shard; and the notes about the crowd."""
+    pool, options, models = shards.pool, asked.options, shards.models
+    why = None if asked.method.weighted else why_unmeasured(pool, models, asked.reward)
+    name: str | tuple[str, ...] | None = None
+    if why is None:
+        name = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
+        if len(models) < 2:
+            only = f"only {models[0]!r}" if models else "none"
+            raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+    by = name
+    if pool.sampled and name is None and (asked.reward is not None or len(pool.reward_columns) == 1):
+        by = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
+    aligned, notes = (asked.crowd or Crowd.from_names(models)).aligned(models)
+    by_name = () if options is None or options.cluster_by is None else (options.cluster_by,)
+    found = Look(
+        layout=pool.layout,
+        rewards=pool.rewards_path,
+        reward=name,
+        sample_reward=by,
+        joined=not shards.whole and any(isinstance(each, str) and pool.joined(each) for each in {name, by}),
+        models=models,
+        crowd=aligned,
+        ties=asked.ties if options is None else options.ties,
+        has_responses=pool.has_responses,
+        options=options,
+        questions=tuple(questions),
+        columns=(*by_name, *asked.method.columns),
+        text_keys=options is not None and not shards.whole and wants_model(options),
+        below=_threshold(shards),
+        limit_seed=pool.seed,
+    )
+    return found, [*notes, *([] if why is None else [why])]
 
-    return table.replace_schema_metadata({"facts": json.dumps(facts)})
+
+def _threshold(shards: Shards) -> int | None:
+    """The highest hash that `limit` lets in, where the files are read one by one."""
+    pool = shards.pool
+    if shards.whole or pool.limit is None:
+        return None
+    arguments = {"layout": pool.layout, "limit": pool.limit, "seed": pool.seed}
+    found = np.concatenate([to_numpy(table["hash"]) for table in shards.over(lowest_hashes, **arguments)])
+    return int(np.sort(found)[: pool.limit][-1])
 
 
-def _widened(
-    values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
-) -> NDArray[Any]:
-    """Give a matrix of a shard's models a column for every model of the pool."""
-    if tuple(own) == tuple(models):
-        return values
-    out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")
-    out[:, [models.index(name) for name in own]] = values
-    return out
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """The tables of all shards, in id order."""
+
+    table: Table
+    facts: list[dict[str, Any]]
+    """Of each shard."""
+    shard: NDArray[np.int32]
+    """Shape (N,): the shard of each row."""
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Give a column as NumPy has it."""
+        return to_numpy(self.table[name])
+
+    def named(self, kind: str) -> dict[str, NDArray[Any]]:
+        """Give the columns that were asked for by name, of one kind."""
+        begin = f"{kind} "
+        return {
+            name.removeprefix(begin): self.numbers(name)
+            for name in self.table.column_names
+            if name.startswith(begin)
+        }
+
+    def total(self, name: str) -> int:
+        """Add up a fact over the shards."""
+        return sum(int(facts[name]) for facts in self.facts)
+
+
+def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
+    if shards.whole:
+        table, matrix = known_of(shards.pool, look)
+        return merge([(0, table)], [shards.pool.path]), matrix
+    found = [each for packed in shards.over(looked, look=look) for each in unpacked(packed)]
+    return merge(found, shards.files), None
+
+
+def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merged:
+    """Put the tables of all shards in id order.
+
+    Args:
+        found: Shard and table, in any order; each table has a column `id`, ascending.
+        files: The shards' names, for messages.
+
+    Raises:
+        SplitError: An id is in two shards.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    tables = [table for _, table in sorted(found, key=lambda each: each[0])]
+    facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
+    shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
+    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+    ids = whole["id"].combine_chunks()
+    if not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
+        order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
+        whole, shard = whole.take(order), shard[order]
+        ids = whole["id"].combine_chunks()
+        same = to_numpy(pc.equal(ids[1:], ids[:-1]))
+        if same.any():
+            at = int(np.argmax(same))
+            one, other = sorted(int(each) for each in shard[at : at + 2])
+            raise SplitError(
+                f"{files[other]}: id {ids[at].as_py()!r} is in {files[one]} too; a pool that is read file by file has all "
+                "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
+            )
+    return _Merged(whole.combine_chunks(), facts, shard)
+
+
+def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) -> IntArray:
+    """Number rows by their text: those that share a digest are compared by the text itself."""
+    values = digests.drop_null().combine_chunks()
+    begin = 16 * values.offset
+    packed = values.buffers()[1].to_pybytes()[begin : begin + 16 * len(values)] if len(values) else b""
+    rows = alike(packed, np.flatnonzero(~blank))
+    if not rows.size:
+        return np.arange(len(blank))
+    keys: dict[int, bytes] = {}  # of 256 bits: many large texts may have to be compared
+    for at, texts in shards.texts_of(rows, places):
+        keys.update(zip(at.tolist(), map(text_key, texts), strict=True))
+    return grouped([keys[row] for row in rows.tolist()], rows, n=len(blank))
+
+
+def _answers(merged: _Merged) -> Answers:
+    paired = "rejected" in merged.table.column_names
+    return Answers(
+        merged.numbers("chosen").astype(np.int64),
+        merged.numbers("rejected").astype(np.int64) if paired else None,
+        merged.numbers("best_reward"),
+        reward=merged.numbers("reward"),
+        rejected_reward=merged.numbers("rejected_reward") if paired else None,
+        unsaid=merged.total("without_text"),
+        sample=merged.numbers("sample") if "sample" in merged.table.column_names else None,
+        rejected_sample=merged.numbers("rejected_sample")
+        if "rejected_sample" in merged.table.column_names
+        else None,
+        unfinished=merged.numbers("unfinished"),
+        endings=_endings(merged),
+    )
+
+
+def _endings(merged: _Merged) -> dict[str, int]:
+    """How many answers with text ended in each way that a shard names."""
+    kinds = [kind for kind in ENDINGS if any(kind in facts["endings"] for facts in merged.facts)]
+    return {kind: sum(facts["endings"].get(kind, 0) for facts in merged.facts) for kind in kinds}
+
+
+def _said(look: Look, options: Options | None) -> str | None:
+    if isinstance(look.reward, tuple) and options is not None:
+        return f"{options.ensemble} of {', '.join(look.reward)}"
+    return look.reward if isinstance(look.reward, str) else None
+
+
+def read_benchmarks(options: Options) -> tuple[tuple[str, list[Question]], ...]:
+    """Read the files of `decontaminate`.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    return tuple((path, read_questions(path)) for path in options.decontaminate)
+
+
+def score_matrix(
+    pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None = None
+) -> tuple[FloatArray, str, Agreement | None]:
+    """Read a pool's score matrix, of one reward or of an ensemble.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: A reward column, or several; None takes the only one there is.
+        ensemble: How several become one; see `crowdselect.numeric.ensembles.combine_rewards`.
+
+    Returns:
+        Shape (N, M); what it is, in words; and how far the rewards of an ensemble agree.
+
+    Raises:
+        RewardError: There is no such reward, or a choice between several is needed.
+        OptionError: Several rewards and no way to make one of them.
+    """
+    if reward is None or isinstance(reward, str):
+        return pool.scores(reward), pool.reward_name(reward), None
+    scores, agreement = ensemble_of(pool, reward, ensemble or "")
+    return scores, f"{ensemble} of {', '.join(reward)}", agreement
+
+
+def why_unmeasured(pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None) -> str | None:
+    """Say in one line why a pool has no metrics; None where it may have some."""
+    if len(models) < 2:
+        return "only one model answered, so the metrics are empty"
+    return (
+        "the pool has no rewards, so the metrics are empty"
+        if reward is None and not pool.reward_columns
+        else None
+    )

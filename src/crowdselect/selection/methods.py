@@ -2,46 +2,138 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
-from crowdselect.numeric.quotas import check_budget
+import numpy as np
+
+from crowdselect.errors import InputError
+from crowdselect.numeric.metrics import METRICS
+from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked
 from crowdselect.numeric.ranks import combine, uniform_ranks
-from crowdselect.numeric.responses import Answers
-from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.seeding import UInt64Array
-from crowdselect.selection.clusters import Grouping
+from crowdselect.seeding import UInt64Array, reseeded
+from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligibility import ELIGIBLE, tally
 from crowdselect.selection.eligible import left_out
 from crowdselect.selection.options import Options
-from crowdselect.selection.rows import Measured
+from crowdselect.selection.reading import BLOCK, Function, Of, Reader
+from crowdselect.selection.rows import Rows
+from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
+Need = Literal["instruction", "answer"]
+"""What a method may need of the eligible rows: the instruction's text, the text of the answer to train on."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a method may look at; row i of every array is instruction i."""
+    """What a method may look at; row i of every array is instruction i. Of the pool it sees what the functions below give."""
 
-    pool: Pool
+    shards: Shards
+    """How the pool is read; methods ask the functions below instead."""
+    known: Rows
+    """What is known of every row: metrics, answers, hashes, groups."""
     options: Options
-    measured: Measured
-    answers: Answers
-    texts: ObjectArray
-    """The instructions, shape (N,); None = no text. Empty where the pool is read file by file."""
     eligible: BoolArray
     """Which rows may be chosen, shape (N,)."""
-    hashes: UInt64Array
-    """Shape (N,): content hash of each id."""
-    keys: UInt64Array
-    """Shape (N,): orders equal scores."""
-    groups: IntArray
-    """Shape (N,): rows with the same number have the same text."""
-    ranks: Mapping[str, FloatArray] = field(init=False)
-    """Uniform ranks of the metrics over the eligible rows, shape (N,) each."""
 
-    def __post_init__(self) -> None:
-        ranks = {name: uniform_ranks(values, self.eligible) for name, values in self.measured.metrics.items()}
-        object.__setattr__(self, "ranks", ranks)
+    @cached_property
+    def keys(self) -> UInt64Array:
+        """Orders equal scores, shape (N,)."""
+        return reseeded(self.known.hashes, seed=self.options.seed, salt="tie")
+
+    @cached_property
+    def ranks(self) -> Mapping[str, FloatArray]:
+        """Uniform ranks of the metrics over the eligible rows, shape (N,) each."""
+        return {name: uniform_ranks(values, self.eligible) for name, values in self.known.metrics.items()}
+
+    @property
+    def rows(self) -> IntArray:
+        """The eligible rows, ascending."""
+        return np.flatnonzero(self.eligible)
+
+    def column(self, name: str) -> ObjectArray:
+        """Read one value per row, as text.
+
+        Args:
+            name: A column of the pool.
+
+        Returns:
+            Shape (N,), of str; None where missing.
+
+        Raises:
+            InputError: There is no such column, or its values differ within an id.
+        """
+        return self.known.column(name, self.shards.pool)
+
+    def numbers(self, name: str) -> FloatArray:
+        """Read one number per row: from `Options.metrics`, else of the answer to train on where it is a reward, else of the row.
+
+        Args:
+            name: A number of the file of `metrics`, a reward column, or a column of the pool.
+
+        Returns:
+            Shape (N,). NaN = missing.
+
+        Raises:
+            InputError: There is no such column, or a value is no finite number.
+        """
+        if name in self.known.metrics and name not in METRICS:
+            return self.known.metrics[name]
+        if name in self.known.rewards:
+            return self.known.rewards[name]
+        out = np.full(len(self.eligible), np.nan)
+        for row, value in enumerate(self.column(name)):
+            if value is not None:
+                try:
+                    out[row] = float(value)
+                except ValueError:
+                    out[row] = np.inf
+                if np.isinf(out[row]):
+                    raise InputError(f"{self.where(row, name)} is {value[:80]!r}; wanted a finite number")
+        return out
+
+    def where(self, row: int, name: str) -> str:
+        """Name a value of a column in messages: pool, column and id."""
+        return f"{self.shards.pool.path}: {name} of id {self.known.ids[row]!r}"
+
+    def read(self, of: Of) -> list[Any]:
+        """Read all eligible rows, in the order of `rows`; for what must see all of them before it begins.
+
+        Args:
+            of: "instruction" or "answer", texts; "both", `Answered`.
+
+        Raises:
+            OptionError: Answers are wanted, and the pool has no place for them.
+        """
+        found: dict[int, Any] = {}
+        for rows, batch in Reader(self.shards, self.known).batches(self.rows, of=of, size=BLOCK):
+            found.update(zip(rows.tolist(), batch, strict=True))
+        return [found[row] for row in self.rows.tolist()]
+
+    def map(self, function: Function, *, of: Of, progress: Progress, size: int = BLOCK) -> FloatArray:
+        """Apply a function to the eligible rows batch by batch, wherever they are read.
+
+        Args:
+            function: Given at most `size` of what `of` says, gives a number for each; see `Function`.
+            of: As for `read`.
+            progress: Told how many rows are done.
+            size: Rows of a batch.
+
+        Returns:
+            Shape (N,). NaN for rows that are not eligible, or for which the function gives it.
+
+        Raises:
+            OptionError: As for `read`.
+        """
+        rows, done = self.rows, 0
+        out = np.full(len(self.eligible), np.nan)
+        for batch, numbers in Reader(self.shards, self.known).map(function, rows, of=of, size=size):
+            out[batch] = numbers
+            done += len(batch)
+            progress(done, len(rows))
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +150,70 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A way to score rows; everything else of a selection is the same for all of them."""
+    """A way to score rows; everything else of a selection is the same for all of them.
 
-    settings: Mapping[str, Any]
-    """`method`, its name, and what it was told; stands in the manifest beside the options."""
+    Example:
+        >>> Method(name="last", score=lambda seen, progress: Scored(seen.numbers("place"))).settings["method"]
+        'last'
+    """
+
+    name: str
     score: Callable[[Seen, Progress], Scored]
     """Scores the rows before there are clusters."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What it was told, plain values for the manifest."""
     arrange: Callable[[Seen, FloatArray, Grouping], Scored] | None = None
     """Makes of that score one that knows clusters and vectors, for methods whose next row depends on those before."""
     weighted: bool = False
     """The score is of the metrics: rows that lack one with a weight are not eligible."""
     vectors: bool = False
     """`arrange` needs vectors."""
-    by_file: bool = False
-    """It needs neither texts nor columns of the whole pool, so a large one may be read file by file."""
+    needs: frozenset[Need] = frozenset()
+    """Texts that `score` reads of the eligible rows."""
+    columns: tuple[str, ...] = ()
+    """What `score` reads of every row by name: columns of the pool, rewards, or numbers of the file of `metrics`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stands in the manifest beside the options: `method`, its arguments, and weights of 0 where none counts."""
+        unweighted = {} if self.weighted else {"weights": dict.fromkeys(METRICS, 0.0)}
+        return {"method": self.name, **self.arguments, **unweighted}
+
+    @property
+    def needs_the_whole(self) -> str | None:
+        """Why a pool cannot be read file by file for it; None where it can."""
+        return f"{self.name} needs the vectors of all rows" if self.vectors else None
 
 
 def _weighted_ranks(seen: Seen, _progress: Progress) -> Scored:
     return Scored(combine(seen.ranks, seen.options.weights))
 
 
-CROWD = Method(settings={"method": "crowdselect"}, score=_weighted_ranks, weighted=True, by_file=True)
+CROWD = Method(name="crowdselect", score=_weighted_ranks, weighted=True)
 """The method of the paper: weighted uniform ranks of the metrics."""
 
 
-def score_rows(
+def method_of(options: Mapping[str, Any]) -> str:
+    """Name the method that a selection was made with; older folders do not say, and had only one.
+
+    Example:
+        >>> method_of({}), method_of({"method": "random"})
+        ('crowdselect', 'random')
+    """
+    return str(options.get("method", CROWD.name))
+
+
+def is_weighted(options: Mapping[str, Any]) -> bool:
+    """Say whether the score of a selection was made of the metrics: then some weight is not 0.
+
+    Example:
+        >>> is_weighted({"weights": {"stability": 2.0}}), is_weighted({"method": "random", "weights": {"stability": 0.0}})
+        (True, False)
+    """
+    return any((options.get("weights") or {}).values())
+
+
+def scored_rows(
     method: Method, seen: Seen, reasons: ObjectArray, progress: Progress
 ) -> tuple[Scored, Seen, ObjectArray]:
     """Have a method score the eligible rows; those that it has no score for are not eligible any more.
@@ -102,9 +233,29 @@ def score_rows(
     scored = method.score(seen, progress)
     if scored.left_out:
         reasons = left_out(reasons, scored.left_out)
-        check_rows(seen.options, reasons, seen.groups)
+        check_rows(seen.options, reasons, seen.known.groups)
         seen = replace(seen, eligible=reasons == ELIGIBLE)
     return scored, seen, reasons
+
+
+def arranged(method: Method, seen: Seen, scored: Scored, grouping: Grouping) -> Scored:
+    """Have a method that knows clusters make its final score; NaN for rows that are not eligible."""
+    found = method.arrange(seen, scored.score, grouping) if method.arrange else Scored(scored.score)
+    return replace(found, score=np.where(seen.eligible, found.score, np.nan))
+
+
+def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
+    """Choose by a score; see `crowdselect.numeric.quotas.choose`."""
+    options = seen.options
+    return choose(
+        score,
+        labels=grouping.labels,
+        keys=seen.keys,
+        groups=seen.known.groups,
+        budget=options.budget,
+        vectors=lookahead(grouping, ranked(score, seen.keys), options),
+        near_duplicates=options.near_duplicates,
+    )
 
 
 def check_rows(options: Options, reasons: ObjectArray, groups: IntArray) -> None:

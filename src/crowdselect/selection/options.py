@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from crowdselect.embed.models import embedder_kind
 from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import ENSEMBLES
 from crowdselect.numeric.metrics import METRICS, Ties
@@ -138,3 +139,14 @@ def _paths(files: object) -> tuple[str, ...]:
     if isinstance(files, str) or not isinstance(files, Iterable):
         raise OptionError(f"decontaminate={files!r} is not a list of files; write [{files!r}]")
     return tuple(str(file) for file in files)
+
+
+def wants_vectors(options: Options) -> bool:
+    """Say whether clusters or near-duplicates need vectors."""
+    by_vectors = options.clusters > 0 and options.cluster_by is None
+    return by_vectors or options.near_duplicates is not None
+
+
+def wants_model(options: Options) -> bool:
+    """Say whether a model is to embed texts."""
+    return wants_vectors(options) and embedder_kind(options.embedder) == "model"

@@ -1,20 +1,26 @@
-"""A pool's score matrix and what the three metrics make of it."""
+"""What is known of every instruction of a pool after one look at it, whatever its size: rows of numbers, no texts, no matrix."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
-from crowdselect.errors import InputError, OptionError, RewardError
-from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
-from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics, ordered_families
+from crowdselect.embed.reading import Filed, Held, Reading
+from crowdselect.errors import OptionError
+from crowdselect.numeric.ensembles import Agreement
+from crowdselect.numeric.metrics import ordered_families
 from crowdselect.numeric.ranks import check_weights
-from crowdselect.numeric.responses import Picks
-from crowdselect.pool.numberfile import read_numbers
+from crowdselect.numeric.responses import Answers
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.shards import Ids, Places
+from crowdselect.seeding import UInt64Array
 from crowdselect.selection.options import Options
-from crowdselect.types import FloatArray, IntArray
+from crowdselect.selection.questions import Question
+from crowdselect.selection.shard import Matrix
+from crowdselect.selection.shards import Shards
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 COLUMNS = (
     "id",
@@ -32,50 +38,65 @@ COLUMNS = (
 """Names of our own, which no column of numbers may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What is to be known of a score matrix that is not held."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What is known of each instruction; row i of every array is instruction i, in id order."""
 
+    ids: Ids
+    """N ids."""
+    hashes: UInt64Array
+    """Shape (N,): content hash of each id."""
+    blank: BoolArray
+    """Which instructions have no text, shape (N,)."""
+    groups: IntArray
+    """Shape (N,): rows with the same number have the same text."""
+    n_rewards: IntArray
+    """Rewards per instruction, shape (N,)."""
+    metrics: Mapping[str, FloatArray]
+    """Each metric, shape (N,). NaN = undefined."""
+    answers: Answers
+    """Whose answer to train on."""
+    crowd: Crowd
+    """One member per model of the pool, in the pool's order."""
     per_model: IntArray
     """Rewards per model, shape (M,)."""
     lowest: float
     """The lowest reward. NaN = there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A pool's score matrix and what the metrics make of it; row i is instruction i in id order."""
-
-    scores: FloatArray
-    """Rewards, shape (N, M). NaN = no reward. Of no rows where there are `sums` instead."""
-    n_rewards: IntArray
-    """Rewards per instruction, shape (N,)."""
-    metrics: dict[str, FloatArray]
-    """Each metric, shape (N,). NaN = undefined."""
-    crowd: Crowd
-    """One member per model of the pool, in the pool's order."""
-    notes: tuple[str, ...]
-    """One-line facts about the crowd that the user should know."""
-    reward: str | None = None
+    reward: str | None
     """The reward column; of an ensemble, what it is made of."""
+    notes: tuple[str, ...] = ()
+    """One-line facts about the crowd that the user should know."""
+    pool_notes: tuple[str, ...] = ()
+    """The same about the pool's files."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
-    sums: Sums | None = None
-    """Given where the pool was measured part by part."""
+    questions: tuple[tuple[str, list[Question]], ...] = ()
+    """Files of benchmark questions, and what is in them."""
+    owner: IntArray | None = None
+    """Shape (N,): which of these questions, counted through, each row gives away; -1 = none."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Columns of the pool that were asked for, shape (N,) each, of str; None where missing."""
+    rewards: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Reward columns that were asked for: of the answers to train on, shape (N,) each. NaN = none."""
+    text_keys: Table | None = None
+    """What each text's vectors are found by, where a model embeds them."""
+    places: Places
+    """Where the rows are in the shards."""
+    shard: NDArray[np.int32]
+    """Shape (N,): in which."""
+    matrix: Matrix | None = None
+    """The score matrix, where it was asked for."""
 
-    @property
-    def lowest(self) -> float:
-        """The lowest reward. NaN = there is none."""
-        if self.sums is not None:
-            return self.sums.lowest
-        return float(np.nanmin(self.scores)) if self.n_rewards.any() else float("nan")
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    @property
-    def per_model(self) -> IntArray:
-        """Rewards per model, shape (M,)."""
-        if self.sums is not None:
-            return self.sums.per_model
-        return np.asarray((~np.isnan(self.scores)).sum(axis=0), dtype=np.int64)
+    def column(self, name: str, pool: Pool) -> ObjectArray:
+        """Give a column of the pool that was asked for.
+
+        Raises:
+            InputError: There is none of that name.
+        """
+        return self.columns[name] if name in self.columns else pool.column(name)
 
     @property
     def families(self) -> int:
@@ -84,162 +105,44 @@ class Measured:
         return len(ordered_families(sizes, self.crowd.families))
 
 
-def measure(
-    pool: Pool,
-    *,
-    reward: str | Sequence[str] | None = None,
-    ensemble: str | None = None,
-    numbers: str | None = None,
-    crowd: Crowd | None = None,
-    ties: Ties = "average",
-    needed: bool = True,
-) -> Measured:
-    """Read a pool's score matrix and compute its metrics.
-
-    Args:
-        pool: From `crowdselect.open_pool`.
-        reward: The reward column, or several; None takes the only one there is.
-        ensemble: How several rewards become one; see `crowdselect.numeric.ensembles.combine_rewards`.
-        numbers: A file of further numbers per instruction; they stand among the metrics.
-        crowd: Family and size of the models; None reads them off the names.
-        ties: As for `crowdselect.stability`.
-        needed: Whether a crowd must be there; otherwise a pool without rewards, or of one model, has no metrics.
-
-    Returns:
-        The matrix, the metrics and the crowd, aligned with `pool.ids` and `pool.models`.
-
-    Raises:
-        RewardError: There is no reward, or a choice between several is needed.
-        InputError: A metric overflows, or the crowd matches no model of the pool.
-    """
-    why = None if needed else why_unmeasured(pool, reward)
-    if why is not None:
-        return _unmeasured(pool, crowd, why)
-    scores, told, agreement = score_matrix(pool, reward, ensemble)
-    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    if not n_rewards.any():
-        raise RewardError(f"{pool.path}: reward {told!r} is missing in every row; score the answers first")
-    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
-    metrics = checked_metrics(pool, scores, aligned, ties=ties)
-    if numbers is not None:
-        more, note = read_numbers(numbers, ids=pool.ids, taken=(*METRICS, *COLUMNS))
-        metrics |= more
-        notes = [*notes, *([note] if note else [])]
-    return Measured(scores, n_rewards, metrics, aligned, tuple(notes), told, agreement)
-
-
-def checked_metrics(pool: Pool, scores: FloatArray, crowd: Crowd, *, ties: Ties) -> dict[str, FloatArray]:
-    """Compute the metrics of a pool's score matrix.
-
-    Args:
-        pool: For the messages.
-        scores: Rewards, shape (N, M). NaN = no reward.
-        crowd: M members, in the order of the columns.
-        ties: As for `crowdselect.stability`.
-
-    Raises:
-        InputError: A metric overflows; the id is named.
-    """
-    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
-    for name, fewest in (("difficulty", 1), ("separability", 2)):
-        beyond = np.flatnonzero((n_rewards >= fewest) & ~np.isfinite(metrics[name]))
-        if beyond.size:
-            raise InputError(
-                f"{pool.path}: {name} of id {pool.ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
-                "sensible range, rescale them"
-            )
-    return metrics
-
-
-def score_matrix(
-    pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None = None
-) -> tuple[FloatArray, str, Agreement | None]:
-    """Read a pool's score matrix, of one reward or of an ensemble.
-
-    Args:
-        pool: From `crowdselect.open_pool`.
-        reward: A reward column, or several; None takes the only one there is.
-        ensemble: How several become one; see `crowdselect.numeric.ensembles.combine_rewards`.
-
-    Returns:
-        Shape (N, M); what it is, in words; and how far the rewards of an ensemble agree.
-
-    Raises:
-        RewardError: There is no such reward, or a choice between several is needed.
-        OptionError: Several rewards and no way to make one of them.
-    """
-    if reward is None or isinstance(reward, str):
-        return pool.scores(reward), pool.reward_name(reward), None
-    matrices = {name: pool.scores(name) for name in reward}
-    agreement = reward_agreement(matrices)
-    return combine_rewards(matrices, how=ensemble or ""), f"{ensemble} of {', '.join(matrices)}", agreement
-
-
-def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
-    """Choose the sample that stands for each model: the best-rewarded to train on, the worst to reject.
-
-    Args:
-        pool: From `crowdselect.open_pool`.
-        reward: As for `measure`; a pool without rewards, or with several and none named, has its samples drawn.
-        options: `ensemble` (here of the samples' own rewards), `seed` (of ties), `allow_cut` and `pairs` (which must be of
-            answers to the same messages) count here.
-
-    Returns:
-        What is taken of each model; None where the pool has no samples.
-    """
-    if not pool.sampled:
-        return None
-    names = (reward,) if isinstance(reward, str) else tuple(reward or ())
-    if not names and len(pool.reward_columns) == 1:
-        names = pool.reward_columns
-    values = {name: pool.rewards_of_answers(pool.reward_name(name)) for name in names}
-    rewards = next(iter(values.values()), None)
-    if len(values) > 1:
-        columns = {name: one[:, None] for name, one in values.items()}
-        rewards = combine_rewards(columns, how=options.ensemble or "")[:, 0]
-    return pool.picked_samples(
-        rewards, seed=options.seed, prompts=options.pairs is not None, allow_cut=options.allow_cut
-    )
-
-
-def why_unmeasured(pool: Pool, reward: str | Sequence[str] | None) -> str | None:
-    """Say in one line why a pool has no metrics; None where it may have some."""
-    if len(pool.models) < 2:
-        return "only one model answered, so the metrics are empty"
-    return (
-        "the pool has no rewards, so the metrics are empty"
-        if reward is None and not pool.reward_columns
-        else None
-    )
-
-
-def _unmeasured(pool: Pool, crowd: Crowd | None, why: str) -> Measured:
-    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
-    n = len(pool.ids)
-    return Measured(
-        np.full((n, len(pool.models)), np.nan, order="F"),
-        np.zeros(n, dtype=np.int64),
-        {name: np.full(n, np.nan) for name in METRICS},
-        aligned,
-        (*notes, why),
-    )
-
-
-def check_usable(measured: Measured, weights: Mapping[str, float]) -> None:
+def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
     """Refuse weights of metrics that the pool does not have.
 
     Args:
-        measured: What was measured.
+        rows: From `look_at`.
         weights: Per metric.
 
     Raises:
         OptionError: A weight is of an unknown number, or of stability where no family shows an order.
     """
-    check_weights(weights, known=measured.metrics)
-    if weights["stability"] != 0 and not measured.families:
+    check_weights(weights, known=rows.metrics)
+    if weights["stability"] != 0 and not rows.families:
         raise OptionError(
             "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
             "in a file (crowdselect crowd POOL -o crowd.toml, edit it, then --crowd crowd.toml), or give "
             "--weights without stability"
         )
+
+
+def reading_of(shards: Shards, rows: Rows) -> Reading:
+    """Say where embedders find the texts and given vectors of a pool."""
+    pool = shards.pool
+    if shards.whole:
+        return Held.of(pool, shards.texts)
+    import pyarrow as pa
+
+    return Filed(
+        path=pool.path,
+        files=shards.files,
+        layout=pool.layout,
+        places=rows.places,
+        run=shards.run,
+        all_ids=pa.chunked_array([rows.ids.values]),
+        text_keys=rows.text_keys,
+        has_text=not rows.blank.all(),
+    )
+
+
+def cluster_column(shards: Shards, rows: Rows, options: Options) -> ObjectArray | None:
+    """Give the values of `cluster_by`, shape (N,); None where it is not asked for."""
+    return None if options.cluster_by is None else rows.column(options.cluster_by, shards.pool)

@@ -10,7 +10,7 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligibility import REASONS
-from crowdselect.selection.methods import CROWD
+from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Selection:
     """What the person who trains on this should know."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long each stage took."""
+    files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The file of each chosen row, where the pool was read file by file; not written, as files may move."""
 
     @property
     def chosen(self) -> list[str]:
@@ -151,7 +153,7 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     reason, _, other = row["reason"].partition(":")
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
     lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
-    weights = options["weights"] if method_of(options) == "crowdselect" else dict.fromkeys(METRICS)
+    weights = options["weights"] if is_weighted(options) else dict.fromkeys(METRICS)
     lines += [_metric_line(row, name, weights[name]) for name in weights]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
@@ -171,16 +173,6 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
             )
     lines.append(_change(row, reason, other, options))
     return lines
-
-
-def method_of(options: Mapping[str, Any]) -> str:
-    """Name the method that a selection was made with; older folders do not say, and had only one.
-
-    Example:
-        >>> method_of({}), method_of({"method": "random"})
-        ('crowdselect', 'random')
-    """
-    return str(options.get("method", "crowdselect"))
 
 
 def _metric_line(row: Row, name: str, weight: float | None) -> str:
@@ -228,7 +220,7 @@ def score_line(options: Mapping[str, Any]) -> str:
         >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
         'length (of answer)'
     """
-    if method_of(options) == CROWD.settings["method"]:
+    if method_of(options) == CROWD.name:
         return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
     known = {field.name for field in fields(Options)} | {"method"}
     told = ", ".join(

@@ -2,29 +2,24 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crowdselect.errors import OutputError
-from crowdselect.numeric.responses import find_answers
-from crowdselect.pool.pool import Pool
-from crowdselect.seeding import content_hash
-from crowdselect.selection.rows import Measured
+from crowdselect.selection.rows import Rows
+from crowdselect.types import FloatArray, Table
 from crowdselect.writing import new_file
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
-def metrics_table(pool: Pool, measured: Measured, *, models: Sequence[str] | None = None) -> Any:  # noqa: ANN401  (a pyarrow table; pyarrow ships no types)
+def metrics_table(rows: Rows) -> Table:
     """Lay out the metrics of every instruction.
 
     Args:
-        pool: The pool.
-        measured: From `crowdselect.selection.rows.measure`.
-        models: Names of the score matrix's columns; None = the pool's.
+        rows: From `crowdselect.selection.look.look_at`, without options.
 
     Returns:
         A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
@@ -33,28 +28,20 @@ def metrics_table(pool: Pool, measured: Measured, *, models: Sequence[str] | Non
     """
     import pyarrow as pa
 
-    rewarded, names = ~np.isnan(measured.scores), tuple(pool.models if models is None else models)
-    found = find_answers(
-        measured.scores,
-        usable=rewarded,
-        hashes=content_hash(pool.ids),
-        models=names,
-        answer="best",
-        pairs=False,
-        seed=0,
-    )
+    found = rows.answers
 
-    def number(values: Any) -> Any:  # noqa: ANN401
+    def number(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
         return pa.array(values, mask=np.isnan(values))
 
+    best = pa.array(rows.crowd.names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0))
     return pa.table(
         {
-            "id": pa.array(pool.ids, pa.string()),
-            "n_rewards": pa.array(measured.n_rewards),
-            "mean_reward": number(-measured.metrics["difficulty"]),
-            "best_model": pa.array(names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0)),
+            "id": pa.array(rows.ids, pa.string()),
+            "n_rewards": pa.array(rows.n_rewards),
+            "mean_reward": number(-rows.metrics["difficulty"]),
+            "best_model": best,
             "best_reward": number(found.best_reward),
-            **{name: number(values) for name, values in measured.metrics.items()},
+            **{name: number(values) for name, values in rows.metrics.items()},
         }
     )
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from crowdselect.numeric.responses import Answers
 from crowdselect.pool.cells import Targets
-from crowdselect.pool.pool import Pool
 from crowdselect.selection.options import Options
 from crowdselect.types import FloatArray
 
@@ -16,19 +15,6 @@ _SAID = {
     "filtered": "were withheld by a filter",
     "failed": "were broken off by an error",
 }
-
-
-def find_targets(pool: Pool, scores: FloatArray, *, allow_cut: bool) -> Targets:
-    """Find the answers that may be trained on: those with text; in a pool without answers, those with a reward.
-
-    Args:
-        pool: The pool.
-        scores: Rewards, shape (N, M). NaN = no reward.
-        allow_cut: Take answers that were cut as well.
-    """
-    if not pool.has_responses:
-        return Targets(~np.isnan(scores))
-    return pool.targets(allow_cut=allow_cut)
 
 
 def with_targets(

@@ -7,14 +7,21 @@ to be computed again (Minoux 1978). As a way to choose training data: apricot (S
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.errors import OptionError
+from crowdselect.methods.arranging import depths, first_of_groups, with_duplicates
 from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.metrics import METRICS
+from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
+from crowdselect.progress import Progress
+from crowdselect.selection.clusters import Grouping
+from crowdselect.selection.methods import CROWD, Method, Scored, Seen
 from crowdselect.types import FloatArray, IntArray
 
 Vectors = NDArray[np.float32]
@@ -24,6 +31,69 @@ _GRID = np.float32(1 << 20)  # cosines are rounded to such a part: sums of them 
 _WEIGHT_GRID = 1 << 16  # and weights to such a part
 _PART = 4_096  # rows among which a row's neighbours are looked for
 _SAMPLE = 200  # rows whose true neighbours are looked up to state the recall
+
+
+def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> Method:
+    """Rows that stand for all others: greedy facility location on a graph of near rows.
+
+    `score` is what a row added to the objective when it was chosen, or still would. Neighbours are looked for
+    within the clusters of the choice, large ones cut up further; the share of the true ones that this finds is
+    a note of the selection.
+
+    Args:
+        neighbours: How many nearest rows each row is linked to.
+        weight_by: How much it counts that a row is stood for: "crowdselect" (its score with the default
+            weights), "reward" (its best reward) or a column; each as a uniform rank, 0 where it is
+            missing. None = all count the same.
+
+    Raises:
+        OptionError: `neighbours` is not positive.
+    """
+    if neighbours < 1:
+        raise OptionError(f"neighbours={neighbours} is not positive; wanted at least 1")
+
+    def score(seen: Seen, _progress: Progress) -> Scored:
+        return Scored(np.ones(len(seen.eligible)) if weight_by is None else _weights(seen, weight_by))
+
+    def arrange(seen: Seen, weights: FloatArray, grouping: Grouping) -> Scored:
+        if grouping.vectors is None:
+            raise OptionError("facility location needs vectors; choose an embedder")
+        rows = seen.rows
+        vectors, labels, keys = grouping.vectors[rows], grouping.labels[rows], seen.keys[rows]
+        graph = near_graph(vectors, labels=parts(vectors, labels=labels, keys=keys), neighbours=neighbours)
+        found = recall(graph, vectors, keys=keys, neighbours=neighbours)
+        out = np.zeros(len(seen.eligible))
+        out[rows] = gains(
+            graph,
+            weights=weights[rows],
+            candidates=first_of_groups(seen)[rows],
+            labels=labels,
+            keys=keys,
+            depths=depths(seen, grouping),
+        )
+        note = f"facility location: {found:.1%} of a sample's true {neighbours} nearest rows are in the graph"
+        return Scored(with_duplicates(seen, out), notes=(note,))
+
+    return Method(
+        name="facility-location",
+        arguments={"neighbours": neighbours, "weight_by": weight_by},
+        score=score,
+        arrange=arrange,
+        vectors=True,
+        columns=() if weight_by in {None, *_OWN_WEIGHTS} else (str(weight_by),),
+    )
+
+
+def _weights(seen: Seen, by: str) -> FloatArray:
+    own = _OWN_WEIGHTS.get(by)
+    return np.nan_to_num(uniform_ranks(own(seen) if own else seen.numbers(by), seen.eligible), nan=0.0)
+
+
+_OWN_WEIGHTS: dict[str, Callable[[Seen], FloatArray]] = {
+    CROWD.name: lambda seen: combine({name: seen.ranks[name] for name in METRICS}, DEFAULT_WEIGHTS),
+    "reward": lambda seen: seen.known.answers.best_reward,
+}
+"""What rows can be weighed by without a column."""
 
 
 def parts(vectors: Vectors, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:

@@ -1,0 +1,375 @@
+"""Where texts and given vectors come from: a pool that is held in memory, or files that are read when they are needed.
+
+A `Source` hands them out by row to a function of a batch, and gives what that returns. The functions are the same in
+both; only files are read, and worked on, by `Run` (in this process or on a cluster).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.cache import joined, text_keys
+from crowdselect.embed.given import (
+    check_finite,
+    check_vector_ids,
+    read_some_vectors,
+    read_vectors,
+    to_float32,
+)
+from crowdselect.engine.here import Read, Run, run_here
+from crowdselect.errors import InputError, ShapeError
+from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.shards import BLOCK, Places, Texts, shard_sources, wanted_rows
+from crowdselect.types import IntArray, ObjectArray, Table
+
+BATCH = 4096
+"""Values that a function is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
+
+FloatArray = NDArray[np.float32]
+Told = Callable[[int], None]
+"""Told how many values were done since."""
+Columns = Mapping[str, Any]
+"""Arrays or lists by name, with one entry per value."""
+Work = Callable[[Any, Told], Columns]
+"""A function of a batch: a list of texts, or vectors of shape (n, D). Files need one that can be pickled."""
+
+
+class Source(Protocol):
+    """Texts or vectors by row."""
+
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
+        """Give some values to a function, `BATCH` at a time; yield rows and what it returned for them, in any order."""
+        ...
+
+
+class Reading(Protocol):
+    """A pool, as far as embedders look at it; rows are in id order."""
+
+    @property
+    def path(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def run(self) -> Run:
+        """Who reads and works."""
+        ...
+
+    @property
+    def has_text(self) -> bool:
+        """Whether some row has text."""
+        ...
+
+    def texts(self, rows: IntArray, embedder: str) -> Source:
+        """Give the texts; `rows` are those that an embedder will be asked about."""
+        ...
+
+    def keys(self, rows: IntArray) -> bytes | None:
+        """Give `key_of` the text of each row, joined; None where they are not known."""
+        ...
+
+    def longest_first(self, rows: IntArray) -> IntArray:
+        """Order rows by the length of their texts, as far as these are at hand: a model pads what it embeds together."""
+        ...
+
+    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
+        """Give vectors that somebody else computed, and how many of them belong to none of the rows.
+
+        Args:
+            rows: All that are to have one, ascending.
+            embedder: `file:VECTORS` or `column:NAME`.
+
+        Raises:
+            InputError: Not each row has one, as far as ids show it.
+        """
+        ...
+
+
+# ── in memory ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class HeldValues:
+    """A `Source` in memory."""
+
+    values: Callable[[IntArray], Any]
+    """Gives those of some rows."""
+    batches: int = 1
+    """How many batches a function is given at once."""
+
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
+        """See `Source`; in the order of the rows."""
+        step = self.batches * BATCH
+        for begin in range(0, len(rows), step):
+            block = rows[begin : begin + step]
+            yield block, work(self.values(block), told)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A `Reading` of a pool that is held in memory."""
+
+    path: str
+    all_ids: Sequence[str] | NDArray[Any]
+    """The N ids, in code-point order."""
+    all_texts: ObjectArray
+    """The N texts; None = no text."""
+    column: Callable[[str], NDArray[Any]]
+    """Gives the vectors that a column holds, shape (N, D)."""
+    has_text: bool = True
+
+    @property
+    def run(self) -> Run:
+        """See `Reading`."""
+        return run_here
+
+    @classmethod
+    def of(cls, pool: Pool, texts: NDArray[Any]) -> "Held":
+        """Take an open pool and its texts, shape (N,)."""
+        return cls(pool.path, pool.ids, texts, pool.vector_column, pool.has_text)
+
+    def texts(self, rows: IntArray, embedder: str) -> Source:
+        """See `Reading`.
+
+        Raises:
+            InputError: A row has no text, or there is no row.
+        """
+        missing = [
+            row
+            for row, text in zip(rows.tolist(), self.all_texts[rows].tolist(), strict=True)
+            if text is None
+        ]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(rows)} instructions have no text (the first: id "
+                f"{str(self.all_ids[missing[0]])!r}), which {embedder} needs; use file:VECTORS, column:NAME or --clusters 0"
+            )
+        if not len(rows):
+            raise InputError(f"there are no instructions to embed with {embedder}")
+        return HeldValues(self._texts, batches=4 if embedder == "lsa" else 1)
+
+    def keys(self, rows: IntArray) -> bytes:
+        """See `Reading`."""
+        return self._keys[rows].tobytes()
+
+    def longest_first(self, rows: IntArray) -> IntArray:
+        """See `Reading`; texts of one length by code point."""
+        texts = self._texts(rows)
+        order = sorted(range(len(texts)), key=lambda at: (-len(texts[at]), texts[at]))
+        return rows[order]
+
+    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
+        """See `Reading`; all that are wanted are read, and are finite.
+
+        Raises:
+            InputError: A vector is not usable.
+            ShapeError: The column has not one for each row.
+        """
+        kind, _, name = embedder.partition(":")
+        ids, unused = [str(self.all_ids[row]) for row in rows.tolist()], 0
+        if kind == "file":
+            vectors, unused = read_vectors(name, ids=ids)
+        else:
+            column = self.column(name)
+            if column.ndim != 2 or len(column) != len(self.all_ids) or column.shape[1] == 0:
+                raise ShapeError(f"column {name} has shape {column.shape}; wanted ({len(self.all_ids)}, D)")
+            vectors = to_float32(column[rows])
+            check_finite(vectors, ids=ids, where=f"column {name}")
+        return HeldValues(lambda some: vectors[np.searchsorted(rows, some)]), unused
+
+    @cached_property
+    def _keys(self) -> NDArray[np.uint8]:
+        keys = text_keys([text or "" for text in self.all_texts.tolist()])  # nobody asks for one of no text
+        return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+    def _texts(self, rows: IntArray) -> list[str]:
+        texts: list[str] = self.all_texts[rows].tolist()
+        return texts
+
+
+# ── in files ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class FiledValues:
+    """A `Source` in files."""
+
+    files: Sequence[Path]
+    places: Places
+    run: Run
+    read: Read
+    """Yields tables with `shard`, `row` and one column more, of texts or of what `sent` made."""
+    name: str
+    """What messages call them."""
+
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
+        """See `Source`."""
+        sources = shard_sources(self.files, self.places, rows)
+        arguments = {"work": work, "name": self.name}
+        for table in self.run(sources, self.read, _on_table, arguments, batch=BATCH):
+            told(len(table))
+            columns = {name: unpacked(table[name], self.name) for name in table.column_names[2:]}
+            yield self.places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), columns
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A `Reading` of a pool whose files are read."""
+
+    path: str
+    files: Sequence[Path]
+    layout: str
+    places: Places
+    run: Run
+    all_ids: Any
+    """The N ids, an Arrow column."""
+    text_keys: Any = None
+    """`key_of` each text, an Arrow column; None = not known."""
+    has_text: bool = True
+
+    def texts(self, rows: IntArray, embedder: str) -> Source:  # noqa: ARG002  (as of `Reading`)
+        """See `Reading`."""
+        return self._values(Texts(self.layout), embedder)
+
+    def keys(self, rows: IntArray) -> bytes | None:
+        """See `Reading`."""
+        return None if self.text_keys is None else joined(self.text_keys.take(rows))
+
+    def longest_first(self, rows: IntArray) -> IntArray:
+        """See `Reading`; their lengths are not known, and a batch is put in order where it is embedded."""
+        return rows
+
+    def _values(self, read: Read, name: str) -> FiledValues:
+        return FiledValues(self.files, self.places, self.run, read, name)
+
+    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
+        """See `Reading`; none is read yet."""
+        kind, _, name = embedder.partition(":")
+        ids = self.all_ids.take(rows).combine_chunks()
+        unused = check_vector_ids(name, ids) if kind == "file" else 0
+        return self._values(partial(_given, layout=self.layout, embedder=embedder), embedder), unused
+
+
+def _given(sources: Table, *, layout: str, embedder: str) -> Iterator[Table]:
+    """Read the vectors of some rows of a shard, `BLOCK` at a time: `shard`, `row` (in the shard, in id order), `vector`."""
+    import pyarrow as pa
+
+    kind, _, name = embedder.partition(":")
+    for source in sources.to_pylist():
+        with open_pool(source["path"], layout=layout) as pool:
+            rows = wanted_rows(source, len(pool.ids))
+            if kind == "column":
+                vectors = pool.vector_column(name)[rows]
+            else:
+                vectors = read_some_vectors(name, ids=pool.ids[rows].tolist())
+        for begin in range(0, len(rows), BLOCK):
+            block = rows[begin : begin + BLOCK]
+            shard = np.full(len(block), source["shard"], dtype=np.int32)
+            vector = sent(vectors[begin : begin + BLOCK])
+            yield pa.table({"shard": shard, "row": block, "vector": vector})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A `Source` of which some texts were read before; these are not read again."""
+
+    source: Source
+    rows: IntArray
+    """Ascending."""
+    texts: Sequence[str]
+    """Of these rows."""
+
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
+        """See `Source`."""
+        known = np.isin(rows, self.rows)
+        yield from HeldValues(self._texts, batches=4).over(rows[known], work, told)
+        if not known.all():
+            yield from self.source.over(rows[~known], work, told)
+
+    def _texts(self, rows: IntArray) -> list[str]:
+        return [self.texts[at] for at in np.searchsorted(self.rows, rows).tolist()]
+
+
+def _on_table(table: Table, *, work: Work, name: str) -> Table:
+    """Give a function the texts or vectors of a table, and put what it returns in their place."""
+    import pyarrow as pa
+
+    columns = work(unpacked(table[table.column_names[2]], name), lambda _: None)
+    return pa.table({"shard": table["shard"], "row": table["row"], **packed(columns)})
+
+
+def packed(columns: Columns) -> dict[str, Any]:
+    """Put what a function of a batch returns into Arrow arrays."""
+    import pyarrow as pa
+
+    return {
+        name: sent(values) if isinstance(values, np.ndarray) and values.ndim == 2 else pa.array(values)
+        for name, values in columns.items()
+    }
+
+
+def unpacked(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column to an array, or a list of texts)
+    """Give the values of a column of a table; `name` is what messages call them."""
+    import pyarrow as pa
+
+    if pa.types.is_large_binary(column.type):
+        return received(column, name)
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column.to_pylist() if is_text else column.to_numpy()
+
+
+def sent(vectors: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Put rows into an Arrow array to be handed on; of one type, whatever their length."""
+    import pyarrow as pa
+
+    ends = np.arange(len(vectors) + 1, dtype=np.int64) * (4 * vectors.shape[1])
+    body = np.ascontiguousarray(vectors, dtype="<f4")
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(vectors), [None, pa.py_buffer(ends), pa.py_buffer(body)]
+    )
+
+
+def received(column: Any, name: str) -> FloatArray:  # noqa: ANN401  (an Arrow column)
+    """Give the rows of what `sent` made, shape (n, D); D = 0 where there are none.
+
+    Args:
+        column: Of a table.
+        name: What messages call the vectors.
+
+    Raises:
+        InputError: They are not of one length.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> received(pa.chunked_array([sent(np.eye(2, dtype=np.float32))]), "these").tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    blocks: list[FloatArray] = []
+    for chunk in column.chunks:
+        _, ends, body = chunk.buffers()
+        ends = np.frombuffer(ends, np.int64)[chunk.offset :][: len(chunk) + 1] // 4
+        for width in np.unique(np.diff(ends)).tolist():  # one, unless files differ
+            check_dimensions(width, blocks[0].shape[1] if blocks else int(ends[1] - ends[0]), name)
+        if len(chunk):
+            flat = np.frombuffer(body, "<f4")[ends[0] : ends[-1]]
+            blocks.append(flat.reshape(len(chunk), -1))
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+
+
+def check_dimensions(found: int, wanted: int, name: str) -> None:
+    """Refuse vectors of several lengths.
+
+    Raises:
+        InputError: They are not of the length of the others.
+    """
+    if found != wanted:
+        raise InputError(
+            f"{name}: some vectors have {found} numbers, others {wanted}; all must have the same length"
+        )
