@@ -151,6 +151,11 @@ class Pool:
         """Shape (N,), in code-point order."""
         return to_numpy(self._index.ids)
 
+    @property
+    def id_array(self) -> "pa.Array":
+        """The same as Arrow has them: a fifth of the memory of Python strings."""
+        return self._index.ids
+
     @cached_property
     def models(self) -> tuple[str, ...]:
         """The M models that answered, in code-point order; `limit` takes none away."""
@@ -176,8 +181,7 @@ class Pool:
             turn are its content, others `role: content` blocks; without the assistant's turns where those
             differ from model to model.
         """
-        text = self._asked.text
-        return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
+        return self._texts
 
     def texts_of(self, ids: Sequence[str]) -> list[str | None]:
         """Read the texts of some instructions; see `instructions`.
@@ -534,6 +538,11 @@ class Pool:
         if self._second is None or self._second_columns is None:
             return None
         return RewardsFile(self._second, self._second_columns, self._index, self._answers)
+
+    @cached_property
+    def _texts(self) -> ObjectArray:
+        text = self._asked.text
+        return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
     def _asked(self) -> Asked:

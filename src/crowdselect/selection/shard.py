@@ -25,6 +25,7 @@ from crowdselect.numeric.responses import Answers, Picks, find_answers
 from crowdselect.pool.cells import Targets
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
 from crowdselect.selection.benchmarks import contaminated
@@ -138,7 +139,7 @@ def lowest_hashes(sources: Table, *, layout: str, limit: int, seed: int) -> Tabl
     found = []
     for path in sources["path"].to_pylist():
         with open_pool(path, layout=layout) as pool:
-            found.append(np.sort(_limit_keys(content_hash(pool.ids), seed))[:limit])
+            found.append(np.sort(_limit_keys(content_hash(pool.id_array), seed))[:limit])
     return pa.table({"hash": np.concatenate(found)})
 
 
@@ -162,18 +163,19 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     """
     import pyarrow as pa
 
-    hashes, matrix = content_hash(pool.ids), _matrix(pool, look)
+    ids, matrix = pool.id_array, _matrix(pool, look)
+    hashes = content_hash(ids)
     rows, options = np.arange(len(hashes)), look.options
     if look.below is not None:
         rows = np.flatnonzero(_limit_keys(hashes, look.limit_seed) <= look.below)
     if len(rows) < len(hashes):
-        matrix = matrix.rows(rows)
+        ids, matrix = ids.take(pa.array(rows)), matrix.rows(rows)
     answers = answers_of(matrix, hashes=hashes[rows], models=look.models, options=options)
     columns = {
-        "id": pa.array(pool.ids[rows], pa.large_string()),
+        "id": ids.cast(pa.large_string()),
         "row": rows,
         "hash": hashes[rows],
-        **_numbers(look, matrix.scores, pool=pool, rows=rows),
+        **_numbers(look, matrix.scores, ids=Ids(ids), path=pool.path),
         **_answer_columns(answers),
     }
     if options is not None:
@@ -213,7 +215,7 @@ def answers_of(
 
 
 def checked_metrics(
-    scores: FloatArray, crowd: Crowd, *, ties: Ties, ids: ObjectArray, path: str
+    scores: FloatArray, crowd: Crowd, *, ties: Ties, ids: Ids | ObjectArray, path: str
 ) -> dict[str, FloatArray]:
     """Compute the metrics of a score matrix.
 
@@ -323,11 +325,11 @@ def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArra
     return combine_rewards(matrices, how=how), agreement
 
 
-def _numbers(look: Look, scores: FloatArray, *, pool: Pool, rows: IntArray) -> dict[str, NDArray[Any]]:
+def _numbers(look: Look, scores: FloatArray, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     if look.reward is None:
         return {"n_rewards": n_rewards, **{name: np.full(len(scores), np.nan) for name in METRICS}}
-    metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=pool.ids[rows], path=pool.path)
+    metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=ids, path=path)
     return {"n_rewards": n_rewards, **metrics}
 
 
@@ -350,7 +352,8 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Digests of the texts instead of the texts, and columns of the pool."""
     import pyarrow as pa
 
-    texts = pool.instructions()[rows]
+    texts = pool.instructions()
+    texts = texts if len(rows) == len(texts) else texts[rows]
     columns = {"digest": pa.array(digests(texts), pa.binary(16))}
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
