@@ -41,10 +41,12 @@ with = ["python:rule:letters"]
 [select]
 budget = 5
 clusters = 2
+allow-cut = true
 
 [baseline.random]
 budget = 5
 seed = [0, 1]
+allow-cut = true
 
 [compare]
 draws = 5

@@ -251,9 +251,10 @@ class FaultServer:
         started()
         await self._stop.wait()
         listener.close()
-        for connection in list(self.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)  # connection_lost is called in the next round
+        for _ in range(3):  # a connection that was just accepted is made a round or two later
+            for connection in list(self.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0.01)  # connection_lost is called in the next round
         if self._log is not None:
             os.close(self._log)
             self._log = None

@@ -122,7 +122,17 @@ def check_local(job: Job, over_http: Job) -> None:
 
 
 def check_selection(job: Job, run, folder: Path) -> None:
-    given = ("--rewards", write_rewards(job), "--crowd", job.crowd, "--budget", 5, "-o", folder)
+    given = (
+        "--rewards",
+        write_rewards(job),
+        "--crowd",
+        job.crowd,
+        "--budget",
+        5,
+        "-o",
+        folder,
+        "--allow-cut",
+    )
     selected = run("select", job.pool, *given)
     assert selected.code == 0, selected
     selection = pq.read_table(folder / "selection.parquet").to_pylist()

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -152,12 +153,13 @@ class Process:
         return time.monotonic() - begun
 
 
-def write_pool(folder: Path, count: int = 40) -> None:
+def write_pool(folder: Path, count: int = 40, models: Sequence[str] = ("m",)) -> None:
+    each = [(n, model) for n in range(count) for model in models]
     rows = {
-        "id": [f"i{n:03d}" for n in range(count)],
-        "instruction": [f"Say {n}" for n in range(count)],
-        "model": ["m"] * count,
-        "response": ["x" * (n + 1) for n in range(count)],
+        "id": [f"i{n:03d}" for n, _ in each],
+        "instruction": [f"Say {n}" for n, _ in each],
+        "model": [model for _, model in each],
+        "response": ["x" * (n + 1) for n, _ in each],
     }
     pq.write_table(pa.table(rows), folder / "pool.parquet")
 
@@ -277,7 +279,7 @@ clusters = 0
 @pytest.mark.parametrize("twice", [False, True])
 def test_run_hands_a_stop_on(tmp_path, whole_group, twice):
     """Whether a signal reaches the run alone or, as from a terminal, its step as well."""
-    write_pool(tmp_path)
+    write_pool(tmp_path, models=("qwen2-1b", "qwen2-7b"))
     with RewardServer("/classify", drip=6) as server:
         (tmp_path / "recipe.toml").write_text(RECIPE.format(url=server.url))
         with Process(tmp_path, "run", "recipe.toml") as running:
