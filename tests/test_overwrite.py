@@ -392,11 +392,11 @@ def test_what_a_dead_run_left_goes_and_what_a_living_one_holds_stays(name):
 
 SLOW = """
 import sys, time
-from crowdselect import {module}
+import crowdselect.{module} as module
 def slow(*arguments, **options):
     print("here", flush=True)
     time.sleep(60)
-{module}.{name} = slow
+module.{name} = slow
 from crowdselect.cli.main import main
 main()
 """
@@ -419,11 +419,11 @@ def stopped(arguments: list[object], *, module: str, name: str, how: int = signa
 @pytest.mark.parametrize(
     ("arguments", "module", "name"),
     [
-        (["select", "SIM", "--budget", 5, "--clusters", 0, "-o", "out"], "exporter", "dataset_card"),
-        (["metrics", "SIM", "-o", "m.csv"], "tables", "write_table"),
-        (["simulate", "-o", "pool.parquet"], "simulate", "drawn"),
-        (["simulate", "-o", "pool", "--shards", 2], "simulate", "drawn"),
-        (["inspect", "SIM"], "inspection", "inspect_pool"),
+        (["select", "SIM", "--budget", 5, "--clusters", 0, "-o", "out"], "selection.folder", "dataset_card"),
+        (["metrics", "SIM", "-o", "m.csv"], "selection.tables", "write_table"),
+        (["simulate", "-o", "pool.parquet"], "simulate.pool", "drawn"),
+        (["simulate", "-o", "pool", "--shards", 2], "simulate.pool", "drawn"),
+        (["inspect", "SIM"], "selection.inspection", "inspect_pool"),
     ],
 )
 def test_sigterm_ends_a_command_as_ctrl_c_does(sim, arguments, module, name):
@@ -438,7 +438,7 @@ def test_a_run_stopped_while_the_page_is_made_says_that_the_selection_is_whole(s
     pytest.importorskip("altair", exc_type=ImportError)
     pytest.importorskip("vl_convert", exc_type=ImportError)
     arguments = ["select", sim, "--budget", 5, "--clusters", 0, "-o", "my out", "--report"]
-    code, errors = stopped(arguments, module="report", name="make_page")
+    code, errors = stopped(arguments, module="report.report", name="make_page")
     assert code == 130
     said = "the selection in my out is complete, only its page is missing; make it with: crowdselect report 'my out'"
     assert errors == f"warning: {said}\n\nstopped\n"

@@ -720,7 +720,6 @@ def test_stages_are_timed_in_their_order_and_told_of_progress(tmp_path):
     found = choose(simple_pool(tmp_path / "pool.parquet", {"a": 1.0, "b": 2.0}), 1, stages=stages)
     assert list(found.seconds) == [
         "rewards and metrics",
-        "answers",
         "eligibility",
         "score",
         "clusters",
