@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError, RewardError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.responses import Picks, Taken
-from crowdselect.pool.cells import Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
+from crowdselect.pool.cells import (
+    Keys,
+    Targets,
+    cell_means,
+    draws,
+    pick,
+    refuse_infinite,
+    said_text,
+    sorted_keys,
+)
 from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
 from crowdselect.pool.layouts import Tall, Wide, blank, length
-from crowdselect.pool.samples import draws, pick
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 

@@ -16,7 +16,7 @@ from crowdselect.pool.answers import AnswerBatch, Numbers, TallAnswers, WideAnsw
 from crowdselect.pool.cells import Targets
 from crowdselect.pool.chat import Chat
 from crowdselect.pool.files import fingerprint
-from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy
+from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy, vectors
 from crowdselect.pool.layouts import (
     Kind,
     RewardColumns,
@@ -32,7 +32,6 @@ from crowdselect.pool.layouts import (
 from crowdselect.pool.prompts import Asked
 from crowdselect.pool.rewardsfile import RewardsFile, lost_note, refuse_unnamed
 from crowdselect.pool.source import Source, connect
-from crowdselect.pool.vectorcolumn import vectors
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.files import fingerprint, resolve
-from crowdselect.pool.idlist import found_in, read_ids
+from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.eligibility import ELIGIBLE, eligibility
 from crowdselect.selection.options import Options
 from crowdselect.selection.rows import Rows

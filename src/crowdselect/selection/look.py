@@ -17,12 +17,12 @@ from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.responses import Answers, check_answer
 from crowdselect.pool.index import to_numpy
-from crowdselect.pool.numberfile import read_numbers
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
+from crowdselect.pool.sidecars import read_numbers
+from crowdselect.selection.benchmarks import Question, read_questions
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
-from crowdselect.selection.questions import Question, read_questions
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.shard import Look, Matrix, ensemble_of, known_of, looked, lowest_hashes, unpacked
 from crowdselect.selection.shards import Shards, shards_of

@@ -16,8 +16,8 @@ from crowdselect.numeric.responses import Answers
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
+from crowdselect.selection.benchmarks import Question
 from crowdselect.selection.options import Options
-from crowdselect.selection.questions import Question
 from crowdselect.selection.shard import Matrix
 from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table

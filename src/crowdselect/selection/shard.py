@@ -27,9 +27,8 @@ from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.benchmarks import contaminated
+from crowdselect.selection.benchmarks import Question, contaminated
 from crowdselect.selection.options import Options
-from crowdselect.selection.questions import Question
 from crowdselect.selection.targets import with_targets
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
