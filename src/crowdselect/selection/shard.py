@@ -29,7 +29,6 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
 from crowdselect.selection.benchmarks import Question, contaminated
 from crowdselect.selection.options import Options
-from crowdselect.selection.targets import with_targets
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
@@ -209,6 +208,29 @@ def answers_of(
     if options is None:
         return answers
     return with_targets(answers, matrix.targets, matrix.scores, options=options, models=tuple(models))
+
+
+def with_targets(
+    answers: Answers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
+) -> Answers:
+    """Add to a choice of answers what it had to leave out.
+
+    Args:
+        answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
+        targets: From `find_targets`.
+        scores: Rewards, shape (N, M). NaN = no reward.
+        options: `answer` counts here.
+        models: The M models' names.
+    """
+    barred = targets.barred
+    if barred is None:
+        return answers
+    rewarded = ~np.isnan(scores)
+    unsaid = answers.unsaid - int((barred & rewarded).sum())
+    wanted = barred if options.answer == "random" else barred & rewarded
+    if options.answer.startswith("model:"):
+        wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
+    return replace(answers, unsaid=unsaid, unfinished=np.any(wanted, axis=1), endings=targets.endings)
 
 
 def checked_metrics(
