@@ -24,8 +24,9 @@ from crowdselect.pool.cells import (
     said_text,
     sorted_keys,
 )
+from crowdselect.pool.columns import blank, length
 from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
-from crowdselect.pool.layouts import Tall, Wide, blank, length
+from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 

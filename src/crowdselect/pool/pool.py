@@ -15,20 +15,10 @@ from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import AnswerBatch, Numbers, TallAnswers, WideAnswers, not_numeric
 from crowdselect.pool.cells import Targets
 from crowdselect.pool.chat import Chat
+from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy, vectors
-from crowdselect.pool.layouts import (
-    Kind,
-    RewardColumns,
-    Tall,
-    Wide,
-    as_text,
-    candidates,
-    other_columns,
-    quote,
-    reward_columns,
-    view,
-)
+from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns, view
 from crowdselect.pool.prompts import Asked
 from crowdselect.pool.rewardsfile import RewardsFile, lost_note, refuse_unnamed
 from crowdselect.pool.source import Source, connect
@@ -134,10 +124,7 @@ class Pool:
         if self._view.id_made:
             what = "the instruction and its answers" if self._view.row_is_instruction else "the instruction"
             facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
-        others = other_columns(self._source.columns) if self.layout == "matrix" else []
-        if others:
-            facts.append(f"matrix: not models, by their name or for not being numeric: {', '.join(others)}")
-        return facts + self._join_notes
+        return [*facts, *self._view.notes, *self._join_notes]
 
     @property
     def reward_columns(self) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
+from crowdselect.pool.columns import as_number, as_text, quote
 from crowdselect.pool.index import first_null, to_numpy
-from crowdselect.pool.layouts import ID_COLUMNS, as_number, as_text, quote
+from crowdselect.pool.layouts import ID_COLUMNS
 from crowdselect.pool.source import Source, connect
 from crowdselect.textfile import read_text
 from crowdselect.types import BoolArray, FloatArray
