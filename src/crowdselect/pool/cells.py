@@ -9,11 +9,32 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, RewardError
 from crowdselect.numeric.moments import moments
-from crowdselect.pool.index import Index
+from crowdselect.pool.index import Index, to_numpy
+from crowdselect.pool.source import Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
+
+Cells = Sequence[tuple[int, int]]
+"""(instruction, model) of each."""
+Numbers = Sequence[float | None]
+"""The sample of each that is meant; None = the first that has text."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBatch:
+    """Some answers, in the order of the file."""
+
+    rows: IntArray
+    """Instruction of each."""
+    models: IntArray
+    samples: FloatArray
+    """Number of each among those of one model, 0 where the pool does not number them."""
+    texts: list[str | None]
+    """None where there is none, or only white space."""
+    beside: list[str | None] | None = None
+    """What else was asked for of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +148,34 @@ def refuse_infinite(
             f"{where} is {values[at]} at id {index.id(row)!r}, model {names[model]!r}; "
             "wanted a finite number, or nothing where there is no reward"
         )
+
+
+def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str, str] | None:
+    """Find the first text that is not a number: where it is, and itself.
+
+    Args:
+        source: The rows.
+        index: Only rows of its instructions count, and the place is an id; None = any row, and its place.
+        sql: The text.
+    """
+    values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
+    bad = to_numpy(values.is_valid())
+    rows = np.flatnonzero(bad if index is None else bad & (index.row_of >= 0))
+    if not rows.size:
+        return None
+    row = int(rows[0])
+    place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
+    return place, values[row].as_py()
+
+
+def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
+    """Say what stands where a reward should."""
+    if found is None:
+        return RewardError(
+            f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
+        )
+    place, value = found
+    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")
 
 
 def said_text(text: str | None) -> str | None:

@@ -113,6 +113,16 @@ def file_type(file: Path) -> FileType:
     return known
 
 
+def is_table(path: str) -> bool:
+    """Say whether a path is named like Parquet, JSON or CSV, rather than like plain text.
+
+    Example:
+        >>> is_table("ids.jsonl.gz"), is_table("ids.txt")
+        (True, False)
+    """
+    return _unpacked(path).endswith(tuple(_TYPES))
+
+
 def literal(file: Path) -> str:
     """Write the path of one file as DuckDB takes it: nothing in it is a pattern, and no `~` the home folder."""
     return str(file.absolute()).translate(_GLOB)
@@ -178,10 +188,15 @@ def _ends(file: Path) -> tuple[bytes, bytes, int]:
 
 def _suffix(file: Path) -> str:
     """Give the type's ending in lower case: `.jsonl` for `pool.JSONL.gz`."""
-    name = file.name.lower()
+    return Path(_unpacked(file.name)).suffix
+
+
+def _unpacked(name: str) -> str:
+    """Give a name in lower case, without the ending of a packed file."""
+    name = name.lower()
     for packed in _PACKED:
         name = name.removesuffix(packed)
-    return Path(name).suffix
+    return name
 
 
 def _local(path: str) -> tuple[Path, ...]:

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import as_number, as_text, quote
+from crowdselect.pool.files import is_table
 from crowdselect.pool.index import first_null, to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS
 from crowdselect.pool.source import Source, connect
 from crowdselect.textfile import read_text
 from crowdselect.types import BoolArray, FloatArray
-
-_TABLES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-_PACKED = (".gz", ".zst")
 
 
 def read_ids(path: str) -> set[str]:
@@ -66,19 +64,6 @@ def found_in(listed: AbstractSet[str], ids: Collection[str]) -> tuple[BoolArray,
     stripped = np.fromiter((i in wanted for i in ids), dtype=bool, count=len(ids))
     known = {i for i, here in zip(ids, stripped, strict=True) if here}
     return there | stripped, sum(entry.strip() not in known for entry in left)
-
-
-def is_table(path: str) -> bool:
-    """Say whether a path is named like Parquet, JSON or CSV, rather than like plain text.
-
-    Example:
-        >>> is_table("ids.jsonl.gz"), is_table("ids.txt")
-        (True, False)
-    """
-    name = path.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
-    return name.endswith(_TABLES)
 
 
 def read_lines(path: str, *, wanted: str) -> list[str]:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.numeric.duplicates import normalised
 from crowdselect.pool.columns import as_text, quote
-from crowdselect.pool.files import is_remote
+from crowdselect.pool.files import is_remote, is_table
 from crowdselect.pool.layouts import ID_COLUMNS, detect
 from crowdselect.pool.pool import open_pool
-from crowdselect.pool.sidecars import is_table, read_lines
+from crowdselect.pool.sidecars import read_lines
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash
 from crowdselect.types import IntArray
