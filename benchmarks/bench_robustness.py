@@ -21,8 +21,7 @@ from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
 from crowdselect.methods.random_choice import random_choice
-from crowdselect.selection.benchmarks import contaminated
-from crowdselect.selection.questions import Question
+from crowdselect.selection.benchmarks import Question, contaminated
 from crowdselect.simulate.pool import simulate
 
 OUT = Path(__file__).parent / "out"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crowdselect import Options, open_pool, select
 from crowdselect.selection.card import code, dataset_card
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 
 NASTY = '[/b] \x1b[31m \u202e | ` `` <b> "quoted" \\ : # --- \n---\n- x: {y} \x7f \x85 \ufeff 🙂 日本'
 

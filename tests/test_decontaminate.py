@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.duplicates import normalised
-from crowdselect.selection.benchmarks import CHARACTERS, WORDS, contaminated
+from crowdselect.selection.benchmarks import CHARACTERS, WORDS, Question, contaminated, read_questions
 from crowdselect.selection.folder import export, load_selection
-from crowdselect.selection.questions import Question, read_questions
 from crowdselect.simulate.pool import simulate
 
 LETTERS = st.sampled_from([*"abcAB .,!'_\n", "é", "é", "語", "本", "ส", "ำ", "،", " ", "한", "\x00"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect.numeric.duplicates import duplicate_groups, normalised
-from crowdselect.selection.eligibility import ELIGIBLE, REASONS, eligibility
+from crowdselect.selection.eligible import ELIGIBLE, REASONS, eligibility
 
 
 def test_the_first_reason_of_the_mapping_bars_a_row():

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
-from crowdselect.pool.idlist import found_in, read_ids
+from crowdselect.pool.sidecars import found_in, read_ids
 
 IDS = ["a", "a ", " b", "c", "d\t", "e"]
 

@@ -13,7 +13,7 @@ from scipy.stats import rankdata, spearmanr, zscore
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError, RewardError, ShapeError
 from crowdselect.numeric.ensembles import centred_row_ranks, combine_rewards, reward_agreement
-from crowdselect.pool.numberfile import read_numbers
+from crowdselect.pool.sidecars import read_numbers
 from crowdselect.selection.inspection import length_bias
 from crowdselect.simulate.pool import simulate
 

@@ -21,7 +21,7 @@ from crowdselect.pool.pool import open_pool
 from crowdselect.progress import Stages
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection import clusters as grouping
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.folder import export
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select

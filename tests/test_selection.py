@@ -16,7 +16,7 @@ from crowdselect.errors import InputError
 from crowdselect.pool.pool import open_pool
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.controls import COLUMNS, random_control
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.folder import export, load_selection
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select

@@ -31,7 +31,7 @@ from crowdselect.seeding import seeded_hash
 from crowdselect.selection import shards as sharded
 from crowdselect.selection.chosen import chosen_of
 from crowdselect.selection.look import look_at
-from crowdselect.selection.tables import metrics_table
+from crowdselect.selection.rows import metrics_table
 from crowdselect.simulate.pool import simulate
 
 ROOT = Path(__file__).parent.parent

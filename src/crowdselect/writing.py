@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from crowdselect.errors import OutputError
 from crowdselect.manifests import (
@@ -23,6 +24,7 @@ __all__ = [
     "MANIFEST",
     "TOOL",
     "check_beside",
+    "check_ending",
     "check_manifest",
     "check_output",
     "claim",
@@ -32,7 +34,10 @@ __all__ = [
     "new_folder",
     "read_manifest",
     "write_manifest",
+    "write_table",
 ]
+
+_TABLES = (".parquet", ".csv", ".jsonl")  # forms of a table
 
 
 def check_output(
@@ -286,3 +291,48 @@ def _explained(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+def check_ending(path: str | os.PathLike[str]) -> None:
+    """Refuse an ending that names no form of table, before any work is done.
+
+    Args:
+        path: Ends in `.parquet`, `.csv` or `.jsonl`.
+
+    Raises:
+        OutputError: Another ending.
+
+    Example:
+        >>> check_ending("metrics.parquet")
+    """
+    ending = Path(path).suffix
+    if ending not in _TABLES:
+        raise OutputError(
+            f"{path}: cannot write {ending or 'a file without an ending'}; use {', '.join(_TABLES)}"
+        )
+
+
+def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow table)
+    """Write a table in the form that the file's ending names, whole or not at all.
+
+    Args:
+        table: A pyarrow table.
+        path: Ends in `.parquet`, `.csv` or `.jsonl`.
+
+    Raises:
+        OutputError: Another ending.
+    """
+    check_ending(path)
+    with new_file(path) as partial:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            pq.write_table(table, partial, compression="zstd")
+        elif path.suffix == ".csv":
+            from pyarrow import csv
+
+            csv.write_csv(table, partial)
+        else:
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                for batch in table.to_batches(max_chunksize=10_000):
+                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())

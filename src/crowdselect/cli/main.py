@@ -209,8 +209,9 @@ def metrics(
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.look import look_at
-    from crowdselect.selection.tables import check_ending, metrics_table, write_table
+    from crowdselect.selection.rows import metrics_table
     from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
     with (

@@ -7,6 +7,10 @@ import click
 
 from crowdselect.cli.config import Weights, read_config
 from crowdselect.engine.options import EngineOptions
+from crowdselect.pool.layouts import LAYOUTS
+
+LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
+"""For help."""
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -32,7 +36,7 @@ pool_options = bundle(
     click.option(
         "--layout",
         metavar="NAME",
-        help="long, zoo, ultrafeedback, distilabel or matrix; else recognised from the columns.",
+        help=f"{LAYOUT_NAMES}; else recognised from the columns.",
     ),
     click.option("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order."),

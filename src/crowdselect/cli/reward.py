@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import engine_options, taken
+from crowdselect.cli.options import LAYOUT_NAMES, engine_options, taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,7 @@ _MISSING = 3  # the exit code that says that some answers have no score
     epilog="Example:  crowdselect reward pool.parquet --with hf:Skywork/Skywork-Reward-Llama-3.1-8B -o rewards.parquet"
 )
 @click.argument("pool_path", metavar="POOL")
-@click.option(
-    "--layout", metavar="NAME", help="long, zoo, ultrafeedback, distilabel or matrix; else recognised."
-)
+@click.option("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order.")
 @click.option(
     "--with",

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.chat import Chat, parse_chat, user_turn
-from crowdselect.pool.layouts import ID_COLUMNS, Kind, as_text, detect, quote
+from crowdselect.pool.columns import Kind, as_text, quote
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, detect
 from crowdselect.pool.source import Source, connect
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
             continue
         if name.casefold() in own:
             clash.append(name)
-        elif pool in {"zoo", "ultrafeedback", "distilabel"} and kind.name in {"struct", "list"}:
+        elif pool is not None and LAYOUTS[pool].nested and kind.name in {"struct", "list"}:
             answers.append(name)
         else:
             carried.append(name)

@@ -22,8 +22,7 @@ from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
-from crowdselect.selection.eligibility import ELIGIBLE
-from crowdselect.selection.eligible import Lists, bars, lists
+from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at, score_matrix
 from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
 from crowdselect.selection.options import Options, wants_vectors

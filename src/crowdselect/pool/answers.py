@@ -3,47 +3,39 @@
 `WideAnswers` and `TallAnswers` have the same methods; a pool holds one of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.responses import Picks, Taken
-from crowdselect.pool.cells import Keys, Targets, cell_means, refuse_infinite, said_text, sorted_keys
+from crowdselect.pool.cells import (
+    AnswerBatch,
+    Cells,
+    Keys,
+    Numbers,
+    Targets,
+    cell_means,
+    draws,
+    first_not_number,
+    not_numeric,
+    pick,
+    refuse_infinite,
+    said_text,
+    sorted_keys,
+)
+from crowdselect.pool.columns import blank, length
 from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
-from crowdselect.pool.layouts import Tall, Wide, blank, length
-from crowdselect.pool.samples import draws, pick
+from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Cells = Sequence[tuple[int, int]]
-"""(instruction, model) of each."""
-Numbers = Sequence[float | None]
-"""The sample of each that is meant; None = the first that has text."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerBatch:
-    """Some answers, in the order of the file."""
-
-    rows: IntArray
-    """Instruction of each."""
-    models: IntArray
-    samples: FloatArray
-    """Number of each among those of one model, 0 where the pool does not number them."""
-    texts: list[str | None]
-    """None where there is none, or only white space."""
-    beside: list[str | None] | None = None
-    """What else was asked for of each row."""
-
 
 _ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
 
@@ -465,31 +457,3 @@ class TallAnswers:
             return [found[at] for at in back]
         first = np.cumsum(self._lengths) - self._lengths
         return [found[at][answer - first[rows[at]]] for at, answer in zip(back, answers, strict=True)]
-
-
-def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str, str] | None:
-    """Find the first text that is not a number: where it is, and itself.
-
-    Args:
-        source: The rows.
-        index: Only rows of its instructions count, and the place is an id; None = any row, and its place.
-        sql: The text.
-    """
-    values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
-    bad = to_numpy(values.is_valid())
-    rows = np.flatnonzero(bad if index is None else bad & (index.row_of >= 0))
-    if not rows.size:
-        return None
-    row = int(rows[0])
-    place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
-    return place, values[row].as_py()
-
-
-def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
-    """Say what stands where a reward should."""
-    if found is None:
-        return RewardError(
-            f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
-        )
-    place, value = found
-    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")

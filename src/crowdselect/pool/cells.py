@@ -1,4 +1,7 @@
-"""From answers in any order to the cells of the matrix, with the same result for every order."""
+"""From answers in any order to the cells of the matrix, with the same result for every order.
+
+Of several samples of a model the best-rewarded stands for it to train on, the worst to reject.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,10 +9,32 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, RewardError
 from crowdselect.numeric.moments import moments
-from crowdselect.pool.index import Index
-from crowdselect.types import FloatArray, IntArray
+from crowdselect.pool.index import Index, to_numpy
+from crowdselect.pool.source import Source
+from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
+
+Cells = Sequence[tuple[int, int]]
+"""(instruction, model) of each."""
+Numbers = Sequence[float | None]
+"""The sample of each that is meant; None = the first that has text."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBatch:
+    """Some answers, in the order of the file."""
+
+    rows: IntArray
+    """Instruction of each."""
+    models: IntArray
+    samples: FloatArray
+    """Number of each among those of one model, 0 where the pool does not number them."""
+    texts: list[str | None]
+    """None where there is none, or only white space."""
+    beside: list[str | None] | None = None
+    """What else was asked for of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +150,34 @@ def refuse_infinite(
         )
 
 
+def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str, str] | None:
+    """Find the first text that is not a number: where it is, and itself.
+
+    Args:
+        source: The rows.
+        index: Only rows of its instructions count, and the place is an id; None = any row, and its place.
+        sql: The text.
+    """
+    values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
+    bad = to_numpy(values.is_valid())
+    rows = np.flatnonzero(bad if index is None else bad & (index.row_of >= 0))
+    if not rows.size:
+        return None
+    row = int(rows[0])
+    place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
+    return place, values[row].as_py()
+
+
+def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
+    """Say what stands where a reward should."""
+    if found is None:
+        return RewardError(
+            f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
+        )
+    place, value = found
+    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")
+
+
 def said_text(text: str | None) -> str | None:
     """Give a response, None where it is missing or only white space.
 
@@ -133,3 +186,47 @@ def said_text(text: str | None) -> str | None:
         (' yes ', None, None)
     """
     return text if text is not None and text.strip() else None
+
+
+def draws(keys: Keys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
+    """Hash each answer by its id, model and sample, with a seed.
+
+    Args:
+        keys: Of the A answers.
+        ids: The N ids.
+        models: The M models.
+        seed: Any integer.
+
+    Returns:
+        Shape (A,); what it holds for answers that take no part says nothing.
+    """
+    levels, codes = np.unique(keys.sample, return_inverse=True)
+    numbers = seeded_hash([repr(float(level)) for level in levels], seed=seed, salt="sample number")
+    rows = content_hash(ids)[keys.row] if len(ids) else np.zeros(len(keys.row), dtype=np.uint64)
+    mixed = reseeded(rows, seed=seed, salt="answer") + content_hash(models)[keys.model]
+    return reseeded(reseeded(mixed, seed=seed, salt="model") + numbers[codes], seed=seed, salt="sample")
+
+
+def pick(
+    keys: Keys, rewards: FloatArray, said: BoolArray, draw: UInt64Array, *, lowest: bool = False
+) -> IntArray:
+    """Choose one answer per cell.
+
+    Args:
+        keys: Which cell each of A answers belongs to.
+        rewards: Shape (A,). NaN = none.
+        said: Which answers may be taken, shape (A,).
+        draw: From `draws`: orders equal rewards.
+        lowest: Whether the lowest reward is wanted instead of the highest.
+
+    Returns:
+        Answers, at most one per cell, in the order of the cells; one without a reward only where no other of
+        its cell has one.
+    """
+    may = said[keys.order]
+    answers, cells = keys.order[may], keys.cell[may]
+    own = rewards[answers]
+    order = np.lexsort((draw[answers], own if lowest else -own, np.isnan(own), cells))
+    ordered = cells[order]
+    first = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return np.asarray(answers[order[first]])

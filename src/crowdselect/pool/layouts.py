@@ -1,17 +1,17 @@
-"""The five layouts of a pool: how to recognise each, and where each of its parts is, as SQL.
+"""The layouts of a pool: how to recognise each, and where each of its parts is, as SQL.
 
-A layout is a function from columns to a `View`: SQL expressions over the rows of the source. Nothing is
-read here. Two shapes cover the five layouts: `Tall` (a row, or an element of a row's list, per answer) and
-`Wide` (a column per model).
+A `Layout` has a function from columns to a `View`: SQL expressions over the rows of the source. Nothing is read
+here. Two shapes cover all: `Tall` (a row, or an element of a row's list, per answer) and `Wide` (a column per
+model). A new layout is one more record of `LAYOUTS`; messages, help and the tables of the docs come from them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any
 
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
+from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_answers
 
 NOT_REWARDS = frozenset(
     {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"}
@@ -24,23 +24,6 @@ ID_COLUMNS = ("id", "uuid", "prompt_id")
 _PARTS = frozenset(
     {*ID_COLUMNS, "instruction", "messages", "model", "response"}
 )  # of `long`, and never rewards
-_BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a column or a field holds, whatever file type it comes from."""
-
-    name: Literal["text", "number", "bool", "list", "struct", "other"]
-    fields: Mapping[str, "Kind"] = field(default_factory=lambda: MappingProxyType({}))
-    """The fields of a struct."""
-    item: "Kind | None" = None
-    """What a list is of."""
-    written: bool = False
-    """Kept as the text that stands in the file."""
-
-
-Columns = Mapping[str, Kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +82,8 @@ class View:
     messages: str | None
     """SQL of JSON text."""
     answers: Tall | Wide
+    notes: tuple[str, ...] = ()
+    """What to tell the user about the columns, one line each."""
 
     @property
     def row_is_instruction(self) -> bool:
@@ -106,53 +91,34 @@ class View:
         return isinstance(self.answers, Wide) or self.answers.nested
 
 
-def quote(name: str) -> str:
-    """Write a name as an SQL identifier.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A form that a pool has: how to recognise it, where its parts are, and how to speak of it."""
 
-    Example:
-        >>> print(quote('say "hi"; --'))
-        "say ""hi""; --"
-    """
-    return '"' + name.replace('"', '""') + '"'
-
-
-def blank(text: str) -> str:
-    """SQL that is true where a text is null or only white space."""
-    return f"coalesce(regexp_full_match({text}, {_BLANK}), true)"
-
-
-def length(text: str) -> str:
-    """SQL of the characters of a text as DOUBLE; null where it is null or only white space."""
-    return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
-
-
-def without_answers(messages: str) -> str:
-    """SQL of the JSON of a conversation without the assistant's turns; other text stays as it is."""
-    turns = f"list_filter(TRY_CAST({messages} AS JSON[]), lambda turn: coalesce(turn ->> 'role', '') <> 'assistant')"
-    return f"coalesce(CAST(to_json({turns}) AS VARCHAR), {messages})"
-
-
-def as_text(sql: str, kind: Kind) -> str:
-    """SQL of a value as text."""
-    if kind.name == "text" or kind.written:
-        return sql
-    return f"CAST({f'to_json({sql})' if kind.name in {'list', 'struct'} else sql} AS VARCHAR)"
-
-
-def as_number(sql: str, kind: Kind) -> str:
-    """SQL of a number as DOUBLE; an empty cell of a CSV is null."""
-    written = kind.written or kind.name == "text"
-    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if written else f"CAST({sql} AS DOUBLE)"
+    name: str
+    fits: Callable[[Columns], bool]
+    view: Callable[[Columns], View]
+    nested: bool = False
+    """Answers stand in lists or structs of a row."""
+    needs: str
+    """The columns that it must have, for messages."""
+    row: str
+    """What one row is."""
+    columns: str
+    """The columns that it may have, in Markdown."""
+    example: Mapping[str, Any]
+    """One row as JSON has it."""
 
 
 def detect(columns: Columns) -> str | None:
     """Name the layout that some columns have, or None.
 
     Example:
+        >>> from crowdselect.pool.columns import Kind
         >>> detect({"id": Kind("text"), "model": Kind("text"), "score": Kind("number")})
         'long'
     """
-    return next((name for name, fits in _FITS.items() if fits(columns)), None)
+    return next((name for name, layout in LAYOUTS.items() if layout.fits(columns)), None)
 
 
 def view(columns: Columns, *, path: str, layout: str | None = None) -> View:
@@ -169,18 +135,19 @@ def view(columns: Columns, *, path: str, layout: str | None = None) -> View:
     Raises:
         LayoutError: The columns fit no layout, or not the forced one.
     """
-    if layout is not None and layout not in _VIEWS:
-        raise LayoutError(f"unknown layout {layout!r}; known are {', '.join(_VIEWS)}")
+    if layout is not None and layout not in LAYOUTS:
+        raise LayoutError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
     name = layout or detect(columns)
     found = ", ".join(columns) if len(columns) <= 40 else ", ".join([*list(columns)[:40], "..."])
     if name is None:
         raise LayoutError(
             f"{path}: the columns fit no layout; found {found}; known layouts: "
-            + "; ".join(f"{known} ({needs})" for known, needs in _NEEDS.items())
+            + "; ".join(f"{known.name} ({known.needs})" for known in LAYOUTS.values())
         )
-    if not _FITS[name](columns):
-        raise LayoutError(f"{path}: not a {name} pool; found the columns {found}; wanted {_NEEDS[name]}")
-    return _VIEWS[name](columns)
+    wanted = LAYOUTS[name]
+    if not wanted.fits(columns):
+        raise LayoutError(f"{path}: not a {name} pool; found the columns {found}; wanted {wanted.needs}")
+    return wanted.view(columns)
 
 
 def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
@@ -256,12 +223,6 @@ def _matrix_models(columns: Columns) -> tuple[str, ...]:
     return tuple(
         sorted(n for n, kind in columns.items() if kind.name == "number" and n not in _PARTS | NOT_REWARDS)
     )
-
-
-def other_columns(columns: Columns) -> list[str]:
-    """Give the columns of a matrix that are neither its models nor its id and text."""
-    known = {*_matrix_models(columns), *_PARTS}
-    return [name for name in columns if name not in known]
 
 
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
@@ -392,7 +353,9 @@ def _matrix(columns: Columns) -> View:
     scores = {model: as_number(quote(model), columns[model]) for model in models}
     written = {model: as_text(quote(model), columns[model]) for model in models}
     answers = Wide(models, {}, {"score": scores}, {"score": written}, {})
-    return View("matrix", id_ or "NULL", False, text, messages, answers)
+    others = [name for name in columns if name not in {*models, *_PARTS}]
+    said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
+    return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
 
 
 def _text_literal(text: str) -> str:
@@ -400,27 +363,79 @@ def _text_literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-# In the order of detection: the first that fits is taken.
-_FITS: dict[str, Callable[[Columns], bool]] = {
-    "long": _is_long,
-    "ultrafeedback": _is_ultrafeedback,
-    "distilabel": _is_distilabel,
-    "zoo": _is_zoo,
-    "matrix": _is_matrix,
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            name="long",
+            fits=_is_long,
+            view=_long,
+            needs="one row per answer: id, model, and instruction, response, rewards as far as there are any",
+            row="one answer",
+            columns="`id`, `instruction` or `messages`, `model`, optional `sample`, `response`, numeric reward columns",
+            example={
+                "id": "7",
+                "instruction": "Name a prime.",
+                "model": "qwen-1b",
+                "response": "Two.",
+                "score": 0.5,
+            },
+        ),
+        Layout(
+            name="ultrafeedback",
+            fits=_is_ultrafeedback,
+            view=_ultrafeedback,
+            nested=True,
+            needs="completions, a list of {model, response, ...}",
+            row="one instruction",
+            columns="`instruction`, `completions: [{model, response, overall_score, ...}]`",
+            example={
+                "instruction": "Name a prime.",
+                "completions": [
+                    {"model": "qwen-1b", "response": "Two.", "overall_score": 0.5},
+                    {"model": "qwen-7b", "response": "Seven is one.", "overall_score": 0.9},
+                ],
+            },
+        ),
+        Layout(
+            name="distilabel",
+            fits=_is_distilabel,
+            view=_distilabel,
+            nested=True,
+            needs="the lists generations, generation_models, ratings",
+            row="one instruction",
+            columns="`instruction`, `generations[]`, `generation_models[]`, `ratings[]`",
+            example={
+                "instruction": "Name a prime.",
+                "generations": ["Two.", "Seven is one."],
+                "generation_models": ["qwen-1b", "qwen-7b"],
+                "ratings": [0.5, 0.9],
+            },
+        ),
+        Layout(
+            name="zoo",
+            fits=_is_zoo,
+            view=_zoo,
+            nested=True,
+            needs="id, instruction, a struct {content, ...} per model",
+            row="one instruction",
+            columns="`uuid` or `id`, `instruction`, one struct per model `{content, <reward model>: number}`",
+            example={
+                "uuid": "7",
+                "instruction": "Name a prime.",
+                "qwen-1b": {"content": "Two.", "score": 0.5},
+                "qwen-7b": {"content": "Seven is one.", "score": 0.9},
+            },
+        ),
+        Layout(
+            name="matrix",
+            fits=_is_matrix,
+            view=_matrix,
+            needs="id, a numeric column per model, no response",
+            row="one instruction",
+            columns="`id`, optional `instruction`, one numeric column per model",
+            example={"id": "7", "instruction": "Name a prime.", "qwen-1b": 0.5, "qwen-7b": 0.9},
+        ),
+    )
 }
-_VIEWS: dict[str, Callable[[Columns], View]] = {
-    "long": _long,
-    "ultrafeedback": _ultrafeedback,
-    "distilabel": _distilabel,
-    "zoo": _zoo,
-    "matrix": _matrix,
-}
-_NEEDS = {
-    "long": "one row per answer: id, model, and instruction, response, rewards as far as there are any",
-    "ultrafeedback": "completions, a list of {model, response, ...}",
-    "distilabel": "the lists generations, generation_models, ratings",
-    "zoo": "id, instruction, a struct {content, ...} per model",
-    "matrix": "id, a numeric column per model, no response",
-}
-LAYOUTS = tuple(_VIEWS)
-"""The names of the layouts."""
+"""By name, in the order of detection: the first that fits is taken."""

@@ -11,29 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError
-from crowdselect.numeric.responses import Picks
-from crowdselect.pool.answers import AnswerBatch, Numbers, TallAnswers, WideAnswers, not_numeric
-from crowdselect.pool.cells import Targets
+from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.pool.cells import AnswerBatch, Numbers, Targets
 from crowdselect.pool.chat import Chat
+from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
-from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy
-from crowdselect.pool.layouts import (
-    Kind,
-    RewardColumns,
-    Tall,
-    Wide,
-    as_text,
-    candidates,
-    other_columns,
-    quote,
-    reward_columns,
-    view,
-)
+from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy, vectors
+from crowdselect.pool.layouts import Tall, Wide, view
 from crowdselect.pool.prompts import Asked
-from crowdselect.pool.rewardsfile import RewardsFile, lost_note, refuse_unnamed
+from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source, connect
-from crowdselect.pool.vectorcolumn import vectors
-from crowdselect.types import BoolArray, FloatArray, IntArray
+from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,14 +95,14 @@ class Pool:
         try:
             self._source = Source(self._connection, path)
             self._view = view(self._source.columns, path=path, layout=layout)
-            self._second = None if rewards is None else Source(self._connection, rewards)
-            self._second_columns = None if self._second is None else self._match(self._second)
+            second = None if rewards is None else Source(self._connection, rewards)
+            self.rewards = Rewards(self._source, self._view.answers, second)
         except BaseException:
             self.close()
             raise
         self.layout = self._view.layout
         self.columns = tuple(self._source.columns)
-        self.files: tuple[Path, ...] = self._source.files + (self._second.files if self._second else ())
+        self.files: tuple[Path, ...] = self._source.files + (second.files if second else ())
 
     def __enter__(self) -> Self:
         return self
@@ -135,16 +123,12 @@ class Pool:
         if self._view.id_made:
             what = "the instruction and its answers" if self._view.row_is_instruction else "the instruction"
             facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
-        others = other_columns(self._source.columns) if self.layout == "matrix" else []
-        if others:
-            facts.append(f"matrix: not models, by their name or for not being numeric: {', '.join(others)}")
-        return facts + self._join_notes
+        return [*facts, *self._view.notes, *self._join_notes]
 
     @property
     def reward_columns(self) -> tuple[str, ...]:
         """Candidates for the reward: numeric columns that are not counts, costs or numbers of a sample."""
-        second = () if self._second_columns is None else candidates(self._second_columns.rewards)
-        return candidates(self._view.answers.rewards) + second
+        return self.rewards.names
 
     @cached_property
     def ids(self) -> ObjectArray:
@@ -234,26 +218,7 @@ class Pool:
         Raises:
             RewardError: There is none, there are several and none is named, or the named one is not numeric.
         """
-        found = self.reward_columns
-        listed = ", ".join(found) or "none"
-        if reward is None and len(found) == 1:
-            return found[0]
-        if reward is None and found:
-            raise RewardError(
-                f"{self.path}: several reward columns: {listed}; name the one to use with --reward"
-            )
-        if reward is None:
-            self._refuse_text_reward("score")  # what it would have been, had it been numeric
-            raise RewardError(
-                f"{self.path}: no reward: no numeric column for one among {', '.join(self.columns)}; "
-                "wanted one, or a second file of rewards"
-            )
-        if reward in self._view.answers.rewards:
-            return reward
-        if self._second_columns is not None and reward in self._second_columns.rewards:
-            return reward
-        self._refuse_text_reward(reward)
-        raise RewardError(f"{self.path}: no reward column {reward!r}; found {listed}")
+        return self.rewards.name(reward, lambda: self._answers)
 
     def scores(self, reward: str | None = None) -> FloatArray:
         """Read the score matrix.
@@ -287,7 +252,7 @@ class Pool:
         Raises:
             InputError: As for `scores`.
         """
-        if self._joined is None or name in self._view.answers.rewards:
+        if self._joined is None or self.rewards.owns(name):
             scores = self._answers.scores(name)
         else:
             scores = self._joined.scores(name)
@@ -300,58 +265,12 @@ class Pool:
         answers = self._view.answers
         return isinstance(answers, Tall) and answers.sample is not None
 
-    def rewards_of_answers(self, name: str) -> FloatArray:
-        """Read a reward of every answer of a pool with samples, for `picked_samples`.
-
-        Args:
-            name: From `reward_name`.
-
-        Returns:
-            Shape (A,), in an order of the pool's own; NaN = no reward.
-        """
-        answers = self._tall
-        if self._joined is None or name in self._view.answers.rewards:
-            return answers.rewards(name)
-        return self._joined.rewards(name, answers)
-
-    def picked_samples(
-        self, rewards: FloatArray | None, *, seed: int, prompts: bool, allow_cut: bool
-    ) -> Picks:
-        """Choose which sample stands for each model, in a pool with samples.
-
-        Args:
-            rewards: Of every answer, as `rewards_of_answers` orders them; None = there are none.
-            seed: Of ties: the hash of (id, model, sample) decides.
-            prompts: Whether to tell apart what each was an answer to.
-            allow_cut: Whether samples that were cut may be taken.
-
-        Returns:
-            The best-rewarded sample of each model that may be trained on, and the worst.
-        """
-        answers, history = self._tall, self._asked.history if prompts else None
-        own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
-        may = answers.finished(allow_cut=allow_cut)
-        return answers.pick(own, may=may, seed=seed, history=history, told_apart=self._asked.told_apart)
-
-    def rewards_of_samples(
-        self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray
-    ) -> FloatArray:
-        """Read a reward of some samples, one each; NaN = none.
-
-        Args:
-            name: From `reward_name`.
-            rows: Instructions.
-            models: Places in `models`.
-            samples: Numbers of samples; NaN = none.
-        """
-        at = self._tall.places(rows, models, samples)
-        return np.where(at >= 0, self.rewards_of_answers(name)[at], np.nan)
-
     @property
-    def _tall(self) -> TallAnswers:
-        if not isinstance(self._answers, TallAnswers):
-            raise InputError(f"{self.path}: the pool has no samples")
-        return self._answers
+    def samples(self) -> Samples | None:
+        """The answers of a pool that numbers samples; None where it does not."""
+        if not self.sampled or not isinstance(self._answers, TallAnswers):
+            return None
+        return Samples(self._answers, self.rewards, self._joined, self._asked)
 
     @property
     def lost_rewards(self) -> int:
@@ -392,7 +311,7 @@ class Pool:
 
         Args:
             pairs: (id, model) of each.
-            samples: The number of the sample of each, from `picked_samples`; None = the first with text. Says
+            samples: The number of the sample of each, from `Samples.picked`; None = the first with text. Says
                 nothing in a pool without samples.
 
         Returns:
@@ -477,50 +396,9 @@ class Pool:
         """Whether the columns say which models there are."""
         return isinstance(self._view.answers, Wide)
 
-    def joined(self, reward: str) -> bool:
-        """Say whether a reward comes from the second file; if so, see that every row of that names an answer.
-
-        Raises:
-            InputError: A row has no id, or no model.
-        """
-        if self._second is None or self._second_columns is None or reward in self._view.answers.rewards:
-            return False
-        refuse_unnamed(self._second, self._second_columns)
-        return True
-
-    def lost_from(self, kept: int) -> str | None:
-        """Say how many rows of the second file belong to no answer, where `kept` of them do; None where all do."""
-        return None if self._second is None else lost_note(self._second.path, self._second.row_count - kept)
-
-    def call_rewards(self, path: str) -> None:
-        """Say what messages are to call the second file, where it is a copy of a part of another."""
-        if self._second is not None:
-            self._second.path = path
-
     def fingerprint(self) -> str:
         """Hash the sizes and both ends of all files, cheaply; where they lie plays no part."""
         return fingerprint(self.files)
-
-    def _match(self, second: Source) -> RewardColumns:
-        """Find the columns of the rewards file; none may have the name of a reward of the pool."""
-        columns = reward_columns(second.columns, path=second.path)
-        both = sorted(set(candidates(self._view.answers.rewards)) & set(candidates(columns.rewards)))
-        if both:
-            raise RewardError(
-                f"{second.path}: {', '.join(both)} is a reward of {self.path} too; rename it in one of the two"
-            )
-        return columns
-
-    def _refuse_text_reward(self, name: str) -> None:
-        """Stop where a name is that of a column, but not of a numeric one."""
-        if name in self._view.answers.fields:
-            raise not_numeric(self.path, name, self._answers.not_a_number(name))
-        if (
-            self._joined is not None
-            and self._second_columns is not None
-            and name in self._second_columns.fields
-        ):
-            raise not_numeric(str(self.rewards_path), name, self._joined.not_a_number(name))
 
     @cached_property
     def _index(self) -> Index:
@@ -535,9 +413,7 @@ class Pool:
 
     @cached_property
     def _joined(self) -> RewardsFile | None:
-        if self._second is None or self._second_columns is None:
-            return None
-        return RewardsFile(self._second, self._second_columns, self._index, self._answers)
+        return self.rewards.file(self._index, self._answers)
 
     @cached_property
     def _texts(self) -> ObjectArray:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crowdselect.errors import InputError
-from crowdselect.pool.answers import AnswerBatch, Cells, Numbers, TallAnswers, WideAnswers
+from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.pool.cells import AnswerBatch, Cells, Numbers
 from crowdselect.pool.chat import Chat, chat_text, parse_chat, user_turn
+from crowdselect.pool.columns import blank, without_answers
 from crowdselect.pool.index import Index, one_per_id, to_numpy, values_per_id
-from crowdselect.pool.layouts import View, blank, without_answers
+from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, IntArray
 

@@ -23,8 +23,8 @@ from uuid import uuid4
 import numpy as np
 
 from crowdselect.errors import InputError
+from crowdselect.pool.columns import Columns, Kind, kind_in_json, kind_of, quote, stored_type
 from crowdselect.pool.files import broken_line, delimiter, json_format, literal, resolve
-from crowdselect.pool.layouts import Columns, Kind, quote
 from crowdselect.textfile import NESTED, check_text, open_text, packing, too_deep, without_mark
 from crowdselect.types import IntArray
 
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_NUMBERS = frozenset(
-    {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
-    | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
-)
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
@@ -299,7 +295,7 @@ class Source:
     def _read_parquet_columns(self) -> Columns:
         with self._reading():
             empty = self._connection.sql(f"SELECT * FROM {self._parquet} LIMIT 0")
-            columns = {name: _kind(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
+            columns = {name: kind_of(kind) for name, kind in zip(empty.columns, empty.types, strict=True)}
         if any(re.search(r"_\d+$", name) for name in columns):  # so DuckDB renames what it cannot tell apart
             for metadata in self._metadata:
                 _refuse_twins(self.path, metadata.schema.to_arrow_schema().names)
@@ -319,11 +315,11 @@ class Source:
             )
         if not structure:
             raise InputError(f"{self.path}: the file is empty (no JSON object); wanted one object per line")
-        return {name: _json_kind(inner, top=True) for name, inner in structure.items()}
+        return {name: kind_in_json(inner, top=True) for name, inner in structure.items()}
 
     def _load_json(self) -> str:
         stored = {
-            name: _load_type(kind) if kind.name in {"list", "struct"} else "VARCHAR"
+            name: stored_type(kind) if kind.name in {"list", "struct"} else "VARCHAR"
             for name, kind in self.columns.items()
         }
         self._create_table(stored)
@@ -456,40 +452,3 @@ def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
         if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():
             return False
     return True
-
-
-def _kind(sql_type: Any) -> Kind:  # noqa: ANN401  (DuckDB's type objects are not typed)
-    """Turn a DuckDB type into a Kind."""
-    name = sql_type.id
-    if name in _NUMBERS:
-        return Kind("number")
-    if name in {"list", "array"}:
-        return Kind("list", item=_kind(sql_type.children[0][1]))
-    if name == "struct":
-        return Kind("struct", fields={field: _kind(inner) for field, inner in sql_type.children})
-    if name == "varchar" and str(sql_type) != "JSON":
-        return Kind("text")
-    return Kind("bool") if name == "boolean" else Kind("other")
-
-
-def _json_kind(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401  (parsed JSON)
-    """Turn a part of `json_group_structure` into a Kind: a name of a type, a list of one, or an object."""
-    if isinstance(structure, list):
-        return Kind("list", item=_json_kind(structure[0]))
-    if isinstance(structure, dict):
-        twins = len({name.casefold() for name in structure}) < len(structure)
-        if twins or not structure:
-            return Kind("text", written=True)
-        return Kind("struct", fields={name: _json_kind(inner) for name, inner in structure.items()})
-    if structure in {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}:
-        return Kind("number", written=top)
-    return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
-
-
-def _load_type(kind: Kind) -> str:
-    """Give the SQL type of a list or an object of JSON, or of what is in one."""
-    if kind.name == "list" and kind.item is not None:
-        return f"{_load_type(kind.item)}[]"
-    if kind.name == "struct":
-        return f"STRUCT({', '.join(f'{quote(name)} {_load_type(inner)}' for name, inner in kind.fields.items())})"
-    return "DOUBLE" if kind.name == "number" else "VARCHAR"

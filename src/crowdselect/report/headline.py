@@ -9,7 +9,7 @@ from crowdselect.report.data import Run
 from crowdselect.report.markup import Markup, html, joined
 from crowdselect.report.page import table
 from crowdselect.selection.controls import random_control
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.methods import CROWD, method_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect.report.data import Run
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.terminal import visible
 
 FIELDS = (

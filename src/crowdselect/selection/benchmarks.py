@@ -1,29 +1,42 @@
-"""Which instructions a benchmark knows: the same text, 13 words in a row, or 50 characters of an unspaced script.
+"""Benchmark questions, from files of any usual form, and the instructions that share text with one.
 
-The rule of 13 words is that of GPT-3's and many later training reports. Scripts that write no spaces have
-no words to count, so there 50 characters in a row stand for them.
+They share it by the same text, 13 words in a row, or 50 characters of an unspaced script. The rule of 13 words
+is that of GPT-3's and many later training reports. Scripts that write no spaces have no words to count, so
+there 50 characters in a row stand for them.
 """
 
+import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.errors import InputError
 from crowdselect.numeric.duplicates import normalised
+from crowdselect.pool.columns import as_text, quote
+from crowdselect.pool.files import is_remote, is_table
+from crowdselect.pool.layouts import ID_COLUMNS, detect
+from crowdselect.pool.pool import open_pool
+from crowdselect.pool.sidecars import read_lines
+from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash
-from crowdselect.selection.questions import Question
 from crowdselect.types import IntArray
 
 WORDS = 13
 """So many words in a row, the same in instruction and question, are no chance."""
 CHARACTERS = 50
 """The same for scripts without spaces: letters and digits in a row, punctuation left out."""
+
+_IDS = ("question_id", "uid", *ID_COLUMNS)
+_TEXTS = ("turns", "prompt", "instruction", "question")
+_WANTED = "wanted turns (FastChat), prompt (arena-hard), instruction or question, or the columns of a pool"
 
 _NONE = -1
 _BLOCK = 2_000  # texts at a time: bounds the arrays of their words
@@ -41,6 +54,112 @@ _UNSPACED = (  # first and last code point: Thai and Lao, Myanmar, Khmer, kana, 
 )
 _ASCII = "".join(chr(c) if chr(c).isalnum() or chr(c) == "_" else " " for c in range(128))  # what `\\w` keeps
 _HAS_UNSPACED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSPACED) + "]")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A benchmark question: its id, and the texts of its turns."""
+
+    id: str
+    texts: tuple[str, ...]
+
+
+def read_questions(path: str) -> list[Question]:
+    """Read the questions of a benchmark.
+
+    Args:
+        path: JSONL as of FastChat (`question_id`, `turns`) or arena-hard (`uid` or `question_id`, `prompt` or
+            `turns`), any table with a column `instruction`, `prompt` or `question`, any pool, or plain text
+            with one question per line.
+
+    Returns:
+        The questions in the order of the file; those of a pool in the order of their ids. One without an id is
+        called after its line, `FILE:LINE`. All turns count.
+
+    Raises:
+        InputError: There is no such file, it is broken, or holds no question.
+
+    Example:
+        >>> read_questions("no-such-file.jsonl")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-file.jsonl: no such file or folder; wanted a file, a folder or a glob; check the path
+    """
+    if not (is_table(path) or is_pool_place(path)):
+        lines = read_lines(path, wanted="one question per line")
+        found = [
+            Question(f"{Path(path).name}:{number}", (line.strip(),))
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    else:
+        found = _from_table(path)
+    if not found:
+        raise InputError(f"{path}: holds no question; {_WANTED}")
+    return found
+
+
+def is_pool_place(path: str) -> bool:
+    """Say whether a path is a folder or a data set of the Hub.
+
+    Example:
+        >>> is_pool_place("hf://datasets/owner/name")
+        True
+    """
+    return Path(path).is_dir() or is_remote(path)
+
+
+def _from_table(path: str) -> list[Question]:
+    connection = connect()
+    try:
+        source = Source(connection, path)
+        columns = source.columns
+        if detect(columns) is None or "turns" in columns:
+            text = next((name for name in _TEXTS if name in columns), None)
+            if text is None:
+                raise InputError(
+                    f"{path}: no benchmark question in the columns {', '.join(columns)}; {_WANTED}"
+                )
+            names = [name for name in (*_IDS, text) if name in columns]
+            rows = source.fetch(*(as_text(quote(name), columns[name]) for name in names))
+            return _questions_of(
+                path, [dict(zip(names, row.values(), strict=True)) for row in rows.to_pylist()], text=text
+            )
+    finally:
+        connection.close()
+    with open_pool(path) as pool:
+        return [
+            Question(id_, (text,))
+            for id_, text in zip(pool.ids, pool.instructions(), strict=True)
+            if text is not None
+        ]
+
+
+def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> list[Question]:
+    found = []
+    for number, row in enumerate(rows, 1):
+        id_ = next((row[name] for name in _IDS if row.get(name)), None) or f"{Path(path).name}:{number}"
+        written = row[text]
+        texts = _turns(written, where=f"{path}: {text} of {id_!r}") if text == "turns" else [written]
+        kept = tuple(turn for turn in texts if turn is not None and turn.strip())
+        if kept:
+            found.append(Question(id_, kept))
+    return found
+
+
+def _turns(written: str | None, *, where: str) -> list[str | None]:
+    """The texts of a JSON list of turns: strings, or objects with `content`."""
+    try:
+        turns = json.loads(written or "[]")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON ({error}); wanted a list of texts") from error
+    listed: list[Any] = turns if isinstance(turns, list) else [turns]
+    texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in listed]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise InputError(
+            f"{where} is {str(written)[:80]!r}; wanted a list of texts, or of objects with content"
+        )
+    return texts
 
 
 def contaminated(texts: Sequence[str | None] | NDArray[Any], questions: Sequence[Question]) -> IntArray:

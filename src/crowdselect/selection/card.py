@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from crowdselect.pool.files import is_remote
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.selection import Selection
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not for the public

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, SplitError
-from crowdselect.pool.answers import Numbers
+from crowdselect.pool.cells import Numbers
 from crowdselect.pool.chat import Chat
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import answers_in

@@ -11,13 +11,11 @@ from crowdselect import __version__
 from crowdselect.numeric.quotas import Choice
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.eligibility import ELIGIBLE
-from crowdselect.selection.eligible import benchmark_facts
+from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.rows import Rows
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.shards import Shards
-from crowdselect.selection.targets import ending_notes
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
@@ -232,3 +230,36 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer --clusters"
         )
     return told
+
+
+_ENDED = {
+    "cut": "were cut",
+    "filtered": "were withheld by a filter",
+    "failed": "were broken off by an error",
+}
+
+
+def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
+    """Say how many answers ended in another way than they should, one line for each way.
+
+    Example:
+        >>> ending_notes({"cut": 2}, allow_cut=False)
+        ['2 answers were cut (finish_reason); their rewards count, but they are no training targets (--allow-cut takes them)']
+    """
+    found = []
+    for kind, said in _ENDED.items():
+        count = endings.get(kind, 0)
+        if not count:
+            continue
+        if kind == "cut" and allow_cut:
+            found.append(
+                f"{count} answers {said} (finish_reason); --allow-cut takes them as training targets"
+            )
+            continue
+        hint = " (--allow-cut takes them)" if kind == "cut" else ""
+        found.append(
+            f"{count} answers {said} (finish_reason); their rewards count, but they are no training targets{hint}"
+        )
+    if endings.get("odd"):
+        found.append(f"{endings['odd']} answers have a finish_reason that is not known; they were kept")
+    return found

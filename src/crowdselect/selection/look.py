@@ -17,12 +17,12 @@ from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.responses import Answers, check_answer
 from crowdselect.pool.index import to_numpy
-from crowdselect.pool.numberfile import read_numbers
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
+from crowdselect.pool.sidecars import read_numbers
+from crowdselect.selection.benchmarks import Question, read_questions
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
-from crowdselect.selection.questions import Question, read_questions
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.shard import Look, Matrix, ensemble_of, known_of, looked, lowest_hashes, unpacked
 from crowdselect.selection.shards import Shards, shards_of
@@ -99,7 +99,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
     ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
     if look.joined:
-        lost = pool.lost_from(merged.total("kept") - merged.total("lost"))
+        lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole look said it already
     metrics = {name: merged.numbers(name) for name in METRICS}
     if options is not None and options.metrics is not None and look.reward is not None:
@@ -157,7 +157,8 @@ def _look(shards: Shards, asked: _Asked, questions: list[Question]) -> tuple[Loo
         rewards=pool.rewards_path,
         reward=name,
         sample_reward=by,
-        joined=not shards.whole and any(isinstance(each, str) and pool.joined(each) for each in {name, by}),
+        joined=not shards.whole
+        and any(isinstance(each, str) and pool.rewards.joined(each) for each in {name, by}),
         models=models,
         crowd=aligned,
         ties=asked.ties if options is None else options.ties,

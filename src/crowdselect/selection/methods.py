@@ -14,8 +14,7 @@ from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
-from crowdselect.selection.eligibility import ELIGIBLE, tally
-from crowdselect.selection.eligible import left_out
+from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import BLOCK, Function, Of, Reader
 from crowdselect.selection.rows import Rows

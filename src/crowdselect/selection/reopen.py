@@ -42,16 +42,10 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
         >>> gone.problem.endswith("name its place with --pool")
         True
     """
-    facts = selection.facts
-    try:
-        opened, problem = _open(pool or facts["pool"], facts)
-    except (InputError, MissingExtraError, OSError) as error:
-        if pool is not None:
-            raise
-        return Texts(problem=f"the texts are not shown: {error}; name its place with --pool")
+    opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
+    if opened is None:
+        return Texts(problem=problem)
     with closing(opened):
-        if problem is None and opened.fingerprint() != facts["fingerprint"]:
-            problem = f"{opened.path}: its content is not what this selection was made from; texts may differ"
         try:
             instruction, answer = _read(opened, row)
         except InputError as error:
@@ -78,17 +72,22 @@ def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | N
         >>> reopen_pool(gone)[0] is None
         True
     """
+    return _reopened(selection, path, gone="the pool is not at hand", unsure="texts and rewards")
+
+
+def _reopened(
+    selection: Selection, path: str | None, *, gone: str, unsure: str
+) -> tuple[Pool | None, str | None]:
+    """Do what `reopen_pool` does; `gone` says what a missing pool means, `unsure` what a change puts in doubt."""
     facts = selection.facts
     try:
         pool, problem = _open(path or facts["pool"], facts)
     except (InputError, MissingExtraError, OSError) as error:
         if path is not None:
             raise
-        return None, f"the pool is not at hand: {error}; name its place with --pool"
+        return None, f"{gone}: {error}; name its place with --pool"
     if problem is None and pool.fingerprint() != facts["fingerprint"]:
-        problem = (
-            f"{pool.path}: its content is not what this selection was made from; texts and rewards may differ"
-        )
+        problem = f"{pool.path}: its content is not what this selection was made from; {unsure} may differ"
     return pool, problem
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from crowdselect.numeric.responses import Answers
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
+from crowdselect.selection.benchmarks import Question
 from crowdselect.selection.options import Options
-from crowdselect.selection.questions import Question
 from crowdselect.selection.shard import Matrix
 from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
@@ -146,3 +147,34 @@ def reading_of(shards: Shards, rows: Rows) -> Reading:
 def cluster_column(shards: Shards, rows: Rows, options: Options) -> ObjectArray | None:
     """Give the values of `cluster_by`, shape (N,); None where it is not asked for."""
     return None if options.cluster_by is None else rows.column(options.cluster_by, shards.pool)
+
+
+def metrics_table(rows: Rows) -> Table:
+    """Lay out the metrics of every instruction.
+
+    Args:
+        rows: From `crowdselect.selection.look.look_at`, without options.
+
+    Returns:
+        A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
+        reward, whether the answer has text or not; among equal ones a seeded hash decides) and the metrics;
+        null where undefined.
+    """
+    import pyarrow as pa
+
+    found = rows.answers
+
+    def number(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+        return pa.array(values, mask=np.isnan(values))
+
+    best = pa.array(rows.crowd.names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0))
+    return pa.table(
+        {
+            "id": pa.array(rows.ids, pa.string()),
+            "n_rewards": pa.array(rows.n_rewards),
+            "mean_reward": number(-rows.metrics["difficulty"]),
+            "best_model": best,
+            "best_reward": number(found.best_reward),
+            **{name: number(values) for name, values in rows.metrics.items()},
+        }
+    )

@@ -9,8 +9,7 @@ from crowdselect.engine.here import Run
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Stages
 from crowdselect.selection.clusters import group
-from crowdselect.selection.eligibility import ELIGIBLE
-from crowdselect.selection.eligible import bars, lists, not_scored
+from crowdselect.selection.eligible import ELIGIBLE, bars, lists, not_scored
 from crowdselect.selection.facts import Found, selection_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Seen, arranged, check_rows, choice_of, scored_rows

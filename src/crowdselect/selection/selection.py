@@ -9,7 +9,7 @@ import numpy as np
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
 

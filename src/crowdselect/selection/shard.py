@@ -28,10 +28,8 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.benchmarks import contaminated
+from crowdselect.selection.benchmarks import Question, contaminated
 from crowdselect.selection.options import Options
-from crowdselect.selection.questions import Question
-from crowdselect.selection.targets import with_targets
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
@@ -214,6 +212,29 @@ def answers_of(
     return with_targets(answers, matrix.targets, matrix.scores, options=options, models=tuple(models))
 
 
+def with_targets(
+    answers: Answers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
+) -> Answers:
+    """Add to a choice of answers what it had to leave out.
+
+    Args:
+        answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
+        targets: From `find_targets`.
+        scores: Rewards, shape (N, M). NaN = no reward.
+        options: `answer` counts here.
+        models: The M models' names.
+    """
+    barred = targets.barred
+    if barred is None:
+        return answers
+    rewarded = ~np.isnan(scores)
+    unsaid = answers.unsaid - int((barred & rewarded).sum())
+    wanted = barred if options.answer == "random" else barred & rewarded
+    if options.answer.startswith("model:"):
+        wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
+    return replace(answers, unsaid=unsaid, unfinished=np.any(wanted, axis=1), endings=targets.endings)
+
+
 def checked_metrics(
     scores: FloatArray, crowd: Crowd, *, ties: Ties, ids: Ids | ObjectArray, path: str
 ) -> dict[str, FloatArray]:
@@ -257,7 +278,7 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
             key = reward_columns(source.columns, path=look.rewards).id
             kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
         with open_pool(path, layout=look.layout, rewards=own) as pool:
-            pool.call_rewards(look.rewards)
+            pool.rewards.call(look.rewards)
             yield pool, kept
 
 
@@ -292,17 +313,18 @@ def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Option
     Returns:
         What is taken of each model; None where the pool has no samples.
     """
-    if not pool.sampled:
+    answers = pool.samples
+    if answers is None:
         return None
     names = (reward,) if isinstance(reward, str) else tuple(reward or ())
     if not names and len(pool.reward_columns) == 1:
         names = pool.reward_columns
-    values = {name: pool.rewards_of_answers(pool.reward_name(name)) for name in names}
+    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
     rewards = next(iter(values.values()), None)
     if len(values) > 1:
         columns = {name: own[:, None] for name, own in values.items()}
         rewards = combine_rewards(columns, how=options.ensemble or "")[:, 0]
-    return pool.picked_samples(
+    return answers.picked(
         rewards, seed=options.seed, prompts=options.pairs is not None, allow_cut=options.allow_cut
     )
 
@@ -377,13 +399,13 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: Answers) -> 
 
 def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Answers) -> FloatArray:
     """A reward of the answers to train on, shape (n,); of several samples, that of the one that is taken."""
-    taken = np.maximum(answers.chosen, 0)
-    if answers.sample is None:
+    taken, numbered = np.maximum(answers.chosen, 0), pool.samples
+    if answers.sample is None or numbered is None:
         scores = _widened(pool.scores_of_part(name), pool.models, look.models, fill=np.nan)
         found = scores[rows, taken]
     else:
         own = np.array([pool.models.index(model) if model in pool.models else 0 for model in look.models])
-        found = pool.rewards_of_samples(name, rows=rows, models=own[taken], samples=answers.sample)
+        found = numbered.rewards_of(name, rows=rows, models=own[taken], samples=answers.sample)
     return np.where(answers.chosen >= 0, found, np.nan)
 
 

@@ -1,0 +1,104 @@
+"""What a column holds, whatever file type it comes from, and SQL of its values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+_NUMBERS = frozenset(
+    {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
+    | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
+)
+_BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column or a field holds, whatever file type it comes from."""
+
+    name: Literal["text", "number", "bool", "list", "struct", "other"]
+    fields: Mapping[str, "Kind"] = field(default_factory=lambda: MappingProxyType({}))
+    """The fields of a struct."""
+    item: "Kind | None" = None
+    """What a list is of."""
+    written: bool = False
+    """Kept as the text that stands in the file."""
+
+
+Columns = Mapping[str, Kind]
+
+
+def quote(name: str) -> str:
+    """Write a name as an SQL identifier.
+
+    Example:
+        >>> print(quote('say "hi"; --'))
+        "say ""hi""; --"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def blank(text: str) -> str:
+    """SQL that is true where a text is null or only white space."""
+    return f"coalesce(regexp_full_match({text}, {_BLANK}), true)"
+
+
+def length(text: str) -> str:
+    """SQL of the characters of a text as DOUBLE; null where it is null or only white space."""
+    return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
+
+
+def without_answers(messages: str) -> str:
+    """SQL of the JSON of a conversation without the assistant's turns; other text stays as it is."""
+    turns = f"list_filter(TRY_CAST({messages} AS JSON[]), lambda turn: coalesce(turn ->> 'role', '') <> 'assistant')"
+    return f"coalesce(CAST(to_json({turns}) AS VARCHAR), {messages})"
+
+
+def as_text(sql: str, kind: Kind) -> str:
+    """SQL of a value as text."""
+    if kind.name == "text" or kind.written:
+        return sql
+    return f"CAST({f'to_json({sql})' if kind.name in {'list', 'struct'} else sql} AS VARCHAR)"
+
+
+def as_number(sql: str, kind: Kind) -> str:
+    """SQL of a number as DOUBLE; an empty cell of a CSV is null."""
+    written = kind.written or kind.name == "text"
+    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if written else f"CAST({sql} AS DOUBLE)"
+
+
+def kind_of(sql_type: Any) -> Kind:  # noqa: ANN401  (DuckDB's type objects are not typed)
+    """Turn a DuckDB type into a Kind."""
+    name = sql_type.id
+    if name in _NUMBERS:
+        return Kind("number")
+    if name in {"list", "array"}:
+        return Kind("list", item=kind_of(sql_type.children[0][1]))
+    if name == "struct":
+        return Kind("struct", fields={field: kind_of(inner) for field, inner in sql_type.children})
+    if name == "varchar" and str(sql_type) != "JSON":
+        return Kind("text")
+    return Kind("bool") if name == "boolean" else Kind("other")
+
+
+def kind_in_json(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401  (parsed JSON)
+    """Turn a part of `json_group_structure` into a Kind: a name of a type, a list of one, or an object."""
+    if isinstance(structure, list):
+        return Kind("list", item=kind_in_json(structure[0]))
+    if isinstance(structure, dict):
+        twins = len({name.casefold() for name in structure}) < len(structure)
+        if twins or not structure:
+            return Kind("text", written=True)
+        return Kind("struct", fields={name: kind_in_json(inner) for name, inner in structure.items()})
+    if structure in {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}:
+        return Kind("number", written=top)
+    return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
+
+
+def stored_type(kind: Kind) -> str:
+    """Give the SQL type of a list or an object of JSON, or of what is in one."""
+    if kind.name == "list" and kind.item is not None:
+        return f"{stored_type(kind.item)}[]"
+    if kind.name == "struct":
+        return f"STRUCT({', '.join(f'{quote(name)} {stored_type(inner)}' for name, inner in kind.fields.items())})"
+    return "DOUBLE" if kind.name == "number" else "VARCHAR"

@@ -1,0 +1,254 @@
+"""The rewards of a pool: columns of its own, and of a second file, and which of several samples they pick.
+
+The second file is joined by (id, model), and by sample where both have it.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crowdselect.errors import InputError, RewardError
+from crowdselect.numeric.responses import Picks
+from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.pool.cells import Keys, cell_means, first_not_number, not_numeric, sorted_keys
+from crowdselect.pool.index import Index, first_null, to_numpy
+from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
+from crowdselect.pool.prompts import Asked
+from crowdselect.pool.source import Source
+from crowdselect.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class RewardsFile:
+    """The rewards of a file, as far as they belong to answers of the pool."""
+
+    def __init__(
+        self, source: Source, columns: RewardColumns, index: Index, answers: WideAnswers | TallAnswers
+    ) -> None:
+        self._source = source
+        self._columns = columns
+        self._index = index
+        self._answers = answers
+        self.lost = 0
+        """How many rows belong to no answer; known once the file was read."""
+
+    def scores(self, reward: str) -> FloatArray:
+        """Read a reward, shape (N, M) of the pool, NaN = none; the mean over samples."""
+        values = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0))
+        names, path = self._answers.models, self._source.path
+        return cell_means(values, self._keys, index=self._index, names=names, path=path, reward=reward)
+
+    def rewards(self, reward: str, answers: TallAnswers) -> FloatArray:
+        """Read the reward of every answer of the pool, shape (A,), NaN = none; one of all samples where they are not told apart."""
+        if self._columns.sample is None or not answers.sampled:
+            return self.scores(reward)[answers.keys.row, answers.keys.model]
+        values, keys = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0)), self._keys
+        at = answers.places(keys.row[keys.order], keys.model[keys.order], keys.sample[keys.order])
+        out = np.full(len(answers.keys.row), np.nan)
+        out[at] = values[keys.order]
+        return out
+
+    @property
+    def note(self) -> str | None:
+        """What to tell the user once the file was read."""
+        return lost_note(self._source.path, self.lost)
+
+    @cached_property
+    def _keys(self) -> Keys:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids, names, sample = self._source.fetch(
+            self._columns.id, self._columns.model, self._columns.sample or "0.0::DOUBLE"
+        ).columns
+        self._refuse_missing("id", ids)
+        self._refuse_missing("model", names)
+        known_models = pa.array(self._answers.models, type=names.type)
+        models = to_numpy(pc.fill_null(pc.index_in(names, known_models), -1)).astype(np.int64)
+        rows, known = self._index.find(ids)
+        samples = to_numpy(sample)
+        here = (rows >= 0) & (models >= 0)
+        beyond_limit = known & (rows < 0) & (models >= 0)
+        asked = None if self._columns.sample is None else samples[here]
+        here[here] = self._answers.holds(rows[here], models[here], asked)
+        self.lost = int(np.count_nonzero(~here & ~beyond_limit))
+        part = np.where(here, rows, -1)
+        path = self._source.path
+        return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
+
+    def _refuse_missing(self, what: str, values: "pa.ChunkedArray") -> None:
+        missing = first_null(values)
+        if missing is not None:
+            raise missing_in(self._source, what, missing)
+
+
+def missing_in(source: Source, what: str, row: int) -> InputError:
+    """Say that a row of a rewards file has no id, or no model."""
+    return InputError(
+        f"{source.place(row)}: the {what} is missing; wanted one in every row; fill it in or drop the row"
+    )
+
+
+def lost_note(path: str, lost: int) -> str | None:
+    """Say how many rows of a rewards file belong to no answer; None where all do.
+
+    Example:
+        >>> lost_note("r.parquet", 2)
+        'rewards: 2 rows of r.parquet match no (id, model) of the pool'
+    """
+    return f"rewards: {lost} rows of {path} match no (id, model) of the pool" if lost else None
+
+
+def refuse_unnamed(source: Source, columns: RewardColumns) -> None:
+    """Refuse a row that names no answer, a batch at a time.
+
+    Raises:
+        InputError: A row has no id, or no model.
+    """
+    at = 0
+    for batch in source.batches(f"{columns.id} IS NULL", f"{columns.model} IS NULL", rows=1 << 20):
+        for what, missing in zip(("id", "model"), batch.columns, strict=True):
+            if missing.true_count:
+                raise missing_in(source, what, at + int(np.argmax(to_numpy(missing))))
+        at += len(batch)
+
+
+class Rewards:
+    """Which rewards there are: of the pool itself, and of a second file."""
+
+    def __init__(self, source: Source, own: Tall | Wide, second: Source | None) -> None:
+        self._source = source
+        self._own = own
+        self.second = second
+        self._columns = None if second is None else self._match(second)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Candidates: numeric columns that are not counts, costs or numbers of a sample."""
+        second = () if self._columns is None else candidates(self._columns.rewards)
+        return candidates(self._own.rewards) + second
+
+    def name(self, reward: str | None, answers: Callable[[], WideAnswers | TallAnswers]) -> str:
+        """Find which reward is meant; see `Pool.reward_name`. The answers are read only where it is not numeric."""
+        path, found = self._source.path, self.names
+        listed = ", ".join(found) or "none"
+        if reward is None and len(found) == 1:
+            return found[0]
+        if reward is None and found:
+            raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with --reward")
+        if reward is None:
+            self._refuse_text("score", answers)  # what it would have been, had it been numeric
+            raise RewardError(
+                f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
+                "wanted one, or a second file of rewards"
+            )
+        if self.owns(reward) or (self._columns is not None and reward in self._columns.rewards):
+            return reward
+        self._refuse_text(reward, answers)
+        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
+
+    def owns(self, name: str) -> bool:
+        """Say whether a reward is a column of the pool itself."""
+        return name in self._own.rewards
+
+    def joined(self, reward: str) -> bool:
+        """Say whether a reward comes from the second file; if so, see that every row of that names an answer.
+
+        Raises:
+            InputError: A row has no id, or no model.
+        """
+        if self.second is None or self._columns is None or self.owns(reward):
+            return False
+        refuse_unnamed(self.second, self._columns)
+        return True
+
+    def lost_from(self, kept: int) -> str | None:
+        """Say how many rows of the second file belong to no answer, where `kept` of them do; None where all do."""
+        return None if self.second is None else lost_note(self.second.path, self.second.row_count - kept)
+
+    def call(self, path: str) -> None:
+        """Say what messages are to call the second file, where it is a copy of a part of another."""
+        if self.second is not None:
+            self.second.path = path
+
+    def file(self, index: Index, answers: WideAnswers | TallAnswers) -> RewardsFile | None:
+        """Open the second file for the answers of the pool; None where there is none."""
+        if self.second is None or self._columns is None:
+            return None
+        return RewardsFile(self.second, self._columns, index, answers)
+
+    def _match(self, second: Source) -> RewardColumns:
+        """Find the columns of the second file; none may have the name of a reward of the pool."""
+        columns = reward_columns(second.columns, path=second.path)
+        both = sorted(set(candidates(self._own.rewards)) & set(candidates(columns.rewards)))
+        if both:
+            raise RewardError(
+                f"{second.path}: {', '.join(both)} is a reward of {self._source.path} too; rename it in one of the two"
+            )
+        return columns
+
+    def _refuse_text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
+        """Stop where a name is that of a column, but not of a numeric one."""
+        if name in self._own.fields:
+            raise not_numeric(self._source.path, name, answers().not_a_number(name))
+        if self.second is not None and self._columns is not None and name in self._columns.fields:
+            found = first_not_number(self.second, None, self._columns.fields[name])
+            raise not_numeric(self.second.path, name, found)
+
+
+class Samples:
+    """The answers of a pool that numbers samples: a model may have several to an instruction."""
+
+    def __init__(
+        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Asked
+    ) -> None:
+        self._answers = answers
+        self._known = known
+        self._second = second
+        self._asked = asked
+
+    def rewards(self, name: str) -> FloatArray:
+        """Read a reward of every answer, for `picked`.
+
+        Args:
+            name: From `Pool.reward_name`.
+
+        Returns:
+            Shape (A,), in an order of the pool's own; NaN = no reward.
+        """
+        if self._second is None or self._known.owns(name):
+            return self._answers.rewards(name)
+        return self._second.rewards(name, self._answers)
+
+    def picked(self, rewards: FloatArray | None, *, seed: int, prompts: bool, allow_cut: bool) -> Picks:
+        """Choose which sample stands for each model.
+
+        Args:
+            rewards: Of every answer, as `rewards` orders them; None = there are none.
+            seed: Of ties: the hash of (id, model, sample) decides.
+            prompts: Whether to tell apart what each was an answer to.
+            allow_cut: Whether samples that were cut may be taken.
+
+        Returns:
+            The best-rewarded sample of each model that may be trained on, and the worst.
+        """
+        answers, history = self._answers, self._asked.history if prompts else None
+        own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
+        may = answers.finished(allow_cut=allow_cut)
+        return answers.pick(own, may=may, seed=seed, history=history, told_apart=self._asked.told_apart)
+
+    def rewards_of(self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
+        """Read a reward of some samples, one each; NaN = none.
+
+        Args:
+            name: From `Pool.reward_name`.
+            rows: Instructions.
+            models: Places in `Pool.models`.
+            samples: Numbers of samples; NaN = none.
+        """
+        at = self._answers.places(rows, models, samples)
+        return np.where(at >= 0, self.rewards(name)[at], np.nan)
