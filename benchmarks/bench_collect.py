@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crowdselect.ask.ask import open_client
 from crowdselect.ask.calls import make_request
-from crowdselect.ask.clients import open_client
 from crowdselect.ask.endpoints import Endpoint, load_endpoints
 from crowdselect.ask.lane import Lane, Limits
 from crowdselect.ask.ledger import Answer, Ledger
