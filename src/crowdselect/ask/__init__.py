@@ -11,5 +11,6 @@ Whoever asks models (`collect`, judges, benchmarks) makes requests, calls `ask`,
     pace         how fast one endpoint may be asked
     budget, limits    hard stops, counted over resumes
     lane, runner, committed    one endpoint's part of a run; all of them, until the end or Ctrl-C
+    plan, display    what a run would do; what a person sees of it
     redact       keys taken out of whatever is stored or said
 """

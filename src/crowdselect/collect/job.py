@@ -25,11 +25,11 @@ from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
 from crowdselect.ask.lane import Limits
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.renamed import take_over
 from crowdselect.ask.runner import Outcome
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.manifest import manifest_path, read_pool_manifest
-from crowdselect.collect.plan import Estimate, estimate
 from crowdselect.collect.seal import seal
 from crowdselect.collect.sharded import generate
 from crowdselect.engine.options import EngineOptions
@@ -104,10 +104,10 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
         ledger, renamed = stack.enter_context(
             looked_into(task.ledger_path, endpoints.models, present=endpoints.names, force=task.force_ledger)
         )
-        retry = task.limits.retry_failed
-        before = [renamed.before(endpoint) for endpoint in endpoints.models]
-        made = estimate(instructions, before, ledger, samples=task.samples, retry_failed=retry)
-        found = {new.name: made[old.name] for new, old in zip(endpoints.models, before, strict=True)}
+        found = {
+            endpoint.name: _estimate(task, renamed.before(endpoint), instructions, ledger)
+            for endpoint in endpoints.models
+        }
         for name, line in renamed.notes.items():
             found[name].renamed = line
         return found, [*renamed.notes.values(), *instructions.notes]
@@ -208,9 +208,16 @@ def _left(
     """Count what each endpoint has still to be asked; in a ledger that knows nothing, that is all."""
     if not ledger.spent():
         return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
-    retry = task.limits.retry_failed
-    found = estimate(instructions, endpoints.models, ledger, samples=task.samples, retry_failed=retry)
-    return [(endpoint, calls) for endpoint in endpoints.models if (calls := found[endpoint.name].calls)]
+    found = [
+        (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.models
+    ]
+    return [(endpoint, calls) for endpoint, calls in found if calls]
+
+
+def _estimate(task: Task, endpoint: Endpoint, instructions: Instructions, ledger: Ledger | None) -> Estimate:
+    """Estimate what one model has still to be asked."""
+    requests = instructions.requests(task.samples)
+    return estimate_requests(requests, endpoint, ledger, retry_failed=task.limits.retry_failed)
 
 
 def _seal(

@@ -10,9 +10,9 @@ from crowdselect.ask.calls import make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint, check_reachable
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, take_over
-from crowdselect.collect.plan import Estimate, estimate_requests
 from crowdselect.evaluate.answerfile import Answers, from_talks
 from crowdselect.evaluate.asking import Desk, ask_answers, judge
 from crowdselect.evaluate.judging import cases_of, judgements_of, reader, with_filler
@@ -109,7 +109,7 @@ def run(
     Args:
         task: What is wanted.
         opener: Makes the clients of servers.
-        watch: Shows what goes on; see `collect.display.watch`.
+        watch: Shows what goes on; see `ask.display.watch`.
         announce: Told who is asked and how many requests there are at most, before the first is sent.
         tell: Given, before that, a line on everybody who has another name than before.
 

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from crowdselect.ask.display import note_of
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import Renamed, find_renamed, names_in, take_over
 from crowdselect.cache import Parts
-from crowdselect.collect.display import note_of
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
