@@ -10,8 +10,8 @@ import pytest
 from crowdselect.ask.ask import AskOptions, InterruptedAskError, Wanted, answers_to, ask, looked_into
 from crowdselect.ask.calls import make_request
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.lane import Limits
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.scripted import ScriptedClient
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from crowdselect.ask.calls import Client, Request
 from crowdselect.ask.endpoints import Endpoint, key
-from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, find_renamed
 from crowdselect.ask.runner import Outcome, run

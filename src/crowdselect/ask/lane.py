@@ -19,8 +19,6 @@ from crowdselect.ask.pace import Pace, Sent
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError
 
-__all__ = ["Counts", "Lane", "Limits"]
-
 _BATCH = 256  # requests looked up in the ledger at once
 _REFUSALS = 4  # refusals (429, 503) count a quarter of other failures: they cost nothing
 _UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, where max_tokens is not set

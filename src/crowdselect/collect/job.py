@@ -23,8 +23,8 @@ from crowdselect.ask.ask import (
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
-from crowdselect.ask.lane import Limits
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.renamed import take_over
 from crowdselect.ask.runner import Outcome

@@ -10,8 +10,8 @@ from crowdselect.ask.ask import AskOptions, Opener, Wanted, answers_to, ask, ope
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.calls import ANSWERED, Client, Request, make_request
 from crowdselect.ask.endpoints import Endpoint, check_reachable, key, load_endpoints
-from crowdselect.ask.lane import Limits
 from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.errors import CallError, OptionError
 from crowdselect.finish import no_verdict
 from crowdselect.reward.expectation import JudgeClient, unpacked

@@ -8,8 +8,8 @@ from pathlib import Path
 from crowdselect.ask.ask import Opener, looked_into
 from crowdselect.ask.calls import Request
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.lane import Limits
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.renamed import names_in, take_over
 from crowdselect.errors import OptionError
 
