@@ -9,6 +9,7 @@ import pytest
 
 from crowdselect.ask.ask import AskOptions, InterruptedAskError, Wanted, answers_to, ask, looked_into
 from crowdselect.ask.calls import make_request
+from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.limits import Limits
@@ -127,3 +128,14 @@ def test_looking_into_a_ledger_finds_a_former_name_and_hands_nothing_over(tmp_pa
             assert renamed.before(endpoint("new")) == endpoint("old")
             assert answers_to(ledger, endpoint("old"), [request("1")])[0].text == "yes"
             assert answers_to(ledger, endpoint("new"), [request("1")]) == [None]
+
+
+def test_conversations_that_begin_alike_are_followed_each_on_its_own(ledger):
+    options, _ = scripted()
+    requests = [request("1", then=("and?",)), request("1"), request("1", then=("so?",)), request("2")]
+    ask([Wanted(endpoint(), [request("1")])], ledger, options)
+    left = [
+        one for _, one, is_known in followed(requests, endpoint(), ledger, retry_failed=False) if not is_known
+    ]
+    assert [one.messages()[-1]["content"] for one in left] == ["2", "and?", "so?"]
+    assert all(len(one.messages()) == 3 for one in left[1:])
