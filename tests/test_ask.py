@@ -14,6 +14,7 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.limits import Limits
 from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.errors import MissingExtraError
 
 
 def endpoint(name="m", **more):
@@ -108,6 +109,19 @@ def test_ctrl_c_keeps_what_came(ledger):
     assert said[-1] is None
     with pytest.raises(KeyboardInterrupt):  # Python's own handler is back
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_client_that_cannot_be_made_uses_up_no_budget(tmp_path):
+    def missing(_endpoint):
+        raise MissingExtraError("openai is not installed")
+
+    options = AskOptions(limits=Limits(max_requests=1), opener=missing)
+    wanted = [Wanted(endpoint(), [request("1")])]
+    with Ledger(tmp_path / "l") as ledger, pytest.raises(MissingExtraError):
+        ask(wanted, ledger, options)
+    with Ledger(tmp_path / "l") as ledger:
+        assert ask(wanted, ledger, replace(options, opener=scripted()[0].opener)).stopped == {}
+        assert answers_to(ledger, endpoint(), [request("1")])[0].text == "yes"
 
 
 def test_looking_into_a_ledger_makes_none(tmp_path):

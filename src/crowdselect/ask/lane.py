@@ -205,6 +205,7 @@ class Lane:
     async def _reserved(self, most: float | None) -> bool:
         answer = self._budget.allows(most)
         if answer == "yes":
+            self._ready_client()  # where none can be made, nothing is sent and nothing counts as sent
             await self._budget.reserve(most)
             if self.stopped is None:
                 return True
