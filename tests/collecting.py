@@ -26,7 +26,7 @@ _FORKS = """
 import asyncio, json, os, resource, signal, sys
 import duckdb, openai, pyarrow.parquet
 from crowdselect.cli.main import main
-import crowdselect.collect.job, crowdselect.collect.display, crowdselect.ask.http_client, crowdselect.terminal
+import crowdselect.collect.job, crowdselect.ask.display, crowdselect.ask.http_client, crowdselect.terminal
 
 pyarrow.array(["imports what pyarrow imports late"])
 

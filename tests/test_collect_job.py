@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from crowdselect.ask.calls import Reply
-from crowdselect.ask.lane import Limits
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan

@@ -8,8 +8,9 @@ import pytest
 from crowdselect.ask.budget import Budget, check_cost_cap, most_prompt_tokens
 from crowdselect.ask.calls import Reply, make_request
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.runner import run
 from crowdselect.ask.scripted import ScriptedClient

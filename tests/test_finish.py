@@ -19,8 +19,9 @@ from crowdselect import Options, open_pool, select
 from crowdselect.ask.calls import Reply, make_request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.http_client import parse_reply
-from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.runner import run as ask
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.engine.here import run_here

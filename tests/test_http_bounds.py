@@ -139,7 +139,7 @@ def test_reward_servers(status, packed, said, most):
 
 
 def test_an_answer_that_is_too_long_is_said_to_be(monkeypatch):
-    monkeypatch.setattr(served, "_LONGEST", 1000)
+    monkeypatch.setattr(served, "LONGEST", 1000)
     with RewardServer("/classify", reply=lambda *_: (200, b" " * 1001, {})) as server:
         made = ServedScorer(parse_spec(f"{server.url}/classify"), ServedOptions(), wait=0.0)
         ((_, outcome),) = next(made.score(ITEMS))

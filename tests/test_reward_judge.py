@@ -14,9 +14,8 @@ from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.cli.reward import reward
 from crowdselect.errors import CallError, OptionError
-from crowdselect.reward.expectation import expected_score, packed, unpacked
+from crowdselect.reward.expectation import expected_score, packed, unpacked, with_expectation
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
-from crowdselect.reward.judge_client import with_expectation
 from crowdselect.reward.protocol import Item
 from crowdselect.reward.rubric import Rubric, read_score
 from crowdselect.reward.specs import parse_spec

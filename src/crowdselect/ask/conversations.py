@@ -1,7 +1,7 @@
 """What models have said so far: conversations read back from the ledger, and counts of what is missing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from crowdselect.ask.calls import ANSWERED, Request
@@ -60,6 +60,35 @@ def read_talks(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) 
             found[at] = Talk(request, (*talk.answers, answer), talk.turns)
         left = ongoing
     return found
+
+
+def followed(
+    requests: Sequence[Request], endpoint: Endpoint, ledger: Ledger, *, retry_failed: bool
+) -> Iterator[tuple[bytes, Request, bool]]:
+    """Follow conversations as far as they have come, to find what has still to be asked.
+
+    Args:
+        requests: First turns.
+        endpoint: Who is asked.
+        ledger: What is known.
+        retry_failed: What has failed before has still to be asked.
+
+    Yields:
+        For every turn that was asked or can be: its key, its request, and whether nothing has to be asked for it.
+        The same key may come several times.
+    """
+    batch = list(requests)
+    while batch:
+        keyed = [(request.key(endpoint), request) for request in batch]
+        known = ledger.known([key for key, _ in keyed], retry_failed=retry_failed)
+        talks = [key for key, request in keyed if request.then and key in known]
+        answers = ledger.get(talks) if talks else {}
+        batch = []
+        for key, request in keyed:
+            answer = answers.get(key)
+            if request.then and answer is not None and answer.status in ANSWERED:
+                batch.append(request.follow(answer.text or ""))
+            yield key, request, key in known
 
 
 @dataclass(slots=True)

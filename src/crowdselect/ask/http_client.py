@@ -24,9 +24,10 @@ LONGEST = 64 << 20
 """Bytes of the longest answer that is read, unpacked."""
 LONGEST_ERROR = 64 << 10
 """Bytes of an error that are read, unpacked."""
+CONNECT = 20.0
+"""Seconds for a connection; the whole answer has a timeout of its own."""
 
 _SHARE = 32  # requests in flight through one pool of connections
-_CONNECT = 20.0  # seconds for a connection; the whole answer has the endpoint's timeout
 _STOP = {401: "the key is refused", 402: "payment is required", 403: "access is forbidden", 404: "not found"}
 _SLOW = frozenset({429, 503, 529})
 _RETRIED = frozenset({408, 409, 425})
@@ -71,7 +72,7 @@ class HttpClient:
     def _open(self) -> Any:  # noqa: ANN401  (the SDK's client)
         """Make a client of the SDK with connections of its own."""
         http, endpoint = self._http, self._endpoint
-        timeout = http.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout), pool=None)
+        timeout = http.Timeout(endpoint.timeout, connect=min(CONNECT, endpoint.timeout), pool=None)
         transport = http.AsyncClient(
             timeout=timeout,
             limits=http.Limits(max_connections=None, max_keepalive_connections=_SHARE),

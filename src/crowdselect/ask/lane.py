@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from crowdselect.ask.budget import Budget, estimated_tokens, most_prompt_tokens
 from crowdselect.ask.calls import ANSWERED, Client, Reply, Request, Status
 from crowdselect.ask.committed import Kept
+from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.limits import Counts, Limits
 from crowdselect.ask.pace import Pace, Sent
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError
-
-__all__ = ["Counts", "Lane", "Limits"]
 
 _BATCH = 256  # requests looked up in the ledger at once
 _REFUSALS = 4  # refusals (429, 503) count a quarter of other failures: they cost nothing
@@ -171,20 +170,12 @@ class Lane:
         """Take some requests, and leave out what is known, following conversations as far as they are."""
         batch = list(itertools.islice(self._source, _BATCH))
         self._exhausted = not batch
-        while batch:
-            keyed = [(request.key(self.endpoint), request) for request in batch]
-            known = self._ledger.known([key for key, _ in keyed], retry_failed=self._limits.retry_failed)
-            talks = [key for key, request in keyed if request.then and key in known]
-            answers = self._ledger.get(talks) if talks else {}
-            batch = []
-            for key, request in keyed:
-                if key in known:
-                    self.counts.known += 1
-                    answer = answers.get(key)
-                    if request.then and answer is not None and answer.status in ANSWERED:
-                        batch.append(request.follow(answer.text or ""))
-                elif self._is_new(key, request):
-                    self._ready.append(_Item(request, key))
+        retry = self._limits.retry_failed
+        for key, request, is_known in followed(batch, self.endpoint, self._ledger, retry_failed=retry):
+            if is_known:
+                self.counts.known += 1
+            elif self._is_new(key, request):
+                self._ready.append(_Item(request, key))
 
     def _is_new(self, key: bytes, request: Request) -> bool:
         """Say whether nobody asks this yet; if somebody does, the answer to it goes on to this request's next turn too."""
@@ -214,6 +205,7 @@ class Lane:
     async def _reserved(self, most: float | None) -> bool:
         answer = self._budget.allows(most)
         if answer == "yes":
+            self._ready_client()  # where none can be made, nothing is sent and nothing counts as sent
             await self._budget.reserve(most)
             if self.stopped is None:
                 return True

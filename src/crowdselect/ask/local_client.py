@@ -30,10 +30,12 @@ class LocalClient:
     comes with a model is run.
 
     Args:
-        endpoint: With a `local` model.
+        endpoint: With a `local` model: a folder or a name on the hub; with peft also an adapter.
+        shared: Where tokenizer and model are kept for other clients of the same model, which is asked with other
+            settings: its weights are read once. None = this client has its own, and lets go of them when it closes.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, shared: list[tuple[Any, Any]] | None = None) -> None:
         self._endpoint = endpoint
         self._torch = optional("torch", extra="local")
         self._transformers = optional("transformers", extra="local")
@@ -44,6 +46,7 @@ class LocalClient:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crowdselect-local")
         self._closing = Event()
         self._loaded: tuple[Any, Any] | None = None
+        self._shared = shared
 
     async def ask(self, request: Request) -> Reply:
         """Wait for a batch that this request is in.
@@ -98,6 +101,8 @@ class LocalClient:
 
     def _load(self) -> tuple[Any, Any]:
         """Read tokenizer and model, once; in the thread that generates."""
+        if self._shared:
+            return self._shared[0]
         if self._loaded is None:
             endpoint, torch, library = self._endpoint, self._torch, self._transformers
             try:
@@ -116,6 +121,8 @@ class LocalClient:
                 tokenizer.pad_token = tokenizer.eos_token
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._loaded = tokenizer, model.to(device).eval()
+            if self._shared is not None:
+                self._shared.append(self._loaded)
         return self._loaded
 
     def _generate(self, requests: list[Request]) -> list[Reply | CallError]:

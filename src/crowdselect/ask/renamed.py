@@ -1,6 +1,6 @@
 """A model or judge that has another name in the crowd file than in the ledger: its answers are not paid again."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from crowdselect.ask.endpoints import Endpoint, load_endpoints
@@ -95,8 +95,20 @@ def former_names(ledger: Ledger, renamed: Renamed, name: str) -> set[str]:
     return found
 
 
-def take_over(ledger: Ledger, endpoints: Sequence[Endpoint], *, present: Collection[str]) -> list[str]:
+def take_over(
+    ledger: Ledger,
+    endpoints: Sequence[Endpoint],
+    *,
+    present: Collection[str],
+    tell: Callable[[str], None] | None = None,
+) -> list[str]:
     """Hand the answers of renamed models over to their new names; see `find_renamed`.
+
+    Args:
+        ledger: Where the answers are.
+        endpoints: Who is asked.
+        present: All names of the crowd file.
+        tell: Given each of the facts once all is handed over; None = nobody.
 
     Returns:
         Facts to tell the user.
@@ -107,6 +119,9 @@ def take_over(ledger: Ledger, endpoints: Sequence[Endpoint], *, present: Collect
     found = find_renamed(ledger, endpoints, present=present)
     for name, taken in found.taken.items():
         ledger.rename(taken.before, name)
+    for line in found.notes.values():
+        if tell is not None:
+            tell(line)
     return list(found.notes.values())
 
 

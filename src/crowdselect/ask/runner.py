@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from crowdselect.ask.budget import Budget, check_cost_cap
-from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.limits import Limits
 from crowdselect.ask.redact import Redactor
 from crowdselect.stops import kept_handlers
 

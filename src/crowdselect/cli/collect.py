@@ -74,7 +74,7 @@ def collect(
     Every answer is kept in a ledger when it arrives: run the same command again to go on after a stop, to
     add instructions, models or samples; only what is not there yet is asked. Ends with 3 if answers are missing.
     """
-    from crowdselect.ask.lane import Limits
+    from crowdselect.ask.limits import Limits
     from crowdselect.collect.job import Task, last_task
 
     if plan_only and seal_only:
@@ -105,7 +105,7 @@ def collect(
 
 
 def _plan(task: "Task", *, as_json: bool) -> int:
-    from crowdselect.collect.display import print_plan
+    from crowdselect.ask.display import print_plan
     from crowdselect.collect.job import plan
 
     found, notes = plan(task)
@@ -117,7 +117,7 @@ def _plan(task: "Task", *, as_json: bool) -> int:
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
-    from crowdselect.collect.display import announce, note, note_of, print_tallies, watch
+    from crowdselect.ask.display import announce, note, note_of, print_tallies, watch
     from crowdselect.collect.job import collect as run
     from crowdselect.terminal import say, visible
 

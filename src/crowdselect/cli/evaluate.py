@@ -122,8 +122,8 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (click's values)
 
 
 def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
+    from crowdselect.ask.display import note_of, watch
     from crowdselect.ask.limits import Limits
-    from crowdselect.collect.display import note_of, watch
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS

@@ -166,7 +166,7 @@ def _options(chosen: "dict[str, Any]") -> "JobOptions":
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) -> None:
-    from crowdselect.collect.display import note_of
+    from crowdselect.ask.display import note_of
     from crowdselect.terminal import say, table, visible
 
     rows = [

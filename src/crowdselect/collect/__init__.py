@@ -1,13 +1,7 @@
-"""Ask models for answers, once and within a budget: endpoints, clients, a ledger, a runner, a sealed pool.
+"""Ask models for answers, once and within a budget, and seal them as a pool; all asking goes through `crowdselect.ask`.
 
-The parts stand alone, so that scoring and evaluation can ask judges through them:
-
-    endpoints    crowd.toml to `Endpoint`s: models and judges
-    calls        `Request`, `Reply`, `CallError` and the `Client` protocol
-    http_client, local_client, scripted    three clients
-    ledger       every answer on disk, once
-    pace         how fast one endpoint may be asked
-    budget       hard stops, counted over resumes
-    limits, lane, runner `run(lanes, ledger, limits)`: asks what the ledger does not know
-    instructions what to ask; plan, seal, job: the whole way from instructions to a pool
+instructions    what to ask
+job             the whole way from instructions to a pool; `plan` before anything is sent
+sharded         local models' answers made on a Ray cluster
+seal, manifest  the pool, and what it says of itself
 """

@@ -4,25 +4,32 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crowdselect.ask.ask import (
+    AskOptions,
+    InterruptedAskError,
+    Opener,
+    Wanted,
+    Watch,
+    ask,
+    looked_into,
+    open_client,
+)
 from crowdselect.ask.budget import check_cost_cap
-from crowdselect.ask.calls import Client
-from crowdselect.ask.clients import open_client
 from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
-from crowdselect.ask.lane import Lane, Limits
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.redact import Redactor
-from crowdselect.ask.renamed import find_renamed, take_over
-from crowdselect.ask.runner import Outcome, run
+from crowdselect.ask.limits import Limits
+from crowdselect.ask.plan import Estimate, estimate_requests
+from crowdselect.ask.renamed import take_over
+from crowdselect.ask.runner import Outcome
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.manifest import manifest_path, read_pool_manifest
-from crowdselect.collect.plan import Estimate, estimate
 from crowdselect.collect.seal import seal
 from crowdselect.collect.sharded import generate
 from crowdselect.engine.options import EngineOptions
@@ -32,8 +39,6 @@ from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
 """What makes an answer whole; a pool that was written by other rules is written anew."""
-Watch = Callable[[Sequence[Lane], int], AbstractContextManager[Callable[[], None]]]
-"""Given the lanes and the number of requests of each, shows them; yields what is called to show them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +101,13 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     endpoints = load_endpoints(task.crowd)
     with ExitStack() as stack:
         instructions = stack.enter_context(open_instructions(task.instructions))
-        there = task.ledger_path.exists()
-        ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger)) if there else None
-        renamed = find_renamed(ledger, endpoints.models, present=endpoints.names)
-        retry = task.limits.retry_failed
-        before = [renamed.before(endpoint) for endpoint in endpoints.models]
-        made = estimate(instructions, before, ledger, samples=task.samples, retry_failed=retry)
-        found = {new.name: made[old.name] for new, old in zip(endpoints.models, before, strict=True)}
+        ledger, renamed = stack.enter_context(
+            looked_into(task.ledger_path, endpoints.models, present=endpoints.names, force=task.force_ledger)
+        )
+        found = {
+            endpoint.name: _estimate(task, renamed.before(endpoint), instructions, ledger)
+            for endpoint in endpoints.models
+        }
         for name, line in renamed.notes.items():
             found[name].renamed = line
         return found, [*renamed.notes.values(), *instructions.notes]
@@ -112,7 +117,7 @@ def collect(
     task: Task,
     *,
     seal_only: bool = False,
-    clients: Callable[[Endpoint], Client] = open_client,
+    clients: Opener = open_client,
     watch: Watch | None = None,
     announce: Callable[[Sequence[Endpoint], int], None] | None = None,
     tell: Callable[[str], None] | None = None,
@@ -144,10 +149,7 @@ def collect(
         instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
-        for line in take_over(ledger, endpoints.models, present=endpoints.names):
-            instructions.notes.append(line)
-            if tell is not None:
-                tell(line)
+        instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
         outcome = None
         if not seal_only:
             ledger.note("last", _remembered(task))
@@ -155,9 +157,11 @@ def collect(
                 if announce is not None:
                     for endpoint, requests in _left(task, endpoints, instructions, ledger):
                         announce([endpoint], requests)
-                outcome = _ask(task, endpoints, instructions, ledger, clients=clients, watch=watch)
-            if outcome is not None and outcome.interrupted:
-                return Report({}, None, False, outcome, instructions.notes)
+                options = AskOptions(limits=task.limits, opener=clients, watch=watch)
+                try:
+                    outcome = _ask(task, endpoints, instructions, ledger, options)
+                except InterruptedAskError as stopped:
+                    return Report({}, None, False, stopped.outcome, instructions.notes)
         return _seal(task, endpoints, instructions, ledger, target=target, outcome=outcome)
 
 
@@ -183,32 +187,19 @@ def _remembered(task: Task) -> dict[str, Any]:
 
 
 def _ask(
-    task: Task,
-    endpoints: Endpoints,
-    instructions: Instructions,
-    ledger: Ledger,
-    *,
-    clients: Callable[[Endpoint], Client],
-    watch: Watch | None,
+    task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger, options: AskOptions
 ) -> Outcome:
     if task.engine.on_ray:
         folder = Path(f"{task.output}.parts").absolute()
         requests = partial(instructions.requests, task.samples)
         generate(endpoints.models, requests, ledger, folder, limits=task.limits, engine=task.engine)
-    late = _LateClients(endpoints.models, clients)
-    lanes = [
-        Lane(endpoint, partial(late.get, endpoint.name), instructions.requests(task.samples))
-        for endpoint in endpoints.models
-    ]
     unpriced = sum(spent.unknown for spent in ledger.spent().values())
     if task.limits.max_cost is not None and unpriced:
         instructions.notes.append(
             f"--max-cost: {unpriced} earlier answers were asked for without known prices and are not counted"
         )
-    total = instructions.turns * task.samples
-    shown = nullcontext(None) if watch is None else watch(lanes, total)
-    with shown as update:
-        return run(lanes, ledger, task.limits, redact=Redactor.of(endpoints.models), watch=update)
+    wanted = [Wanted(endpoint, instructions.requests(task.samples)) for endpoint in endpoints.models]
+    return ask(wanted, ledger, options, total=instructions.turns * task.samples)
 
 
 def _left(
@@ -217,9 +208,16 @@ def _left(
     """Count what each endpoint has still to be asked; in a ledger that knows nothing, that is all."""
     if not ledger.spent():
         return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
-    retry = task.limits.retry_failed
-    found = estimate(instructions, endpoints.models, ledger, samples=task.samples, retry_failed=retry)
-    return [(endpoint, calls) for endpoint in endpoints.models if (calls := found[endpoint.name].calls)]
+    found = [
+        (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.models
+    ]
+    return [(endpoint, calls) for endpoint, calls in found if calls]
+
+
+def _estimate(task: Task, endpoint: Endpoint, instructions: Instructions, ledger: Ledger | None) -> Estimate:
+    """Estimate what one model has still to be asked."""
+    requests = instructions.requests(task.samples)
+    return estimate_requests(requests, endpoint, ledger, retry_failed=task.limits.retry_failed)
 
 
 def _seal(
@@ -316,17 +314,3 @@ def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Pat
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
     check_manifest(manifest_path(Path(task.output)))
     return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
-
-
-class _LateClients:
-    """All clients, made together when the first is needed: a run with nothing to ask loads nothing."""
-
-    def __init__(self, endpoints: Sequence[Endpoint], make: Callable[[Endpoint], Client]) -> None:
-        self._endpoints = endpoints
-        self._make = make
-        self._made: dict[str, Client] = {}
-
-    def get(self, name: str) -> Client:
-        if not self._made:
-            self._made = {endpoint.name: self._make(endpoint) for endpoint in self._endpoints}
-        return self._made[name]

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crowdselect.ask.calls import ANSWERED, Request
+from crowdselect.ask.calls import Request
+from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.limits import Limits
@@ -89,19 +90,10 @@ def pending(
 ) -> Iterator[Request]:
     """Give what an endpoint was not asked yet, each once, following conversations as far as they are."""
     while batch := list(islice(requests, 256)):
-        while batch:
-            keyed = {request.key(endpoint): request for request in batch}
-            known = ledger.known(list(keyed), retry_failed=retry_failed)
-            talks = ledger.get([key for key in known if keyed[key].then])
-            batch = [
-                keyed[key].follow(answer.text or "")
-                for key, answer in talks.items()
-                if answer.status in ANSWERED
-            ]
-            for key, request in keyed.items():
-                if key not in known and key not in asked:
-                    asked.add(key)
-                    yield request
+        for key, request, is_known in followed(batch, endpoint, ledger, retry_failed=retry_failed):
+            if not is_known and key not in asked:
+                asked.add(key)
+                yield request
 
 
 def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:

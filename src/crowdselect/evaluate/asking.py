@@ -1,17 +1,13 @@
 """Answers and judgements through the ledger of `collect`: each is asked for once, however often a run is stopped."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
+from crowdselect.ask.ask import AskOptions, Wanted, answers_to, ask
 from crowdselect.ask.calls import ANSWERED, Request, make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.lane import Lane, Limits
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.ask.redact import Redactor
-from crowdselect.ask.runner import run
-from crowdselect.collect.job import Watch
 from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.questions import Question
@@ -20,44 +16,30 @@ from crowdselect.finish import no_verdict
 from crowdselect.pool.chat import Chat, user_turn
 
 
-class InterruptedRunError(Exception):
-    """Ctrl-C: what has come is in the ledger."""
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Where requests are handed in.
 
     Attributes:
         ledger: Keeps the replies.
-        limits: How far to go.
-        redact: Knows all keys.
-        watch: Shows what goes on; None = nothing is shown.
+        options: How everybody is asked; a party's own opener counts.
         stopped: Filled with why somebody was asked no further.
     """
 
     ledger: Ledger
-    limits: Limits
-    redact: Redactor
-    watch: Watch | None
+    options: AskOptions
     stopped: dict[str, str]
 
     def ask(self, party: Party, endpoint: Endpoint, requests: Sequence[Request]) -> None:
         """Ask what the ledger does not know.
 
         Raises:
-            InterruptedRunError: The user wants to stop.
+            InterruptedAskError: The user wants to stop.
         """
-        lane = Lane(endpoint, partial(party.open, endpoint), requests)
         total = sum(len(request.then) + 1 for request in requests)
-        if self.watch is None:
-            outcome = run([lane], self.ledger, self.limits, redact=self.redact)
-        else:
-            with self.watch([lane], total) as update:
-                outcome = run([lane], self.ledger, self.limits, redact=self.redact, watch=update)
-        if outcome.interrupted:
-            raise InterruptedRunError
-        self.stopped.update(outcome.stopped)
+        options = replace(self.options, opener=party.open)
+        ended = ask([Wanted(endpoint, requests)], self.ledger, options, total=total)
+        self.stopped.update(ended.stopped)
 
 
 def answer_requests(
@@ -159,10 +141,9 @@ def judge(
             break
         requests = [make_request(cases[at].chat, sample=sample) for at in left]
         desk.ask(party, party.endpoint, requests)
-        rows = desk.ledger.get([request.key(party.endpoint) for request in requests])
+        rows = answers_to(desk.ledger, party.endpoint, requests)
         unread = []
-        for at, request in zip(left, requests, strict=True):
-            row = rows.get(request.key(party.endpoint))
+        for at, row in zip(left, rows, strict=True):
             _take(found[at], row, read)
             if row is not None and row.status in ANSWERED and found[at].reading.is_missing:
                 unread.append(at)
@@ -172,7 +153,7 @@ def judge(
 
 def _take(judged: Judged, row: Answer | None, read: Callable[[str], Reading]) -> None:
     """Note what one request came to; without a reply the former one stays to be seen."""
-    if row is None or row.status == "pending":
+    if row is None:
         judged.reading = Reading(reason="not asked")
     elif row.status in ANSWERED:
         text = row.text or ""

@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from crowdselect.collect.display import announce, note, print_plan
+from crowdselect.ask.display import announce, note, print_plan
 from crowdselect.evaluate.job import Asked, Plan, Report
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.terminal import print_json, say, table, visible, warn

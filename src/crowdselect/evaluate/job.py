@@ -5,21 +5,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from crowdselect.ask.ask import AskOptions, InterruptedAskError, Opener, Watch, looked_into, open_client
 from crowdselect.ask.calls import make_request
-from crowdselect.ask.clients import open_client
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint, check_reachable
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.redact import Redactor
-from crowdselect.ask.renamed import Renamed
-from crowdselect.collect.job import Watch
-from crowdselect.collect.plan import Estimate, estimate_requests
+from crowdselect.ask.renamed import Renamed, take_over
 from crowdselect.evaluate.answerfile import Answers, from_talks
-from crowdselect.evaluate.asking import Desk, InterruptedRunError, ask_answers, judge
+from crowdselect.evaluate.asking import Desk, ask_answers, judge
 from crowdselect.evaluate.judging import cases_of, judgements_of, reader, with_filler
 from crowdselect.evaluate.judgmentfile import Judgements, slots_of
 from crowdselect.evaluate.outcome import Evidence, result_of, write_result
-from crowdselect.evaluate.parties import Opener, Party
+from crowdselect.evaluate.parties import Party
 from crowdselect.evaluate.setup import Setup, prepare
 from crowdselect.evaluate.task import Task
 from crowdselect.writing import made_folder
@@ -71,11 +70,8 @@ def plan(task: Task, *, opener: Opener = open_client) -> Plan:
         CrowdselectError: Something is wrong with the files or the options.
     """
     setup = prepare(task, opener=opener)
-    with ExitStack() as stack:
-        ledger = None
-        if task.ledger_path.exists():
-            ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
-        renamed = setup.renamed(ledger)
+    asked, present = setup.from_files()
+    with looked_into(task.ledger_path, asked, present=present, force=task.force_ledger) as (ledger, renamed):
         found: dict[str, Estimate] = {}
         known: list[Answers | None] = []
         for party, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
@@ -113,7 +109,7 @@ def run(
     Args:
         task: What is wanted.
         opener: Makes the clients of servers.
-        watch: Shows what goes on; see `collect.display.watch`.
+        watch: Shows what goes on; see `ask.display.watch`.
         announce: Told who is asked and how many requests there are at most, before the first is sent.
         tell: Given, before that, a line on everybody who has another name than before.
 
@@ -144,18 +140,16 @@ def run(
         stack.enter_context(made_folder(task.folder))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         redact = Redactor.of([party.endpoint for party in setup.parties])
-        desk = Desk(ledger, task.limits, redact, watch, {})
-        taken = setup.take_over(ledger)
-        if tell is not None:
-            for line in taken:
-                tell(line)
+        desk = Desk(ledger, AskOptions(limits=task.limits, redact=redact, watch=watch), {})
+        asked, present = setup.from_files()
+        taken = take_over(ledger, asked, present=present, tell=tell)
         if announce is not None:
             announce(_announced(setup))
         try:
             answers = _answers(desk, setup, setup.model, setup.answers)
             baseline = _answers(desk, setup, setup.baseline, setup.baseline_answers)
             judgements = _judgements(desk, setup, answers, baseline)
-        except InterruptedRunError:
+        except InterruptedAskError:
             return Report(task, {}, interrupted=True)
         evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
         result = result_of(evidence)

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crowdselect._optional import optional
+from crowdselect.ask.ask import Opener, open_client
 from crowdselect.ask.calls import Client
-from crowdselect.ask.clients import open_client
 from crowdselect.ask.endpoints import Endpoint, load_endpoints
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.protocols import Protocol
@@ -17,8 +16,6 @@ from crowdselect.pool.files import fingerprint
 
 _LARGE = 2 << 20  # bytes: of larger files the fingerprint sees both ends, so their time counts too
 _ADAPTER = "adapter_config.json"
-
-Opener = Callable[[Endpoint], Client]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +157,8 @@ def _local_opener() -> Opener:
     shared: list[tuple[Any, Any]] = []
 
     def opened(endpoint: Endpoint) -> Client:
-        from crowdselect.evaluate.local_model import SharedModel
+        from crowdselect.ask.local_client import LocalClient
 
-        return SharedModel(endpoint, shared)
+        return LocalClient(endpoint, shared=shared)
 
     return opened

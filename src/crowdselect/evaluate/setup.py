@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from crowdselect.ask.ask import Opener, looked_into, open_client
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.calls import Request
-from crowdselect.ask.clients import open_client
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.renamed import Renamed, find_renamed, former_names, names_in, take_over
+from crowdselect.ask.renamed import former_names, names_in
 from crowdselect.errors import OutputError
 from crowdselect.evaluate.answerfile import Answers, read_answers
 from crowdselect.evaluate.asking import answer_requests
 from crowdselect.evaluate.judgmentfile import Judgements, read_judgements
-from crowdselect.evaluate.parties import Opener, Party, answering, is_named, is_party, judging, limited
+from crowdselect.evaluate.parties import Party, answering, is_named, is_party, judging, limited
 from crowdselect.evaluate.prompts import Prompts
 from crowdselect.evaluate.questions import Question, read_bench, read_references
 from crowdselect.evaluate.task import Task
@@ -61,18 +60,8 @@ class Setup:
             party, self.questions, task.protocol, temperature=task.temperature, tokens=task.max_tokens
         )
 
-    def renamed(self, ledger: Ledger | None) -> Renamed:
-        """Find out who of a crowd file was asked before under another name; see `find_renamed`."""
-        asked, files = self._from_files()
-        return find_renamed(ledger, asked, present=names_in(*files))
-
-    def take_over(self, ledger: Ledger) -> list[str]:
-        """Hand the answers of who was renamed over to the new name; gives facts to tell the user."""
-        asked, files = self._from_files()
-        return take_over(ledger, asked, present=names_in(*files))
-
-    def _from_files(self) -> tuple[list[Endpoint], list[str]]:
-        """Give those who are asked as a crowd file says, in every way that they are, and the files."""
+    def from_files(self) -> tuple[list[Endpoint], set[str]]:
+        """Give those who are asked as a crowd file says, in every way that they are, and all names of the files."""
         parties = [party for party in self.parties if is_named(party.source)]
         asked = [
             endpoint
@@ -81,7 +70,7 @@ class Setup:
                 [party.endpoint] if party is self.judge else [one for one, _ in self.requests(party)]
             )
         ]
-        return asked, [party.source.rpartition("#")[0] for party in parties]
+        return asked, names_in(*(party.source.rpartition("#")[0] for party in parties))
 
     @property
     def model_name(self) -> str:
@@ -227,10 +216,11 @@ def _check_folder(setup: Setup) -> None:
 def _former_names(setup: Setup, name: str | None) -> set[str]:
     """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
     task = setup.task
-    if name is None or not task.ledger_path.exists():
+    if name is None:
         return set()
-    with Ledger(task.ledger_path, force=task.force_ledger) as ledger:
-        return former_names(ledger, setup.renamed(ledger), name)
+    asked, present = setup.from_files()
+    with looked_into(task.ledger_path, asked, present=present, force=task.force_ledger) as (ledger, renamed):
+        return set() if ledger is None else former_names(ledger, renamed, name)
 
 
 def input_files(task: Task) -> dict[str, Path]:

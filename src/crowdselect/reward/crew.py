@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
+from crowdselect.ask.http_client import CONNECT
 from crowdselect.ask.runner import SAME_STOP
 
 GRACE = 1.5
 """Seconds that answers under way are waited for after Ctrl-C, or after an error that ends the run."""
-_CONNECT = 20.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _local = threading.local()
 
@@ -167,7 +167,7 @@ class _Watched:
     def connect(self) -> None:
         deadline: Deadline | None = getattr(_local, "deadline", None)
         if deadline is not None:
-            self.timeout = min(_CONNECT, deadline.left)
+            self.timeout = min(CONNECT, deadline.left)
         super().connect()  # type: ignore[misc]  # of http.client, which is mixed in below
         if deadline is not None:
             self.sock.settimeout(deadline.left)

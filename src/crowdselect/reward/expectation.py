@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crowdselect.ask.http_client import HttpClient
 from crowdselect.reward.rubric import HIGHEST, LOWEST, score_place
 
 _MARK = "crowdselect_judgement"
@@ -98,3 +99,32 @@ def unpacked(text: str) -> tuple[str, float | None]:
         found = json.loads(text)
         return found["text"], found["expected"]
     return text, None
+
+
+class JudgeClient(HttpClient):
+    """Gives answers with the expected score beside them."""
+
+    async def _send(self, content: bytes) -> bytes:
+        return with_expectation(await super()._send(content))
+
+
+def with_expectation(body: bytes) -> bytes:
+    """Put the expected score into the answer's text; an answer of another shape stays as it is.
+
+    Args:
+        body: The JSON of a chat completion.
+
+    Returns:
+        The same, with the first message's content as `packed` writes it.
+    """
+    try:
+        found = json.loads(body)
+        choice = found["choices"][0]
+        text = choice["message"]["content"]
+        tokens = (choice.get("logprobs") or {}).get("content") or []
+        if not isinstance(text, str) or not tokens:
+            return body
+        choice["message"]["content"] = packed(text, expected_score(text, tokens))
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+        return body  # whatever is wrong with it is said by the client
+    return json.dumps(found).encode()

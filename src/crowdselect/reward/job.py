@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from crowdselect.ask.display import note_of
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.renamed import Renamed, find_renamed, names_in, take_over
+from crowdselect.ask.renamed import find_renamed, names_in, take_over
 from crowdselect.cache import Parts
-from crowdselect.collect.display import note_of
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
@@ -130,7 +130,8 @@ class Job:
     def plan(self) -> dict[str, Tally]:
         """Count what there is to do; nothing is scored, and no ledger is made."""
         stored = self._stored() if self.paid else None
-        renamed = self._renamed()
+        endpoints, present = self._judges()
+        renamed = find_renamed(self._ledger, endpoints, present=present)
         self.notes = dict(renamed.notes)
 
         def answered(column: Column, items: Sequence[Item]) -> list[bool]:
@@ -177,7 +178,8 @@ class Job:
 
         ledger = self._open()
         stored = Stored(ledger, self.parts)
-        self._take_over(ledger)
+        endpoints, present = self._judges()
+        take_over(ledger, endpoints, present=present, tell=note_of)
         ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in self.columns})
         retry = self._options.retry_failed
         total = sum(tally.todo for tally in plan.values())
@@ -254,18 +256,6 @@ class Job:
             said = self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
             found += _tested(column, said)
         return found
-
-    def _renamed(self) -> Renamed:
-        """Find judges that had another name before."""
-        endpoints, present = self._judges()
-        return find_renamed(self._ledger, endpoints, present=present)
-
-    def _take_over(self, ledger: Ledger) -> None:
-        """Let them have their answers; the plan has found out which."""
-        endpoints, present = self._judges()
-        take_over(ledger, endpoints, present=present)
-        for line in self.notes.values():
-            note_of(line)
 
     def _judges(self) -> tuple[list[Endpoint], set[str]]:
         """Give the judges, and all names of their crowd files."""

@@ -3,18 +3,18 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from crowdselect.ask.ask import AskOptions, Opener, Wanted, answers_to, ask, open_client
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.calls import ANSWERED, Client, Request, make_request
-from crowdselect.ask.clients import open_client
-from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.ask.lane import Lane, Limits
+from crowdselect.ask.endpoints import Endpoint, check_reachable, key, load_endpoints
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.ask.runner import run
+from crowdselect.ask.limits import Limits
 from crowdselect.errors import CallError, OptionError
 from crowdselect.finish import no_verdict
-from crowdselect.reward.expectation import unpacked
+from crowdselect.reward.expectation import JudgeClient, unpacked
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
 from crowdselect.reward.rubric import Rubric, read_score
 from crowdselect.reward.specs import Spec
@@ -66,13 +66,13 @@ class JudgeScorer(BaseScorer):
         *,
         ledger: Callable[[], Ledger],
         retry_failed: bool = False,
-        client: Callable[[Endpoint], Client] | None = None,
+        client: Opener | None = None,
     ) -> None:
         self._options, self._ledger = options, ledger
-        self._client = client or _client
         self._limits = Limits(
             max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
         )
+        self._asking = AskOptions(limits=self._limits, opener=client or _client)
         self._rubric = Rubric(options.prompt)
         self.file = spec.target
         """The crowd file that names the judge."""
@@ -155,18 +155,13 @@ class JudgeScorer(BaseScorer):
 
     def _judged(self, prompts: Mapping[int, str]) -> Scored:
         requests = {at: self._requests(prompt) for at, prompt in prompts.items()}
-        lane = Lane(
-            self.endpoint, self._client(self.endpoint), (one for some in requests.values() for one in some)
-        )
+        every = [one for some in requests.values() for one in some]
         ledger = self._ledger()
-        ended = run([lane], ledger, self._limits)
-        if ended.interrupted:
-            raise KeyboardInterrupt
+        ended = ask([Wanted(self.endpoint, every)], ledger, self._asking)
+        said = iter(answers_to(ledger, self.endpoint, every))
         found: Scored = []
-        keys = {at: [one.key(self.endpoint) for one in some] for at, some in requests.items()}
-        rows = ledger.get([key for some in keys.values() for key in some])
-        for at, some in keys.items():
-            answers = [rows[key] for key in some if key in rows and rows[key].status != "pending"]
+        for at, some in requests.items():
+            answers = [answer for answer in islice(said, len(some)) if answer is not None]
             if len(answers) == len(some):
                 found.append((at, self._mean(answers)))
         self._check_stopped(ended.stopped)
@@ -236,6 +231,4 @@ def _outcome(answer: Answer) -> Outcome:
 def _client(endpoint: Endpoint) -> Client:
     if endpoint.local is not None or not endpoint.extra_body.get("logprobs"):
         return open_client(endpoint)
-    from crowdselect.reward.judge_client import JudgeClient
-
-    return JudgeClient.of(endpoint)
+    return JudgeClient(endpoint, key=key(endpoint))

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdselect.ask.calls import AGAIN, Client, Request
+from crowdselect.ask.ask import Opener, looked_into
+from crowdselect.ask.calls import Request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.renamed import find_renamed, names_in, take_over
+from crowdselect.ask.limits import Limits
+from crowdselect.ask.renamed import names_in, take_over
 from crowdselect.errors import OptionError
 
 _CHARACTERS = 4  # of a token, about
@@ -37,7 +39,7 @@ class Judging:
     max_requests: int | None = None
     retry_failed: bool = False
     tell: Callable[[str], None] | None = None
-    client: Callable[[Endpoint], Client] | None = None
+    client: Opener | None = None
 
     def __post_init__(self) -> None:
         if not all(self.place):
@@ -48,6 +50,11 @@ class Judging:
         """The file, and the name of the judge."""
         path, _, name = self.spec.rpartition("#")
         return path, name
+
+    @property
+    def limits(self) -> Limits:
+        """How far to go."""
+        return Limits(max_cost=self.max_cost, max_requests=self.max_requests, retry_failed=self.retry_failed)
 
     @contextmanager
     def opened(self, endpoint: Endpoint) -> Iterator[Ledger]:
@@ -65,20 +72,15 @@ class Judging:
         """
         if self.tell is None:
             return
-        waiting = {request.key(endpoint): request for request in requests}
-        different = len(waiting)
-        if self.ledger.exists():
-            waits = ("pending", *(AGAIN if self.retry_failed else ()))
-            with Ledger(self.ledger) as ledger:
-                renamed = find_renamed(ledger, [endpoint], present=names_in(self.place[0]))
-                before = renamed.before(endpoint)
-                waiting = {request.key(before): request for request in requests}
-                known = ledger.get(list(waiting))
-            waiting = {
-                key: one for key, one in waiting.items() if key not in known or known[key].status in waits
-            }
-            for line in renamed.notes.values():
-                self.tell(line)
+        with looked_into(self.ledger, [endpoint], present=names_in(self.place[0])) as (ledger, renamed):
+            before = renamed.before(endpoint)
+            waiting = {request.key(before): request for request in requests}
+            different = len(waiting)
+            if ledger is not None:
+                for key in ledger.known(list(waiting), retry_failed=self.retry_failed):
+                    del waiting[key]
+        for line in renamed.notes.values():
+            self.tell(line)
         tokens = sum(len(request.prompt) for request in waiting.values()) / _CHARACTERS
         most = endpoint.most_tokens
         money = endpoint.cost(tokens, None if most is None else most * len(waiting))

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.http_client import LONGEST, LONGEST_ERROR
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, OptionError
 from crowdselect.reward.crew import Crew, Deadline, PlainHandler, SecureHandler
@@ -26,8 +27,6 @@ _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
 _LONGEST_TIMEOUT = 86_400.0
 _SILENCE = 32  # requests without an answer, each tried several times, before the run ends
-_LONGEST = 64 << 20  # bytes of an answer that are read; packed ones are not asked for and not unpacked
-_LONGEST_ERROR = 64 << 10  # bytes of an error that are read
 _STOP = {401: "the key is refused", 403: "access is forbidden", 404: "not found", 405: "not allowed"}
 _TOO_MUCH = frozenset({400, 413, 422})  # one conversation of a batch may be to blame
 
@@ -210,8 +209,8 @@ class ServedScorer(BaseScorer):
         )
         request = urllib.request.Request(f"{self._base}{path}", data=data, headers=headers)  # noqa: S310  (http or https, see specs)
         answer = self._exchange(request)
-        if len(answer) > _LONGEST:
-            raise CallError(f"the answer is longer than {_LONGEST >> 20} MiB", verdict="failed")
+        if len(answer) > LONGEST:
+            raise CallError(f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed")
         try:
             return json.loads(answer)
         except (ValueError, RecursionError) as error:
@@ -222,7 +221,9 @@ class ServedScorer(BaseScorer):
         with Deadline(self._options.timeout) as deadline:
             try:
                 with self._open.open(request, timeout=self._options.timeout) as response:
-                    answer: bytes = response.read(_LONGEST + 1)
+                    answer: bytes = response.read(
+                        LONGEST + 1
+                    )  # packed ones are not asked for and not unpacked
             except urllib.error.HTTPError as error:
                 raise self._refused(error) from error
             except (OSError, HTTPException, ValueError) as error:
@@ -237,11 +238,11 @@ class ServedScorer(BaseScorer):
         """Read an error's body, as far as it comes."""
         body = b""
         with error, suppress(OSError, HTTPException, ValueError):
-            body = error.read(_LONGEST_ERROR)
+            body = error.read(LONGEST_ERROR)
         return self._status(error.code, error.headers.get("Retry-After"), body)
 
     def _status(self, code: int, after: str | None, body: bytes) -> CallError:
-        said = self._known.brief(self._known.beginning(body, _LONGEST_ERROR), 300)
+        said = self._known.brief(self._known.beginning(body, LONGEST_ERROR), 300)
         text = f"HTTP {code}: {said}" if said else f"HTTP {code}"
         if code in _STOP:
             return CallError(f"{text} ({_STOP[code]})", verdict="stop")

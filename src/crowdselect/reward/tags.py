@@ -1,16 +1,17 @@
 """Tags of instructions from a chat model, asked through the clients and the ledger of `collect`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
+from crowdselect.ask.ask import AskOptions, Wanted, answers_to, ask, open_client
 from crowdselect.ask.budget import check_cost_cap
-from crowdselect.ask.calls import ANSWERED, Request, make_request
-from crowdselect.ask.clients import open_client
-from crowdselect.ask.lane import Lane, Limits
-from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.ask.runner import run
+from crowdselect.ask.calls import ANSWERED, make_request
+from crowdselect.ask.lane import Lane
+from crowdselect.ask.ledger import Answer
 from crowdselect.errors import InputError
 from crowdselect.finish import no_verdict, spoken
 from crowdselect.methods.tags import read_tags
@@ -52,9 +53,6 @@ class JudgeTagger:
         self._endpoint = found if found.temperature is not None else replace(found, temperature=0.0)
         check_cost_cap((self._endpoint,), judging.max_cost)
         self._judging = judging
-        self._limits = Limits(
-            max_cost=judging.max_cost, max_requests=judging.max_requests, retry_failed=judging.retry_failed
-        )
 
     def __call__(self, texts: Sequence[str], progress: Progress) -> list[Sequence[str] | None]:
         """Ask for the tags of every text.
@@ -70,28 +68,25 @@ class JudgeTagger:
             OptionError: Not all could be asked; what was answered is kept.
         """
         requests = [make_request([{"role": "user", "content": _prompt(text)}]) for text in texts]
-        endpoint = self._endpoint
-        self._judging.announce(endpoint, requests)
-        with self._judging.opened(endpoint) as ledger:
-            lane = Lane(endpoint, (self._judging.client or open_client)(endpoint), iter(requests))
-            ended = run(
-                [lane],
-                ledger,
-                self._limits,
-                watch=lambda: progress(min(lane.counts.done, len(texts)), len(texts)),
-            )
-            if ended.interrupted:
-                raise KeyboardInterrupt
+        endpoint, judging = self._endpoint, self._judging
+        judging.announce(endpoint, requests)
+        options = AskOptions(
+            limits=judging.limits, opener=judging.client or open_client, watch=partial(_shown, progress)
+        )
+        with judging.opened(endpoint) as ledger:
+            ended = ask([Wanted(endpoint, requests)], ledger, options, total=len(texts))
             why = ended.stopped.get(endpoint.name)
             if why is not None:
-                raise self._judging.unfinished(endpoint, why)
-            return self._read(requests, ledger)
-
-    def _read(self, requests: Sequence[Request], ledger: Ledger) -> list[Sequence[str] | None]:
-        keys = [request.key(self._endpoint) for request in requests]
-        rows = ledger.get(list(dict.fromkeys(keys)))
-        answers = [rows.get(key) for key in keys]
+                raise judging.unfinished(endpoint, why)
+            answers = answers_to(ledger, endpoint, requests)
         return [None if answer is None else _tags(answer) for answer in answers]
+
+
+@contextmanager
+def _shown(progress: Progress, lanes: Sequence[Lane], total: int) -> Iterator[Callable[[], None]]:
+    """Show a run of one lane as a stage's progress; see `ask.Watch`."""
+    counts = lanes[0].counts
+    yield lambda: progress(min(counts.done, total), total)
 
 
 def _tags(answer: Answer) -> list[str] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
-from crowdselect.collect.plan import Estimate
+from crowdselect.ask.plan import Estimate
 from crowdselect.terminal import say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log

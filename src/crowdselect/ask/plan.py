@@ -10,7 +10,6 @@ from crowdselect.ask.calls import AGAIN, ANSWERED, Request
 from crowdselect.ask.conversations import read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
-from crowdselect.collect.instructions import Instructions
 
 _BATCH = 256
 
@@ -49,38 +48,17 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(
-    instructions: Instructions,
-    endpoints: Sequence[Endpoint],
-    ledger: Ledger | None,
-    *,
-    samples: int,
-    retry_failed: bool = False,
-) -> dict[str, Estimate]:
-    """Estimate a run.
-
-    Args:
-        instructions: What would be asked.
-        endpoints: Who would be asked.
-        ledger: What is known already; None = nothing.
-        samples: Answers per model.
-        retry_failed: What failed before would be asked again.
-
-    Returns:
-        One estimate per model.
-    """
-    return {
-        endpoint.name: estimate_requests(
-            instructions.requests(samples), endpoint, ledger, retry_failed=retry_failed
-        )
-        for endpoint in endpoints
-    }
-
-
 def estimate_requests(
     requests: Iterable[Request], endpoint: Endpoint, ledger: Ledger | None, *, retry_failed: bool = False
 ) -> Estimate:
-    """Estimate what asking one endpoint comes to; see `estimate`."""
+    """Estimate what asking one endpoint comes to.
+
+    Args:
+        requests: What it would be asked, read once.
+        endpoint: Who would be asked; where it was renamed, as the ledger knows it.
+        ledger: What is known already; None = nothing.
+        retry_failed: What failed before would be asked again.
+    """
     made = Estimate()
     left = iter(requests)
     while batch := list(itertools.islice(left, _BATCH)):
