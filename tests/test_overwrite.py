@@ -420,7 +420,7 @@ def stopped(arguments: list[object], *, module: str, name: str, how: int = signa
     ("arguments", "module", "name"),
     [
         (["select", "SIM", "--budget", 5, "--clusters", 0, "-o", "out"], "selection.folder", "dataset_card"),
-        (["metrics", "SIM", "-o", "m.csv"], "selection.tables", "write_table"),
+        (["metrics", "SIM", "-o", "m.csv"], "writing", "write_table"),
         (["simulate", "-o", "pool.parquet"], "simulate.pool", "drawn"),
         (["simulate", "-o", "pool", "--shards", 2], "simulate.pool", "drawn"),
         (["inspect", "SIM"], "selection.inspection", "inspect_pool"),
