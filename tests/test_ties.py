@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from crowdselect import Options, open_pool, select
 from crowdselect.crowd import Crowd, Member
-from crowdselect.methods.baselines import deita
+from crowdselect.methods.deita import deita
 from crowdselect.numeric.ensembles import combine_rewards
 from crowdselect.numeric.metrics import compute_metrics, difficulty, separability
 from crowdselect.numeric.moments import moments

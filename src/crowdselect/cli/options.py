@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from crowdselect.cli.config import Weights, read_config
+from crowdselect.cli.config import Weights, WeightsOption, read_config
 from crowdselect.engine.options import EngineOptions
 
 
@@ -202,8 +202,8 @@ folder_options = bundle(
 weights_option = click.option(
     "--weights",
     type=Weights(),
-    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
-    "stability=2]",
+    cls=WeightsOption,
+    help="What counts how much; a negative number turns a metric round.",
 )
 
 

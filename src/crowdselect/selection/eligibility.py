@@ -5,7 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from crowdselect.numeric.metrics import METRICS
 from crowdselect.types import BoolArray, ObjectArray
+
+UNDEFINED = {
+    metric.undefined.code: metric.undefined for metric in METRICS.values() if metric.undefined is not None
+}
+"""The metrics' own reasons, by code."""
 
 REASONS: dict[str, str] = {
     "selected": "chosen",
@@ -14,7 +20,7 @@ REASONS: dict[str, str] = {
     "not_included": "not listed in --include",
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer answers with a reward than --min-rewards",
-    "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
+    **{code: undefined.words for code, undefined in UNDEFINED.items()},
     "no_number": "--metrics has no number for it, and that number has a weight",
     "unfinished": "every answer that --answer could take was cut, filtered or failed (--allow-cut takes those that were cut)",
     "no_answer": "no answer with text that --answer could take",

@@ -97,11 +97,11 @@ def _undefined(rows: Rows, options: Options, *, too_few: BoolArray) -> dict[str,
     """The rows that lack a number that has a weight."""
     metrics, weights = rows.metrics, options.weights
     barred = {"too_few_rewards": too_few}
-    for name in METRICS:
-        if name != "stability" and weights[name] != 0:
-            barred["too_few_rewards"] = barred["too_few_rewards"] | np.isnan(metrics[name])
-    if weights["stability"] != 0:
-        barred["no_stability"] = np.isnan(metrics["stability"])
+    for name, metric in METRICS.items():
+        if weights[name] != 0:
+            reason = "too_few_rewards" if metric.undefined is None else metric.undefined.code
+            undefined = np.isnan(metrics[name])
+            barred[reason] = barred[reason] | undefined if reason in barred else undefined
     more = [np.isnan(metrics[name]) for name in weights if name not in METRICS and weights[name] != 0]
     if more:
         barred["no_number"] = np.any(more, axis=0)
