@@ -1,4 +1,4 @@
-"""A new metric or method is one record in a dict: everything that chooses, explains, shows and compares takes it from there."""
+"""A new metric, method or trainer is one record in a dict: everything that chooses, explains, shows, compares and writes takes it from there."""
 
 import json
 
@@ -23,6 +23,7 @@ from crowdselect.methods import METHODS, Entry
 from crowdselect.numeric.metrics import Metric, by_family
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
 from crowdselect.selection.eligibility import REASONS
+from crowdselect.selection.formats import TRAINERS, Trainer
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import Method, Scored
 from crowdselect.selection.tables import metrics_table
@@ -259,3 +260,20 @@ def test_the_report_of_another_method(shortest, spread, sim, place, run):
         export(select(pool, _options(weights=dict(DEFAULT_WEIGHTS)), method=method), pool, place / "short")
     assert run("report", "short", "--map", "none").code == 0
     assert "by the baseline <b>shortest</b>" in (place / "short" / "report.html").read_text(encoding="utf-8")
+
+
+# Another trainer
+
+
+def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
+    def files(name, train_file, stage, settings):
+        return {"toy.cfg": f"{name} {train_file} {stage} {settings['learning_rate']}\n"}
+
+    monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", formats=("messages", "dpo"), files=files))
+    command = ("select", sim, "--budget", BUDGET, "--clusters", 0, "--for", "toy", "-o", "run")
+    assert run(*command).code == 0
+    assert (place / "run" / "toy.cfg").read_text() == "messages train.jsonl sft 1e-5\n"
+    assert run(*command, "--overwrite", "--pairs", "best-worst", "--format", "dpo").code == 0
+    assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
+    run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read format alpaca")
+    run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, toy")

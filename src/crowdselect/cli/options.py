@@ -7,6 +7,7 @@ import click
 
 from crowdselect.cli.config import Weights, WeightsOption, read_config
 from crowdselect.engine.options import EngineOptions
+from crowdselect.selection.formats import FORMATS, TRAINERS
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -173,7 +174,7 @@ folder_options = bundle(
         "--format",
         "format_name",
         metavar="NAME",
-        help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
+        help=f"{', '.join(FORMATS).replace('messages', 'messages (default)')}.",
     ),
     click.option(
         "--file-type",
@@ -182,7 +183,7 @@ folder_options = bundle(
         show_default=True,
         help="Of the training file.",
     ),
-    click.option("--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs."),
+    click.option("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
     click.option(
         "--license",
         "license_name",
