@@ -1,6 +1,7 @@
 """A new metric, method or trainer is one record in a dict: everything that chooses, explains, shows, compares and writes takes it from there."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
@@ -117,6 +118,12 @@ def test_every_metric_is_what_its_record_says(ties, spread):
 def test_a_metric_by_family_asks_for_the_families():
     with pytest.raises(ShapeError, match="2 models, but there are 0 sizes and 0 families"):
         METRICS["stability"](np.eye(2))
+
+
+def test_the_documentation_has_every_metric():
+    text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = text[text.index("| metric |") :].partition("\n\n")[0]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == list(METRICS)
 
 
 # A fourth metric
