@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.compare.facts import FIGURES
+from crowdselect.compare.facts import figure_words
 from crowdselect.compare.page import comparison_page
 from crowdselect.compare.selections import Chance, compare
 from crowdselect.crowd import Crowd, Member
@@ -113,7 +113,7 @@ def test_every_figure_is_what_a_plain_computation_gives(folders, tmp_path):
         models = Counter(row["model"] for row in chosen)
         assert side.mixes["models"] == {name: count / len(ids) for name, count in models.items()}
         assert sum(side.mixes["category"].values()) == pytest.approx(1)
-    assert list(found.sides[0].figures) == list(FIGURES)
+    assert list(found.sides[0].figures) == list(figure_words())
 
 
 def test_overlap_counts_rows_and_divides_by_all(folders):

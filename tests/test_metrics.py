@@ -12,15 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric import metrics
-from crowdselect.numeric.metrics import (
-    METRICS,
-    compute_metrics,
-    difficulty,
-    ordered_families,
-    separability,
-    stability,
-)
+from crowdselect.numeric import metrics, rankagreement
+from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability
+from crowdselect.numeric.rankagreement import ordered_families
 
 NAN = float("nan")
 B = metrics._BLOCK
@@ -389,7 +383,7 @@ def test_rows_without_ties_go_a_short_way_to_the_same_number(ties, monkeypatch):
     families = ["a"] * 2 + ["b"] * 3 + ["c"] * 5 + ["d"] * 7
     sizes = rng.permutation(17) + 1.0
     short = stability(scores, sizes=sizes, families=families, ties=ties)
-    monkeypatch.setattr(metrics, "_LARGEST_COMMON", 0)
+    monkeypatch.setattr(rankagreement, "_LARGEST_COMMON", 0)
     assert np.array_equal(stability(scores, sizes=sizes, families=families, ties=ties), short)
 
 

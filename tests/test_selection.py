@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect.errors import InputError
+from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import open_pool
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.controls import COLUMNS, random_control
+from crowdselect.selection.controls import random_control
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.folder import export, load_selection
 from crowdselect.selection.options import Options
@@ -319,7 +320,7 @@ def by_quota(rows: list[dict], name: str) -> float:
 def test_the_control_is_each_clusters_mean_as_often_as_its_quota(chosen):
     rows = [row for row in chosen.table.to_pylist() if row["score"] is not None]
     found = random_control(chosen, draws=400, seed=1)
-    assert set(found) == set(COLUMNS)
+    assert set(found) == {"reward", *METRICS}
     for name, control in found.items():
         picked = [row[name] for row in chosen.rows()]
         assert control.chosen == pytest.approx(np.mean(picked))

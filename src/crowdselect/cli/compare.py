@@ -109,14 +109,14 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
 
 
 def _print(found: "Comparison") -> None:
-    from crowdselect.compare.facts import FIGURES
+    from crowdselect.compare.facts import figure_words
     from crowdselect.compare.selections import short_names
     from crowdselect.report.plainpage import number
     from crowdselect.terminal import say, table, warn
 
     marks = {1: " above", -1: " below", 0: ""}
     rows, short = [], short_names(found.names)
-    for name, words in FIGURES.items():
+    for name, words in figure_words().items():
         chance = found.chance.get(name)
         cells = []
         for side in found.sides:

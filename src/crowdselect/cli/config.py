@@ -19,8 +19,23 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+def _default_weights() -> str:
+    from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
+
+    return ",".join(f"{name}={weight:g}" for name, weight in DEFAULT_WEIGHTS.items() if weight)
+
+
+class WeightsOption(click.Option):
+    """Its help reads the metrics' own weights, when it is asked for: help of other commands loads no NumPy."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Add the default to the help."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{record[1]}  [default: {_default_weights()}]")
+
+
 class Weights(click.ParamType[dict[str, float]]):
-    """`difficulty=1,separability=1,stability=2`, or a table in a configuration file."""
+    """`NAME=NUMBER,...`, or a table in a configuration file."""
 
     name = "weights"
 
@@ -41,7 +56,7 @@ class Weights(click.ParamType[dict[str, float]]):
                 name, number = pair
                 weight = float(number)
             except (TypeError, ValueError):
-                self.fail(f"{value!r} is not of the form difficulty=1,separability=1,stability=2", param, ctx)
+                self.fail(f"{value!r} is not of the form {_default_weights()}", param, ctx)
             if name.strip() in weights:
                 self.fail(f"{name.strip()!r} is named twice in {value!r}", param, ctx)
             weights[name.strip()] = weight

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from crowdselect.cli.config import Weights, read_config
+from crowdselect.cli.config import Weights, WeightsOption, read_config
 from crowdselect.engine.options import EngineOptions
 from crowdselect.pool.layouts import LAYOUTS
+from crowdselect.selection.formats import FORMATS, TRAINERS
 
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
@@ -177,7 +178,7 @@ folder_options = bundle(
         "--format",
         "format_name",
         metavar="NAME",
-        help="messages (default), prompt-completion, sharegpt, alpaca, dpo.",
+        help=f"{', '.join(FORMATS).replace('messages', 'messages (default)')}.",
     ),
     click.option(
         "--file-type",
@@ -186,7 +187,7 @@ folder_options = bundle(
         show_default=True,
         help="Of the training file.",
     ),
-    click.option("--for", "trainer", metavar="trl|llamafactory", help="Also write what that trainer needs."),
+    click.option("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
     click.option(
         "--license",
         "license_name",
@@ -206,8 +207,8 @@ folder_options = bundle(
 weights_option = click.option(
     "--weights",
     type=Weights(),
-    help="What counts how much; a negative number turns a metric round.  [default: difficulty=1,separability=1,"
-    "stability=2]",
+    cls=WeightsOption,
+    help="What counts how much; a negative number turns a metric round.",
 )
 
 

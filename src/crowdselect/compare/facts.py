@@ -13,7 +13,7 @@ from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
 from crowdselect.numeric.clusters import kmeans
-from crowdselect.numeric.metrics import METRICS, stability
+from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
@@ -28,20 +28,27 @@ MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dat
 _BLOCK = 1024  # chosen rows compared with each other at a time
 _VALUES = 60  # a column of more different values is no category
 
-FIGURES: dict[str, str] = {
-    "rows": "rows",
-    "instruction_length": "length of the instruction, mean",
-    "answer_length": "length of the answer, mean",
-    "best_reward": "best reward of the crowd, mean",
-    "answer_reward": "reward of the answer, mean",
-    **{name: f"{name}, mean" for name in METRICS},
-    "clusters": "clusters covered",
-    "entropy": "entropy over clusters, bits",
-    "neighbour_distance": "distance to the nearest chosen row, mean (1 - cosine)",
-    "near_duplicates": "share with a near-duplicate among the chosen",
-    "models": "models whose answers are taken",
-}
-"""Every figure, and what it is in words."""
+
+def figure_words() -> dict[str, str]:
+    """Every figure, and what it is in words.
+
+    Example:
+        >>> figure_words()["clusters"]
+        'clusters covered'
+    """
+    return {
+        "rows": "rows",
+        "instruction_length": "length of the instruction, mean",
+        "answer_length": "length of the answer, mean",
+        "best_reward": "best reward of the crowd, mean",
+        "answer_reward": "reward of the answer, mean",
+        **{name: f"{name}, mean" for name in METRICS},
+        "clusters": "clusters covered",
+        "entropy": "entropy over clusters, bits",
+        "neighbour_distance": "distance to the nearest chosen row, mean (1 - cosine)",
+        "near_duplicates": "share with a near-duplicate among the chosen",
+        "models": "models whose answers are taken",
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ def standard(selections: Sequence[Selection], names: Sequence[str]) -> list[int]
 
 
 def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> None:
-    """Refuse selections that were made with different families or sizes: their stability is not comparable.
+    """Refuse selections that were made with different families or sizes: metrics by family are not comparable.
 
     Args:
         selections: In any order.
@@ -129,7 +136,11 @@ def universe(selections: Sequence[Selection]) -> Facts:
         own = selection.table["id"].to_pylist()
         ids.update(own)
         for name in METRICS:
-            metrics[name].update(zip(own, selection.table[name].to_numpy().tolist(), strict=True))
+            there = name in selection.table.column_names  # a folder may be older than a metric
+            numbers = (
+                selection.table[name].to_numpy() if there else [metrics[name].get(i, np.nan) for i in own]
+            )
+            metrics[name].update(zip(own, numbers, strict=True))
     ordered = sorted(ids)
     values = {
         name: np.array([known[i] for i in ordered], dtype=np.float64) for name, known in metrics.items()
@@ -144,14 +155,16 @@ def universe(selections: Sequence[Selection]) -> Facts:
     ties = {selection.options.get("ties", "average") for selection in selections}
     if len(ties) > 1:
         used = selections[0].options.get("ties", "average")
-        found.problems.append(f"the selections count ties in different ways; stability is by --ties {used}")
+        found.problems += [
+            f"the selections count ties in different ways; {name} is by --ties {used}" for name in by_family()
+        ]
     return found
 
 
 def read_pool(
     facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str], crowd: Crowd | None
 ) -> None:
-    """Lengths, best rewards and columns of every row; and stability anew by a crowd that is named."""
+    """Lengths, best rewards and columns of every row; and metrics by family anew by a crowd that is named."""
     rows = {i: row for row, i in enumerate(pool.ids)}
     missing = [i for i in facts.ids if i not in rows]
     if missing:
@@ -172,9 +185,10 @@ def read_pool(
             aligned, notes = crowd.aligned(pool.models)
             ties = first.options.get("ties", "average")
             facts.problems += notes
-            facts.metrics["stability"] = stability(
-                scores, sizes=aligned.sizes, families=aligned.families, ties=ties
-            )
+            for name in by_family():
+                facts.metrics[name] = METRICS[name](
+                    scores, sizes=aligned.sizes, families=aligned.families, ties=ties
+                )
         best = np.max(np.where(np.isnan(scores), -np.inf, scores), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):
@@ -263,7 +277,7 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
 
 
 def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
-    """The figures of `FIGURES`; a cosine above `near` is a near-duplicate."""
+    """The figures of `figure_words`; a cosine above `near` is a near-duplicate."""
     rows = pick.rows
     answers = [None if key is None else facts.answers.get(key) for key in _answers_of(facts, pick)]
     found: dict[str, float | None] = {
@@ -285,7 +299,7 @@ def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | No
             "neighbour_distance": _mean(1.0 - closest),
             "near_duplicates": float((closest > near).mean()) if len(closest) > 1 else 0.0,
         }
-    return {name: found.get(name) for name in FIGURES}
+    return {name: found.get(name) for name in figure_words()}
 
 
 def _closest(vectors: NDArray[np.float32]) -> FloatArray:

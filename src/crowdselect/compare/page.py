@@ -2,7 +2,7 @@
 
 import math
 
-from crowdselect.compare.facts import FIGURES
+from crowdselect.compare.facts import figure_words
 from crowdselect.compare.selections import Chance, Comparison, short_names
 from crowdselect.report.markup import Markup, html, joined
 from crowdselect.report.plainpage import document, number, table
@@ -73,7 +73,7 @@ def _figures(comparison: Comparison) -> Markup:
     short = short_names(comparison.names)
     heads = [html("{}<small>{}</small>", short[side.name], side.method) for side in comparison.sides]
     rows = []
-    for name, words in FIGURES.items():
+    for name, words in figure_words().items():
         chance = comparison.chance.get(name)
         if chance is None and all(side.figures[name] is None for side in comparison.sides):
             continue
@@ -125,7 +125,7 @@ def _strip(name: str, comparison: Comparison) -> Markup:
         '<line class=mean x1="{mean:.1f}" x2="{mean:.1f}" y1="4" y2="{end}"/>{dots}</svg>',
         wide=_WIDE,
         tall=_TALL,
-        name=FIGURES[name],
+        name=figure_words()[name],
         low=at(chance.low),
         width=max(at(chance.high) - at(chance.low), 1),
         band=_TALL - 8,

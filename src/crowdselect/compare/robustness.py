@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
-from crowdselect.numeric.metrics import METRICS, compute_metrics
+from crowdselect.numeric.metrics import by_family, compute_metrics
 from crowdselect.pool.cells import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
@@ -31,12 +31,15 @@ from crowdselect.selection.shard import Matrix, answers_of, checked_metrics, pic
 from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray
 
+PAPER_METRICS = ("difficulty", "separability", "stability")
+"""The metrics of the paper; any other keeps its weight."""
+
 AXES: dict[str, str] = {
     "model": "without one model",
     "family": "without one family",
     "crowd": "a bootstrap crowd: as many models, drawn with replacement",
     "reward": "another reward column",
-    "weights": "another of the paper's weights (difficulty, separability, stability)",
+    "weights": f"another of the paper's weights ({', '.join(PAPER_METRICS)})",
     "clusters": "another number of clusters",
     "seed": "another seed (ties and clusters)",
 }
@@ -53,7 +56,7 @@ PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (-1, -1, 2),
     (-1, -1, 1.5),
 )
-"""The paper's nine sets of weights, for difficulty, separability and stability."""
+"""The paper's nine sets of weights, for `PAPER_METRICS`."""
 
 NUMBERS_OF_CLUSTERS = (0, 5, 10, 20, 30)
 """Numbers of clusters that are tried: the paper's, none, and 5."""
@@ -316,7 +319,7 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
         if column != base.rows.reward:
             yield "reward", column, partial(base.reward_of, column)
     for numbers in PAPER_WEIGHTS:
-        weights = {**options.weights, **dict(zip(METRICS, map(float, numbers), strict=True))}
+        weights = {**options.weights, **dict(zip(PAPER_METRICS, map(float, numbers), strict=True))}
         if weights != options.weights:
             yield "weights", ", ".join(f"{number:g}" for number in numbers), partial(base.weighted, weights)
     for k in clusters:
@@ -328,8 +331,8 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
 
 
 def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
-    if weights["stability"] != 0 and not rows.families:
-        raise OptionError("no model family of two sizes is there, so stability is undefined")
+    for name in () if rows.families else by_family(weights):
+        raise OptionError(f"no model family of two sizes is there, so {name} is undefined")
 
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Variant:

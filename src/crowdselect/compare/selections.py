@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from crowdselect.compare.facts import (
-    FIGURES,
     Facts,
     Pick,
     check_one_crowd,
+    figure_words,
     figures_of,
     mixes_of,
     pick_of,
@@ -49,7 +49,7 @@ class Side:
     method: str
     """What its score was made of."""
     figures: Mapping[str, float | None]
-    """Figure → value; None where it is not known. The names are the keys of `FIGURES`."""
+    """Figure → value; None where it is not known. The names are the keys of `crowdselect.compare.facts.figure_words`."""
     mixes: Mapping[str, Mapping[str, float]]
     """`models` and the columns of `MIXES` → value → share of the rows."""
     warnings: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Comparison:
             "pool": dict(self.pool),
             "settings": dict(self.settings),
             "random": self.random,
-            "figures": FIGURES,
+            "figures": figure_words(),
             "selections": [
                 {
                     "name": side.name,
@@ -373,7 +373,8 @@ def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed
 
 
 def _shared(found: Sequence[Mapping[str, float | None]]) -> list[str]:
-    counted = [name for name in FIGURES if name != "rows"]  # as many as were asked for: no matter of chance
+    # As many rows as were asked for: no matter of chance.
+    counted = [name for name in figure_words() if name != "rows"]
     return [name for name in counted if all(figures[name] is not None for figures in found)]
 
 

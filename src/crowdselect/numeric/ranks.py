@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from crowdselect.errors import OptionError
+from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.moments import rounded
 from crowdselect.types import BoolArray, FloatArray
 
-DEFAULT_WEIGHTS: dict[str, float] = {"difficulty": 1.0, "separability": 1.0, "stability": 2.0}
-"""The paper's best setting. The sign of its difficulty is in doubt: see docs/metrics.md."""
+DEFAULT_WEIGHTS: dict[str, float] = {metric.name: metric.weight for metric in METRICS.values()}
+"""The paper's best setting, from the metrics' records."""
 
 _LARGEST = 1e100  # weighted ranks must add up without overflow
 _DIGITS = 1 << 20  # weights are made whole by at most this factor

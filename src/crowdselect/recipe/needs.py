@@ -96,18 +96,20 @@ class Needs:
 
     def _check_crowd(self, options: "Options", pool: _Pool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
+        from crowdselect.numeric.metrics import by_family
 
         if options.min_rewards > len(pool.models):
             raise OptionError(
                 f"min-rewards is {options.min_rewards}, and {pool.name} has answers of {len(pool.models)} models"
             )
-        if not options.weights["stability"]:
+        rests = by_family(options.weights)
+        if not rests:
             return
         crowd = Crowd.from_names(pool.models) if file is None else Crowd.from_file(self._folder / file)
         if not crowd.aligned(pool.models)[0].has_order:
             raise OptionError(
-                f"stability has a weight, but no model family of two known sizes answers ({pool.name}); give the models "
-                "family and size_b in the crowd file, or weights without stability"
+                f"{rests[0]} has a weight, but no model family of two known sizes answers ({pool.name}); give the models "
+                f"family and size_b in the crowd file, or weights without {rests[0]}"
             )
 
     def _made(self, step: Step) -> tuple[str, ...] | None:

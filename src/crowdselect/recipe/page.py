@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from crowdselect.numeric.metrics import METRICS
 from crowdselect.recipe.titles import spoken
 from crowdselect.report.markup import Markup, html, joined
 from crowdselect.report.plainpage import document, number, table
 
-_SHOWN = ("answer_reward", "answer_length", "difficulty", "separability", "stability", "near_duplicates")
 _WORDS = {
     "answer_reward": "reward of the answer",
     "answer_length": "length of the answer",
@@ -188,7 +188,8 @@ def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[Markup]:
     if not found:
         return []
     pages = [one["output"] for one in steps if one["command"] == "compare" and one["output"]]
-    shown = [name for name in _SHOWN if any((one["figures"] or {}).get(name) is not None for one in found)]
+    wanted = ("answer_reward", "answer_length", *METRICS, "near_duplicates")
+    shown = [name for name in wanted if any((one["figures"] or {}).get(name) is not None for one in found)]
     rows = []
     for one in found:
         figures, beyond = one["figures"] or {}, one["beyond_random"] or {}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect._optional import optional
+from crowdselect.numeric.metrics import by_family
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, Records, finished, label
 from crowdselect.report.data import Run
 from crowdselect.types import FloatArray
@@ -58,7 +59,8 @@ def crowd_figure(run: Run) -> Figure | None:
     whole = [row["whole"] for row in rows]
     # A layer without rows has no extent, and Vega says so on the console.
     drawn = ((line, any(row["family"] != "-" for row in rows)), (part, not all(whole)), (full, any(whole)))
-    says = "A line joins the models of one family. Where larger models do not stand higher, stability says little."
+    little = " and ".join(by_family())
+    says = f"A line joins the models of one family. Where larger models do not stand higher, {little} says little."
     if not all(whole):
         says += f" Hollow: fewer than {_WHOLE:.0%} of its rewards are there, so its mean is over other instructions."
     layers = [layer for layer, there in drawn if there]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.report.chartspec import Figure
 from crowdselect.report.data import Run
 from crowdselect.report.markup import Markup, html, joined
@@ -14,11 +15,6 @@ from crowdselect.report.projection import Map
 _CLUSTERS = 60  # clusters in the table
 _WORDS = 8
 _DASH = "\u2013"
-_METRIC_WORDS = {
-    "difficulty": "minus the mean reward: the crowd does badly",
-    "separability": "variance of the rewards: the models differ",
-    "stability": "rank agreement of reward and size within families: larger models do better",
-}
 
 _HEAD = html(
     '<div class="heads" aria-hidden="true"><span>rank</span><span>instruction</span><span>metrics</span><span>answer of</span>'
@@ -34,9 +30,10 @@ def crowd_section(run: Run, found: dict[str, Figure]) -> Markup:
     unknown = sum(m["size_b"] is None or m["family"] is None for m in crowd)
     guessed = sum(m["source"] == "name" for m in crowd)
     text = f"{len(crowd):,} models of {len(families):,} known families"
-    text += (
-        f"; family or size of {unknown:,} is not known, so they take no part in stability" if unknown else ""
-    )
+    if unknown:
+        text += (
+            f"; family or size of {unknown:,} is not known, so they take no part in {_listed(by_family())}"
+        )
     text += f"; of {guessed:,} they are read off the name" if guessed else ""
     if "crowd" in found and "coverage" not in found:
         text += ". Every model has a reward for every instruction"
@@ -51,7 +48,11 @@ def metrics_section(run: Run, found: dict[str, Figure]) -> Markup:
     if not run.metrics:
         return html('<p class="note">This run has no metrics.</p>')
     words = joined(
-        html("<dt>{}</dt><dd>{}</dd>", name, _METRIC_WORDS.get(name, "a column of --metrics"))
+        html(
+            "<dt>{}</dt><dd>{}</dd>",
+            name,
+            METRICS[name].words if name in METRICS else "a column of --metrics",
+        )
         for name in run.metrics
     )
     return html(

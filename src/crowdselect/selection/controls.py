@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crowdselect.numeric.metrics import METRICS
 from crowdselect.selection.selection import Selection
 
 _ROUNDING = 1e-12  # relative; below this, draws are equal
-COLUMNS = ("reward", "difficulty", "separability", "stability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         seed: Of the draws.
 
     Returns:
-        One `Control` per column of `COLUMNS` that has values in every chosen row; `reward` is that of the
-        answer to train on. Random rows without a value are left out of their mean.
+        One `Control` for `reward`, that of the answer to train on, and for each metric, where it has values in every
+        chosen row. Random rows without a value are left out of their mean.
 
     Example:
         >>> random_control.__name__
@@ -41,19 +41,20 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     import pyarrow.compute as pc
 
     choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
-    wanted = selection.table.select(["selected", "cluster", *COLUMNS])  # no texts are copied
+    columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
+    wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
     eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
-    values = {name: eligible[name].to_numpy() for name in COLUMNS}
+    values = {name: eligible[name].to_numpy() for name in columns}
     rng = np.random.default_rng(seed)
-    means: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    means: dict[str, list[float]] = {name: [] for name in columns}
     members = [np.flatnonzero(cluster == label) for label in np.unique(cluster[chosen])]
     for _ in range(draws):
         drawn = np.concatenate(
             [rng.choice(rows, size=int(chosen[rows].sum()), replace=False) for rows in members]
         )
-        for name in COLUMNS:
+        for name in columns:
             known = values[name][drawn]
             means[name].append(float(np.nanmean(known)) if not np.isnan(known).all() else np.nan)
     with np.errstate(over="ignore"):  # the spread of giant variances is infinite

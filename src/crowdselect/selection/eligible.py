@@ -20,6 +20,11 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, ObjectArray
 
+UNDEFINED = {
+    metric.undefined.code: metric.undefined for metric in METRICS.values() if metric.undefined is not None
+}
+"""The metrics' own reasons, by code."""
+
 REASONS: dict[str, str] = {
     "selected": "chosen",
     "below_cut": "eligible, but others score higher",
@@ -27,7 +32,7 @@ REASONS: dict[str, str] = {
     "not_included": "not listed in --include",
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer answers with a reward than --min-rewards",
-    "no_stability": "no model family of two sizes has rewards here, so stability is undefined",
+    **{code: undefined.words for code, undefined in UNDEFINED.items()},
     "no_number": "--metrics has no number for it, and that number has a weight",
     "unfinished": "every answer that --answer could take was cut, filtered or failed (--allow-cut takes those that were cut)",
     "no_answer": "no answer with text that --answer could take",
@@ -163,11 +168,11 @@ def _undefined(rows: Rows, options: Options, *, too_few: BoolArray) -> dict[str,
     """The rows that lack a number that has a weight."""
     metrics, weights = rows.metrics, options.weights
     barred = {"too_few_rewards": too_few}
-    for name in METRICS:
-        if name != "stability" and weights[name] != 0:
-            barred["too_few_rewards"] = barred["too_few_rewards"] | np.isnan(metrics[name])
-    if weights["stability"] != 0:
-        barred["no_stability"] = np.isnan(metrics["stability"])
+    for name, metric in METRICS.items():
+        if weights[name] != 0:
+            reason = "too_few_rewards" if metric.undefined is None else metric.undefined.code
+            undefined = np.isnan(metrics[name])
+            barred[reason] = barred[reason] | undefined if reason in barred else undefined
     more = [np.isnan(metrics[name]) for name in weights if name not in METRICS and weights[name] != 0]
     if more:
         barred["no_number"] = np.any(more, axis=0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect import __version__
+from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.clusters import Grouping
@@ -20,7 +21,7 @@ from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
 _LEAST = 10  # instructions named on which the rewards agree least
-_FEW_FAMILIES = 3  # below this, stability warns
+_FEW_FAMILIES = 3  # below this, metrics by family warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +189,12 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     """What the person who trains on this should know, one line each."""
     pool, rows, choice, grouping = found.shards.pool, found.rows, found.choice, found.grouping
     answers, has_text, told = rows.answers, not rows.blank.all(), list(rows.notes)
-    if weights.get("stability") and rows.families < _FEW_FAMILIES:
-        told.append(
-            f"stability rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
+    if rows.families < _FEW_FAMILIES:
+        told += [
+            f"{name} rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
             "so it has few distinct values and is mostly noise; give it a smaller weight (--weights)"
-        )
+            for name in by_family(weights)
+        ]
     chosen = choice.rank > 0
     lowest = rows.lowest
     nobody = int((answers.best_reward[chosen] == lowest).sum())

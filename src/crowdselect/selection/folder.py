@@ -99,7 +99,7 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
         name: The format asked for; None for the usual one.
         file_type: "jsonl" or "parquet".
         pairs: "best-worst" for preference data, else None.
-        trainer: "trl", "llamafactory" or None.
+        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
 
     Returns:
         The format's name.
@@ -124,7 +124,7 @@ def file_names(pool: Pool | Chosen, *, file_type: str, trainer: str | None) -> l
     Args:
         pool: The pool.
         file_type: "jsonl" or "parquet".
-        trainer: "trl", "llamafactory" or None.
+        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
     """
     found = ["selection.parquet", "README.md", MANIFEST]
     if pool.has_text and pool.has_responses:

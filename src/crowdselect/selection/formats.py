@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from crowdselect.errors import InputError, OptionError
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 Messages = list[dict[str, str]]
 Record = dict[str, Any]
 Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo"]
-Trainer = Literal["trl", "llamafactory"]
 
 _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -123,7 +123,7 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
     Args:
         name: A key of `FORMATS`.
         pairs: "best-worst" for preference data, else None.
-        trainer: "trl", "llamafactory" or None.
+        trainer: A key of `TRAINERS`, or None.
 
     Raises:
         OptionError: Unknown names, `dpo` without pairs, pairs in another format, or a format that the
@@ -140,14 +140,15 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
             if name == "dpo"
             else f"pairs={pairs} make preference data, which format {name} cannot hold; use --format dpo"
         )
-    if trainer not in {None, "trl", "llamafactory"}:
-        raise OptionError(f"trainer {trainer!r} is unknown; choose one of: trl, llamafactory")
-    if trainer == "llamafactory" and name not in _LLAMAFACTORY:
+    if trainer is None:
+        return
+    if trainer not in TRAINERS:
+        raise OptionError(f"trainer {trainer!r} is unknown; choose one of: {', '.join(TRAINERS)}")
+    reads = TRAINERS[trainer]
+    if name not in reads.formats:
         raise OptionError(
-            f"LLaMA-Factory does not read format {name}; choose one of: {', '.join(_LLAMAFACTORY)}"
+            f"{reads.title} does not read format {name}; choose one of: {', '.join(reads.formats)}"
         )
-    if trainer == "trl" and name in {"sharegpt", "alpaca"}:
-        raise OptionError(f"TRL does not read format {name}; choose one of: messages, prompt-completion, dpo")
 
 
 def record(
@@ -167,29 +168,31 @@ def record(
         prompt: The messages before the answer.
         answer: The answer to train on.
         rejected: The answer to prefer it to, for `dpo`.
-        trainer: "llamafactory" wants one message, not a list, as chosen and rejected.
+        trainer: A key of `TRAINERS`, or None.
 
     Returns:
         A JSON-ready dictionary.
 
     Raises:
-        InputError: The prompt's turns do not alternate, which `sharegpt`, `alpaca` and LLaMA-Factory need (it
-            would pass over such a row without an error).
+        InputError: The prompt's turns do not alternate, which `sharegpt`, `alpaca` and some trainers need.
 
     Example:
         >>> record("prompt-completion", instruction_id="a", prompt=[{"role": "user", "content": "Hi"}],
         ...        answer="Hello", rejected=None)["completion"]
         [{'role': 'assistant', 'content': 'Hello'}]
     """
-    if (name in {"sharegpt", "alpaca"} or trainer == "llamafactory") and not _alternates(prompt):
+    reads = None if trainer is None else TRAINERS[trainer]
+    in_turns = name in {"sharegpt", "alpaca"} or (reads is not None and reads.in_turns)
+    if in_turns and not _alternates(prompt):
+        others = " or ".join(f"--for {one}" for one, its in TRAINERS.items() if its.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
         raise InputError(
             f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} wants user and "
             "assistant in turns, the last of the user, and at most one of the system, first; leave the row out with "
-            "--exclude, or use --format messages or prompt-completion without --for llamafactory"
+            f"--exclude, or use --format messages or prompt-completion without {others}"
         )
     made = FORMATS[name](prompt, answer, rejected)
-    if name == "dpo" and trainer == "llamafactory":
+    if name == "dpo" and reads is not None and reads.one_message:
         made |= {"chosen": made["chosen"][0], "rejected": made["rejected"][0]}
     return {"id": instruction_id, **made}
 
@@ -213,7 +216,7 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     text = pa.string()
     turn = pa.struct({"role": text, "content": text})
     turns = pa.list_(turn)
-    answer = turn if trainer == "llamafactory" else turns
+    answer = turn if trainer is not None and TRAINERS[trainer].one_message else turns
     columns = {
         "messages": {"messages": turns},
         "prompt-completion": {"prompt": turns, "completion": turns},
@@ -233,7 +236,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, s
     The model is written beside the folder, not into it: a training run has a folder and a manifest of its own.
 
     Args:
-        trainer: "trl" or "llamafactory".
+        trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
 
@@ -246,13 +249,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, s
     """
     stage = "dpo" if name == "dpo" else "sft"
     settings = PAPER_TRAINING | ({"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {})
-    if trainer == "llamafactory":
-        entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
-        return {
-            "dataset_info.json": json.dumps(entry, indent=2) + "\n",
-            "llamafactory.yaml": _llamafactory_yaml(stage, settings),
-        }
-    return {"trl.sh": _trl_script(stage, settings)}
+    return TRAINERS[trainer].files(name, train_file, stage, settings)
 
 
 def _alternates(prompt: Messages) -> bool:
@@ -262,10 +259,10 @@ def _alternates(prompt: Messages) -> bool:
     return turns == wanted and len(turns) % 2 == 1
 
 
-def _trl_script(stage: str, settings: Mapping[str, str]) -> str:
+def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, str]) -> dict[str, str]:
     options = {"model_name_or_path": '"$MODEL"', "dataset_name": '"$HERE"', **settings, "max_length": "2048"}
     arguments = " \\\n  ".join(f"--{key} {value}" for key, value in options.items())
-    return (
+    script = (
         "#!/bin/sh\n"
         "# Fine-tune with TRL: MODEL=NAME_OR_PATH sh trl.sh\n"
         f"{_NOTES[stage]}"
@@ -273,6 +270,17 @@ def _trl_script(stage: str, settings: Mapping[str, str]) -> str:
         'HERE=$(cd "$(dirname "$0")" && pwd)\n'
         f'trl {stage} {arguments} \\\n  --output_dir "$HERE-model" "$@"\n'
     )
+    return {"trl.sh": script}
+
+
+def _llamafactory_files(
+    name: str, train_file: str, stage: str, settings: Mapping[str, str]
+) -> dict[str, str]:
+    entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
+    return {
+        "dataset_info.json": json.dumps(entry, indent=2) + "\n",
+        "llamafactory.yaml": _llamafactory_yaml(stage, settings),
+    }
 
 
 def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
@@ -294,3 +302,32 @@ def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
         "logging_steps: 10\n"
         "output_dir: ../crowdselect-model\n"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """What a trainer reads, and what it needs beside the training file."""
+
+    title: str
+    """Its name, in messages."""
+    formats: tuple[str, ...]
+    """Keys of `FORMATS` that it reads."""
+    files: Callable[[str, str, str, Mapping[str, str]], Mapping[str, str]]
+    """Makes its files, text by name, of: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters."""
+    in_turns: bool = False
+    """It would pass over a row whose turns do not alternate, without an error."""
+    one_message: bool = False
+    """It wants one message, not a list, as chosen and rejected."""
+
+
+TRAINERS: dict[str, Trainer] = {
+    "trl": Trainer(title="TRL", formats=("messages", "prompt-completion", "dpo"), files=_trl_files),
+    "llamafactory": Trainer(
+        title="LLaMA-Factory",
+        formats=tuple(_LLAMAFACTORY),
+        files=_llamafactory_files,
+        in_turns=True,
+        one_message=True,
+    ),
+}
+"""The trainers by the names that the command and manifests know."""

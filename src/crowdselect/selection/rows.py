@@ -11,7 +11,8 @@ from crowdselect.crowd import Crowd
 from crowdselect.embed.reading import Filed, Held, Reading
 from crowdselect.errors import OptionError
 from crowdselect.numeric.ensembles import Agreement
-from crowdselect.numeric.metrics import ordered_families
+from crowdselect.numeric.metrics import by_family
+from crowdselect.numeric.rankagreement import ordered_families
 from crowdselect.numeric.ranks import check_weights
 from crowdselect.numeric.responses import Answers
 from crowdselect.pool.pool import Pool
@@ -114,14 +115,14 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
         weights: Per metric.
 
     Raises:
-        OptionError: A weight is of an unknown number, or of stability where no family shows an order.
+        OptionError: A weight is of an unknown number, or of a metric by family where no family shows an order.
     """
     check_weights(weights, known=rows.metrics)
-    if weights["stability"] != 0 and not rows.families:
+    for name in () if rows.families else by_family(weights):
         raise OptionError(
-            "stability has a weight, but no model family of two known sizes is in the pool; name families and sizes "
+            f"{name} has a weight, but no model family of two known sizes is in the pool; name families and sizes "
             "in a file (crowdselect crowd POOL -o crowd.toml, edit it, then --crowd crowd.toml), or give "
-            "--weights without stability"
+            f"--weights without {name}"
         )
 
 

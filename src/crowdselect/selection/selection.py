@@ -9,7 +9,7 @@ import numpy as np
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.eligible import REASONS
+from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
 
@@ -154,7 +154,7 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
     lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
     weights = options["weights"] if is_weighted(options) else dict.fromkeys(METRICS)
-    lines += [_metric_line(row, name, weights[name]) for name in weights]
+    lines += [_metric_line(row, name, weights[name]) for name in weights if name in row]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
         lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
@@ -201,7 +201,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "no_instruction": "give it text in the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
         "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
-        "no_stability": "score answers of two sizes of one family, or set the weight of stability to 0",
+        **{code: undefined.remedy for code, undefined in UNDEFINED.items()},
         "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
         "no_pair": "the pool needs two answers to one prompt with different rewards",
         "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",

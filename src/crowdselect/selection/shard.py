@@ -252,8 +252,10 @@ def checked_metrics(
     """
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
-    for name, fewest in (("difficulty", 1), ("separability", 2)):
-        beyond = np.flatnonzero((n_rewards >= fewest) & ~np.isfinite(metrics[name]))
+    for name, metric in METRICS.items():
+        if metric.undefined is not None:  # no number says nothing then
+            continue
+        beyond = np.flatnonzero((n_rewards >= metric.fewest) & ~np.isfinite(metrics[name]))
         if beyond.size:
             raise InputError(
                 f"{path}: {name} of id {ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
