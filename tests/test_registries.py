@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.csv
 import pytest
-from crowdselect.selection.tables import metrics_table
 
 from crowdselect import (
     METRICS,
@@ -28,6 +27,7 @@ from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.formats import TRAINERS, Trainer
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import Method, Scored
+from crowdselect.selection.rows import metrics_table
 
 BUDGET = 12
 NAN = float("nan")
