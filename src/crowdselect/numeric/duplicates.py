@@ -1,16 +1,20 @@
 """Which texts say the same: equal but for Unicode form, case and white space."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crowdselect.types import IntArray, ObjectArray
 
 _LOWER = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256))
 _SPACES = bytes(byte for byte in range(128) if chr(byte).isspace())
-_BYTES = 16
+_BLOCK = 1 << 16  # texts whose bytes are copied at a time
 
 
 def normalised(text: str) -> str:
@@ -41,44 +45,65 @@ def text_key(text: str) -> bytes:
     return blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
 
-def digests(texts: ObjectArray) -> list[bytes | None]:
+def digests(texts: Any) -> NDArray[np.int64]:  # noqa: ANN401  (an Arrow array; pyarrow ships no types)
     """Digest texts, the same for texts that say the same; a few others may share one, see `duplicate_groups`.
 
     Args:
-        texts: Shape (N,), strings or None.
+        texts: N strings or nulls, an Arrow array: no Python strings are made of what is ASCII.
 
     Returns:
-        16 bytes each, of the normalised text without any white space; None for None.
+        Shape (N,), of the normalised text without any white space; of nulls it says nothing.
 
     Example:
-        >>> one, other, none = digests(np.array(["Hi you", "hiyou", None], dtype=object))
-        >>> one == other, none
-        (True, None)
+        >>> import pyarrow as pa
+        >>> one, other = digests(pa.array(["Hi you", "hiyou"]))
+        >>> bool(one == other)
+        True
     """
-    return [None if text is None else blake2b(_squeezed(text), digest_size=_BYTES).digest() for text in texts]
+    out = np.zeros(len(texts), dtype=np.int64)
+    for begin in range(0, len(texts), _BLOCK):
+        block = texts[begin : begin + _BLOCK]
+        out[begin : begin + len(block)] = np.fromiter(
+            map(_digest, _squeezed_all(block)), np.int64, count=len(block)
+        )
+    return out
 
 
-def alike(packed: bytes, rows: IntArray) -> IntArray:
+def _squeezed_all(texts: Any) -> Iterator[bytes]:  # noqa: ANN401  (same)
+    _, offsets, buffer = texts.buffers()
+    kind = np.int64 if str(texts.type).startswith("large") else np.int32
+    ends = np.frombuffer(offsets, kind)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    data = b"" if buffer is None else buffer[int(ends[0]) : int(ends[-1])].to_pybytes()
+    for at, end in pairwise((ends - ends[0]).tolist()):
+        raw = data[at:end]
+        yield raw.translate(_LOWER, _SPACES) if raw.isascii() else _squeezed(raw.decode())
+
+
+def _digest(squeezed: bytes) -> int:
+    """A checksum and the length: quick, and the same in every process. Rows that share one are compared anyway."""
+    return crc32(squeezed) | (len(squeezed) & 0x7FFFFFFF) << 32
+
+
+def alike(found: NDArray[np.int64], rows: IntArray) -> IntArray:
     """Find the rows whose digest another row has too.
 
     Args:
-        packed: The digests of `rows`, joined.
+        found: The digests of `rows`, shape (n,).
         rows: Shape (n,), ascending.
 
     Returns:
         Those of `rows` that share a digest, ascending.
 
     Example:
-        >>> alike(b"a" * 16 + b"b" * 16 + b"a" * 16, np.array([0, 2, 5])).tolist()
+        >>> alike(np.array([7, 8, 7]), np.array([0, 2, 5])).tolist()
         [0, 5]
     """
-    words = np.frombuffer(packed, dtype=np.uint64).reshape(-1, 2)
-    order = np.lexsort((words[:, 1], words[:, 0]))
-    high, low = words[order, 0], words[order, 1]
-    as_next = np.zeros(len(order), dtype=np.bool_)
-    as_next[:-1] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
-    as_next[1:] |= as_next[:-1].copy()
-    return np.sort(rows[order[as_next]])
+    order = np.argsort(found, kind="stable")
+    same = found[order][1:] == found[order][:-1]
+    shared = np.zeros(len(order), dtype=np.bool_)
+    shared[:-1] = same
+    shared[1:] |= same
+    return np.sort(rows[order[shared]])
 
 
 def grouped(keys: Sequence[object], rows: IntArray, *, n: int) -> IntArray:
@@ -118,7 +143,8 @@ def duplicate_groups(texts: ObjectArray) -> IntArray:
         [0, 1, 0]
     """
     there = np.flatnonzero(np.fromiter((text is not None for text in texts), dtype=bool, count=len(texts)))
-    rows = alike(b"".join(digest for digest in digests(texts) if digest is not None), there)
+    found = np.fromiter((_digest(_squeezed(texts[row])) for row in there), np.int64, count=len(there))
+    rows = alike(found, there)
     return grouped([text_key(texts[row]) for row in rows], rows, n=len(texts))
 
 

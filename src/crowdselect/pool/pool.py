@@ -167,6 +167,14 @@ class Pool:
         """
         return self._texts
 
+    @property
+    def text_array(self) -> "pa.Array":
+        """The same as `instructions` gives, as Arrow has it."""
+        import pyarrow as pa
+
+        text = self._asked.text
+        return pa.nulls(len(self._index.ids), pa.string()) if text is None else text
+
     def texts_of(self, ids: Sequence[str]) -> list[str | None]:
         """Read the texts of some instructions; see `instructions`.
 

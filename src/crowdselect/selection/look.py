@@ -254,10 +254,7 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
 
 def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) -> IntArray:
     """Number rows by their text: those that share a digest are compared by the text itself."""
-    values = digests.drop_null().combine_chunks()
-    begin = 16 * values.offset
-    packed = values.buffers()[1].to_pybytes()[begin : begin + 16 * len(values)] if len(values) else b""
-    rows = alike(packed, np.flatnonzero(~blank))
+    rows = alike(to_numpy(digests.drop_null()), np.flatnonzero(~blank))
     if not rows.size:
         return np.arange(len(blank))
     keys: dict[int, bytes] = {}  # of 256 bits: many large texts may have to be compared

@@ -23,6 +23,7 @@ from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agr
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import Answers, Picks, find_answers
 from crowdselect.pool.cells import Targets
+from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
@@ -376,9 +377,11 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Digests of the texts instead of the texts, and columns of the pool."""
     import pyarrow as pa
 
-    texts = pool.instructions()
-    texts = texts if len(rows) == len(texts) else texts[rows]
-    columns = {"digest": pa.array(digests(texts), pa.binary(16))}
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    if not look.text_keys and not options.decontaminate:
+        return columns
+    texts = to_numpy(texts)
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
     if options.decontaminate:
