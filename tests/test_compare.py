@@ -22,7 +22,7 @@ from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
 from crowdselect.methods.reward import by_reward
 from crowdselect.numeric.metrics import stability
-from crowdselect.report.plainpage import number
+from crowdselect.report.page import number
 
 HOSTILE = [
     "<script>alert(1)</script>",

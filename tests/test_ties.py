@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crowdselect.methods.baselines import deita
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crowdselect import Options, open_pool, select
 from crowdselect.crowd import Crowd, Member
-from crowdselect.methods.baselines import deita
 from crowdselect.numeric.ensembles import combine_rewards
 from crowdselect.numeric.metrics import compute_metrics, difficulty, separability
 from crowdselect.numeric.moments import moments

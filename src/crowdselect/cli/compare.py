@@ -111,7 +111,7 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
 def _print(found: "Comparison") -> None:
     from crowdselect.compare.facts import FIGURES
     from crowdselect.compare.selections import short_names
-    from crowdselect.report.plainpage import number
+    from crowdselect.report.page import number
     from crowdselect.terminal import say, table, warn
 
     marks = {1: " above", -1: " below", 0: ""}

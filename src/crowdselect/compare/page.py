@@ -4,8 +4,7 @@ import math
 
 from crowdselect.compare.facts import FIGURES
 from crowdselect.compare.selections import Chance, Comparison, short_names
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.plainpage import document, number, table
+from crowdselect.report.page import Markup, document, html, joined, number, plain_table
 
 _VALUES = 12  # values of a mix that are shown; the rest are one line
 _MARKS = {1: ("above", "\u25b2"), -1: ("below", "\u25bc"), 0: ("", "")}
@@ -85,7 +84,7 @@ def _figures(comparison: Comparison) -> Markup:
         )
         rows.append([words, usual, _strip(name, comparison), *cells])
     where = html("where they stand<small>band: random</small>")
-    return table(["figure", "random", where, *heads], rows)
+    return plain_table(["figure", "random", where, *heads], rows)
 
 
 def _cell(value: float | None, chance: Chance | None) -> Markup:
@@ -150,7 +149,7 @@ def _overlap(comparison: Comparison) -> Markup:
             for j in range(len(names))
         ]
         rows.append([short[name], *cells])
-    return table(["", *(short[name] for name in names)], rows)
+    return plain_table(["", *(short[name] for name in names)], rows)
 
 
 def _mix_names(comparison: Comparison) -> list[str]:
@@ -175,7 +174,7 @@ def _mix(name: str, comparison: Comparison) -> Markup:
         rows.append([f"{len(rest)} others", *(f"{share:.1%}" for share in sums)])
     title = "Whose answers" if name == "models" else f"Mix of {name}"
     heads = [name, "random", *(short[side.name] for side in comparison.sides)]
-    return html("<h2>{}</h2>{}", title, table(heads, rows))
+    return html("<h2>{}</h2>{}", title, plain_table(heads, rows))
 
 
 def _warnings(comparison: Comparison) -> list[Markup]:

@@ -1,8 +1,7 @@
-"""The robustness of a selection as one HTML page; see `crowdselect.report.plainpage`."""
+"""The robustness of a selection as one HTML page; see `crowdselect.report.page`."""
 
 from crowdselect.compare.robustness import AXES, Robustness, Variant
-from crowdselect.report.markup import Markup, html
-from crowdselect.report.plainpage import document, table
+from crowdselect.report.page import Markup, document, html, plain_table
 from crowdselect.selection.selection import score_line
 
 _WIDE, _TALL = 200, 14
@@ -55,7 +54,7 @@ def robustness_page(found: Robustness) -> str:
                 "that matters most stands first.</p>",
                 found.chance,
             ),
-            table(["what was changed", "variants", "kept, mean", "", "kept, lowest"], rows),
+            plain_table(["what was changed", "variants", "kept, mean", "", "kept, lowest"], rows),
             *(_axis(row["axis"], found) for row in found.summary()),
         ],
     )
@@ -75,7 +74,7 @@ def _axis(axis: str, found: Robustness) -> Markup:
 
 def _table(variants: list[Variant], chance: float) -> Markup:
     rows = [[variant.name, *_cells(variant, chance)] for variant in variants]
-    return table(["", "kept", "Jaccard", ""], rows)
+    return plain_table(["", "kept", "Jaccard", ""], rows)
 
 
 def _cells(variant: Variant, chance: float) -> list[object]:

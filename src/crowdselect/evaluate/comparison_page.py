@@ -7,11 +7,9 @@ from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, Comparison
 from crowdselect.evaluate.display import figure
 from crowdselect.evaluate.forest import forest_figure
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.report.chartspec import EXTRA, Figure
+from crowdselect.report.chartspec import EXTRA, Figure, theme
 from crowdselect.report.figures import vega_lite_version
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.plainpage import document, table
-from crowdselect.report.theme import theme
+from crowdselect.report.page import Markup, document, html, joined, plain_table
 
 _WIDTH = 640  # pixels of the plot
 _SCHEMES = Markup(
@@ -93,7 +91,7 @@ def _standings(found: Comparison) -> Markup:
         ]
         for one in found.standings
     ]
-    return table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
+    return plain_table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
 
 
 def _differences(found: Comparison) -> Markup:
@@ -111,7 +109,7 @@ def _differences(found: Comparison) -> Markup:
         for one in found.differences
     ]
     heads = ["difference", "", "95 % interval", "questions", "that differ", "p", "p, Holm", "the first is"]
-    return table(heads, rows)
+    return plain_table(heads, rows)
 
 
 def _ends(ends: tuple[float, float] | None) -> str:

@@ -61,7 +61,7 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
 
 def print_results(found: Mapping[str, Any]) -> None:
     """Print one row per run, and the differences."""
-    from crowdselect.report.plainpage import number
+    from crowdselect.report.page import number
     from crowdselect.terminal import table
 
     def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)

@@ -1,8 +1,8 @@
-"""What the charts share: a figure, its Vega-Lite, and how rows get into it.
+"""What the charts share: a figure, its Vega-Lite, how rows get into it, and their colours and type.
 
-Colours are names of styles here (`pool`, `chosen`); a theme gives them their values, so that the page can
-change between light and dark. Every expression is one of ours and every field has a name of ours: what comes from
-a pool is only ever a value.
+Colours are names of styles (`pool`, `chosen`); `theme` gives them their values, so that the page can change between
+light and dark; its own are the same, in `templates/report.css`. Every expression is one of ours and every field has a
+name of ours: what comes from a pool is only ever a value.
 """
 
 import json
@@ -12,9 +12,51 @@ from typing import Any
 
 from crowdselect.terminal import visible
 
+LIGHT = {
+    "ink": "#23262b",
+    "soft": "#656a73",
+    "line": "#e3dfd6",
+    "paper": "#ffffff",
+    "pool": "#b9bdc6",
+    "chosen": "#c2452d",
+}
+DARK = {
+    "ink": "#e9e6df",
+    "soft": "#a2a6ae",
+    "line": "#33373e",
+    "paper": "#1d2025",
+    "pool": "#5b626e",
+    "chosen": "#ff8a66",
+}
+# Ten hues that stay apart for the most common colour blindness, in their order of use.
+_LIGHT_SERIES = [
+    "#2f6db5",
+    "#d0742b",
+    "#3d8f5f",
+    "#a04a8c",
+    "#b8962e",
+    "#4aa3b8",
+    "#8a5a3c",
+    "#7165c4",
+    "#d4668a",
+    "#6b7280",
+]
+_DARK_SERIES = [
+    "#6aa9f0",
+    "#f0a35e",
+    "#6cc593",
+    "#d184c0",
+    "#e0c163",
+    "#74cfe2",
+    "#c2906c",
+    "#a79cf2",
+    "#f291b0",
+    "#a4aab6",
+]
+_SANS = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+
 Spec = dict[str, Any]
 Records = list[dict[str, Any]]
-
 EXTRA = "report"
 """The extra that draws."""
 
@@ -35,9 +77,61 @@ _OWN = frozenset(  # what every JavaScript object has: as a key of a table of Ve
         "valueOf",
     ]
 )
-
 PLAIN = {"domain": False, "ticks": False, "labelPadding": 6}
 """An axis of names."""
+
+
+def theme(*, dark: bool) -> dict[str, Any]:
+    """Make a Vega-Lite configuration.
+
+    Args:
+        dark: For a dark page.
+
+    Returns:
+        The configuration; `style` holds the marks that `figures` names.
+
+    Example:
+        >>> theme(dark=False)["style"]["chosen"]["fill"]
+        '#c2452d'
+    """
+    c = DARK if dark else LIGHT
+    series = _DARK_SERIES if dark else _LIGHT_SERIES
+    ends = ["#2f64a8", c["paper"], "#b0452c"] if dark else ["#5b8fd6", "#f7f5f0", "#dd6b50"]
+    ramp = (
+        ["#2c3a55", "#4a7fb5", "#8fd0c0", "#f5e9a0"] if dark else ["#e8dfa6", "#7cc0a2", "#3b82a8", "#2b3a76"]
+    )
+    label = {"labelColor": c["soft"], "titleColor": c["soft"], "labelFont": _SANS, "titleFont": _SANS}
+    return {
+        "background": None,
+        "font": _SANS,
+        "view": {"stroke": None},
+        "axis": {
+            **label,
+            "titleFontWeight": "normal",
+            "labelFontSize": 11.5,
+            "titleFontSize": 12,
+            "titlePadding": 8,
+            "gridColor": c["line"],
+            "domainColor": c["line"],
+            "tickColor": c["line"],
+            "labelOverlap": "greedy",
+        },
+        "legend": {
+            **label,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "rowPadding": 4,
+        },
+        "range": {"category": series, "diverging": ends, "ramp": ramp, "heatmap": ramp},
+        "style": {
+            "pool": {"color": c["pool"], "fill": c["pool"]},
+            "chosen": {"color": c["chosen"], "fill": c["chosen"]},
+            "tick": {"color": c["ink"]},
+            "value": {"color": c["ink"], "fill": c["ink"]},
+            "marked": {"stroke": c["ink"], "strokeWidth": 0.9},
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.errors import OutputError
 from crowdselect.report.charts import correlations_figure, distribution, length_figures, map_figure
-from crowdselect.report.chartspec import EXTRA, Figure
+from crowdselect.report.chartspec import EXTRA, Figure, theme
 from crowdselect.report.crowdcharts import coverage_figure, crowd_figure, teachers_figure
 from crowdselect.report.data import Run
 from crowdselect.report.projection import Map
-from crowdselect.report.theme import theme
 from crowdselect.writing import TOOL, new_files, write_manifest
 
 LIST = "figures.json"

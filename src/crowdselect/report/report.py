@@ -6,26 +6,25 @@ from pathlib import Path
 
 from crowdselect._optional import optional
 from crowdselect.progress import Stages
-from crowdselect.report.chartspec import EXTRA, Figure
-from crowdselect.report.data import Run
+from crowdselect.report.chartspec import EXTRA, Figure, theme
+from crowdselect.report.data import Run, row_data
 from crowdselect.report.figures import figures, vega_lite_version
-from crowdselect.report.headline import done, head, pool_name
-from crowdselect.report.listing import row_data
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.page import page, vega_bundle
+from crowdselect.report.page import Markup, html, joined, page, vega_bundle
 from crowdselect.report.projection import Map, project
 from crowdselect.report.sections import (
     clusters_section,
     crowd_section,
+    done,
     extremes_section,
+    head,
     lengths_section,
     map_section,
     metrics_section,
     missed_section,
+    pool_name,
     rows_section,
     teachers_section,
 )
-from crowdselect.report.theme import theme
 from crowdselect.selection.methods import is_weighted
 from crowdselect.writing import check_output, new_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.report.theme import LIGHT, theme
+from crowdselect.report.chartspec import LIGHT, theme
 from crowdselect.train.diary import Entry
 
 _HEIGHT = 8  # lines of the small drawing
