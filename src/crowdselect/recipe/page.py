@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from crowdselect.recipe.titles import spoken
+from crowdselect.recipe.reading import spoken
 from crowdselect.report.page import Markup, document, html, joined, number, plain_table
 
 _SHOWN = ("answer_reward", "answer_length", "difficulty", "separability", "stability", "near_duplicates")
