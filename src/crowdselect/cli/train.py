@@ -201,7 +201,7 @@ def _print_plan(plan: "Plan") -> None:
 
 def _print_result(made: "Trained", output: str) -> None:
     from crowdselect.terminal import lines, say, visible
-    from crowdselect.train.curve import drawn
+    from crowdselect.train.diary import drawn
 
     say(drawn(made.log))
     lines(made.lines())
