@@ -14,7 +14,7 @@ from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.facts import FIGURES
-from crowdselect.compare.page import comparison_page
+from crowdselect.compare.pages import comparison_page
 from crowdselect.compare.selections import Chance, compare
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError

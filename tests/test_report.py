@@ -142,7 +142,7 @@ def test_without_a_pool_there_is_no_map_and_the_reason_is_said(shown):
 def test_a_folder_cannot_ask_for_foreign_code(shown, monkeypatch):
     asked = {}
     monkeypatch.setattr(
-        "crowdselect.report.projection.embed", lambda *_, **given: asked.update(given) or 1 / 0
+        "crowdselect.report.projection.vectors_of", lambda *_, **given: asked.update(given) or 1 / 0
     )
     options = {**shown.options, "embedder": "someone/model", "trust_remote_code": True}
     foreign = Run(

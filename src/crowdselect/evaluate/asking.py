@@ -12,9 +12,9 @@ from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.runner import run
 from crowdselect.collect.job import Watch
+from crowdselect.evaluate.files import Question
 from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.verdicts import Reading
 from crowdselect.finish import no_verdict
 from crowdselect.pool.chat import Chat, user_turn

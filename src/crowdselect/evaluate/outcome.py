@@ -11,24 +11,26 @@ import numpy as np
 
 from crowdselect import __version__
 from crowdselect.ask.ledger import Spent
-from crowdselect.evaluate.answerfile import Answers
-from crowdselect.evaluate.bradleyterry import bradley_terry
-from crowdselect.evaluate.jsonl import write_lines
-from crowdselect.evaluate.judgmentfile import Judgements
+from crowdselect.evaluate.files import Answers, write_lines
 from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
     ROUNDS,
     Cells,
     battles_of,
+    bradley_terry,
     graded,
+    graded_lengths,
     interval,
+    length_bias,
+    position_bias,
     published,
     resampled,
     won,
+    won_lengths,
 )
-from crowdselect.evaluate.selfcheck import graded_lengths, length_bias, position_bias, won_lengths
 from crowdselect.evaluate.setup import Setup, input_files
+from crowdselect.evaluate.verdicts import Judgements
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, write_manifest
 

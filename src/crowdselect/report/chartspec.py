@@ -1,4 +1,4 @@
-"""What the charts share: a figure, its Vega-Lite, how rows get into it, and their colours and type.
+"""What the charts share: a figure, its Vega-Lite, how rows get into it, their colours and type, and files of them.
 
 Colours are names of styles (`pool`, `chosen`); `theme` gives them their values, so that the page can change between
 light and dark; its own are the same, in `templates/report.css`. Every expression is one of ours and every field has a
@@ -6,11 +6,17 @@ name of ours: what comes from a pool is only ever a value.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from crowdselect import __version__
+from crowdselect._optional import optional
+from crowdselect.errors import OutputError
 from crowdselect.terminal import visible
+from crowdselect.writing import TOOL, new_files, write_manifest
 
 LIGHT = {
     "ink": "#23262b",
@@ -77,6 +83,11 @@ _OWN = frozenset(  # what every JavaScript object has: as a key of a table of Ve
         "valueOf",
     ]
 )
+LIST = "figures.json"
+"""What is ours in a folder of figures; it may be a folder with another result."""
+
+_WIDTH = 480  # pixels, where the page would decide
+
 PLAIN = {"domain": False, "ticks": False, "labelPadding": 6}
 """An axis of names."""
 
@@ -180,3 +191,51 @@ def label(text: object, *, width: int = _NAME) -> str:
     """
     shown = visible(text, width=width)
     return f"{shown}\u00a0" if shown in _OWN else shown
+
+
+def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write charts as SVG and PNG, in the light theme.
+
+    Args:
+        found: Charts by name.
+        folder: Where to; made if it is not there. Only figures that were written there before, which
+            `figures.json` lists, are replaced or removed.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: vl-convert is not installed.
+        OutputError: The place is a file, or a file that is no figure of ours is in the way.
+    """
+    convert = optional("vl_convert", extra=EXTRA)
+    place = check_figures(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    version, files = vega_lite_version(), []
+    with new_files(place, manifest=LIST) as partial:
+        for name, figure in found.items():
+            spec = {**figure.spec, "config": theme(dark=False), "background": "white", "width": _WIDTH}
+            svg, png = f"{name}.svg", f"{name}.png"
+            (partial / svg).write_text(convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
+            (partial / png).write_bytes(convert.vegalite_to_png(spec, vl_version=version, scale=2))
+            files += [place / svg, place / png]
+        write_manifest(partial, {"tool": TOOL, "kind": "figures", "version": __version__}, LIST)
+    return files
+
+
+def check_figures(folder: str | os.PathLike[str]) -> Path:
+    """Refuse a place for figures before anything is drawn.
+
+    Raises:
+        OutputError: It is a file.
+    """
+    place = Path(folder)
+    if os.path.lexists(place) and not place.is_dir():
+        raise OutputError(f"{folder}: this is a file; name a folder for the figures")
+    return place
+
+
+def vega_lite_version() -> str:
+    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    schema: str = optional("altair", extra=EXTRA).SCHEMA_VERSION
+    return ".".join(schema.removeprefix("v").split(".")[:2])
