@@ -1,13 +1,14 @@
 """The command `crowdselect run`; everything heavy is imported when it runs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from crowdselect.cli.options import json_option
 from crowdselect.errors import OptionError
+from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.recipe.planning import Line
@@ -75,7 +76,7 @@ max-cost = 50
 @click.option(
     "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 def run(
     recipe: str | None,
     *,
@@ -146,7 +147,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return outcome.code
     print_results(found)
     if outcome.skipped:
@@ -170,7 +171,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
             }
             for one in lines
         ]
-        sys.stdout.write(json.dumps({"output": str(folder), "steps": told}, indent=2) + "\n")
+        print_json({"output": str(folder), "steps": told})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
     say(f"{total(lines)}; in {visible(folder)}")
