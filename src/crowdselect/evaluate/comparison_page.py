@@ -5,7 +5,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, Comparison
-from crowdselect.evaluate.display import figure
+from crowdselect.evaluate.display import figure, p_value, span
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
 from crowdselect.report.page import Markup, document, html, joined, plain_table
@@ -87,8 +87,8 @@ def _standings(found: Comparison) -> Markup:
             one.runs,
             one.questions,
             figure(one.score),
-            _ends(one.interval),
-            _span(one.lowest, one.highest) if one.runs > 1 else "-",
+            span(one.interval),
+            span((one.lowest, one.highest)) if one.runs > 1 else "-",
         ]
         for one in found.standings
     ]
@@ -100,29 +100,17 @@ def _differences(found: Comparison) -> Markup:
         [
             html("{} &minus; {}", one.one, one.other),
             figure(one.difference),
-            _ends(one.interval),
+            span(one.interval),
             one.questions,
             one.differing,
-            _chance(one.p),
-            _chance(one.p_holm),
+            p_value(one.p),
+            p_value(one.p_holm),
             one.verdict if one.verdict == UNCLEAR else html("<span class=above>{}</span>", one.verdict),
         ]
         for one in found.differences
     ]
     heads = ["difference", "", "95 % interval", "questions", "that differ", "p", "p, Holm", "the first is"]
     return plain_table(heads, rows)
-
-
-def _ends(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else _span(*ends)
-
-
-def _span(low: float | None, high: float | None) -> str:
-    return f"{figure(low)} to {figure(high)}"
-
-
-def _chance(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def forest_figure(found: Comparison) -> Figure | None:

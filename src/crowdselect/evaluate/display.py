@@ -87,8 +87,28 @@ def figure(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) <= 10 else f"{value:.1f}"
 
 
+def span(ends: Sequence[float | None] | None) -> str:
+    """Write an interval of scores.
+
+    Example:
+        >>> span((6.25, 81.34)), span(None)
+        ('6.25 to 81.3', '-')
+    """
+    return "-" if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value.
+
+    Example:
+        >>> p_value(0.01234), p_value(None)
+        ('0.0123', '-')
+    """
+    return "-" if value is None else f"{value:.4f}"
+
+
 def _cells(part: Mapping[str, Any]) -> list[object]:
-    return [part["questions_scored"], figure(part["score"]), _ends(part["interval"])]
+    return [part["questions_scored"], figure(part["score"]), span(part["interval"])]
 
 
 def _facts(found: Mapping[str, Any]) -> list[str]:
@@ -141,7 +161,7 @@ def print_comparison(found: Comparison) -> None:
                 one.runs,
                 one.questions,
                 figure(one.score),
-                _ends(one.interval),
+                span(one.interval),
                 figure(one.lowest) if one.runs > 1 else None,
                 figure(one.highest) if one.runs > 1 else None,
             ]
@@ -164,11 +184,11 @@ def print_comparison(found: Comparison) -> None:
             [
                 f"{one.one} - {one.other}",
                 _signed(one.difference),
-                _ends(one.interval),
+                span(one.interval),
                 one.questions,
                 one.differing,
-                _p(one.p),
-                _p(one.p_holm),
+                p_value(one.p),
+                p_value(one.p_holm),
                 one.verdict,
             ]
             for one in found.differences
@@ -217,11 +237,3 @@ def _signed(value: float | None) -> str | None:
     if value is None:
         return None
     return f"{'+' if value > 0 else ''}{figure(value)}"
-
-
-def _ends(ends: tuple[float, float] | None) -> str | None:
-    return None if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
-
-
-def _p(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}"
