@@ -18,7 +18,7 @@ from crowdselect.evaluate.comparison import (
 )
 from crowdselect.evaluate.display import forest_lines
 from crowdselect.evaluate.files import Question
-from crowdselect.evaluate.loaded import Group, Loaded
+from crowdselect.evaluate.outcome import Group, Loaded
 from crowdselect.evaluate.scores import (
     Cells,
     bradley_terry,

@@ -130,7 +130,7 @@ def compare(
     from crowdselect.evaluate.comparison import ROUNDS
     from crowdselect.evaluate.comparison import compare as run
     from crowdselect.evaluate.display import print_comparison
-    from crowdselect.evaluate.loaded import load_groups
+    from crowdselect.evaluate.outcome import load_groups
     from crowdselect.evaluate.scores import LEVEL
     from crowdselect.writing import check_output
 

@@ -99,7 +99,7 @@ def theme(*, dark: bool) -> dict[str, Any]:
         dark: For a dark page.
 
     Returns:
-        The configuration; `style` holds the marks that `figures` names.
+        The configuration; `style` holds the marks that the charts name.
 
     Example:
         >>> theme(dark=False)["style"]["chosen"]["fill"]
