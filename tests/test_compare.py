@@ -14,7 +14,7 @@ from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.facts import figure_words
-from crowdselect.compare.page import comparison_page
+from crowdselect.compare.pages import comparison_page
 from crowdselect.compare.selections import Chance, compare
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
@@ -22,7 +22,7 @@ from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
 from crowdselect.methods.reward import by_reward
 from crowdselect.numeric.metrics import stability
-from crowdselect.report.plainpage import number
+from crowdselect.report.page import number
 
 HOSTILE = [
     "<script>alert(1)</script>",

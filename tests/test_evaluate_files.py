@@ -5,13 +5,11 @@ import json
 import pytest
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.evaluate.answerfile import read_answers
-from crowdselect.evaluate.jsonl import dumped, read_rows
-from crowdselect.evaluate.judgmentfile import read_judgements
-from crowdselect.evaluate.loaded import load_groups, load_result
+from crowdselect.evaluate.files import dumped, read_answers, read_bench, read_references, read_rows
+from crowdselect.evaluate.outcome import load_groups, load_result
 from crowdselect.evaluate.prompts import Prompts
 from crowdselect.evaluate.protocols import ARENA_HARD, MT_BENCH
-from crowdselect.evaluate.questions import read_bench, read_references
+from crowdselect.evaluate.verdicts import read_judgements
 from judging import Bench, between, graded, read_jsonl, write_jsonl
 
 URL = "http://127.0.0.1:9"

@@ -5,9 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from crowdselect.cli.evaluate_compare import forest_lines
 from crowdselect.errors import InputError, OptionError
-from crowdselect.evaluate.bradleyterry import bradley_terry
 from crowdselect.evaluate.comparison import (
     CORRECTED,
     HIGHER,
@@ -18,10 +16,20 @@ from crowdselect.evaluate.comparison import (
     hierarchical,
     holm,
 )
-from crowdselect.evaluate.loaded import Group, Loaded
-from crowdselect.evaluate.questions import Question
-from crowdselect.evaluate.scores import Cells, graded, interval, published, resampled, won
-from crowdselect.evaluate.selfcheck import length_bias, position_bias
+from crowdselect.evaluate.display import forest_lines
+from crowdselect.evaluate.files import Question
+from crowdselect.evaluate.outcome import Group, Loaded
+from crowdselect.evaluate.scores import (
+    Cells,
+    bradley_terry,
+    graded,
+    interval,
+    length_bias,
+    position_bias,
+    published,
+    resampled,
+    won,
+)
 from crowdselect.evaluate.verdicts import LABELS, Reading, canonical, read_label, read_rating, weighed
 
 WEIGHT = {"A>>B": (1, 3), "A>B": (1, 1), "A=B": (0.5, 1), "B>A": (0, 1), "B>>A": (0, 3)}

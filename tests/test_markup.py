@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crowdselect.report.markup import Markup, esc, html, joined
-from crowdselect.report.page import page, table
-from crowdselect.report.plainpage import document
-from crowdselect.report.plainpage import table as plain_table
+from crowdselect.report.page import Markup, document, esc, html, joined, page, plain_table, table
 
 SOURCE = Path(__file__).parent.parent / "src" / "crowdselect"
 META = '<meta http-equiv=refresh content="0;url=https://evil.example/">'
@@ -61,7 +58,7 @@ def test_every_template_is_a_literal_and_has_its_attributes_in_quotes():
         assert not re.search(r"=\s*\{|<\s*/?\s*\{|\son\w+=|(href|src)=\"\{", template.value), where
         for tag in ("script", "style"):
             if f"<{tag}" in template.value:
-                assert path.name in {"page.py", "plainpage.py"}, where
+                assert path.name == "page.py", where
 
 
 def test_nothing_from_outside_is_declared_safe():
@@ -72,14 +69,14 @@ def test_nothing_from_outside_is_declared_safe():
         if call.args and not isinstance(call.args[0], ast.Constant)
     }
     assert places == {
-        ("markup.py", "_TEMPLATE.vformat(template, values, named)"),
-        ("markup.py", "_html.escape(visible(value))"),
-        ("markup.py", "_html.escape(between).join((esc(part) for part in parts))"),
+        ("page.py", "_TEMPLATE.vformat(template, values, named)"),
+        ("page.py", "_html.escape(visible(value))"),
+        ("page.py", "_html.escape(between).join((esc(part) for part in parts))"),
         ("page.py", "policy"),
         ("page.py", "style"),
         ("page.py", "script"),
         ("page.py", "_LONE.sub(lambda match: f'\\\\u{ord(match[0]):04x}', text)"),
-        ("plainpage.py", "_STYLE"),
+        ("page.py", "_STYLE"),
     }
 
 

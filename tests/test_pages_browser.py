@@ -116,12 +116,11 @@ def write_pool(place: Path) -> Path:
 
 def select_and_report(place: Path) -> None:
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.compare.page import comparison_page
+    from crowdselect.compare.pages import comparison_page, robustness_page
     from crowdselect.compare.robustness import robustness
-    from crowdselect.compare.robustness_page import robustness_page
     from crowdselect.compare.selections import compare
+    from crowdselect.report.chartspec import write_figures
     from crowdselect.report.data import Run
-    from crowdselect.report.figures import write_figures
     from crowdselect.report.report import write_report
 
     path = write_pool(place)

@@ -11,10 +11,8 @@ import pytest
 
 from crowdselect import Options, export, open_pool, select
 from crowdselect.errors import InputError, MissingExtraError
-from crowdselect.report.data import Run
-from crowdselect.report.listing import longest, row_data, why
-from crowdselect.report.markup import esc
-from crowdselect.report.page import json_block, page
+from crowdselect.report.data import Run, longest, row_data, why
+from crowdselect.report.page import esc, json_block, page
 from crowdselect.report.projection import POINTS, project, sample
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.reopen import reopen_pool

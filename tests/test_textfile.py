@@ -15,7 +15,7 @@ import pytest
 
 from crowdselect import open_pool
 from crowdselect.errors import CrowdselectError, InputError
-from crowdselect.evaluate.jsonl import read_rows as read_json_rows
+from crowdselect.evaluate.files import read_rows as read_json_rows
 from crowdselect.parquetfile import read_parquet
 from crowdselect.pool.sidecars import read_ids
 from crowdselect.textfile import DEEPEST, encoding_of

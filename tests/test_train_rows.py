@@ -11,8 +11,7 @@ import pytest
 
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
-from crowdselect.train.curve import drawn
-from crowdselect.train.diary import losses
+from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import Rows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
 from crowdselect.train.workplace import occupy, workplace

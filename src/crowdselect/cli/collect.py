@@ -1,15 +1,14 @@
 """The command `crowdselect collect`."""
 
-import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import engine_options, taken
+from crowdselect.cli.options import engine_options, json_option, taken
 from crowdselect.errors import OptionError
+from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.collect.job import Report, Task
@@ -54,7 +53,7 @@ _INTERRUPTED = 130
 )
 @click.option("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 @engine_options
 def collect(
     instructions: str | None,
@@ -110,7 +109,7 @@ def _plan(task: "Task", *, as_json: bool) -> int:
 
     found, notes = plan(task)
     if as_json:
-        _print_json({"models": {name: made.facts() for name, made in found.items()}, "notes": notes})
+        print_json({"models": {name: made.facts() for name, made in found.items()}, "notes": notes})
     else:
         print_plan(found, notes)
     return 0
@@ -142,7 +141,7 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         if name not in told:
             note(f"{visible(name)}: stopped: {visible(why)}")
     if as_json:
-        _print_json(_facts(report))
+        print_json(_facts(report))
     else:
         print_tallies(report.tallies)
         rows = sum(tally.rows for tally in report.tallies.values())
@@ -174,8 +173,3 @@ def _facts(report: "Report") -> dict[str, Any]:
         "stopped": {} if report.outcome is None else report.outcome.stopped,
         "notes": report.notes,
     }
-
-
-def _print_json(value: object) -> None:
-    # ASCII keeps control and direction characters as escapes.
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")

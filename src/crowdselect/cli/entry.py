@@ -1,20 +1,20 @@
-"""How a command begins and ends: streams that can take any text, errors as one line, exit codes."""
+"""How a command begins and ends: streams that can take any text, errors as one line, exit codes, what is said or written."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from crowdselect.errors import CrowdselectError
+from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.stops import handle_sigterm
-from crowdselect.terminal import visible
+from crowdselect.terminal import print_json, say, visible
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -68,6 +68,47 @@ def stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def check_page(output: str | None) -> None:
+    """Refuse a page whose name says that it is something else; None = no page is asked for.
+
+    Raises:
+        OptionError: The name ends neither in .html nor in .htm.
+    """
+    if output is not None and Path(output).suffix not in {".html", ".htm"}:
+        raise OptionError(f"{output}: the page is HTML; name a file that ends in .html")
+
+
+def show_or_write(
+    target: Path | None,
+    *,
+    page: Callable[[], str],
+    facts: Callable[[], Mapping[str, Any]],
+    show: Callable[[], None],
+    as_json: bool,
+) -> None:
+    """End a command that makes a page if one is asked for, and prints what it found.
+
+    Args:
+        target: The page's file, checked; None = no page.
+        page: Makes the page.
+        facts: What is printed as JSON.
+        show: Prints the same for a person.
+        as_json: Print JSON.
+    """
+    if target is not None:
+        from crowdselect.writing import new_file
+
+        text = page()
+        with new_file(target) as partial:
+            partial.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json(facts())
+        return
+    show()
+    if target is not None:
+        say(f"written to {visible(target)}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,11 +1,14 @@
 """The commands `crowdselect evaluate ...`; everything heavy is imported when one runs."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import click
 
+from crowdselect.cli.entry import check_page, show_or_write
 from crowdselect.cli.options import bundle, json_option, overwrite_option, seed_option
+from crowdselect.errors import OptionError
 
 _MISSING = 3  # the exit code that says that some verdicts are missing
 _INTERRUPTED = 130
@@ -110,15 +113,45 @@ def arena_hard(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
 @seed_option
 @overwrite_option
 @json_option
-def compare(**given: Any) -> None:  # noqa: ANN401  (click's values)
+def compare(
+    groups: tuple[str, ...],
+    *,
+    against: str | None,
+    output: str | None,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Say which results differ, paired over questions.
 
     Each argument is one method: a folder of evaluate, or several of the same method trained with other seeds,
     joined by commas. Questions are resampled together for all methods, and runs within a method.
     """
-    from crowdselect.cli.evaluate_compare import compare_and_show
+    from crowdselect.evaluate.comparison import ROUNDS
+    from crowdselect.evaluate.comparison import compare as run
+    from crowdselect.evaluate.display import print_comparison
+    from crowdselect.evaluate.outcome import load_groups
+    from crowdselect.evaluate.scores import LEVEL
+    from crowdselect.writing import check_output
 
-    compare_and_show(**given)
+    if seed < 0:
+        raise OptionError(f"--seed is {seed}; wanted at least 0")
+    check_page(output)
+    target = None if output is None else check_output(output, inputs=[], overwrite=overwrite, folder=False)
+    found = run(load_groups(groups), against=against, seed=seed)
+
+    def page() -> str:
+        from crowdselect.evaluate.comparison_page import comparison_page
+
+        return comparison_page(found)
+
+    show_or_write(
+        target,
+        page=page,
+        facts=lambda: {**asdict(found), "level": LEVEL, "rounds": ROUNDS, "correction": "Holm"},
+        show=partial(print_comparison, found),
+        as_json=as_json,
+    )
 
 
 def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
@@ -126,8 +159,7 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     from crowdselect.ask.limits import Limits
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
-    from crowdselect.evaluate.protocols import PROTOCOLS
-    from crowdselect.evaluate.task import Task
+    from crowdselect.evaluate.protocols import PROTOCOLS, Task
 
     as_json, plan_only = given.pop("as_json"), given.pop("plan")
     limits = Limits(**{name: given.pop(name) for name in ("max_cost", "max_requests", "retry_failed")})

@@ -35,7 +35,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
     "collect": "crowdselect.cli.collect:collect",
     "evaluate": "crowdselect.cli.evaluate:evaluate",
-    "robustness": "crowdselect.cli.robustness:robustness",
+    "robustness": "crowdselect.cli.compare:robustness",
     "reward": "crowdselect.cli.reward:reward",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",

@@ -47,8 +47,8 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
 ) -> None:
     """Show a selection on one page of HTML."""
     from crowdselect.progress import Stages
+    from crowdselect.report.chartspec import check_figures, write_figures
     from crowdselect.report.data import Run
-    from crowdselect.report.figures import check_figures, write_figures
     from crowdselect.report.report import write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.reopen import reopen_pool

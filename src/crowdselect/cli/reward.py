@@ -1,12 +1,11 @@
 """The command `crowdselect reward`; everything heavy is imported when it runs."""
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import LAYOUT_NAMES, engine_options, taken
+from crowdselect.cli.options import LAYOUT_NAMES, engine_options, json_option, taken
+from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +46,7 @@ _MISSING = 3  # the exit code that says that some answers have no score
 @click.option(
     "--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 @click.option("--device", default="auto", show_default=True, help="hf: cpu, cuda, cuda:1, ...")
 @click.option(
     "--dtype",
@@ -183,7 +182,7 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
     ]
     if as_json:
         found = {"output": str(job.target), "plan": rows, "notes": [*job.notes.values()]}
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return
     headings = ["column", ">answers", ">empty", ">to score", ">tokens, about", "requests and money"]
     table(
@@ -227,7 +226,7 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
             "columns": columns,
             "warnings": [*result.warnings],
         }
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return
     table(
         ["column", ">answers", ">scored", ">cut", ">missing", ">lowest", ">highest"],

@@ -1,6 +1,5 @@
 """The command `crowdselect train`; everything heavy is imported when it runs."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.config import read_config
-from crowdselect.cli.options import bundle, json_option, overwrite_option
+from crowdselect.cli.options import bundle, config_option, json_option, overwrite_option
+from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained
@@ -28,13 +27,7 @@ _schedule = bundle(
         help="sft, dpo, simpo or orpo; the last three need preference pairs.  [default: sft, for pairs dpo]",
     ),
     click.option("--preset", metavar="paper", help="The paper's settings; what is given beside it wins."),
-    click.option(
-        "--config",
-        metavar="FILE.toml",
-        is_eager=True,
-        callback=read_config,
-        help="Options from a TOML file; flags win.",
-    ),
+    config_option,
     _number("--epochs", kind=float, help="How often every row is seen.  [default: 3]"),
     _number("--max-steps", help="Stop after so many steps, whatever the epochs."),
     _number(
@@ -146,7 +139,7 @@ def _dry_run(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -
     with stage_bar("reading the rows as tokens"):
         found = plan(run["data"], base=run["base"], settings=settings)
     if as_json:
-        _print_json(found.facts())
+        print_json(found.facts())
         return
     _print_plan(found)
     for line in found.warnings:
@@ -187,7 +180,7 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
     if not is_main():  # another process of `accelerate launch` speaks
         return
     if as_json:
-        _print_json(made.facts())
+        print_json(made.facts())
     else:
         _print_result(made, output)
 
@@ -201,13 +194,9 @@ def _print_plan(plan: "Plan") -> None:
 
 def _print_result(made: "Trained", output: str) -> None:
     from crowdselect.terminal import lines, say, visible
-    from crowdselect.train.curve import drawn
+    from crowdselect.train.diary import drawn
 
     say(drawn(made.log))
     lines(made.lines())
     what = "was there already" if made.was_there else "written"
     say(f"{visible(output)}: {what}")
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

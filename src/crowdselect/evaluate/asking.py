@@ -8,9 +8,9 @@ from crowdselect.ask.calls import ANSWERED, Request, make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.evaluate.files import Question
 from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.verdicts import Reading
 from crowdselect.finish import no_verdict
 from crowdselect.pool.chat import Chat, user_turn

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, ShapeError
-from crowdselect.evaluate.loaded import Group
+from crowdselect.evaluate.outcome import Group
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import LEVEL, interval
 from crowdselect.types import BoolArray, FloatArray
@@ -109,7 +109,7 @@ def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 
         OptionError: There are fewer than two methods, or `against` is none of them.
 
     Example:
-        >>> from crowdselect.evaluate.loaded import Loaded
+        >>> from crowdselect.evaluate.outcome import Loaded
         >>> from crowdselect.evaluate.scores import Cells
         >>> def made(name, grades):
         ...     sums = np.array([[grade] for grade in grades], float)

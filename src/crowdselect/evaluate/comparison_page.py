@@ -1,23 +1,22 @@
-"""A comparison as one HTML page: no scripts, nothing fetched, all text escaped, light and dark."""
+"""A comparison as one HTML page: tables, and a forest plot of every difference with its interval beside a line at 0."""
 
 import base64
+from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, Comparison
-from crowdselect.evaluate.display import figure
-from crowdselect.evaluate.forest import forest_figure
+from crowdselect.evaluate.display import figure, p_value, span
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.report.chartspec import EXTRA, Figure
-from crowdselect.report.figures import vega_lite_version
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.plainpage import document, table
-from crowdselect.report.theme import theme
+from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
+from crowdselect.report.page import Markup, document, html, joined, plain_table
 
 _WIDTH = 640  # pixels of the plot
 _SCHEMES = Markup(
     "<style>.drawn{margin:.5rem 0 1.5rem}.drawn img{max-width:100%;height:auto}.night{display:none}"
     "@media(prefers-color-scheme:dark){.day{display:none}.night{display:block}}</style>"
 )
+
+_ROW = 30  # pixels
 
 
 def comparison_page(found: Comparison) -> str:
@@ -88,12 +87,12 @@ def _standings(found: Comparison) -> Markup:
             one.runs,
             one.questions,
             figure(one.score),
-            _ends(one.interval),
-            _span(one.lowest, one.highest) if one.runs > 1 else "-",
+            span(one.interval),
+            span((one.lowest, one.highest)) if one.runs > 1 else "-",
         ]
         for one in found.standings
     ]
-    return table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
+    return plain_table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
 
 
 def _differences(found: Comparison) -> Markup:
@@ -101,26 +100,62 @@ def _differences(found: Comparison) -> Markup:
         [
             html("{} &minus; {}", one.one, one.other),
             figure(one.difference),
-            _ends(one.interval),
+            span(one.interval),
             one.questions,
             one.differing,
-            _chance(one.p),
-            _chance(one.p_holm),
+            p_value(one.p),
+            p_value(one.p_holm),
             one.verdict if one.verdict == UNCLEAR else html("<span class=above>{}</span>", one.verdict),
         ]
         for one in found.differences
     ]
     heads = ["difference", "", "95 % interval", "questions", "that differ", "p", "p, Holm", "the first is"]
-    return table(heads, rows)
+    return plain_table(heads, rows)
 
 
-def _ends(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else _span(*ends)
+def forest_figure(found: Comparison) -> Figure | None:
+    """Draw the differences; those whose interval holds 0 are grey.
+
+    Returns:
+        The figure; None where there is no difference to draw.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+    """
+    alt = optional("altair", extra=EXTRA)
+    rows = [
+        {
+            "name": label(f"{one.one} - {one.other}", width=60),
+            "value": one.difference,
+            "low": one.interval[0],
+            "high": one.interval[1],
+            "clear": one.verdict != UNCLEAR,
+        }
+        for one in found.differences
+        if one.difference is not None and one.interval is not None
+    ]
+    if not rows:
+        return None
+    names = [row["name"] for row in rows]
+    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320))
+    base = alt.Chart()
+    layers = [
+        base.mark_rule(style="tick", strokeDash=[3, 3]).encode(x=alt.datum(0)),
+        *_marks(base, y, alt, clear=False),
+        *_marks(base, y, alt, clear=True),
+    ]
+    spec = finished(alt.layer(*layers), rows, height=_ROW * len(rows) + 10)
+    return Figure(
+        spec, "Differences", "Each line is a 95 % interval; where it reaches 0, no difference is shown."
+    )
 
 
-def _span(low: float | None, high: float | None) -> str:
-    return f"{figure(low)} to {figure(high)}"
-
-
-def _chance(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _marks(base: Any, y: Any, alt: Any, *, clear: bool) -> list[Any]:  # noqa: ANN401  (Altair's classes)
+    style = "chosen" if clear else "pool"
+    some = base.transform_filter("datum.clear" if clear else "!datum.clear")
+    return [
+        some.mark_rule(style=style, strokeWidth=3).encode(
+            x=alt.X("low:Q", title="difference"), x2="high:Q", y=y
+        ),
+        some.mark_point(style=style, filled=True, size=70, opacity=1).encode(x="value:Q", y=y),
+    ]

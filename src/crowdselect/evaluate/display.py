@@ -1,12 +1,15 @@
-"""What a person sees of an evaluation."""
+"""What a person sees of an evaluation, and of a comparison of several."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from crowdselect.ask.display import announce, note, print_plan
+from crowdselect.evaluate.comparison import Comparison, Difference
 from crowdselect.evaluate.job import Asked, Plan, Report
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.terminal import print_json, say, table, visible, warn
+
+_FOREST = 41  # characters of a row of the forest
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -84,10 +87,28 @@ def figure(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) <= 10 else f"{value:.1f}"
 
 
+def span(ends: Sequence[float | None] | None) -> str:
+    """Write an interval of scores.
+
+    Example:
+        >>> span((6.25, 81.34)), span(None)
+        ('6.25 to 81.3', '-')
+    """
+    return "-" if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value.
+
+    Example:
+        >>> p_value(0.01234), p_value(None)
+        ('0.0123', '-')
+    """
+    return "-" if value is None else f"{value:.4f}"
+
+
 def _cells(part: Mapping[str, Any]) -> list[object]:
-    ends = part["interval"]
-    shown = None if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
-    return [part["questions_scored"], figure(part["score"]), shown]
+    return [part["questions_scored"], figure(part["score"]), span(part["interval"])]
 
 
 def _facts(found: Mapping[str, Any]) -> list[str]:
@@ -126,3 +147,93 @@ def _check_lines(check: Mapping[str, Any]) -> list[str]:
             f"judge and length: rank correlation {length['spearman']:+.2f} of verdict and length ({length['pairs']} verdicts)"
         )
     return lines
+
+
+def print_comparison(found: Comparison) -> None:
+    """Print scores, differences and a forest of intervals as text."""
+    beside = "" if found.baseline is None else f" against {found.baseline}"
+    say(visible(f"{PROTOCOLS[found.benchmark].title}{beside}, judged by {found.judge}"))
+    table(
+        ["method", ">runs", ">questions", f">score ({found.unit})", ">95 % interval", ">runs from", ">to"],
+        [
+            [
+                one.name,
+                one.runs,
+                one.questions,
+                figure(one.score),
+                span(one.interval),
+                figure(one.lowest) if one.runs > 1 else None,
+                figure(one.highest) if one.runs > 1 else None,
+            ]
+            for one in found.standings
+        ],
+    )
+    many = len(found.differences)
+    table(
+        [
+            "difference",
+            ">",
+            ">95 % interval",
+            ">questions",
+            ">that differ",
+            ">p",
+            ">p, Holm",
+            "the first is",
+        ],
+        [
+            [
+                f"{one.one} - {one.other}",
+                _signed(one.difference),
+                span(one.interval),
+                one.questions,
+                one.differing,
+                p_value(one.p),
+                p_value(one.p_holm),
+                one.verdict,
+            ]
+            for one in found.differences
+        ],
+        title="Differences, paired over questions"
+        + (f"; Holm: corrected for {many} comparisons" if many > 1 else ""),
+    )
+    for line in forest_lines(found.differences):
+        say(line)
+    for line in found.notes:
+        warn(line)
+
+
+def forest_lines(differences: list[Difference]) -> list[str]:
+    """Draw intervals as text: `|` is 0, `o` the difference.
+
+    Example:
+        >>> one = Difference("a", "b", 9, 5, 0, 1.0, (-1.0, 3.0), 0.3)
+        >>> print(forest_lines([one])[0])
+        a - b  ----------|---------o--------------------
+    """
+    known = [(one, one.difference, one.interval) for one in differences]
+    drawn = [(one, value, ends) for one, value, ends in known if value is not None and ends is not None]
+    if not drawn:
+        return []
+    low = min(0.0, *(ends[0] for _, _, ends in drawn))
+    high = max(0.0, *(ends[1] for _, _, ends in drawn))
+    span = (high - low) or 1.0
+    width = max(len(visible(f"{one.one} - {one.other}")) for one, _, _ in drawn)
+
+    def at(value: float) -> int:
+        return round((value - low) / span * (_FOREST - 1))
+
+    lines = []
+    for one, value, ends in drawn:
+        cells = [" "] * _FOREST
+        cells[at(ends[0]) : at(ends[1]) + 1] = "-" * (at(ends[1]) - at(ends[0]) + 1)
+        cells[at(0.0)] = "|"
+        cells[at(value)] = "o"
+        lines.append(f"{visible(f'{one.one} - {one.other}'):<{width}}  {''.join(cells)}")
+    scale = f"{'':<{width}}  {figure(low):<{_FOREST // 2}}{figure(high):>{_FOREST - _FOREST // 2}}"
+    return [*lines, scale, ""]
+
+
+def _signed(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{'+' if value > 0 else ''}{figure(value)}"

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from crowdselect.evaluate.answerfile import Answers
 from crowdselect.evaluate.asking import Case, Judged
-from crowdselect.evaluate.jsonl import dumped
-from crowdselect.evaluate.judgmentfile import GAMES, Judgements, slots_of
+from crowdselect.evaluate.files import Answers, Question, dumped
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.evaluate.questions import Question
 from crowdselect.evaluate.setup import Setup
-from crowdselect.evaluate.verdicts import Reading, read_label, read_rating
+from crowdselect.evaluate.verdicts import GAMES, Judgements, Reading, read_label, read_rating, slots_of
 
 _FILLER = "word"  # as many letters as a token has on average; stands for a token that is not there yet
 _UNREAD = -1  # FastChat's score for a judgement without a verdict

@@ -1,39 +1,49 @@
-"""The result of an evaluation: numbers with their intervals, what is missing, and the folder that holds them."""
+"""The result of an evaluation: numbers with their intervals, what is missing, and the folder that holds them.
+
+`load_result` reads a folder back, `load_groups` says which of several are runs of one method.
+"""
 
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crowdselect import __version__
 from crowdselect.ask.ledger import Spent
-from crowdselect.evaluate.answerfile import Answers
-from crowdselect.evaluate.bradleyterry import bradley_terry
-from crowdselect.evaluate.jsonl import write_lines
-from crowdselect.evaluate.judgmentfile import Judgements
+from crowdselect.errors import InputError, OptionError
+from crowdselect.evaluate.files import Answers, write_lines
+from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
     ROUNDS,
     Cells,
     battles_of,
+    bradley_terry,
     graded,
+    graded_lengths,
     interval,
+    length_bias,
+    position_bias,
     published,
     resampled,
     won,
+    won_lengths,
 )
-from crowdselect.evaluate.selfcheck import graded_lengths, length_bias, position_bias, won_lengths
 from crowdselect.evaluate.setup import Setup, input_files
+from crowdselect.evaluate.verdicts import Judgements
 from crowdselect.pool.files import fingerprint
-from crowdselect.writing import TOOL, new_files, write_manifest
+from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 
 _REASONS = 20  # listed
 ALONE = "answers are graded alone: there is no order"
+
+_CONDITIONS = {"questions": "file of questions", "references": "file of reference answers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +239,119 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
         "missing": result["verdicts"]["missing"],
         "fingerprint": digest,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A result.
+
+    Attributes:
+        folder: Where it is.
+        benchmark: A key of `PROTOCOLS`.
+        model: Who was evaluated.
+        judge: By whom.
+        baseline: Against whom; None where answers are graded alone.
+        conditions: Digests of the judge's prompts, the questions and the reference answers; None = not known.
+        unit: Of its score.
+        cells: Its verdicts by question.
+    """
+
+    folder: str
+    benchmark: str
+    model: str
+    judge: str
+    baseline: str | None
+    conditions: Mapping[str, str | None]
+    unit: str
+    cells: Cells
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A method: one result, or several of models that were trained the same way with other seeds."""
+
+    name: str
+    runs: tuple[Loaded, ...]
+
+
+def load_result(folder: str) -> Loaded:
+    """Read a folder of `crowdselect evaluate`.
+
+    Raises:
+        InputError: There is none, it is not finished, or its result was changed afterwards.
+
+    Example:
+        >>> load_result("no-such-folder")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-folder: holds no finished evaluation; wanted a folder of crowdselect evaluate
+    """
+    place = Path(folder)
+    manifest = read_manifest(place)
+    if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in PROTOCOLS:
+        raise InputError(f"{folder}: holds no finished evaluation; wanted a folder of crowdselect evaluate")
+    file = place / "result.json"
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        intact = manifest.get("fingerprint") == fingerprint([file])
+        cells = _cells(found["questions"])
+        inputs: dict[str, dict[str, str]] = manifest["inputs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: cannot be read: {' '.join(str(error).split())[:200]}; evaluate again"
+        ) from error
+    if not intact:
+        raise InputError(f"{file}: was changed after the evaluation; run the evaluation again")
+    return Loaded(
+        folder,
+        manifest["benchmark"],
+        manifest["model"],
+        manifest["judge"],
+        manifest["baseline"],
+        {
+            "prompts of the judge": manifest["prompts"],
+            **{what: inputs.get(key, {}).get("fingerprint") for key, what in _CONDITIONS.items()},
+        },
+        found["unit"],
+        cells,
+    )
+
+
+def load_groups(texts: Sequence[str]) -> list[Group]:
+    """Read methods as the command line names them: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
+
+    Raises:
+        OptionError: Two methods have one name, or a folder stands there twice.
+        InputError: A folder holds no result.
+    """
+    groups = []
+    for text in texts:
+        name, folders = _parsed(text)
+        groups.append(Group(name, tuple(load_result(folder) for folder in folders)))
+    names = [group.name for group in groups]
+    places = [str(Path(run.folder).resolve()) for group in groups for run in group.runs]
+    for values, what in ((names, "method"), (places, "folder")):
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise OptionError(f"the {what} {twice} is named twice; name methods with NAME=DIR,DIR")
+    return groups
+
+
+def _parsed(text: str) -> tuple[str, list[str]]:
+    name, equals, rest = text.partition("=")
+    if Path(text).is_dir() or not equals:
+        name, rest = "", text
+    folders = [rest] if Path(rest).is_dir() else [part for part in rest.split(",") if part]
+    if not folders:
+        raise OptionError(f"{text!r}: names no folder; wanted DIR, DIR,DIR or NAME=DIR,DIR")
+    return name or ",".join(Path(folder).resolve().name for folder in folders), folders
+
+
+def _cells(rows: Sequence[dict[str, Any]]) -> Cells:
+    turns = max((len(row["sums"]) for row in rows), default=1)
+    return Cells(
+        tuple(str(row["id"]) for row in rows),
+        tuple(str(row["category"]) for row in rows),
+        np.array([row["sums"] for row in rows], float).reshape(len(rows), turns),
+        np.array([row["weights"] for row in rows], float).reshape(len(rows), turns),
+    )

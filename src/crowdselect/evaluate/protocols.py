@@ -1,7 +1,11 @@
-"""What the two benchmarks fix, so that a score can be laid beside published ones."""
+"""What the two benchmarks fix, so that a score can be laid beside published ones; and what of them is to be evaluated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from crowdselect.ask.limits import Limits
+from crowdselect.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +82,98 @@ ARENA_HARD = Protocol(
 """Li et al. 2024; tokens and temperature as in arena-hard-auto."""
 
 PROTOCOLS = {protocol.key: protocol for protocol in (MT_BENCH, ARENA_HARD)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One model on one benchmark.
+
+    Attributes:
+        protocol: `protocols.MT_BENCH` or `protocols.ARENA_HARD`.
+        questions: FastChat's or arena-hard-auto's question file.
+        output: The folder of the result.
+        model: `crowd.toml#NAME`, or a folder with a model; None where `answers` or `judgments` says all.
+        answers: Answers made elsewhere, instead of `model`.
+        judge: `crowd.toml#NAME` of a `[[judge]]`; None where `judgments` says all.
+        judgments: Judgements made elsewhere, instead of `judge`.
+        references: Reference answers (MT-Bench).
+        baseline: `crowd.toml#NAME`, a folder or a file of answers (Arena-Hard).
+        name: What the model is called; which model is meant, where a file holds several.
+        judge_prompt: A file of prompts in FastChat's form; None = ours.
+        judge_retries: How often a verdict that cannot be read is asked for again.
+        temperature: Of the answers; None = as the benchmark says.
+        max_tokens: Of an answer; None = as the benchmark says.
+        ledger: The ledger's file; None = `ledger.sqlite` in the folder.
+        force_ledger: Use a ledger on a network file system.
+        seed: Of the resampling.
+        limits: How far to go.
+    """
+
+    protocol: Protocol
+    questions: str
+    output: str
+    model: str | None = None
+    answers: str | None = None
+    judge: str | None = None
+    judgments: str | None = None
+    references: str | None = None
+    baseline: str | None = None
+    name: str | None = None
+    judge_prompt: str | None = None
+    judge_retries: int = 2
+    temperature: float | None = None
+    max_tokens: int | None = None
+    ledger: str | None = None
+    force_ledger: bool = False
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        _check_sources(self)
+        for name, value, least in (
+            ("--judge-retries", self.judge_retries, 0),
+            ("--temperature", self.temperature, 0.0),
+            ("--max-tokens", self.max_tokens, 1),
+            ("--seed", self.seed, 0),
+            ("--max-cost", self.limits.max_cost, 0.0),
+            ("--max-requests", self.limits.max_requests, 0),
+        ):
+            if value is not None and not value >= least:
+                raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is."""
+        return Path(self.output)
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is."""
+        return Path(self.ledger) if self.ledger is not None else self.folder / "ledger.sqlite"
+
+
+def _check_sources(task: Task) -> None:
+    """Refuse to be given one thing twice, or not at all."""
+    if task.model is not None and task.answers is not None:
+        raise OptionError("--model and --answers both say where answers come from; give one of them")
+    if task.judge is not None and task.judgments is not None:
+        raise OptionError("--judge and --judgments both say where judgements come from; give one of them")
+    if task.judge is None and task.judgments is None:
+        raise OptionError("name who judges (--judge crowd.toml#NAME), or a file of judgements (--judgments)")
+    if task.judge is not None and task.model is None and task.answers is None:
+        raise OptionError(
+            "name a model (--model crowd.toml#NAME or a folder), or a file of answers (--answers)"
+        )
+    if task.model is not None and task.judgments is not None:
+        raise OptionError(
+            "--judgments judge answers that are there already: give --answers instead of --model"
+        )
+    pairwise = task.protocol.pairwise
+    if pairwise and task.judge is not None and task.baseline is None:
+        raise OptionError("name the --baseline: crowd.toml#NAME, a folder with a model, or a file of answers")
+    for option, value, wanted in (
+        ("--baseline", task.baseline, pairwise),
+        ("--references", task.references, not pairwise),
+    ):
+        if value is not None and not wanted:
+            raise OptionError(f"{option} has no place in {task.protocol.title}")

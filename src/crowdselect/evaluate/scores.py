@@ -1,15 +1,21 @@
-"""Scores and their intervals: arrays in, numbers out. Questions are what is resampled; their verdicts stay together."""
+"""Scores and their intervals: arrays in, numbers out. Questions are what is resampled; their verdicts stay together.
 
+Also what the verdicts say about the judge (does the order of two answers decide, does length?), and the Bradley-Terry
+model: strengths that explain who won against whom, by maximum likelihood.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.evaluate.judgmentfile import GAMES, Verdicts
-from crowdselect.evaluate.questions import Question
-from crowdselect.evaluate.verdicts import weighed
-from crowdselect.types import FloatArray
+from crowdselect.errors import ShapeError
+from crowdselect.evaluate.files import Question
+from crowdselect.evaluate.verdicts import GAMES, Verdicts, weighed
+from crowdselect.types import FloatArray, IntArray
 
 ROUNDS = 2000
 """Of resampling, for an interval."""
@@ -17,6 +23,11 @@ LEVEL = 0.95
 PUBLISHED_ROUNDS = 100
 """Of resampling, as arena-hard-auto does it."""
 _CHUNK = 256  # rounds at a time: bounds memory
+
+_FEWEST = 3  # pairs of numbers that a correlation is worth anything for
+
+_STEPS = 100
+_CLOSE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +173,153 @@ def published(questions: Sequence[Question], verdicts: Verdicts, *, seed: int) -
     means = 100 * values[drawn].mean(axis=1)
     low, high = np.quantile(means, [0.05, 0.95])
     return {"score": float(means.mean()), "low": float(low), "high": float(high)}
+
+
+def position_bias(questions: Sequence[Question], verdicts: Verdicts) -> dict[str, Any]:
+    """Compare the two verdicts on each pair of answers.
+
+    Returns:
+        `pairs`: questions with both verdicts; `flipped`: share of them where the two name opposite winners;
+        `changed`: share where they do not name the same one, ties among them; `first_wins`: mean share of the
+        win that goes to whichever answer is shown first (0.5 = order does not matter). None without pairs.
+
+    Example:
+        >>> from crowdselect.evaluate.verdicts import Reading
+        >>> asked = [Question("q", "q", "", ("Hi",))]
+        >>> said = {("q", 0): Reading(label="A>B"), ("q", 1): Reading(label="A>B")}
+        >>> position_bias(asked, said)
+        {'pairs': 1, 'flipped': 1.0, 'changed': 1.0, 'first_wins': 1.0}
+    """
+    first, second, shown_first = [], [], []
+    for question in questions:
+        battles = battles_of(question.id, verdicts)
+        if battles:
+            first.append(battles[0][0])
+            second.append(battles[1][0])
+            shown_first += [1.0 - battles[0][0], battles[1][0]]
+    if not first:
+        return {"pairs": 0, "flipped": None, "changed": None, "first_wins": None}
+    one, two = np.array(first), np.array(second)
+    return {
+        "pairs": len(one),
+        "flipped": float((np.abs(one - two) == 1).mean()),
+        "changed": float((one != two).mean()),
+        "first_wins": float(np.mean(shown_first)),
+    }
+
+
+def length_bias(values: Sequence[float], lengths: Sequence[float]) -> dict[str, Any]:
+    """Correlate verdicts with lengths by their ranks.
+
+    Args:
+        values: Grades, or shares of the win.
+        lengths: As many: characters of the answer, or by how many it is longer than the baseline's.
+
+    Returns:
+        `pairs`: how many; `spearman`: from -1 to 1, None where there are fewer than 3 or one side does not vary.
+        A correlation is no proof: longer answers may be better ones.
+
+    Example:
+        >>> length_bias([1, 5, 9], [10, 20, 70])
+        {'pairs': 3, 'spearman': 1.0}
+    """
+    known = len(values)
+    if known < _FEWEST or len(set(values)) == 1 or len(set(lengths)) == 1:
+        return {"pairs": known, "spearman": None}
+    from scipy.stats import spearmanr
+
+    rho = float(spearmanr(values, lengths).statistic)
+    return {"pairs": known, "spearman": None if math.isnan(rho) else round(rho, 12)}
+
+
+def graded_lengths(
+    questions: Sequence[Question], verdicts: Verdicts, turns: Mapping[str, tuple[str, ...]]
+) -> tuple[list[float], list[float]]:
+    """Give the grades and the characters of the answers that they are for."""
+    values, lengths = [], []
+    for question in questions:
+        for turn, text in enumerate(turns.get(question.id, ())[: len(question.turns)]):
+            rating = verdicts[question.id, turn].rating
+            if rating is not None:
+                values.append(rating)
+                lengths.append(float(len(text)))
+    return values, lengths
+
+
+def won_lengths(
+    questions: Sequence[Question],
+    verdicts: Verdicts,
+    turns: Mapping[str, tuple[str, ...]],
+    baseline: Mapping[str, tuple[str, ...]],
+) -> tuple[list[float], list[float]]:
+    """Give the model's share of each question, and by how many characters its answer is longer."""
+    values, lengths = [], []
+    for question in questions:
+        battles = battles_of(question.id, verdicts)
+        own, other = turns.get(question.id), baseline.get(question.id)
+        if battles and own and other:
+            values.append(sum(s * w for s, w in battles) / sum(w for _, w in battles))
+            lengths.append(float(len(own[0]) - len(other[0])))
+    return values, lengths
+
+
+def bradley_terry(
+    first: IntArray, second: IntArray, share: FloatArray, weight: FloatArray, *, players: int
+) -> FloatArray:
+    """Fit strengths to games.
+
+    Args:
+        first: Shape (G,): a player's number, from 0.
+        second: Shape (G,): its opponent's.
+        share: Shape (G,): the first's share of the win, 0 to 1; 0.5 is a tie.
+        weight: Shape (G,): how often the game counts, from 0.
+        players: P.
+
+    Returns:
+        Shape (P,): log-odds against player 0, whose strength is 0; higher is stronger. NaN where the games allow
+        no finite one: a player that won all, lost all, or is not linked to player 0.
+
+    Raises:
+        ShapeError: The arrays do not fit together.
+
+    Source:
+        Bradley and Terry 1952; Zermelo 1929 for when a finite solution exists. Solved by Newton's method.
+
+    Example:
+        >>> wins = bradley_terry(np.array([1]), np.array([0]), np.array([0.75]), np.array([8.0]), players=2)
+        >>> float(np.round(1 / (1 + np.exp(-wins[1])), 6))
+        0.75
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    if not first.shape == second.shape == share.shape == weight.shape:
+        raise ShapeError(f"games of shapes {first.shape}, {second.shape}, {share.shape} and {weight.shape}")
+    wins = np.zeros((players, players))
+    np.add.at(wins, (first, second), share * weight)
+    np.add.at(wins, (second, first), (1 - share) * weight)
+    np.fill_diagonal(wins, 0.0)
+    # Finite strengths exist among players who are linked by wins in both directions.
+    _, groups = connected_components(coo_matrix(wins > 0), directed=True, connection="strong")
+    inside = np.flatnonzero(groups == groups[0])
+    strengths = np.full(players, np.nan)
+    strengths[0] = 0.0
+    if len(inside) > 1:
+        strengths[inside] = _fit(wins[np.ix_(inside, inside)])
+    return strengths
+
+
+def _fit(wins: FloatArray) -> FloatArray:
+    """Maximise the likelihood; `wins` has shape (P, P), row over column, and links all."""
+    games = wins + wins.T
+    strengths = np.zeros(len(wins))
+    for _ in range(_STEPS):
+        chance = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
+        slope = (wins - games * chance).sum(axis=1)
+        curve = games * chance * (1 - chance)
+        hessian = np.diag(curve.sum(axis=1)) - curve
+        step = np.linalg.solve(hessian[1:, 1:], slope[1:])
+        strengths[1:] += np.clip(step, -2.0, 2.0)  # a full step may overshoot far from the solution
+        if float(np.abs(step).max()) < _CLOSE:
+            break
+    return strengths

@@ -9,13 +9,12 @@ from crowdselect.ask.calls import Request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.renamed import former_names, names_in
 from crowdselect.errors import OutputError
-from crowdselect.evaluate.answerfile import Answers, read_answers
 from crowdselect.evaluate.asking import answer_requests
-from crowdselect.evaluate.judgmentfile import Judgements, read_judgements
+from crowdselect.evaluate.files import Answers, Question, read_answers, read_bench, read_references
 from crowdselect.evaluate.parties import Party, answering, is_named, is_party, judging, limited
 from crowdselect.evaluate.prompts import Prompts
-from crowdselect.evaluate.questions import Question, read_bench, read_references
-from crowdselect.evaluate.task import Task
+from crowdselect.evaluate.protocols import Task
+from crowdselect.evaluate.verdicts import Judgements, read_judgements
 from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
 
 _WRITES = ("answers.jsonl", "baseline_answers.jsonl", "judgments.jsonl", "result.json")

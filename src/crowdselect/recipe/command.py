@@ -1,16 +1,66 @@
 """The command `crowdselect run`; everything heavy is imported when it runs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from crowdselect.cli.options import json_option
 from crowdselect.errors import OptionError
+from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.recipe.planning import Line
+
+EXAMPLE = """\
+# A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
+#
+# Every table is one command; its keys are the options of that command (crowdselect select --help, ...), without
+# dashes in front. Paths begin at this file's folder. A list makes a sweep: one step per value. Leave out any
+# table that you do not need.
+
+[collect]                            # or [pool] path = "pool.parquet", for answers that are there already
+instructions = "instructions.jsonl"
+crowd = "crowd.toml"                 # the models and the judge: docs/collect.md
+max-cost = 20                        # stops before more than this is spent, over all runs
+
+[reward]                             # leave it out if the pool has rewards
+with = ["hf:Skywork/Skywork-Reward-Llama-3.1-8B"]
+
+[select]
+budget = [500, 1000]                 # two selections
+clusters = 10
+weights = { difficulty = 1, separability = 1, stability = 2 }
+
+[baseline.random]                    # what every result is held against
+budget = [500, 1000]
+seed = [0, 1, 2]                     # three random choices of each size
+
+[baseline.reward]
+budget = [500, 1000]
+
+[compare]                            # a page with all selections side by side
+
+[train]                              # one student per selection and seed
+base = "Qwen/Qwen2.5-3B"
+preset = "paper"
+lora = true
+eval-share = 0.05
+seed = [0, 1]
+
+[evaluate.mt-bench]
+questions = "mt_bench_question.jsonl"
+references = "mt_bench_reference_gpt-4.jsonl"
+judge = "crowd.toml#judge"
+max-cost = 50                        # of all judgements together
+
+[evaluate.arena-hard]
+questions = "arena_hard_question.jsonl"
+baseline = "crowd.toml#anchor"       # whose answers count 50
+judge = "crowd.toml#judge"
+max-cost = 50
+"""
 
 
 @click.command(epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --plan")
@@ -26,7 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 def run(
     recipe: str | None,
     *,
@@ -43,8 +93,6 @@ def run(
     and only what is missing is done. Ends with 3 if something is missing, with 2 if a step failed.
     """
     if example:
-        from crowdselect.recipe.example import EXAMPLE
-
         sys.stdout.write(EXAMPLE)
         return 0
     if recipe is None:
@@ -60,8 +108,7 @@ def run(
 def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.content import Digests, meaning
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.machine import check_machine, lacking
-    from crowdselect.recipe.needs import Needs
+    from crowdselect.recipe.needs import Needs, check_machine, lacking
     from crowdselect.recipe.planning import check_prices, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
@@ -100,7 +147,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return outcome.code
     print_results(found)
     if outcome.skipped:
@@ -124,7 +171,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
             }
             for one in lines
         ]
-        sys.stdout.write(json.dumps({"output": str(folder), "steps": told}, indent=2) + "\n")
+        print_json({"output": str(folder), "steps": told})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
     say(f"{total(lines)}; in {visible(folder)}")

@@ -14,8 +14,7 @@ from crowdselect.recipe.commands import (
     options_of,
     parsed,
 )
-from crowdselect.recipe.reading import Recipe, Variant
-from crowdselect.recipe.titles import plain_name, titles_of
+from crowdselect.recipe.reading import Recipe, Variant, plain_name, titles_of
 
 OUTPUTS = {
     "collect": "pool.parquet",

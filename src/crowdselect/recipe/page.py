@@ -5,9 +5,8 @@ from typing import Any
 from urllib.parse import quote
 
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.recipe.titles import spoken
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.plainpage import document, number, table
+from crowdselect.recipe.reading import spoken
+from crowdselect.report.page import Markup, document, html, joined, number, plain_table
 
 _WORDS = {
     "answer_reward": "reward of the answer",
@@ -111,7 +110,7 @@ def _runs(runs: Sequence[Row]) -> list[Markup]:
             "not which student is better. Below each score is its 95 % interval over questions; it does not hold what "
             "another training seed would change.</p>"
         ),
-        table(heads, rows),
+        plain_table(heads, rows),
         html("<ul>{}</ul>", items) if items else Markup(),
     ]
 
@@ -177,9 +176,9 @@ def _differences(found: Row) -> list[Markup]:
             len(rows),
             _link(found["page"], "the whole comparison", before=" "),
         ),
-        table(["method", "runs", "questions", "score", "runs from"], standings),
+        plain_table(["method", "runs", "questions", "score", "runs from"], standings),
         html("<p></p>"),
-        table(["difference", "score", "questions", "p, Holm", "so the first is"], rows),
+        plain_table(["difference", "score", "questions", "p, Holm", "so the first is"], rows),
         *(html("<p class=soft>{}</p>", note) for note in found["notes"]),
     ]
 
@@ -204,7 +203,7 @@ def _selections(found: Sequence[Row], steps: Sequence[Row]) -> list[Markup]:
     return [
         html("<h2>Selections</h2>"),
         html("<p>{}{}</p>", words if shown else "", side_by_side),
-        table(["selection", "rows", *(_WORDS.get(name, name) for name in shown)], rows),
+        plain_table(["selection", "rows", *(_WORDS.get(name, name) for name in shown)], rows),
     ]
 
 
@@ -229,7 +228,7 @@ def _steps(steps: Sequence[Row]) -> list[Markup]:
         ]
         for one in steps
     ]
-    return [html("<h2>Steps</h2>"), table(["step", "command", "state", "time", "", ""], rows)]
+    return [html("<h2>Steps</h2>"), plain_table(["step", "command", "state", "time", "", ""], rows)]
 
 
 def _link(path: str | None, words: str, *, before: str = "", small: bool = False) -> Markup:

@@ -12,7 +12,7 @@ from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.errors import OptionError
 from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.process import ask, command_line, prints_json
+from crowdselect.recipe.running import ask, command_line, prints_json
 from crowdselect.recipe.store import Store
 
 _ASKED = ("model", "baseline", "judge")  # options that may name somebody of a crowd file

@@ -8,9 +8,9 @@ from typing import Any
 from crowdselect import __version__
 from crowdselect.recipe.commands import ARGUMENTS
 from crowdselect.recipe.graph import Graph, Run, Step
+from crowdselect.recipe.reading import plain_name
 from crowdselect.recipe.running import Outcome
 from crowdselect.recipe.store import LOG, SAID, Done, Store
-from crowdselect.recipe.titles import plain_name
 from crowdselect.writing import new_file, read_manifest
 
 TABLE = "table.json"
@@ -61,7 +61,7 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
 
 def print_results(found: Mapping[str, Any]) -> None:
     """Print one row per run, and the differences."""
-    from crowdselect.report.plainpage import number
+    from crowdselect.report.page import number
     from crowdselect.terminal import table
 
     def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)

@@ -1,17 +1,40 @@
-"""The steps in their order: what is done is kept, what fails says how to go on."""
+"""The steps in their order, each a process: what is done is kept, what fails says how to go on.
 
+A step's output goes into a log, its end is a code, and a stop is handed on to it.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import get_terminal_size
 
+from crowdselect.recipe.commands import has_option
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.process import run_step, tail
-from crowdselect.recipe.store import LOG, MISSING, Store
-from crowdselect.recipe.titles import spoken
+from crowdselect.recipe.reading import spoken
+from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
 from crowdselect.terminal import visible
 
 _SHOWN = 12  # lines of a failed step's log
 _FEW = 6  # of one with something missing
+
+INTERRUPTED = 130
+COMMAND = "$ crowdselect "
+"""How the line of a log begins that holds the command."""
+
+_TICK = 0.5  # seconds between two looks at a log that is shown
+_AT_ONCE = 1.0  # seconds that a step has to end after the second signal to stop
+_TAIL = 4096  # bytes of a log's end that are read
+_REASONS = 3  # for each model or column; the JSON has all
+_NO_JSON = ("select", "baseline.")  # they would print every row
+_PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
 
 
 @dataclass(slots=True)
@@ -110,3 +133,212 @@ def _write(text: str) -> None:
     shown = "\n".join(visible(line) for line in text.split("\n"))
     sys.stderr.write(shown)
     sys.stderr.flush()
+
+
+def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) -> list[str]:
+    """Write the arguments of a step whose inputs are there.
+
+    Args:
+        step: The step.
+        store: Where its inputs are.
+        folder: Where to write.
+        plan: Only ask what would be done.
+
+    Returns:
+        The arguments after `crowdselect`.
+    """
+    places = []
+    for one in step.inputs:
+        done = store.done(one.source) if isinstance(one.source, Step) else None
+        places.append(str(one.source) if done is None else str(done.path))
+    line = step.line(places, str(folder / step.output))
+    end = line.index("--")
+    return [*line[:end], *_more(step, store, plan=plan), *line[end:]]
+
+
+def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
+    """Give the options that say how it is shown, resumed and remembered."""
+    section = step.section
+    ledger = store.folder / "ledgers" / f"{section}.ledger"
+    if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
+        yield f"--ledger={ledger}"
+    if plan:
+        yield "--plan" if has_option(section, "plan") else "--dry-run"
+    elif has_option(section, "resume"):
+        yield "--resume"
+    elif has_option(section, "overwrite"):
+        yield "--overwrite"
+    if prints_json(section):
+        yield "--json"
+
+
+def prints_json(section: str) -> bool:
+    """Whether the command's own JSON is kept beside its result."""
+    return has_option(section, "json") and not section.startswith(_NO_JSON)
+
+
+def run_step(step: Step, store: Store, *, lock: int, cwd: Path, head: str) -> tuple[int, float]:
+    """Run a step to its end.
+
+    Args:
+        step: A step whose inputs are there.
+        store: The folder of results.
+        lock: The file descriptor that the process inherits.
+        cwd: Where relative paths begin.
+        head: What a terminal shows while it runs, before the time and the last line of its log.
+
+    Returns:
+        The exit code and the seconds it took.
+
+    Raises:
+        KeyboardInterrupt: The run was stopped; the step has ended.
+    """
+    folder = store.begin(step)
+    (store.folder / "ledgers").mkdir(exist_ok=True)
+    line = command_line(step, store, folder)
+    start = time.monotonic()
+    with (folder / LOG).open("ab") as log, (folder / SAID).open("wb") as said:
+        log.write(f"{COMMAND}{shlex.join(line)}\n".encode("utf-8", "surrogateescape"))
+        log.flush()
+        with subprocess.Popen(  # noqa: S603  (our own command; no shell)
+            [*_PYTHON, *line],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=said if prints_json(step.section) else log,
+            stderr=log,
+            pass_fds=(lock,),
+        ) as process:
+            say_who(lock, process.pid, f"crowdselect {step.section.replace('.', ' ')}")
+            code = _wait(process, lambda: _show(head, time.monotonic() - start, folder / LOG))
+        if code == MISSING and prints_json(step.section):
+            log.write("".join(f"{line}\n" for line in _lacks(folder / SAID)).encode("utf-8", "replace"))
+    say_who(lock, os.getpid(), "crowdselect run")
+    if not prints_json(step.section):
+        (folder / SAID).unlink()
+    return code, time.monotonic() - start
+
+
+def _lacks(said: Path) -> Iterator[str]:
+    """Say what is missing and why: with --json a command puts that into its JSON, and not into the log."""
+    try:
+        found = json.loads(said.read_bytes())
+    except ValueError:
+        return  # it ended before it could say anything; its log says why
+    parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
+    for name, part in parts.items():
+        reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
+        for reason, count in sorted(reasons.items(), key=lambda one: -one[1])[:_REASONS]:
+            yield f"missing: {count} of {name}: {' '.join(reason.split())}"
+
+
+def ask(line: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that only says something."""
+    return subprocess.run(  # noqa: S603  (our own command; no shell)
+        [*_PYTHON, *line],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
+    """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
+    with _handing_on(process):
+        try:
+            code = _watched(process, show)
+        except KeyboardInterrupt:
+            _clear()
+            begun = "" if sys.stderr.isatty() else "\n"  # there the line of the step stands, not yet ended
+            sys.stderr.write(f"{begun}stopping: the step keeps what it has (a second time: at once)\n")
+            sys.stderr.flush()
+            _end(process)
+            raise
+        finally:
+            _clear()
+    if code in {INTERRUPTED, -signal.SIGINT, -signal.SIGTERM}:
+        raise KeyboardInterrupt
+    return code
+
+
+def _watched(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
+    while True:
+        try:
+            return process.wait(timeout=_TICK)
+        except subprocess.TimeoutExpired:
+            show()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a step that was told to stop; told so twice, it has a second."""
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.wait(timeout=_AT_ONCE)
+        process.kill()  # what has ended already is left alone
+        process.wait()
+
+
+@contextmanager
+def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Make a signal that reaches this process only a stop of the step, too."""
+
+    def stop(number: int, _: object) -> None:
+        if number != signal.SIGINT or not _is_in_front():  # a terminal's Ctrl-C has reached the step itself
+            process.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_in_front() -> bool:
+    """Whether keys pressed on a terminal reach this process and what it has started."""
+    try:
+        with Path("/dev/tty").open("rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _show(head: str, seconds: float, log: Path) -> None:
+    """Keep one line on a terminal up to date."""
+    _draw(f"{head}  {spoken(seconds)}{''.join(f'  {line}' for line in tail(log, 1))}")
+
+
+def _clear() -> None:
+    _draw("")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r")
+
+
+def _draw(text: str) -> None:
+    if not sys.stderr.isatty():
+        return
+    from crowdselect.terminal import visible
+
+    wide = max(get_terminal_size().columns - 1, 20)
+    sys.stderr.write("\r" + visible(text, width=wide).ljust(wide))
+    sys.stderr.flush()
+
+
+def tail(log: Path, count: int) -> list[str]:
+    """Read the last lines of the latest attempt; what a bar has drawn over itself counts as lines."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
+            text = stream.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    begun = [at + 1 for at, line in enumerate(lines) if line.startswith(COMMAND)]
+    return lines[begun[-1] if begun else 0 :][-count:]

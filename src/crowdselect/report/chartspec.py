@@ -1,20 +1,68 @@
-"""What the charts share: a figure, its Vega-Lite, and how rows get into it.
+"""What the charts share: a figure, its Vega-Lite, how rows get into it, their colours and type, and files of them.
 
-Colours are names of styles here (`pool`, `chosen`); a theme gives them their values, so that the page can
-change between light and dark. Every expression is one of ours and every field has a name of ours: what comes from
-a pool is only ever a value.
+Colours are names of styles (`pool`, `chosen`); `theme` gives them their values, so that the page can change between
+light and dark; its own are the same, in `templates/report.css`. Every expression is one of ours and every field has a
+name of ours: what comes from a pool is only ever a value.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from crowdselect import __version__
+from crowdselect._optional import optional
+from crowdselect.errors import OutputError
 from crowdselect.terminal import visible
+from crowdselect.writing import TOOL, new_files, write_manifest
+
+LIGHT = {
+    "ink": "#23262b",
+    "soft": "#656a73",
+    "line": "#e3dfd6",
+    "paper": "#ffffff",
+    "pool": "#b9bdc6",
+    "chosen": "#c2452d",
+}
+DARK = {
+    "ink": "#e9e6df",
+    "soft": "#a2a6ae",
+    "line": "#33373e",
+    "paper": "#1d2025",
+    "pool": "#5b626e",
+    "chosen": "#ff8a66",
+}
+# Ten hues that stay apart for the most common colour blindness, in their order of use.
+_LIGHT_SERIES = [
+    "#2f6db5",
+    "#d0742b",
+    "#3d8f5f",
+    "#a04a8c",
+    "#b8962e",
+    "#4aa3b8",
+    "#8a5a3c",
+    "#7165c4",
+    "#d4668a",
+    "#6b7280",
+]
+_DARK_SERIES = [
+    "#6aa9f0",
+    "#f0a35e",
+    "#6cc593",
+    "#d184c0",
+    "#e0c163",
+    "#74cfe2",
+    "#c2906c",
+    "#a79cf2",
+    "#f291b0",
+    "#a4aab6",
+]
+_SANS = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 
 Spec = dict[str, Any]
 Records = list[dict[str, Any]]
-
 EXTRA = "report"
 """The extra that draws."""
 
@@ -35,9 +83,66 @@ _OWN = frozenset(  # what every JavaScript object has: as a key of a table of Ve
         "valueOf",
     ]
 )
+LIST = "figures.json"
+"""What is ours in a folder of figures; it may be a folder with another result."""
+
+_WIDTH = 480  # pixels, where the page would decide
 
 PLAIN = {"domain": False, "ticks": False, "labelPadding": 6}
 """An axis of names."""
+
+
+def theme(*, dark: bool) -> dict[str, Any]:
+    """Make a Vega-Lite configuration.
+
+    Args:
+        dark: For a dark page.
+
+    Returns:
+        The configuration; `style` holds the marks that the charts name.
+
+    Example:
+        >>> theme(dark=False)["style"]["chosen"]["fill"]
+        '#c2452d'
+    """
+    c = DARK if dark else LIGHT
+    series = _DARK_SERIES if dark else _LIGHT_SERIES
+    ends = ["#2f64a8", c["paper"], "#b0452c"] if dark else ["#5b8fd6", "#f7f5f0", "#dd6b50"]
+    ramp = (
+        ["#2c3a55", "#4a7fb5", "#8fd0c0", "#f5e9a0"] if dark else ["#e8dfa6", "#7cc0a2", "#3b82a8", "#2b3a76"]
+    )
+    label = {"labelColor": c["soft"], "titleColor": c["soft"], "labelFont": _SANS, "titleFont": _SANS}
+    return {
+        "background": None,
+        "font": _SANS,
+        "view": {"stroke": None},
+        "axis": {
+            **label,
+            "titleFontWeight": "normal",
+            "labelFontSize": 11.5,
+            "titleFontSize": 12,
+            "titlePadding": 8,
+            "gridColor": c["line"],
+            "domainColor": c["line"],
+            "tickColor": c["line"],
+            "labelOverlap": "greedy",
+        },
+        "legend": {
+            **label,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "rowPadding": 4,
+        },
+        "range": {"category": series, "diverging": ends, "ramp": ramp, "heatmap": ramp},
+        "style": {
+            "pool": {"color": c["pool"], "fill": c["pool"]},
+            "chosen": {"color": c["chosen"], "fill": c["chosen"]},
+            "tick": {"color": c["ink"]},
+            "value": {"color": c["ink"], "fill": c["ink"]},
+            "marked": {"stroke": c["ink"], "strokeWidth": 0.9},
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +191,51 @@ def label(text: object, *, width: int = _NAME) -> str:
     """
     shown = visible(text, width=width)
     return f"{shown}\u00a0" if shown in _OWN else shown
+
+
+def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write charts as SVG and PNG, in the light theme.
+
+    Args:
+        found: Charts by name.
+        folder: Where to; made if it is not there. Only figures that were written there before, which
+            `figures.json` lists, are replaced or removed.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: vl-convert is not installed.
+        OutputError: The place is a file, or a file that is no figure of ours is in the way.
+    """
+    convert = optional("vl_convert", extra=EXTRA)
+    place = check_figures(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    version, files = vega_lite_version(), []
+    with new_files(place, manifest=LIST) as partial:
+        for name, figure in found.items():
+            spec = {**figure.spec, "config": theme(dark=False), "background": "white", "width": _WIDTH}
+            svg, png = f"{name}.svg", f"{name}.png"
+            (partial / svg).write_text(convert.vegalite_to_svg(spec, vl_version=version), encoding="utf-8")
+            (partial / png).write_bytes(convert.vegalite_to_png(spec, vl_version=version, scale=2))
+            files += [place / svg, place / png]
+        write_manifest(partial, {"tool": TOOL, "kind": "figures", "version": __version__}, LIST)
+    return files
+
+
+def check_figures(folder: str | os.PathLike[str]) -> Path:
+    """Refuse a place for figures before anything is drawn.
+
+    Raises:
+        OutputError: It is a file.
+    """
+    place = Path(folder)
+    if os.path.lexists(place) and not place.is_dir():
+        raise OutputError(f"{folder}: this is a file; name a folder for the figures")
+    return place
+
+
+def vega_lite_version() -> str:
+    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    schema: str = optional("altair", extra=EXTRA).SCHEMA_VERSION
+    return ".".join(schema.removeprefix("v").split(".")[:2])

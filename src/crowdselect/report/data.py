@@ -1,5 +1,9 @@
-"""A finished run laid out for people: its columns as arrays, its pool's texts and rewards, the rows worth showing."""
+"""A finished run laid out for people: its columns as arrays, its pool's texts and rewards, the rows worth showing.
 
+The rows that a page shows have their texts cut to what it can hold, and each its reason in words.
+"""
+
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,8 +18,10 @@ from crowdselect.numeric.lsa import words
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import Pool
 from crowdselect.seeding import seeded_hash
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.selection import Selection, samples_of
+from crowdselect.terminal import visible
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 IN_LINE = ("selected", "below_cut")
@@ -25,6 +31,17 @@ _NONE = -1
 _EMPTY = re.compile(r"\d+|[\u3041-\u3096]+")  # numbers; pairs of hiragana, which are endings and particles
 _WORD_TEXTS = 20_000  # texts read for typical words: more change nothing that a reader sees
 _ANSWER_SAMPLE = 1_000  # eligible answers read for the lengths of the pool
+
+FIELDS = (
+    "id", "rank", "cluster", "model", "reward", "rewards", "values", "above", "why", "text", "length", "answer", "answerLength",
+)  # fmt: skip
+"""What a row of the page holds, in order; the script reads them by name."""
+
+LONGEST = 4_000
+"""Characters of a text that are shown at most."""
+
+_BUDGET = 4_500_000  # bytes of texts in a page, so that it stays below 10 MB with everything else
+_SHORTEST = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +266,116 @@ class Run:
             label: sorted(counts, key=lambda word, label=label: (-weight(word, label), word))[:count]  # type: ignore[misc]  # the default binds the loop's value
             for label, counts in sorted(within.items())
         }
+
+
+def row_data(run: Run, lists: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Lay out the rows of some lists, each row once.
+
+    Args:
+        run: The run.
+        lists: Rows of the run, by the name of the list.
+
+    Returns:
+        `fields` and `rows` for the page; and each list as places in `rows`.
+
+    Example:
+        >>> "why" in FIELDS
+        True
+    """
+    rows = list(dict.fromkeys(row for found in lists.values() for row in found))
+    place = {row: at for at, row in enumerate(rows)}
+    instructions = [None if run.texts is None else run.texts[row] for row in rows]
+    answers = run.answers(rows)
+    cut = longest([*instructions, *answers])
+    names = run.facts.get("cluster_names")
+    values = {name: (run.metrics[name], run.number(f"{name}_rank")) for name in run.metrics}
+    counts = run.number("n_rewards")
+    rewards = run.number("reward")
+    made = [
+        [
+            str(run.ids[row]),
+            _number(run.rank[row], whole=True),
+            _cluster(run, row, names),
+            run.models[row],
+            _number(rewards[row]),
+            _number(counts[row], whole=True),
+            [_number(metric[row]) for metric, _ in values.values()],
+            [_number(rank[row]) for _, rank in values.values()],
+            why(run, row),
+            *_cut(instruction, cut),
+            *_cut(answer, cut),
+        ]
+        for row, instruction, answer in zip(rows, instructions, answers, strict=True)
+    ]
+    return {"fields": FIELDS, "rows": made}, {
+        name: [place[row] for row in found] for name, found in lists.items()
+    }
+
+
+def longest(texts: Sequence[str | None], *, budget: int = _BUDGET) -> int:
+    """How many characters of each text fit into a page: 4,000, or fewer where there are many long ones.
+
+    Args:
+        texts: All texts of the page; None = none.
+        budget: Bytes for all of them, as JSON.
+
+    Returns:
+        Characters, at least 120.
+
+    Example:
+        >>> longest(["a" * 9_000] * 2), longest(["a" * 9_000] * 4, budget=8_010)
+        (4000, 2000)
+    """
+    cut = LONGEST
+    while cut > _SHORTEST and sum(_bytes(text[:cut]) for text in texts if text is not None) > budget:
+        cut //= 2
+    return max(cut, _SHORTEST)
+
+
+def why(run: Run, row: int) -> str:
+    """Say in one sentence why a row is in or out; the same figures as `Selection.explain`."""
+    code, _, other = str(run.selection.table["reason"][row]).partition(":")
+    standing, size = run.standing, int(run.standing.size[row])
+    where = (
+        "the pool"
+        if run.cluster[row] < 0
+        else f"cluster {_cluster(run, row, run.facts.get('cluster_names'))}"
+    )
+    place = f"place {standing.place[row]:,} of the {size:,} that could be chosen in {where}, which gave {standing.quota[row]:,}"
+    if code == "selected":
+        return f"Chosen: {place}."
+    if code == "below_cut":
+        lack = standing.short[row]
+        if np.isnan(lack):
+            return f"Not chosen: {place}."
+        more = (
+            f"it lacked {lack:.3g} of score"
+            if lack > 0
+            else "its score was equal to the last one's, and the seeded hash decided"
+        )
+        return f"Not chosen: {place}; {more}."
+    return f"Not chosen: {REASONS[code]}" + (f": {other}." if other else ".")
+
+
+def _cluster(run: Run, row: int, names: Sequence[str | None] | None) -> str | None:
+    label = int(run.cluster[row])
+    if label < 0:
+        return None
+    return str(label) if names is None else visible(names[label] or "\u2013")
+
+
+def _cut(text: str | None, length: int) -> tuple[str | None, int]:
+    return (None, 0) if text is None else (text[:length], len(text))
+
+
+def _bytes(text: str) -> int:
+    # As json_block writes it: signs that mean something to HTML take six bytes.
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) + 5 * sum(
+        map(text.count, "<>&")
+    )
+
+
+def _number(value: float, *, whole: bool = False) -> float | int | None:
+    if np.isnan(value):
+        return None
+    return int(value) if whole else float(f"{value:.5g}")

@@ -6,26 +6,26 @@ from pathlib import Path
 
 from crowdselect._optional import optional
 from crowdselect.progress import Stages
-from crowdselect.report.chartspec import EXTRA, Figure
-from crowdselect.report.data import Run
-from crowdselect.report.figures import figures, vega_lite_version
-from crowdselect.report.headline import done, head, pool_name
-from crowdselect.report.listing import row_data
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.page import page, vega_bundle
+from crowdselect.report.charts import correlations_figure, distribution, length_figures, map_figure
+from crowdselect.report.chartspec import EXTRA, Figure, theme, vega_lite_version
+from crowdselect.report.crowdcharts import coverage_figure, crowd_figure, teachers_figure
+from crowdselect.report.data import Run, row_data
+from crowdselect.report.page import Markup, html, joined, page, vega_bundle
 from crowdselect.report.projection import Map, project
 from crowdselect.report.sections import (
     clusters_section,
     crowd_section,
+    done,
     extremes_section,
+    head,
     lengths_section,
     map_section,
     metrics_section,
     missed_section,
+    pool_name,
     rows_section,
     teachers_section,
 )
-from crowdselect.report.theme import theme
 from crowdselect.selection.methods import is_weighted
 from crowdselect.writing import check_output, new_file
 
@@ -86,7 +86,7 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
     Args:
         run: The run.
         points: Its map, or why there is none.
-        found: Its charts, from `crowdselect.report.figures.figures`.
+        found: Its charts, from `figures`.
 
     Returns:
         HTML.
@@ -133,6 +133,34 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
         data=data,
         vega=vega,
     )
+
+
+def figures(run: Run, points: Map) -> dict[str, Figure]:
+    """Draw everything that this run has data for.
+
+    Args:
+        run: The run.
+        points: Its map.
+
+    Returns:
+        Figures by name, in the order in which the report shows them.
+
+    Raises:
+        MissingExtraError: Altair is not installed.
+
+    Example:
+        >>> figures.__name__
+        'figures'
+    """
+    optional("altair", extra=EXTRA)
+    made: dict[str, Figure | None] = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
+    for name, values in run.metrics.items():
+        made[run.keys[name]] = distribution(values, run.eligible, run.chosen, title=name)
+    made["correlations"] = correlations_figure(run)
+    made["map"] = map_figure(run, points)
+    made["teachers"] = teachers_figure(run)
+    made |= length_figures(run)
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def _nav(sections: Sequence[tuple[str, str, Markup]]) -> Markup:

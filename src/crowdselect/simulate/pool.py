@@ -1,6 +1,6 @@
 """A simulated crowd with a known truth: for the demo, for tests and for benchmarks.
 
-What is drawn and how rewards come about stands in `simulated_draws`. A few instructions are
+What is drawn and how rewards come about stands in `crowdselect.simulate.draws`. A few instructions are
 ill-posed (no model answers them well), a few repeat an earlier one, a few rewards are missing and a
 few answers empty. All that is written is marked as simulated.
 """

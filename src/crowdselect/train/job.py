@@ -16,13 +16,11 @@ from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Stages
-from crowdselect.train.curve import write_curve
-from crowdselect.train.diary import Entry, diary, losses, read_log, write_log
+from crowdselect.train.diary import Entry, diary, losses, read_log, write_curve, write_log
 from crowdselect.train.modelcard import model_card
 from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
-from crowdselect.train.quiet import quiet
 from crowdselect.train.settings import TrainSettings
-from crowdselect.train.student import EXTRA
+from crowdselect.train.student import EXTRA, quiet
 from crowdselect.train.trainers import build_trainer
 from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest

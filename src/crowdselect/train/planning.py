@@ -10,11 +10,9 @@ from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
 from crowdselect.train.memory import Memory, Sizes, count_parameters, memory
-from crowdselect.train.quiet import quiet
-from crowdselect.train.rows import Row, Rows, divide, read_rows
+from crowdselect.train.rows import Length, Row, Rows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
-from crowdselect.train.student import EXTRA, Student, read_student
-from crowdselect.train.tokens import Length, lengths
+from crowdselect.train.student import EXTRA, Student, quiet, read_student
 
 _LONG_WARM_UP = 0.2  # of all steps
 _RATE = 200e12  # operations per second that a large GPU does, to give an idea of the time

@@ -1,6 +1,8 @@
 """A base model in the hub's format: configuration, tokenizer with a chat template, how it ends an answer; its weights."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,3 +217,28 @@ def _machine(settings: TrainSettings) -> tuple[str, str]:
     if settings.dtype == "bfloat16" and device == "cuda" and not able:
         raise OptionError("--dtype bfloat16: this GPU has no bfloat16; leave the option out for float32")
     return device, settings.dtype
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let the libraries speak of errors only, and draw no bars of their own."""
+    datasets = optional("datasets", extra=EXTRA)
+    logs = optional("transformers.utils.logging", extra=EXTRA)
+    before, bars, drawn = (
+        logs.get_verbosity(),
+        logs.is_progress_bar_enabled(),
+        datasets.are_progress_bars_disabled(),
+    )
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():  # of what the libraries have yet to change among themselves
+            warnings.filterwarnings("ignore", ".* is deprecated and will be removed in", FutureWarning)
+            yield
+    finally:
+        logs.set_verbosity(before)
+        if bars:
+            logs.enable_progress_bar()
+        if not drawn:
+            datasets.enable_progress_bars()

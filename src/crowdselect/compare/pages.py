@@ -1,15 +1,19 @@
-"""The comparison as one HTML page: no scripts, nothing fetched, all text escaped, light and dark, wide and narrow."""
+"""A comparison, and the robustness of a selection, each as one HTML page; see `crowdselect.report.page`."""
 
 import math
 
 from crowdselect.compare.facts import figure_words
+from crowdselect.compare.robustness import AXES, Robustness, Variant
 from crowdselect.compare.selections import Chance, Comparison, short_names
-from crowdselect.report.markup import Markup, html, joined
-from crowdselect.report.plainpage import document, number, table
+from crowdselect.report.page import Markup, document, html, joined, number, plain_table
+from crowdselect.selection.selection import score_line
 
 _VALUES = 12  # values of a mix that are shown; the rest are one line
 _MARKS = {1: ("above", "\u25b2"), -1: ("below", "\u25bc"), 0: ("", "")}
 _WIDE, _TALL = 240, 26  # of a strip of dots
+
+_BAR_WIDE, _BAR_TALL = 200, 14
+_OPEN = 12  # variants of an axis that are shown at once, those that keep least; the rest unfold
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -85,7 +89,7 @@ def _figures(comparison: Comparison) -> Markup:
         )
         rows.append([words, usual, _strip(name, comparison), *cells])
     where = html("where they stand<small>band: random</small>")
-    return table(["figure", "random", where, *heads], rows)
+    return plain_table(["figure", "random", where, *heads], rows)
 
 
 def _cell(value: float | None, chance: Chance | None) -> Markup:
@@ -150,7 +154,7 @@ def _overlap(comparison: Comparison) -> Markup:
             for j in range(len(names))
         ]
         rows.append([short[name], *cells])
-    return table(["", *(short[name] for name in names)], rows)
+    return plain_table(["", *(short[name] for name in names)], rows)
 
 
 def _mix_names(comparison: Comparison) -> list[str]:
@@ -175,7 +179,7 @@ def _mix(name: str, comparison: Comparison) -> Markup:
         rows.append([f"{len(rest)} others", *(f"{share:.1%}" for share in sums)])
     title = "Whose answers" if name == "models" else f"Mix of {name}"
     heads = [name, "random", *(short[side.name] for side in comparison.sides)]
-    return html("<h2>{}</h2>{}", title, table(heads, rows))
+    return html("<h2>{}</h2>{}", title, plain_table(heads, rows))
 
 
 def _warnings(comparison: Comparison) -> list[Markup]:
@@ -192,3 +196,92 @@ def _warnings(comparison: Comparison) -> list[Markup]:
 def _cells(comparison: Comparison) -> int:
     """How many figures are held against chance."""
     return sum(side.figures[name] is not None for side in comparison.sides for name in comparison.chance)
+
+
+def robustness_page(found: Robustness) -> str:
+    """Write the page.
+
+    Args:
+        found: From `crowdselect.compare.robustness.robustness`.
+
+    Returns:
+        A whole HTML document.
+    """
+    facts, n = found.facts, len(found.chosen)
+    title = f"How much of a selection of {n} stays"
+    rows = [
+        [
+            AXES[row["axis"]],
+            row["variants"],
+            f"{row['kept']:.0%}",
+            _bar(row["kept"], found.chance),
+            html("{:.0%}<small>{}</small>", row["lowest"], row["lowest_name"]),
+        ]
+        for row in found.summary()
+    ]
+    simulated = html("<p class=warn><b>This pool is simulated: no real model or reward is behind it.</b></p>")
+    options = facts["options"]
+    return document(
+        title,
+        [
+            html("<h1>{}</h1>", title),
+            simulated if facts["simulated"] else Markup(),
+            html(
+                "<p class=soft>{}: {} of {} instructions that could be chosen, by the reward {} of {} models. Score: {}; "
+                "clusters: {}; seed {}.</p>",
+                facts["pool"],
+                n,
+                found.eligible,
+                facts["reward"],
+                facts["models"],
+                score_line(options),
+                options["cluster_by"] or options["clusters"] or "none",
+                options["seed"],
+            ),
+            html(
+                "<p>The selection was made again with one choice changed at a time. Kept: the share of its rows that the other "
+                "selection has too; a random choice would have {:.1%} of them (the line in the bars). The choice "
+                "that matters most stands first.</p>",
+                found.chance,
+            ),
+            plain_table(["what was changed", "variants", "kept, mean", "", "kept, lowest"], rows),
+            *(_axis(row["axis"], found) for row in found.summary()),
+        ],
+    )
+
+
+def _axis(axis: str, found: Robustness) -> Markup:
+    own = [variant for variant in found.variants if variant.axis == axis]
+    own.sort(key=lambda variant: (variant.kept is None, variant.kept, variant.name))
+    shown, rest = own[:_OPEN], own[_OPEN:]
+    more = (
+        html("<details><summary>{} more</summary>{}</details>", len(rest), _variants(rest, found.chance))
+        if rest
+        else ""
+    )
+    return html("<h2>{}</h2>{}{}", AXES[axis], _variants(shown, found.chance), more)
+
+
+def _variants(variants: list[Variant], chance: float) -> Markup:
+    rows = [[variant.name, *_kept_cells(variant, chance)] for variant in variants]
+    return plain_table(["", "kept", "Jaccard", ""], rows)
+
+
+def _kept_cells(variant: Variant, chance: float) -> list[object]:
+    if variant.kept is None or variant.jaccard is None:
+        return ["-", "-", variant.why]
+    return [f"{variant.kept:.1%}", f"{variant.jaccard:.2f}", _bar(variant.kept, chance)]
+
+
+def _bar(kept: float, chance: float) -> Markup:
+    return html(
+        '<svg width="{wide}" height="{tall}" role="img" aria-label="{kept:.0%}">'
+        '<rect class=band width="{wide}" height="{tall}" rx="3"/>'
+        '<rect class=dot width="{bar:.1f}" height="{tall}" rx="3"/>'
+        '<line class=mean x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{tall}"/></svg>',
+        wide=_BAR_WIDE,
+        tall=_BAR_TALL,
+        kept=kept,
+        bar=kept * _BAR_WIDE,
+        at=chance * _BAR_WIDE,
+    )

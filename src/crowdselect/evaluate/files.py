@@ -1,0 +1,364 @@
+"""A benchmark's files in FastChat's and arena-hard-auto's forms: questions, reference answers, a model's answers.
+
+Each is lines of JSON as other tools write them: read with the place of every error, and kept as they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from crowdselect.ask.calls import ANSWERED
+from crowdselect.ask.conversations import Talk
+from crowdselect.errors import InputError
+from crowdselect.evaluate.protocols import Protocol
+from crowdselect.textfile import NESTED, read_text
+from crowdselect.writing import new_file
+
+NO_ANSWER = "no answer in the file"
+
+
+class Row(NamedTuple):
+    """A line: where it stands, its text without the line end, and the object in it."""
+
+    where: str
+    text: str
+    value: dict[str, Any]
+
+
+def read_rows(path: str | PathLike[str]) -> list[Row]:
+    """Read a file of JSON objects, one per line; empty lines are left out.
+
+    Raises:
+        InputError: There is no such file, it is not UTF-8, a line is no JSON object, or there is none at all.
+
+    Example:
+        >>> read_rows("no-such-file.jsonl")
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
+    """
+    lines = enumerate(read_text(path, wanted="lines of JSON; check the path").split("\n"), start=1)
+    found = [_row(f"{path}:{number}", line) for number, line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{path}: the file is empty; wanted lines of JSON")
+    return found
+
+
+def write_lines(target: Path, lines: Iterable[str]) -> None:
+    """Write lines in their place when all are there."""
+    with new_file(target) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(line + "\n" for line in lines)
+
+
+def dumped(value: object) -> str:
+    """Write one line of JSON; halves of surrogate pairs, which UTF-8 cannot hold, as escapes.
+
+    Example:
+        >>> dumped({"id": 1, "text": "Hi"})
+        '{"id": 1, "text": "Hi"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False)
+    return text
+
+
+def text_at(row: Row, *names: str) -> str:
+    """Give the first of some fields as text; a whole number is one too.
+
+    Raises:
+        InputError: None of them is there, or it is neither.
+
+    Example:
+        >>> text_at(Row("f:1", "", {"question_id": 81}), "uid", "question_id")
+        '81'
+    """
+    for name in names:
+        value = row.value.get(name)
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None:
+            raise InputError(f"{row.where}: {name} is {str(value)[:60]!r}; wanted a text or a whole number")
+    raise InputError(
+        f"{row.where}: there is no {' or '.join(names)}; found {', '.join(row.value) or 'nothing'}"
+    )
+
+
+def _row(where: str, line: str) -> Row:
+    try:
+        value = json.loads(line, parse_constant=_refuse)
+    except RecursionError as error:
+        raise InputError(f"{where}: {NESTED}") from error
+    except ValueError as error:
+        raise InputError(f"{where}: broken JSON: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: wanted an object, got {line.strip()[:60]!r}")
+    return Row(where, line, value)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question.
+
+    Attributes:
+        id: As text.
+        written_id: As the file has it: a text or a whole number.
+        category: Of the benchmark; empty where the file names none.
+        turns: The user's turns that are asked.
+        temperature: That the question asks for itself; None = the benchmark's.
+    """
+
+    id: str
+    written_id: str | int
+    category: str
+    turns: tuple[str, ...]
+    temperature: float | None = None
+
+
+def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
+    """Read the questions, in the order of the file.
+
+    Args:
+        path: Lines with `question_id` or `uid`, `turns` (texts, or objects with `content`) or `prompt`, and
+            `category`.
+        protocol: Of its turns, so many are asked.
+
+    Raises:
+        InputError: The file is broken, a question has no text, or an id stands there twice.
+
+    Example:
+        >>> from crowdselect.evaluate.protocols import MT_BENCH
+        >>> read_bench("no-such-file.jsonl", MT_BENCH)
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
+    """
+    found: dict[str, Question] = {}
+    for row in read_rows(path):
+        question = _question(row, protocol)
+        if question.id in found:
+            raise InputError(f"{row.where}: question {question.id!r} stands in the file twice; keep one")
+        found[question.id] = question
+    return list(found.values())
+
+
+def read_references(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
+    """Read reference answers, one per turn, by the questions' ids; the form is that of a file of answers.
+
+    Raises:
+        InputError: The file is broken, or holds two references for a question.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for row in read_rows(path):
+        id_ = text_at(row, "question_id", "uid")
+        if id_ in found:
+            raise InputError(f"{row.where}: there are two reference answers to question {id_!r}; keep one")
+        found[id_] = tuple(text for text, _ in answer_turns(row))
+    return found
+
+
+def answer_turns(row: Row) -> list[tuple[str, int | None]]:
+    """Read the texts of an answer's turns, and their tokens where the file counts them.
+
+    The first of FastChat's `choices` counts; of arena-hard-auto's `messages` the assistant's.
+
+    Raises:
+        InputError: There is neither, or a turn holds no text.
+    """
+    value = row.value
+    turns: Any
+    if isinstance(value.get("messages"), list):
+        turns = [one.get("content") for one in value["messages"] if _role(one) == "assistant"]
+        meta = value.get("metadata")
+        counted = meta.get("token_len") if isinstance(meta, dict) and len(turns) == 1 else None
+    elif isinstance(value.get("choices"), list) and value["choices"]:
+        first = value["choices"][0]
+        turns = first.get("turns") if isinstance(first, dict) else None
+        counted = None
+    else:
+        raise InputError(
+            f"{row.where}: there are no answers: wanted choices (FastChat) or messages (arena-hard)"
+        )
+    if not isinstance(turns, list) or not turns:
+        raise InputError(f"{row.where}: the answer has no turns")
+    return [_answer(turn, counted, row.where) for turn in turns]
+
+
+def _role(message: object) -> object:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _answer(turn: object, counted: object, where: str) -> tuple[str, int | None]:
+    tokens = counted
+    if isinstance(turn, dict):
+        tokens = turn.get("token_len", counted)
+        turn = turn.get("answer", turn.get("content"))
+    if not isinstance(turn, str):
+        raise InputError(f"{where}: a turn of the answer is {str(turn)[:60]!r}; wanted a text")
+    known = isinstance(tokens, int) and not isinstance(tokens, bool)
+    return turn, tokens if known else None  # type: ignore[return-value]  # whole where known
+
+
+def _question(row: Row, protocol: Protocol) -> Question:
+    value = row.value
+    id_ = text_at(row, "question_id", "uid")
+    turns = value.get("turns", [value["prompt"]] if "prompt" in value else None)
+    if not isinstance(turns, list) or not turns:
+        raise InputError(f"{row.where}: question {id_!r} has no turns and no prompt")
+    texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns][: protocol.turns]
+    said = [text for text in texts if isinstance(text, str) and text.strip()]
+    if len(said) < len(texts):
+        raise InputError(f"{row.where}: a turn of question {id_!r} has no text")
+    category = value.get("category", "")
+    temperature = value.get("required_temperature")
+    if temperature is not None and not (isinstance(temperature, int | float) and temperature >= 0):
+        raise InputError(f"{row.where}: required_temperature is {temperature!r}; wanted a number from 0")
+    written = value.get("question_id", value.get("uid"))
+    return Question(
+        id_,
+        written if isinstance(written, int) else id_,
+        category if isinstance(category, str) else str(category),
+        tuple(said),
+        None if temperature is None else float(temperature),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model answered.
+
+    Attributes:
+        model: Its name.
+        turns: Per question the texts of its turns, as far as there are any.
+        tokens: Per question the tokens of these turns; None = not counted.
+        missing: Per question and turn (from 0) why there is no text.
+        lines: What a file of these answers holds.
+        notes: Facts to tell the user.
+    """
+
+    model: str
+    turns: Mapping[str, tuple[str, ...]]
+    tokens: Mapping[str, tuple[int | None, ...]]
+    missing: Mapping[tuple[str, int], str]
+    lines: Sequence[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_answers(
+    path: str | PathLike[str], questions: Sequence[Question], *, name: str | None = None
+) -> Answers:
+    """Read a model's answers.
+
+    Args:
+        path: As of FastChat (`question_id`, `model_id`, `choices`) or arena-hard-auto (`uid`, `model`, `messages`).
+        questions: What was asked; answers to others are kept in `lines`, but count for nothing.
+        name: The model, where the file holds several.
+
+    Returns:
+        Its answers; the lines as they stand in the file.
+
+    Raises:
+        InputError: The file is broken, holds several models and none is named, or answers a question twice.
+    """
+    rows = [(text_at(row, "model_id", "model"), row) for row in read_rows(path)]
+    model = chosen_model(path, [model for model, _ in rows], name)
+    turns: dict[str, tuple[str, ...]] = {}
+    tokens: dict[str, tuple[int | None, ...]] = {}
+    lines = []
+    for found, row in rows:
+        if found != model:
+            continue
+        id_ = text_at(row, "question_id", "uid")
+        if id_ in turns:
+            raise InputError(f"{row.where}: {model!r} answers question {id_!r} twice; keep one")
+        said = answer_turns(row)
+        turns[id_], tokens[id_] = tuple(text for text, _ in said), tuple(count for _, count in said)
+        lines.append(row.text)
+    missing = {
+        (question.id, turn): NO_ANSWER
+        for question in questions
+        for turn in range(len(turns.get(question.id, ())), len(question.turns))
+    }
+    others = len(turns.keys() - {question.id for question in questions})
+    notes = [f"{path}: {others} answers to questions that are not asked here"] if others else []
+    return Answers(model, turns, tokens, missing, lines, notes)
+
+
+def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | None) -> str:
+    """Say which model of a file is meant.
+
+    Raises:
+        InputError: Several are there and none is named, or the named one is not there.
+
+    Example:
+        >>> chosen_model("f.jsonl", ["a", "a"], None), chosen_model("f.jsonl", ["a", "b"], "b")
+        ('a', 'b')
+    """
+    found = list(dict.fromkeys(models))
+    if name in found:
+        return str(name)
+    listed = ", ".join(found[:10])
+    if name is not None and len(found) > 1:
+        raise InputError(f"{path}: there is no model {name!r}; found {listed}")
+    if len(found) > 1:
+        raise InputError(f"{path}: there are {len(found)} models; name one with --name: {listed}")
+    return found[0]
+
+
+def from_talks(
+    model: str, questions: Sequence[Question], talks: Mapping[str, Talk], protocol: Protocol
+) -> Answers:
+    """Make answers of conversations in the ledger."""
+    turns: dict[str, tuple[str, ...]] = {}
+    tokens: dict[str, tuple[int | None, ...]] = {}
+    missing: dict[tuple[str, int], str] = {}
+    lines = []
+    for question in questions:
+        talk = talks[question.id]
+        said = [answer for answer in talk.answers if answer.status in ANSWERED]
+        if said:
+            turns[question.id] = tuple(answer.text or "" for answer in said)
+            tokens[question.id] = tuple(answer.completion_tokens for answer in said)
+        for turn in range(len(said), len(question.turns)):
+            missing[question.id, turn] = (
+                talk.missing[1] if turn == len(said) else "the turn before has no answer"
+            )
+        if talk.is_whole:
+            lines.append(_line(model, question, talk, protocol))
+    return Answers(model, turns, tokens, missing, lines)
+
+
+def _line(model: str, question: Question, talk: Talk, protocol: Protocol) -> str:
+    """Write one answer as the benchmark's own tools do; its number and time come from the ledger."""
+    texts = [answer.text or "" for answer in talk.answers]
+    number = hashlib.sha256(talk.answers[0].key).hexdigest()[:22]
+    at = talk.answers[-1].at
+    if not protocol.pairwise:
+        return dumped(
+            {
+                "question_id": question.written_id,
+                "answer_id": number,
+                "model_id": model,
+                "choices": [{"index": 0, "turns": texts}],
+                "tstamp": at,
+            }
+        )
+    count = talk.answers[-1].completion_tokens
+    messages = [
+        {"role": "user", "content": question.turns[0]},
+        {"role": "assistant", "content": {"answer": texts[0]}},
+    ]
+    row = {"uid": question.written_id, "ans_id": number, "model": model, "messages": messages, "tstamp": at}
+    return dumped(row if count is None else {**row, "metadata": {"token_len": count}})
