@@ -35,7 +35,9 @@ _MISSING = 3  # the exit code that says that some answers have no score
 @click.option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
 @click.option("--plan", is_flag=True, help="Say what would be done and end.")
 @click.option(
-    "--ledger", metavar="FILE", help="Where every score is kept.  [default: the output's name + .ledger]"
+    "--ledger",
+    metavar="FILE",
+    help="Where every score is kept, computed ones beside it in .parts.  [default: the output's name + .ledger]",
 )
 @click.option("--retry-failed", is_flag=True, help="Score again what has failed before.")
 @click.option(
@@ -198,7 +200,7 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
             ]
             for row in rows
         ],
-        title="To be scored (equal conversations count once; what the ledger knows is left out)",
+        title="To be scored (equal conversations count once; what was scored before is left out)",
     )
     say(f"would be written to {visible(job.target)}; nothing was scored")
     for line in job.notes.values():

@@ -30,6 +30,7 @@ from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewar
 from crowdselect.reward.selftest import built_in_items, self_test
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.sharded import (
+    COMPUTED,
     Recipe,
     all_windows,
     built_in,
@@ -51,7 +52,8 @@ class JobOptions:
         local: For `hf:`.
         served: For `http:`.
         judge: For `judge:`.
-        ledger: Where every score is kept; None = beside the rewards file.
+        ledger: Where the scores of judges and servers are kept, with computed ones beside it as parts; None = beside
+            the rewards file.
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
         self_test: Try each scorer on built-in answers first.
         retry_failed: Score again what has failed before.
@@ -105,7 +107,8 @@ class Job:
         check_manifest(manifest_path(self.target))
         own = self.target.with_name(self.target.name + ".ledger")
         self.ledger_path = own if options.ledger is None else Path(options.ledger)
-        self.parts = Parts(self.target.with_name(self.target.name + ".parts"))
+        beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
+        self.parts = Parts(self.ledger_path.with_name(beside))
         self._stack = ExitStack()
         self._ledger: Ledger | None = None
         self._recipes: dict[str, Recipe] = {}
@@ -124,7 +127,7 @@ class Job:
 
     @property
     def paid(self) -> bool:
-        """Something is computed or asked, so there is a ledger."""
+        """Something is computed or asked, and so kept."""
         return any(column.scorer.paid for column in self.columns)
 
     def plan(self) -> dict[str, Tally]:
@@ -176,11 +179,14 @@ class Job:
     def _score(self, plan: Mapping[str, Tally], warnings: list[str]) -> int:
         from crowdselect.terminal import visible, warn
 
-        ledger = self._open()
-        stored = Stored(ledger, self.parts)
-        endpoints, present = self._judges()
-        take_over(ledger, endpoints, present=present, tell=note_of)
-        ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in self.columns})
+        asking = [column for column in self.columns if column.scorer.paid and not self._computes(column)]
+        if asking:
+            ledger = self._open()
+            endpoints, present = self._judges()
+            take_over(ledger, endpoints, present=present, tell=note_of)
+            ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in asking})
+        stored = self._stored()
+        stored.take_over()
         retry = self._options.retry_failed
         total = sum(tally.todo for tally in plan.values())
         for column in self.columns:
@@ -208,12 +214,14 @@ class Job:
             raise
         finally:
             meter.end()
+            stored.flush()
 
     def _score_on_ray(self, warnings: list[str]) -> int:
         """Have workers score, column by column, and keep what they say."""
         from crowdselect.terminal import warn
 
         engine, computed, meter = self._options.engine, 0, Meter()
+        self._stored().take_over()
         with cluster(engine):
             if self._options.self_test:
                 warnings += self._self_test_on_ray()
@@ -266,7 +274,14 @@ class Job:
         """What is scored by now: in the ledger, where there is one, and in parts."""
         if self._ledger is None and self.ledger_path.exists():
             self._open()
-        return Stored(self._ledger, self.parts)
+        beside = Parts(self.target.with_name(self.target.name + ".parts"))  # where 0.1.0 had those of workers
+        others = [] if beside.folder == self.parts.folder else [beside]
+        computed = [column.digest for column in self.columns if self._computes(column)]
+        return Stored(self._ledger, self.parts, *others, computed=computed)
+
+    def _computes(self, column: Column) -> bool:
+        """Say whether a column's scores are computed, not asked for or looked up."""
+        return self._recipes[column.name].spec.kind in COMPUTED
 
     def _open(self) -> Ledger:
         if self._ledger is None:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from crowdselect.ask.ledger import Answer, now
 from crowdselect.pool.pool import Pool
@@ -60,7 +60,7 @@ class Tally:
 
 
 class Scores(Protocol):
-    """Where scores are kept: a ledger, or one with what others have scored."""
+    """Where scores are kept: a ledger, or one with parts."""
 
     def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
         """See `Ledger.known`."""
@@ -181,7 +181,7 @@ def score_pool(
     total: int = 0,
     progress: Progress | None = None,
 ) -> int:
-    """Score what the ledger does not know; every outcome is on disk within a tenth of a second.
+    """Score what is not known; every outcome is on disk soon, see `Ledger.put` and `Stored.put`.
 
     Returns:
         How many scores were computed.
@@ -222,7 +222,7 @@ def outcomes_of(column: Column, items: Sequence[Item], ledger: Scores | None) ->
     if column.scorer.paid and ledger is not None:
         keys = [_key(column, item) for item in items]
         rows = ledger.get(keys)
-        return [_read(rows.get(key)) for key in keys]
+        return [outcome_in(rows.get(key)) for key in keys]
     looked_up = {at: outcome for some in column.scorer.score(items) for at, outcome in some}
     return [looked_up[at] for at in range(len(items))]
 
@@ -286,10 +286,11 @@ def _row(column: Column, key: bytes, outcome: Outcome) -> Answer:
     )
 
 
-def _read(row: Any | None) -> Outcome:  # noqa: ANN401  (a ledger's row)
+def outcome_in(row: Answer | None) -> Outcome:
+    """Read an outcome out of a row of the ledger; None = it was never recorded."""
     if row is None:
         return Outcome(reason="not scored yet", passing=True)
     truncated = row.finish_reason == "truncated"
     if row.text is None:
-        return Outcome(reason=row.error, truncated=truncated)
+        return Outcome(reason=row.error, truncated=truncated, passing=row.status == "gave_up")
     return Outcome(score=float(json.loads(row.text)), truncated=truncated)

@@ -22,8 +22,10 @@ from crowdselect.reward.stored import columns_of
 
 BATCH = 512
 """Answers that a worker is given at a time, sorts by length, and writes as a part: what a crash loses at most."""
-KINDS = ("hf", "python", "import")
-"""Kinds of scorers that run on workers; those that ask servers are fast enough from one process."""
+COMPUTED = ("hf", "python")
+"""Kinds of scorers that compute: they run on workers, and their scores are parts."""
+KINDS = (*COMPUTED, "import")
+"""Kinds of scorers that need no server; those that ask one are fast enough from one process."""
 
 
 @dataclass(frozen=True, slots=True)

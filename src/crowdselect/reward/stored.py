@@ -1,7 +1,12 @@
-"""Scores that are kept: those of the ledger, and those that the workers of a Ray cluster wrote as parts."""
+"""Scores that are kept: what a server was asked for in the ledger, what was computed as parts.
+
+Parts are the same whoever computed them: this process, or the workers of a Ray cluster. Computed scores that stand in
+a ledger, where crowdselect 0.1.0 kept them, are taken over into parts; they are not computed again.
+"""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,27 +15,43 @@ import numpy as np
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.cache import KEY, Keys, Parts, joined
 from crowdselect.reward.protocol import Outcome
+from crowdselect.reward.run import outcome_in
 
 _COLUMNS = (KEY, "score", "reason", "truncated", "passing")
+_SHORTEST, _LONGEST = 0.05, 30.0  # seconds between two parts
+_SHARE = 0.01  # of the time since the first score: so many scores a crash may lose
+_MOST = 8192  # scores in a part
+_FRESH = 500_000  # keys of this run that are held one by one, before they are sorted among the others
 
 
 class Stored:
-    """Looks scores up in a ledger and in parts; what is new goes into the ledger.
+    """Looks scores up in a ledger and in parts; computed ones go into new parts, all others into the ledger.
 
     Args:
-        ledger: None where all work is done by workers, which open no ledger.
-        parts: What workers wrote, up to now.
+        ledger: None where nobody is asked, and where all work is done by workers, which open no ledger.
+        parts: Where computed scores are written.
+        others: More parts to look scores up in.
+        computed: Digests of the scorers whose scores are computed, not asked for.
     """
 
-    def __init__(self, ledger: Ledger | None, parts: Parts) -> None:
+    def __init__(
+        self, ledger: Ledger | None, parts: Parts, *others: Parts, computed: Collection[bytes] = ()
+    ) -> None:
         self._ledger = ledger
-        self._parts = parts
+        self._parts, self._others = parts, others
+        self._computed = frozenset(computed)
+        self._fresh: dict[bytes, bool] = {}
+        """Keys that were put since the parts were read, and whether there is a score."""
+        self._waiting: dict[bytes, Outcome] = {}
+        """Those that are in no part yet."""
+        self._began = self._wrote = 0.0
 
     def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
         """Say which need not be scored; see `Ledger.known`."""
         found = (
             set() if self._ledger is None else set(self._ledger.known(list(keys), retry_failed=retry_failed))
         )
+        found.update(key for key in keys if key in self._fresh and (self._fresh[key] or not retry_failed))
         if self._table is not None:
             at = self._places.find(list(keys))
             done = at >= 0
@@ -42,23 +63,58 @@ class Stored:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Read what became of some; a score before a reason why there is none."""
         found = {} if self._ledger is None else self._ledger.get(list(keys))
+        if self._fresh:
+            self._read_again()
         if self._table is None:
             return found
         at = self._places.find(list(keys))
-        for key, place in zip(keys, at.tolist(), strict=True):
-            if place >= 0 and (key not in found or found[key].text is None):
-                found[key] = self._row(key, place)
+        rows = self._table.take(at[at >= 0]).to_pylist()
+        for key, row in zip(np.asarray(keys, dtype=object)[at >= 0], rows, strict=True):
+            if key not in found or found[key].text is None:
+                found[key] = _answer(key, row)
         return found
 
     def put(self, answer: Answer) -> None:
-        """Keep a score."""
-        if self._ledger is not None:  # without one, workers write parts and nobody else scores
-            self._ledger.put(answer)
+        """Keep a score; a computed one is on disk soon: what a crash loses is a hundredth of the run at most.
+
+        Raises:
+            OutputError: A part cannot be written.
+        """
+        if answer.settings not in self._computed:
+            if self._ledger is not None:  # without one, workers write parts and nobody else scores
+                self._ledger.put(answer)
+            return
+        outcome = outcome_in(answer)
+        self._waiting[answer.key] = outcome
+        self._fresh[answer.key] = outcome.score is not None
+        now = time.monotonic()
+        if not self._began:
+            self._began = self._wrote = now
+        pause = min(max(_SHARE * (now - self._began), _SHORTEST), _LONGEST)
+        if now - self._wrote >= pause or len(self._waiting) >= _MOST:
+            self._write()
 
     def flush(self) -> None:
-        """Wait until all that was put is on disk."""
+        """Have all that was put on disk."""
         if self._ledger is not None:
             self._ledger.flush()
+        self._write()
+        if len(self._fresh) >= _FRESH:
+            self._read_again()
+
+    def take_over(self) -> None:
+        """Write parts of the computed scores that only the ledger has, as 0.1.0 left them."""
+        if self._ledger is None:
+            return
+        for settings in self._computed:
+            keys = self._ledger.keys_of(settings)
+            if keys and self._table is not None:
+                keys = [key for key, at in zip(keys, self._places.find(keys).tolist(), strict=True) if at < 0]
+            for begin in range(0, len(keys), _MOST):
+                rows = self._ledger.get(keys[begin : begin + _MOST])
+                self._waiting = {key: outcome_in(row) for key, row in rows.items()}
+                self._fresh.update((key, outcome.score is not None) for key, outcome in self._waiting.items())
+                self._write()
 
     def done(self, settings: bytes, *, retry_failed: bool) -> Keys:
         """Give the keys that need not be scored, for workers to look up.
@@ -76,7 +132,11 @@ class Stored:
 
     @cached_property
     def _table(self) -> Any:  # noqa: ANN401  (an Arrow table, or None where there is no part)
-        return self._parts.read(*_COLUMNS)
+        import pyarrow as pa
+
+        tables = [parts.read(*_COLUMNS) for parts in (self._parts, *self._others)]
+        there = [table for table in tables if table is not None]
+        return pa.concat_tables(there).combine_chunks() if there else None
 
     @cached_property
     def _scored(self) -> Any:  # noqa: ANN401  (an array of bool)
@@ -86,19 +146,36 @@ class Stored:
     def _places(self) -> Keys:
         return Keys.of(joined(self._table[KEY]), prefer=self._scored)
 
-    def _row(self, key: bytes, place: int) -> Answer:
-        score, reason, truncated, passing = (self._table[name][place].as_py() for name in _COLUMNS[1:])
-        return Answer(
-            key=key,
-            model="",
-            settings=b"",
-            prompt=key,
-            sample=0,
-            status="ok" if score is not None else "gave_up" if passing else "failed",
-            text=None if score is None else json.dumps(score),
-            finish_reason="truncated" if truncated else "score",
-            error=reason,
-        )
+    def _write(self) -> None:
+        """Write what waits as a part."""
+        if self._waiting:
+            keys = list(self._waiting)
+            self._parts.write(self._parts.name(keys), columns_of(keys, list(self._waiting.values())))
+            self._waiting = {}
+            self._wrote = time.monotonic()
+
+    def _read_again(self) -> None:
+        """Look up in the parts what was put since they were read."""
+        self._write()
+        self._fresh = {}
+        for name in ("_table", "_scored", "_places"):
+            self.__dict__.pop(name, None)
+
+
+def _answer(key: bytes, row: dict[str, Any]) -> Answer:
+    """A row of a part as one of the ledger."""
+    score = row["score"]
+    return Answer(
+        key=key,
+        model="",
+        settings=b"",
+        prompt=key,
+        sample=0,
+        status="ok" if score is not None else "gave_up" if row["passing"] else "failed",
+        text=None if score is None else json.dumps(score),
+        finish_reason="truncated" if row["truncated"] else "score",
+        error=row["reason"],
+    )
 
 
 def columns_of(keys: Sequence[bytes], outcomes: Sequence[Outcome]) -> dict[str, Any]:
