@@ -75,8 +75,10 @@ def test_stability_needs_a_family_of_two_sizes(place, run, plan):
     assert run("run", free, "--plan").code == 0
 
 
+@pytest.mark.extra
 def test_a_crowd_file_of_collect_says_enough_for_stability(place, run):
     """Its models have neither family nor size there: their names say both."""
+    pytest.importorskip("openai")
     text = recipe(place, COLLECT, REWARD, "[select]\nbudget = 5\nreward = 'some'\ncluster-by = 'topic'")
     ran = run("run", text, "--plan")
     assert (ran.code, ran.err) == (0, "")

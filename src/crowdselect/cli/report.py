@@ -49,7 +49,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.progress import Stages
     from crowdselect.report.chartspec import check_figures, write_figures
     from crowdselect.report.data import Run
-    from crowdselect.report.report import write_report
+    from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.reopen import reopen_pool
     from crowdselect.terminal import say, stage_bar, visible, warn
@@ -58,6 +58,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     selection = load_selection(folder)
     if figures_folder is not None:
         check_figures(figures_folder)
+    check_extra()
     place = Path(output) if output is not None else claim(Path(folder), REPORT, overwrite=overwrite)
     pool, problem = reopen_pool(selection, pool_path)
     run = Run(selection, pool, problem=problem)
@@ -93,13 +94,14 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
     """
     from crowdselect.errors import CrowdselectError, MissingExtraError
     from crowdselect.report.data import Run
-    from crowdselect.report.report import write_report
+    from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.terminal import visible, warn
     from crowdselect.writing import claim
 
     again = shlex.join(["crowdselect", "report", os.fspath(folder)])
     try:
+        check_extra()
         place = claim(Path(folder), REPORT, overwrite=False)
         write_report(Run(load_selection(folder), pool), place, overwrite=True, stages=stages)
     except MissingExtraError as error:

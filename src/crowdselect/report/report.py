@@ -64,8 +64,7 @@ def write_report(
         >>> write_report.__name__
         'write_report'
     """
-    for package in ("altair", "vl_convert"):
-        optional(package, extra=EXTRA)
+    check_extra()
     inputs = [] if run.pool is None else run.pool.files
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=False)
     stage = stages or Stages()
@@ -78,6 +77,16 @@ def write_report(
         with new_file(target) as partial:
             partial.write_text(made, encoding="utf-8", newline="\n")
     return target, found
+
+
+def check_extra() -> None:
+    """See that the extra is there, before a page is listed anywhere.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    for package in ("altair", "vl_convert"):
+        optional(package, extra=EXTRA)
 
 
 def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
