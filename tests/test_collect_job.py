@@ -376,3 +376,28 @@ def test_the_command_says_what_is_left_and_each_stop_once(place, monkeypatch):
     assert done.stderr.count("ash-7b: stopped: gave no answer") == 1
     assert "6 answers of 1 models; 1 gave none" in done.stdout
     assert "no answer yet, the next run asks again: cannot connect" in " ".join(done.stdout.split())
+
+
+def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place, monkeypatch):
+    """As after a kill between the two; a file of somebody else's at that place is refused all the same."""
+    place.collect()
+    pool = place.folder / "pool.parquet"
+    before = pool.read_bytes()
+    manifest_path(pool).unlink()
+    with pytest.raises(OutputError, match="there is such a file already"):
+        place.collect()
+    ledger = next(place.folder.glob("*.ledger"))
+    with sqlite3.connect(ledger) as opened:
+        opened.execute(
+            "INSERT INTO notes (name, value) VALUES ('sealing', ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (json.dumps(str(pool.absolute())),),
+        )
+    opened.close()
+    report = place.collect()
+    assert (report.fresh, place.asked) == (False, {})
+    assert pool.read_bytes() == before
+    assert manifest_path(pool).exists()
+    manifest_path(pool).unlink()
+    with pytest.raises(OutputError, match="there is such a file already"):
+        place.collect()

@@ -41,6 +41,9 @@ _RULES = "finish reasons: 1"
 """What makes an answer whole; a pool that was written by other rules is written anew."""
 
 
+_SEALING = "sealing"  # the note of a ledger that names the pool which is being written
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What to collect.
@@ -235,7 +238,14 @@ def _seal(
     if manifest is not None and manifest.get("stamp") == stamp:
         return Report(_tallies(manifest), target, True, outcome, instructions.notes)
     facts = {"samples": task.samples, "stamp": stamp, "stopped": {} if outcome is None else outcome.stopped}
-    tallies, written = seal(instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts)
+    ledger.note(_SEALING, str(target))
+    ledger.flush()  # a kill between the pool and its manifest leaves a pool that is known to be ours
+    try:
+        tallies, written = seal(
+            instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts
+        )
+    finally:
+        ledger.note(_SEALING, None)
     return Report(tallies, target if written else None, False, outcome, instructions.notes)
 
 
@@ -311,6 +321,7 @@ def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Pat
     """Refuse to replace anything but a pool that was sealed from this ledger."""
     manifest = read_pool_manifest(Path(task.output))
     ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
+    ours = ours or ledger.noted(_SEALING) == str(Path(task.output).absolute())
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
     check_manifest(manifest_path(Path(task.output)))
     return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
