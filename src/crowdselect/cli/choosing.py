@@ -40,7 +40,7 @@ def choose_from(
     run: "Run | None" = None,
     brief: bool = False,
 ) -> None:
-    """Run a command that has `shared_options.pool_options` and `choice_options`.
+    """Run a command that has `cli.options.pool_options` and `choice_options`.
 
     Args:
         given: All its values, by click's names; those of `Options` besides.

@@ -89,7 +89,7 @@ class TextModel:
 
     @property
     def work(self) -> "TextModel":
-        """Itself; see `crowdselect.embed.vectors.TextEmbedder`."""
+        """Itself; see `crowdselect.embed.texts.TextEmbedder`."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ def kmeans(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> 
     Args:
         vectors: Shape (N, D), in id order, finite. Unit rows make it a clustering by cosine.
         k: How many clusters are wanted, 1 to N.
-        keys: Shape (N,), `ordering.seeded_hash(ids, seed=seed, salt="sample")`. Where N is above 20,000
+        keys: Shape (N,), `seeding.seeded_hash(ids, seed=seed, salt="sample")`. Where N is above 20,000
             (or 100 k, if that is more), the rows with the smallest keys are what the centres are fitted on.
         seed: Of the starts.
 

@@ -5,10 +5,9 @@ reading      a TOML file to tables of options; lists to sweeps
 graph        tables to steps, each with the steps it needs; titles: what they are called
 content      what an option or a file is, whatever it is called: the keys of steps
 store        the folder of results: which steps are done, one run at a time
-process      one command as a process, its output in a log
-needs        what later steps need of those before; machine: packages and keys that are there
+needs        what later steps need of those before; packages and keys that are there
 planning     done and to do, and what it costs where that is known
-running      the steps in their order
+running      the steps in their order, each as a process with its output in a log
 results      what came out, one row per run; page: the same as HTML
-example      a commented recipe
+command      the command, and a recipe to begin with
 """

@@ -183,7 +183,7 @@ def left_out(reasons: ObjectArray, why: Mapping[str, BoolArray]) -> ObjectArray:
     """Bar the eligible rows that a method has no score for.
 
     Args:
-        reasons: From `row_reasons`.
+        reasons: From `bars`.
         why: The method's own words → the rows that it leaves out.
 
     Returns:

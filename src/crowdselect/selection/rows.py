@@ -1,4 +1,4 @@
-"""What is known of every instruction of a pool after one look at it, whatever its size: rows of numbers, no texts, no matrix."""
+"""What is known of every instruction of a pool after one look at it, whatever its size: rows of numbers, no texts; the matrix only if it is asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -220,7 +220,7 @@ def with_targets(
 
     Args:
         answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
-        targets: From `find_targets`.
+        targets: From `Pool.targets`.
         scores: Rewards, shape (N, M). NaN = no reward.
         options: `answer` counts here.
         models: The M models' names.
