@@ -602,3 +602,12 @@ def test_a_folder_of_parts_gives_back_only_what_is_ours():
     Path("p.parquet.parts/notes.md").unlink()
     _remove_empty(Path("p.parquet.parts"), [Endpoint()])
     assert beside() == []
+
+
+def test_what_is_said_to_be_written_is_what_was_written(run, sim):
+    asked = ("select", sim, "--budget", 5, "--clusters", 0, "-o", "out")
+    assert run(*asked).code == 0
+    Path("out/notes.md").write_text("mine")
+    said = run(*asked, "--overwrite").out
+    assert "README.md, manifest.json, selection.parquet, train.jsonl" in said
+    assert "notes.md" not in said

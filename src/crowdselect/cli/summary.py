@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crowdselect.manifests import own_files
 from crowdselect.selection.chosen import Chosen
 from crowdselect.selection.controls import random_control
 from crowdselect.selection.selection import Selection, answer_by, score_line
@@ -54,7 +55,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
         say("nothing was written (a dry run)")
         return
     rows = f"{options['budget']} rows to train on; " if pool.has_text and pool.has_responses else ""
-    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    names = ", ".join(sorted(own_files(folder)))
     say(f"written to {visible(folder)}: {rows}{visible(names)}")
     say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
 
