@@ -131,8 +131,8 @@ ARGUMENTS = [
     ("reward", {}),
     ("tags", {"column": "tags"}),
     ("tags", {"tagger": lambda texts, _: [text.split() for text in texts]}),
-    ("direct-score", {"column": "mark"}),
-    ("direct-score", {"marker": lambda rows, _: [float(len(row.answer)) for row in rows]}),
+    ("column", {"column": "mark"}),
+    ("column", {"marker": lambda rows, _: [float(len(row.answer)) for row in rows]}),
     ("deita", {"complexity": "mark", "quality": "score"}),
     ("facility-location", {}),
     ("facility-location", {"weight_by": "mark"}),
@@ -182,10 +182,10 @@ def cut(pool_file, tmp_path):
         METHODS["length"](),
         METHODS["length"](of="answer", direction="down"),
         METHODS["tags"](column="tags"),
-        METHODS["direct-score"](column="mark"),
-        METHODS["direct-score"](column="score"),
+        METHODS["column"](column="mark"),
+        METHODS["column"](column="score"),
         METHODS["deita"](complexity="mark", quality="score"),
-        METHODS["direct-score"](
+        METHODS["column"](
             marker=lambda rows, _: [float(len(row.prompt[0]["content"] + row.answer)) for row in rows]
         ),
         by_vowels(of="instruction"),

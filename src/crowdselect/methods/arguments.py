@@ -15,7 +15,7 @@ def check_known(name: str, value: str, kind: Any) -> None:  # noqa: ANN401  (a L
         OptionError: It is not.
     """
     if value not in get_args(kind):
-        raise OptionError(f"{name}={value!r} is unknown; choose one of: {', '.join(get_args(kind))}")
+        raise OptionError(f"`{name}={value!r}` is unknown; choose one of: {', '.join(get_args(kind))}")
 
 
 def sign(direction: str) -> float:
@@ -40,6 +40,5 @@ def check_one_place(what: str, *places: object) -> None:
     """
     if sum(place is not None for place in places) != 1:
         raise OptionError(
-            f"{what} come from a column of the pool (--column NAME) or from a judge (--judge FILE.toml#NAME); "
-            "give one of them"
+            f"{what} come from a column of the pool (`column`) or from a judge (`judge`); give one of them"
         )
