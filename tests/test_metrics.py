@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric import metrics, rankagreement
+from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability
-from crowdselect.numeric.rankagreement import ordered_families
 
 NAN = float("nan")
 B = metrics._BLOCK

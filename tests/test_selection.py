@@ -16,12 +16,11 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import open_pool
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.controls import random_control
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.folder import export, load_selection
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select
-from crowdselect.selection.selection import Selection
+from crowdselect.selection.selection import Selection, random_control
 
 ID = "a: b:c"
 LINE = "line\nbreak: 1"

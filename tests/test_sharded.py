@@ -29,9 +29,9 @@ from crowdselect.numeric.duplicates import duplicate_groups, normalised
 from crowdselect.pool import shards
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection import shards as sharded
-from crowdselect.selection.chosen import chosen_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
+from crowdselect.selection.texts import chosen_of
 from crowdselect.simulate.pool import simulate
 
 ROOT = Path(__file__).parent.parent

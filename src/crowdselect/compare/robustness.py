@@ -17,7 +17,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import by_family, compute_metrics
-from crowdselect.pool.cells import Targets
+from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import reseeded

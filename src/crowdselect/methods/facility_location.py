@@ -15,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
-from crowdselect.methods.arranging import depths, first_of_groups, with_duplicates
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.methods import CROWD, Method, Scored, Seen
+from crowdselect.selection.methods import (
+    CROWD,
+    Method,
+    Scored,
+    Seen,
+    depths,
+    first_of_groups,
+    with_duplicates,
+)
 from crowdselect.types import FloatArray, IntArray
 
 Vectors = NDArray[np.float32]

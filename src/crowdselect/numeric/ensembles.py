@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric.moments import rounded
+from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.ranks import uniform_ranks
 from crowdselect.types import BoolArray, FloatArray
 

@@ -2,7 +2,7 @@
 
 Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on
 one row alone, so rows may be computed in any order or on any machine. Nothing is decided by rounding: the
-order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.numeric.moments`).
+order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.numeric.exact`).
 
 A new metric is a record in `METRICS`: eligibility, tables, report, comparison, robustness and help read it.
 """
@@ -18,8 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric.moments import moments
-from crowdselect.numeric.rankagreement import Families, families_of, rank_agreement
+from crowdselect.numeric.exact import Families, families_of, moments, rank_agreement
 from crowdselect.types import BoolArray, FloatArray
 
 Ties = Literal["average", "paper"]
@@ -201,7 +200,7 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), in the rewards' unit. Higher = the crowd does worse. The mean is over the models that
-        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.numeric.moments`). Not
+        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.numeric.exact`). Not
         finite where rewards are too far apart to add (beyond 1e300).
 
     Raises:
@@ -223,7 +222,7 @@ def separability(scores: FloatArray) -> FloatArray:
     Returns:
         Shape (N,), at least 0, in the square of the rewards' unit (ddof 0). Higher = the models differ
         more; exactly 0 where all rewards are equal, and equal variances are the same number (see
-        `crowdselect.numeric.moments`). NaN where fewer than two models have a reward. Not finite where rewards are
+        `crowdselect.numeric.exact`). NaN where fewer than two models have a reward. Not finite where rewards are
         too far apart to square (beyond 1e150).
 
     Raises:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from crowdselect.errors import OptionError
+from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.moments import rounded
 from crowdselect.types import BoolArray, FloatArray
 
 DEFAULT_WEIGHTS: dict[str, float] = {metric.name: metric.weight for metric in METRICS.values()}

@@ -13,23 +13,26 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.responses import Picks, Taken
-from crowdselect.pool.cells import (
+from crowdselect.pool.columns import blank, length
+from crowdselect.pool.index import (
     AnswerBatch,
     Cells,
+    Index,
     Keys,
     Numbers,
     Targets,
     cell_means,
+    codes_of,
     draws,
     first_not_number,
+    first_null,
     not_numeric,
     pick,
     refuse_infinite,
     said_text,
     sorted_keys,
+    to_numpy,
 )
-from crowdselect.pool.columns import blank, length
-from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
 from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray

@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.cells import AnswerBatch, Numbers, Targets
-from crowdselect.pool.chat import Chat
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
-from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy, vectors
+from crowdselect.pool.index import (
+    AnswerBatch,
+    Index,
+    Numbers,
+    Targets,
+    build_index,
+    one_per_id,
+    to_numpy,
+    vectors,
+)
 from crowdselect.pool.layouts import Tall, Wide, view
-from crowdselect.pool.prompts import Asked
+from crowdselect.pool.prompts import Asked, Chat
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source, connect
 from crowdselect.types import BoolArray, FloatArray

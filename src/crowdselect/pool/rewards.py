@@ -12,8 +12,16 @@ import numpy as np
 from crowdselect.errors import InputError, RewardError
 from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.cells import Keys, cell_means, first_not_number, not_numeric, sorted_keys
-from crowdselect.pool.index import Index, first_null, to_numpy
+from crowdselect.pool.index import (
+    Index,
+    Keys,
+    cell_means,
+    first_not_number,
+    first_null,
+    not_numeric,
+    sorted_keys,
+    to_numpy,
+)
 from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
 from crowdselect.pool.prompts import Asked
 from crowdselect.pool.source import Source

@@ -11,8 +11,8 @@ from crowdselect.crowd import Crowd
 from crowdselect.embed.reading import Filed, Held, Reading
 from crowdselect.errors import OptionError
 from crowdselect.numeric.ensembles import Agreement
+from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import by_family
-from crowdselect.numeric.rankagreement import ordered_families
 from crowdselect.numeric.ranks import check_weights
 from crowdselect.numeric.responses import Answers
 from crowdselect.pool.pool import Pool

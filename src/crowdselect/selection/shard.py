@@ -22,8 +22,7 @@ from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import Answers, Picks, find_answers
-from crowdselect.pool.cells import Targets
-from crowdselect.pool.index import to_numpy
+from crowdselect.pool.index import Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
