@@ -48,7 +48,7 @@ SELECT = [
     (["--pairs", "best-worst", "--answer", "random"], ["answer='random' cannot hold too"]),
     (["--pairs", "best-worst", "--format", "messages"], ["which format messages cannot hold", "dpo"]),
     (["--format", "dpo"], ["format dpo needs preference pairs", "--pairs best-worst"]),
-    (["--format", "csv"], ["format 'csv' is unknown", "messages, prompt-completion"]),
+    (["--format", "csv"], ["--format csv is unknown", "messages, prompt-completion"]),
     (["--file-type", "csv"], ["file type 'csv' is unknown", "jsonl, parquet"]),
     (["--for", "axolotl"], ["trainer 'axolotl' is unknown", "trl, llamafactory"]),
     (["--min-rewards", "0"], ["min-rewards=0 is below 1"]),

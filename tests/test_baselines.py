@@ -415,7 +415,7 @@ def test_facility_location_in_a_pool(pool):
         pool, _options(embedder="column:vector"), method=facility_location(weight_by="crowdselect")
     )
     assert len(weighted.chosen) == 10
-    with pytest.raises(OptionError, match="neighbours=0 is not positive"):
+    with pytest.raises(OptionError, match="`neighbours` is 0; wanted at least 1"):
         facility_location(neighbours=0)
 
 
@@ -463,7 +463,7 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
     [
         (("length", "--direction", "left"), "direction='left' is unknown; choose one of: up, down"),
         (("length", "--of", "model"), "of='model' is unknown"),
-        (("reward", "--budget", 0, "--dry-run"), "budget 0 is not positive"),
+        (("reward", "--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         (("reward",), "say where to write with -o DIR"),
         (("tags", "--column", "nothing", "--dry-run"), "no column 'nothing'"),
     ],

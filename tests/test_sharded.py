@@ -28,7 +28,7 @@ from crowdselect.numeric.clusters import fit_centres, nearest
 from crowdselect.numeric.duplicates import duplicate_groups, normalised
 from crowdselect.pool import shards
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection import shards as sharded
+from crowdselect.selection import reading as sharded
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
 from crowdselect.selection.texts import chosen_of

@@ -31,7 +31,7 @@ _HOMES = {
     "export": "selection.folder",
     "load_selection": "selection.folder",
     "open_pool": "pool.pool",
-    "random_control": "selection.controls",
+    "random_control": "selection.selection",
     "select": "selection.run",
     "separability": "numeric.metrics",
     "stability": "numeric.metrics",

@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 
 from crowdselect.cache import folder, key_of
 from crowdselect.embed.models import TextModel, embedder_kind
-from crowdselect.embed.reading import Columns, FloatArray, Held, Known, Reading, Source, Told
+from crowdselect.embed.reading import Embeddable, Held, Known, Named, Told, Values
 from crowdselect.embed.texts import (
     COMPUTED,
     Finish,
-    Gathered,
+    InOrder,
     TextVectors,
     as_label,
     as_vector,
-    counter,
+    counting,
     silent,
 )
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric import lsa
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, seeded_hash
-from crowdselect.types import IntArray
+from crowdselect.types import Float32Array, IntArray
 
 KEPT = 1_000_000
 """Rows up to which `lsa`'s vectors are kept: a million rows of them are 1 GB."""
@@ -55,17 +55,17 @@ class Vectors(Protocol):
         """See that a model is loaded once for all rows that will be asked for."""
         ...
 
-    def of(self, rows: IntArray) -> FloatArray:
+    def of(self, rows: IntArray) -> Float32Array:
         """Give the vectors of some rows (ascending), in their order."""
         ...
 
-    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+    def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
         """Give the nearest centre of each row (ascending), in their order; no vectors are held."""
         ...
 
 
 def open_vectors(
-    reading: Reading,
+    reading: Embeddable,
     rows: IntArray,
     *,
     keys: UInt64Array,
@@ -151,7 +151,7 @@ def vectors_of(
 
     def values(name: str) -> NDArray[Any]:
         if column is None:
-            raise OptionError(f"embedder column:{name} needs the values of the column; pass column=")
+            raise OptionError(f"`embedder=column:{name}` needs the values of the column; pass `column`")
         return column
 
     return open_vectors(
@@ -172,14 +172,14 @@ def vectors_of(
 class GivenVectors:
     """Vectors of a column of the pool (`column:NAME`), or of a file (`file:VECTORS`); see `open_vectors`."""
 
-    def __init__(self, reading: Reading, rows: IntArray, embedder: str) -> None:
+    def __init__(self, reading: Embeddable, rows: IntArray, embedder: str) -> None:
         kind, _, name = embedder.partition(":")
         if not name:
             wanted = {
                 "file": "names no file; wanted file:VECTORS (Parquet id, vector; or .npz ids, vectors)",
                 "column": "names no column; wanted column:NAME, a column with lists of numbers",
             }
-            raise OptionError(f"embedder '{embedder}' {wanted[kind]}")
+            raise OptionError(f"`embedder={embedder!r}` {wanted[kind]}")
         self._embedder, self._dimensions = embedder, 0
         self._source, unused = reading.given(rows, embedder)
         self.notes = (f"{name}: {unused} vectors belong to no instruction embedded here",) if unused else ()
@@ -192,19 +192,19 @@ class GivenVectors:
     def prepare(self, rows: IntArray) -> None:
         """See `Vectors`; there is nothing to prepare."""
 
-    def of(self, rows: IntArray) -> FloatArray:
+    def of(self, rows: IntArray) -> Float32Array:
         """See `Vectors`."""
         vectors = self._each(rows, as_vector, lambda _: None)
         self._dimensions = vectors.shape[1]
         return vectors
 
-    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+    def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
         """See `Vectors`."""
         finish = partial(as_label, centres=centres, name=self._embedder)
-        return self._each(rows, finish, counter(progress, 0, len(rows))).astype(np.int64)
+        return self._each(rows, finish, counting(progress, 0, len(rows))).astype(np.int64)
 
     def _each(self, rows: IntArray, finish: Finish, told: Told) -> NDArray[Any]:
-        found = Gathered(len(rows), self._embedder)
+        found = InOrder(len(rows), self._embedder)
         for some, columns in self._source.over(rows, partial(_finished, finish=finish), told):
             found.take(np.searchsorted(rows, some), columns, COMPUTED)
         return found.values
@@ -226,7 +226,7 @@ class Lsa:
 
     notes, dear = (), False
 
-    def __init__(self, source: Source, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
+    def __init__(self, source: Values, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
         by_key, self._count, self._seed = np.argsort(keys, kind="stable"), len(rows), seed
         known = np.sort(rows[by_key[: max(sample, lsa.SAMPLE)]])
         found: dict[int, str] = {}
@@ -240,7 +240,7 @@ class Lsa:
         return lsa.fit(self._fitted_on, seed=self._seed)
 
     @property
-    def work(self) -> Callable[[list[str], Told], FloatArray]:
+    def work(self) -> Callable[[list[str], Told], Float32Array]:
         """See `TextEmbedder`."""
         return partial(_projected, basis=self._basis)
 
@@ -267,16 +267,16 @@ def lsa_name(texts: int, dimensions: int) -> str:
     return f"lsa (fitted on {basis} texts, {dimensions} dimensions)"
 
 
-def _text(texts: list[str], told: Told) -> Columns:  # noqa: ARG001  (as of `Work`)
+def _text(texts: list[str], told: Told) -> Named:  # noqa: ARG001  (as of `Work`)
     return {"text": texts}
 
 
-def _finished(vectors: FloatArray, told: Told, *, finish: Finish) -> Columns:
+def _finished(vectors: Float32Array, told: Told, *, finish: Finish) -> Named:
     told(len(vectors))
     return finish(vectors)
 
 
-def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> FloatArray:
+def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Array:
     vectors = lsa.project(texts, basis)
     told(len(texts))
     return vectors

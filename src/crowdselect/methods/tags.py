@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.methods.arguments import check_one_place
+from crowdselect.methods import check_one_place
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.methods import Method, Scored, Seen, depths, first_of_groups, with_duplicates

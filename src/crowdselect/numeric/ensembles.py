@@ -53,7 +53,7 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
         [[0.0, 0.5], [nan, 1.0]]
     """
     if how not in ENSEMBLES:
-        raise OptionError(f"ensemble={how!r} is unknown; choose one of: {', '.join(ENSEMBLES)}")
+        raise OptionError(f"`ensemble={how!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}")
     shared = _shared(matrices)
     count = int(shared.sum())
     total = np.zeros(count)

@@ -27,7 +27,7 @@ _BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 
 
 @dataclass(frozen=True)
-class Block:
+class RewardBlock:
     """Some rows of the score matrix, as a metric gets them; turned, so that each model's rewards are contiguous."""
 
     rewards: FloatArray
@@ -42,7 +42,7 @@ class Block:
     """How equal rewards count; likewise."""
 
     @classmethod
-    def of(cls, rows: FloatArray, families: Families, ties: Ties) -> "Block":
+    def of(cls, rows: FloatArray, families: Families, ties: Ties) -> "RewardBlock":
         """Turn rows of the score matrix, shape (n, M), NaN = no reward."""
         rewards = np.ascontiguousarray(rows.T, dtype=np.float64)
         missing = np.isnan(rewards)
@@ -82,7 +82,7 @@ class Metric:
 
     name: str
     """As columns, weights and charts call it."""
-    compute: Callable[[Block], FloatArray]
+    compute: Callable[[RewardBlock], FloatArray]
     """Gives the value of each row of a block, shape (n,). Overflow shows as inf or NaN. What it holds for rows of fewer
     rewards than `fewest` says nothing."""
     words: str
@@ -128,7 +128,7 @@ class Metric:
             checked = []
         return _computed([self], scores, checked, ties)[self.name]
 
-    def of_block(self, block: Block) -> FloatArray:
+    def of_block(self, block: RewardBlock) -> FloatArray:
         """Compute the metric of each row of a block, shape (n,). NaN = undefined, as with fewer rewards than `fewest`."""
         values = self.compute(block)
         if block.missing is None and len(block.rewards) >= self.fewest:
@@ -312,7 +312,7 @@ def _checked_families(
             f"scores have {scores.shape[1]} models, but there are {size.size} sizes and {len(families)} families"
         )
     if ties not in get_args(Ties):
-        raise OptionError(f"ties={ties!r} is unknown; choose one of: {', '.join(get_args(Ties))}")
+        raise OptionError(f"`ties={ties!r}` is unknown; choose one of: {', '.join(get_args(Ties))}")
     return families_of(size, families)
 
 
@@ -324,7 +324,7 @@ def _computed(
 
     def part(begin: int) -> list[FloatArray]:
         with np.errstate(over="ignore", invalid="ignore"):  # it shows as inf or NaN; callers name the row
-            block = Block.of(scores[begin : begin + _BLOCK], families, ties)
+            block = RewardBlock.of(scores[begin : begin + _BLOCK], families, ties)
             return [metric.of_block(block) for metric in metrics]
 
     workers = min(len(begins), os.cpu_count() or 1)

@@ -261,7 +261,7 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class AnswerKeys:
     """Which cell each of A answers belongs to, and the order to go through them in."""
 
     row: IntArray
@@ -278,7 +278,7 @@ class Keys:
 
 def sorted_keys(
     rows: IntArray, models: IntArray, samples: FloatArray, *, index: Index, names: Sequence[str], path: str
-) -> Keys:
+) -> AnswerKeys:
     """Put answers in the order of (instruction, model, sample), each of which may stand once.
 
     Raises:
@@ -295,11 +295,11 @@ def sorted_keys(
             f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {names[models[at]]!r}, "
             f"sample {samples[at]:g}; wanted each once; drop one, or number them in a column `sample`"
         )
-    return Keys(rows, models, samples, order, cell)
+    return AnswerKeys(rows, models, samples, order, cell)
 
 
 def cell_means(
-    values: FloatArray, keys: Keys, *, index: Index, names: Sequence[str], path: str, reward: str
+    values: FloatArray, keys: AnswerKeys, *, index: Index, names: Sequence[str], path: str, reward: str
 ) -> FloatArray:
     """Put rewards into the matrix; where an answer was sampled several times, their mean.
 
@@ -399,7 +399,7 @@ def said_text(text: str | None) -> str | None:
     return text if text is not None and text.strip() else None
 
 
-def draws(keys: Keys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
+def draws(keys: AnswerKeys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
     """Hash each answer by its id, model and sample, with a seed.
 
     Args:
@@ -419,7 +419,7 @@ def draws(keys: Keys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> 
 
 
 def pick(
-    keys: Keys, rewards: FloatArray, said: BoolArray, draw: UInt64Array, *, lowest: bool = False
+    keys: AnswerKeys, rewards: FloatArray, said: BoolArray, draw: UInt64Array, *, lowest: bool = False
 ) -> IntArray:
     """Choose one answer per cell.
 

@@ -25,7 +25,7 @@ from crowdselect.pool.index import (
     vectors,
 )
 from crowdselect.pool.layouts import Tall, Wide, view
-from crowdselect.pool.prompts import Asked, Chat
+from crowdselect.pool.prompts import Chat, Instructions
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source, connect
 from crowdselect.types import BoolArray, FloatArray
@@ -73,7 +73,7 @@ def open_pool(
         (('a', 'b'), array([[3., 4.]]))
     """
     if limit is not None and limit <= 0:
-        raise OptionError(f"limit is {limit}; wanted at least 1 instruction")
+        raise OptionError(f"`limit` is {limit}; wanted at least 1 instruction")
     return Pool(
         os.fspath(path),
         layout=layout,
@@ -436,8 +436,8 @@ class Pool:
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
-    def _asked(self) -> Asked:
-        return Asked(self._source, self._view, self._index)
+    def _asked(self) -> Instructions:
+        return Instructions(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)

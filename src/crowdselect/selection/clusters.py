@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.embed.models import embedder_kind
-from crowdselect.embed.reading import Reading
+from crowdselect.embed.reading import Embeddable
 from crowdselect.embed.vectors import Vectors, open_vectors
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
@@ -55,7 +55,7 @@ class Grouping:
 
 
 def group(
-    reading: Reading,
+    reading: Embeddable,
     eligible: BoolArray,
     hashes: UInt64Array,
     options: Options,
@@ -110,7 +110,7 @@ def group(
 
 
 def vectors_for(
-    reading: Reading, rows: IntArray, keys: UInt64Array, options: Options, progress: Progress, *, k: int
+    reading: Embeddable, rows: IntArray, keys: UInt64Array, options: Options, progress: Progress, *, k: int
 ) -> Vectors:
     """Find what gives some rows vectors, by the embedder of the options; see `crowdselect.embed.vectors.open_vectors`.
 
@@ -128,8 +128,8 @@ def vectors_for(
     kind = embedder_kind(options.embedder)
     if kind in {"lsa", "model"} and not reading.has_text:
         raise OptionError(
-            f"{reading.path}: no instruction has text, so embedder {options.embedder} has nothing to read; use --clusters 0, "
-            "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
+            f"{reading.path}: no instruction has text, so `embedder={options.embedder!r}` has nothing to read; use `clusters=0`, "
+            "`cluster_by=COLUMN`, `embedder=file:VECTORS` or `embedder=column:NAME`"
         )
     return open_vectors(
         reading,
@@ -183,7 +183,7 @@ def check_clusters(clusters: int, eligible: int) -> None:
     """
     if clusters > eligible:
         raise OptionError(
-            f"clusters={clusters} is more than the {eligible} eligible instructions; lower --clusters (0 = none)"
+            f"`clusters={clusters}` is more than the {eligible} eligible instructions; lower it (0 = none)"
         )
 
 

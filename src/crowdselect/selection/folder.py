@@ -117,7 +117,7 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     chosen = name or ("dpo" if pairs else "messages")
     check_format(chosen, pairs=pairs, trainer=trainer)
     if file_type not in FILE_TYPES:
-        raise OptionError(f"file type {file_type!r} is unknown; choose one of: {', '.join(FILE_TYPES)}")
+        raise OptionError(f"`file_type={file_type!r}` is unknown; choose one of: {', '.join(FILE_TYPES)}")
     return chosen
 
 

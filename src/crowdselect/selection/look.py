@@ -15,17 +15,25 @@ from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
-from crowdselect.numeric.responses import Answers, check_answer
+from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import read_numbers
-from crowdselect.selection.benchmarks import Question, read_questions
+from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.measure import (
+    Look,
+    Matrix,
+    ensemble_of,
+    known_of,
+    looked,
+    lowest_hashes,
+    tables_of,
+)
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.rows import COLUMNS, Rows
-from crowdselect.selection.shard import Look, Matrix, ensemble_of, known_of, looked, lowest_hashes, unpacked
-from crowdselect.selection.shards import Shards, shards_of
 from crowdselect.types import BoolArray, FloatArray, IntArray, Table
 
 
@@ -137,7 +145,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
     )
 
 
-def _look(shards: Shards, asked: _Asked, questions: list[Question]) -> tuple[Look, list[str]]:
+def _look(shards: Shards, asked: _Asked, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
     """Settle what is to be known of each shard; and the notes about the crowd."""
     pool, options, models = shards.pool, asked.options, shards.models
     why = None if asked.method.weighted else why_unmeasured(pool, models, asked.reward)
@@ -215,7 +223,7 @@ def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
     if shards.whole:
         table, matrix = known_of(shards.pool, look)
         return merge([(0, table)], [shards.pool.path]), matrix
-    found = [each for packed in shards.over(looked, look=look) for each in unpacked(packed)]
+    found = [each for packed in shards.over(looked, look=look) for each in tables_of(packed)]
     return merge(found, shards.files), None
 
 
@@ -263,9 +271,9 @@ def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) ->
     return grouped([keys[row] for row in rows.tolist()], rows, n=len(blank))
 
 
-def _answers(merged: _Merged) -> Answers:
+def _answers(merged: _Merged) -> ChosenAnswers:
     paired = "rejected" in merged.table.column_names
-    return Answers(
+    return ChosenAnswers(
         merged.numbers("chosen").astype(np.int64),
         merged.numbers("rejected").astype(np.int64) if paired else None,
         merged.numbers("best_reward"),
@@ -293,7 +301,7 @@ def _said(look: Look, options: Options | None) -> str | None:
     return look.reward if isinstance(look.reward, str) else None
 
 
-def read_benchmarks(options: Options) -> tuple[tuple[str, list[Question]], ...]:
+def read_benchmarks(options: Options) -> tuple[tuple[str, list[BenchmarkQuestion]], ...]:
     """Read the files of `decontaminate`.
 
     Raises:

@@ -16,9 +16,8 @@ from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import BLOCK, Function, Of, Reader
+from crowdselect.selection.reading import AT_ONCE, Function, Of, RowReader, Shards
 from crowdselect.selection.rows import Rows
-from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 Need = Literal["instruction", "answer"]
@@ -107,11 +106,11 @@ class Seen:
             OptionError: Answers are wanted, and the pool has no place for them.
         """
         found: dict[int, Any] = {}
-        for rows, batch in Reader(self.shards, self.known).batches(self.rows, of=of, size=BLOCK):
+        for rows, batch in RowReader(self.shards, self.known).batches(self.rows, of=of, size=AT_ONCE):
             found.update(zip(rows.tolist(), batch, strict=True))
         return [found[row] for row in self.rows.tolist()]
 
-    def map(self, function: Function, *, of: Of, progress: Progress, size: int = BLOCK) -> FloatArray:
+    def map(self, function: Function, *, of: Of, progress: Progress, size: int = AT_ONCE) -> FloatArray:
         """Apply a function to the eligible rows batch by batch, wherever they are read.
 
         Args:
@@ -128,7 +127,7 @@ class Seen:
         """
         rows, done = self.rows, 0
         out = np.full(len(self.eligible), np.nan)
-        for batch, numbers in Reader(self.shards, self.known).map(function, rows, of=of, size=size):
+        for batch, numbers in RowReader(self.shards, self.known).map(function, rows, of=of, size=size):
             out[batch] = numbers
             done += len(batch)
             progress(done, len(rows))

@@ -191,25 +191,25 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         return f"it would drop out if its score fell below that of the rows behind it, or the cluster's quota below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
-            return "its cluster gave no row: a larger --budget or fewer --clusters would have to reach it"
+            return "its cluster gave no row: a larger `budget` or fewer `clusters` would have to reach it"
         gap = row["last"]["score"] - row["score"]
         more = f"{gap:.4g} more score" if gap else "any more score (a seeded hash broke the tie)"
-        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger --budget)"
+        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger `budget`)"
     advice = {
-        "excluded": "take its id out of --exclude",
-        "unfinished": "only if an answer of it came to its end, or with --allow-cut where it was cut",
-        "not_included": "add its id to --include",
+        "excluded": "take its id out of `exclude`",
+        "unfinished": "only if an answer of it came to its end, or with `allow_cut=True` where it was cut",
+        "not_included": "add its id to `include`",
         "no_instruction": "give it text in the pool",
-        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
-        "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
+        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower `min_rewards` ({options['min_rewards']})",
+        "no_number": "give it a number in the file of `metrics`, or set the weight of that number to 0",
         **{code: undefined.remedy for code, undefined in UNDEFINED.items()},
-        "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
+        "no_answer": f"the pool needs an answer with text that `answer={options['answer']}` can take",
         "no_pair": "the pool needs two answers to one prompt with different rewards",
-        "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
+        "below_floor": "lower `min_best_reward` or `min_best_quantile`, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",
-        "duplicate_of": f"only in the place of {other}: leave that out (--exclude), and this row's own score must reach the cut",
-        "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
+        "duplicate_of": f"only in the place of {other}: leave that out (`exclude`), and this row's own score must reach the cut",
+        "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
 

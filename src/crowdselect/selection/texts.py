@@ -13,8 +13,8 @@ from crowdselect.pool.index import Numbers
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.shards import answers_in
+from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.shards import Shards, shards_of
 
 Pair = tuple[str, str]
 """(id, model)."""
@@ -182,7 +182,7 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     Example:
         >>> facts = {"pool": "gone.parquet", "layout": "long", "rewards": None}
         >>> gone = texts_of(Selection(table=None, options={}, facts=facts), {})
-        >>> gone.problem.endswith("name its place with --pool")
+        >>> gone.problem.endswith("name its place with `pool`")
         True
     """
     opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
@@ -228,7 +228,7 @@ def _reopened(
     except (InputError, MissingExtraError, OSError) as error:
         if path is not None:
             raise
-        return None, f"{gone}: {error}; name its place with --pool"
+        return None, f"{gone}: {error}; name its place with `pool`"
     if problem is None and pool.fingerprint() != facts["fingerprint"]:
         problem = f"{pool.path}: its content is not what this selection was made from; {unsure} may differ"
     return pool, problem
