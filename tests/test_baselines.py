@@ -461,8 +461,8 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("length", "--direction", "left"), "direction='left' is unknown; choose one of: up, down"),
-        (("length", "--of", "model"), "of='model' is unknown"),
+        (("length", "--direction", "left"), "--direction left is unknown; choose one of: up, down"),
+        (("length", "--of", "model"), "--of model is unknown"),
         (("reward", "--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         (("reward",), "say where to write with -o DIR"),
         (("tags", "--column", "nothing", "--dry-run"), "no column 'nothing'"),

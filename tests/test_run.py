@@ -465,7 +465,7 @@ def test_include_and_exclude_together_and_what_they_do_not_find(tmp_path):
         "b": "excluded",
     }
     assert [note for note in found.facts["notes"] if "ids are not in the pool" in note] == [
-        f"--include {tmp_path / 'in.txt'}: 2 of 5 ids are not in the pool"
+        f"`include` {tmp_path / 'in.txt'}: 2 of 5 ids are not in the pool"
     ]
     with pytest.raises(
         BudgetError, match="`budget=3` is more than can be chosen: 2 instructions are eligible"
@@ -639,7 +639,7 @@ def test_a_pool_without_text_is_chosen_from_without_a_training_file(tmp_path):
 def test_the_default_embedder_needs_text_and_says_what_to_use(tmp_path):
     for options in ({"clusters": 2}, {"clusters": 0, "near_duplicates": 0.9}):
         with pytest.raises(
-            OptionError, match="no instruction has text, so embedder lsa has nothing to read; use --clu"
+            OptionError, match=r"no instruction has text, so `embedder=.lsa.` has nothing to read; use `clu"
         ):
             choose(matrix(tmp_path / "pool.parquet"), 6, **options)
 
@@ -664,7 +664,7 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     pool = write(tmp_path / "pool.parquet", rows)
     warning = (
         "1 of the 1 chosen instructions were answered well by nobody: their best reward is the pool's lowest (0); "
-        "set a floor with --min-best-reward or --min-best-quantile"
+        "set a floor with `min_best_reward` or `min_best_quantile`"
     )
     assert warning in choose(pool, 1).warnings
     assert not any("by nobody" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)

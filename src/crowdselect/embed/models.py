@@ -1,13 +1,4 @@
-"""Which embedders there are; and the models among them, found and loaded.
-
-| embedder       | what it is                                           | extra    | unit length |
-|----------------|------------------------------------------------------|----------|-------------|
-| `lsa`          | words the texts share, fitted on the pool (`lsa.py`) | none     | yes         |
-| `minilm`       | all-MiniLM-L6-v2 from a package, offline             | `minilm` | yes         |
-| `file:VECTORS` | Parquet or .npz                                      | none     | as given    |
-| `column:NAME`  | a column of the pool                                 | none     | as given    |
-| a name or path | a sentence-transformers model                        | `embed`  | yes         |
-"""
+"""Models that embed texts, found and loaded: `minilm` from a package, any other by sentence-transformers."""
 
 import re
 import sys
@@ -34,17 +25,6 @@ KNOWN = "lsa, minilm, file:VECTORS, column:NAME, a folder with a sentence-transf
 """What an embedder may be, for messages and help."""
 
 _STEP = 256  # texts given to a model at a time: how often progress is told
-
-
-def embedder_kind(embedder: str) -> str:
-    """Say what an embedder is: "lsa", "file", "column" or "model".
-
-    Example:
-        >>> embedder_kind("column:v"), embedder_kind("minilm")
-        ('column', 'model')
-    """
-    kind = embedder.partition(":")[0]
-    return kind if kind in {"file", "column"} else "lsa" if embedder == "lsa" else "model"
 
 
 @dataclass(frozen=True, slots=True)

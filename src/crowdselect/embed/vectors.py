@@ -1,12 +1,14 @@
 """Vectors of a pool's rows: for some rows, or for all of them one block at a time, never held whole.
 
-`open_vectors` is the one way to them, whatever the embedder and wherever the pool is. What is computed from texts is
+`open_vectors` is the one way to them, whatever the embedder and wherever the pool is; `KINDS` says which embedders
+there are. What is computed from texts is
 kept in the cache folder, as Parquet parts by text: nothing is embedded twice, whatever the files and whoever computes
 it, and a run that was killed goes on. A model's vectors stay; `lsa`'s, which belong to the texts that it was fitted
 on, are kept for the last few pools that are held in memory, and computed whenever they are asked for in all others.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cache import folder, key_of
-from crowdselect.embed.models import TextModel, embedder_kind
+from crowdselect.embed.models import TextModel
 from crowdselect.embed.reading import Embeddable, Held, Known, Named, Told, Values
 from crowdselect.embed.texts import (
     COMPUTED,
@@ -64,6 +66,41 @@ class Vectors(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What vectors are wanted for, and how; see `open_vectors`."""
+
+    reading: Embeddable
+    rows: IntArray
+    keys: UInt64Array
+    embedder: str
+    seed: int
+    cache: bool
+    trust_remote_code: bool
+    sample: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of vectors: how its embedders are written, and what opens them.
+
+    Example:
+        >>> vector_kind("column:v").reads_text, vector_kind("minilm").runs_a_model
+        (False, True)
+    """
+
+    form: str
+    """How an embedder of this kind is written; `NAME:` in front of what it is told, or nothing but its name."""
+    words: str
+    """What it is, for messages and help."""
+    open: Callable[[Wanted], Vectors]
+    reads_text: bool = True
+    """Vectors are made of the texts, so there must be some; else somebody gave them, and each must be usable."""
+    runs_a_model: bool = False
+    """A model is run: it takes long, tells its progress, and its vectors are worth being kept."""
+
+
 def open_vectors(
     reading: Embeddable,
     rows: IntArray,
@@ -99,16 +136,28 @@ def open_vectors(
         MissingExtraError: Its package is not installed. No other embedder is used instead.
         InputError: A text is missing, or the given vectors are not usable.
     """
-    kind, told = embedder_kind(embedder), progress or silent
-    if kind in {"file", "column"}:
-        return GivenVectors(reading, rows, embedder)
-    texts = reading.texts(rows, embedder)
-    if kind == "model":
-        model = TextModel(embedder, trust_remote_code=trust_remote_code)
-        return TextVectors(reading, texts, model, shelf=model.shelf if cache else None, progress=told)
-    fitted = Lsa(texts, rows, keys, sample=sample, seed=seed)
-    kept = cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
-    return TextVectors(reading, fitted.texts, fitted, shelf=fitted.shelf if kept else None, progress=told)
+    return vector_kind(embedder).open(
+        Wanted(
+            reading=reading,
+            rows=rows,
+            keys=keys,
+            embedder=embedder,
+            seed=seed,
+            cache=cache,
+            trust_remote_code=trust_remote_code,
+            sample=sample,
+            progress=progress or silent,
+        )
+    )
+
+
+def vector_kind(embedder: str) -> Kind:
+    """Find the kind of an embedder: what is written as none of the others is a model."""
+    for kind in KINDS.values():
+        name, colon, _ = kind.form.partition(":")
+        if embedder == name or (colon and embedder.startswith(f"{name}:")):
+            return kind
+    return KINDS["model"]
 
 
 def vectors_of(
@@ -210,7 +259,27 @@ class GivenVectors:
         return found.values
 
 
+def _open_given(wanted: Wanted) -> GivenVectors:
+    return GivenVectors(wanted.reading, wanted.rows, wanted.embedder)
+
+
 # ── vectors of texts ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _open_model(wanted: Wanted) -> TextVectors:
+    texts = wanted.reading.texts(wanted.rows, wanted.embedder)
+    model = TextModel(wanted.embedder, trust_remote_code=wanted.trust_remote_code)
+    shelf = model.shelf if wanted.cache else None
+    return TextVectors(wanted.reading, texts, model, shelf=shelf, progress=wanted.progress)
+
+
+def _open_lsa(wanted: Wanted) -> TextVectors:
+    reading, rows = wanted.reading, wanted.rows
+    texts = reading.texts(rows, wanted.embedder)
+    fitted = Lsa(texts, rows, wanted.keys, sample=wanted.sample, seed=wanted.seed)
+    kept = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
+    shelf = fitted.shelf if kept else None
+    return TextVectors(reading, fitted.texts, fitted, shelf=shelf, progress=wanted.progress)
 
 
 class Lsa:
@@ -280,3 +349,30 @@ def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Arra
     vectors = lsa.project(texts, basis)
     told(len(texts))
     return vectors
+
+
+# ── which embedders there are ────────────────────────────────────────────────────────────────────────
+
+
+KINDS: dict[str, Kind] = {
+    "lsa": Kind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
+    "file": Kind(
+        form="file:VECTORS",
+        words="vectors of a file: Parquet (id, vector) or .npz (ids, vectors)",
+        open=_open_given,
+        reads_text=False,
+    ),
+    "column": Kind(
+        form="column:NAME",
+        words="vectors of a column of the pool",
+        open=_open_given,
+        reads_text=False,
+    ),
+    "model": Kind(
+        form="MODEL",
+        words="minilm (extra: minilm), a folder with a sentence-transformers model, or its name (OWNER/NAME; extra: embed)",
+        open=_open_model,
+        runs_a_model=True,
+    ),
+}
+"""The kinds of vectors by name; a new one is a record here, and the class that gives its vectors."""

@@ -91,9 +91,7 @@ def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
     if answer in {"best", "random"} or _TOP.fullmatch(answer):
         return
     if not answer.startswith("model:"):
-        raise OptionError(
-            f"answer strategy {answer!r} is unknown; use best, random, topN-random or model:NAME"
-        )
+        raise OptionError(f"`answer={answer!r}` is unknown; use best, random, topN-random or model:NAME")
     name = answer.removeprefix("model:")
     if name not in models:
         shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")

@@ -5,7 +5,7 @@ The instructions in code-point order of id, and which of them each row of the so
 it to train on, the worst to reject.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -140,22 +140,44 @@ def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str)
 
 def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array", IntArray]:
     """Do what `codes_of` does for ids that may stand once each."""
+
+    def twice(id_: str, first: int, second: int) -> InputError:
+        return InputError(
+            f"{source.place(second)}: duplicate id {id_!r}, first in {source.place(first)}; "
+            "wanted one row per instruction; drop one"
+        )
+
+    known, order = sorted_once(column.combine_chunks(), twice)
+    return known, np.arange(len(known), dtype=np.int64) if order is None else inverse(order)
+
+
+def sorted_once(
+    ids: "pa.Array", twice: Callable[[str, int, int], InputError]
+) -> tuple["pa.Array", IntArray | None]:
+    """Put ids in code-point order, of which each may stand once.
+
+    Args:
+        ids: N of them.
+        twice: Makes the error of an id that stands twice, and of its first two places.
+
+    Returns:
+        The ids, and the place that each had, shape (N,); None = they were in order.
+
+    Raises:
+        InputError: What `twice` makes.
+    """
     import pyarrow.compute as pc
 
-    ids = column.combine_chunks()
-    if pc.all(pc.less(ids[:-1], ids[1:])).as_py():  # the file is sorted already
-        return ids, np.arange(len(ids), dtype=np.int64)
+    if pc.all(pc.less(ids[:-1], ids[1:])).as_py():
+        return ids, None
     order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
     known = ids.take(order)
     same = to_numpy(pc.equal(known[1:], known[:-1]))
     if same.any():
         at = int(np.argmax(same))
         first, second = sorted(int(row) for row in order[at : at + 2])
-        raise InputError(
-            f"{source.place(second)}: duplicate id {known[at].as_py()!r}, first in {source.place(first)}; "
-            "wanted one row per instruction; drop one"
-        )
-    return known, inverse(order)
+        raise twice(known[at].as_py(), first, second)
+    return known, order
 
 
 def codes_of(values: "pa.ChunkedArray") -> tuple["pa.Array", IntArray]:

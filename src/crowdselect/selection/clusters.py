@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.embed.models import embedder_kind
 from crowdselect.embed.reading import Embeddable
-from crowdselect.embed.vectors import Vectors, open_vectors
+from crowdselect.embed.vectors import Vectors, open_vectors, vector_kind
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.progress import Progress
@@ -98,10 +97,7 @@ def group(
     opened = vectors_for(reading, rows, keys, options, progress, k=k)
     if k > 1:
         labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
-    elif embedder_kind(options.embedder) in {
-        "file",
-        "column",
-    }:  # all have to be usable, also where few are needed
+    elif not vector_kind(options.embedder).reads_text:  # all have to be usable, also where few are needed
         opened.labels(rows, opened.of(rows[:1]), progress)
     else:
         opened.of(rows[:1])  # the name says how many dimensions there are
@@ -125,8 +121,8 @@ def vectors_for(
     Raises:
         OptionError: An embedder that reads text where there is none.
     """
-    kind = embedder_kind(options.embedder)
-    if kind in {"lsa", "model"} and not reading.has_text:
+    kind = vector_kind(options.embedder)
+    if kind.reads_text and not reading.has_text:
         raise OptionError(
             f"{reading.path}: no instruction has text, so `embedder={options.embedder!r}` has nothing to read; use `clusters=0`, "
             "`cluster_by=COLUMN`, `embedder=file:VECTORS` or `embedder=column:NAME`"
@@ -140,7 +136,7 @@ def vectors_for(
         cache=options.cache,
         trust_remote_code=options.trust_remote_code,
         sample=min(sample_size(k), len(rows)) if k > 1 else 0,
-        progress=progress if kind == "model" else None,
+        progress=progress if kind.runs_a_model else None,
     )
 
 

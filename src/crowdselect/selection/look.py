@@ -16,7 +16,7 @@ from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
-from crowdselect.pool.index import to_numpy
+from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import read_numbers
@@ -238,25 +238,21 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
         SplitError: An id is in two shards.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     tables = [table for _, table in sorted(found, key=lambda each: each[0])]
     facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
     shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
     whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    ids = whole["id"].combine_chunks()
-    if not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
-        order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
+
+    def twice(id_: str, first: int, second: int) -> SplitError:
+        return SplitError(
+            f"{files[shard[second]]}: id {id_!r} is in {files[shard[first]]} too; a pool that is read file by file has all "
+            "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
+        )
+
+    _, order = sorted_once(whole["id"].combine_chunks(), twice)
+    if order is not None:
         whole, shard = whole.take(order), shard[order]
-        ids = whole["id"].combine_chunks()
-        same = to_numpy(pc.equal(ids[1:], ids[:-1]))
-        if same.any():
-            at = int(np.argmax(same))
-            one, other = sorted(int(each) for each in shard[at : at + 2])
-            raise SplitError(
-                f"{files[other]}: id {ids[at].as_py()!r} is in {files[one]} too; a pool that is read file by file has all "
-                "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
-            )
     return _Merged(whole.combine_chunks(), facts, shard)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from crowdselect.embed.models import embedder_kind
+from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import ENSEMBLES
 from crowdselect.numeric.metrics import METRICS, Ties
@@ -153,4 +153,4 @@ def wants_vectors(options: Options) -> bool:
 
 def wants_model(options: Options) -> bool:
     """Say whether a model is to embed texts."""
-    return wants_vectors(options) and embedder_kind(options.embedder) == "model"
+    return wants_vectors(options) and vector_kind(options.embedder).runs_a_model
