@@ -204,7 +204,7 @@ def vectors_of(
         return column
 
     return open_vectors(
-        Held("", ids, np.array(texts, dtype=object), values),
+        Held("", lambda: ids, lambda: np.array(texts, dtype=object), values),
         np.arange(len(ids)),
         keys=seeded_hash(ids, seed=seed, salt="sample"),
         embedder=embedder,

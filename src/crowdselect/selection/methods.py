@@ -9,7 +9,7 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked, water_fill
+from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
@@ -251,7 +251,7 @@ def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
         keys=seen.keys,
         groups=seen.known.groups,
         budget=options.budget,
-        vectors=lookahead(grouping, ranked(score, seen.keys), options),
+        vectors=lookahead(grouping, score, seen.keys, options),
         near_duplicates=options.near_duplicates,
     )
 

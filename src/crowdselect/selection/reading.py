@@ -81,7 +81,9 @@ class Shards:
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
         """Read the texts of some rows (ascending), a block at a time: which rows, and their texts."""
         if self.whole:
-            yield rows, self.texts[rows].tolist()
+            import pyarrow as pa
+
+            yield rows, self.pool.text_array.take(pa.array(rows)).to_pylist()
             return
         sources = shard_sources(self.files, places, rows)
         for table in self.run(
@@ -272,7 +274,7 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
     """Say where embedders find the texts and given vectors of a pool."""
     pool = shards.pool
     if shards.whole:
-        return Held.of(pool, shards.texts)
+        return Held.of(pool, lambda: shards.texts)
     import pyarrow as pa
 
     return Filed(
