@@ -15,7 +15,7 @@ from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods import METHODS
-from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.column import by_column
 from crowdselect.methods.deita import deita
 from crowdselect.methods.facility_location import facility_location, gains, near_graph, recall
 from crowdselect.methods.ifd import by_ifd
@@ -70,8 +70,9 @@ def _by_id(selection) -> dict[str, dict]:
 def test_every_baseline_of_the_table_is_a_command(run):
     text = run("baseline", "--help").out
     assert run("baseline").out == text
-    assert all(f"\n  {name} " in text for name in METHODS)
-    for name in METHODS:
+    names = [{"column": "direct-score"}.get(name, name) for name in METHODS if name != "crowd"]
+    assert all(f"\n  {name} " in text for name in names)
+    for name in names:
         ran = run("baseline", name, "--help")
         assert f"Example:  crowdselect baseline {name} pool.parquet --budget 1000" in ran.out
         assert "--decontaminate" in ran.out
@@ -256,16 +257,16 @@ def test_rounds_each_add_a_tag(tags, depth):
 
 
 def test_direct_score_is_of_the_answer_or_of_the_row(pool):
-    marks = select(pool, _options(), method=by_direct_score(column="score"))
+    marks = select(pool, _options(), method=by_column(column="score"))
     rows, scores = _by_id(marks), pool.scores("score")
     place = {name: j for j, name in enumerate(pool.models)}
     assert all(
         rows[str(i)]["score"] == scores[n, place[rows[str(i)]["model"]]] for n, i in enumerate(pool.ids)
     )
     with pytest.raises(InputError, match="no column 'nothing'"):
-        select(pool, _options(), method=by_direct_score(column="nothing"))
+        select(pool, _options(), method=by_column(column="nothing"))
     with pytest.raises(InputError, match=r"instruction of id 'i000' is .*; wanted a finite number"):
-        select(pool, _options(), method=by_direct_score(column="instruction"))
+        select(pool, _options(), method=by_column(column="instruction"))
 
 
 def _deita(
@@ -414,7 +415,7 @@ def test_facility_location_in_a_pool(pool):
         pool, _options(embedder="column:vector"), method=facility_location(weight_by="crowdselect")
     )
     assert len(weighted.chosen) == 10
-    with pytest.raises(OptionError, match="neighbours=0 is not positive"):
+    with pytest.raises(OptionError, match="`neighbours` is 0; wanted at least 1"):
         facility_location(neighbours=0)
 
 
@@ -460,9 +461,9 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("length", "--direction", "left"), "direction='left' is unknown; choose one of: up, down"),
-        (("length", "--of", "model"), "of='model' is unknown"),
-        (("reward", "--budget", 0, "--dry-run"), "budget 0 is not positive"),
+        (("length", "--direction", "left"), "--direction left is unknown; choose one of: up, down"),
+        (("length", "--of", "model"), "--of model is unknown"),
+        (("reward", "--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         (("reward",), "say where to write with -o DIR"),
         (("tags", "--column", "nothing", "--dry-run"), "no column 'nothing'"),
     ],

@@ -12,7 +12,7 @@ from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError
-from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.column import by_column
 from crowdselect.methods.tags import by_tags
 from crowdselect.reward.judging import Judging
 from crowdselect.reward.marks import JudgeMarker
@@ -166,7 +166,7 @@ def test_rows_without_a_verdict_are_left_out_and_counted(sim, judging):
     asked = judging(ScriptedClient(answer))
     methods = {
         "tags": by_tags(tagger=JudgeTagger(asked), judge="c#j"),
-        "mark": by_direct_score(marker=JudgeMarker(asked), judge="c#j"),
+        "mark": by_column(marker=JudgeMarker(asked), judge="c#j"),
     }
     for what, method in methods.items():
         with open_pool(sim) as pool:

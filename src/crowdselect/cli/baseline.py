@@ -67,7 +67,7 @@ def _door(
     """Make a subcommand of a method: the options of `select`, and those of the method.
 
     Args:
-        name: A key of `METHODS`.
+        name: A key of `METHODS`, or of `_KEYS`.
         options: What it has besides.
     """
 
@@ -77,7 +77,9 @@ def _door(
 
         example = f"Example:  crowdselect baseline {name} pool.parquet --budget 1000 -o {name}"
         made = bundle(pool_options, *options, choice_options(clusters=0))(run)
-        return baseline.command(name, help=METHODS[name].help, epilog=example + _MORE.get(name, ""))(made)
+        return baseline.command(
+            name, help=METHODS[_KEYS.get(name, name)].help, epilog=example + _MORE.get(name, "")
+        )(made)
 
     return apply
 
@@ -116,6 +118,8 @@ def _judging(given: dict[str, Any]) -> "Judging | None":
         tell=tell,
     )
 
+
+_KEYS = {"direct-score": "column"}
 
 _MORE = {
     "tags": " --column tags",
@@ -205,7 +209,7 @@ def _direct_score(given: dict[str, Any]) -> None:
         from crowdselect.reward.marks import JudgeMarker
 
         told = {"marker": JudgeMarker(judging), "judge": judging.spec}
-    choose_from(given, method=METHODS["direct-score"](column=column, **told))
+    choose_from(given, method=METHODS["column"](column=column, **told))
 
 
 @_door(
@@ -251,11 +255,9 @@ def _ifd(given: dict[str, Any]) -> None:
     click.option("--quality", required=True, metavar="COLUMN", help="Another."),
 )
 def _deita(given: dict[str, Any]) -> None:
-    from crowdselect.methods.deita import DEITA_COSINE
-
     method = _made("deita", given, "complexity", "quality")
-    if given["near_duplicates"] is None:
-        given["near_duplicates"] = DEITA_COSINE
+    for name, value in METHODS["deita"].options.items():
+        given[name] = value if given[name] is None else given[name]
     choose_from(given, method=method)
 
 

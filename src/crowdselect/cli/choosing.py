@@ -87,10 +87,10 @@ def choose_and_write(
     """
     from crowdselect.cli.summary import print_selection
     from crowdselect.progress import Stages
-    from crowdselect.selection.chosen import chosen_of
     from crowdselect.selection.folder import check_export, export, file_names
     from crowdselect.selection.methods import CROWD
     from crowdselect.selection.run import select as run_select
+    from crowdselect.selection.texts import chosen_of
     from crowdselect.terminal import print_json, say, stage_bar, visible
 
     check_export(

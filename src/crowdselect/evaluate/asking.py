@@ -13,7 +13,7 @@ from crowdselect.evaluate.parties import Party, limited
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.verdicts import Reading
 from crowdselect.finish import no_verdict
-from crowdselect.pool.chat import Chat, user_turn
+from crowdselect.pool.prompts import Chat, user_turn
 
 
 @dataclass(frozen=True, slots=True)

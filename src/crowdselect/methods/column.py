@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crowdselect.methods.arguments import check_one_place
+from crowdselect.methods import check_one_place
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 from crowdselect.selection.reading import Answered
@@ -14,12 +14,10 @@ Marker = Callable[[Sequence[Answered], Progress], Sequence[float | None]]
 """Instructions with answers → marks, None where there is none; see `crowdselect.reward.marks.JudgeMarker`."""
 
 
-def by_direct_score(
-    *, column: str | None = None, marker: Marker | None = None, judge: str | None = None
-) -> Method:
-    """The rows that a judge gave the best mark: the idea of AlpaGasus (Chen et al. 2023, arXiv 2307.08701).
+def by_column(*, column: str | None = None, marker: Marker | None = None, judge: str | None = None) -> Method:
+    """The rows with the highest numbers; with the marks of a judge, AlpaGasus (Chen et al. 2023, arXiv 2307.08701).
 
-    `score` is the mark: of the answer to train on where a marker gives it or the column is a reward of the pool,
+    `score` is the number: of the answer to train on where a marker gives it or the column is a reward of the pool,
     else of the row.
 
     Args:
@@ -40,7 +38,7 @@ def by_direct_score(
         return Scored(marks, {"the judge gave no mark that can be read": np.isnan(marks)})
 
     return Method(
-        name="direct-score",
+        name="column",
         arguments={"column": column, "judge": judge},
         score=score,
         columns=() if column is None else (column,),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crowdselect.selection.card import code
+from crowdselect.selection.folder import code
 from crowdselect.train.planning import Plan
 
 _METHODS = {
