@@ -20,8 +20,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.methods.facility_location import Graph, gains, near_graph, parts, recall
+from crowdselect.methods.facility_location import gains, near_graph, parts, recall
 from crowdselect.numeric.quotas import choose
+from crowdselect.recipe.graph import Graph
 from crowdselect.seeding import seeded_hash
 
 DIMENSIONS, COSINE, NEIGHBOURS = 256, 0.9, 50

@@ -73,7 +73,7 @@ def collect(
     Every answer is kept in a ledger when it arrives: run the same command again to go on after a stop, to
     add instructions, models or samples; only what is not there yet is asked. Ends with 3 if answers are missing.
     """
-    from crowdselect.ask.limits import Limits
+    from crowdselect.ask.budget import Limits
     from crowdselect.collect.job import Task, last_task
 
     if plan_only and seal_only:

@@ -155,8 +155,8 @@ def compare(
 
 
 def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
+    from crowdselect.ask.budget import Limits
     from crowdselect.ask.display import note_of, watch
-    from crowdselect.ask.limits import Limits
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, Task

@@ -1,25 +1,21 @@
 """`crowdselect view`: rows of a pool or of a selection, with every model's answer, in the terminal."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from crowdselect.cli.options import crowd_option, reward_option
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, table_text, visible
-
-if TYPE_CHECKING:
-    from crowdselect.selection.browse import Page
 
 _SHORT = 300  # characters of an answer where several rows are shown
 
 
 @click.command(epilog="Example:  crowdselect view pool.parquet --where 'difficulty > 0.5 and topic = maths'")
 @click.argument("place", metavar="POOL|DIR")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this row, its texts whole; may be repeated.")
+@click.option(
+    "--id", "ids", multiple=True, metavar="ID", help="Only this row, its texts whole; may be repeated."
+)
 @click.option(
     "--where",
     metavar="CONDITIONS",
@@ -42,7 +38,7 @@ def view(
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.browse import Browser
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.reopen import reopen_pool
+    from crowdselect.selection.texts import reopen_pool
     from crowdselect.terminal import say, warn
 
     selection = load_selection(place) if (Path(place) / MANIFEST).exists() else None

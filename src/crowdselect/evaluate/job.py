@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crowdselect.ask.ask import AskOptions, InterruptedAskError, Opener, Watch, looked_into, open_client
+from crowdselect.ask.budget import Estimate, estimate_requests
 from crowdselect.ask.calls import make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint, check_reachable
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, take_over
 from crowdselect.evaluate.asking import Desk, ask_answers, judge

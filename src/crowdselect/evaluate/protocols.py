@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crowdselect.ask.limits import Limits
+from crowdselect.ask.budget import Limits
 from crowdselect.errors import OptionError
 
 

@@ -112,7 +112,9 @@ class Browser:
             width = len(self._pool.models)
             for at, row in enumerate(some):
                 found = self._answers(row, answers[at * width : (at + 1) * width])
-                known = {name: value for name, value in numbers[at].items() if value is not None and name != "id"}
+                known = {
+                    name: value for name, value in numbers[at].items() if value is not None and name != "id"
+                }
                 yield Page(ids[at], known, texts[at], found)
 
     def _answers(self, row: int, texts: Sequence[str | None]) -> tuple[Answered, ...]:
@@ -134,7 +136,9 @@ class Browser:
             return np.array([*self._table[name].to_pylist(), None], dtype=object)[:-1]
         if name in self._pool.columns:
             return _as_numbers(self._pool.column(name))
-        raise OptionError(f"`where`: there is no {name!r}{near_miss(name, self.names)}; found {', '.join(self.names)}")
+        raise OptionError(
+            f"`where`: there is no {name!r}{near_miss(name, self.names)}; found {', '.join(self.names)}"
+        )
 
 
 def _table(pool: Pool, selection: Selection | None, reward: str | None, crowd: Crowd | None) -> Table:
@@ -170,6 +174,8 @@ def _scores(pool: Pool, selection: Selection | None, reward: str | None) -> Floa
 def _as_numbers(values: ObjectArray) -> ObjectArray:
     """Read a column of text as numbers, if all that it holds are."""
     try:
-        return np.array([*(None if value is None else float(value) for value in values.tolist()), None], dtype=object)[:-1]
+        return np.array(
+            [*(None if value is None else float(value) for value in values.tolist()), None], dtype=object
+        )[:-1]
     except ValueError:
         return values
