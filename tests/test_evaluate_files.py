@@ -6,10 +6,9 @@ import pytest
 
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.files import dumped, read_answers, read_bench, read_references, read_rows
+from crowdselect.evaluate.judging import Prompts, read_judgements
 from crowdselect.evaluate.outcome import load_groups, load_result
-from crowdselect.evaluate.prompts import Prompts
 from crowdselect.evaluate.protocols import ARENA_HARD, MT_BENCH
-from crowdselect.evaluate.verdicts import read_judgements
 from judging import Bench, between, graded, read_jsonl, write_jsonl
 
 URL = "http://127.0.0.1:9"

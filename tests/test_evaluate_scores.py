@@ -18,6 +18,7 @@ from crowdselect.evaluate.comparison import (
 )
 from crowdselect.evaluate.display import forest_lines
 from crowdselect.evaluate.files import Question
+from crowdselect.evaluate.judging import LABELS, Reading, canonical, read_label, read_rating, weighed
 from crowdselect.evaluate.outcome import Group, Loaded
 from crowdselect.evaluate.scores import (
     Cells,
@@ -30,7 +31,6 @@ from crowdselect.evaluate.scores import (
     resampled,
     won,
 )
-from crowdselect.evaluate.verdicts import LABELS, Reading, canonical, read_label, read_rating, weighed
 
 WEIGHT = {"A>>B": (1, 3), "A>B": (1, 1), "A=B": (0.5, 1), "B>A": (0, 1), "B>>A": (0, 3)}
 

@@ -200,7 +200,7 @@ def evaluate_and_recipe(place: Path) -> None:
 
 def cards(place: Path) -> None:
     """Show cards as a hub does: Markdown with HTML in it."""
-    from crowdselect.train.modelcard import model_card
+    from crowdselect.train.job import model_card
     from crowdselect.train.settings import TrainSettings
 
     markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")

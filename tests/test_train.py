@@ -22,8 +22,7 @@ import torch  # noqa: E402
 
 from commands import COMMAND, manifest, tree  # noqa: E402
 from crowdselect.train import TrainSettings, plan, train  # noqa: E402
-from crowdselect.train.memory import count_parameters, memory  # noqa: E402
-from crowdselect.train.planning import gather, prepare  # noqa: E402
+from crowdselect.train.planning import count_parameters, gather, memory, prepare  # noqa: E402  # noqa: E402
 from crowdselect.train.student import load_student, read_student  # noqa: E402
 from crowdselect.train.trainers import build_trainer  # noqa: E402
 from tiny_models import CHAT_TEMPLATE, build_model, build_tokenizer  # noqa: E402

@@ -13,14 +13,12 @@ from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, take_over
-from crowdselect.evaluate.asking import Desk, ask_answers, judge
+from crowdselect.evaluate.asking import Desk, ask_answers, cases_of, judge, judgements_of, reader, with_filler
 from crowdselect.evaluate.files import Answers, from_talks
-from crowdselect.evaluate.judging import cases_of, judgements_of, reader, with_filler
+from crowdselect.evaluate.judging import Judgements, slots_of
 from crowdselect.evaluate.outcome import Evidence, result_of, write_result
-from crowdselect.evaluate.parties import Party
 from crowdselect.evaluate.protocols import Task
-from crowdselect.evaluate.setup import Setup, prepare
-from crowdselect.evaluate.verdicts import Judgements, slots_of
+from crowdselect.evaluate.setup import Party, Setup, prepare
 from crowdselect.writing import made_folder
 
 

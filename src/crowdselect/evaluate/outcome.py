@@ -17,6 +17,7 @@ from crowdselect import __version__
 from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.files import Answers, write_lines
+from crowdselect.evaluate.judging import Judgements
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import (
     LEVEL,
@@ -36,7 +37,6 @@ from crowdselect.evaluate.scores import (
     won_lengths,
 )
 from crowdselect.evaluate.setup import Setup, input_files
-from crowdselect.evaluate.verdicts import Judgements
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 

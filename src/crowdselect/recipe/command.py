@@ -11,7 +11,7 @@ from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from crowdselect.recipe.planning import Line
+    from crowdselect.recipe.needs import Line
 
 EXAMPLE = """\
 # A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
@@ -106,14 +106,12 @@ def run(
 
 
 def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
-    from crowdselect.recipe.content import Digests, meaning
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, lacking
-    from crowdselect.recipe.planning import check_prices, make_plan
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
-    from crowdselect.recipe.store import Store, check_place, opened
+    from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
     from crowdselect.terminal import say, stage_bar, visible, warn
 
     graph = build(read_recipe(recipe))
@@ -157,7 +155,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
-    from crowdselect.recipe.planning import total
+    from crowdselect.recipe.needs import total
     from crowdselect.terminal import say, table, visible
 
     if as_json:

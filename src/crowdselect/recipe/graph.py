@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import OptionError
-from crowdselect.recipe.commands import (
+from crowdselect.recipe.reading import (
     ARGUMENTS,
     BENCHMARKS,
     POOL,
+    Recipe,
+    Variant,
     arguments,
     options_of,
     parsed,
+    plain_name,
+    titles_of,
 )
-from crowdselect.recipe.reading import Recipe, Variant, plain_name, titles_of
 
 OUTPUTS = {
     "collect": "pool.parquet",

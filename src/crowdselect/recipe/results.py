@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
-from crowdselect.recipe.commands import ARGUMENTS
 from crowdselect.recipe.graph import Graph, Run, Step
-from crowdselect.recipe.reading import plain_name
+from crowdselect.recipe.reading import ARGUMENTS, plain_name
 from crowdselect.recipe.running import Outcome
 from crowdselect.recipe.store import LOG, SAID, Done, Store
 from crowdselect.writing import new_file, read_manifest

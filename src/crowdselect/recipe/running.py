@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
 
-from crowdselect.recipe.commands import has_option
 from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.reading import spoken
+from crowdselect.recipe.reading import has_option, spoken
 from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
 from crowdselect.terminal import visible
 

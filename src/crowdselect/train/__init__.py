@@ -3,13 +3,11 @@
 settings     every setting, its default, and the paper's
 rows         a folder of `select`, or a training file, to rows: prompt, answer, rejected answer; and to tokens
 student      a base model: its configuration, tokenizer and chat template; its weights
-memory       what a step needs, counted
 planning     steps, tokens, memory, warnings: `plan`
-trainers     settings and rows to a trainer of TRL's
+trainers     settings and rows to a trainer of TRL's, and its run
 workplace    where an unfinished run lives, and what may go on from it
 diary        losses: as JSONL while it runs, as a picture, and on a terminal
-modelcard    the page about the model
-job          the whole way: `train`
+job          the whole way: `train`; the finished model's folder, with the page about it
 """
 
 from importlib import import_module

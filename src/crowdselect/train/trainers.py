@@ -1,17 +1,20 @@
-"""Settings and rows to a trainer of TRL's: one per objective, with the loss on the answer alone."""
+"""Settings and rows to a trainer of TRL's, and its run: one per objective, with the loss on the answer alone."""
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import OptionError
-from crowdselect.train.memory import lora_config
-from crowdselect.train.planning import Plan, Prepared
+from crowdselect.progress import Stages
+from crowdselect.train.diary import diary
+from crowdselect.train.planning import Plan, Prepared, lora_config
 from crowdselect.train.rows import Row
 from crowdselect.train.student import EXTRA, load_student, one_line
+from crowdselect.train.workplace import LOG, Workplace
 
 _CLASSES = {  # objective → module, trainer, configuration
     "sft": ("trl", "SFTTrainer", "SFTConfig"),
@@ -34,6 +37,61 @@ _OWN = {  # what we say ourselves, by TRL's name → our option
     "save_total_limit": "--keep-checkpoints",
 }
 _REFUSED = ("hub_", "push_to_hub", "trackio_")  # would send the model away, or hold a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a run left."""
+
+    trainer: Any
+    seconds: float
+    """Of this run."""
+    steps: int
+    """That it took."""
+    peak: int | None
+    """Bytes of the GPU's memory; None without one."""
+
+
+def run_training(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> Training:
+    """Train, from the last checkpoint where there is one.
+
+    Args:
+        prepared: Of `prepare`.
+        place: Where checkpoints and the log go.
+        stages: Times the stages and may draw them.
+        keep: All checkpoints, not the last alone.
+
+    Raises:
+        OptionError: A setting that the trainer does not have, or refuses; or the GPU's memory is full.
+    """
+    torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
+    plan = prepared.plan
+    last = place.checkpoint(processes=plan.processes)
+    before = place.step(processes=plan.processes)
+    with stages("loading the model"):
+        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
+    with stages("training") as progress:
+        trainer.add_callback(diary(place.folder / LOG, progress))
+        begun = time.perf_counter()
+        try:
+            if (
+                last is not None and before >= plan.steps
+            ):  # only writing is left; a step more would be trained
+                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
+                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
+            else:
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        except torch.OutOfMemoryError as error:
+            raise OptionError(
+                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
+                "--batch-size 1 with more --accumulation; --dry-run says what needs how much"
+            ) from error
+    return Training(
+        trainer=trainer,
+        seconds=time.perf_counter() - begun,
+        steps=trainer.state.global_step - before,
+        peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
+    )
 
 
 def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) -> Any:  # noqa: ANN401  (of TRL)
