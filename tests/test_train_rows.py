@@ -12,7 +12,7 @@ import pytest
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
 from crowdselect.train.diary import drawn, losses
-from crowdselect.train.rows import Rows, divide, read_rows
+from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
 from crowdselect.train.workplace import occupy, workplace
 
@@ -63,7 +63,7 @@ def test_a_selection_is_read_with_its_manifest_and_nothing_but_its_content_count
         assert run("select", sim, *options, "--format", name, "-o", name).code == 0
     one, two = read_rows("messages"), read_rows("alpaca")
     assert one.manifest["counts"]["selected"] == len(one.rows) == 6
-    assert one.fingerprint() == two.fingerprint() == Rows(one.rows[::-1], one.file, None).fingerprint()
+    assert one.fingerprint() == two.fingerprint() == TrainRows(one.rows[::-1], one.file, None).fingerprint()
     assert run("select", sim, *options, "--answer", "random", "-o", "other").code == 0
     assert read_rows("other").fingerprint() != one.fingerprint()
 
@@ -125,14 +125,16 @@ def test_places_without_training_rows(run, sim):
 def test_held_out_rows_do_not_depend_on_the_order():
     rows = read_rows(written([GOOD | {"id": f"r{i}"} for i in range(5)])).rows
     ways = {
-        tuple(tuple(r.id for r in part) for part in divide(Rows(way, Path("x"), None), share=0.4, seed=1))
+        tuple(
+            tuple(r.id for r in part) for part in divide(TrainRows(way, Path("x"), None), share=0.4, seed=1)
+        )
         for way in permutations(rows)
     }
     assert len(ways) == 1
     train, held = ways.pop()
     assert (len(train), len(held)) == (3, 2)
     assert {*train, *held} == {row.id for row in rows}
-    everything = Rows(rows, Path("x"), None)
+    everything = TrainRows(rows, Path("x"), None)
     assert len({tuple(r.id for r in divide(everything, share=0, seed=s)[0]) for s in range(20)}) > 5
     assert [len(divide(everything, share=share, seed=0)[1]) for share in (0.0, 0.01, 0.5)] == [0, 1, 2]
     with pytest.raises(OptionError, match=r"--eval-share 0\.99 holds out 5 of 5 rows"):

@@ -12,7 +12,7 @@ from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained
-    from crowdselect.train.planning import Plan
+    from crowdselect.train.planning import TrainPlan
     from crowdselect.train.settings import TrainSettings
 
 
@@ -153,7 +153,7 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
     from crowdselect.train.job import is_main, train
     from crowdselect.train.workplace import workplace
 
-    def announce(found: "Plan") -> None:
+    def announce(found: "TrainPlan") -> None:
         from crowdselect.terminal import warn
 
         if not as_json:
@@ -185,7 +185,7 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
         _print_result(made, output)
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "TrainPlan") -> None:
     from crowdselect.terminal import lines, say
 
     lines(plan.lines())

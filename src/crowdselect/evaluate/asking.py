@@ -11,10 +11,10 @@ from crowdselect.ask.calls import ANSWERED, Request, make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.evaluate.files import Answers, Question, dumped
-from crowdselect.evaluate.judging import GAMES, Judgements, Reading, read_label, read_rating, slots_of
+from crowdselect.evaluate.files import ModelAnswers, Question, dumped
+from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_label, read_rating, slots_of
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.evaluate.setup import Party, Setup
+from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
 from crowdselect.pool.chat import Chat
 
@@ -23,12 +23,12 @@ _UNREAD = -1  # FastChat's score for a judgement without a verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Session:
     """Where requests are handed in.
 
     Attributes:
         ledger: Keeps the replies.
-        options: How everybody is asked; a party's own opener counts.
+        options: How everybody is asked; a respondent's own opener counts.
         stopped: Filled with why somebody was asked no further.
     """
 
@@ -36,28 +36,28 @@ class Desk:
     options: AskOptions
     stopped: dict[str, str]
 
-    def ask(self, party: Party, endpoint: Endpoint, requests: Sequence[Request]) -> None:
+    def ask(self, respondent: Respondent, endpoint: Endpoint, requests: Sequence[Request]) -> None:
         """Ask what the ledger does not know.
 
         Raises:
             InterruptedAskError: The user wants to stop.
         """
         total = sum(len(request.then) + 1 for request in requests)
-        options = replace(self.options, opener=party.open)
+        options = replace(self.options, opener=respondent.open)
         ended = ask([Wanted(endpoint, requests)], self.ledger, options, total=total)
         self.stopped.update(ended.stopped)
 
 
 def ask_answers(
-    desk: Desk, party: Party, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
+    session: Session, respondent: Respondent, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
 ) -> dict[str, Talk]:
     """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
-    talks: dict[str, Talk] = {}
+    conversations: dict[str, Talk] = {}
     for endpoint, requests in grouped:
-        desk.ask(party, endpoint, list(requests.values()))
-        said = read_talks(desk.ledger, endpoint, list(requests.values()))
-        talks.update(zip(requests, said, strict=True))
-    return talks
+        session.ask(respondent, endpoint, list(requests.values()))
+        said = read_talks(session.ledger, endpoint, list(requests.values()))
+        conversations.update(zip(requests, said, strict=True))
+    return conversations
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +75,31 @@ class Judged:
     """What came of a case.
 
     Attributes:
-        reading: The verdict, or why there is none.
+        verdict: What the last reply says, or why there is none.
         reply: The judge's last reply; None where there is none.
         at: When it came, in seconds since 1970.
-        asked: How many replies there are.
+        replies: How many there are.
     """
 
-    reading: Reading
+    verdict: Verdict
     reply: str | None = None
     at: float = 0.0
-    asked: int = 0
+    replies: int = 0
 
 
 def judge(
-    desk: Desk, party: Party, cases: Sequence[Case], read: Callable[[str], Reading], *, retries: int
+    session: Session,
+    respondent: Respondent,
+    cases: Sequence[Case],
+    read: Callable[[str], Verdict],
+    *,
+    retries: int,
 ) -> list[Judged]:
     """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
 
     Args:
-        desk: Where requests are handed in.
-        party: The judge.
+        session: Where requests are handed in.
+        respondent: The judge.
         cases: What to judge.
         read: Reads a reply.
         retries: How often one case is asked again.
@@ -102,52 +107,52 @@ def judge(
     Returns:
         One per case.
     """
-    found = [Judged(Reading(reason="not asked")) for _ in cases]
+    found = [Judged(Verdict(reason="not asked")) for _ in cases]
     left = list(range(len(cases)))
     for sample in range(retries + 1):
         if not left:
             break
         requests = [make_request(cases[at].chat, sample=sample) for at in left]
-        desk.ask(party, party.endpoint, requests)
-        rows = answers_to(desk.ledger, party.endpoint, requests)
+        session.ask(respondent, respondent.endpoint, requests)
+        rows = answers_to(session.ledger, respondent.endpoint, requests)
         unread = []
         for at, row in zip(left, rows, strict=True):
             _take(found[at], row, read)
-            if row is not None and row.status in ANSWERED and found[at].reading.is_missing:
+            if row is not None and row.status in ANSWERED and found[at].verdict.is_missing:
                 unread.append(at)
         left = unread
     return found
 
 
-def _take(judged: Judged, row: Answer | None, read: Callable[[str], Reading]) -> None:
+def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) -> None:
     """Note what one request came to; without a reply the former one stays to be seen."""
     if row is None:
-        judged.reading = Reading(reason="not asked")
+        judged.verdict = Verdict(reason="not asked")
     elif row.status in ANSWERED:
         text = row.text or ""
         why = no_verdict(row.finish_reason, text)
-        judged.reading = read(text) if why is None else Reading(reason=why)
+        judged.verdict = read(text) if why is None else Verdict(reason=why)
         judged.reply, judged.at = text, row.at
-        judged.asked += 1
+        judged.replies += 1
     else:
-        judged.reading = Reading(reason=row.error or row.status)
+        judged.verdict = Verdict(reason=row.error or row.status)
 
 
-def reader(protocol: Protocol) -> Callable[[str], Reading]:
+def reader(protocol: Protocol) -> Callable[[str], Verdict]:
     """Give what reads a judge's replies."""
     return read_label if protocol.pairwise else read_rating
 
 
-def cases_of(setup: Setup, answers: Answers, baseline: Answers | None) -> list[Case]:
+def cases_of(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers | None) -> list[Case]:
     """Say what can be judged: turns that are answered, or pairs of answers in both orders."""
-    if setup.task.protocol.pairwise:
+    if setup.options.protocol.pairwise:
         return [] if baseline is None else _pairs(setup, answers, baseline)
     found = []
     for question in setup.questions:
         said = answers.turns.get(question.id, ())
         for turn in range(min(len(said), len(question.turns))):
             references = setup.references.get(question.id, ())[: turn + 1]
-            fits = question.category in setup.task.protocol.referenced and len(references) == turn + 1
+            fits = question.category in setup.options.protocol.referenced and len(references) == turn + 1
             name, chat = setup.prompts.single(
                 question.turns[: turn + 1], said[: turn + 1], references if fits else None
             )
@@ -155,36 +160,36 @@ def cases_of(setup: Setup, answers: Answers, baseline: Answers | None) -> list[C
     return found
 
 
-def with_filler(answers: Answers, questions: Sequence[Question], *, tokens: int) -> Answers:
+def with_filler(answers: ModelAnswers, questions: Sequence[Question], *, tokens: int) -> ModelAnswers:
     """Put a text of the longest length in the place of every answer that is not there, for an estimate."""
     turns = {
         question.id: (*said, *(_FILLER * tokens for _ in question.turns[len(said) :]))
         for question in questions
         for said in [answers.turns.get(question.id, ())]
     }
-    return Answers(answers.model, turns, {}, {}, ())
+    return ModelAnswers(answers.model, turns, {}, {}, ())
 
 
 def judgements_of(
     setup: Setup,
-    answers: Answers,
-    baseline: Answers | None,
+    answers: ModelAnswers,
+    baseline: ModelAnswers | None,
     *,
     cases: Sequence[Case],
     judged: Sequence[Judged],
 ) -> Judgements:
     """Gather verdicts and the lines that a file of them holds; what could not be judged has a reason."""
-    protocol = setup.task.protocol
+    protocol = setup.options.protocol
     found = {(case.question.id, case.slot): one for case, one in zip(cases, judged, strict=True)}
-    verdicts: dict[tuple[str, int], Reading] = {}
+    verdicts: dict[tuple[str, int], Verdict] = {}
     for question in setup.questions:
         for slot in range(slots_of(question, protocol)):
             one = found.get((question.id, slot))
             verdicts[question.id, slot] = (
-                Reading(reason=_why(question.id, slot, answers, baseline)) if one is None else one.reading
+                Verdict(reason=_why(question.id, slot, answers, baseline)) if one is None else one.verdict
             )
     lines = _pair_lines if protocol.pairwise else _single_lines
-    again = sum(max(one.asked - 1, 0) for one in judged)
+    again = sum(max(one.replies - 1, 0) for one in judged)
     notes = [f"{again} replies of the judge had no verdict and were asked for again"] if again else []
     by_case = {(case.question.id, case.slot): case for case in cases}
     return Judgements(
@@ -192,7 +197,7 @@ def judgements_of(
     )
 
 
-def _pairs(setup: Setup, answers: Answers, baseline: Answers) -> list[Case]:
+def _pairs(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers) -> list[Case]:
     found = []
     for question in setup.questions:
         own, other = answers.turns.get(question.id), baseline.turns.get(question.id)
@@ -204,7 +209,7 @@ def _pairs(setup: Setup, answers: Answers, baseline: Answers) -> list[Case]:
     return found
 
 
-def _why(id_: str, slot: int, answers: Answers, baseline: Answers | None) -> str:
+def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None) -> str:
     """Say why something could not be judged."""
     turn = slot if baseline is None else 0
     own = answers.missing.get((id_, turn))
@@ -229,7 +234,7 @@ def _single_lines(
             "judge": [setup.judge_name, case.prompt],
             "user_prompt": case.chat[-1]["content"],
             "judgment": one.reply,
-            "score": _UNREAD if one.reading.rating is None else _short(one.reading.rating),
+            "score": _UNREAD if one.verdict.rating is None else _short(one.verdict.rating),
             "turn": case.slot + 1,
             "tstamp": one.at,
         }
@@ -255,7 +260,7 @@ def _pair_lines(
         for place in places:
             one = found[place]
             game = {
-                "score": one.reading.label,
+                "score": one.verdict.label,
                 "judgment": {"answer": one.reply},
                 "prompt": cases[place].chat,
             }

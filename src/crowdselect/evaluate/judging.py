@@ -13,7 +13,7 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from crowdselect.errors import InputError
-from crowdselect.evaluate.files import Question, Row, chosen_model, read_rows, text_at
+from crowdselect.evaluate.files import JsonLine, Question, chosen_model, read_rows, text_at
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.finish import spoken
 from crowdselect.pool.chat import Chat
@@ -155,7 +155,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptTemplate:
     """One prompt with places to fill."""
 
     name: str
@@ -169,7 +169,7 @@ class Prompt:
         return user if self.system is None else [{"role": "system", "content": self.system}, *user]
 
 
-class Prompts:
+class JudgePrompts:
     """The prompts of a benchmark.
 
     Args:
@@ -183,7 +183,7 @@ class Prompts:
         InputError: The file lacks a prompt, or a prompt has an unknown place or lacks one for an answer.
 
     Example:
-        >>> prompts = Prompts(pairwise=True)
+        >>> prompts = JudgePrompts(pairwise=True)
         >>> chat = prompts.pair("Name a metal.", "Tin.", "Wood.")
         >>> [turn["role"] for turn in chat], "Wood." in chat[0]["content"]
         (['user'], True)
@@ -192,7 +192,7 @@ class Prompts:
     def __init__(self, *, pairwise: bool, file: str | None = None) -> None:
         names = (_PAIR,) if pairwise else SINGLE
         if file is None:
-            self._known = {name: Prompt(f"crowdselect-{name}", None, _OURS[name]) for name in names}
+            self._known = {name: PromptTemplate(f"crowdselect-{name}", None, _OURS[name]) for name in names}
         else:
             self._known = _from_file(file, names, pairwise=pairwise)
         parts = [f"{p.system}\x00{p.text}" for p in self._known.values()]
@@ -234,7 +234,7 @@ def _fence(values: Any) -> str:  # noqa: ANN401  (an iterable of texts)
     return hashlib.sha256("\x00".join(values).encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def _from_file(file: str, names: Sequence[str], *, pairwise: bool) -> dict[str, Prompt]:
+def _from_file(file: str, names: Sequence[str], *, pairwise: bool) -> dict[str, PromptTemplate]:
     rows = {str(row.value.get("name")): row for row in read_rows(file)}
     if pairwise and _PAIR not in rows:
         pairs = [name for name, row in rows.items() if row.value.get("type") == "pairwise"]
@@ -251,7 +251,7 @@ def _from_file(file: str, names: Sequence[str], *, pairwise: bool) -> dict[str, 
         if not isinstance(text, str) or not isinstance(system, str | None):
             raise InputError(f"{where}: prompt_template and system_prompt must be texts")
         _check_places(where, text, name)
-        found[name] = Prompt(str(value["name"]), system or None, text)
+        found[name] = PromptTemplate(str(value["name"]), system or None, text)
     return found
 
 
@@ -290,8 +290,8 @@ GAMES = 2
 NO_JUDGEMENT = "no judgement in the file"
 
 
-class Reading(NamedTuple):
-    """What a reply says: a rating or a label, or why there is none."""
+class Verdict(NamedTuple):
+    """What a judge says: a rating or a label, or why there is none."""
 
     rating: float | None = None
     label: str | None = None
@@ -303,7 +303,7 @@ class Reading(NamedTuple):
         return self.rating is None and self.label is None
 
 
-def read_rating(text: str) -> Reading:
+def read_rating(text: str) -> Verdict:
     """Read a rating from 1 to 10 off a reply.
 
     Args:
@@ -320,13 +320,13 @@ def read_rating(text: str) -> Reading:
     said = spoken(text)
     found = sorted({float(value) for value in _RATING.findall(said) or _SAID.findall(said)})
     if len(found) != 1:
-        return Reading(reason=_unclear([f"{value:g}" for value in found], text))
+        return Verdict(reason=_unclear([f"{value:g}" for value in found], text))
     if not LOWEST <= found[0] <= HIGHEST:
-        return Reading(reason=f"the judge says {found[0]:g}, which is outside {LOWEST} to {HIGHEST}")
-    return Reading(rating=found[0])
+        return Verdict(reason=f"the judge says {found[0]:g}, which is outside {LOWEST} to {HIGHEST}")
+    return Verdict(rating=found[0])
 
 
-def read_label(text: str) -> Reading:
+def read_label(text: str) -> Verdict:
     """Read which of two answers is better off a reply.
 
     Args:
@@ -341,7 +341,7 @@ def read_label(text: str) -> Reading:
     """
     known = {label for written in _LABEL.findall(spoken(text)) if (label := canonical(written)) is not None}
     found = [label for label in LABELS if label in known]
-    return Reading(label=found[0]) if len(found) == 1 else Reading(reason=_unclear(found, text))
+    return Verdict(label=found[0]) if len(found) == 1 else Verdict(reason=_unclear(found, text))
 
 
 def canonical(written: str) -> str | None:
@@ -373,9 +373,9 @@ def _unclear(found: list[str], text: str) -> str:
     return f"no verdict can be read in {shown[:_SHOWN]!r}" if shown else "the judge's reply is empty"
 
 
-_UNREAD = Reading(reason="the file has no verdict that can be used")
+_UNREAD = Verdict(reason="the file has no verdict that can be used")
 
-Verdicts = Mapping[tuple[str, int], Reading]
+Verdicts = Mapping[tuple[str, int], Verdict]
 """By question and turn (MT-Bench) or game (Arena-Hard), both from 0."""
 
 
@@ -427,14 +427,14 @@ def read_judgements(
     model = chosen_model(path, [found for found, _ in rows], name)
     own = [row for found, row in rows if found == model]
     read = _games if protocol.pairwise else _grade
-    verdicts: dict[tuple[str, int], Reading] = {}
+    verdicts: dict[tuple[str, int], Verdict] = {}
     twice = 0
     for row in own:
         found = read(row)
         twice += any(place in verdicts for place in found)
         verdicts.update(found)
     wanted = [(q.id, slot) for q in questions for slot in range(slots_of(q, protocol))]
-    kept = {place: verdicts.get(place, Reading(reason=NO_JUDGEMENT)) for place in wanted}
+    kept = {place: verdicts.get(place, Verdict(reason=NO_JUDGEMENT)) for place in wanted}
     notes = (
         [f"{path}: {twice} lines judge what an earlier line judged; the later ones count"] if twice else []
     )
@@ -450,7 +450,9 @@ def read_judgements(
     )
 
 
-def _only(path: str | PathLike[str], rows: Sequence[Row], read: Callable[[Row], object]) -> str | None:
+def _only(
+    path: str | PathLike[str], rows: Sequence[JsonLine], read: Callable[[JsonLine], object]
+) -> str | None:
     """Give what all rows name; a file that mixes judges or baselines mixes measurements."""
     found = list(dict.fromkeys(str(value) for row in rows if (value := read(row)) is not None))
     if len(found) > 1:
@@ -460,21 +462,21 @@ def _only(path: str | PathLike[str], rows: Sequence[Row], read: Callable[[Row], 
     return found[0] if found else None
 
 
-def _judge(row: Row) -> object:
+def _judge(row: JsonLine) -> object:
     judge = row.value.get("judge")
     return judge[0] if isinstance(judge, list) and judge else judge
 
 
-def _grade(row: Row) -> dict[tuple[str, int], Reading]:
+def _grade(row: JsonLine) -> dict[tuple[str, int], Verdict]:
     turn, score = row.value.get("turn", 1), row.value.get("score")
     if not isinstance(turn, int) or turn < 1:
         raise InputError(f"{row.where}: turn is {str(turn)[:60]!r}; wanted 1 or 2")
     usable = isinstance(score, int | float) and not isinstance(score, bool) and LOWEST <= score <= HIGHEST
-    reading = Reading(rating=float(score)) if usable else _UNREAD  # type: ignore[arg-type]  # a number where usable
-    return {(text_at(row, "question_id", "uid"), turn - 1): reading}
+    verdict = Verdict(rating=float(score)) if usable else _UNREAD  # type: ignore[arg-type]  # a number where usable
+    return {(text_at(row, "question_id", "uid"), turn - 1): verdict}
 
 
-def _games(row: Row) -> dict[tuple[str, int], Reading]:
+def _games(row: JsonLine) -> dict[tuple[str, int], Verdict]:
     games = row.value.get("games")
     if not isinstance(games, list) or len(games) != GAMES:
         raise InputError(f"{row.where}: wanted {GAMES} games, one for each order of the answers")
@@ -483,5 +485,5 @@ def _games(row: Row) -> dict[tuple[str, int], Reading]:
     for slot, game in enumerate(games):
         score = game.get("score") if isinstance(game, dict) else None
         label = canonical(score) if isinstance(score, str) else None
-        found[id_, slot] = _UNREAD if label is None else Reading(label=label)
+        found[id_, slot] = _UNREAD if label is None else Verdict(label=label)
     return found

@@ -184,10 +184,10 @@ def position_bias(questions: Sequence[Question], verdicts: Verdicts) -> dict[str
         win that goes to whichever answer is shown first (0.5 = order does not matter). None without pairs.
 
     Example:
-        >>> from crowdselect.evaluate.judging import Reading
-        >>> asked = [Question("q", "q", "", ("Hi",))]
-        >>> said = {("q", 0): Reading(label="A>B"), ("q", 1): Reading(label="A>B")}
-        >>> position_bias(asked, said)
+        >>> from crowdselect.evaluate.judging import Verdict
+        >>> questions = [Question("q", "q", "", ("Hi",))]
+        >>> verdicts = {("q", 0): Verdict(label="A>B"), ("q", 1): Verdict(label="A>B")}
+        >>> position_bias(questions, verdicts)
         {'pairs': 1, 'flipped': 1.0, 'changed': 1.0, 'first_wins': 1.0}
     """
     first, second, shown_first = [], [], []

@@ -138,20 +138,20 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
                 lines = make_plan(graph, store, all_priced=False, progress=progress)
             _print_plan(lines, folder, as_json=False)
         try:
-            outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
-            found = gather(graph, store, outcome)
+            summary = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
+            found = gather(graph, store, summary)
             page = write_results(found, folder)
         except KeyboardInterrupt:
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
     if as_json:
         print_json(found)
-        return outcome.code
+        return summary.code
     print_results(found)
-    if outcome.skipped:
-        warn(f"{len(outcome.skipped)} steps were left out because of what failed")
+    if summary.skipped:
+        warn(f"{len(summary.skipped)} steps were left out because of what failed")
     say(f"written to {visible(page)}")
-    return outcome.code
+    return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
@@ -159,7 +159,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
     from crowdselect.terminal import say, table, visible
 
     if as_json:
-        told = [
+        steps = [
             {
                 "step": one.step.title,
                 "section": one.step.section,
@@ -169,7 +169,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
             }
             for one in lines
         ]
-        print_json({"output": str(folder), "steps": told})
+        print_json({"output": str(folder), "steps": steps})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
     say(f"{total(lines)}; in {visible(folder)}")

@@ -16,7 +16,7 @@ from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.progress import Progress
-from crowdselect.recipe.graph import Graph, Input, Step
+from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.running import ask, command_line, prints_json
 from crowdselect.recipe.store import Store
 
@@ -34,7 +34,7 @@ _TRAIN = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 @dataclass(frozen=True, slots=True)
-class _Pool:
+class _KnownPool:
     """What is known of a pool, whether it is there or not.
 
     Attributes:
@@ -60,10 +60,10 @@ class Needs:
         store: The results that are there.
     """
 
-    def __init__(self, graph: Graph, store: Store) -> None:
+    def __init__(self, graph: StepGraph, store: Store) -> None:
         self._graph, self._store = graph, store
         self._folder = graph.recipe.folder
-        self._pools: dict[tuple[object, ...], _Pool | None] = {}
+        self._pools: dict[tuple[object, ...], _KnownPool | None] = {}
 
     def check(self) -> None:
         """Refuse a step that would fail for what the steps before it make, whatever is answered to them.
@@ -109,7 +109,7 @@ class Needs:
         if step.section == "select":
             self._check_crowd(options, pool, values["crowd"])
 
-    def _check_crowd(self, options: "Options", pool: _Pool, file: str | None) -> None:
+    def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
         from crowdselect.numeric.metrics import by_family
 
@@ -141,7 +141,7 @@ class Needs:
                 found += [spec.column for spec in specs if spec.column is not None]
         return tuple(found)
 
-    def _pool(self, step: Step) -> _Pool | None:
+    def _pool(self, step: Step) -> _KnownPool | None:
         """Say what is known of the pool that a step is given; None = nothing before it is there."""
         given = next((one for one in step.inputs if one.role == "pool"), None)
         if given is None:
@@ -152,7 +152,7 @@ class Needs:
             self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
         return self._pools[key]
 
-    def _look(self, given: Input, **options: Any) -> _Pool | None:  # noqa: ANN401  (of `open_pool`)
+    def _look(self, given: Input, **options: Any) -> _KnownPool | None:  # noqa: ANN401  (of `open_pool`)
         from crowdselect.pool.files import is_remote
         from crowdselect.pool.pool import open_pool
 
@@ -166,9 +166,9 @@ class Needs:
         if options["rewards"] is not None and not is_remote(str(options["rewards"])):
             options["rewards"] = str(self._folder / str(options["rewards"]))
         with open_pool(str(self._folder / path), **options) as pool:
-            return _Pool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
+            return _KnownPool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
 
-    def _collected(self, step: Step, limit: int | None) -> _Pool | None:
+    def _collected(self, step: Step, limit: int | None) -> _KnownPool | None:
         """Say what `collect` will make."""
         import pyarrow as pa
 
@@ -180,10 +180,10 @@ class Needs:
         if is_remote(path):
             return None
         models = load_endpoints(self._folder / str(step.options["crowd"])).models
-        with open_instructions(str(self._folder / path)) as asked:
-            schema = next(asked.batches()).schema
-            kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(asked.carried)}
-            rows = asked.count if limit is None else min(asked.count, limit)
+        with open_instructions(str(self._folder / path)) as instructions:
+            schema = next(instructions.batches()).schema
+            kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(instructions.carried)}
+            rows = instructions.count if limit is None else min(instructions.count, limit)
         numbers = [
             name
             for name, kind in kinds.items()
@@ -191,7 +191,7 @@ class Needs:
         ]
         columns = frozenset({*_SEALED, *_COUNTS, *kinds})
         names = tuple(sorted(one.name for one in models))
-        return _Pool(path, rows, names, columns, _rewards(numbers))
+        return _KnownPool(path, rows, names, columns, _rewards(numbers))
 
 
 def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ def _options(step: Step, values: Mapping[str, Any]) -> "Options":
     return Options(**given, **weights)
 
 
-def _check_columns(values: Mapping[str, Any], pool: _Pool, rewards: Sequence[str]) -> None:
+def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequence[str]) -> None:
     """Refuse an option that names a column which is not there and which no step makes."""
     for name, column in _named(values):
         if column not in pool.columns and column not in rewards:
@@ -247,7 +247,7 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "embedder", column
 
 
-def _check_rewards(options: "Options", rewards: Sequence[str], pool: _Pool, *, needed: bool) -> None:
+def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
     """Refuse a choice whose reward is not there, or is one of several."""
     named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
     listed = ", ".join(rewards) or "none"
@@ -273,7 +273,7 @@ def lacking(step: Step, folder: Path) -> str | None:
     for module, extra in _packages(step, folder):
         if find_spec(module) is None:
             return f"{step.where}: {module} is not installed; run: pip install 'crowdselect[{extra}]'"
-    for endpoint, path in _asked(step, folder):
+    for endpoint, path in _respondents(step, folder):
         try:
             check_reachable((endpoint,), path=path)
         except CrowdselectError as error:
@@ -296,7 +296,7 @@ def check_machine(steps: list[Step], folder: Path) -> None:
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     """Give the modules that a step imports, each with the extra that installs it."""
     values, section = step.values(), step.section
-    for endpoint, _ in _asked(step, folder):
+    for endpoint, _ in _respondents(step, folder):
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
@@ -313,7 +313,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield "sentence_transformers", "embed"
 
 
-def _asked(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
+def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
     """Give who of a crowd file is asked by a step, and the file."""
     values = step.values()
     if step.section == "collect":
@@ -361,7 +361,7 @@ def check_prices(step: Step, folder: Path) -> None:
         CrowdselectError: A price is unknown, or the crowd file is not what it should be.
     """
     cap = step.values().get("max-cost")
-    for endpoint, _ in _asked(step, folder) if cap is not None else ():
+    for endpoint, _ in _respondents(step, folder) if cap is not None else ():
         # How long an answer may be is set by the command where the file does not say it; by `collect` it is not.
         tokens = endpoint.max_tokens if step.section == "collect" else endpoint.max_tokens or 1
         try:
@@ -370,7 +370,7 @@ def check_prices(step: Step, folder: Path) -> None:
             raise OptionError(f"{step.where}: {error}") from error
 
 
-def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
+def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
     """Say of every step whether it is done, and what is known of its cost.
 
     Args:
@@ -391,7 +391,7 @@ def make_plan(graph: Graph, store: Store, *, all_priced: bool, progress: Progres
     return lines
 
 
-def _line(step: Step, graph: Graph, store: Store, scratch: Path | None) -> Line:
+def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> Line:
     if store.is_whole(step):
         return Line(step, "done")
     done = store.done(step)
@@ -410,7 +410,9 @@ def _tells(step: Step) -> bool:
     return step.section in _SAYINGS or "judge" in step.options
 
 
-def _plan_of(step: Step, graph: Graph, store: Store, scratch: Path) -> tuple[Mapping[str, Any] | None, str]:
+def _plan_of(
+    step: Step, graph: StepGraph, store: Store, scratch: Path
+) -> tuple[Mapping[str, Any] | None, str]:
     """Have the command itself say what it would do."""
     ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
     said = [line for line in ended.stderr.splitlines() if line.strip()]

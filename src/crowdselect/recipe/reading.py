@@ -219,7 +219,7 @@ def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class SweepPoint:
     """One table of a recipe with one value for each of its lists.
 
     Attributes:
@@ -243,10 +243,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe: section → its variants, in the file's order."""
+    """A recipe: section → its points, in the file's order."""
 
     path: Path
-    tables: Mapping[str, tuple[Variant, ...]]
+    tables: Mapping[str, tuple[SweepPoint, ...]]
 
     @property
     def folder(self) -> Path:
@@ -274,14 +274,14 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     file = Path(path)
     document = _document(file)
-    tables: dict[str, tuple[Variant, ...]] = {}
+    tables: dict[str, tuple[SweepPoint, ...]] = {}
     for section, found in _sections(document, str(path)):
-        variants = [variant for table, where in found for variant in _variants(section, table, where)]
-        if section in {POOL, "compare", "evaluate.compare"} and len(variants) > 1:
+        points = [point for table, where in found for point in _points(section, table, where)]
+        if section in {POOL, "compare", "evaluate.compare"} and len(points) > 1:
             raise OptionError(
                 f"{path}: [{section}] has a list where one value is wanted; there is only one of it"
             )
-        tables[section] = tuple(variants)
+        tables[section] = tuple(points)
     ordered = {section: tables[section] for section in sections() if section in tables}
     return Recipe(file.resolve(), ordered)
 
@@ -338,7 +338,7 @@ def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any]
     return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
 
 
-def _variants(section: str, table: Mapping[str, Any], where: str) -> list[Variant]:
+def _points(section: str, table: Mapping[str, Any], where: str) -> list[SweepPoint]:
     """Unfold the lists of a table: the cross product, the last list fastest."""
     axes: dict[str, list[Any]] = {}
     for key, value in table.items():
@@ -355,7 +355,7 @@ def _variants(section: str, table: Mapping[str, Any], where: str) -> list[Varian
     if count > _MOST:
         raise OptionError(f"{where}: its lists make {count:,} steps; wanted at most {_MOST:,}")
     products = itertools.product(*axes.values())
-    return [Variant(section, where, dict(zip(axes, values, strict=True)), label) for values in products]
+    return [SweepPoint(section, where, dict(zip(axes, values, strict=True)), label) for values in products]
 
 
 def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
@@ -381,22 +381,22 @@ def _list(value: object, name: str, where: str) -> list[str]:
     return values
 
 
-def titles_of(variants: Sequence[Variant], *, but: Collection[str] = ()) -> list[str]:
-    """Name variants by their label and by the options in which those of that label differ.
+def titles_of(points: Sequence[SweepPoint], *, but: Collection[str] = ()) -> list[str]:
+    """Name the points of a sweep by their label and by the options in which those of that label differ.
 
     Args:
-        variants: Of one table, or of several.
+        points: Of one table, or of several.
         but: Options that are left out.
     """
     found = []
-    for variant in variants:
-        alike = [other for other in variants if other.name == variant.name]
-        words = [variant.name]
+    for point in points:
+        alike = [other for other in points if other.name == point.name]
+        words = [point.name]
         for name in dict.fromkeys(name for other in alike for name in other.options if name not in but):
             values = {repr(other.options.get(name)): other.options.get(name) for other in alike}
-            if len(values) > 1 and name in variant.options:
+            if len(values) > 1 and name in point.options:
                 short = len({_shown(value) for value in values.values()}) == len(values)
-                value = variant.options[name]
+                value = point.options[name]
                 words.append(f"{name} {_shown(value) if short else plain_name(str(value))}")
         found.append(" ".join(words))
     return found

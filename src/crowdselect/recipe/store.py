@@ -325,7 +325,7 @@ class Store:
     def finish(self, step: Step, *, code: int, seconds: float) -> Done:
         """Record that a step is done; this file is written last, so that its presence means complete."""
         folder, key = self.place(step), self._keys[step]
-        told = {
+        record = {
             "key": key,
             "title": step.title,
             "section": step.section,
@@ -335,7 +335,7 @@ class Store:
             "seconds": round(seconds, 1),
         }
         partial = folder / f".{STEP}.partial-{os.getpid()}"
-        partial.write_text(json.dumps(told, indent=2) + "\n", encoding="ascii")
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
         partial.replace(folder / STEP)
         found = _read(folder, key)
         if found is None:
@@ -353,11 +353,11 @@ class Store:
 
 def _read(folder: Path, key: str) -> Done | None:
     try:
-        told = json.loads((folder / STEP).read_text(encoding="ascii"))
-        found = Done(folder, told["output"], told["digest"], told["code"], told["seconds"])
+        record = json.loads((folder / STEP).read_text(encoding="ascii"))
+        found = Done(folder, record["output"], record["digest"], record["code"], record["seconds"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None  # never finished, or not whole: the step is made again
-    return found if told["key"] == key and found.path.exists() else None
+    return found if record["key"] == key and found.path.exists() else None
 
 
 def slug(title: str) -> str:

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained, train
-    from crowdselect.train.planning import Plan, plan
+    from crowdselect.train.planning import TrainPlan, plan
     from crowdselect.train.settings import TrainSettings
 
 _HOMES = {
-    "Plan": "planning",
+    "TrainPlan": "planning",
     "TrainSettings": "settings",
     "Trained": "job",
     "plan": "planning",
     "train": "job",
 }
 
-__all__ = ["Plan", "TrainSettings", "Trained", "plan", "train"]
+__all__ = ["TrainPlan", "TrainSettings", "Trained", "plan", "train"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions and classes)

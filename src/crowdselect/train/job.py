@@ -20,7 +20,7 @@ from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Stages
 from crowdselect.selection.card import card_table, code
 from crowdselect.train.diary import Entry, losses, read_log, write_curve, write_log
-from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
+from crowdselect.train.planning import Prepared, TrainInputs, TrainPlan, gather, prepare
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA, quiet
 from crowdselect.train.trainers import Training, run_training
@@ -87,7 +87,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
-    announce: Callable[[Plan], None] | None = None,
+    announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
     """Fine-tune a model on chosen rows.
@@ -160,7 +160,7 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _key(gathered: Gathered) -> dict[str, Any]:
+def _key(gathered: TrainInputs) -> dict[str, Any]:
     """Say what makes two runs the same one: data, base, settings."""
     student, settings = gathered.student, gathered.settings.facts()
     folder = Path(student.name)
@@ -184,7 +184,7 @@ def _key(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _inputs(gathered: Gathered) -> list[Path]:
+def _inputs(gathered: TrainInputs) -> list[Path]:
     base = Path(gathered.student.name)
     return [gathered.source.file, *([base] if base.is_dir() else [])]
 
@@ -285,7 +285,7 @@ def _read(target: Path, *, was_there: bool) -> Trained:
     return Trained(target, read_log(target / LOG), read_manifest(target) or {}, was_there=was_there)
 
 
-def model_card(plan: Plan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
+def model_card(plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
     """Write the card of a model.
 
     Args:
@@ -336,7 +336,7 @@ def model_card(plan: Plan, manifest: Mapping[str, Any], selection: Mapping[str, 
     )
 
 
-def _how(plan: Plan, manifest: Mapping[str, Any]) -> str:
+def _how(plan: TrainPlan, manifest: Mapping[str, Any]) -> str:
     settings = plan.settings
     rows = settings.batch_size * settings.accumulation * plan.processes
     return (
@@ -345,20 +345,22 @@ def _how(plan: Plan, manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _what(plan: Plan) -> str:
+def _what(plan: TrainPlan) -> str:
     if not plan.settings.lora:
         return "all weights"
     rank = f"LoRA of rank {plan.settings.lora_rank}"
     return f"{rank}, added to the weights" if plan.settings.merge else rank
 
 
-def _use(plan: Plan) -> str:
+def _use(plan: TrainPlan) -> str:
     ends = f"An answer ends with {code(plan.stop)}. " if plan.stop else ""
     files = "`train_log.jsonl` has the losses, `manifest.json` everything about the training"
     return f"{ends}{files}."
 
 
-def _data(plan: Plan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[str, Any]:
+def _data(
+    plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None
+) -> dict[str, Any]:
     found = {
         "rows to train on": plan.rows,
         "rows held out": plan.held_out,

@@ -12,7 +12,7 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
-from crowdselect.train.rows import Length, Row, Rows, divide, lengths, read_rows
+from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
 from crowdselect.train.student import EXTRA, Student, one_line, quiet, read_student
 
@@ -139,7 +139,7 @@ def memory(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainPlan:
     """What a run would do."""
 
     data: str
@@ -212,10 +212,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class TrainInputs:
     """Data, base model and settings, before any row is read as tokens."""
 
-    source: Rows
+    source: TrainRows
     student: Student
     settings: TrainSettings
     """Filled for the objective."""
@@ -225,11 +225,11 @@ class Gathered:
 class Prepared:
     """A plan and what it was made from."""
 
-    plan: Plan
+    plan: TrainPlan
     student: Student
-    source: Rows
-    train: list[Row]
-    held_out: list[Row]
+    source: TrainRows
+    train: list[TrainRow]
+    held_out: list[TrainRow]
 
 
 def plan(
@@ -238,7 +238,7 @@ def plan(
     base: str,
     settings: TrainSettings | None = None,
     progress: Progress | None = None,
-) -> Plan:
+) -> TrainPlan:
     """Say what a run would do; only configuration and tokenizer are loaded.
 
     Args:
@@ -265,14 +265,14 @@ def plan(
         return prepare(gathered, progress=progress).plan
 
 
-def gather(data: str, *, base: str, settings: TrainSettings) -> Gathered:
+def gather(data: str, *, base: str, settings: TrainSettings) -> TrainInputs:
     """Read rows and base model; see `plan`."""
     source = read_rows(data)  # first: what is wrong with it is said before the libraries are loaded
     student = read_student(base, settings)
-    return Gathered(source, student, settings.filled(_objective(source, settings)))
+    return TrainInputs(source, student, settings.filled(_objective(source, settings)))
 
 
-def prepare(gathered: Gathered, *, progress: Progress | None = None) -> Prepared:
+def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepared:
     """Do everything else that comes before the weights; see `plan`."""
     source, student, settings = gathered.source, gathered.student, gathered.settings
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -306,7 +306,9 @@ class _Counted:
     limit: int
 
 
-def _plan(source: Rows, settings: TrainSettings, student: Student, counted: _Counted, processes: int) -> Plan:
+def _plan(
+    source: TrainRows, settings: TrainSettings, student: Student, counted: _Counted, processes: int
+) -> TrainPlan:
     train = counted.train
     per_epoch = max(
         1, math.ceil(math.ceil(len(train) / (settings.batch_size * processes)) / settings.accumulation)
@@ -319,7 +321,7 @@ def _plan(source: Rows, settings: TrainSettings, student: Student, counted: _Cou
     tokens = round(epochs * sum(length.kept for length in train))
     sizes = count_parameters(student, settings)
     longest = min(max(length.longest for length in train), counted.limit)
-    made = Plan(
+    made = TrainPlan(
         data=str(source.file),
         settings=settings,
         model=student.name,
@@ -356,7 +358,7 @@ def _per_token(settings: TrainSettings) -> int:
     return 2 + backwards + again + (2 if settings.objective == "dpo" else 0)
 
 
-def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
+def _warnings(plan: TrainPlan, all_lengths: list[Length]) -> Iterator[str]:
     settings, rows = plan.settings, len(all_lengths)
     if plan.warmup > max(1, _LONG_WARM_UP * plan.steps):
         yield (
@@ -389,7 +391,7 @@ def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
         yield f"the estimate of {_size(plan.memory.total)} is more than the {_size(room)} of this GPU"
 
 
-def _objective(source: Rows, settings: TrainSettings) -> Objective:
+def _objective(source: TrainRows, settings: TrainSettings) -> Objective:
     wanted: Objective = settings.objective or ("dpo" if source.has_pairs else "sft")
     if wanted != "sft" and not source.has_pairs:
         raise OptionError(

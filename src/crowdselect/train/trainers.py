@@ -11,8 +11,8 @@ from crowdselect._optional import optional
 from crowdselect.errors import OptionError
 from crowdselect.progress import Stages
 from crowdselect.train.diary import diary
-from crowdselect.train.planning import Plan, Prepared, lora_config
-from crowdselect.train.rows import Row
+from crowdselect.train.planning import Prepared, TrainPlan, lora_config
+from crowdselect.train.rows import TrainRow
 from crowdselect.train.student import EXTRA, load_student, one_line
 from crowdselect.train.workplace import LOG, Workplace
 
@@ -134,7 +134,7 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     return made
 
 
-def records(rows: Sequence[Row], plan: Plan) -> list[dict[str, Any]]:
+def records(rows: Sequence[TrainRow], plan: TrainPlan) -> list[dict[str, Any]]:
     """Write rows as TRL reads them: prompt and completion apart, so that the loss is on the completion alone."""
     if plan.settings.objective == "sft":
         return [{"prompt": row.prompt, "completion": _assistant(row.answer)} for row in rows]
@@ -144,7 +144,7 @@ def records(rows: Sequence[Row], plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def arguments(plan: Plan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
+def arguments(plan: TrainPlan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
     """Name every argument of the trainer's configuration that we set; see `build_trainer`."""
     settings = plan.settings
     found = {
@@ -181,7 +181,7 @@ def arguments(plan: Plan, folder: Path, *, keep: bool, fresh: bool) -> dict[str,
     return found | _of_objective(plan)
 
 
-def _of_objective(plan: Plan) -> dict[str, Any]:
+def _of_objective(plan: TrainPlan) -> dict[str, Any]:
     settings = plan.settings
     if settings.objective == "sft":
         return {"completion_only_loss": True}
