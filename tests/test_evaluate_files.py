@@ -98,7 +98,7 @@ def test_answers_of_every_form(tmp_path, bench):
     with pytest.raises(InputError, match=r"a.jsonl:5: 'm' answers question '81' twice"):
         read_answers(file, questions)
     write_jsonl(file, [rows[0], {**rows[1], "model_id": "n"}])
-    with pytest.raises(InputError, match="2 models; name one with --name: m, n"):
+    with pytest.raises(InputError, match="2 models; say which by `name`: m, n"):
         read_answers(file, questions)
     assert read_answers(file, questions, name="n").turns == {"82": ("c",)}
     write_jsonl(file, [{"question_id": 81, "model_id": "m", "choices": [{"turns": [None]}]}])

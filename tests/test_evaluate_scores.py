@@ -393,7 +393,7 @@ def test_what_cannot_be_compared_is_refused():
             compare([one, Group("b", (loaded("b", [5], **{name: value}),))])
     with pytest.raises(OptionError, match="at least two"):
         compare([one])
-    with pytest.raises(OptionError, match="--against x"):
+    with pytest.raises(OptionError, match="`against` is 'x'"):
         compare([one, Group("b", (loaded("b", [5]),))], against="x")
 
 

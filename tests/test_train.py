@@ -340,7 +340,7 @@ def test_a_template_is_required(run):
     tokenizer.chat_template = None
     tokenizer.save_pretrained("bare")
     run("train", "rows.jsonl", "--base", "bare", "-o", "m").refuses(
-        "bare: its tokenizer has no chat template", "--chat-template FILE"
+        "bare: its tokenizer has no chat template", "give --chat-template"
     )
     Path("t.jinja").write_text(CHAT_TEMPLATE)
     Path("foreign.jinja").write_text(CHAT_TEMPLATE.replace("<|end|>", "<|im_end|>"))

@@ -85,7 +85,6 @@ _course = bundle(
     _number("--seed", help="Order of the rows, held-out share, adapters' start.  [default: 0]"),
     click.option(
         "--set",
-        "more",
         multiple=True,
         metavar="NAME=VALUE",
         help="Any other setting of TRL's trainer; may be repeated.",

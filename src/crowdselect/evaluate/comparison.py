@@ -188,7 +188,7 @@ def _check_groups(groups: Sequence[Group], against: str | None) -> None:
         raise OptionError("name at least two results to compare")
     names = [group.name for group in groups]
     if against is not None and against not in names:
-        raise OptionError(f"--against {against}: there is no such method; found {', '.join(names)}")
+        raise OptionError(f"`against` is {against!r}: there is no such method; found {', '.join(names)}")
     first = groups[0].runs[0]
     for run in (run for group in groups for run in group.runs):
         for what in ("benchmark", "judge", "baseline"):

@@ -313,7 +313,7 @@ def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | N
     if name is not None and len(found) > 1:
         raise InputError(f"{path}: there is no model {name!r}; found {listed}")
     if len(found) > 1:
-        raise InputError(f"{path}: there are {len(found)} models; name one with --name: {listed}")
+        raise InputError(f"{path}: there are {len(found)} models; say which by `name`: {listed}")
     return found[0]
 
 

@@ -104,7 +104,7 @@ def _retry_notes(setup: Setup) -> list[str]:
     if setup.judge is None or not again:
         return []
     times = f"up to {again + 1} times as many calls and as much money if no verdict can be read"
-    return [f"judge {setup.judge.name}: {times}: one that cannot is asked for again (--judge-retries)"]
+    return [f"judge {setup.judge.name}: {times}: one that cannot is asked for again (`judge_retries`)"]
 
 
 def run(

@@ -64,7 +64,7 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
 
     Args:
         text: `crowd.toml#NAME`, or a folder with a model or a LoRA adapter.
-        option: For errors.
+        option: Its name, for errors.
         name: What to call it; None = its own name.
         opener: Makes the client of a server.
 
@@ -79,7 +79,7 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
         endpoint = Endpoint(_folder_name(text), local=text, model=text)
     else:
         raise InputError(
-            f"{option} {text}: there is no such folder; wanted a folder with a model, or crowd.toml#NAME "
+            f"`{option}` is {text!r}: there is no such folder; wanted a folder with a model, or crowd.toml#NAME "
             '(a model of the hub stands there with local = "NAME")'
         )
     if endpoint.local is None:
@@ -99,8 +99,10 @@ def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> t
         The judge, and facts to tell the user.
     """
     if not is_named(text):
-        raise OptionError(f"--judge {text}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file")
-    found = _from_file(text, "judge", "--judge")
+        raise OptionError(
+            f"`judge` is {text!r}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file"
+        )
+    found = _from_file(text, "judge", "judge")
     endpoint = replace(
         found, system=None, temperature=0.0 if found.temperature is None else found.temperature
     )
@@ -165,7 +167,7 @@ def _from_file(text: str, role: str, option: str) -> Endpoint:
     found = next((endpoint for endpoint in known if endpoint.name == name), None)
     if found is None:
         listed = ", ".join(endpoint.name for endpoint in known) or "none"
-        raise OptionError(f"{option} {text}: there is no [[{role}]] named {name!r}; found {listed}")
+        raise OptionError(f"`{option}` is {text!r}: there is no [[{role}]] named {name!r}; found {listed}")
     return found
 
 
@@ -312,7 +314,7 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     judge, notes = (None, []) if options.judge is None else judging(options.judge, protocol, opener=opener)
     model = None
     if options.model is not None:
-        model = answering(options.model, option="--model", name=options.name, opener=opener)
+        model = answering(options.model, option="model", name=options.name, opener=opener)
     answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
     judgements = None
     if options.judgments is not None:
@@ -346,7 +348,7 @@ def _baseline(
     if options.baseline is None:
         return None, None
     if is_respondent(options.baseline):
-        found = answering(options.baseline, option="--baseline", opener=opener)
+        found = answering(options.baseline, option="baseline", opener=opener)
         return (found, None) if options.judgments is None else (None, None)
     return None, read_answers(options.baseline, questions)
 
@@ -365,7 +367,7 @@ def _reference_notes(setup: Setup) -> list[str]:
     if not bare:
         return []
     listed = ", ".join(sorted(set(bare)))
-    return [f"{len(bare)} questions ({listed}) are judged without a reference answer: give --references FILE"]
+    return [f"{len(bare)} questions ({listed}) are judged without a reference answer: give `references`"]
 
 
 def _check_costs(setup: Setup) -> None:

@@ -100,7 +100,7 @@ def run(
     folder = Path(output) if output is not None else Path(recipe).with_suffix("")
     if output is None and folder == Path(recipe):
         raise OptionError(
-            f"{recipe}: say with -o where everything goes; without an ending there is no name for it"
+            f"{recipe}: has no ending to leave out for the name of a folder; name one with `output`"
         )
     return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
 

@@ -407,7 +407,7 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
     for one, place in zip(inputs, places, strict=True):
         if "," in place and place != _PLACEHOLDER:
             raise OptionError(
-                f"{place}: a folder with a comma in its path cannot be compared; choose another -o"
+                f"{place}: a folder with a comma in its path cannot be compared; choose another `output`"
             )
         found.setdefault(one.label, []).append(place)
     return [f"{label}={','.join(folders)}" for label, folders in found.items()]

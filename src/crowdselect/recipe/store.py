@@ -433,8 +433,8 @@ def check_place(folder: Path) -> None:
     if not folder.parent.is_dir():
         raise OutputError(f"{folder}: there is no folder {folder.parent}; make it first")
     if os.path.lexists(folder) and not folder.is_dir():
-        raise OutputError(f"{folder}: this is not a folder; name another with -o")
+        raise OutputError(f"{folder}: this is not a folder; name another `output`")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         raise OutputError(
-            f"{folder}: the folder holds other things than a recipe's results; name another with -o"
+            f"{folder}: the folder holds other things than a recipe's results; name another `output`"
         )

@@ -12,9 +12,10 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
+from crowdselect.reward.loading import one_line
 from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
-from crowdselect.train.student import EXTRA, Student, one_line, quiet, read_student
+from crowdselect.train.student import EXTRA, Student, quiet, read_student
 
 _TILE = 4096  # tokens whose logits TRL's fused head makes at a time
 _SLICE = 8192  # entries of the vocabulary, likewise
@@ -62,7 +63,7 @@ def count_parameters(student: Student, settings: TrainSettings) -> Sizes:
     """Count parameters exactly, on a device without storage.
 
     Raises:
-        OptionError: No layer has a name of `--lora-targets`.
+        OptionError: No layer has a name of `lora_targets`.
     """
     torch = optional("torch", extra=EXTRA)
     auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
@@ -73,7 +74,7 @@ def count_parameters(student: Student, settings: TrainSettings) -> Sizes:
         try:
             model = peft.get_peft_model(model, lora_config(settings))
         except ValueError as error:
-            raise OptionError(f"--lora-targets {settings.lora_targets!r}: {one_line(error)}") from error
+            raise OptionError(f"`lora_targets` is {settings.lora_targets!r}: {one_line(error)}") from error
     parameters = list(model.parameters())
     return Sizes(
         weights=sum(one.numel() for one in parameters),
@@ -286,7 +287,7 @@ def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepa
     evaluated = [pair for pair in zip(held, found[len(rows) :], strict=True) if not pair[1].is_lost]
     if not training:
         raise InputError(
-            f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger --max-length"
+            f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger `max_length`"
         )
     counted = _Counted([length for _, length in training], len(evaluated), found, limit)
     return Prepared(
@@ -364,7 +365,7 @@ def _warnings(plan: TrainPlan, all_lengths: list[Length]) -> Iterator[str]:
         yield (
             f"the warm-up of {plan.warmup} steps is {_share(plan.warmup / plan.steps)} all {plan.steps}: the learning rate "
             f"{'never reaches its height' if plan.warmup >= plan.steps else 'rises for much of the training'}; a tenth would "
-            f"be --warmup-steps {max(1, plan.steps // 10)}"
+            f"be `warmup_steps={max(1, plan.steps // 10)}`"
         )
     if plan.cut:
         yield f"{plan.cut} of {rows} rows are longer than {plan.limit} tokens and lose their end; the longest has {plan.longest}"
@@ -395,8 +396,8 @@ def _objective(source: TrainRows, settings: TrainSettings) -> Objective:
     wanted: Objective = settings.objective or ("dpo" if source.has_pairs else "sft")
     if wanted != "sft" and not source.has_pairs:
         raise OptionError(
-            f"--objective {wanted} needs preference pairs, and {source.file} has no rejected answers; choose with "
-            "`select --pairs best-worst`"
+            f"`objective` {wanted} needs preference pairs, and {source.file} has no rejected answers; `select` "
+            "writes them with `pairs='best-worst'`"
         )
     return wanted
 

@@ -16,9 +16,10 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.pool.files import broken_line, file_type
 from crowdselect.progress import Progress
+from crowdselect.reward.loading import one_line
 from crowdselect.seeding import seeded_hash
 from crowdselect.textfile import MARK, open_text
-from crowdselect.train.student import EXTRA, Student, one_line
+from crowdselect.train.student import EXTRA, Student
 from crowdselect.writing import read_manifest
 
 Messages = list[dict[str, str]]
@@ -121,7 +122,7 @@ def divide(rows: TrainRows, *, share: float, seed: int) -> tuple[list[TrainRow],
     count = max(1, round(share * len(ids))) if share > 0 else 0
     if count >= len(ids):
         raise OptionError(
-            f"--eval-share {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
+            f"`eval_share` of {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
         )
     held = set(sorted(ids, key=lambda id_: (drawn[id_], id_))[:count])
     order = dict(zip(ids, seeded_hash(ids, seed=seed, salt="order").tolist(), strict=True))
@@ -366,7 +367,7 @@ def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> l
     except jinja.TemplateError as error:
         raise InputError(
             f"id {row.id!r}: the chat template refuses it: {one_line(error)}; leave the row out, or give another "
-            "template with --chat-template"
+            "template with `chat_template`"
         ) from error
     ids: list[int] = made["input_ids"]
     return ids

@@ -10,10 +10,11 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.errors import OptionError
 from crowdselect.progress import Stages
+from crowdselect.reward.loading import one_line
 from crowdselect.train.diary import diary
 from crowdselect.train.planning import Prepared, TrainPlan, lora_config
 from crowdselect.train.rows import TrainRow
-from crowdselect.train.student import EXTRA, load_student, one_line
+from crowdselect.train.student import EXTRA, load_student
 from crowdselect.train.workplace import LOG, Workplace
 
 _CLASSES = {  # objective → module, trainer, configuration
@@ -23,18 +24,18 @@ _CLASSES = {  # objective → module, trainer, configuration
     "orpo": ("trl.experimental.orpo", "ORPOTrainer", "ORPOConfig"),
 }
 _OWN = {  # what we say ourselves, by TRL's name → our option
-    "num_train_epochs": "--epochs",
-    "per_device_train_batch_size": "--batch-size",
-    "gradient_accumulation_steps": "--accumulation",
-    "lr_scheduler_type": "--scheduler",
-    "logging_steps": "--log-steps",
-    "simpo_gamma": "--gamma",
-    "bf16": "--dtype",
-    "fp16": "--dtype",
-    "use_cpu": "--device",
-    "output_dir": "-o",
-    "resume_from_checkpoint": "--resume",
-    "save_total_limit": "--keep-checkpoints",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulation",
+    "lr_scheduler_type": "scheduler",
+    "logging_steps": "log_steps",
+    "simpo_gamma": "gamma",
+    "bf16": "dtype",
+    "fp16": "dtype",
+    "use_cpu": "device",
+    "output_dir": "output",
+    "resume_from_checkpoint": "output",
+    "save_total_limit": "keep_checkpoints",
 }
 _REFUSED = ("hub_", "push_to_hub", "trackio_")  # would send the model away, or hold a secret
 
@@ -83,8 +84,8 @@ def run_training(prepared: Prepared, place: Workplace, stages: Stages, *, keep: 
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
         except torch.OutOfMemoryError as error:
             raise OptionError(
-                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
-                "--batch-size 1 with more --accumulation; --dry-run says what needs how much"
+                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try `lora=True`, a smaller `max_length` or "
+                "`batch_size=1` with more `accumulation`; the plan says what needs how much"
             ) from error
     return Training(
         trainer=trainer,
@@ -211,15 +212,15 @@ def _check_more(more: dict[str, Any], ours: dict[str, Any], known: set[str], con
     for name in more:
         if name.startswith(_REFUSED):
             raise OptionError(
-                f"--set {name}: models are not sent anywhere from here; publish the folder when it is done"
+                f"`set` {name}: models are not sent anywhere from here; publish the folder when it is done"
             )
         if name in ours or name in _OWN:
-            flag = _OWN.get(name, "--" + name.replace("_", "-"))
+            option = _OWN.get(name, name)
             raise OptionError(
-                f"--set {name}: this is set by crowdselect itself; use {flag} where there is such an option"
+                f"`set` {name}: this is set by crowdselect itself; use `{option}` where there is such an option"
             )
         if name not in known:
-            raise OptionError(f"--set {name}: TRL's {config} has no such setting; see its documentation")
+            raise OptionError(f"`set` {name}: TRL's {config} has no such setting; see its documentation")
 
 
 def _assistant(answer: str) -> list[dict[str, str]]:
