@@ -19,6 +19,7 @@ from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.running import ask, command_line, prints_json
 from crowdselect.recipe.store import Store
+from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
     from crowdselect.selection.options import Options
@@ -29,8 +30,6 @@ _COLUMNS = ("column", "complexity", "quality", "weight-by", "cluster-by", "refer
 """Options that name a column of the pool."""
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
-
-_TRAIN = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +302,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     if section == "baseline.ifd":
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
-        yield from ((module, "train") for module in _TRAIN)
+        yield from ((module, "train") for module in MODULES)
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
     embedder = str(values.get("embedder") or "lsa")
