@@ -524,13 +524,13 @@ def test_baselines_refused_leave_no_folder(run, sim):
 
 def test_a_recipe_refused_leaves_no_folder(run, monkeypatch, sim):
     from crowdselect.errors import InputError
-    from crowdselect.recipe import planning
+    from crowdselect.recipe import needs
 
     def refuse(*_arguments, **_options):
         raise InputError("pool: no such thing")
 
     Path("recipe.toml").write_text(f'[pool]\nfile = "{sim}"\n[select]\nbudget = 3\n')
-    monkeypatch.setattr(planning, "make_plan", refuse)
+    monkeypatch.setattr(needs, "make_plan", refuse)
     ran = run("run", "recipe.toml", "-o", "out")
     assert ran.code == 2
     assert beside() == ["recipe.toml"]
@@ -540,10 +540,10 @@ def test_a_taken_folder_of_checkpoints_gives_back_only_what_a_run_keeps_there():
     from crowdselect.train.workplace import occupy, workplace
 
     place = workplace(Path("student").absolute())
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     place.leave(processes=1)
     assert beside() == []
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     (place.folder / "checkpoint-3").mkdir()
     (place.folder / "checkpoint-mine").mkdir()
     (place.folder / "notes.md").write_text("mine")

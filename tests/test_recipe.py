@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from collecting import wait_for
-from crowdselect.recipe.content import Digests, key_of
 from crowdselect.recipe.graph import build
-from crowdselect.recipe.planning import make_plan
+from crowdselect.recipe.needs import make_plan
 from crowdselect.recipe.reading import read_recipe
-from crowdselect.recipe.store import Store
+from crowdselect.recipe.store import Digests, Store, key_of
 
 CROWD = """
 [defaults]

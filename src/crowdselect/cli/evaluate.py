@@ -72,7 +72,7 @@ def evaluate() -> None:
 @_sources
 @click.option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
 @_settings
-def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Grade answers to two-turn questions from 1 to 10.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
@@ -94,7 +94,7 @@ def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
     help="Whose answers count 50: an endpoint, a folder or a file.",
 )
 @_settings
-def arena_hard(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def arena_hard(**given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Lay answers beside a baseline's, in both orders; say how often they win.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
@@ -159,11 +159,11 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     from crowdselect.ask.display import note_of, watch
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
-    from crowdselect.evaluate.protocols import PROTOCOLS, Task
+    from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
 
     as_json, plan_only = given.pop("as_json"), given.pop("plan")
     limits = Limits(**{name: given.pop(name) for name in ("max_cost", "max_requests", "retry_failed")})
-    task = Task(protocol=PROTOCOLS[benchmark], limits=limits, **given)
+    task = EvaluateOptions(protocol=PROTOCOLS[benchmark], limits=limits, **given)
     if plan_only:
         show_plan(plan(task), as_json=as_json)
         return 0
@@ -172,5 +172,5 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     if report.interrupted:
         show_interrupted(report)
         return _INTERRUPTED
-    show_result(report, told=told, as_json=as_json)
+    show_result(report, reported=told, as_json=as_json)
     return _MISSING if report.missing else 0

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect.cli.options import bundle, config_option, json_option, overwrite_option
+from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained
-    from crowdselect.train.planning import Plan
+    from crowdselect.train.planning import TrainPlan
     from crowdselect.train.settings import TrainSettings
 
 
@@ -85,7 +86,6 @@ _course = bundle(
     _number("--seed", help="Order of the rows, held-out share, adapters' start.  [default: 0]"),
     click.option(
         "--set",
-        "more",
         multiple=True,
         metavar="NAME=VALUE",
         help="Any other setting of TRL's trainer; may be repeated.",
@@ -93,7 +93,7 @@ _course = bundle(
     click.option(
         "--dry-run", is_flag=True, help="Say steps, tokens and memory; load no weights, train nothing."
     ),
-    click.option("--resume", is_flag=True, help="Go on with this run where it was stopped, if it was."),
+    click.option("--resume", is_flag=True, hidden=True),  # of 0.1.0: going on is what it does anyway
     click.option("--keep-checkpoints", is_flag=True, help="Keep the folder of checkpoints when all is done."),
 )
 
@@ -109,42 +109,44 @@ _course = bundle(
 @_course
 @overwrite_option
 @json_option
-@click.option("-o", "--output", required=True, metavar="MODEL", help="The folder to write.")
+@click.option("-o", "--output", metavar="MODEL", help="The folder to write.")
 def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `TrainSettings` and those of `_run`)
     """Fine-tune a model on chosen rows (extra: train).
 
     DIR is a folder that `select` or `baseline` wrote; a training file in one of its formats will do. A run that
-    is stopped or killed keeps its checkpoints in MODEL.training; the same command with --resume goes on from the
-    last one. Several GPUs: accelerate launch -m crowdselect train ...
+    is stopped or killed keeps its checkpoints in MODEL.training; the same command goes on from the last one.
+    Several GPUs: accelerate launch -m crowdselect train ...
     """
     from crowdselect.train.settings import with_preset
 
-    run = {
-        name: given.pop(name)
-        for name in ("data", "base", "output", "resume", "overwrite", "keep_checkpoints")
-    }
+    given.pop("resume")
+    run = {name: given.pop(name) for name in ("data", "base", "output", "overwrite", "keep_checkpoints")}
     dry_run, as_json = given.pop("dry_run"), given.pop("as_json")
     given.pop("config")
     settings = with_preset(given)
     if dry_run:
         _dry_run(run, settings, as_json=as_json)
         return
+    if run["output"] is None:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
     _train(run, settings, as_json=as_json)
 
 
 def _dry_run(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> None:
     from crowdselect.terminal import say, stage_bar, visible, warn
-    from crowdselect.train.planning import plan
+    from crowdselect.train.job import plan
 
     with stage_bar("reading the rows as tokens"):
-        found = plan(run["data"], base=run["base"], settings=settings)
+        place = {name: run[name] for name in ("base", "output", "overwrite")}
+        found = plan(run["data"], settings=settings, **place)
     if as_json:
         print_json(found.facts())
         return
     _print_plan(found)
     for line in found.warnings:
         warn(line)
-    say(f"would be written to {visible(run['output'])}; nothing was trained")
+    where = "" if run["output"] is None else f"would be written to {visible(run['output'])}; "
+    say(f"{where}nothing was trained")
 
 
 def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> None:
@@ -153,28 +155,24 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
     from crowdselect.train.job import is_main, train
     from crowdselect.train.workplace import workplace
 
-    def announce(found: "Plan") -> None:
+    def announce(found: "TrainPlan") -> None:
         from crowdselect.terminal import warn
 
         if not as_json:
             _print_plan(found)
         for line in found.warnings:
             warn(line)
-        if run["resume"]:
-            step = workplace(Path(os.path.abspath(output))).step(processes=found.processes)  # noqa: PTH100  (symbolic links stay)
-            what = (
-                f"resuming after step {step} of {found.steps}"
-                if step
-                else "nothing to resume; from the first step"
-            )
-            sys.stderr.write(f"{what}\n")
+        place = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
+        step = workplace(place).step(processes=found.processes)
+        if step:
+            sys.stderr.write(f"resuming after step {step} of {found.steps}\n")
 
     data, output = run.pop("data"), run.pop("output")
     try:
         made = train(data, output, settings=settings, announce=announce, stages=Stages(stage_bar), **run)
     except KeyboardInterrupt:
         sys.stderr.write(
-            f"checkpoints, if there are any, are in {visible(output)}.training; --resume goes on from there\n"
+            f"checkpoints, if there are any, are in {visible(output)}.training; the same command goes on from there\n"
         )
         raise
     if not is_main():  # another process of `accelerate launch` speaks
@@ -185,7 +183,7 @@ def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> 
         _print_result(made, output)
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "TrainPlan") -> None:
     from crowdselect.terminal import lines, say
 
     lines(plan.lines())
@@ -198,5 +196,5 @@ def _print_result(made: "Trained", output: str) -> None:
 
     say(drawn(made.log))
     lines(made.lines())
-    what = "was there already" if made.was_there else "written"
+    what = "up to date" if made.was_there else "written"
     say(f"{visible(output)}: {what}")
