@@ -2,13 +2,9 @@
 
 import json
 import re
-from collections import Counter
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, OptionError
@@ -18,7 +14,6 @@ from crowdselect.reward.judging import Judging
 from crowdselect.reward.marks import JudgeMarker
 from crowdselect.reward.tags import JudgeTagger, tags_of_answer
 from crowdselect.selection.reading import Answered
-from reward_server import RewardServer
 
 
 @pytest.fixture
@@ -186,83 +181,3 @@ def test_rows_without_a_verdict_are_left_out_and_counted(sim, judging):
         ):
             select(pool, Options(budget=len(rows), clusters=0), method=method)
         assert found.options["judge"] == "c#j"
-
-
-def _chat(text):
-    return {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
-
-
-@pytest.mark.extra
-def test_the_marks_of_a_server_choose_the_rows(run, sim, crowd, tmp_path):
-    pytest.importorskip("openai")
-
-    def judged(prompt: str) -> int | None:
-        answer = re.search(r"<answer-[0-9a-f]{8}>\n(.*)\n</answer-", prompt, re.DOTALL)[1]
-        return None if len(answer) % 11 == 0 else len(answer) % 11
-
-    def answer(body):
-        mark = judged(body["messages"][-1]["content"])
-        assert "logprobs" not in body
-        return _chat("no idea" if mark is None else f"Score: {mark}")
-
-    out = tmp_path / "out"
-    with RewardServer("/v1/chat/completions", answer=answer, faults={3: 503}) as server:
-        arguments = ("baseline", "direct-score", sim, "--judge", crowd(f"{server.url}/v1"), "--budget", 9)
-        plan = run(*arguments, "--plan", "-o", out)
-        assert (plan.code, plan.out, server.requests) == (0, "", [])
-        assert re.fullmatch(
-            r"j at http://127.0.0.1:\d+: (\d+) of \1 requests are still to be asked, money unknown.*\n",
-            plan.err,
-        )
-        assert not out.with_name("out.ledger").exists()
-        first = run(*arguments, "-o", out)
-        assert first.code == 0, first.err
-        sent = len(server.requests)
-        again = run(*arguments, "--overwrite", "-o", out)
-        assert again.code == 0, again.err
-        assert "0 of " in again.err
-        assert len(server.requests) == sent  # all from the ledger
-    table = pq.read_table(out / "selection.parquet").to_pylist()
-    with open_pool(sim) as pool:
-        could = [row for row in table if row["reason"] == "selected" or row["reason"] == "not_in_budget"]
-        best = {
-            str(i): pool.models[int(np.nanargmax(scores))]
-            for i, scores in zip(pool.ids, pool.scores(pool.reward_columns[0]), strict=True)
-        }
-        for row in could:
-            answered = pool.responses([(row["id"], row["model"] or best[row["id"]])])[0]
-            assert row["score"] == len(answered) % 11 / 2
-    reasons = Counter(row["reason"].partition(":")[0] for row in table)
-    assert reasons["no_score"] > 0
-    chosen = [row["score"] for row in table if row["reason"] == "selected"]
-    assert sorted(chosen) == sorted(row["score"] for row in could)[-9:]
-    assert len(train(out)) == 9
-    assert manifest(out)["options"]["judge"].endswith("crowd.toml#j")
-
-
-@pytest.mark.extra
-def test_the_tags_of_a_server_and_its_refusal(run, sim, crowd, tmp_path):
-    pytest.importorskip("openai")
-    with RewardServer("/v1/chat/completions", answer=_chat('["a", "b"]')) as server:
-        arguments = ("baseline", "tags", sim, "--judge", crowd(f"{server.url}/v1"), "--budget", 4)
-        ran = run(*arguments, "-o", tmp_path / "out")
-        assert ran.code == 0, ran.err
-        assert (tmp_path / "out.ledger").exists()
-        run(*arguments, "--max-cost", 1, "-o", tmp_path / "b").refuses(
-            "price_in and price_out of 'j' are unknown"
-        )
-    with RewardServer("/v1/chat/completions", faults=dict.fromkeys(range(99), 401)) as server:
-        arguments = (*arguments[:4], crowd(f"{server.url}/v1"), *arguments[5:])
-        ran = run(*arguments, "-o", tmp_path / "c")
-    assert ran.code == 2
-    assert "j: not all could be asked: " in ran.err
-    assert not (tmp_path / "c").exists()
-
-
-@pytest.mark.parametrize("name", ["tags", "direct-score"])
-def test_what_a_judge_needs_is_said_before_anything_is_read(run, sim, crowd, name):
-    start = ("baseline", name, sim, "--budget", 4, "--dry-run")
-    run(*start, "--judge", crowd()).refuses("--ledger FILE")
-    run(*start).refuses("give one of them")
-    run(*start, "--column", "x", "--judge", crowd(), "--ledger", "l").refuses("give one of them")
-    run(*start, "--column", "x", "--max-requests", 3).refuses("add --judge FILE.toml#NAME")
