@@ -53,7 +53,7 @@ def test_a_manifest_lists_what_was_written_and_only_that_is_replaced(run, sim):
     assert beside() == ["out"]
 
 
-@pytest.mark.parametrize("command", [["demo"], ["baseline", "random", "SIM", "--budget", 5]])
+@pytest.mark.parametrize("command", [["demo"], ["select", "SIM", "--method", "random", "--budget", 5]])
 def test_every_command_that_writes_a_selection_keeps_what_is_not_ours(run, sim, command):
     command = [str(sim) if part == "SIM" else part for part in command]
     assert run(*command, "-o", "out").code == 0
@@ -516,7 +516,7 @@ def test_a_ledger_with_nothing_in_it_goes_and_one_with_something_stays():
 
 
 def test_baselines_refused_leave_no_folder(run, sim):
-    command = ["baseline", "random", "--budget", 5, "--seeds", 2, "-o", "out"]
+    command = ["select", "--method", "random", "--budget", 5, "--seeds", 2, "-o", "out"]
     run(*command, "no-such-pool.parquet").refuses("no-such-pool.parquet")
     run(*command, sim, "--answer", "model:nobody").refuses("nobody")
     assert beside() == []

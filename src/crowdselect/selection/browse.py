@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect.crowd import Crowd
-from crowdselect.errors import InputError, OptionError, RewardError
-from crowdselect.near import near_miss
+from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.look import look_at
