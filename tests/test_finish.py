@@ -26,7 +26,7 @@ from crowdselect.ask.runner import run as ask
 from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.engine.here import run_here
 from crowdselect.errors import CallError
-from crowdselect.evaluate.verdicts import read_label, read_rating
+from crowdselect.evaluate.judging import read_label, read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.reward.rubric import read_score
 from crowdselect.reward.tags import tags_of_answer

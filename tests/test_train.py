@@ -22,8 +22,7 @@ import torch  # noqa: E402
 
 from commands import COMMAND, manifest, tree  # noqa: E402
 from crowdselect.train import TrainSettings, plan, train  # noqa: E402
-from crowdselect.train.memory import count_parameters, memory  # noqa: E402
-from crowdselect.train.planning import gather, prepare  # noqa: E402
+from crowdselect.train.planning import count_parameters, gather, memory, prepare  # noqa: E402  # noqa: E402
 from crowdselect.train.student import load_student, read_student  # noqa: E402
 from crowdselect.train.trainers import build_trainer  # noqa: E402
 from tiny_models import CHAT_TEMPLATE, build_model, build_tokenizer  # noqa: E402
@@ -341,7 +340,7 @@ def test_a_template_is_required(run):
     tokenizer.chat_template = None
     tokenizer.save_pretrained("bare")
     run("train", "rows.jsonl", "--base", "bare", "-o", "m").refuses(
-        "bare: its tokenizer has no chat template", "--chat-template FILE"
+        "bare: its tokenizer has no chat template", "give --chat-template"
     )
     Path("t.jinja").write_text(CHAT_TEMPLATE)
     Path("foreign.jinja").write_text(CHAT_TEMPLATE.replace("<|end|>", "<|im_end|>"))

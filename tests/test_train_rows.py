@@ -12,7 +12,7 @@ import pytest
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
 from crowdselect.train.diary import drawn, losses
-from crowdselect.train.rows import Rows, divide, read_rows
+from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
 from crowdselect.train.workplace import occupy, workplace
 
@@ -63,7 +63,7 @@ def test_a_selection_is_read_with_its_manifest_and_nothing_but_its_content_count
         assert run("select", sim, *options, "--format", name, "-o", name).code == 0
     one, two = read_rows("messages"), read_rows("alpaca")
     assert one.manifest["counts"]["selected"] == len(one.rows) == 6
-    assert one.fingerprint() == two.fingerprint() == Rows(one.rows[::-1], one.file, None).fingerprint()
+    assert one.fingerprint() == two.fingerprint() == TrainRows(one.rows[::-1], one.file, None).fingerprint()
     assert run("select", sim, *options, "--answer", "random", "-o", "other").code == 0
     assert read_rows("other").fingerprint() != one.fingerprint()
 
@@ -125,17 +125,19 @@ def test_places_without_training_rows(run, sim):
 def test_held_out_rows_do_not_depend_on_the_order():
     rows = read_rows(written([GOOD | {"id": f"r{i}"} for i in range(5)])).rows
     ways = {
-        tuple(tuple(r.id for r in part) for part in divide(Rows(way, Path("x"), None), share=0.4, seed=1))
+        tuple(
+            tuple(r.id for r in part) for part in divide(TrainRows(way, Path("x"), None), share=0.4, seed=1)
+        )
         for way in permutations(rows)
     }
     assert len(ways) == 1
     train, held = ways.pop()
     assert (len(train), len(held)) == (3, 2)
     assert {*train, *held} == {row.id for row in rows}
-    everything = Rows(rows, Path("x"), None)
+    everything = TrainRows(rows, Path("x"), None)
     assert len({tuple(r.id for r in divide(everything, share=0, seed=s)[0]) for s in range(20)}) > 5
     assert [len(divide(everything, share=share, seed=0)[1]) for share in (0.0, 0.01, 0.5)] == [0, 1, 2]
-    with pytest.raises(OptionError, match=r"--eval-share 0\.99 holds out 5 of 5 rows"):
+    with pytest.raises(OptionError, match=r"`eval_share` of 0\.99 holds out 5 of 5 rows"):
         divide(everything, share=0.99, seed=0)
 
 
@@ -168,23 +170,23 @@ def test_the_preset_is_the_papers_and_what_is_given_wins():
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"objective": "rlhf"}, "--objective 'rlhf' is unknown; choose one of: sft, dpo, simpo, orpo"),
+        ({"objective": "rlhf"}, "`objective` 'rlhf' is unknown; choose one of: sft, dpo, simpo, orpo"),
         ({"preset": "best"}, "choose one of: paper"),
-        ({"dtype": "float16"}, "--dtype 'float16'"),
-        ({"epochs": 0.0}, "--epochs 0.0 is not above 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate nan"),
-        ({"warmup_steps": 1.5}, "neither whole nor a share"),
-        ({"warmup_steps": -1.0}, "is negative"),
-        ({"eval_share": 1.0}, "--eval-share 1.0 is out of range"),
-        ({"batch_size": 0}, "--batch-size 0"),
+        ({"dtype": "float16"}, "`dtype` 'float16'"),
+        ({"epochs": 0.0}, "`epochs` is 0.0; wanted more than 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` is nan"),
+        ({"warmup_steps": 1.5}, "`warmup_steps` is 1.5; wanted a whole number"),
+        ({"warmup_steps": -1.0}, "`warmup_steps` is -1.0; wanted 0 or more"),
+        ({"eval_share": 1.0}, "`eval_share` is 1.0; wanted 0 or more and below 1"),
+        ({"batch_size": 0}, "`batch_size` is 0; wanted at least 1"),
         ({"max_length": 3}, "at least 8 tokens"),
-        ({"seed": -1}, "--seed -1"),
-        ({"merge": True}, "none without --lora"),
-        ({"objective": "dpo", "gamma": 1.0}, "--gamma is SimPO's"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"merge": True}, "none without `lora`"),
+        ({"objective": "dpo", "gamma": 1.0}, "`gamma` is SimPO's"),
         ({"objective": "sft", "beta": 1.0}, "sft has none"),
-        ({"lora": True, "lora_targets": " , "}, "--lora-targets is empty"),
-        ({"more": ["optim"]}, "NAME=VALUE"),
-        ({"more": ["optim=a", "optim=b"]}, "given twice"),
+        ({"lora": True, "lora_targets": " , "}, "`lora_targets` is empty"),
+        ({"set": ["optim"]}, "NAME=VALUE"),
+        ({"set": ["optim=a", "optim=b"]}, "given twice"),
     ],
 )
 def test_settings_that_make_no_sense(given, part):

@@ -64,7 +64,7 @@ def evaluate() -> None:
 @_sources
 @option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
 @_settings
-def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Grade answers to two-turn questions from 1 to 10.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
@@ -86,7 +86,7 @@ def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401
     help="Whose answers count 50: an endpoint, a folder or a file.",
 )
 @_settings
-def arena_hard(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def arena_hard(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Lay answers beside a baseline's, in both orders; say how often they win.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
@@ -150,9 +150,9 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, plan_only: bool, as_json
     from crowdselect.ask.display import note_of, watch
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
-    from crowdselect.evaluate.protocols import PROTOCOLS, Task
+    from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
 
-    task = made(Task, given, protocol=PROTOCOLS[benchmark])
+    task = made(EvaluateOptions, given, protocol=PROTOCOLS[benchmark])
     if plan_only:
         show_plan(plan(task), as_json=as_json)
         return 0
@@ -161,5 +161,5 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, plan_only: bool, as_json
     if report.interrupted:
         show_interrupted(report)
         return INTERRUPTED
-    show_result(report, told=told, as_json=as_json)
+    show_result(report, reported=told, as_json=as_json)
     return MISSING if report.missing else 0

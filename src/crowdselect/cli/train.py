@@ -13,7 +13,7 @@ from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained
-    from crowdselect.train.planning import Plan
+    from crowdselect.train.planning import TrainPlan
     from crowdselect.train.settings import TrainSettings
 
 
@@ -44,7 +44,6 @@ _schedule_options = bundle(
     _rates("--max-length", type=int, metavar="TOKENS", help="Longer rows lose their end.  [default: 2048]"),
     _rates(
         "--set",
-        "more",
         multiple=True,
         metavar="NAME=VALUE",
         help="Any other setting of TRL's trainer; may be repeated.",
@@ -180,7 +179,7 @@ def _train(asked: _Asked, settings: "TrainSettings") -> None:
     from crowdselect.train.job import is_main, train
     from crowdselect.train.workplace import workplace
 
-    def announce(found: "Plan") -> None:
+    def announce(found: "TrainPlan") -> None:
         if not asked.as_json:
             _print_plan(found)
         for line in found.warnings:
@@ -218,7 +217,7 @@ def _train(asked: _Asked, settings: "TrainSettings") -> None:
         _print_result(done, asked.output)
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "TrainPlan") -> None:
     from crowdselect.terminal import lines, say
 
     lines(plan.lines())

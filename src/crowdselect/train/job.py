@@ -1,9 +1,11 @@
-"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model."""
+"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model and the page about it.
+
+Names from outside are data: on the page they are escaped.
+"""
 
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,15 +15,15 @@ from typing import Any
 
 from crowdselect import __version__
 from crowdselect._optional import optional
-from crowdselect.errors import CrowdselectError, OptionError
+from crowdselect.errors import CrowdselectError
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Stages
-from crowdselect.train.diary import Entry, diary, losses, read_log, write_curve, write_log
-from crowdselect.train.modelcard import model_card
-from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
+from crowdselect.selection.card import card_table, code
+from crowdselect.train.diary import Entry, losses, read_log, write_curve, write_log
+from crowdselect.train.planning import Prepared, TrainInputs, TrainPlan, gather, prepare
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA, quiet
-from crowdselect.train.trainers import build_trainer
+from crowdselect.train.trainers import Training, run_training
 from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
@@ -29,6 +31,12 @@ _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"
 _WRITES = (LOG, "loss.png", "README.md", "config.json", "tokenizer.json", MANIFEST)
 """What is written whatever the model; more depends on it."""
+_METHODS = {
+    "sft": "supervised fine-tuning, loss on the answer alone",
+    "dpo": "direct preference optimisation (DPO)",
+    "simpo": "simple preference optimisation (SimPO)",
+    "orpo": "odds ratio preference optimisation (ORPO)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
-    announce: Callable[[Plan], None] | None = None,
+    announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
     """Fine-tune a model on chosen rows.
@@ -132,7 +140,7 @@ def train(
             if announce is not None and is_main():
                 announce(prepared.plan)
             try:
-                run = _run(prepared, place, stages, keep=keep_checkpoints)
+                run = run_training(prepared, place, stages, keep=keep_checkpoints)
             except CrowdselectError:
                 if is_main():
                     place.leave(processes=processes)
@@ -152,53 +160,60 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a run left."""
+def _key(gathered: TrainInputs) -> dict[str, Any]:
+    """Say what makes two runs the same one: data, base, settings."""
+    student, settings = gathered.student, gathered.settings.facts()
+    folder = Path(student.name)
+    of_base = student.revision
+    if folder.is_dir():
+        of_base = fingerprint(
+            sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
+        )
+    for name in ("device", "chat_template"):  # the template's text counts, not its file
+        settings.pop(name)
+    return {
+        "data": {"fingerprint": gathered.source.fingerprint()},
+        "base": {
+            "name": folder.name if folder.is_dir() else student.name,
+            "content": of_base,
+            "template": student.tokenizer.chat_template,
+            "dtype": student.dtype,
+        },
+        "settings": settings,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
 
-    trainer: Any
-    seconds: float
-    """Of this run."""
-    steps: int
-    """That it took."""
-    peak: int | None
-    """Bytes of the GPU's memory; None without one."""
+
+def _inputs(gathered: TrainInputs) -> list[Path]:
+    base = Path(gathered.student.name)
+    return [gathered.source.file, *([base] if base.is_dir() else [])]
 
 
-def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> _Run:
-    torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
-    plan = prepared.plan
-    last = place.checkpoint(processes=plan.processes)
-    before = place.step(processes=plan.processes)
-    with stages("loading the model"):
-        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
-    with stages("training") as progress:
-        trainer.add_callback(diary(place.folder / LOG, progress))
-        begun = time.perf_counter()
-        try:
-            if (
-                last is not None and before >= plan.steps
-            ):  # only writing is left; a step more would be trained
-                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
-                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
-            else:
-                trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        except torch.OutOfMemoryError as error:
-            raise OptionError(
-                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
-                "--batch-size 1 with more --accumulation; --dry-run says what needs how much"
-            ) from error
-    return _Run(
-        trainer=trainer,
-        seconds=time.perf_counter() - begun,
-        steps=trainer.state.global_step - before,
-        peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
-    )
+def _wait() -> None:
+    """Wait for the other processes of a launcher."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
 
 
 def _write(
-    prepared: Prepared, place: Workplace, target: Path, key: Mapping[str, Any], run: _Run, *, overwrite: bool
+    prepared: Prepared,
+    place: Workplace,
+    target: Path,
+    key: Mapping[str, Any],
+    run: Training,
+    *,
+    overwrite: bool,
 ) -> None:
+    """Write the folder: model, tokenizer, losses, the selection's manifest, the page, and last the manifest.
+
+    Args:
+        prepared: What was trained on.
+        place: Of the unfinished run; its log is written anew, whole.
+        target: The folder.
+        key: What makes the run the same as another.
+        run: What it left.
+        overwrite: Replace the files of a former result once the new one is complete.
+    """
     plan, selection = prepared.plan, prepared.source.manifest
     history = run.trainer.state.log_history
     write_log(place.folder / LOG, history)
@@ -235,7 +250,7 @@ def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa
 
 
 def _manifest(
-    prepared: Prepared, key: Mapping[str, Any], run: _Run, *, losses: Mapping[str, Any]
+    prepared: Prepared, key: Mapping[str, Any], run: Training, *, losses: Mapping[str, Any]
 ) -> dict[str, Any]:
     plan, source = prepared.plan, prepared.source
     made = run.steps / plan.steps if plan.steps else 0.0
@@ -259,45 +274,129 @@ def _manifest(
     }
 
 
-def _key(gathered: Gathered) -> dict[str, Any]:
-    """Say what makes two runs the same one: data, base, settings."""
-    student, settings = gathered.student, gathered.settings.facts()
-    folder = Path(student.name)
-    of_base = student.revision
-    if folder.is_dir():
-        of_base = fingerprint(
-            sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
-        )
-    for name in ("device", "chat_template"):  # the template's text counts, not its file
-        settings.pop(name)
-    return {
-        "data": {"fingerprint": gathered.source.fingerprint()},
-        "base": {
-            "name": folder.name if folder.is_dir() else student.name,
-            "content": of_base,
-            "template": student.tokenizer.chat_template,
-            "dtype": student.dtype,
-        },
-        "settings": settings,
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-    }
-
-
 def _is_finished(target: Path, key: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the result of a run with this key."""
     manifest = read_manifest(target) or {}
     return manifest.get("kind") == _KIND and manifest.get("key") == json.loads(json.dumps(key))
 
 
 def _read(target: Path, *, was_there: bool) -> Trained:
+    """Read a finished folder."""
     return Trained(target, read_log(target / LOG), read_manifest(target) or {}, was_there=was_there)
 
 
-def _inputs(gathered: Gathered) -> list[Path]:
-    base = Path(gathered.student.name)
-    return [gathered.source.file, *([base] if base.is_dir() else [])]
+def model_card(plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
+    """Write the card of a model.
+
+    Args:
+        plan: What was done.
+        manifest: Of the training.
+        selection: The selection's manifest; None where the rows came from a bare file.
+
+    Returns:
+        Markdown with YAML in front. Paths stand without the folders of the machine that it was made on.
+    """
+    settings = plan.settings
+    adapters = settings.lora and not settings.merge
+    head: dict[str, Any] = {
+        "base_model": _name(plan.model),
+        "library_name": "peft" if adapters else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["crowdselect", "trl", str(settings.objective), *(["lora"] if settings.lora else [])],
+    }
+    losses = {
+        name.replace("_", " "): value for name, value in manifest["losses"].items() if value is not None
+    }
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {json.dumps(value)}" for key, value in head.items()),
+            "---",
+            "",
+            f"# {code(_name(plan.model))} fine-tuned on {plan.rows} chosen rows",
+            "",
+            _how(plan, manifest),
+            "",
+            "![Losses](loss.png)",
+            "",
+            *_table("Losses", losses),
+            *_table("Data", _data(plan, manifest, selection)),
+            *_table("Settings", {n: v for n, v in settings.facts().items() if v not in (None, [], False)}),
+            *_table("Versions", manifest["versions"]),
+            *(
+                []
+                if not plan.warnings
+                else ["## Warnings", "", *(f"- {code(line)}" for line in plan.warnings), ""]
+            ),
+            "## Licence",
+            "",
+            "That of the base model, and those of the instructions and answers it was trained on.",
+            "",
+        ]
+    )
 
 
-def _wait() -> None:
-    """Wait for the other processes of a launcher."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
+def _how(plan: TrainPlan, manifest: Mapping[str, Any]) -> str:
+    settings = plan.settings
+    rows = settings.batch_size * settings.accumulation * plan.processes
+    return (
+        f"Made with crowdselect {manifest['version']} and TRL {manifest['versions']['trl']}: "
+        f"{_METHODS[str(settings.objective)]}, {_what(plan)}, {plan.steps} steps of {rows} rows. {_use(plan)}"
+    )
+
+
+def _what(plan: TrainPlan) -> str:
+    if not plan.settings.lora:
+        return "all weights"
+    rank = f"LoRA of rank {plan.settings.lora_rank}"
+    return f"{rank}, added to the weights" if plan.settings.merge else rank
+
+
+def _use(plan: TrainPlan) -> str:
+    ends = f"An answer ends with {code(plan.stop)}. " if plan.stop else ""
+    files = "`train_log.jsonl` has the losses, `manifest.json` everything about the training"
+    return f"{ends}{files}."
+
+
+def _data(
+    plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    found = {
+        "rows to train on": plan.rows,
+        "rows held out": plan.held_out,
+        "rows cut at the limit": plan.cut,
+        "rows left out": plan.dropped,
+        "tokens in all epochs": plan.tokens,
+        "fingerprint": manifest["data"]["fingerprint"],
+    }
+    if selection is None:
+        return found | {"file": Path(plan.data).name}
+    facts, options = selection.get("facts", {}), selection.get("options", {})
+    chosen = {
+        "chosen with crowdselect": selection.get("version"),
+        "by": options.get("method"),
+        "weights": options.get("weights"),
+        "budget": options.get("budget"),
+        "answers": options.get("answer"),
+        "seed of the choice": options.get("seed"),
+        "pool": _name(str(facts["pool"])) if facts.get("pool") else None,
+        "pool's fingerprint": facts.get("fingerprint"),
+        "reward": facts.get("reward"),
+        "all about the choice": "selection.json",
+    }
+    return found | {name: value for name, value in chosen.items() if value is not None}
+
+
+def _name(place: str) -> str:
+    """Give a hub's name as it is, of a folder its last part."""
+    return Path(place).name if Path(place).is_absolute() else place
+
+
+def _table(title: str, values: Mapping[str, Any]) -> list[str]:
+    return card_table(title, {name.replace("_", " "): _plain(value) for name, value in values.items()})
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
