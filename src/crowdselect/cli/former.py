@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from crowdselect.cli.flags import typed_line
-from crowdselect.errors import OptionError, near_miss
+from crowdselect.errors import OptionError
 from crowdselect.methods import METHODS
 
 _RENAMED = {"direct-score": "column"}
@@ -62,23 +62,35 @@ def method_of(name: str, given: Mapping[str, Any]) -> str:
 
     Args:
         name: Of that command.
-        given: What it was told; its argument is among that.
-
-    Raises:
-        OptionError: There was no such one.
+        given: What it was told; its argument is among that, or is left to be filled in.
 
     Example:
         >>> method_of("deita", {"complexity": "evolved", "quality": "score", "budget": 3})
         'deita:evolved,score'
     """
     called = _RENAMED.get(name, name)
-    if called not in METHODS:
-        raise OptionError(f"there is no method {name!r}{near_miss(name, METHODS)}")
     values = [str(given[part]) for part in _fills(name) if given.get(part) is not None]
-    argument = METHODS[called].argument
+    argument = METHODS[called].argument if called in METHODS else None
     if not values and argument is not None and argument.required:
         values = [argument.form]
     return f"{called}:{','.join(values)}" if values else called
+
+
+def former_section(tables: object) -> str:
+    """Say what is written in a recipe in the place of `[baseline.NAME]`.
+
+    Args:
+        tables: What stands under `baseline`: a table, or several, by the name.
+
+    Example:
+        >>> former_section({"length": {"of": "answer", "budget": 5}})
+        '[baseline.length] is now:  [[select]] with method = "length:answer"'
+    """
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        given = table[0] if isinstance(table, list) and table else table
+        if isinstance(given, dict):
+            return f'[baseline.{name}] is now:  [[select]] with method = "{method_of(name, given)}"'
+    return '[baseline] is now:  [[select]] with method = "NAME"'
 
 
 def _fills(name: str) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
@@ -15,6 +15,9 @@ from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.formats import FORMATS, TRAINERS
 from crowdselect.textfile import not_utf8
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
@@ -26,7 +29,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
 }
-_Made = TypeVar("_Made")
+_Made = TypeVar("_Made", bound="DataclassInstance")
 
 CROWD = "crowd"
 """The method that `select` takes unless told otherwise, and the only one that weighs metrics."""
@@ -61,8 +64,7 @@ def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # 
 def _made(kind: type[_Made], given: Mapping[str, Any], used: set[str], more: Mapping[str, Any]) -> _Made:
     hints = get_type_hints(kind)
     values = dict(more)
-    parts: tuple[Field[Any], ...] = fields(kind)  # type: ignore[arg-type]  (a dataclass)
-    for part in parts:
+    for part in fields(kind):
         off = f"no_{part.name}"
         if part.name in more:
             continue

@@ -28,16 +28,18 @@ max-cost = 20                        # stops before more than this is spent, ove
 [reward]                             # leave it out if the pool has rewards
 with = ["hf:Skywork/Skywork-Reward-Llama-3.1-8B"]
 
-[select]
+[[select]]
 budget = [500, 1000]                 # two selections
 clusters = 10
 weights = { difficulty = 1, separability = 1, stability = 2 }
 
-[baseline.random]                    # what every result is held against
+[[select]]
+method = "random"                    # what every result is held against
 budget = [500, 1000]
 seed = [0, 1, 2]                     # three random choices of each size
 
-[baseline.reward]
+[[select]]
+method = "reward"
 budget = [500, 1000]
 
 [compare]                            # a page with all selections side by side

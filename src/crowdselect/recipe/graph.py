@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from crowdselect.cli.options import CROWD
 from crowdselect.errors import OptionError
+from crowdselect.methods import METHODS
 from crowdselect.recipe.reading import (
     ARGUMENTS,
     BENCHMARKS,
@@ -83,7 +85,13 @@ class Step:
     @property
     def output(self) -> str:
         """The name of its output inside its folder."""
-        return "chosen" if self.section.startswith("baseline.") else OUTPUTS[self.section]
+        return OUTPUTS[self.section]
+
+    @property
+    def method(self) -> str | None:
+        """The name of the method that it chooses by; None where it chooses nothing."""
+        chosen_by = str(self.options.get("method", CROWD)).partition(":")[0]
+        return chosen_by if self.section == "select" else None
 
     def line(self, places: Sequence[str], output: str) -> list[str]:
         """Write its command line.
@@ -222,7 +230,7 @@ def _rewarded(graph: StepGraph, pools: list[tuple[Input, ...]]) -> list[tuple[In
 def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
     recipe = graph.recipe
     for section in recipe.tables:
-        if section == "select" or section.startswith("baseline."):
+        if section == "select":
             _need(pools, section, recipe)
             graph.selections += _steps(_with_defaults(recipe, section), lambda _: pools)
     graph.steps += graph.selections
@@ -270,7 +278,7 @@ def _add_runs(graph: StepGraph) -> None:
             MeasuredModel(
                 title=f"{on}, {step.title}" if several else on,
                 group=f"{group} {step.group}" if many else group,
-                is_random=isinstance(source, Step) and source.section == "baseline.random",
+                is_random=isinstance(source, Step) and _is_drawn(source),
                 cell=_without(step.options, "data", "seed"),
                 budget=source.options.get("budget") if isinstance(source, Step) else None,
                 model=full,
@@ -411,6 +419,11 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
             )
         found.setdefault(one.label, []).append(place)
     return [f"{label}={','.join(folders)}" for label, folders in found.items()]
+
+
+def _is_drawn(step: Step) -> bool:
+    entry = METHODS.get(step.method or "")
+    return entry is not None and entry.drawn
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.cli.options import CROWD
 from crowdselect.errors import CrowdselectError, OptionError
+from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Input, Step, StepGraph
-from crowdselect.recipe.running import ask, command_line, prints_json
+from crowdselect.recipe.running import ask, command_line
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
 
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from crowdselect.selection.options import Options
 
 
-_NO_COLUMNS = frozenset({"crowdselect", "reward"})  # what `weight-by` may be besides a column
-_COLUMNS = ("column", "complexity", "quality", "weight-by", "cluster-by", "reference")
-"""Options that name a column of the pool."""
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
 
@@ -104,8 +103,8 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=step.section in {"select", "baseline.reward"})
-        if step.section == "select":
+            _check_rewards(options, rewards, pool, needed=step.method in {CROWD, "reward"})
+        if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
 
     def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
@@ -202,12 +201,20 @@ def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
 def _sends(step: Step) -> bool:
     """Whether a step asks somebody, or computes for long."""
     return (
-        step.section in {"collect", "reward", "train"} or "judge" in step.options or "model" in step.options
+        step.section in {"collect", "reward", "train"}
+        or "judge" in step.options
+        or "model" in step.options
+        or _runs_a_model(step)
     )
 
 
+def _runs_a_model(step: Step) -> bool:
+    entry = METHODS.get(step.method or "")
+    return entry is not None and entry.runs_a_model
+
+
 def _chooses(step: Step) -> bool:
-    return step.section == "select" or step.section.startswith("baseline.")
+    return step.method is not None
 
 
 def _options(step: Step, values: Mapping[str, Any]) -> "Options":
@@ -221,7 +228,7 @@ def _options(step: Step, values: Mapping[str, Any]) -> "Options":
     known = {field.name for field in fields(Options)} - {"cache"}
     weights = {} if named.get("weights") is None else {"weights": named["weights"]}
     given = {name: value for name, value in named.items() if name in known and name != "weights"}
-    if step.section != "select":  # theirs are other numbers, and other defaults
+    if step.method != CROWD:  # the numbers of `metrics` are nothing to weigh
         given["metrics"] = None
     check_export(named["format"], file_type=named["file_type"], pairs=named["pairs"], trainer=named["for"])
     return Options(**given, **weights)
@@ -236,14 +243,25 @@ def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequenc
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    further = values.get("metrics") is not None  # a file whose columns count as well
-    for name in _COLUMNS:
-        column = values.get(name)
-        if column is not None and not (further and name != "cluster-by") and column not in _NO_COLUMNS:
-            yield name, column
+    """Give the columns that options name, each with the option."""
+    for name in ("cluster-by", "reference"):
+        if values.get(name) is not None:
+            yield name, values[name]
+    if values.get("metrics") is None:  # else the columns of that file count as well
+        yield from (("method", column) for column in _read_by_method(values))
     kind, _, column = str(values.get("embedder") or "").partition(":")
     if kind == "column":
         yield "embedder", column
+
+
+def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
+    if values.get("method") is None:
+        return ()
+    names = {
+        setting.name: setting.name.replace("_", "-") for setting in entry_named(values["method"]).settings
+    }
+    given = {name: values[key] for name, key in names.items() if values[key] is not None}
+    return method_named(values["method"], **given).columns
 
 
 def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
@@ -299,7 +317,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
-    if section == "baseline.ifd":
+    if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
         yield from ((module, "train") for module in MODULES)
@@ -405,8 +423,8 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
 
 
 def _tells(step: Step) -> bool:
-    """Whether its command can say what it costs; baselines may ask a judge."""
-    return step.section in _SAYINGS or "judge" in step.options
+    """Whether its command can say what it costs."""
+    return step.section in _SAYINGS
 
 
 def _plan_of(
@@ -417,8 +435,6 @@ def _plan_of(
     said = [line for line in ended.stderr.splitlines() if line.strip()]
     if ended.returncode:
         return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
-    if not prints_json(step.section):
-        return None, said[-1] if said else ""
     facts: Mapping[str, Any] = json.loads(ended.stdout)
     return facts, ""
 

@@ -3,7 +3,6 @@
 The commands that a recipe may hold bring their options along: they are click's own, so that nothing is written twice.
 """
 
-import difflib
 import itertools
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,17 +13,18 @@ from typing import Any
 
 import click
 
-from crowdselect.errors import InputError, OptionError
+from crowdselect.cli.former import former_section
+from crowdselect.errors import InputError, OptionError, near_miss
 from crowdselect.textfile import not_utf8
 
 POOL = "pool"
 MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
-"""Sections that may stand there more than once, as `[[select]]`; baselines may, too."""
+"""Sections that may stand there more than once, as `[[select]]`."""
 ARGUMENTS = {"collect": "instructions", "train": "data"}
 """Sections whose argument the user may give, and the name it has in a recipe."""
 BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
 
-_ORDER = ("collect", "reward", "select", "baseline", "train", "evaluate", "compare")
+_ORDER = ("collect", "reward", "select", "train", "evaluate", "compare")
 _OURS = frozenset(
     {"output", "overwrite", "json", "plan", "seal", "dry-run", "resume", "config", "against", "seeds", "help"}
 )
@@ -146,8 +146,7 @@ def check_key(section: str, key: str, *, where: str) -> str:
         )
     if name in _OURS or name in _SET_BY_US.get(section, frozenset()):
         raise OptionError(f"{where}: {key!r} is set by the recipe's run itself; leave it out")
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise OptionError(f"{where}: unknown key {key!r}; the nearest known one is {near[0]!r}")
+    raise OptionError(f"{where}: unknown key {key!r}{near_miss(name, known)}")
 
 
 def arguments(section: str, options: Mapping[str, Any], *, where: str) -> list[str]:
@@ -211,6 +210,8 @@ def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
         context = command.make_context(section.replace(".", " "), list(line))
     except click.ClickException as error:
         raise OptionError(f"{where}: {error.format_message()}") from error
+    except OptionError as error:
+        raise OptionError(f"{where}: {error}") from error
     return {
         name: context.params[str(option.name)]
         for name, option in _all_options(section).items()
@@ -223,10 +224,10 @@ class SweepPoint:
     """One table of a recipe with one value for each of its lists.
 
     Attributes:
-        section: Such as `select` or `baseline.random`.
+        section: Such as `select` or `evaluate.mt-bench`.
         where: File and table, for messages.
         options: By name; without `label`.
-        label: What the user calls it; None = the section's last part.
+        label: What the user calls it; None = its method, or the section's last part.
     """
 
     section: str
@@ -237,7 +238,7 @@ class SweepPoint:
     @property
     def name(self) -> str:
         """What it is called without what is swept."""
-        own = self.section.rpartition(".")[2]
+        own = str(self.options.get("method", self.section.rpartition(".")[2]))
         return self.label or (f"{own} baseline" if own != self.section and own in sections() else own)
 
 
@@ -304,10 +305,12 @@ def _document(path: Path) -> dict[str, Any]:
 def _sections(
     document: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, list[tuple[dict[str, Any], str]]]]:
-    """Give each section with its tables; `[baseline.random]` is a table in a table."""
+    """Give each section with its tables; `[evaluate.mt-bench]` is a table in a table."""
     known = sections()
     outer = {name.partition(".")[0] for name in known if "." in name}
     for name, value in document.items():
+        if name == "baseline":
+            raise OptionError(f"{path}: {former_section(value)}")
         if name not in outer:
             yield _known(name, known, path), _tables(name, value, path)
             continue
@@ -324,8 +327,8 @@ def _sections(
 def _known(name: str, known: tuple[str, ...], path: str) -> str:
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise OptionError(f"{path}: unknown table [{name}]; the nearest known one is [{near[0]}]")
+    listed = ", ".join(f"[{one}]" for one in known)
+    raise OptionError(f"{path}: unknown table [{name}]; the tables are: {listed}{near_miss(name, known)}")
 
 
 def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any], str]]:
@@ -333,7 +336,7 @@ def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any]
         return [(value, f"{path}: [{section}]")]
     if not isinstance(value, list) or not value or not all(isinstance(part, dict) for part in value):
         raise OptionError(f"{path}: {section!r} is {value!r}; wanted a table, [{section}]")
-    if section not in MANY and not section.startswith("baseline."):
+    if section not in MANY:
         raise OptionError(f"{path}: [[{section}]] may stand there once only; write [{section}]")
     return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
 

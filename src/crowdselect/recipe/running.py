@@ -32,7 +32,7 @@ _TICK = 0.5  # seconds between two looks at a log that is shown
 _AT_ONCE = 1.0  # seconds that a step has to end after the second signal to stop
 _TAIL = 4096  # bytes of a log's end that are read
 _REASONS = 3  # for each model or column; the JSON has all
-_NO_JSON = ("select", "baseline.")  # they would print every row
+_NO_JSON = ("select",)  # it would print every row
 _PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
 
 

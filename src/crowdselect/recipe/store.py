@@ -23,7 +23,7 @@ from crowdselect.recipe.reading import ARGUMENTS, HOW, options_of
 VERSIONS: dict[str, int] = {}
 """Section → version of what its command computes, where that is not 1: a new one makes its steps anew."""
 
-_PREFIX = re.compile(r"(file|hf|import|judge|python):(?!//)(.+)", re.DOTALL)
+_PREFIX = re.compile(r"(file|hf|ifd|import|judge|python):(?!//)(.+)", re.DOTALL)
 _FILES = re.compile(r"FILE|PATH|DIR|FOLDER|POOL")
 _SURELY = re.compile(r"FILE(\\.[a-z]+)?")
 _HIDDEN = "."
