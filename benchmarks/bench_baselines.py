@@ -20,9 +20,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.methods.facility_location import gains, near_graph, parts, recall
+from crowdselect.methods.facility_location import NearGraph, gains, near_graph, parts, recall
 from crowdselect.numeric.quotas import choose
-from crowdselect.methods.facility_location import NearGraph
 from crowdselect.seeding import seeded_hash
 
 DIMENSIONS, COSINE, NEIGHBOURS = 256, 0.9, 50

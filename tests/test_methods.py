@@ -130,9 +130,7 @@ ARGUMENTS = [
     ("length", {"of": "answer"}),
     ("reward", {}),
     ("tags", {"column": "tags"}),
-    ("tags", {"tagger": lambda texts, _: [text.split() for text in texts]}),
     ("column", {"column": "mark"}),
-    ("column", {"marker": lambda rows, _: [float(len(row.answer)) for row in rows]}),
     ("deita", {"complexity": "mark", "quality": "score"}),
     ("facility-location", {}),
     ("facility-location", {"weight_by": "mark"}),
@@ -185,9 +183,6 @@ def cut(pool_file, tmp_path):
         METHODS["column"](column="mark"),
         METHODS["column"](column="score"),
         METHODS["deita"](complexity="mark", quality="score"),
-        METHODS["column"](
-            marker=lambda rows, _: [float(len(row.prompt[0]["content"] + row.answer)) for row in rows]
-        ),
         by_vowels(of="instruction"),
     ],
 )
