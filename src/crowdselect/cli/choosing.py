@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crowdselect.cli.options import CROWD, made
+from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import Run
@@ -116,6 +116,7 @@ def choose(given: dict[str, Any]) -> None:
         raise OptionError(
             f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
         )
+    given = counted(given)
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
     asked = made(Selecting, given, settings={k: v for k, v in settings.items() if v is not None})
@@ -131,6 +132,16 @@ def choose(given: dict[str, Any]) -> None:
                 writing = replace(asked.writing, output=str(folder / f"seed-{seed}"))
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
                 _choose(one, method, run, brief=seed > first)
+
+
+def counted(given: dict[str, Any]) -> dict[str, Any]:
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    budget = given["budget"]
+    if not isinstance(budget, Share):
+        return given
+    names = ("pool", "layout", "rewards", "limit")
+    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+        return {**given, "budget": budget.of(len(pool.id_array))}
 
 
 def _method(asked: Selecting) -> Method:

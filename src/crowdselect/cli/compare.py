@@ -217,12 +217,12 @@ def _print_comparison(found: "Comparison") -> None:
 @cache_option
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
-    from crowdselect.cli.choosing import Trying, checked, read_crowd
+    from crowdselect.cli.choosing import Trying, checked, counted, read_crowd
     from crowdselect.compare.pages import robustness_page
     from crowdselect.compare.robustness import robustness as run
     from crowdselect.terminal import stage_bar
 
-    asked = made(Trying, given)
+    asked = made(Trying, counted(given))
     options = asked.options
     check_page(asked.output)
     tried = _numbers(asked.try_clusters)
