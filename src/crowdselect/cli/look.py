@@ -56,10 +56,7 @@ def view(
     from crowdselect.terminal import warn
 
     selection = load_selection(place) if (Path(place) / MANIFEST).is_file() else None
-    if selection is None:
-        opened, problem = open_pool(place), None
-    else:
-        opened, problem = reopen_pool(selection, pool)
+    opened, problem = (open_pool(place), None) if selection is None else reopen_pool(selection, pool)
     if problem is not None:
         warn(problem)
     if opened is None:
