@@ -92,7 +92,7 @@ def followed(
 
 
 @dataclass(slots=True)
-class Tally:
+class ModelTally:
     """What became of one model's answers. Cost and tokens are of all requests answered, each counted once."""
 
     statuses: Counter[str] = field(default_factory=Counter)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect import __version__
-from crowdselect.ask.conversations import Talk, Tally, read_talks
+from crowdselect.ask.conversations import ModelTally, Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
@@ -55,7 +55,7 @@ def seal(
     *,
     samples: int,
     facts: Mapping[str, Any],
-) -> tuple[dict[str, Tally], bool]:
+) -> tuple[dict[str, ModelTally], bool]:
     """Write the pool and its manifest.
 
     Args:
@@ -73,7 +73,7 @@ def seal(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tallies = {endpoint.name: Tally() for endpoint in endpoints}
+    tallies = {endpoint.name: ModelTally() for endpoint in endpoints}
     schema = _schema(instructions, samples)
     groups = _Groups(instructions, endpoints, ledger, tallies, samples)
     tables = (_table(instructions, schema, *group) for group in groups)
@@ -146,7 +146,7 @@ class _Groups:
         instructions: Instructions,
         endpoints: Sequence[Endpoint],
         ledger: Ledger,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, ModelTally],
         samples: int,
     ) -> None:
         self._instructions = instructions
@@ -212,7 +212,7 @@ def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Tal
     )
 
 
-def manifest_path(target: Path) -> Path:
+def pool_manifest_path(target: Path) -> Path:
     """Give the manifest's place: beside the pool, with its name."""
     return target.with_name(target.name + ".manifest.json")
 
@@ -220,7 +220,7 @@ def manifest_path(target: Path) -> Path:
 def read_pool_manifest(target: Path) -> dict[str, Any] | None:
     """Read the manifest of a sealed pool; None where there is none of ours, or the pool was changed since."""
     try:
-        found = json.loads(manifest_path(target).read_text(encoding="utf-8"))
+        found = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
     if not isinstance(found, dict) or found.get("tool") != TOOL or not target.is_file():
@@ -232,7 +232,7 @@ def write_pool_manifest(
     instructions: Instructions,
     ledger: Ledger,
     target: Path,
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, ModelTally],
     *,
     facts: Mapping[str, Any],
 ) -> None:
@@ -254,14 +254,14 @@ def write_pool_manifest(
         "models": {name: _tally_facts(tally) for name, tally in tallies.items()},
         "spent": {name: asdict(spent) for name, spent in ledger.spent().items()},
         **facts,
-        "written": sorted([target.name, manifest_path(target).name]),
+        "written": sorted([target.name, pool_manifest_path(target).name]),
         "fingerprint": fingerprint([target]),
     }
-    with new_file(manifest_path(target)) as partial:
+    with new_file(pool_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
-def _tally_facts(tally: Tally) -> dict[str, Any]:
+def _tally_facts(tally: ModelTally) -> dict[str, Any]:
     return {
         "rows": tally.rows,
         "missing": tally.missing,

@@ -42,7 +42,7 @@ from crowdselect.reward.scoring import (
     self_test,
     windows_of_files,
 )
-from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
+from crowdselect.reward.sealed import rewards_manifest_path, write_rewards, write_rewards_manifest
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
@@ -111,7 +111,7 @@ class Job:
         self.target = check_output(
             target, inputs=_inputs(pool, specs), overwrite=options.overwrite, folder=False
         )
-        check_manifest(manifest_path(self.target))
+        check_manifest(rewards_manifest_path(self.target))
         own = self.target.with_name(self.target.name + ".ledger")
         self.ledger_path = own if options.ledger is None else Path(options.ledger)
         beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
@@ -178,7 +178,7 @@ class Job:
         if self.paid:
             total = sum(tally.todo for tally in plan.values()) if plan else None
             computed = self._score(total, warnings)
-        manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
+        rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
         found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
         tallies = write_rewards(found_in, self.columns, self._stored() if self.paid else None, self.target)
         for column in self.columns:
@@ -186,7 +186,9 @@ class Job:
             warnings += [f"{column.name}: {note}" for note in column.scorer.notes]
             warnings += _doubts(column, tallies[column.name])
         facts = {"references": self.references, "self_test": self._options.self_test, "warnings": warnings}
-        write_manifest(self.target, pool=self._pool, columns=self.columns, tallies=tallies, facts=facts)
+        write_rewards_manifest(
+            self.target, pool=self._pool, columns=self.columns, tallies=tallies, facts=facts
+        )
         return Result(self.target, tallies, computed, warnings)
 
     def _score(self, total: int | None, warnings: list[str]) -> int:
