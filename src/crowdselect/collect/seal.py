@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect import __version__
-from crowdselect.ask.conversations import ModelTally, Talk, read_talks
+from crowdselect.ask.conversations import Conversation, ModelTally, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
@@ -177,32 +177,34 @@ class _Groups:
     def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
         """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
-        said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        said = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
             first: Chat = json.loads(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
-            for endpoint, talks in zip(self._endpoints, said, strict=True):
-                for talk in talks[at * self._samples : (at + 1) * self._samples]:
-                    self._tallies[endpoint.name].add(talk, shared=shared)
-                    if talk.is_whole:
-                        rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
+            for endpoint, conversations in zip(self._endpoints, said, strict=True):
+                for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
+                    self._tallies[endpoint.name].add(conversation, shared=shared)
+                    if conversation.is_whole:
+                        rows.append((at, _row(prompt, beside[at], first, conversation, model=endpoint.name)))
         return rows
 
 
-def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Talk, *, model: str) -> _Row:
+def _row(
+    prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
+) -> _Row:
     """Make the row of a whole conversation, whose first request was `first`."""
     text, plain = beside
-    last = talk.answers[-1]
-    costs = [answer.cost for answer in talk.answers]
+    last = conversation.answers[-1]
+    costs = [answer.cost for answer in conversation.answers]
     known = [cost for cost in costs if cost is not None]
-    messages = first if talk.turns == 1 else talk.request.messages()
+    messages = first if conversation.turns == 1 else conversation.request.messages()
     return _Row(
         prompt.id,
         first[0]["content"] if plain else text,
         None if plain else messages,
         model,
-        talk.request.sample,
+        conversation.request.sample,
         last.text or "",
         last.finish_reason,
         last.reasoning,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from crowdselect.ask.ask import AskOptions, Wanted, answers_to, ask
 from crowdselect.ask.calls import ANSWERED, Request, make_request
-from crowdselect.ask.conversations import Talk, read_talks
+from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.evaluate.files import Question
@@ -82,12 +82,12 @@ def answer_requests(
 
 def ask_answers(
     desk: Desk, party: Party, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
-) -> dict[str, Talk]:
+) -> dict[str, Conversation]:
     """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
-    talks: dict[str, Talk] = {}
+    talks: dict[str, Conversation] = {}
     for endpoint, requests in grouped:
         desk.ask(party, endpoint, list(requests.values()))
-        said = read_talks(desk.ledger, endpoint, list(requests.values()))
+        said = read_conversations(desk.ledger, endpoint, list(requests.values()))
         talks.update(zip(requests, said, strict=True))
     return talks
 
