@@ -11,7 +11,7 @@ from crowdselect.ask.budget import Limits
 from crowdselect.ask.calls import Reply, ScriptedClient
 from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.seal import manifest_path
+from crowdselect.collect.seal import pool_manifest_path
 from crowdselect.errors import CallError, OptionError, OutputError
 from crowdselect.pool.pool import open_pool
 
@@ -72,7 +72,7 @@ class Place:
         return pq.read_table(self.folder / "pool.parquet").to_pylist()
 
     def manifest(self):
-        return json.loads(manifest_path(self.folder / "pool.parquet").read_text())
+        return json.loads(pool_manifest_path(self.folder / "pool.parquet").read_text())
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     place.collect()
     pool = place.folder / "pool.parquet"
     before = pool.read_bytes()
-    manifest_path(pool).unlink()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()
     ledger = next(place.folder.glob("*.ledger"))
@@ -396,7 +396,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     report = place.collect()
     assert (report.fresh, place.asked) == (False, {})
     assert pool.read_bytes() == before
-    assert manifest_path(pool).exists()
-    manifest_path(pool).unlink()
+    assert pool_manifest_path(pool).exists()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()

@@ -109,7 +109,7 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
 
     Args:
         wanted: Whom to ask, and what.
-        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_talks` read them.
+        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_conversations` read them.
         options: How.
         total: Requests of each endpoint with all their turns, to be shown.
 

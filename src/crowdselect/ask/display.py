@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from crowdselect.ask.budget import Estimate
-from crowdselect.ask.conversations import Tally
+from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
 from crowdselect.terminal import say, table, visible
@@ -178,7 +178,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
         note_of(line)
 
 
-def print_tallies(tallies: Mapping[str, Tally]) -> None:
+def print_tallies(tallies: Mapping[str, ModelTally]) -> None:
     """Print what is in the pool, and what is missing and why."""
     there = [status for status in _STATUSES if any(tally.statuses[status] for tally in tallies.values())]
     rows = [
