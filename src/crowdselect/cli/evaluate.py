@@ -27,7 +27,7 @@ _sources = bundle(
     ),
 )
 _settings = bundle(
-    click.option("-o", "--output", required=True, metavar="DIR", help="The folder of the result."),
+    click.option("-o", "--output", metavar="DIR", help="The folder of the result."),
     click.option(
         "--name", metavar="NAME", help="What the model is called; which one, where a file holds several."
     ),
@@ -44,7 +44,10 @@ _settings = bundle(
     ),
     click.option("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
     click.option("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
-    click.option("--plan", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
+    click.option(
+        "--dry-run", is_flag=True, help="Say what would be sent and what it may cost; send nothing."
+    ),
+    click.option("--plan", "dry_run", is_flag=True, hidden=True),  # of 0.1.0
     click.option(
         "--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."
     ),
@@ -161,10 +164,10 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
 
-    as_json, plan_only = given.pop("as_json"), given.pop("plan")
+    as_json, dry_run = given.pop("as_json"), given.pop("dry_run")
     limits = Limits(**{name: given.pop(name) for name in ("max_cost", "max_requests", "retry_failed")})
     task = EvaluateOptions(protocol=PROTOCOLS[benchmark], limits=limits, **given)
-    if plan_only:
+    if dry_run:
         show_plan(plan(task), as_json=as_json)
         return 0
     told: set[str] = set()

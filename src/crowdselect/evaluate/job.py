@@ -41,6 +41,7 @@ class Evaluation:
         interrupted: By Ctrl-C; everything that came is in the ledger.
         stopped: Why somebody was asked no further, per name.
         notes: Facts to tell the user.
+        was_there: The folder held just this result, and was left as it is.
     """
 
     options: EvaluateOptions
@@ -48,6 +49,7 @@ class Evaluation:
     interrupted: bool = False
     stopped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    was_there: bool = False
 
     @property
     def missing(self) -> int:
@@ -171,8 +173,9 @@ def run(
             return Evaluation(options, {}, interrupted=True)
         evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
         result = result_of(evidence)
-        write_result(evidence, result)
-    return Evaluation(options, result, stopped=session.stopped, notes=[*taken, *setup.notes])
+        written = write_result(evidence, result)
+    notes = [*taken, *setup.notes]
+    return Evaluation(options, result, stopped=session.stopped, notes=notes, was_there=not written)
 
 
 @dataclass(frozen=True, slots=True)

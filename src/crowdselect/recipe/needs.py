@@ -398,7 +398,7 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
         return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
     state = "to do" if done is None else "incomplete"
     if scratch is None or not _tells(step):
-        return Line(step, state, "--plan says what" if _tells(step) else "")
+        return Line(step, state, "--dry-run says what" if _tells(step) else "")
     facts, problem = _plan_of(step, graph, store, scratch)
     return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
 
