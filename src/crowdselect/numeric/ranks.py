@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.moments import rounded
 from crowdselect.types import BoolArray, FloatArray
@@ -42,7 +42,9 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
     """
     for name, weight in weights.items():
         if name not in known:
-            raise OptionError(f"weight for unknown metric {name!r}; the metrics are: {', '.join(known)}")
+            raise OptionError(
+                f"weight for unknown metric {name!r}; the metrics are: {', '.join(known)}{near_miss(name, known)}"
+            )
         if not np.isfinite(weight):
             raise OptionError(f"weight {name}={weight} is not a finite number")
         if abs(weight) > _LARGEST:
