@@ -540,10 +540,10 @@ def test_a_taken_folder_of_checkpoints_gives_back_only_what_a_run_keeps_there():
     from crowdselect.train.workplace import occupy, workplace
 
     place = workplace(Path("student").absolute())
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     place.leave(processes=1)
     assert beside() == []
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     (place.folder / "checkpoint-3").mkdir()
     (place.folder / "checkpoint-mine").mkdir()
     (place.folder / "notes.md").write_text("mine")

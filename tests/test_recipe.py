@@ -138,7 +138,7 @@ def test_what_is_wrong_is_named(place, run, text, words):
     recipe = write(place, text + ("" if text.startswith("budget") else pool))
     if words[0] == "both":
         words = ["[collect]", "[pool]", "keep one"]
-    run("run", recipe, "--plan").refuses("recipe.toml", *words)
+    run("run", recipe, "--dry-run").refuses("recipe.toml", *words)
     assert not (place / "recipe").exists()
 
 
@@ -187,7 +187,7 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
         write(tmp_path, '{"id": "a", "instruction": "Hello"}\n', f"{name}.jsonl")
     many = [json.dumps({"id": f"i{n}", "instruction": f"Say {n}."}) + "\n" for n in range(1000)]
     write(tmp_path, "".join(many), "instructions.jsonl")
-    ran = run("run", tmp_path / "recipe.toml", "--plan", "--json")
+    ran = run("run", tmp_path / "recipe.toml", "--dry-run", "--json")
     assert ran.code == 0, ran
     steps = json.loads(ran.out)["steps"]
     counts = {
@@ -259,7 +259,14 @@ def test_the_baselines_in_the_papers_page_are_as_the_commands_want_them(place):
 @pytest.mark.real
 def test_the_judges_tokens_in_the_papers_page_are_those_of_the_plan(tmp_path, run, data, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_API_KEY", "none")
-    own = ("--judge", f"{DOCS / 'recipes' / 'crowd.toml'}#judge", "--plan", "--json", "-o", tmp_path / "out")
+    own = (
+        "--judge",
+        f"{DOCS / 'recipes' / 'crowd.toml'}#judge",
+        "--dry-run",
+        "--json",
+        "-o",
+        tmp_path / "out",
+    )
     mt = (
         "--questions",
         data / "eval/mt_bench_question.jsonl",

@@ -14,7 +14,7 @@ from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, recor
 from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
-from crowdselect.train.workplace import occupy, workplace
+from crowdselect.train.workplace import differences, occupy, workplace
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -208,28 +208,35 @@ def test_only_complete_checkpoints_count_and_only_the_same_run_goes_on():
     place = workplace(Path("m").absolute())
     key = {"data": {"fingerprint": "x"}, "settings": {"seed": 0}, "processes": 1}
     with (
-        occupy(place, key, resume=False, processes=1),
+        occupy(place, key, overwrite=False),
         pytest.raises(OutputError, match="another process trains there"),
     ):
-        occupy(place, key, resume=True, processes=1)
-    occupy(place, key, resume=False, processes=1).close()  # nothing was kept: it begins anew
+        occupy(place, key, overwrite=False)
+    occupy(place, {**key, "processes": 2}, overwrite=False).close()  # nothing was kept: it begins anew
+    occupy(place, key, overwrite=False).close()
     checkpoint(place, 4)
     checkpoint(place, 12, state='{"half')
     checkpoint(place, 20, state=None)
     checkpoint(place, 100, chances=0)
     assert place.checkpoint(processes=1).name == "checkpoint-4"
     assert place.checkpoint(processes=2) is None
-    with pytest.raises(
-        OutputError, match=r"m\.training: holds a run that was stopped after step 4; add --resume"
-    ):
-        occupy(place, key, resume=False, processes=1)
-    with pytest.raises(OptionError, match=r"differs in settings seed \(0, now 1\)"):
-        occupy(place, {**key, "settings": {"seed": 1}}, resume=True, processes=1)
-    occupy(place, key, resume=True, processes=1).close()
+    other = {**key, "settings": {"seed": 1, "device": "cpu"}}
+    with pytest.raises(OptionError, match=r"after step 4 differs in settings seed \(0, now 1\); run it"):
+        occupy(place, other, overwrite=False)
+    with pytest.raises(OptionError, match=r"differs in processes \(1, now 2\)"):
+        occupy(place, {**key, "processes": 2}, overwrite=False)
+    elsewhere = {**key, "settings": {"seed": 0, "device": "cpu", "log_steps": 5}}
+    for overwrite in (False, True):
+        occupy(place, elsewhere, overwrite=overwrite).close()
+        assert place.step(processes=1) == 4
+    occupy(place, other, overwrite=True).close()
+    assert place.step(processes=1) == 0
     Path("mine.training").mkdir()
     Path("mine.training/notes.txt").touch()
     with pytest.raises(OutputError, match=r"holds no run\.json of ours"):
-        occupy(workplace(Path("mine").absolute()), key, resume=True, processes=1)
+        occupy(workplace(Path("mine").absolute()), key, overwrite=True)
+    before = {"settings": {"more": ["optim=a"]}}  # as 0.1.0 wrote it
+    assert differences(before, {"settings": {"set": ("optim=a",)}}) == []
 
 
 def test_losses_by_hand():

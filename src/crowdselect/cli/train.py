@@ -9,6 +9,7 @@ import click
 
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import bundle, config_option, json_option, option, overwrite_option, section
+from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ _course_options = bundle(
         help="Keep a checkpoint every N steps.  [default: after each epoch]",
     ),
     _course("--log-steps", type=int, metavar="N", help="Log the loss every N steps.  [default: 1]"),
-    _course("--resume", is_flag=True, help="Go on with this run where it was stopped, if it was."),
+    _course("--resume", is_flag=True, hidden=True),  # of 0.1.0: going on is what it does anyway
     _course("--keep-checkpoints", is_flag=True, help="Keep the folder of checkpoints when all is done."),
 )
 
@@ -104,8 +105,7 @@ class _Asked:
 
     data: str
     base: str
-    output: str
-    resume: bool
+    output: str | None
     keep_checkpoints: bool
     overwrite: bool
     dry_run: bool
@@ -118,7 +118,7 @@ class _Asked:
 )
 @click.argument("data", metavar="DIR|FILE")
 @option("--base", required=True, metavar="NAME_OR_PATH", help="The model to start from.")
-@option("-o", "--output", required=True, metavar="MODEL", help="The folder to write.")
+@option("-o", "--output", metavar="MODEL", help="The folder to write.")
 @option(
     "--objective",
     metavar="NAME",
@@ -144,36 +144,41 @@ def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Asked` and of
     """Fine-tune a model on chosen rows (extra: train).
 
     DIR is a folder that `select` wrote; a training file in one of its formats will do. A run that
-    is stopped or killed keeps its checkpoints in MODEL.training; the same command with --resume goes on from the
-    last one. Several GPUs: accelerate launch -m crowdselect train ...
+    is stopped or killed keeps its checkpoints in MODEL.training; the same command goes on from the last one.
+    Several GPUs: accelerate launch -m crowdselect train ...
     """
     from crowdselect.train.settings import with_preset
 
-    del given["config"]  # whose values have become those of the others
+    del given["config"], given["resume"]
     asked = _Asked(**{part.name: given.pop(part.name) for part in fields(_Asked)})
     settings = with_preset(given)
     if asked.dry_run:
         _dry_run(asked, settings)
-    else:
-        _train(asked, settings)
+        return
+    if asked.output is None:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
+    _train(asked, asked.output, settings)
 
 
 def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
     from crowdselect.terminal import say, stage_bar, visible, warn
-    from crowdselect.train.planning import plan
+    from crowdselect.train.job import plan
 
     with stage_bar("reading the rows as tokens"):
-        found = plan(asked.data, base=asked.base, settings=settings)
+        found = plan(
+            asked.data, base=asked.base, settings=settings, output=asked.output, overwrite=asked.overwrite
+        )
     if asked.as_json:
         print_json(found.facts())
         return
     _print_plan(found)
     for line in found.warnings:
         warn(line)
-    say(f"would be written to {visible(asked.output)}; nothing was trained")
+    where = "" if asked.output is None else f"would be written to {visible(asked.output)}; "
+    say(f"{where}nothing was trained")
 
 
-def _train(asked: _Asked, settings: "TrainSettings") -> None:
+def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
     from crowdselect.progress import Stages
     from crowdselect.terminal import note, stage_bar, visible, warn
     from crowdselect.train.job import is_main, train
@@ -184,37 +189,32 @@ def _train(asked: _Asked, settings: "TrainSettings") -> None:
             _print_plan(found)
         for line in found.warnings:
             warn(line)
-        if asked.resume:
-            place = Path(os.path.abspath(asked.output))  # noqa: PTH100  (symbolic links stay)
-            step = workplace(place).step(processes=found.processes)
-            note(
-                f"resuming after step {step} of {found.steps}"
-                if step
-                else "nothing to resume; from the first step"
-            )
+        place = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
+        step = workplace(place).step(processes=found.processes)
+        if step:
+            note(f"resuming after step {step} of {found.steps}")
 
     try:
         done = train(
             asked.data,
-            asked.output,
+            output,
             base=asked.base,
             settings=settings,
-            resume=asked.resume,
             overwrite=asked.overwrite,
             keep_checkpoints=asked.keep_checkpoints,
             announce=announce,
             stages=Stages(stage_bar),
         )
     except KeyboardInterrupt:
-        place = visible(asked.output)
-        note(f"checkpoints, if there are any, are in {place}.training; `resume=True` goes on from there")
+        place = visible(output)
+        note(f"checkpoints, if there are any, are in {place}.training; the same command goes on from there")
         raise
     if not is_main():  # another process of `accelerate launch` speaks
         return
     if asked.as_json:
         print_json(done.facts())
     else:
-        _print_result(done, asked.output)
+        _print_result(done, output)
 
 
 def _print_plan(plan: "TrainPlan") -> None:
@@ -230,5 +230,5 @@ def _print_result(done: "Trained", output: str) -> None:
 
     say(drawn(done.log))
     lines(done.lines())
-    what = "was there already" if done.was_there else "written"
+    what = "up to date" if done.was_there else "written"
     say(f"{visible(output)}: {what}")

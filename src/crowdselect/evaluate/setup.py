@@ -5,7 +5,8 @@ Who is asked, and what: endpoints of a crowd file, or models in folders of this 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from crowdselect._optional import optional
 from crowdselect.ask.ask import Opener, looked_into, open_client
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.calls import Client, Request, make_request
-from crowdselect.ask.endpoints import Endpoint, load_endpoints
-from crowdselect.ask.renamed import former_names, names_in
+from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.renamed import Renamed, former_names, names_in
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, read_bench, read_references
 from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
@@ -274,6 +276,15 @@ class Setup:
         ]
         return endpoints, names_in(*(respondent.source.rpartition("#")[0] for respondent in respondents))
 
+    @contextmanager
+    def ledger(self) -> Iterator[tuple[Ledger | None, Renamed]]:
+        """Look into the ledger to plan; see `ask.looked_into`. There is none where no place is named."""
+        options = self.options
+        path = None if options.output is None and options.ledger is None else options.ledger_path
+        endpoints, present = self.from_files()
+        with looked_into(path, endpoints, present=present, force=options.force_ledger) as found:
+            yield found
+
     @property
     def model_name(self) -> str:
         """What the model is called."""
@@ -306,7 +317,7 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
         opener: Makes the clients of servers.
 
     Raises:
-        CrowdselectError: A file, an option or the folder is not what it should be; nothing was sent.
+        CrowdselectError: A file, an option, a key or the folder is not what it should be; nothing was sent.
     """
     protocol = options.protocol
     questions = read_bench(options.questions, protocol)
@@ -337,8 +348,11 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     for part in (answers, baseline_answers, judgements):
         notes += [] if part is None else part.notes
     notes += _reference_notes(setup)
+    for respondent in setup.respondents:
+        check_reachable((respondent.endpoint,), path=respondent.source)
     _check_costs(setup)
-    _check_folder(setup)
+    if options.output is not None:
+        _check_folder(setup)
     return setup
 
 
@@ -421,14 +435,9 @@ def _check_folder(setup: Setup) -> None:
 
 def _former_names(setup: Setup, name: str | None) -> set[str]:
     """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
-    options = setup.options
     if name is None:
         return set()
-    endpoints, present = setup.from_files()
-    with looked_into(options.ledger_path, endpoints, present=present, force=options.force_ledger) as (
-        ledger,
-        renamed,
-    ):
+    with setup.ledger() as (ledger, renamed):
         return set() if ledger is None else former_names(ledger, renamed, name)
 
 

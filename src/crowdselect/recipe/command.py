@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import json_option, option
+from crowdselect.cli.options import dry_run_option, json_option, option
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crowdselect.recipe.needs import Line
 
 EXAMPLE = """\
-# A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
+# A recipe: the whole chain in one file.   crowdselect run recipe.toml --dry-run   says what it would do.
 #
 # Every table is one command; its keys are the options of that command (crowdselect select --help, ...), without
 # dashes in front. Paths begin at this file's folder. A list makes a sweep: one step per value. Leave out any
@@ -68,11 +68,11 @@ max-cost = 50
 
 @click.command(
     cls=Command,
-    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --plan",
+    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
 )
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
 @option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
-@option("--plan", "plan_only", is_flag=True, help="Say what is done, to do, and its cost; send nothing.")
+@dry_run_option("Say what is done, to do, and its cost; send nothing.")
 @option("--example", is_flag=True, help="Print a commented recipe to begin with.")
 @option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
 @option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
@@ -81,7 +81,7 @@ def run(
     recipe: str | None,
     *,
     output: str | None,
-    plan_only: bool,
+    dry_run: bool,
     example: bool,
     keep_going: bool,
     strict: bool,
@@ -102,10 +102,10 @@ def run(
         raise OptionError(
             f"{recipe}: has no ending to leave out for the name of a folder; name one with `output`"
         )
-    return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
+    return _run(recipe, folder, dry_run=dry_run, keep_going=keep_going, strict=strict, as_json=as_json)
 
 
-def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
+def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.graph import build
     from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
     from crowdselect.recipe.reading import read_recipe
@@ -123,7 +123,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()
-    if plan_only:
+    if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
@@ -150,7 +150,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
     print_results(found)
     if summary.skipped:
         warn(f"{len(summary.skipped)} steps were left out because of what failed")
-    say(f"written to {visible(page)}")
+    say(f"written to {visible(page)}" if summary.made else f"{visible(folder)}: up to date")
     return summary.code
 
 

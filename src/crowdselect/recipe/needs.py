@@ -7,11 +7,11 @@ done or to do, and what they cost where the commands can tell.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.cli.options import CROWD
@@ -21,6 +21,7 @@ from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.running import ask, command_line
 from crowdselect.recipe.store import Store
+from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
     from crowdselect.selection.options import Options
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
-
-_TRAIN = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,14 +287,13 @@ def lacking(step: Step, folder: Path) -> str | None:
     Returns:
         One line that names the table and what to do; None where nothing is known to be missing.
     """
-    for module, extra in _packages(step, folder):
-        if find_spec(module) is None:
-            return f"{step.where}: {module} is not installed; run: pip install 'crowdselect[{extra}]'"
-    for endpoint, path in _respondents(step, folder):
-        try:
+    try:
+        for module, extra in _packages(step, folder):
+            check_optional(module, extra=extra)
+        for endpoint, path in _respondents(step, folder):
             check_reachable((endpoint,), path=path)
-        except CrowdselectError as error:
-            return f"{step.where}: {error}"
+    except CrowdselectError as error:
+        return f"{step.where}: {error}"
     return None
 
 
@@ -321,7 +319,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
-        yield from ((module, "train") for module in _TRAIN)
+        yield from ((module, "train") for module in MODULES)
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
     embedder = str(values.get("embedder") or "lsa")
@@ -418,7 +416,7 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
         return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
     state = "to do" if done is None else "incomplete"
     if scratch is None or not _tells(step):
-        return Line(step, state, "--plan says what" if _tells(step) else "")
+        return Line(step, state, "--dry-run says what" if _tells(step) else "")
     facts, problem = _plan_of(step, graph, store, scratch)
     return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
 

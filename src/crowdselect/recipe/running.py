@@ -156,16 +156,14 @@ def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) 
 
 
 def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
-    """Give the options that say how it is shown, resumed and remembered."""
+    """Give the options that say how it is shown, and where what is known is kept."""
     section = step.section
     ledger = store.folder / "ledgers" / f"{section}.ledger"
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
         yield "--plan" if has_option(section, "plan") else "--dry-run"
-    elif has_option(section, "resume"):
-        yield "--resume"
-    elif has_option(section, "overwrite"):
+    elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
         yield "--overwrite"
     if prints_json(section):
         yield "--json"

@@ -1,4 +1,4 @@
-"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model and the page about it.
+"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model and its page.
 
 Names from outside are data: on the page they are escaped.
 """
@@ -6,7 +6,7 @@ Names from outside are data: on the page they are escaped.
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,16 +15,16 @@ from typing import Any
 
 from crowdselect import __version__
 from crowdselect._optional import optional
-from crowdselect.errors import CrowdselectError
+from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.pool.files import fingerprint
-from crowdselect.progress import Stages
+from crowdselect.progress import Progress, Stages
 from crowdselect.selection.card import card_table, code
 from crowdselect.train.diary import Entry, losses, read_log, write_curve, write_log
 from crowdselect.train.planning import Prepared, TrainInputs, TrainPlan, gather, prepare
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA, quiet
 from crowdselect.train.trainers import Training, run_training
-from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
+from crowdselect.train.workplace import LOG, Workplace, check_unfinished, differences, occupy, workplace
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
@@ -48,7 +48,7 @@ class Trained:
     """Losses, in the order of their steps."""
     manifest: Mapping[str, Any]
     was_there: bool
-    """It had been made before, of the same data, base and settings, and `resume` left it as it is."""
+    """It had been made before, by the same run, and was left as it is."""
 
     def facts(self) -> dict[str, Any]:
         """Give what came out, JSON-ready."""
@@ -78,29 +78,71 @@ class Trained:
         return found | {"time": f"{m['seconds']:.0f} s{rate}{peak}"}
 
 
+def plan(
+    data: str | os.PathLike[str],
+    *,
+    base: str,
+    settings: TrainSettings | None = None,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TrainPlan:
+    """Say what a run would do, and refuse what it would refuse; only configuration and tokenizer are loaded.
+
+    Args:
+        data: As for `train`.
+        base: As for `train`.
+        settings: As for `train`.
+        output: As for `train`; None = nothing is said about the place.
+        overwrite: As for `train`.
+        progress: Told how many rows have been read as tokens.
+
+    Returns:
+        The plan; its steps are exactly those of `train`, its memory an estimate.
+
+    Raises:
+        CrowdselectError: As `train`.
+
+    Example:
+        >>> from crowdselect.train import plan
+        >>> plan.__name__
+        'plan'
+    """
+    if output is not None:
+        _target(output, [Path(data)], overwrite=overwrite)
+    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    if output is not None:
+        key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
+        if not _is_finished(target, key, overwrite=overwrite) and not overwrite:
+            check_unfinished(workplace(target), key)
+    with quiet():
+        return prepare(gathered, progress=progress).plan
+
+
 def train(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     base: str,
     settings: TrainSettings | None = None,
-    resume: bool = False,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
     announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
-    """Fine-tune a model on chosen rows.
+    """Fine-tune a model on chosen rows; go on where the same run was stopped.
+
+    What makes two runs the same: see `workplace.differences`.
 
     Args:
-        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
+        data: A folder that `select` wrote, or a training file in one of its formats.
         output: The folder to write: weights (or adapters), tokenizer, `train_log.jsonl`, `loss.png`, `README.md`,
-            the selection's manifest as `selection.json`, and `manifest.json`, which is written last.
+            the selection's manifest as `selection.json`, and `manifest.json`, which is written last. One that holds
+            the result of the same run is left as it is.
         base: The model to start from: its name on the hub, or a folder.
         settings: Of the run; None = the defaults.
-        resume: Go on with a run of the same data, base and settings from its last checkpoint; begin where there is
-            none; where it is finished, leave it as it is.
-        overwrite: Replace the files of a former result once the new one is complete; all else in the folder stays.
+        overwrite: Train all the same. The files of a former result are replaced once the new one is complete, all
+            else in the folder stays; another run that was stopped is given up.
         keep_checkpoints: Keep every checkpoint, in OUTPUT.training, when all is done.
         announce: Given the plan before anything is loaded.
         stages: Times the stages and may draw them.
@@ -110,8 +152,9 @@ def train(
 
     Raises:
         InputError: The data or the base model cannot be trained on.
-        OptionError: A setting does not fit them; or they need more memory than there is.
-        OutputError: The place is refused, or an unfinished run is there and `resume` was not asked for.
+        OptionError: A setting does not fit them; or they need more memory than there is; or the place holds another
+            run, finished or not: the message says in what it differs.
+        OutputError: The place is refused.
         MissingExtraError: The extra `train` is not installed.
 
     Example:
@@ -120,21 +163,16 @@ def train(
         16
     """
     stages = stages or Stages()
-    target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
-    if not resume:  # what costs nothing to see is said before the libraries are loaded
-        check_output(output, inputs=[Path(data)], overwrite=overwrite, folder=True, writes=_WRITES)
-        check_new(workplace(target), processes=int(os.environ.get("WORLD_SIZE", "1")))
+    _target(output, [Path(data)], overwrite=overwrite)  # said before the libraries are loaded
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
-    key = _key(gathered)
-    if resume and _is_finished(target, key):
+    key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
+    if _is_finished(target, key, overwrite=overwrite):
         return _read(target, was_there=True)
-    check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True, writes=_WRITES)
     place = workplace(target)
     with quiet():
         with stages("reading the rows as tokens") as progress:
             prepared = prepare(gathered, progress=progress)
-        processes = prepared.plan.processes
-        lock = occupy(place, key, resume=resume, processes=processes) if is_main() else nullcontext()
+        lock = occupy(place, key, overwrite=overwrite) if is_main() else nullcontext()
         with lock:
             _wait()  # the other processes of a launcher begin when the place is taken
             if announce is not None and is_main():
@@ -143,7 +181,7 @@ def train(
                 run = run_training(prepared, place, stages, keep=keep_checkpoints)
             except CrowdselectError:
                 if is_main():
-                    place.leave(processes=processes)
+                    place.leave(processes=prepared.plan.processes)
                 raise
             if is_main():
                 _write(prepared, place, target, key, run, overwrite=overwrite)
@@ -182,6 +220,30 @@ def _key(gathered: TrainInputs) -> dict[str, Any]:
         "settings": settings,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
+
+
+def _target(output: str | os.PathLike[str], inputs: Sequence[Path], *, overwrite: bool) -> Path:
+    """Refuse a place that cannot be written; one with a trained model is looked at when the run is known."""
+    known = (read_manifest(Path(output)) or {}).get("kind") == _KIND
+    return check_output(output, inputs=inputs, overwrite=overwrite or known, folder=True, writes=_WRITES)
+
+
+def _is_finished(target: Path, key: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether a folder holds the result of this run, and it is to stay.
+
+    Raises:
+        OptionError: It holds that of another run.
+    """
+    manifest = read_manifest(target)
+    if overwrite or manifest is None:
+        return False
+    other = differences(manifest.get("key", {}), key)
+    if other:
+        raise OptionError(
+            f"{target}: holds a model that was trained otherwise: {other[0]}; choose another place, or replace it with "
+            "`overwrite=True`"
+        )
+    return True
 
 
 def _inputs(gathered: TrainInputs) -> list[Path]:
@@ -272,12 +334,6 @@ def _manifest(
         "peak_memory": run.peak,
         "warnings": list(plan.warnings),
     }
-
-
-def _is_finished(target: Path, key: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the result of a run with this key."""
-    manifest = read_manifest(target) or {}
-    return manifest.get("kind") == _KIND and manifest.get("key") == json.loads(json.dumps(key))
 
 
 def _read(target: Path, *, was_there: bool) -> Trained:

@@ -15,7 +15,7 @@ from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
 from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
-from crowdselect.train.student import EXTRA, Student, quiet, read_student
+from crowdselect.train.student import EXTRA, Student, read_student
 
 _TILE = 4096  # tokens whose logits TRL's fused head makes at a time
 _SLICE = 8192  # entries of the vocabulary, likewise
@@ -233,48 +233,15 @@ class Prepared:
     held_out: list[TrainRow]
 
 
-def plan(
-    data: str | os.PathLike[str],
-    *,
-    base: str,
-    settings: TrainSettings | None = None,
-    progress: Progress | None = None,
-) -> TrainPlan:
-    """Say what a run would do; only configuration and tokenizer are loaded.
-
-    Args:
-        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
-        base: The model to start from: its name on the hub, or a folder.
-        settings: Of the run; None = the defaults.
-        progress: Told how many rows have been read as tokens.
-
-    Returns:
-        The plan; its steps are exactly those of `train`, its memory an estimate.
-
-    Raises:
-        InputError: The data or the base model cannot be trained on.
-        OptionError: A setting does not fit them.
-        MissingExtraError: The extra `train` is not installed.
-
-    Example:
-        >>> from crowdselect.train import plan
-        >>> plan.__name__
-        'plan'
-    """
-    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
-    with quiet():
-        return prepare(gathered, progress=progress).plan
-
-
 def gather(data: str, *, base: str, settings: TrainSettings) -> TrainInputs:
-    """Read rows and base model; see `plan`."""
+    """Read rows and base model; see `job.plan`."""
     source = read_rows(data)  # first: what is wrong with it is said before the libraries are loaded
     student = read_student(base, settings)
     return TrainInputs(source, student, settings.filled(_objective(source, settings)))
 
 
 def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepared:
-    """Do everything else that comes before the weights; see `plan`."""
+    """Do everything else that comes before the weights; see `job.plan`."""
     source, student, settings = gathered.source, gathered.student, gathered.settings
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     _check_devices(student, processes)

@@ -13,6 +13,8 @@ from crowdselect.reward.loading import one_line, set_template
 from crowdselect.train.settings import TrainSettings
 
 EXTRA = "train"
+MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "jinja2", "vl_convert")
+"""What a run imports, from the first step to the picture of its losses."""
 _ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
 
 
@@ -54,9 +56,9 @@ def read_student(base: str, settings: TrainSettings) -> Student:
         MissingExtraError: The extra `train` is not installed.
     """
     name = _located(base)
+    for module in MODULES:  # one that is missing is said now, and not when hours have passed
+        optional(module, extra=EXTRA)
     transformers = optional("transformers", extra=EXTRA)
-    optional("trl", extra=EXTRA)
-    optional("peft", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
     config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
