@@ -582,7 +582,7 @@ def test_asking_leaves_the_handlers_of_signals_as_they_were():
 def test_sigterm_ends_a_command_on_ray_as_ctrl_c_does(sim):
     pytest.importorskip("ray", exc_type=ImportError)
     arguments = ["select", sim, "--budget", 5, "-o", "out", "--engine", "ray"]
-    code, errors = stopped(arguments, module="cli.main", name="choose_from")
+    code, errors = stopped(arguments, module="cli.choosing", name="_choose")
     assert (code, errors) == (130, "\nstopped\n")
     assert beside() == []
 

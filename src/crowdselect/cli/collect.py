@@ -98,9 +98,9 @@ def _plan(task: "Task", *, as_json: bool) -> int:
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
-    from crowdselect.ask.display import announce, note, note_of, print_tallies, watch
+    from crowdselect.ask.display import announce, note_of, print_tallies, watch
     from crowdselect.collect.job import collect as run
-    from crowdselect.terminal import say, visible
+    from crowdselect.terminal import note, say, visible
 
     told: set[str] = set()
     said: list[str] = []

@@ -8,7 +8,16 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING, check_page, show_or_write
 from crowdselect.cli.flags import Group
-from crowdselect.cli.options import bundle, json_option, made, option, overwrite_option, section, seed_option
+from crowdselect.cli.options import (
+    bundle,
+    dry_run_option,
+    json_option,
+    made,
+    option,
+    overwrite_option,
+    section,
+    seed_option,
+)
 from crowdselect.errors import OptionError
 
 _asking = section("How models are asked")
@@ -27,8 +36,7 @@ _sources = bundle(
 )
 _settings = bundle(
     option("--name", metavar="NAME", help="What the model is called; which one, where a file holds several."),
-    option("--dry-run", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
-    option("--plan", "dry_run", is_flag=True, hidden=True),  # of 0.1.0
+    dry_run_option("Say what would be sent and what it may cost; send nothing."),
     option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
     option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
     seed_option,

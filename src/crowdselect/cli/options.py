@@ -335,6 +335,16 @@ json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instea
 overwrite_option = _output(
     "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
 )
+
+
+def dry_run_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """Say what would be done, and end; `--plan` is what it was called in 0.1.0."""
+    return bundle(
+        option("--dry-run", is_flag=True, help=help),
+        option("--plan", "dry_run", is_flag=True, hidden=True),
+    )
+
+
 cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")

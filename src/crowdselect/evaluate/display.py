@@ -3,11 +3,11 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from crowdselect.ask.display import announce, note, print_plan
+from crowdselect.ask.display import announce, print_plan
 from crowdselect.evaluate.comparison import Difference, MethodComparison
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.terminal import print_json, say, table, visible, warn
+from crowdselect.terminal import note, print_json, say, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crowdselect.cli.options import json_option
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import dry_run_option, json_option, option
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -66,19 +67,15 @@ max-cost = 50
 
 
 @click.command(
-    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run"
+    cls=Command,
+    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
 )
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
-@click.option(
-    "-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]"
-)
-@click.option("--dry-run", is_flag=True, help="Say what is done, to do, and its cost; send nothing.")
-@click.option("--plan", "dry_run", is_flag=True, hidden=True)  # of 0.1.0
-@click.option("--example", is_flag=True, help="Print a commented recipe to begin with.")
-@click.option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
-@click.option(
-    "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
-)
+@option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
+@dry_run_option("Say what is done, to do, and its cost; send nothing.")
+@option("--example", is_flag=True, help="Print a commented recipe to begin with.")
+@option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
 @json_option
 def run(
     recipe: str | None,

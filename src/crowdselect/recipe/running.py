@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
 
+from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.recipe.graph import Step, StepGraph
 from crowdselect.recipe.reading import has_option, spoken
-from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
+from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.terminal import visible
 
 _SHOWN = 12  # lines of a failed step's log
 _FEW = 6  # of one with something missing
 
-INTERRUPTED = 130
 COMMAND = "$ crowdselect "
 """How the line of a log begins that holds the command."""
 

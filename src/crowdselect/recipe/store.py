@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from crowdselect.cli.entry import MISSING
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.recipe.graph import Input, Step
 from crowdselect.recipe.reading import ARGUMENTS, HOW, options_of
@@ -30,8 +31,6 @@ _HIDDEN = "."
 STEP = "step.json"
 LOG = "log.txt"
 SAID = "said.json"
-MISSING = 3
-"""The exit code of a command that ended with something missing."""
 _MARK = ".crowdselect-run"
 _BY_KEY = frozenset({"train", "compare"})  # what a second run may write otherwise is known by its key
 _SHORT = 8

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from crowdselect.ask.display import note, note_of
+from crowdselect.ask.display import note_of
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed, names_in, take_over

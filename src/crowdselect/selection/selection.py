@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_COMPARED = 20_000  # ids among which one that is meant is looked for: about a second
 _IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
 
 
@@ -95,6 +96,7 @@ class Selection:
         if not match:
             raise InputError(
                 f"id {instruction_id!r} is not in this selection's pool of {len(self.table)} instructions"
+                + near_miss(instruction_id, self.table["id"][:_COMPARED].to_pylist())
             )
         row = match[0]
         found = {**row, **self._standing(row)}
