@@ -55,7 +55,7 @@ def made(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.report.data import Run
+    from crowdselect.report.data import ReportData
     from crowdselect.report.report import write_report
 
     place = tmp_path_factory.mktemp("hostile")
@@ -79,7 +79,7 @@ def made(tmp_path_factory):
     with open_pool(place / "pool.parquet") as pool:
         options = Options(budget=CHOSEN, clusters=3, cache=False)
         export(select(pool, options, crowd=Crowd.from_file(place / "crowd.json")), pool, place / "chosen")
-        write_report(Run(load_selection(place / "chosen"), pool), place / "report.html", method="pca")
+        write_report(ReportData(load_selection(place / "chosen"), pool), place / "report.html", method="pca")
     return place / "report.html"
 
 

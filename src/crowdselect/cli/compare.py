@@ -21,7 +21,7 @@ from crowdselect.errors import OptionError
 
 if TYPE_CHECKING:
     from crowdselect.compare.robustness import Robustness
-    from crowdselect.compare.selections import Comparison
+    from crowdselect.compare.selections import SelectionComparison
 
 
 @click.command(epilog="Example:  crowdselect compare chosen random reward -o compare.html")
@@ -88,8 +88,8 @@ if TYPE_CHECKING:
 @json_option
 def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (click's values)
     """Lay selections side by side, and against chance."""
-    from crowdselect.compare.pages import comparison_page
     from crowdselect.compare.selections import compare as run
+    from crowdselect.compare.selections import comparison_page
     from crowdselect.terminal import stage_bar
     from crowdselect.writing import check_output
 
@@ -114,7 +114,7 @@ def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (c
     )
 
 
-def _print_comparison(found: "Comparison") -> None:
+def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.compare.facts import figure_words
     from crowdselect.compare.selections import short_names
     from crowdselect.report.page import number
@@ -172,8 +172,8 @@ def _print_comparison(found: "Comparison") -> None:
 @click.option("-o", "--output", metavar="FILE.html", help="A page to write.")
 def robustness(**given: Any) -> None:  # noqa: ANN401  (click's values)
     """Say how much of a selection stays."""
-    from crowdselect.compare.pages import robustness_page
     from crowdselect.compare.robustness import robustness as run
+    from crowdselect.compare.robustness import robustness_page
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.options import Options
     from crowdselect.terminal import stage_bar

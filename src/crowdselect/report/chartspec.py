@@ -127,6 +127,7 @@ def theme(*, dark: bool) -> dict[str, Any]:
             "tickColor": c["line"],
             "labelOverlap": "greedy",
         },
+        "axisTop": {"labelAngle": 0},
         "legend": {
             **label,
             "labelFontSize": 12,

@@ -38,12 +38,11 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         >>> random_control.__name__
         'random_control'
     """
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
     columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
     wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
-    eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
+    eligible = wanted.filter(pa.array(selection.eligible))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
     values = {name: eligible[name].to_numpy() for name in columns}
