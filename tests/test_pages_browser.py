@@ -62,6 +62,8 @@ ALLOWED = {
         "rect",
         "circle",
         "line",
+        "g",
+        "text",
         "details",
         "summary",
         "dl",

@@ -272,6 +272,19 @@ def test_hover_tells_and_changes_of_colour_and_theme_redraw(opened):
     page.clean()
 
 
+def test_a_click_on_the_map_shows_the_row(opened):
+    page = opened()
+    chart = page.page.locator('[data-chart="map"]')
+    chart.scroll_into_view_if_needed()
+    place = page.page.locator("#point")
+    assert place.is_hidden()
+    chart.locator("svg .role-mark path").last.dispatch_event("click")
+    place.wait_for(state="visible")
+    assert place.locator(".why").inner_text().startswith(("Chosen: place ", "Not chosen: place "))
+    assert "number" in place.locator(".text").first.inner_text()
+    page.clean()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     page = opened(width=390, scheme=scheme)

@@ -80,7 +80,7 @@ def _differences(found: Comparison) -> list[dict[str, Any]]:
             "p": p_value(one.p),
             "p_holm": p_value(one.p_holm),
             "verdict": one.verdict,
-            "clear": one.verdict != UNCLEAR,
+            "shown": one.verdict != UNCLEAR,
         }
         for one in found.differences
     ]
@@ -110,7 +110,9 @@ def forest_figure(found: Comparison) -> Figure | None:
     if not rows:
         return None
     names = [row["name"] for row in rows]
-    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320))
+    # A browser's font may be wider than the one that the picture was laid out with.
+    extent = min(320, max(map(len, names)) * 7)
+    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320, minExtent=extent))
     base = alt.Chart()
     layers = [
         base.mark_rule(style="tick", strokeDash=[3, 3]).encode(x=alt.datum(0)),
@@ -119,7 +121,7 @@ def forest_figure(found: Comparison) -> Figure | None:
     ]
     spec = finished(alt.layer(*layers), rows, height=_ROW * len(rows) + 10)
     return Figure(
-        spec, "Differences", "Each line is a 95 % interval; where it reaches 0, no difference is shown."
+        spec, "Differences", "Each line is a 95% interval; where it reaches 0, no difference is shown."
     )
 
 

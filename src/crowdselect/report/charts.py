@@ -15,8 +15,9 @@ _BINS = 30
 _GROUPS = 10  # clusters with a colour of their own
 _HOVER = 160  # characters of an instruction shown on hover
 _MEASURED = 5_000  # chosen answers whose length is read
-_COMPLETE = 0.98  # share of rewards above which no model has gaps worth a chart
-_WHOLE = 0.9  # share of rewards from which a model's mean is drawn as complete
+_WHOLE = (
+    0.9  # share of rewards from which a model has no gaps worth a chart, and its mean is drawn as complete
+)
 _LINES = 9  # families with a colour of their own
 _OTHERS = "other models"
 _BARS = 25  # models in a bar chart
@@ -197,13 +198,16 @@ def _points(run: ReportData) -> tuple[Records, list[str]]:
 def _colours(run: ReportData, groups: list[str]) -> dict[str, Spec]:
     """The encodings that a reader may choose between."""
     colours: dict[str, Spec] = {}
+    narrow = (
+        {"columns": 5} if all(len(name) < 4 for name in groups) else {}
+    )  # numbers; names get room by the script
     if run.clustered:
         colours["cluster"] = {
             "field": "cluster",
             "type": "nominal",
             "title": None,
             "scale": {"domain": groups},
-            "legend": {"orient": "bottom", "symbolOpacity": 1, "symbolType": "circle"},
+            "legend": {"orient": "bottom", "symbolOpacity": 1, "symbolType": "circle", **narrow},
         }
     for name in run.metrics:
         colours[run.keys[name]] = {
@@ -339,7 +343,7 @@ def coverage_figure(run: ReportData) -> Figure | None:
         return None
     there, means = _columns(run.rewards)
     gaps = np.flatnonzero(there < 1)
-    if there.min() > _COMPLETE:
+    if there.min() >= _WHOLE:
         return None
     alt = optional("altair", extra=EXTRA)
 

@@ -125,7 +125,6 @@ def theme(*, dark: bool) -> dict[str, Any]:
             "gridColor": c["line"],
             "domainColor": c["line"],
             "tickColor": c["line"],
-            "labelOverlap": "greedy",
         },
         "axisTop": {"labelAngle": 0},
         "legend": {

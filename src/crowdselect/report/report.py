@@ -75,7 +75,7 @@ class _Filled:
     key: str
     title: str
     figures: Mapping[str, Figure]
-    values: Mapping[str, Any]
+    told: Mapping[str, Any]
 
 
 def write_report(
@@ -217,7 +217,7 @@ def _quotas(run: ReportData) -> dict[str, Any] | None:
         return None
     by = run.options.get("cluster_by")
     return {
-        "count": len(quotas),
+        "number": len(quotas),
         "how": f"the column {by}" if by else f"k-means on the vectors of {run.facts.get('embedder')}",
         "gave": f"{min(quotas):,}" if min(quotas) == max(quotas) else f"{min(quotas):,} to {max(quotas):,}",
     }
