@@ -228,7 +228,7 @@ class Job:
 
     def _begin(self, total: int | None) -> None:
         """Before anything is scored: hand over what renamed judges have in the ledger, and say who is asked."""
-        from crowdselect.terminal import visible
+        from crowdselect.terminal import note, visible
 
         asking = [column for column in self.columns if column.scorer.paid and not self._computes(column)]
         if asking:
