@@ -67,9 +67,9 @@ def test_a_file_holds_models_judges_and_defaults(tmp_path):
     [
         (
             "[[model]]\nname = 'a'\nmax_tokns = 5",
-            "model 'a': unknown key 'max_tokns'; the nearest known one is 'max_tokens'",
+            "model 'a': unknown key 'max_tokns'; did you mean 'max_tokens'?",
         ),
-        ("[default]\nseed = 1", "unknown key 'default'; the nearest known one is 'defaults'"),
+        ("[default]\nseed = 1", "unknown key 'default'; did you mean 'defaults'?"),
         ("[defaults]\nnam = 'x'", "[defaults]: unknown key 'nam'"),
         ("[[model]]\nname = 'a'\napi_key = 'sk-secret'", "'api_key' looks like a secret"),
         (
@@ -110,7 +110,7 @@ def test_a_file_holds_models_judges_and_defaults(tmp_path):
         ("[[model]]\nname = 'a'\nextra_body = 3", "extra_body must be a table, got 3"),
         ("[[model]]\nname = 'a'\nextra_body = { n = 3 }", "extra_body cannot hold 'n'"),
         ("[[model]]\nname = 'a'\nextra_body = { t = 2020-01-01 }", "cannot be sent as JSON"),
-        ("[[model]]\nname = 'a'\n[[model]]\nname = 'a'", "model 'a' stands there twice"),
+        ("[[model]]\nname = 'a'\n[[model]]\nname = 'a'", "model 'a' appears twice"),
         ("[[model]]\nbase_url = 'http://h'", "[[model]] number 1 needs a name as text, got None"),
         ("model = 3", "'model' is not a list of tables"),
         ("defaults = 3", "'defaults' is not a table"),

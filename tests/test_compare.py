@@ -13,9 +13,8 @@ import pytest
 from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.compare.facts import figure_words
-from crowdselect.compare.pages import comparison_page
-from crowdselect.compare.selections import Chance, compare
+from crowdselect.compare.facts import Chance, figure_words
+from crowdselect.compare.selections import compare, comparison_page
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods.length import by_length
@@ -242,10 +241,10 @@ def test_hostile_text_stays_text_and_nothing_can_run(tmp_path):
     assert "<img src=x onerror=alert(4)>" in parsed.text
     assert "\x00" not in page
     assert "\u202e" not in page
-    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "default-src 'none'; style-src 'sha256-" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert 'name=viewport content="width=device-width' in page
-    assert "prefers-color-scheme:dark" in page
+    assert 'name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme: dark" in page
 
 
 def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):

@@ -224,7 +224,8 @@ def test_large_pools_where_no_word_is_shared_keep_their_words(monkeypatch):
 
 def test_missing_texts_name_the_first_id_and_how_many():
     with pytest.raises(
-        InputError, match=r"2 of 3 instructions have no text \(the first: id 'b'\), which `embedder='lsa'` needs"
+        InputError,
+        match=r"2 of 3 instructions have no text \(the first: id 'b'\), which `embedder='lsa'` needs",
     ):
         embed(["x", None, None], ids=["a", "b", "c"])
 

@@ -14,7 +14,7 @@ from crowdselect.engine.here import run_here
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods import METHODS, Entry
 from crowdselect.methods.ifd import KeptRatios
-from crowdselect.report.data import Run
+from crowdselect.report.data import ReportData
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Scored, Seen
 from crowdselect.selection.reading import Answered, mapped
@@ -131,7 +131,9 @@ def test_the_report_of_a_method_of_ones_own(toy, pool_file, tmp_path):
 
     with open_pool(pool_file) as pool:
         export(select(pool, _options(), method=METHODS["vowels"]()), pool, tmp_path / "run")
-        write_report(Run(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none")
+        write_report(
+            ReportData(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none"
+        )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "by the baseline <b>vowels</b>" in page
     assert "each metric as the share of eligible rows below it" not in page

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
-from crowdselect.compare.pages import robustness_page
-from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness
+from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness, robustness_page
 from crowdselect.errors import OptionError
 
 SIZES = (1, 3, 7)

@@ -6,13 +6,12 @@ select(pool, Options(budget=1000, clusters=0), method=method_named("length:answe
 A new one is a file here and a record in `METHODS`: `select --method NAME[:ARG]`, recipes and the help read it.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +82,18 @@ class Entry:
     """A local model is run on the rows: worth a plan first, and workers of a cluster share its `parts` and `device`."""
     source: str = ""
     """The paper that it is from."""
+
+    def form(self, name: str) -> str:
+        """Write how it is named, for help.
+
+        Example:
+            >>> METHODS["length"].form("length"), METHODS["tags"].form("tags")
+            ('length[:instruction|answer]', 'tags:COLUMN')
+        """
+        if self.argument is None:
+            return name
+        given = f":{self.argument.form}"
+        return f"{name}{given if self.argument.required else f'[{given}]'}"
 
     def __call__(self, **arguments: Any) -> "Method":  # noqa: ANN401  (those of the function)
         """Make the method."""
@@ -268,7 +279,7 @@ def method_named(spec: str, **settings: Any) -> "Method":  # noqa: ANN401  (thos
     """
     name, colon, argument = spec.partition(":")
     entry = entry_named(spec)
-    own = {setting.name for setting in entry.settings}
+    own = {setting.name for setting in entry.settings} | ({"parts"} if entry.runs_a_model else set())
     for setting in settings:
         if setting not in own:
             raise OptionError(f"`{setting}` is no setting of the method {name}")
@@ -283,9 +294,9 @@ def entry_named(spec: str) -> Entry:
     """
     name = spec.partition(":")[0]
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise OptionError(f"`method={name}` is unknown; {hint}the methods are: {', '.join(METHODS)}")
+        raise OptionError(
+            f"`method={name}` is unknown; the methods are: {', '.join(METHODS)}{near_miss(name, METHODS)}"
+        )
     return METHODS[name]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
@@ -444,7 +444,9 @@ class Pool:
 
     def _kind(self, name: str) -> Kind:
         if name not in self._source.columns:
-            raise InputError(f"{self.path}: no column {name!r}; found {', '.join(self.columns)}")
+            raise InputError(
+                f"{self.path}: no column {name!r}; found {', '.join(self.columns)}{near_miss(name, self.columns)}"
+            )
         return self._source.columns[name]
 
     def _cells_of(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:

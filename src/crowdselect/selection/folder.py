@@ -322,8 +322,8 @@ def dataset_card(
             ),
             _how(selection, train_file=train_file, format_name=format_name),
             "",
-            *_table("Where it comes from", _provenance(facts)),
-            *_table(
+            *card_table("Where it comes from", _provenance(facts)),
+            *card_table(
                 "How it was chosen",
                 {
                     key: value
@@ -331,7 +331,7 @@ def dataset_card(
                     if value not in (None, (), []) and key not in hidden
                 },
             ),
-            *_table(
+            *card_table(
                 "Every instruction of the pool, by reason",
                 {f"{name}: {REASONS[name]}": count for name, count in selection.counts().items()},
             ),
@@ -377,7 +377,8 @@ def _provenance(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(title: str, values: Mapping[str, Any]) -> list[str]:
+def card_table(title: str, values: Mapping[str, Any]) -> list[str]:
+    """Write a heading and a Markdown table of two columns: names and values."""
     rows = [f"| {code(key)} | {code(_plain(key, value))} |" for key, value in values.items()]
     return [f"## {title}", "", "| | |", "|---|---|", *rows, ""]
 
