@@ -15,8 +15,8 @@ def _in_tmp(tmp_path, monkeypatch):
 
 
 SELECT = [
-    (["--budget", "0"], ["budget 0 is not positive"]),
-    (["--budget", "-3"], ["budget -3 is not positive"]),
+    (["--budget", "0"], ["--budget is 0; wanted at least 1"]),
+    (["--budget", "-3"], ["--budget is -3; wanted at least 1"]),
     (["--budget", "121"], ["121", "120"]),
     (["--budget", "99999999999999999999999"], ["99999999999999999999999"]),
     (["--budget", "many"], ["'many' is not a valid integer", "crowdselect select --help"]),
