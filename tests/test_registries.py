@@ -21,6 +21,7 @@ from crowdselect import (
 )
 from crowdselect.compare.robustness import PAPER_METRICS, robustness
 from crowdselect.compare.selections import compare
+from crowdselect.embed.vectors import KINDS, Kind, vector_kind
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.methods import METHODS, Argument, Entry, method_named
 from crowdselect.numeric.metrics import Metric, by_family
@@ -332,5 +333,54 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
     assert (place / "run" / "toy.cfg").read_text() == "messages train.jsonl sft 1e-5\n"
     assert run(*command, "--overwrite", "--pairs", "best-worst", "--format", "dpo").code == 0
     assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
-    run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read format alpaca")
+    run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read --format alpaca")
     run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, toy")
+
+
+# Another kind of vectors
+
+
+class Lengths:
+    """The simplest vectors of texts: how long each is, and 1."""
+
+    notes = ()
+
+    def __init__(self, wanted):
+        self._wanted = wanted
+        self.name = wanted.embedder
+
+    def prepare(self, rows):
+        pass
+
+    def of(self, rows):
+        found = np.ones((len(rows), 2), np.float32)
+        for some, named in self._wanted.reading.texts(rows, self.name).over(rows, measured, lambda _: None):
+            found[np.searchsorted(rows, some), 0] = named["length"]
+        return found
+
+    def labels(self, rows, centres, progress):
+        return np.abs(self.of(rows)[:, :1] - centres[:, 0]).argmin(axis=1)
+
+
+def measured(texts, told):
+    return {"length": np.array([len(text) for text in texts])}
+
+
+def test_another_kind_of_vectors_is_one_record(place, monkeypatch):
+    kind = Kind(form="lengths:WHAT", words="how long texts are", open=Lengths)
+    monkeypatch.setitem(KINDS, "lengths", kind)
+    assert vector_kind("lengths:x") is kind
+    path = place / "pool.csv"
+    rows = [
+        f"i{i},{'a' * (1 if i % 2 else 90)}{i},m{m},{(i * 7 + m) % 5}" for i in range(20) for m in range(3)
+    ]
+    path.write_text("\n".join(["id,instruction,model,score", *rows]))
+    with open_pool(path) as pool:
+        options = Options(
+            budget=4, clusters=2, embedder="lengths:x", weights={"difficulty": 1.0}, answer="random"
+        )
+        found = select(pool, options)
+    labels = dict(zip(found.table["id"].to_pylist(), found.table["cluster"].to_pylist(), strict=True))
+    assert len({labels[f"i{i}"] for i in range(0, 20, 2)}) == 1
+    assert len(set(labels.values())) == 2
+    assert found.facts["embedder"] == "lengths:x"

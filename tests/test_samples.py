@@ -18,7 +18,7 @@ from crowdselect.engine.here import run_here
 from crowdselect.methods.column import by_column
 from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
-from crowdselect.selection import shards as sharded
+from crowdselect.selection import reading as sharded
 
 MODELS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3-8b")
 

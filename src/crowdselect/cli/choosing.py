@@ -17,12 +17,12 @@ from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
-from crowdselect.selection.chosen import chosen_of
 from crowdselect.selection.folder import check_export, export, file_names
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select as run_select
+from crowdselect.selection.texts import chosen_of
 from crowdselect.terminal import print_json, say, stage_bar, visible
 from crowdselect.writing import check_beside, check_output, made_folder
 
@@ -81,7 +81,7 @@ class Selecting:
         if not entry_named(self.method).drawn:
             raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
         if self.seeds < 1:
-            raise OptionError(f"`seeds={self.seeds}` is not positive; wanted at least 1")
+            raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
             raise OptionError("`seeds` writes folders DIR/seed-S: give -o DIR, and leave out --json")
 

@@ -283,7 +283,7 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
     """Tell why one row is in or out."""
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.reopen import texts_of
+    from crowdselect.selection.texts import texts_of
     from crowdselect.terminal import stage_bar, warn
 
     selection = load_selection(folder)

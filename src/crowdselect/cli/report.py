@@ -48,7 +48,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.report.data import Run
     from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.reopen import reopen_pool
+    from crowdselect.selection.texts import reopen_pool
     from crowdselect.terminal import say, stage_bar, visible, warn
     from crowdselect.writing import claim
 

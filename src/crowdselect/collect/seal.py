@@ -11,7 +11,7 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
 from crowdselect.collect.manifest import write_pool_manifest
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 from crowdselect.writing import new_file
 
 if TYPE_CHECKING:

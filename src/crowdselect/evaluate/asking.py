@@ -16,7 +16,7 @@ from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_label,
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 
 _FILLER = "word"  # as many letters as a token has on average; stands for a token that is not there yet
 _UNREAD = -1  # FastChat's score for a judgement without a verdict

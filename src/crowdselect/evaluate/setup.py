@@ -23,8 +23,8 @@ from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, rea
 from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
 from crowdselect.evaluate.protocols import EvaluateOptions, Protocol
 from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
-from crowdselect.pool.chat import user_turn
 from crowdselect.pool.files import fingerprint
+from crowdselect.pool.prompts import user_turn
 
 _LARGE = 2 << 20  # bytes: of larger files the fingerprint sees both ends, so their time counts too
 _ADAPTER = "adapter_config.json"

@@ -9,7 +9,7 @@ A new one is a file here and a record in `METHODS`: `select --method NAME[:ARG]`
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from crowdselect.errors import OptionError, near_miss
 
@@ -102,6 +102,52 @@ class Entry:
         module, name = self.make.split(":")
         made: Method = getattr(import_module(f"{__name__}.{module}"), name)(**arguments)
         return made
+
+
+# ── what several methods check ──────────────────────────────────────────────────────────────────────
+
+
+Direction = Literal["up", "down"]
+"""The highest first, or the lowest."""
+
+
+def check_known(name: str, value: str, kind: Any) -> None:  # noqa: ANN401  (a Literal)
+    """Refuse a value that is none of a `Literal`'s.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if value not in get_args(kind):
+        raise OptionError(f"`{name}={value!r}` is unknown; choose one of: {', '.join(get_args(kind))}")
+
+
+def sign(direction: str) -> float:
+    """Give what a number is multiplied by so that the first to be chosen has the highest.
+
+    Raises:
+        OptionError: The direction is unknown.
+
+    Example:
+        >>> sign("down")
+        -1.0
+    """
+    check_known("direction", direction, Direction)
+    return 1.0 if direction == "up" else -1.0
+
+
+def check_one_place(what: str, *places: object) -> None:
+    """Refuse a column and a judge at once, and neither.
+
+    Raises:
+        OptionError: Not exactly one of `places` is given.
+    """
+    if sum(place is not None for place in places) != 1:
+        raise OptionError(
+            f"{what} come from a column of the pool (`column`) or from a judge (`judge`); give one of them"
+        )
+
+
+# ── the registry ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _crowd() -> "Method":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crowdselect.methods.arguments import check_one_place
+from crowdselect.methods import check_one_place
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 from crowdselect.selection.reading import Answered

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crowdselect.numeric.moments import rounded
+from crowdselect.numeric.exact import rounded
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 

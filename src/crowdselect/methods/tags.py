@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.methods.arguments import check_one_place
-from crowdselect.methods.arranging import depths, first_of_groups, with_duplicates
+from crowdselect.methods import check_one_place
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.methods import Method, Scored, Seen
+from crowdselect.selection.methods import Method, Scored, Seen, depths, first_of_groups, with_duplicates
 from crowdselect.types import FloatArray
 
 Tagger = Callable[[Sequence[str], Progress], Sequence[Sequence[str] | None]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.pool.chat import chat_text
+from crowdselect.pool.prompts import chat_text
 from crowdselect.reward.loading import PAIR, Card, one_line
 from crowdselect.reward.protocol import Item
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
 

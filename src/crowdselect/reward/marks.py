@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from crowdselect.ask.ledger import Ledger
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 from crowdselect.progress import Progress
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.judging import Judging

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from crowdselect.pool.chat import user_turn
+from crowdselect.pool.prompts import user_turn
 from crowdselect.reward.protocol import Item, Outcome
 
 PAIRS = (

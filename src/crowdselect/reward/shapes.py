@@ -15,7 +15,7 @@ from typing import Any
 
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError
-from crowdselect.pool.chat import Chat, chat_text
+from crowdselect.pool.prompts import Chat, chat_text
 
 Body = dict[str, Any]
 

@@ -18,7 +18,7 @@ from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Progress, Stages
-from crowdselect.selection.card import card_table, code
+from crowdselect.selection.folder import card_table, code
 from crowdselect.train.diary import Entry, losses, read_log, write_curve, write_log
 from crowdselect.train.planning import Prepared, TrainInputs, TrainPlan, gather, prepare
 from crowdselect.train.settings import TrainSettings
