@@ -83,7 +83,7 @@ class Selecting:
         if not entry_named(self.method).drawn:
             raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
         if self.seeds < 1:
-            raise OptionError(f"`seeds={self.seeds}` is not positive; wanted at least 1")
+            raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
             raise OptionError("`seeds` writes folders DIR/seed-S: give -o DIR, and leave out --json")
 

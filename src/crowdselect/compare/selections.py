@@ -166,7 +166,7 @@ def compare(
     """Lay selections side by side.
 
     Args:
-        folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
+        folders: Folders of `select`, all of one pool; a folder of `--seeds` stands for those in it.
         names: What each of them is called; none = by its path.
         pool: Where the pool is now; None takes the place that the manifests name.
         crowd: Family and size of the models, for the stability of all rows; None takes the one that all
