@@ -197,8 +197,8 @@ def test_selections_of_two_pools_are_refused(folders, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"draws": 1}, "draws=1 is too few"),
-        ({"clusters": 0}, "clusters=0 is not positive"),
+        ({"draws": 1}, "`draws` is 1; wanted at least 2"),
+        ({"clusters": 0}, "`clusters` is 0; wanted at least 1"),
         ({"unit": "pyproject.toml"}, "tokenizer"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import OutputError
-from crowdselect.manifests import read_manifest
+from crowdselect.manifests import own_files, read_manifest
 
 _WHOLE = 64 << 20  # bytes: a file up to this size is read whole
 _PIECES = 64  # of a larger one, so many pieces, evenly spaced from its first byte to its last
@@ -57,23 +57,26 @@ def is_current(folder: Path, made: Mapping[str, Any], *, overwrite: bool) -> boo
     Args:
         folder: Where the command writes.
         made: From `made_by`.
-        overwrite: Whether a result that was made otherwise may be replaced.
+        overwrite: Begin anew, whatever is there.
 
     Returns:
         True: it was made by the same command from the same inputs. False: there is no finished result of ours, or
-        another, and it may be replaced.
+        it is to be replaced.
 
     Raises:
-        OutputError: Another finished result is there and `overwrite` is not given; the message names the first
-            difference.
+        OutputError: Another finished result is there, or one that has lost a file, and `overwrite` is not given; the
+            message names the first difference.
     """
-    manifest = read_manifest(folder)
+    manifest = None if overwrite else read_manifest(folder)
     if manifest is None:
         return False
     before = manifest.get("made")
     found = difference(before if isinstance(before, dict) else {}, made)
-    if found is None or overwrite:
-        return found is None
+    if found is None:
+        lost = next((name for name in sorted(own_files(folder)) if not (folder / name).exists()), None)
+        if lost is None:
+            return True
+        found = f"{lost} is missing"
     raise OutputError(
         f"{folder}: holds another result: {found}; pass `overwrite=True` to replace it, or write elsewhere"
     )

@@ -224,10 +224,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
-            listed = ", ".join(sorted(known))
-            raise OptionError(
-                f"{value}: unknown option {written!r}; the options are: {listed}{near_miss(name, known)}"
-            )
+            hint = near_miss(name, known) or f"; the options are: {', '.join(sorted(known))}"
+            raise OptionError(f"{value}: unknown option {written!r}{hint}")
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
         if name == "reward" and known[name].multiple and isinstance(setting, str):

@@ -17,6 +17,7 @@ from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
+from crowdselect.report.page import counted
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.methods import method_of
@@ -197,7 +198,8 @@ def read_pool(
     missing = [i for i in facts.ids if i not in rows]
     if missing:
         raise InputError(
-            f"{pool.path}: {len(missing)} ids of the selections are not in it (the first: {missing[0]!r}); name their pool with `pool`"
+            f"{pool.path}: {counted(len(missing), 'id')} of the selections {'is' if len(missing) == 1 else 'are'} not in it "
+            f"(the first: {missing[0]!r}); name their pool with `pool`"
         )
     order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
     facts.pool = pool
@@ -388,6 +390,26 @@ def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, 
         total = {value: math.fsum(each) / len(mixes) for value, each in shares.items()}
         found[name] = dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
     return found
+
+
+def overlap_of(
+    entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
+    sets = [set(pick.rows.tolist()) for pick in picks]
+    could = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
+    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
+    out = np.zeros((3, len(entries), len(entries)))
+    for i, one in enumerate(entries):
+        for j, other in enumerate(entries):
+            pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
+            for a, b in pairs:
+                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
+                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
+                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
+                found = (shared, shared / len(sets[a] | sets[b]), chance)
+                out[:, i, j] += np.array(found) / len(pairs)
+    return out[0], out[1], out[2]
 
 
 def _mean(values: FloatArray) -> float | None:

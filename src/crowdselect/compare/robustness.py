@@ -89,7 +89,7 @@ class Robustness:
     chosen: tuple[str, ...]
     """Ids of the selection itself, in code-point order."""
     eligible: int
-    """How many instructions could be chosen."""
+    """How many instructions could be chosen, duplicates apart."""
     variants: tuple[Reselection, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -167,9 +167,13 @@ def robustness(
         CrowdselectError: The selection itself cannot be made; see `crowdselect.select`.
         OptionError: A number is negative.
     """
-    for name, number in (("bootstraps", bootstraps), ("seeds", seeds), *(("clusters", k) for k in clusters)):
+    for name, number in (
+        ("bootstraps", bootstraps),
+        ("seeds", seeds),
+        ("clusters", min(clusters, default=0)),
+    ):
         if number < 0:
-            raise OptionError(f"{name}={number} is negative")
+            raise OptionError(f"`{name}` is {number}; wanted at least 0")
     base = _base(pool, options, crowd)
     chosen = base.choose()
     todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
@@ -180,7 +184,7 @@ def robustness(
             progress(len(done), len(todo))
     return Robustness(
         tuple(str(i) for i in pool.ids[chosen]),
-        int(base.eligible.sum()),
+        len(np.unique(base.rows.groups[base.eligible])),
         tuple(done),
         {
             "pool": pool.path,
@@ -336,7 +340,7 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
 
 def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
-        raise OptionError(f"no model family of two sizes is there, so {name} is undefined")
+        raise OptionError(f"no model family has two sizes, so {name} is undefined")
 
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Reselection:

@@ -22,6 +22,7 @@ from crowdselect.compare.facts import (
     figures_of,
     mean_mixes,
     mixes_of,
+    overlap_of,
     pick_of,
     read_answers,
     read_pool,
@@ -166,7 +167,7 @@ def compare(
     """Lay selections side by side.
 
     Args:
-        folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
+        folders: Folders of `select`, all of one pool; a folder of `--seeds` stands for those in it.
         names: What each of them is called; none = by its path.
         pool: Where the pool is now; None takes the place that the manifests name.
         crowd: Family and size of the models, for the stability of all rows; None takes the one that all
@@ -220,7 +221,7 @@ def compare(
             )
             read_answers(facts, opened, [*picks, *chance_picks], unit=unit)
     random_figures = [figures_of(facts, pick, near=near) for pick in chance_picks]
-    overlap, jaccard, expected = _overlap(list(entries.values()), selections, picks)
+    overlap, jaccard, expected = overlap_of(list(entries.values()), selections, picks)
     return SelectionComparison(
         pool={
             "path": pool or first.facts["pool"],
@@ -248,11 +249,13 @@ def compare(
 
 def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters: int) -> None:
     if names and len(names) != len(folders):
-        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
+        raise OptionError(
+            f"`names` has {counted(len(names), 'name')} for {counted(len(folders), 'selection')}; give one for each, or none"
+        )
     if draws < 2:
-        raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
+        raise OptionError(f"`draws` is {draws}; wanted at least 2, for a standard deviation")
     if clusters < 1:
-        raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
+        raise OptionError(f"`clusters` is {clusters}; wanted at least 1")
 
 
 def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
@@ -306,7 +309,7 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
         if pool is None and selection.facts["fingerprint"] != first:
             raise InputError(
                 f"{name}: made from another pool ({selection.facts['pool']}) than {names[0]} "
-                f"({selections[0].facts['pool']}); compare selections of one pool, or name its place with `pool`"
+                f"({selections[0].facts['pool']}); compare selections of one pool, or say with `pool` where it is now"
             )
 
 
@@ -357,26 +360,6 @@ def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed
         taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
         made.append(Pick(rows, taken, numbers, rewards[drawn]))
     return made
-
-
-def _overlap(
-    entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
-    sets = [set(pick.rows.tolist()) for pick in picks]
-    could = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
-    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
-    out = np.zeros((3, len(entries), len(entries)))
-    for i, one in enumerate(entries):
-        for j, other in enumerate(entries):
-            pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
-            for a, b in pairs:
-                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
-                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
-                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
-                found = (shared, shared / len(sets[a] | sets[b]), chance)
-                out[:, i, j] += np.array(found) / len(pairs)
-    return out[0], out[1], out[2]
 
 
 # The page

@@ -24,7 +24,7 @@ _UNREAD = -1  # FastChat's score for a judgement without a verdict
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where requests are handed in.
+    """One run's way to the models: requests go in, replies are kept.
 
     Attributes:
         ledger: Keeps the replies.
@@ -98,7 +98,7 @@ def judge(
     """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
 
     Args:
-        session: Where requests are handed in.
+        session: Asks, and keeps the replies.
         respondent: The judge.
         cases: What to judge.
         read: Reads a reply.

@@ -111,7 +111,7 @@ def forest_figure(found: MethodComparison) -> Figure | None:
         return None
     names = [str(row["name"]) for row in rows]
     # A browser's font may be wider than the one that the picture was laid out with.
-    extent = min(320, max(map(len, names)) * 7)
+    extent = min(320, 7 * max(len(name) for name in names))
     y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320, minExtent=extent))
     base = alt.Chart()
     layers = [

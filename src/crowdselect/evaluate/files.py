@@ -136,7 +136,7 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
         protocol: Of its turns, so many are asked.
 
     Raises:
-        InputError: The file is broken, a question has no text, or an id stands there twice.
+        InputError: The file is broken, a question has no text, or an id appears twice.
 
     Example:
         >>> from crowdselect.evaluate.protocols import MT_BENCH
@@ -149,7 +149,7 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
     for row in read_rows(path):
         question = _question(row, protocol)
         if question.id in found:
-            raise InputError(f"{row.where}: question {question.id!r} stands in the file twice; keep one")
+            raise InputError(f"{row.where}: question {question.id!r} appears twice; keep one")
         found[question.id] = question
     return list(found.values())
 
@@ -267,7 +267,7 @@ def read_answers(
         name: The model, where the file holds several.
 
     Returns:
-        Its answers; the lines as they stand in the file.
+        Its answers; the lines as the file has them.
 
     Raises:
         InputError: The file is broken, holds several models and none is named, or answers a question twice.

@@ -421,9 +421,9 @@ def why(run: ReportData, row: int) -> str:
         if np.isnan(lack):
             return f"Not chosen: {place}."
         more = (
-            f"it lacked {lack:.3g} of score"
+            f"its score was {lack:.3g} below that of the last one chosen"
             if lack > 0
-            else "its score was equal to the last one's, and the seeded hash decided"
+            else "its score was equal to that of the last one chosen, and the seeded tie-break decided"
         )
         return f"Not chosen: {place}; {more}."
     return f"Not chosen: {REASONS[code]}" + (f": {other}." if other else ".")
