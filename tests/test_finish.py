@@ -25,7 +25,7 @@ from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
 from crowdselect.engine.here import run_here
 from crowdselect.errors import CallError
-from crowdselect.evaluate.verdicts import read_label, read_rating
+from crowdselect.evaluate.judging import read_label, read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.reward.rubric import read_score
 from judging import Bench

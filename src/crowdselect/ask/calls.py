@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError
 from crowdselect.finish import ending, why_ended
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 
 Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
 """How a request ended; of a finish reason `crowdselect.finish` says which.

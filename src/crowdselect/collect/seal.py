@@ -13,8 +13,8 @@ from crowdselect.ask.conversations import Conversation, ModelTally, read_convers
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
-from crowdselect.pool.chat import Chat
 from crowdselect.pool.files import fingerprint
+from crowdselect.pool.prompts import Chat
 from crowdselect.writing import TOOL, new_file
 
 if TYPE_CHECKING:

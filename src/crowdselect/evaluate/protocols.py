@@ -1,4 +1,4 @@
-"""What the two benchmarks fix, so that a score can be laid beside published ones; and what of them is to be evaluated."""
+"""What the two benchmarks fix, so that a score can be compared with published ones; and the options of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class Protocol:
     Attributes:
         key: As the command and the files spell it.
         title: As people spell it.
-        pairwise: Answers are laid beside a baseline's, in both orders; else each is graded alone.
+        pairwise: Answers are compared with a baseline's, in both orders; else each is graded alone.
         turns: Of a conversation that are graded.
         answer_tokens: The most tokens of one answer.
         judge_tokens: The most tokens of a judgement, where the judge's own settings say nothing.
@@ -85,13 +85,13 @@ PROTOCOLS = {protocol.key: protocol for protocol in (MT_BENCH, ARENA_HARD)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class EvaluateOptions:
     """One model on one benchmark.
 
     Attributes:
         protocol: `protocols.MT_BENCH` or `protocols.ARENA_HARD`.
         questions: FastChat's or arena-hard-auto's question file.
-        output: The folder of the result.
+        output: The folder of the result; None: only a plan can be made.
         model: `crowd.toml#NAME`, or a folder with a model; None where `answers` or `judgments` says all.
         answers: Answers made elsewhere, instead of `model`.
         judge: `crowd.toml#NAME` of a `[[judge]]`; None where `judgments` says all.
@@ -111,7 +111,7 @@ class Task:
 
     protocol: Protocol
     questions: str
-    output: str
+    output: str | None = None
     model: str | None = None
     answers: str | None = None
     judge: str | None = None
@@ -131,49 +131,61 @@ class Task:
     def __post_init__(self) -> None:
         _check_sources(self)
         for name, value, least in (
-            ("--judge-retries", self.judge_retries, 0),
-            ("--temperature", self.temperature, 0.0),
-            ("--max-tokens", self.max_tokens, 1),
-            ("--seed", self.seed, 0),
-            ("--max-cost", self.limits.max_cost, 0.0),
-            ("--max-requests", self.limits.max_requests, 0),
+            ("judge_retries", self.judge_retries, 0),
+            ("temperature", self.temperature, 0.0),
+            ("max_tokens", self.max_tokens, 1),
+            ("seed", self.seed, 0),
+            ("max_cost", self.limits.max_cost, 0.0),
+            ("max_requests", self.limits.max_requests, 0),
         ):
             if value is not None and not value >= least:
-                raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
+                raise OptionError(f"`{name}` is {value:g}; wanted at least {least:g}")
 
     @property
     def folder(self) -> Path:
-        """Where the result is."""
+        """Where the result is.
+
+        Raises:
+            OptionError: No folder is named.
+        """
+        if self.output is None:
+            raise OptionError("say where the result goes with `output`")
         return Path(self.output)
 
     @property
     def ledger_path(self) -> Path:
-        """Where the ledger is."""
+        """Where the ledger is.
+
+        Raises:
+            OptionError: Neither it nor a folder is named.
+        """
         return Path(self.ledger) if self.ledger is not None else self.folder / "ledger.sqlite"
 
 
-def _check_sources(task: Task) -> None:
+def _check_sources(options: EvaluateOptions) -> None:
     """Refuse to be given one thing twice, or not at all."""
-    if task.model is not None and task.answers is not None:
-        raise OptionError("--model and --answers both say where answers come from; give one of them")
-    if task.judge is not None and task.judgments is not None:
-        raise OptionError("--judge and --judgments both say where judgements come from; give one of them")
-    if task.judge is None and task.judgments is None:
-        raise OptionError("name who judges (--judge crowd.toml#NAME), or a file of judgements (--judgments)")
-    if task.judge is not None and task.model is None and task.answers is None:
+    if options.model is not None and options.answers is not None:
+        raise OptionError("`model` and `answers` both say where answers come from; give one of them")
+    if options.judge is not None and options.judgments is not None:
+        raise OptionError("`judge` and `judgments` both say where judgements come from; give one of them")
+    if options.judge is None and options.judgments is None:
         raise OptionError(
-            "name a model (--model crowd.toml#NAME or a folder), or a file of answers (--answers)"
+            "name who judges (`judge`, crowd.toml#NAME), or name a file of judgements (`judgments`)"
         )
-    if task.model is not None and task.judgments is not None:
+    if options.judge is not None and options.model is None and options.answers is None:
         raise OptionError(
-            "--judgments judge answers that are there already: give --answers instead of --model"
+            "name a model (`model`, crowd.toml#NAME or a folder), or a file of answers (`answers`)"
         )
-    pairwise = task.protocol.pairwise
-    if pairwise and task.judge is not None and task.baseline is None:
-        raise OptionError("name the --baseline: crowd.toml#NAME, a folder with a model, or a file of answers")
+    if options.model is not None and options.judgments is not None:
+        raise OptionError(
+            "`judgments` are of answers that are there already: give `answers` instead of `model`"
+        )
+    pairwise = options.protocol.pairwise
+    if pairwise and options.judge is not None and options.baseline is None:
+        raise OptionError("name the `baseline`: crowd.toml#NAME, a folder with a model, or a file of answers")
     for option, value, wanted in (
-        ("--baseline", task.baseline, pairwise),
-        ("--references", task.references, not pairwise),
+        ("baseline", options.baseline, pairwise),
+        ("references", options.references, not pairwise),
     ):
         if value is not None and not wanted:
-            raise OptionError(f"{option} has no place in {task.protocol.title}")
+            raise OptionError(f"`{option}` has no place in {options.protocol.title}")

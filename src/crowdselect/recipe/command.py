@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crowdselect.cli.options import json_option
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import dry_run_option, json_option, option
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from crowdselect.recipe.planning import Line
+    from crowdselect.recipe.needs import Line
 
 EXAMPLE = """\
-# A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
+# A recipe: the whole chain in one file.   crowdselect run recipe.toml --dry-run   says what it would do.
 #
 # Every table is one command; its keys are the options of that command (crowdselect select --help, ...), without
 # dashes in front. Paths begin at this file's folder. A list makes a sweep: one step per value. Leave out any
@@ -28,16 +29,18 @@ max-cost = 20                        # stops before more than this is spent, ove
 [reward]                             # leave it out if the pool has rewards
 with = ["hf:Skywork/Skywork-Reward-Llama-3.1-8B"]
 
-[select]
+[[select]]
 budget = [500, 1000]                 # two selections
 clusters = 10
 weights = { difficulty = 1, separability = 1, stability = 2 }
 
-[baseline.random]                    # what every result is held against
+[[select]]
+method = "random"                    # what every result is held against
 budget = [500, 1000]
 seed = [0, 1, 2]                     # three random choices of each size
 
-[baseline.reward]
+[[select]]
+method = "reward"
 budget = [500, 1000]
 
 [compare]                            # a page with all selections side by side
@@ -63,25 +66,22 @@ max-cost = 50
 """
 
 
-@click.command(epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --plan")
+@click.command(
+    cls=Command,
+    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
+)
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
-@click.option(
-    "-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]"
-)
-@click.option(
-    "--plan", "plan_only", is_flag=True, help="Say what is done, to do, and its cost; send nothing."
-)
-@click.option("--example", is_flag=True, help="Print a commented recipe to begin with.")
-@click.option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
-@click.option(
-    "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
-)
+@option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
+@dry_run_option("Say what is done, to do, and its cost; send nothing.")
+@option("--example", is_flag=True, help="Print a commented recipe to begin with.")
+@option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
 @json_option
 def run(
     recipe: str | None,
     *,
     output: str | None,
-    plan_only: bool,
+    dry_run: bool,
     example: bool,
     keep_going: bool,
     strict: bool,
@@ -100,20 +100,18 @@ def run(
     folder = Path(output) if output is not None else Path(recipe).with_suffix("")
     if output is None and folder == Path(recipe):
         raise OptionError(
-            f"{recipe}: say with -o where everything goes; without an ending there is no name for it"
+            f"{recipe}: has no ending to leave out for the name of a folder; name one with `output`"
         )
-    return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
+    return _run(recipe, folder, dry_run=dry_run, keep_going=keep_going, strict=strict, as_json=as_json)
 
 
-def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
-    from crowdselect.recipe.content import Digests, meaning
+def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, lacking
-    from crowdselect.recipe.planning import check_prices, make_plan
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
-    from crowdselect.recipe.store import Store, check_place, opened
+    from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
     from crowdselect.terminal import say, stage_bar, visible, warn
 
     graph = build(read_recipe(recipe))
@@ -125,7 +123,7 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()
-    if plan_only:
+    if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
@@ -140,28 +138,28 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
                 lines = make_plan(graph, store, all_priced=False, progress=progress)
             _print_plan(lines, folder, as_json=False)
         try:
-            outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
-            found = gather(graph, store, outcome)
+            summary = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
+            found = gather(graph, store, summary)
             page = write_results(found, folder)
         except KeyboardInterrupt:
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
     if as_json:
         print_json(found)
-        return outcome.code
+        return summary.code
     print_results(found)
-    if outcome.skipped:
-        warn(f"{len(outcome.skipped)} steps were left out because of what failed")
-    say(f"written to {visible(page)}")
-    return outcome.code
+    if summary.skipped:
+        warn(f"{len(summary.skipped)} steps were left out because of what failed")
+    say(f"written to {visible(page)}" if summary.made else f"{visible(folder)}: up to date")
+    return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
-    from crowdselect.recipe.planning import total
+    from crowdselect.recipe.needs import total
     from crowdselect.terminal import say, table, visible
 
     if as_json:
-        told = [
+        steps = [
             {
                 "step": one.step.title,
                 "section": one.step.section,
@@ -171,7 +169,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
             }
             for one in lines
         ]
-        print_json({"output": str(folder), "steps": told})
+        print_json({"output": str(folder), "steps": steps})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
     say(f"{total(lines)}; in {visible(folder)}")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from crowdselect.ask.display import note, note_of
+from crowdselect.ask.display import note_of
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed, names_in, take_over
@@ -228,7 +228,7 @@ class Job:
 
     def _begin(self, total: int | None) -> None:
         """Before anything is scored: hand over what renamed judges have in the ledger, and say who is asked."""
-        from crowdselect.terminal import visible
+        from crowdselect.terminal import note, visible
 
         asking = [column for column in self.columns if column.scorer.paid and not self._computes(column)]
         if asking:

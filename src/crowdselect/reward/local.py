@@ -12,7 +12,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import OptionError
-from crowdselect.pool.chat import chat_text
+from crowdselect.pool.prompts import chat_text
 from crowdselect.reward.loading import PAIR, Card, LocalOptions, load_model, names_of, one_line, read_card
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.pool.chat import Chat
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import candidates, reward_columns
+from crowdselect.pool.prompts import Chat
 from crowdselect.pool.source import Source, connect
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 
 NOT_A_NUMBER = "the scorer gave NaN"
 INFINITE = "the scorer gave an infinite number"

@@ -15,7 +15,7 @@ from typing import Any
 
 from crowdselect.errors import OptionError
 from crowdselect.finish import spoken, spoken_from
-from crowdselect.pool.chat import chat_text
+from crowdselect.pool.prompts import chat_text
 from crowdselect.reward.protocol import Item, Outcome
 from crowdselect.textfile import not_utf8
 

@@ -17,8 +17,8 @@ from crowdselect.engine.here import Read, Run, Worker, run_here
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
-from crowdselect.pool.chat import user_turn
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.prompts import user_turn
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer

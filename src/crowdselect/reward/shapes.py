@@ -17,7 +17,7 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, InputError
-from crowdselect.pool.chat import Chat, chat_text
+from crowdselect.pool.prompts import Chat, chat_text
 from crowdselect.reward.loading import Card, LocalOptions, one_line
 from crowdselect.reward.local import encode
 from crowdselect.reward.protocol import Item

@@ -1,7 +1,7 @@
 """A base model in the hub's format: configuration, tokenizer with a chat template, how it ends an answer; its weights."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,13 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
+from crowdselect.reward.loading import loaded, one_line, set_template
 from crowdselect.train.settings import TrainSettings
 
 EXTRA = "train"
+MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "jinja2", "vl_convert")
+"""What a run imports, from the first step to the picture of its losses."""
+_KIND = "causal language model"
 _ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
 
 
@@ -49,18 +53,20 @@ def read_student(base: str, settings: TrainSettings) -> Student:
 
     Raises:
         InputError: It is no model, or has no chat template.
-        OptionError: It needs code of its own, a template cannot be read, or the dtype is not to be had.
+        OptionError: It needs code of its own, a template cannot be read, or this device does not have the dtype.
         MissingExtraError: The extra `train` is not installed.
     """
     name = _located(base)
+    for module in MODULES:  # one that is missing is said now, and not when hours have passed
+        optional(module, extra=EXTRA)
     transformers = optional("transformers", extra=EXTRA)
-    optional("trl", extra=EXTRA)
-    optional("peft", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
-    config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
-    tokenizer = _read(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where))
-    _set_template(base, tokenizer, settings.chat_template)
+    config = loaded(base, lambda: transformers.AutoConfig.from_pretrained(name, **where), kind=_KIND)
+    tokenizer = loaded(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where), kind=_KIND)
+    set_template(
+        base, tokenizer, settings.chat_template, such_as="that of the model's instruction-tuned sibling"
+    )
     stop = _stop(base, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or stop
@@ -102,7 +108,7 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
     torch = optional("torch", extra=EXTRA)
     auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
     kept = student.dtype if settings.lora else "float32"
-    model, found = _read(
+    model, found = loaded(
         student.name,
         lambda: auto.from_pretrained(
             student.name,
@@ -111,6 +117,7 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
             output_loading_info=True,
             **({"revision": settings.revision} if settings.revision else {}),
         ),
+        kind=_KIND,
     )
     missing = sorted(found["missing_keys"])
     if missing:
@@ -121,11 +128,6 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
     if student.stop is not None:
         _end_with(model, student.tokenizer.eos_token_id)
     return model
-
-
-def one_line(error: BaseException) -> str:
-    """Give an error's message on one line, not too long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _end_with(model: Any, stop: int) -> None:  # noqa: ANN401  (of transformers)
@@ -147,43 +149,13 @@ def _located(base: str) -> str:
         return base
     if (folder / "adapter_config.json").is_file():
         raise InputError(
-            f"{base}: these are adapters, not a model; train them with --merge, and name that folder"
+            f"{base}: these are adapters, not a model; train them with `merge=True`, and name that folder"
         )
     if not (folder / "config.json").is_file():
         raise InputError(
             f"{base}: not a model: there is no config.json in this folder; wanted one that save_pretrained wrote"
         )
     return str(folder.resolve())
-
-
-def _read(base: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever is loaded)
-    """Turn what transformers says about a model into one line that names it."""
-    try:
-        return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        text = one_line(error)
-        if "trust_remote_code" in text:
-            raise OptionError(
-                f"{base}: this model needs code that comes with it; read that code, then add --trust-remote-code"
-            ) from error
-        if isinstance(error, OSError) and not Path(base).expanduser().is_dir():
-            raise InputError(
-                f"{base}: there is no such folder here, and it could not be had from the Hub: {text}"
-            ) from error
-        raise InputError(f"{base}: cannot be loaded as a causal language model: {text}") from error
-
-
-def _set_template(base: str, tokenizer: Any, given: str | None) -> None:  # noqa: ANN401  (of transformers)
-    if given is not None:
-        try:
-            tokenizer.chat_template = Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"--chat-template {given}: cannot be read: {one_line(error)}") from error
-    elif not tokenizer.chat_template:
-        raise InputError(
-            f"{base}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
-            "--chat-template FILE with a Jinja template, such as that of the model's instruction-tuned sibling"
-        )
 
 
 def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transformers)
@@ -215,7 +187,7 @@ def _machine(settings: TrainSettings) -> tuple[str, str]:
     if settings.dtype == "auto":
         return device, "bfloat16" if able else "float32"
     if settings.dtype == "bfloat16" and device == "cuda" and not able:
-        raise OptionError("--dtype bfloat16: this GPU has no bfloat16; leave the option out for float32")
+        raise OptionError("`dtype` is bfloat16, which this GPU does not have; leave it out for float32")
     return device, settings.dtype
 
 

@@ -1,0 +1,424 @@
+"""What one look at a pool, or at one of its files, tells of each instruction: a few numbers per row, and digests of texts.
+
+`known_of` is given one opened shard and depends on nothing else, so it does not matter how many files there are, in
+which order they are looked at, and by whom: this process or a cluster. All rows of an instruction are in one file.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.cache import key_of
+from crowdselect.crowd import Crowd
+from crowdselect.errors import InputError
+from crowdselect.numeric.duplicates import digests
+from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
+from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
+from crowdselect.numeric.responses import ChosenAnswers, Picks, find_answers
+from crowdselect.pool.index import Targets, to_numpy
+from crowdselect.pool.layouts import reward_columns
+from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.shards import Ids
+from crowdselect.pool.source import Source, connect
+from crowdselect.seeding import UInt64Array, content_hash, reseeded
+from crowdselect.selection.benchmarks import BenchmarkQuestion, contaminated
+from crowdselect.selection.options import Options
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+
+TEXT_KEY = "text_key"
+"""The column of what a text's vectors are found by, see `crowdselect.cache.key_of`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is to be known of each shard."""
+
+    layout: str
+    rewards: str | None
+    """The second file, of the whole pool."""
+    reward: str | tuple[str, ...] | None
+    """The reward column, or several for an ensemble; None = there are no metrics."""
+    sample_reward: str | tuple[str, ...] | None = None
+    """What samples are taken by; None = they are drawn."""
+    joined: bool
+    """Whether one of these is in the second file."""
+    models: tuple[str, ...]
+    """Of the whole pool."""
+    crowd: Crowd
+    """In the order of `models`."""
+    ties: Ties
+    has_responses: bool = True
+    options: Options | None = None
+    """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
+    questions: tuple[BenchmarkQuestion, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Columns of the pool with one value per instruction that are wanted too."""
+    text_keys: bool = False
+    """Whether a model embeds the texts."""
+    below: int | None = None
+    """With `limit`: only rows whose hash is at most this take part."""
+    limit_seed: int = 0
+    """Of that hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What is held of a shard only on request."""
+
+    scores: FloatArray
+    """Rewards, shape (N, M). NaN = no reward."""
+    targets: Targets
+    """Which answers may be trained on: have text and came to their end (or, in a pool without answers, have a reward)."""
+    prompts: IntArray | None = None
+    """From `Pool.prompt_codes`, where pairs are made."""
+    picks: Picks | None = None
+    """Which sample stands for each model, in a pool with samples."""
+    agreement: Agreement | None = None
+    """How far the rewards of an ensemble agree."""
+
+    def rows(self, rows: IntArray) -> "Matrix":
+        """Only some rows."""
+        return self._changed(lambda values: values[rows])
+
+    def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
+        """Only some models, or some of them twice; with `scores` of these."""
+        return replace(self._changed(lambda values: values[:, columns]), scores=scores)
+
+    def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
+        barred = self.targets.barred
+        return Matrix(
+            change(self.scores),
+            replace(
+                self.targets,
+                usable=change(self.targets.usable),
+                barred=None if barred is None else change(barred),
+            ),
+            None if self.prompts is None else change(self.prompts),
+            None if self.picks is None else self.picks.changed(lambda values, _: change(values)),
+            self.agreement,
+        )
+
+
+def looked(sources: Table, *, look: Look) -> Table:
+    """Look at some shards, each in a file: `shard` and `table`, packed for `tables_of`."""
+    import pyarrow as pa
+
+    packed = []
+    for path in sources["path"].to_pylist():
+        with _opened(path, look) as (pool, kept):
+            table, _ = known_of(pool, look, kept=kept)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        packed.append(sink.getvalue().to_pybytes())
+    return pa.table({"shard": sources["shard"], "table": pa.array(packed, pa.large_binary())})
+
+
+def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
+    """Give shards and their tables from what `looked` returned."""
+    import pyarrow as pa
+
+    for shard, packed in zip(found["shard"].to_pylist(), found["table"], strict=True):
+        with pa.ipc.open_stream(packed.as_buffer()) as reader:
+            yield shard, reader.read_all()
+
+
+def lowest_hashes(sources: Table, *, layout: str, limit: int, seed: int) -> Table:
+    """Read the `limit` lowest hashes of ids of each shard: `hash`; the limit of the whole pool is among them."""
+    import pyarrow as pa
+
+    found = []
+    for path in sources["path"].to_pylist():
+        with open_pool(path, layout=layout) as pool:
+            found.append(np.sort(_limit_keys(content_hash(pool.id_array), seed))[:limit])
+    return pa.table({"hash": np.concatenate(found)})
+
+
+def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
+    return reseeded(hashes, seed=seed, salt="limit")
+
+
+def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
+    """Look at one opened shard.
+
+    Args:
+        pool: The shard, or a whole pool.
+        look: What is to be known.
+        kept: How many rows of the second file of rewards are its own.
+
+    Returns:
+        A row per instruction in id order, with sums over the shard in its metadata (`facts`); and the matrices.
+
+    Raises:
+        InputError: A metric overflows; the id is named.
+    """
+    import pyarrow as pa
+
+    ids, matrix = pool.id_array, _matrix(pool, look)
+    hashes = content_hash(ids)
+    rows, options = np.arange(len(hashes)), look.options
+    if look.below is not None:
+        rows = np.flatnonzero(_limit_keys(hashes, look.limit_seed) <= look.below)
+    if len(rows) < len(hashes):
+        ids, matrix = ids.take(pa.array(rows)), matrix.rows(rows)
+    answers = answers_of(matrix, hashes=hashes[rows], models=look.models, options=options)
+    columns = {
+        "id": ids.cast(pa.large_string()),
+        "row": rows,
+        "hash": hashes[rows],
+        **_numbers(look, matrix.scores, ids=Ids(ids), path=pool.path),
+        **_answer_columns(answers),
+    }
+    if options is not None:
+        columns |= _text_columns(pool, look, options, rows)
+        columns |= _named_columns(pool, look, rows, answers)
+    rewarded = ~np.isnan(matrix.scores)
+    facts = {
+        "rows": len(hashes),
+        "per_model": rewarded.sum(axis=0).tolist(),
+        "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,
+        "kept": kept,
+        "lost": pool.lost_rewards,
+        "without_text": answers.unsaid,
+        "endings": dict(answers.endings),
+    }
+    return pa.table(columns).replace_schema_metadata({"facts": json.dumps(facts)}), matrix
+
+
+def answers_of(
+    matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
+) -> ChosenAnswers:
+    """Choose each instruction's answer by the options; without any, the best-rewarded one, whether it has text or not."""
+    answers = find_answers(
+        matrix.scores,
+        usable=matrix.targets.usable,
+        hashes=hashes,
+        models=tuple(models),
+        answer="best" if options is None else options.answer,
+        pairs=options is not None and options.pairs is not None,
+        seed=0 if options is None else options.seed,
+        prompts=matrix.prompts,
+        picks=matrix.picks,
+    )
+    if options is None:
+        return answers
+    return with_targets(answers, matrix.targets, matrix.scores, options=options, models=tuple(models))
+
+
+def with_targets(
+    answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
+) -> ChosenAnswers:
+    """Add to a choice of answers what it had to leave out.
+
+    Args:
+        answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
+        targets: From `Pool.targets`.
+        scores: Rewards, shape (N, M). NaN = no reward.
+        options: `answer` counts here.
+        models: The M models' names.
+    """
+    barred = targets.barred
+    if barred is None:
+        return answers
+    rewarded = ~np.isnan(scores)
+    unsaid = answers.unsaid - int((barred & rewarded).sum())
+    wanted = barred if options.answer == "random" else barred & rewarded
+    if options.answer.startswith("model:"):
+        wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
+    return replace(answers, unsaid=unsaid, unfinished=np.any(wanted, axis=1), endings=targets.endings)
+
+
+def checked_metrics(
+    scores: FloatArray, crowd: Crowd, *, ties: Ties, ids: Ids | ObjectArray, path: str
+) -> dict[str, FloatArray]:
+    """Compute the metrics of a score matrix.
+
+    Args:
+        scores: Rewards, shape (N, M). NaN = no reward.
+        crowd: M members, in the order of the columns.
+        ties: As for `crowdselect.stability`.
+        ids: For the messages, N of them.
+        path: Of the pool, likewise.
+
+    Raises:
+        InputError: A metric overflows; the id is named.
+    """
+    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
+    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
+    for name, metric in METRICS.items():
+        if metric.undefined is not None:  # no number says nothing then
+            continue
+        beyond = np.flatnonzero((n_rewards >= metric.fewest) & ~np.isfinite(metrics[name]))
+        if beyond.size:
+            raise InputError(
+                f"{path}: {name} of id {ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
+                "sensible range, rescale them"
+            )
+    return metrics
+
+
+@contextmanager
+def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
+    """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
+    if look.rewards is None or not look.joined:
+        with open_pool(path, layout=look.layout) as pool:
+            yield pool, 0
+        return
+    import pyarrow as pa
+
+    with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
+        own = Path(place) / "rewards.parquet"
+        with open_pool(path, layout=look.layout) as pool, closing(connect()) as connection:
+            source = Source(connection, look.rewards)
+            key = reward_columns(source.columns, path=look.rewards).id
+            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
+        with open_pool(path, layout=look.layout, rewards=own) as pool:
+            pool.rewards.call(look.rewards)
+            yield pool, kept
+
+
+def _matrix(pool: Pool, look: Look) -> Matrix:
+    """A shard's, with a column for every model of the whole pool."""
+    scores, agreement = _scores(pool, look)
+    options, targets = look.options, Targets(~np.isnan(scores))
+    if options is None:
+        return Matrix(scores, targets, agreement=agreement)
+    if look.has_responses:
+        own = pool.targets(allow_cut=options.allow_cut)
+        barred = None if own.barred is None else _widened(own.barred, pool.models, look.models, fill=False)
+        targets = Targets(_widened(own.usable, pool.models, look.models, fill=False), barred, own.endings)
+    picks = pick_samples(pool, look.sample_reward, options)
+    if picks is not None:
+        picks = picks.changed(lambda values, fill: _widened(values, pool.models, look.models, fill=fill))
+    codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
+    prompts = None if codes is None else _widened(codes, pool.models, look.models, fill=-1)
+    return Matrix(scores, targets, prompts, picks, agreement)
+
+
+def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
+    """Choose the sample that stands for each model: the best-rewarded to train on, the worst to reject.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: A reward column, or several; a pool without rewards, or with several and none named, has its samples
+            drawn.
+        options: `ensemble` (here of the samples' own rewards), `seed` (of ties), `allow_cut` and `pairs` (which must be of
+            answers to the same messages) count here.
+
+    Returns:
+        What is taken of each model; None where the pool has no samples.
+    """
+    answers = pool.samples
+    if answers is None:
+        return None
+    names = (reward,) if isinstance(reward, str) else tuple(reward or ())
+    if not names and len(pool.reward_columns) == 1:
+        names = pool.reward_columns
+    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
+    rewards = next(iter(values.values()), None)
+    if len(values) > 1:
+        columns = {name: own[:, None] for name, own in values.items()}
+        rewards = combine_rewards(columns, how=options.ensemble or "")[:, 0]
+    return answers.picked(
+        rewards, seed=options.seed, prompts=options.pairs is not None, allow_cut=options.allow_cut
+    )
+
+
+def _scores(pool: Pool, look: Look) -> tuple[FloatArray, Agreement | None]:
+    """The score matrix with a column for every model of the whole pool; of one reward, of an ensemble, or empty."""
+    if look.reward is None:
+        return np.full((len(pool.id_array), len(look.models)), np.nan, order="F"), None
+    if isinstance(look.reward, str):
+        scores = pool.scores_of_part(look.reward)
+        return _widened(scores, pool.models, look.models, fill=np.nan), None
+    how = "" if look.options is None else look.options.ensemble or ""
+    return ensemble_of(pool, look.reward, how)
+
+
+def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
+    """Make one score matrix of several rewards of a whole pool; and say how far they agree."""
+    matrices = {name: pool.scores(name) for name in rewards}
+    agreement = reward_agreement(matrices)
+    return combine_rewards(matrices, how=how), agreement
+
+
+def _numbers(look: Look, scores: FloatArray, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
+    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
+    if look.reward is None:
+        return {"n_rewards": n_rewards, **{name: np.full(len(scores), np.nan) for name in METRICS}}
+    metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=ids, path=path)
+    return {"n_rewards": n_rewards, **metrics}
+
+
+def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
+    none = np.zeros(len(answers.chosen), dtype=np.bool_)
+    columns: dict[str, NDArray[Any]] = {
+        "chosen": answers.chosen.astype(np.int32),
+        "best_reward": answers.best_reward,
+        "reward": answers.reward,
+        "unfinished": none if answers.unfinished is None else answers.unfinished,
+    }
+    samples = {"sample": answers.sample, "rejected_sample": answers.rejected_sample}
+    columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
+    if answers.rejected is not None and answers.rejected_reward is not None:
+        columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
+    return columns
+
+
+def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:
+    """Digests of the texts instead of the texts, and columns of the pool."""
+    import pyarrow as pa
+
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    if not look.text_keys and not options.decontaminate:
+        return columns
+    texts = to_numpy(texts)
+    if look.text_keys:
+        columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
+    if options.decontaminate:
+        columns["owner"] = pa.array(contaminated(texts, list(look.questions)).astype(np.int32))
+    return columns
+
+
+def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
+    """What was asked for by name: rewards of the answers to train on, and columns of the pool; others it does not have."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for name in look.columns:
+        if name in pool.reward_columns:
+            columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
+        elif name in pool.columns:
+            columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())
+    return columns
+
+
+def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
+    """A reward of the answers to train on, shape (n,); of several samples, that of the one that is taken."""
+    taken, numbered = np.maximum(answers.chosen, 0), pool.samples
+    if answers.sample is None or numbered is None:
+        scores = _widened(pool.scores_of_part(name), pool.models, look.models, fill=np.nan)
+        found = scores[rows, taken]
+    else:
+        own = np.array([pool.models.index(model) if model in pool.models else 0 for model in look.models])
+        found = numbered.rewards_of(name, rows=rows, models=own[taken], samples=answers.sample)
+    return np.where(answers.chosen >= 0, found, np.nan)
+
+
+def _widened(
+    values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
+) -> NDArray[Any]:
+    """Give a matrix of a shard's models a column for every model of the pool."""
+    if tuple(own) == tuple(models):
+        return values
+    out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")
+    out[:, [models.index(name) for name in own]] = values
+    return out

@@ -1,0 +1,254 @@
+"""The texts behind a selection: of its chosen rows, and of any row of one whose pool is found again through its manifest."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from crowdselect.engine.here import Run
+from crowdselect.errors import InputError, MissingExtraError, SplitError
+from crowdselect.pool.index import Numbers
+from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.prompts import Chat
+from crowdselect.pool.shards import answers_in
+from crowdselect.selection.reading import Shards, shards_of
+from crowdselect.selection.selection import Selection
+
+Pair = tuple[str, str]
+"""(id, model)."""
+
+
+class Chosen(Protocol):
+    """What there is to read of chosen rows; a `Pool` is one."""
+
+    @property
+    def path(self) -> str:
+        """Of the pool, as it was given."""
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Of the pool."""
+        ...
+
+    @property
+    def has_text(self) -> bool:
+        """Some instruction has text."""
+        ...
+
+    @property
+    def has_responses(self) -> bool:
+        """There is a place for responses."""
+        ...
+
+    def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:
+        """See `Pool.prompts`."""
+        ...
+
+    def responses(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:
+        """See `Pool.responses`."""
+        ...
+
+    def texts_of(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.texts_of`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Chosen rows of a pool that is read file by file: all of them, fetched at once."""
+
+    path: str
+    files: tuple[Path, ...]
+    has_responses: bool
+    found: Mapping[Pair, Mapping[str, str | None]]
+
+    @property
+    def has_text(self) -> bool:
+        """See `Chosen`: where one chosen row has text all have, as the others cannot be chosen."""
+        return any(row["instruction"] is not None for row in self.found.values())
+
+    def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:  # noqa: ARG002  (the selection's)
+        """See `Chosen`."""
+        return [json.loads(self._of(pair)["messages"] or "[]") for pair in pairs]
+
+    def responses(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (the selection's)
+        """See `Chosen`."""
+        return [self._of(pair)["response"] for pair in pairs]
+
+    def texts_of(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Chosen`."""
+        known = {id_: row["instruction"] for (id_, _), row in self.found.items()}
+        missing = next((id_ for id_ in ids if id_ not in known), None)
+        if missing is not None:
+            raise InputError(f"{self.path}: no id {missing!r} in the pool")
+        return [known[id_] for id_ in ids]
+
+    def _of(self, pair: Pair) -> Mapping[str, str | None]:
+        if pair not in self.found:
+            raise InputError(f"{self.path}: no id {pair[0]!r} in the pool")
+        return self.found[pair]
+
+
+def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = None) -> Chosen:
+    """Open what gives the texts of a selection's rows: the pool as it is, or a large one file by file.
+
+    Args:
+        pool: The pool that it was chosen from; what this function returned is returned as it is.
+        selection: The selection.
+        run: Has the files read one by one; None = this process, and large pools only.
+
+    Raises:
+        SplitError: With `run`, an instruction is in two files.
+    """
+    if not isinstance(pool, Pool):
+        return pool
+    shards = shards_of(pool, run=run)
+    if shards.whole:
+        return pool
+    wanted = _wanted(selection)
+    try:
+        found = _fetch(shards, wanted, selection.files)
+    except SplitError:
+        if run is not None:
+            raise
+        return pool
+    complete = len(found) == len({pair for pair, _ in wanted})
+    return Fetched(pool.path, pool.files, pool.has_responses, found) if complete or run is not None else pool
+
+
+def _wanted(selection: Selection) -> list[tuple[Pair, float | None]]:
+    """The answers to train on and to reject, each with its sample."""
+    rows = selection.rows()
+    kinds = [kind for kind in ("", "rejected_") if f"{kind}model" in selection.table.column_names]
+    return [((row["id"], row[f"{kind}model"]), row.get(f"{kind}sample")) for kind in kinds for row in rows]
+
+
+def _fetch(
+    shards: Shards, answers: Sequence[tuple[Pair, float | None]], homes: Mapping[str, str]
+) -> dict[Pair, dict[str, str | None]]:
+    """Fetch rows from the files that they are in; where these are not known, every file is asked.
+
+    Raises:
+        SplitError: An instruction is in two files.
+    """
+    known = {str(file) for file in shards.files}
+    wanted: dict[str, dict[str, Any]] = {}
+    for (id_, model), sample in answers:
+        home = homes.get(id_)
+        for path in [home] if home in known and home is not None else sorted(known):
+            source = wanted.setdefault(path, {"path": path, "ids": [], "models": [], "samples": []})
+            source["ids"].append(id_)
+            source["models"].append(model)
+            source["samples"].append(sample)
+    found: dict[Pair, dict[str, str | None]] = {}
+    first: dict[str, str] = {}
+    for table in shards.asked(answers_in, list(wanted.values())):
+        for row in table.to_pylist():
+            if first.setdefault(row["id"], row["path"]) != row["path"]:
+                raise SplitError(f"{row['path']}: id {row['id']!r} is in {first[row['id']]} too")
+            found[row["id"], row["model"]] = row
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The texts behind a row of a selection."""
+
+    instruction: str | None = None
+    """None where the pool has none, or is not at hand."""
+    answer: str | None = None
+    """The answer to train on; None likewise."""
+    problem: str | None = None
+    """What the user should know: that the pool is gone, or has changed since."""
+
+
+def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None = None) -> Texts:
+    """Read the texts of a row from its pool.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        row: One of its rows.
+        pool: Where the pool is now; None takes the place that the manifest names.
+
+    Returns:
+        The texts, or what stands in their way.
+
+    Raises:
+        InputError: `pool` is given and cannot be opened.
+
+    Example:
+        >>> facts = {"pool": "gone.parquet", "layout": "long", "rewards": None}
+        >>> gone = texts_of(Selection(table=None, options={}, facts=facts), {})
+        >>> gone.problem.endswith("name its place with `pool`")
+        True
+    """
+    opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
+    if opened is None:
+        return Texts(problem=problem)
+    with closing(opened):
+        try:
+            instruction, answer = _read(opened, row)
+        except InputError as error:
+            return Texts(problem=f"the texts are not shown: {error}")
+    return Texts(instruction, answer, problem)
+
+
+def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | None, str | None]:
+    """Open the pool of a selection, with its rewards; the caller closes it.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        path: Where the pool is now; None takes the place that the manifest names.
+
+    Returns:
+        The pool, or None where the manifest's place no longer holds it; and what the user should know: that
+        it is not there, or that its content has changed since.
+
+    Raises:
+        InputError: `path` is given and cannot be opened.
+
+    Example:
+        >>> gone = Selection(table=None, options={}, facts={"pool": "gone.csv", "layout": "long", "rewards": None})
+        >>> reopen_pool(gone)[0] is None
+        True
+    """
+    return _reopened(selection, path, gone="the pool is not at hand", unsure="texts and rewards")
+
+
+def _reopened(
+    selection: Selection, path: str | None, *, gone: str, unsure: str
+) -> tuple[Pool | None, str | None]:
+    """Do what `reopen_pool` does; `gone` says what a missing pool means, `unsure` what a change puts in doubt."""
+    facts = selection.facts
+    try:
+        pool, problem = _open(path or facts["pool"], facts)
+    except (InputError, MissingExtraError, OSError) as error:
+        if path is not None:
+            raise
+        return None, f"{gone}: {error}; name its place with `pool`"
+    if problem is None and pool.fingerprint() != facts["fingerprint"]:
+        problem = f"{pool.path}: its content is not what this selection was made from; {unsure} may differ"
+    return pool, problem
+
+
+def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
+    """Open the pool, with its second file of rewards where that is still there: the texts do not need it."""
+    try:
+        return open_pool(path, layout=facts["layout"], rewards=facts["rewards"]), None
+    except InputError as error:
+        if facts["rewards"] is None:
+            raise
+        problem = f"the rewards are not at hand ({error}), so it is not known whether the texts have changed"
+        return open_pool(path, layout=facts["layout"]), problem
+
+
+def _read(pool: Pool, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    instruction = answer = None
+    if pool.has_text:
+        instruction = dict(zip(pool.ids, pool.instructions(), strict=True)).get(row["id"])
+    if pool.has_responses and row["model"] is not None:
+        answer = pool.responses([(row["id"], row["model"])], [row.get("sample")])[0]
+    return instruction, answer
