@@ -139,9 +139,7 @@ def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
         )
     found = [folder / name for name in (named, "train.jsonl", "train.parquet") if (folder / name).is_file()]
     if not found:
-        raise InputError(
-            f"{folder}: holds no {named}; name a folder that `select` wrote, or a training file"
-        )
+        raise InputError(f"{folder}: holds no {named}; name a folder that `select` wrote, or a training file")
     return found[0]
 
 
