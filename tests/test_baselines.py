@@ -231,21 +231,6 @@ def test_tags_are_walked_as_in_the_paper(pool, budget):
     assert first["score"] == max(map(len, tags.values()))
 
 
-def test_tags_come_from_a_tagger_too_and_from_one_place_only(pool):
-    asked = []
-
-    def tagger(texts, _progress):
-        asked.extend(texts)
-        return [text.split()[:2] for text in texts]
-
-    found = select(pool, _options(budget=5), method=by_tags(tagger=tagger))
-    assert len(asked) == 40
-    assert len(found.chosen) == 5
-    for bad in ({}, {"column": "tags", "tagger": tagger}):
-        with pytest.raises(OptionError, match="give one of them"):
-            by_tags(**bad)
-
-
 @pytest.mark.parametrize(
     ("value", "tags"),
     [
@@ -430,7 +415,7 @@ def test_facility_location_in_a_pool(pool):
         pool, _options(embedder="column:vector"), method=facility_location(weight_by="crowdselect")
     )
     assert len(weighted.chosen) == 10
-    with pytest.raises(OptionError, match="`neighbours` is 0; wanted at least 1"):
+    with pytest.raises(OptionError, match="neighbours=0 is not positive"):
         facility_location(neighbours=0)
 
 

@@ -7,12 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crowdselect.ask.calls import Reply
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.ask.budget import Limits
+from crowdselect.ask.calls import Reply, ScriptedClient
 from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.manifest import manifest_path
+from crowdselect.collect.seal import pool_manifest_path
 from crowdselect.errors import CallError, OptionError, OutputError
 from crowdselect.pool.pool import open_pool
 
@@ -73,7 +72,7 @@ class Place:
         return pq.read_table(self.folder / "pool.parquet").to_pylist()
 
     def manifest(self):
-        return json.loads(manifest_path(self.folder / "pool.parquet").read_text())
+        return json.loads(pool_manifest_path(self.folder / "pool.parquet").read_text())
 
 
 @pytest.fixture
@@ -305,10 +304,10 @@ def test_plan(place):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"samples": 0}, "--samples is 0"),
-        ({"limits": Limits(max_cost=-1.0)}, "--max-cost is -1"),
-        ({"limits": Limits(attempts=0)}, "--attempts is 0"),
-        ({"limits": Limits(max_cost=float("nan"))}, "--max-cost is nan"),
+        ({"samples": 0}, "`samples` is 0"),
+        ({"limits": Limits(max_cost=-1.0)}, "`max_cost` is -1"),
+        ({"limits": Limits(attempts=0)}, "`attempts` is 0"),
+        ({"limits": Limits(max_cost=float("nan"))}, "`max_cost` is nan"),
     ],
 )
 def test_options_are_checked_before_anything_is_sent(place, values, words):
@@ -383,7 +382,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     place.collect()
     pool = place.folder / "pool.parquet"
     before = pool.read_bytes()
-    manifest_path(pool).unlink()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()
     ledger = next(place.folder.glob("*.ledger"))
@@ -397,7 +396,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     report = place.collect()
     assert (report.fresh, place.asked) == (False, {})
     assert pool.read_bytes() == before
-    assert manifest_path(pool).exists()
-    manifest_path(pool).unlink()
+    assert pool_manifest_path(pool).exists()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()

@@ -564,9 +564,9 @@ def test_names_that_will_be_written_are_looked_at_before_any_work():
 
 def test_asking_leaves_the_handlers_of_signals_as_they_were():
     """asyncio would put the system's own handler in their place, and a SIGTERM while the pool is written would kill."""
+    from crowdselect.ask.ask import run as ask
+    from crowdselect.ask.budget import Limits
     from crowdselect.ask.ledger import Ledger
-    from crowdselect.ask.limits import Limits
-    from crowdselect.ask.runner import run as ask
     from crowdselect.cli.entry import stopped_by_sigterm
 
     before = signal.getsignal(signal.SIGTERM)

@@ -123,7 +123,7 @@ def table(out: Path) -> dict:
             ["[compare]", "different crowds (a.toml, b.toml)", 'crowd = "crowd.toml"'],
         ),
         ("[[compare]]\n[[compare]]\n[select]\nbudget = 1", ["[[compare]]", "once"]),
-        ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["stands there twice"]),
+        ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["appears twice"]),
         ("[train]\nlora = true", ["[train]", "nothing to train on"]),
         ("[train]\ndata = 'x.jsonl'", ["--base"]),
         ("[evaluate.mt-bench]\nquestions = 'q'\njudge = 'c#j'", ["no model to measure"]),

@@ -21,7 +21,7 @@ from crowdselect import (
 )
 from crowdselect.compare.robustness import PAPER_METRICS, robustness
 from crowdselect.compare.selections import compare
-from crowdselect.embed.vectors import KINDS, Kind, vector_kind
+from crowdselect.embed.vectors import EMBEDDERS, VectorKind, vector_kind
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.methods import METHODS, Argument, Entry, method_named
 from crowdselect.numeric.metrics import Metric, by_family
@@ -367,8 +367,8 @@ def measured(texts, told):
 
 
 def test_another_kind_of_vectors_is_one_record(place, monkeypatch):
-    kind = Kind(form="lengths:WHAT", words="how long texts are", open=Lengths)
-    monkeypatch.setitem(KINDS, "lengths", kind)
+    kind = VectorKind(form="lengths:WHAT", words="how long texts are", open=Lengths)
+    monkeypatch.setitem(EMBEDDERS, "lengths", kind)
     assert vector_kind("lengths:x") is kind
     path = place / "pool.csv"
     rows = [

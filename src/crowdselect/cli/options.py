@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "true or false"),
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
+    "budget": ((int, str), "a whole number, or a share such as 10%"),
 }
 _Made = TypeVar("_Made", bound="DataclassInstance")
 
@@ -152,6 +153,52 @@ class Weights(click.ParamType[dict[str, float]]):
         return weights
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A budget that is a share of the pool."""
+
+    percent: float
+    """Above 0, at most 100."""
+
+    def of(self, instructions: int) -> int:
+        """Give the budget, rounded down, at least 1.
+
+        Example:
+            >>> Share(10).of(1005)
+            100
+        """
+        return max(int(instructions * self.percent / 100), 1)
+
+
+class Budget(click.ParamType[int | Share]):
+    """`N`, or `P%` of the pool's instructions."""
+
+    name = "budget"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
+        return "N|P%"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (a string from the command line, a number from a file)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int | Share:
+        """Read a budget; whether the pool has so many rows is checked later."""
+        if isinstance(value, int | Share):
+            return value
+        text = str(value).strip()
+        try:
+            if not text.endswith("%"):
+                return int(text)
+            percent = float(text[:-1])
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor a share such as 10%", param, ctx)
+        if not 0 < percent <= 100:
+            self.fail(f"{value!r} is not above 0% and at most 100%", param, ctx)
+        return Share(percent)
+
+
 def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
 
@@ -253,7 +300,10 @@ config_option = option(
     help="Options from a TOML file; flags win.",
 )
 budget_option = option(
-    "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
+    "--budget",
+    type=Budget(),
+    required=True,
+    help="How many instructions to choose, or a share of the pool's, such as 10%.",
 )
 weights_option = option(
     "--weights",

@@ -274,8 +274,7 @@ def _cluster_line(facts: Mapping[str, Any], options: Mapping[str, Any]) -> str |
 
 
 def _eligible(selection: Selection) -> int:
-    table_ = selection.table
-    return int(len(table_) - table_["score"].null_count)
+    return int(selection.eligible.sum())
 
 
 def _number(value: float | None) -> str | None:

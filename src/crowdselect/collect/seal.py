@@ -2,24 +2,29 @@
 
 import itertools
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crowdselect.ask.conversations import Talk, Tally, read_talks
+from crowdselect import __version__
+from crowdselect.ask.conversations import Conversation, ModelTally, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
-from crowdselect.collect.manifest import write_pool_manifest
+from crowdselect.pool.files import fingerprint
 from crowdselect.pool.prompts import Chat
-from crowdselect.writing import new_file
+from crowdselect.writing import TOOL, new_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 _KEYS = 128  # answers read at once: they may be long
 _GROUP_BYTES = 32 << 20
 _GROUP_ROWS = 50_000
+_REASONS = 20  # listed per model
 
 
 class _Row(NamedTuple):
@@ -50,7 +55,7 @@ def seal(
     *,
     samples: int,
     facts: Mapping[str, Any],
-) -> tuple[dict[str, Tally], bool]:
+) -> tuple[dict[str, ModelTally], bool]:
     """Write the pool and its manifest.
 
     Args:
@@ -68,7 +73,7 @@ def seal(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tallies = {endpoint.name: Tally() for endpoint in endpoints}
+    tallies = {endpoint.name: ModelTally() for endpoint in endpoints}
     schema = _schema(instructions, samples)
     groups = _Groups(instructions, endpoints, ledger, tallies, samples)
     tables = (_table(instructions, schema, *group) for group in groups)
@@ -141,7 +146,7 @@ class _Groups:
         instructions: Instructions,
         endpoints: Sequence[Endpoint],
         ledger: Ledger,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, ModelTally],
         samples: int,
     ) -> None:
         self._instructions = instructions
@@ -172,32 +177,34 @@ class _Groups:
     def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
         """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
-        said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        said = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
             first: Chat = json.loads(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
-            for endpoint, talks in zip(self._endpoints, said, strict=True):
-                for talk in talks[at * self._samples : (at + 1) * self._samples]:
-                    self._tallies[endpoint.name].add(talk, shared=shared)
-                    if talk.is_whole:
-                        rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
+            for endpoint, conversations in zip(self._endpoints, said, strict=True):
+                for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
+                    self._tallies[endpoint.name].add(conversation, shared=shared)
+                    if conversation.is_whole:
+                        rows.append((at, _row(prompt, beside[at], first, conversation, model=endpoint.name)))
         return rows
 
 
-def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Talk, *, model: str) -> _Row:
+def _row(
+    prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
+) -> _Row:
     """Make the row of a whole conversation, whose first request was `first`."""
     text, plain = beside
-    last = talk.answers[-1]
-    costs = [answer.cost for answer in talk.answers]
+    last = conversation.answers[-1]
+    costs = [answer.cost for answer in conversation.answers]
     known = [cost for cost in costs if cost is not None]
-    messages = first if talk.turns == 1 else talk.request.messages()
+    messages = first if conversation.turns == 1 else conversation.request.messages()
     return _Row(
         prompt.id,
         first[0]["content"] if plain else text,
         None if plain else messages,
         model,
-        talk.request.sample,
+        conversation.request.sample,
         last.text or "",
         last.finish_reason,
         last.reasoning,
@@ -205,3 +212,66 @@ def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Tal
         last.completion_tokens,
         sum(known) if len(known) == len(costs) else None,
     )
+
+
+def pool_manifest_path(target: Path) -> Path:
+    """Give the manifest's place: beside the pool, with its name."""
+    return target.with_name(target.name + ".manifest.json")
+
+
+def read_pool_manifest(target: Path) -> dict[str, Any] | None:
+    """Read the manifest of a sealed pool; None where there is none of ours, or the pool was changed since."""
+    try:
+        found = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    if not isinstance(found, dict) or found.get("tool") != TOOL or not target.is_file():
+        return None
+    return found if found.get("fingerprint") == fingerprint([target]) else None
+
+
+def write_pool_manifest(
+    instructions: Instructions,
+    ledger: Ledger,
+    target: Path,
+    tallies: Mapping[str, ModelTally],
+    *,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the manifest of a pool that is in its place."""
+    manifest = {
+        "tool": TOOL,
+        "kind": "pool",
+        "version": __version__,
+        "python": platform.python_version(),
+        "ledger": ledger.noted("id"),
+        "instructions": {
+            "file": instructions.path,
+            "rows": instructions.count,
+            "without_text": instructions.without_text,
+            "fingerprint": instructions.fingerprint,
+        },
+        "rows": sum(tally.rows for tally in tallies.values()),
+        "missing": sum(tally.missing for tally in tallies.values()),
+        "models": {name: _tally_facts(tally) for name, tally in tallies.items()},
+        "spent": {name: asdict(spent) for name, spent in ledger.spent().items()},
+        **facts,
+        "written": sorted([target.name, pool_manifest_path(target).name]),
+        "fingerprint": fingerprint([target]),
+    }
+    with new_file(pool_manifest_path(target)) as partial:
+        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+
+
+def _tally_facts(tally: ModelTally) -> dict[str, Any]:
+    return {
+        "rows": tally.rows,
+        "missing": tally.missing,
+        "statuses": dict(sorted(tally.statuses.items())),
+        "reasons": dict(tally.reasons.most_common(_REASONS)),
+        **({"odd": dict(tally.odd.most_common(_REASONS))} if tally.odd else {}),
+        "cost": tally.cost,
+        "cost_unknown": tally.cost_unknown,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+    }

@@ -7,11 +7,11 @@ from typing import Any
 
 from crowdselect._optional import check_optional
 from crowdselect.ask.ask import AskOptions, InterruptedAskError, Opener, Watch, open_client
+from crowdselect.ask.budget import Estimate, estimate_requests
 from crowdselect.ask.calls import make_request
-from crowdselect.ask.conversations import Talk, read_talks
+from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, take_over
 from crowdselect.evaluate.asking import (
@@ -217,7 +217,7 @@ def _planned_answers(
 ) -> ModelAnswers:
     """Estimate what one who answers is asked, and put the longest answers in the place of those to come."""
     total: Estimate | None = None
-    conversations: dict[str, Talk] = {}
+    conversations: dict[str, Conversation] = {}
     for own, requests in setup.requests(respondent):
         endpoint = renamed.before(own)
         made = estimate_requests(
@@ -226,10 +226,10 @@ def _planned_answers(
         total = made if total is None else _sum(total, made)
         if ledger is not None:
             conversations.update(
-                zip(requests, read_talks(ledger, endpoint, list(requests.values())), strict=True)
+                zip(requests, read_conversations(ledger, endpoint, list(requests.values())), strict=True)
             )
         else:
-            conversations |= {id_: Talk(one, (), len(one.then) + 1) for id_, one in requests.items()}
+            conversations |= {id_: Conversation(one, (), len(one.then) + 1) for id_, one in requests.items()}
     found[f"answers {respondent.name}"] = total or Estimate()
     found[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
     known = from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)

@@ -285,7 +285,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class MethodRuns:
     """A method: one result, or several of models that were trained the same way with other seeds."""
 
     name: str
@@ -335,17 +335,17 @@ def load_result(folder: str) -> Loaded:
     )
 
 
-def load_groups(texts: Sequence[str]) -> list[Group]:
+def load_groups(texts: Sequence[str]) -> list[MethodRuns]:
     """Read methods as the command line names them: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
 
     Raises:
-        OptionError: Two methods have one name, or a folder stands there twice.
+        OptionError: Two methods have one name, or a folder is named twice.
         InputError: A folder holds no result.
     """
     groups = []
     for text in texts:
         name, folders = _parsed(text)
-        groups.append(Group(name, tuple(load_result(folder) for folder in folders)))
+        groups.append(MethodRuns(name, tuple(load_result(folder) for folder in folders)))
     names = [group.name for group in groups]
     places = [str(Path(run.folder).resolve()) for group in groups for run in group.runs]
     for values, what in ((names, "method"), (places, "folder")):

@@ -1,10 +1,10 @@
-"""What the two benchmarks fix, so that a score can be laid beside published ones; and what of them is to be evaluated."""
+"""What the two benchmarks fix, so that a score can be compared with published ones; and the options of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crowdselect.ask.limits import Limits
+from crowdselect.ask.budget import Limits
 from crowdselect.errors import OptionError
 
 
@@ -15,7 +15,7 @@ class Protocol:
     Attributes:
         key: As the command and the files spell it.
         title: As people spell it.
-        pairwise: Answers are laid beside a baseline's, in both orders; else each is graded alone.
+        pairwise: Answers are compared with a baseline's, in both orders; else each is graded alone.
         turns: Of a conversation that are graded.
         answer_tokens: The most tokens of one answer.
         judge_tokens: The most tokens of a judgement, where the judge's own settings say nothing.

@@ -82,7 +82,7 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
     else:
         raise InputError(
             f"`{option}` is {text!r}: there is no such folder; wanted a folder with a model, or crowd.toml#NAME "
-            '(a model of the hub stands there with local = "NAME")'
+            '(a model of the hub is written there as local = "NAME")'
         )
     if endpoint.local is None:
         return Respondent(name or endpoint.name, endpoint, opener, text)
@@ -252,7 +252,7 @@ class Setup:
         ]
 
     def requests(self, respondent: Respondent) -> list[tuple[Endpoint, dict[str, Request]]]:
-        """Give what one who answers is asked, by the settings that it is asked with."""
+        """The requests for one respondent, grouped by settings."""
         options = self.options
         return answer_requests(
             respondent,
@@ -263,7 +263,7 @@ class Setup:
         )
 
     def from_files(self) -> tuple[list[Endpoint], set[str]]:
-        """Give those who are asked as a crowd file says, in every way that they are, and all names of the files."""
+        """The endpoints of crowd files, with all settings that each is asked with, and all names in those files."""
         respondents = [respondent for respondent in self.respondents if is_named(respondent.source)]
         endpoints = [
             endpoint

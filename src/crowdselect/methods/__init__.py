@@ -135,18 +135,6 @@ def sign(direction: str) -> float:
     return 1.0 if direction == "up" else -1.0
 
 
-def check_one_place(what: str, *places: object) -> None:
-    """Refuse a column and a judge at once, and neither.
-
-    Raises:
-        OptionError: Not exactly one of `places` is given.
-    """
-    if sum(place is not None for place in places) != 1:
-        raise OptionError(
-            f"{what} come from a column of the pool (`column`) or from a judge (`judge`); give one of them"
-        )
-
-
 # ── the registry ─────────────────────────────────────────────────────────────────────────────────────
 
 

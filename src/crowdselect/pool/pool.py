@@ -25,7 +25,7 @@ from crowdselect.pool.index import (
     vectors,
 )
 from crowdselect.pool.layouts import Tall, Wide, view
-from crowdselect.pool.prompts import Chat, Instructions
+from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source, connect
 from crowdselect.types import BoolArray, FloatArray
@@ -436,8 +436,8 @@ class Pool:
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
-    def _asked(self) -> Instructions:
-        return Instructions(self._source, self._view, self._index)
+    def _asked(self) -> PoolPrompts:
+        return PoolPrompts(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)

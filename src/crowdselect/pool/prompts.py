@@ -86,7 +86,7 @@ def _parse_turn(turn: Any) -> dict[str, str]:  # noqa: ANN401  (parsed JSON)
     return {"role": role, "content": content}
 
 
-class Instructions:
+class PoolPrompts:
     """The instructions of a pool; their texts are read when they are asked for."""
 
     def __init__(self, source: Source, view: View, index: Index) -> None:

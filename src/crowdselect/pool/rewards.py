@@ -23,7 +23,7 @@ from crowdselect.pool.index import (
     to_numpy,
 )
 from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
-from crowdselect.pool.prompts import Instructions
+from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.types import FloatArray, IntArray
 
@@ -212,7 +212,7 @@ class Samples:
     """The answers of a pool that numbers samples: a model may have several to an instruction."""
 
     def __init__(
-        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Instructions
+        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: PoolPrompts
     ) -> None:
         self._answers = answers
         self._known = known

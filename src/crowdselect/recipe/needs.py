@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crowdselect._optional import check_optional
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.cli.options import CROWD
+from crowdselect.cli.options import CROWD, Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.progress import Progress
@@ -85,7 +85,7 @@ class Needs:
             return
         values = step.values()
         pool = self._pool(step)
-        options = _options(step, values) if _chooses(step) else None
+        options = _options(step, values, pool) if _chooses(step) else None
         if pool is None:
             return
         made = self._made(step)
@@ -217,7 +217,7 @@ def _chooses(step: Step) -> bool:
     return step.method is not None
 
 
-def _options(step: Step, values: Mapping[str, Any]) -> "Options":
+def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
     from dataclasses import fields
 
@@ -226,6 +226,8 @@ def _options(step: Step, values: Mapping[str, Any]) -> "Options":
 
     named = {name.replace("-", "_"): value for name, value in values.items()}
     known = {field.name for field in fields(Options)} - {"cache"}
+    if isinstance(named["budget"], Share):
+        named["budget"] = named["budget"].of(1 if pool is None else pool.rows)
     weights = {} if named.get("weights") is None else {"weights": named["weights"]}
     given = {name: value for name, value in named.items() if name in known and name != "weights"}
     if step.method != CROWD:  # the numbers of `metrics` are nothing to weigh

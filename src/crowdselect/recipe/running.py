@@ -111,11 +111,11 @@ def _run(step: Step, store: Store, graph: StepGraph, *, lock: int, at: str) -> i
     _write(f"{head if drawn else ''}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
         _say_tail(folder, _FEW)
-        _write(f"   all it said: {folder / LOG}\n")
+        _write(f"   full log: {folder / LOG}\n")
     elif code:
         _say_tail(folder, _SHOWN)
         _write(
-            f"   all it said: {folder / LOG}\n   mend the cause and run the same recipe again: what is done is kept\n"
+            f"   full log: {folder / LOG}\n   fix the cause and run the same recipe again; completed steps are kept\n"
         )
     return code
 
@@ -162,7 +162,7 @@ def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
-        yield "--plan" if has_option(section, "plan") else "--dry-run"
+        yield "--dry-run" if has_option(section, "dry-run") else "--plan"
     elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
         yield "--overwrite"
     if prints_json(section):
@@ -270,7 +270,7 @@ def _watched(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> in
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a step that was told to stop; told so twice, it has a second."""
+    """Wait for a step that was asked to stop; asked twice, it has a second."""
     try:
         process.wait()
     except KeyboardInterrupt:

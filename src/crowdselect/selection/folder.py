@@ -42,6 +42,7 @@ def export(
     license: str | None = None,  # noqa: A002  (the option's name)
     overwrite: bool = False,
     run: Run | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a selection as a folder to train from.
 
@@ -56,6 +57,7 @@ def export(
         overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
         run: As for `crowdselect.select`.
+        made: From `crowdselect.repeats.made_by`, by which the same command knows its result again.
 
     Returns:
         The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
@@ -91,7 +93,7 @@ def export(
         card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
         (folder / "README.md").write_text(card, encoding="utf-8")
         manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
 
 

@@ -1,15 +1,15 @@
-"""Where an unfinished run lives: its checkpoints, its log, what may go on from them, and nobody else at once."""
+"""The working folder of an unfinished run, locked to one process: its checkpoints, its log, what may go on from them."""
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from crowdselect.errors import OptionError, OutputError
+from crowdselect.locks import Held, hold
 from crowdselect.writing import TOOL
 
 LOG = "train_log.jsonl"
@@ -130,7 +130,7 @@ def check_unfinished(place: Workplace, key: Mapping[str, Any]) -> None:
         )
 
 
-def occupy(place: Workplace, key: Mapping[str, Any], *, overwrite: bool) -> IO[bytes]:
+def occupy(place: Workplace, key: Mapping[str, Any], *, overwrite: bool) -> Held:
     """Take a workplace for one run.
 
     Args:
@@ -205,20 +205,10 @@ def _read(file: Path, *, own: bool = True) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and (not own or found.get("tool") == TOOL) else None
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    stream = (folder / _LOCK).open("ab+")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
+def _lock(folder: Path) -> Held:
+    lock = hold(folder / _LOCK)
+    if lock is None:
         raise OutputError(
             f"{folder}: another process trains there; wait until it ends, or choose another output"
-        ) from None
-    return stream
+        )
+    return lock
