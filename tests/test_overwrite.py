@@ -524,13 +524,13 @@ def test_baselines_refused_leave_no_folder(run, sim):
 
 def test_a_recipe_refused_leaves_no_folder(run, monkeypatch, sim):
     from crowdselect.errors import InputError
-    from crowdselect.recipe import needs
+    from crowdselect.recipe import running
 
     def refuse(*_arguments, **_options):
         raise InputError("pool: no such thing")
 
     Path("recipe.toml").write_text(f'[pool]\nfile = "{sim}"\n[select]\nbudget = 3\n')
-    monkeypatch.setattr(needs, "make_plan", refuse)
+    monkeypatch.setattr(running, "make_plan", refuse)
     ran = run("run", "recipe.toml", "-o", "out")
     assert ran.code == 2
     assert beside() == ["recipe.toml"]
