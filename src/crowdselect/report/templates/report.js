@@ -181,7 +181,7 @@
       const known = make("dl", "pair");
       data.metrics.forEach((name, i) => known.append(make("dt", "", name), make("dd", "", number(datum[data.keys[i]]))));
       box.append(make("p", "why", datum.why), known, ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
-      box.append(make("p", "lab", `The beginning of the instruction; the whole row: crowdselect why DIR ${datum.id}`));
+      box.append(make("p", "lab", "The beginning of the instruction; for the whole row: crowdselect why DIR ID"));
       place.replaceChildren(box);
     }
     place.hidden = false;
