@@ -19,7 +19,7 @@ SELECT = [
     (["--budget", "-3"], ["--budget is -3; wanted at least 1"]),
     (["--budget", "121"], ["121", "120"]),
     (["--budget", "99999999999999999999999"], ["99999999999999999999999"]),
-    (["--budget", "many"], ["'many' is not a valid integer", "crowdselect select --help"]),
+    (["--budget", "many"], ["'many' is neither a whole number nor a share", "crowdselect select --help"]),
     (["--reward", "nope"], ["no reward column 'nope'", "simulated_reward"]),
     (["--weights", "hardness=1"], ["hardness", "difficulty, separability, stability"]),
     (["--weights", "difficulty=nan"], ["difficulty", "nan"]),
