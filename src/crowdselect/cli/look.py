@@ -43,7 +43,7 @@ def view(
     crowd: str | None,
     reward: str | None,
 ) -> None:
-    """Show rows with all answers and rewards, a page at a time.
+    """Show rows with every model's answer and reward.
 
     Of a selection (DIR) the chosen rows come first. A missing value meets no condition.
     """
@@ -121,9 +121,9 @@ def export(
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")
 @click.argument("shell", metavar="|".join(_SHELLS), type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete commands.
+    """Print a completion script for a shell.
 
-    Put it into the file that the shell reads when it starts.
+    Put it into the shell's start file: it completes commands and options.
     """
     from click.shell_completion import get_completion_class
 

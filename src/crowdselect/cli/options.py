@@ -51,7 +51,7 @@ def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # 
         TypeError: An option belongs to no field: a slip of ours, which any test that runs the command finds.
 
     Example:
-        >>> from crowdselect.engine.options import EngineOptions
+        >>> from crowdselect.engine.here import EngineOptions
         >>> made(EngineOptions, {"engine": "ray", "ray_address": None, "workers": 4, "gpus_per_worker": 0.0}).workers
         4
     """
