@@ -1,4 +1,4 @@
-"""The one gate to optional packages: an absent one is named with the extra that brings it."""
+"""The one gate to optional packages: an error about a missing one names the extra that installs it."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from crowdselect.errors import MissingExtraError
 
 
 def optional(module: str, *, extra: str) -> Any:  # noqa: ANN401  (a module's attributes have any type)
-    """Import an optional package, or say how to get it.
+    """Import an optional package.
 
     Args:
         module: Dotted name, for example `"sentence_transformers"`.
@@ -28,12 +28,12 @@ def optional(module: str, *, extra: str) -> Any:  # noqa: ANN401  (a module's at
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
-            raise  # installed, but something it needs itself is broken: that message is the useful one
+            raise  # installed, but one of its own dependencies is missing: that message is the useful one
         raise _missing(module, extra) from error
 
 
 def check_optional(module: str, *, extra: str) -> None:
-    """Say how to get an optional package that is not installed; one that is there is not loaded.
+    """Check that an optional package is installed, without loading it.
 
     Args:
         module: Its name, without a dot.

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: tables, progress, and text from pools made harmless."""
+"""Terminal output: tables, progress, and text from pools made safe to print."""
 
 import json
 import sys
@@ -13,25 +13,25 @@ from typing import Any
 
 from crowdselect.progress import Progress
 
-_KEPT = "\u200d\u200c"  # joiners belong to scripts and emoji; they move nothing
+_JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
-_WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
-_NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
-_EVERY = 30.0  # seconds between two lines about a stage, in a pipe
-_PAGE = 100  # cells of a line of text in a pipe
-_NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
+_WIDEST = 44  # most terminal cells of a text column whose rows take one line each
+_NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
+_EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
+_PAGE = 100  # cells per line of text in a pipe
+_NO_TERMINAL = 10_000  # terminal columns assumed in a pipe, so that no table is folded
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 
 
 def visible(text: object, *, width: int | None = None) -> str:
-    r"""Make text from outside safe to print: one line, control and direction characters as escapes.
+    r"""Make untrusted text safe to print: one line, control and direction characters as escapes.
 
     Args:
         text: Any value.
-        width: Cut to so many characters, with an ellipsis; None keeps all.
+        width: Cut to this many characters, with an ellipsis; None keeps all.
 
     Returns:
-        Printable text. A terminal or a bidirectional display does nothing but show it.
+        Printable text, with nothing in it that a terminal or a bidirectional display would act on.
 
     Example:
         >>> visible("red \\x1b[31m alert")
@@ -42,7 +42,7 @@ def visible(text: object, *, width: int | None = None) -> str:
 
 
 def _unsafe(character: str) -> bool:
-    return character not in _KEPT and unicodedata.category(character) in _UNSAFE
+    return character not in _JOINERS and unicodedata.category(character) in _UNSAFE
 
 
 def _escape(character: str) -> str:
@@ -56,13 +56,13 @@ def table(
     title: str | None = None,
     one_line: bool = False,
 ) -> None:
-    """Print a table; every cell and heading is shown as text, with markup off.
+    """Print a table; cells and headings are printed literally, without markup.
 
     Args:
-        columns: Headings; one that begins with `>` is aligned to the right.
+        columns: Headings; a column whose heading begins with `>` is aligned to the right.
         rows: Cells; None shows as `-`.
-        title: Stands above.
-        one_line: Cut long cells with an ellipsis, by the width they have on a terminal; else they fold there.
+        title: A line above the table.
+        one_line: Cut long cells with an ellipsis, to fit the terminal; else they fold.
     """
     from rich import box
     from rich.cells import cell_len
@@ -70,25 +70,25 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    wide = get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
+    total_width = get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
     cells = [["-" if cell is None else visible(cell) for cell in row] for row in rows]
     heads = [visible(column.removeprefix(">")) for column in columns]
     right = [column.startswith(">") for column in columns]
-    # Numbers are never cut or folded; where the room is short, their headings fold and the texts give way.
+    # Numbers are never cut or folded; if space is short, their headings fold and the texts get narrower.
     widest = [max((cell_len(row[i]) for row in cells), default=1) for i in range(len(columns))]
     natural = [max(n, cell_len(head)) for n, head in zip(widest, heads, strict=True)]
     folded = [max(n, *map(cell_len, head.split() or [""])) for n, head in zip(widest, heads, strict=True)]
-    room = wide - 3 * len(columns) - 1
-    kept = natural if sum(natural) <= room else folded
+    room = total_width - 3 * len(columns) - 1
+    widths = natural if sum(natural) <= room else folded
     texts = _shares(
         [n for n, is_number in zip(natural, right, strict=True) if not is_number],
-        room=room - sum(n for n, is_number in zip(kept, right, strict=True) if is_number),
+        room=room - sum(n for n, is_number in zip(widths, right, strict=True) if is_number),
         most=_WIDEST if one_line else max(natural),
     )
     unicode = "utf" in (sys.stdout.encoding or "").lower()
-    made = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII)
-    for head, is_number, width in zip(heads, right, kept, strict=True):
-        made.add_column(
+    grid = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII)
+    for head, is_number, width in zip(heads, right, widths, strict=True):
+        grid.add_column(
             Text(head),
             justify="right" if is_number else "left",
             overflow="ellipsis" if one_line and not is_number else "fold",
@@ -96,24 +96,24 @@ def table(
             width=width if is_number else texts.pop(0),
         )
     for row in cells:
-        made.add_row(*map(Text, row))
+        grid.add_row(*map(Text, row))
     if title is not None:
         say(title)
-    page = StringIO()  # written by `show`, so that a full disk or a closed pipe shows in one place
-    Console(file=page, width=wide, highlight=False, color_system=None).print(made)
-    show("\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n")
+    rendered = StringIO()  # printed by `show`, so that a full disk or a closed pipe is noticed in one place
+    Console(file=rendered, width=total_width, highlight=False, color_system=None).print(grid)
+    show("\n".join(line.rstrip() for line in rendered.getvalue().rstrip().split("\n")) + "\n")
 
 
-def _shares(asked: list[int], *, room: int, most: int) -> list[int]:
-    """How many terminal cells each text gets: what it asks for, the widest shortened until all fit."""
-    widths = [min(n, most) for n in asked]
+def _shares(natural: list[int], *, room: int, most: int) -> list[int]:
+    """Return how many terminal cells each text gets: its own width, the widest shortened until all fit."""
+    widths = [min(n, most) for n in natural]
     while widths and sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return widths
 
 
 def folded(text: str, *, indent: int = 0) -> list[str]:
-    """Break a text into lines that fit the terminal; one that is not seen on a terminal into lines of 100 cells.
+    """Break a text into lines that fit the terminal; in a pipe, into lines of 100 cells.
 
     Args:
         text: One line, made safe by `visible`.
@@ -131,7 +131,7 @@ def folded(text: str, *, indent: int = 0) -> list[str]:
 
 
 def lines(pairs: Mapping[str, object]) -> None:
-    """Print names and values, one pair per line; None is left out."""
+    """Print names and values, one pair per line; values of None are left out."""
     wide = max(len(name) for name in pairs)
     for name, value in pairs.items():
         if value is not None:
@@ -140,7 +140,7 @@ def lines(pairs: Mapping[str, object]) -> None:
 
 @contextmanager
 def worded(change: Callable[[str], str]) -> Iterator[None]:
-    """Change what `say`, `note` and `warn` print in the block: a command writes options as its user types them."""
+    """Reword what `say`, `note` and `warn` print in the block: a command writes options as its user types them."""
     before = _wording.set(change)
     try:
         yield
@@ -149,17 +149,17 @@ def worded(change: Callable[[str], str]) -> Iterator[None]:
 
 
 def say(text: str = "") -> None:
-    """Print a line of our own making (parts from pools have gone through `visible`)."""
+    """Print a line of our own wording (text from pools has gone through `visible`)."""
     show(_wording.get()(text))
 
 
 def show(text: str) -> None:
-    """Print text whose words are not ours to change: that of a pool, made harmless by `visible`."""
+    """Print text that must not be reworded: that of a pool, made safe by `visible`."""
     sys.stdout.write(text + "\n")
 
 
 def note(text: str) -> None:
-    """Print a line of our own making on standard error, at once: in a pipe too."""
+    """Print a line of our own wording on standard error, flushed at once, in a pipe too."""
     sys.stderr.write(_wording.get()(text) + "\n")
     sys.stderr.flush()
 
@@ -171,7 +171,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def stage_bar(name: str) -> Iterator[Progress]:
-    """Show a stage on a terminal while it runs, once it has taken a second; in a pipe a line every half minute."""
+    """Show a progress bar on a terminal once a stage has taken a second; in a pipe, a line every half minute."""
     if not sys.stderr.isatty():
         line = _Lines(name)
         yield line
@@ -220,7 +220,7 @@ def _after_a_second(act: Callable[[], None]) -> Iterator[None]:
 
 
 class _Lines:
-    """A line about a stage every half minute, and one at its end; none about a shorter stage."""
+    """Progress lines of a stage, every half minute and at its end; none for a shorter stage."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -233,7 +233,7 @@ class _Lines:
             self._write(f"{done:,} of {total:,} in {now - self._begun:.0f} s")
 
     def end(self) -> None:
-        """Say how long it took."""
+        """Print how long the stage took, if it took half a minute."""
         seconds = time.monotonic() - self._begun
         if seconds >= _EVERY:
             self._write(f"done in {seconds:.0f} s")
@@ -245,6 +245,6 @@ class _Lines:
 
 def print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
     """Print plain values as JSON."""
-    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
+    # ASCII output escapes control and direction characters, all but DEL, the last one of ASCII.
     text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
     sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
