@@ -224,9 +224,9 @@ def test_an_output_does_not_join_the_pool(run):
     Path("pool").rename("deep/shards")
     before = tree()
     for pool in ("deep/shards", "deep/shards/", "deep/shards/*.parquet", "deep"):
-        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses("it would be read as a part of the pool")
-    run("metrics", "deep", "-o", "deep/m.parquet").refuses("it would be read as a part of the pool")
-    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses("it would be read as a part of the pool")
+        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses("the output would be read as a part of the pool")
+    run("metrics", "deep", "-o", "deep/m.parquet").refuses("the output would be read as a part of the pool")
+    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses("the output would be read as a part of the pool")
     assert tree() == before
     assert run("metrics", "deep/shards/part-00000.parquet", "-o", "deep/shards/m.parquet").code == 0
     Path("deep/shards/m.parquet").unlink()
