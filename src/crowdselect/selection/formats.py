@@ -231,9 +231,9 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
 
 
 def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
-    """Write the files that a trainer needs besides the training file, with the paper's hyper-parameters.
+    """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
-    They make it save the model beside the folder, not in it: a training run has a folder and a manifest of its own.
+    With them the model is saved beside the folder, not in it: a training run has its own folder and manifest.
 
     Args:
         trainer: A key of `TRAINERS`.

@@ -74,7 +74,7 @@ class Shards:
         """Call a function of `sources` with every shard's file."""
         return self.run(file_sources(self.files), as_it_is, function, arguments, batch=1)
 
-    def asked(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
+    def call(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
         """Call a function with the given sources, one by one."""
         return self.run(sources, as_it_is, function, {"layout": self.pool.layout}, batch=1)
 
