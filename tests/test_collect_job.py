@@ -192,7 +192,7 @@ def test_no_answer_no_pool(place):
 def test_a_foreign_file_is_not_replaced_and_ours_is(place):
     pool = place.folder / "pool.parquet"
     pool.write_bytes(b"somebody's")
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite=True`"):
         place.collect()
     assert place.asked == {}
     place.collect(overwrite=True)
@@ -202,7 +202,7 @@ def test_a_foreign_file_is_not_replaced_and_ours_is(place):
     with pool.open("ab") as stream:
         stream.write(b"changed by somebody")
     place.write(ROWS[:1])
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite=True`"):
         place.collect()
     ledger = place.folder / "pool.parquet.ledger"
     before = ledger.read_bytes()
@@ -345,7 +345,7 @@ def test_the_command_plans(place, monkeypatch):
     monkeypatch.chdir(place.folder)
     done = CliRunner().invoke(
         command.collect,
-        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--plan"],
+        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--dry-run"],
         standalone_mode=False,
     )
     assert done.return_value == 0

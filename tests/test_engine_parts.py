@@ -118,5 +118,5 @@ def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch):
         gone = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setattr(session, "_found", lambda address: gone)
     ray = SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked"))
-    with pytest.raises(OptionError, match=r"--ray-address auto: no Ray cluster there: .*ray start --head"):
+    with pytest.raises(OptionError, match=r"`ray_address=auto`: no Ray cluster there: .*ray start --head"):
         session._start(ray, EngineOptions(engine="ray", ray_address="auto"))

@@ -16,8 +16,8 @@ import pytest
 
 from collecting import wait_for
 from crowdselect.recipe.graph import build
-from crowdselect.recipe.needs import make_plan
 from crowdselect.recipe.reading import read_recipe
+from crowdselect.recipe.running import make_plan
 from crowdselect.recipe.store import Digests, Store, key_of
 
 CROWD = """

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from crowdselect.ask.redact import Redactor
-from crowdselect.crowdkeys import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
+from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
 from crowdselect.errors import InputError, OptionError
 from crowdselect.textfile import not_utf8
 

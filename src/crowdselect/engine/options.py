@@ -30,16 +30,16 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
-            raise OptionError(f"--engine {self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
+            raise OptionError(f"`engine={self.engine!r}` is unknown; choose one of: {', '.join(ENGINES)}")
         if self.workers is not None and self.workers < 1:
-            raise OptionError(f"--workers {self.workers} is not positive; wanted at least 1")
+            raise OptionError(f"`workers` is {self.workers}; wanted at least 1")
         if not 0 <= self.gpus_per_worker < 1e6 or (self.gpus_per_worker > 1 and self.gpus_per_worker % 1):
             raise OptionError(
-                f"--gpus-per-worker {self.gpus_per_worker:g}: wanted 0, a part of 1, or a whole number"
+                f"`gpus_per_worker` is {self.gpus_per_worker:g}; wanted 0, a part of 1, or a whole number"
             )
         told = (self.ray_address, self.workers, self.gpus_per_worker or None)
         if not self.on_ray and any(value is not None for value in told):
-            raise OptionError("--ray-address, --workers and --gpus-per-worker are for --engine ray; add it")
+            raise OptionError("`ray_address`, `workers` and `gpus_per_worker` are for `engine=ray`; add it")
 
     @property
     def on_ray(self) -> bool:

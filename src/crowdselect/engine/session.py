@@ -79,11 +79,11 @@ def workers_of(ray: Any, options: EngineOptions) -> int:  # noqa: ANN401  (the m
     most = int(has.get("GPU", 0) / gpus) if gpus else max(int(has.get("CPU", 1)), 1)
     if most < 1:
         raise OptionError(
-            f"--gpus-per-worker {gpus:g}, but the Ray cluster has {has.get('GPU', 0):g} GPUs in all; leave it out to use CPUs"
+            f"`gpus_per_worker` is {gpus:g}, but the Ray cluster has {has.get('GPU', 0):g} GPUs in all; leave it out to use CPUs"
         )
     if gpus and options.workers is not None and options.workers > most:
         raise OptionError(
-            f"--workers {options.workers} of {gpus:g} GPUs each are more than the {has['GPU']:g} GPUs of the Ray cluster"
+            f"`workers={options.workers}` of {gpus:g} GPUs each are more than the {has['GPU']:g} GPUs of the Ray cluster"
         )
     return options.workers or most
 
@@ -111,10 +111,10 @@ def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the modu
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]
-        hint = "start one with `ray start --head`, give its HOST:PORT, or leave --ray-address out to start one for the command"
+        hint = "start one with `ray start --head`, give its HOST:PORT, or leave `ray_address` out to start one for the command"
         if "RAY_AUTH_MODE" not in os.environ and not isinstance(error, OSError):
             hint += "; if it wants a token, set RAY_AUTH_MODE=token"
-        raise OptionError(f"--ray-address {address}: no Ray cluster there: {said}; {hint}") from error
+        raise OptionError(f"`ray_address={address}`: no Ray cluster there: {said}; {hint}") from error
 
 
 def _found(address: str) -> str:

@@ -12,7 +12,7 @@ from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from crowdselect.recipe.needs import Line
+    from crowdselect.recipe.running import Line
 
 EXAMPLE = """\
 # A recipe: the whole chain in one file.   crowdselect run recipe.toml --dry-run   says what it would do.
@@ -107,10 +107,10 @@ def run(
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
-    from crowdselect.recipe.running import run_steps
+    from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
     from crowdselect.terminal import say, stage_bar, visible, warn
 
@@ -155,7 +155,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
-    from crowdselect.recipe.needs import total
+    from crowdselect.recipe.running import total
     from crowdselect.terminal import say, table, visible
 
     if as_json:

@@ -198,9 +198,9 @@ def _points(run: ReportData) -> tuple[Records, list[str]]:
 def _colours(run: ReportData, groups: list[str]) -> dict[str, Spec]:
     """The encodings that a reader may choose between."""
     colours: dict[str, Spec] = {}
-    narrow = (
-        {"columns": 5} if all(len(name) < 4 for name in groups) else {}
-    )  # numbers; names get room by the script
+    narrow = {}
+    if all(len(name) < 4 for name in groups):  # numbers fit on a phone; names get their room by the script
+        narrow["columns"] = len(groups) if len(groups) <= _GROUPS // 2 + 1 else -(-len(groups) // 2)
     if run.clustered:
         colours["cluster"] = {
             "field": "cluster",

@@ -38,10 +38,8 @@ _SPACED = re.compile(r"\w\w+")
 _LATIN = "[^\\W\\d_\u3041-\u30ff" + _HAN + "]{2,}"
 _JAPANESE = re.compile(f"[\u30a1-\u30fa\u30fc{_HAN}]{{2,}}|{_LATIN}")
 _CHINESE = re.compile(f"[{_HAN}]{{2,}}|{_LATIN}")
-_READ, _READ_UNSPACED = (
-    2_000,
-    300,
-)  # characters of a text read for its words; BudouX reads half a million a second
+_READ = 2_000  # characters of a text read for its words
+_READ_UNSPACED = 300  # the same where BudouX has to cut it: it reads half a million a second
 _WORD_TEXTS = 5_000  # texts read for typical words: more change nothing that a reader sees
 _PRIOR = 500.0  # words' worth of the whole pool that a cluster is shrunk towards
 _APART = 1.96  # standard deviations from which a word is beyond chance
@@ -326,6 +324,8 @@ def _phrases(language: str) -> Any:  # noqa: ANN401  (a parser of BudouX)
 
 def _set_apart(counts: Counter[str], everywhere: Counter[str]) -> list[str]:
     """The words of a cluster that are beyond chance, the strongest first."""
+    if len(everywhere) < 2:  # one word alone has no odds
+        return []
     total, own = everywhere.total(), counts.total()
     weights: dict[str, float] = {}
     for word, inside in counts.items():
