@@ -256,6 +256,8 @@ def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
         return
     types, wanted = _KINDS[option.type.name]
     fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
+    if fits and isinstance(setting, str) and option.type.name == Budget.name:
+        fits = setting.endswith("%")
     if fits and isinstance(setting, dict):
         fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in setting.values())
     if not fits:
