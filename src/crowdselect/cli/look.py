@@ -10,7 +10,7 @@ import click
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, say, visible
+from crowdselect.terminal import folded, say, show, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
@@ -132,7 +132,7 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    say(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
+    show(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
 
 
 def _paged(texts: Iterable[str]) -> None:
@@ -141,7 +141,7 @@ def _paged(texts: Iterable[str]) -> None:
         click.echo_via_pager(texts)
         return
     for text in texts:
-        say(text.removesuffix("\n"))
+        show(text.removesuffix("\n"))
 
 
 def _page(row: "Page", *, whole: bool) -> Iterator[str]:
