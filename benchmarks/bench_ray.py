@@ -87,7 +87,7 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
     import pyarrow.parquet as pq
 
     from crowdselect.cache import Parts
-    from crowdselect.engine.options import EngineOptions
+    from crowdselect.engine.here import EngineOptions
     from crowdselect.pool.pool import open_pool
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer

@@ -347,7 +347,7 @@ def test_unknown_pairs(tmp_path):
 
 @pytest.mark.parametrize("limit", [0, -3])
 def test_limit(limit, tmp_path):
-    fails(OptionError, write(tmp_path / "p.csv", long()), f"limit is {limit}", limit=limit)
+    fails(OptionError, write(tmp_path / "p.csv", long()), f"`limit` is {limit}", limit=limit)
 
 
 # ── rewards ────────────────────────────────────────────────────────────────────────────────────────────

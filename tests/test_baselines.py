@@ -415,7 +415,7 @@ def test_facility_location_in_a_pool(pool):
         pool, _options(embedder="column:vector"), method=facility_location(weight_by="crowdselect")
     )
     assert len(weighted.chosen) == 10
-    with pytest.raises(OptionError, match="neighbours=0 is not positive"):
+    with pytest.raises(OptionError, match="`neighbours` is 0; wanted at least 1"):
         facility_location(neighbours=0)
 
 

@@ -24,9 +24,11 @@ from crowdselect.cli.main import cli
 COMMANDS = [
     "collect",
     "compare",
+    "completion",
     "crowd",
     "demo",
     "evaluate",
+    "export",
     "inspect",
     "metrics",
     "report",
@@ -36,6 +38,7 @@ COMMANDS = [
     "select",
     "simulate",
     "train",
+    "view",
     "why",
 ]
 

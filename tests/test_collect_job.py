@@ -345,7 +345,7 @@ def test_the_command_plans(place, monkeypatch):
     monkeypatch.chdir(place.folder)
     done = CliRunner().invoke(
         command.collect,
-        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--plan"],
+        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--dry-run"],
         standalone_mode=False,
     )
     assert done.return_value == 0

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect.cache import KEY, Keys, Parts, joined
-from crowdselect.engine import session
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine import stream
+from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.own import FunctionScorer
@@ -116,7 +116,7 @@ def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"127.0.0.1:{free.getsockname()[1]}"
-    monkeypatch.setattr(session, "_found", lambda address: gone)
+    monkeypatch.setattr(stream, "_found", lambda address: gone)
     ray = SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked"))
     with pytest.raises(OptionError, match=r"`ray_address=auto`: no Ray cluster there: .*ray start --head"):
-        session._start(ray, EngineOptions(engine="ray", ray_address="auto"))
+        stream._start(ray, EngineOptions(engine="ray", ray_address="auto"))

@@ -349,7 +349,9 @@ def test_compare_writes_a_page_that_runs_nothing(run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "correct" not in ran.out + text  # there is one difference
     assert "<script" not in text
-    drawn = re.findall(r'<img alt="Differences" src="data:image/svg\+xml;base64,([^"]+)">', text)
+    drawn = re.findall(
+        r'<img class="[a-z]+" alt="Differences" src="data:image/svg\+xml;base64,([^"]+)">', text
+    )
     assert text.count("src=") == len(drawn) == 2  # light and dark
     for one in drawn:
         assert base64.b64decode(one).startswith(b"<svg")

@@ -256,7 +256,7 @@ def test_a_link_to_a_folder_is_written_through_and_stays_a_link(run, sim):
     assert mine_is_whole(Path("far/away"))
     assert beside() == ["far", "link"]
     assert beside(Path("far")) == ["away"]
-    run("select", sim, "--budget", 5, "-o", "link").refuses("link: the folder is not empty")
+    run("select", sim, "--budget", 5, "-o", "link").refuses("link: holds another result: --clusters was 0")
 
 
 # Killed at any moment

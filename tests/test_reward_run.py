@@ -207,7 +207,7 @@ def test_nothing_that_was_scored_is_scored_again(pool):
 
 def test_plan_scores_nothing_and_makes_no_ledger(pool, tmp_path):
     code, out = run(
-        pool, "--with", own("slow"), "--with", own("length"), "-o", "r.parquet", "--plan", "--json"
+        pool, "--with", own("slow"), "--with", own("length"), "-o", "r.parquet", "--dry-run", "--json"
     )
     assert code == 0
     plan = {row["column"]: row for row in json.loads(out)["plan"]}
@@ -225,7 +225,7 @@ def test_plan_scores_nothing_and_makes_no_ledger(pool, tmp_path):
         own("length"),
         "-o",
         "r.parquet",
-        "--plan",
+        "--dry-run",
         "--json",
         "--overwrite",
     )

@@ -8,7 +8,7 @@ among the options that a command gives here.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ _ABSENT = "unset"
 def made_by(
     command: str,
     options: Mapping[str, Any],
-    inputs: Mapping[str, str | os.PathLike[str] | Iterable[Path] | None],
+    inputs: Mapping[str, str | os.PathLike[str] | Sequence[Path] | None],
 ) -> dict[str, Any]:
     """Describe what a result is made by, for its manifest and for `is_current`.
 
     Args:
         command: The command's name.
         options: Every option that changes the result, by its Python name; plain values.
-        inputs: Every input by its Python name: a path, or the files of one input; None = not given.
+        inputs: Every input by its Python name: a path, or the files of one input; None = not given. One that is not
+            there counts as not given: whoever reads it will say so.
 
     Returns:
         Plain values; equal ones make equal results.
@@ -46,7 +47,8 @@ def made_by(
             json.dumps(dict(options))
         ),  # as the manifest will give it back: tuples are lists
         "inputs": {
-            name: None if given is None else digest_of(_files(given)) for name, given in inputs.items()
+            name: None if given is None or not _there(given) else digest_of(_files(given))
+            for name, given in inputs.items()
         },
     }
 
@@ -137,7 +139,11 @@ def digest_of(files: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def _files(given: str | os.PathLike[str] | Iterable[Path]) -> Iterable[Path]:
+def _there(given: str | os.PathLike[str] | Sequence[Path]) -> bool:
+    return all(Path(file).exists() for file in ([given] if isinstance(given, str | os.PathLike) else given))
+
+
+def _files(given: str | os.PathLike[str] | Sequence[Path]) -> Iterable[Path]:
     if not isinstance(given, str | os.PathLike):
         return given
     path = Path(given)

@@ -9,8 +9,7 @@ from typing import Any
 from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
-from crowdselect.engine.here import Run
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT

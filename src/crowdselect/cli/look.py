@@ -43,7 +43,7 @@ def view(
     crowd: str | None,
     reward: str | None,
 ) -> None:
-    """Show rows with every model's answer and reward, a page at a time.
+    """Show rows with every model's answer and reward.
 
     Of a selection (DIR) the chosen rows come first. A missing value meets no condition.
     """
@@ -91,7 +91,7 @@ def export(
     pool: str | None,
     overwrite: bool,
 ) -> None:
-    """Write a finished selection in another form, without choosing again."""
+    """Write a finished selection in another form."""
     from crowdselect.errors import InputError
     from crowdselect.manifests import own_files
     from crowdselect.selection.folder import export as write
@@ -121,7 +121,10 @@ def export(
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")
 @click.argument("shell", metavar="|".join(_SHELLS), type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete commands and options; put it into the shell's start file."""
+    """Print a completion script for a shell.
+
+    Put it into the shell's start file: it completes commands and options.
+    """
     from click.shell_completion import get_completion_class
 
     from crowdselect.cli.main import cli

@@ -216,7 +216,7 @@ def metrics(
 ) -> None:
     """Write the metrics of every instruction to a file."""
     from crowdselect.cli.choosing import checked, read_crowd
-    from crowdselect.engine.options import EngineOptions
+    from crowdselect.engine.here import EngineOptions
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.look import look_at

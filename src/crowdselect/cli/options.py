@@ -51,7 +51,7 @@ def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # 
         TypeError: An option belongs to no field: a slip of ours, which any test that runs the command finds.
 
     Example:
-        >>> from crowdselect.engine.options import EngineOptions
+        >>> from crowdselect.engine.here import EngineOptions
         >>> made(EngineOptions, {"engine": "ray", "ray_address": None, "workers": 4, "gpus_per_worker": 0.0}).workers
         4
     """
@@ -256,6 +256,8 @@ def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
         return
     types, wanted = _KINDS[option.type.name]
     fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
+    if fits and isinstance(setting, str) and option.type.name == Budget.name:
+        fits = setting.endswith("%")
     if fits and isinstance(setting, dict):
         fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in setting.values())
     if not fits:

@@ -29,7 +29,7 @@ from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.seal import pool_manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
 from crowdselect.writing import check_manifest, check_output

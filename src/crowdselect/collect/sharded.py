@@ -15,9 +15,8 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.local_client import LocalClient
 from crowdselect.cache import KEY, Parts
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.session import cluster
-from crowdselect.engine.stream import streamed
+from crowdselect.engine.here import EngineOptions
+from crowdselect.engine.stream import cluster, streamed
 from crowdselect.errors import InputError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.types import Table

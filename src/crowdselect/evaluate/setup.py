@@ -61,7 +61,9 @@ def is_named(text: str) -> bool:
     return ".toml#" in text
 
 
-def answering(text: str, *, option: str, name: str | None = None, opener: Opener = open_client) -> Respondent:
+def find_model(
+    text: str, *, option: str, name: str | None = None, opener: Opener = open_client
+) -> Respondent:
     """Find a model that is to answer.
 
     Args:
@@ -94,7 +96,9 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
     return Respondent(name or endpoint.name, endpoint, _local_opener(), text)
 
 
-def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> tuple[Respondent, list[str]]:
+def find_judge(
+    text: str, protocol: Protocol, *, opener: Opener = open_client
+) -> tuple[Respondent, list[str]]:
     """Find a judge; temperature 0 and a limit of tokens, unless the file says otherwise.
 
     Returns:
@@ -322,10 +326,10 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     protocol = options.protocol
     questions = read_bench(options.questions, protocol)
     references = {} if options.references is None else read_references(options.references)
-    judge, notes = (None, []) if options.judge is None else judging(options.judge, protocol, opener=opener)
+    judge, notes = (None, []) if options.judge is None else find_judge(options.judge, protocol, opener=opener)
     model = None
     if options.model is not None:
-        model = answering(options.model, option="model", name=options.name, opener=opener)
+        model = find_model(options.model, option="model", name=options.name, opener=opener)
     answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
     judgements = None
     if options.judgments is not None:
@@ -362,7 +366,7 @@ def _baseline(
     if options.baseline is None:
         return None, None
     if is_respondent(options.baseline):
-        found = answering(options.baseline, option="baseline", opener=opener)
+        found = find_model(options.baseline, option="baseline", opener=opener)
         return (found, None) if options.judgments is None else (None, None)
     return None, read_answers(options.baseline, questions)
 

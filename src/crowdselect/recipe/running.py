@@ -166,7 +166,7 @@ def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
-        yield "--dry-run" if has_option(section, "dry-run") else "--plan"
+        yield "--dry-run"
     elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
         yield "--overwrite"
     if prints_json(section):

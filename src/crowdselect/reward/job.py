@@ -14,8 +14,8 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed, names_in, take_over
 from crowdselect.cache import Parts
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.session import cluster
+from crowdselect.engine.here import EngineOptions
+from crowdselect.engine.stream import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.cache import KEY, Keys, Parts
-from crowdselect.engine.here import Read, Run, Worker, run_here
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions, Read, Run, Worker, run_here
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.pool import Pool, open_pool

@@ -178,8 +178,10 @@
     if (row) place.replaceChildren(open(row));
     else {
       const box = make("div", "open");
-      box.append(make("p", "why", datum.why), ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
-      box.append(make("p", "lab", "The beginning of the instruction; the page has whole texts of the rows in its lists only."));
+      const known = make("dl", "pair");
+      data.metrics.forEach((name, i) => known.append(make("dt", "", name), make("dd", "", number(datum[data.keys[i]]))));
+      box.append(make("p", "why", datum.why), known, ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
+      box.append(make("p", "lab", "The beginning of the instruction; for the whole row: crowdselect why DIR ID"));
       place.replaceChildren(box);
     }
     place.hidden = false;
