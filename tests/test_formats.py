@@ -236,7 +236,9 @@ def test_trl_script(name, stage, rate, tmp_path):
     """Run with a stand-in for `trl` that writes down what it is given."""
     folder = tmp_path / "a b; $x"
     folder.mkdir()
-    (folder / "trl.sh").write_text(trainer_files("trl", name=name, train_file="train.jsonl", rows=4000)["trl.sh"])
+    (folder / "trl.sh").write_text(
+        trainer_files("trl", name=name, train_file="train.jsonl", rows=4000)["trl.sh"]
+    )
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "trl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

@@ -45,7 +45,7 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_ours(run, sim):
     select = ["select", sim, "--budget", 5, *FORMER]
     assert run(*select).code == 0
     first = tree(Path("out"))
-    run(*select).refuses("out: the folder is not empty; add --overwrite to replace a former result")
+    run(*select).refuses("out: the folder is not empty; add --overwrite to replace an earlier result")
     assert tree(Path("out")) == first
     Path("out/notes.txt").write_text("mine")
     assert run("select", sim, "--budget", 6, *FORMER, "--overwrite").code == 0
@@ -464,7 +464,7 @@ def test_check_beside_does_not_mind_one_file_or_another_folder():
     check_beside("out", pool=".", files=files, folder=True)
     for pool in (".", "*.parquet"):
         with pytest.raises(
-            OutputError, match=re.escape(f"b.parquet: there it would be read as a part of the pool {pool}")
+            OutputError, match=re.escape(f"b.parquet: the output would be read as a part of the pool {pool}")
         ):
             check_beside("b.parquet", pool=pool, files=files, folder=False)
 

@@ -1,4 +1,4 @@
-"""The one gate to optional packages: an absent one is named with the command that installs it."""
+"""The one gate to optional packages: an error about a missing one holds the command that installs it."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _NAME = "crowdselect"
 
 
 def optional(module: str, *, extra: str) -> Any:  # noqa: ANN401  (a module's attributes have any type)
-    """Import an optional package, or say how to get it.
+    """Import an optional package.
 
     Args:
         module: Dotted name, for example `"sentence_transformers"`.
@@ -37,12 +37,12 @@ def optional(module: str, *, extra: str) -> Any:  # noqa: ANN401  (a module's at
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
-            raise  # installed, but something it needs itself is broken: that message is the useful one
+            raise  # installed, but one of its own dependencies is missing: that message is the useful one
         raise _missing(module, extra) from error
 
 
 def check_optional(module: str, *, extra: str) -> None:
-    """Say how to get an optional package that is not installed; one that is there is not loaded.
+    """Check that an optional package is installed, without loading it.
 
     Args:
         module: Its name, without a dot.
@@ -59,16 +59,16 @@ def check_optional(module: str, *, extra: str) -> None:
 
 
 def install_command(extra: str) -> str:
-    """Write the command that installs an extra in the way in which crowdselect itself was installed.
+    """Return the command that installs an extra the way crowdselect itself was installed.
 
-    A checkout is named by its path, and so is a wheel that is still there; a repository by its address. Only what
-    came from an index is named as `crowdselect[extra]`. Where that place is gone, the extra's packages are named.
+    A checkout or a wheel is installed from its path, a repository from its address. `crowdselect[extra]` is used only
+    if crowdselect came from an index. If the path no longer exists, the packages of the extra are named instead.
 
     Args:
-        extra: Of crowdselect.
+        extra: The name of an extra of crowdselect.
 
     Returns:
-        A command to paste into a shell.
+        A command that can be pasted into a shell.
 
     Example:
         >>> install_command("report").startswith("pip install ")
@@ -96,7 +96,7 @@ def _from_path(path: Path, extra: str, *, editable: bool) -> str:
 
 
 def _remote(origin: dict[str, Any]) -> str:
-    """The address of an archive or a repository, as pip takes it."""
+    """Return the address of an archive or a repository, as pip takes it."""
     version_control = origin.get("vcs_info")
     if version_control is None:
         return str(origin["url"])
@@ -104,7 +104,7 @@ def _remote(origin: dict[str, Any]) -> str:
 
 
 def _packages(found: Distribution, extra: str) -> list[str]:
-    """What an extra requires, without the markers of single platforms and versions."""
+    """Return what an extra requires, without the markers for platforms and Python versions."""
     named = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
     split = (line.partition(";") for line in found.requires or [])
     return [requirement.strip() for requirement, _, marker in split if named.search(marker)]

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: tables, progress, and text from pools made harmless."""
+"""Terminal output: tables, progress, and text from pools made safe to print."""
 
 import json
 import os
@@ -16,27 +16,27 @@ from typing import Any, TextIO
 
 from crowdselect.progress import Progress
 
-_KEPT = "\u200d\u200c"  # joiners belong to scripts and emoji; they move nothing
+_JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
-_WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
-_ENOUGH = 22  # terminal cells that a text should have; columns are left out for it
-_NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
-_SHARED = 8  # characters of a beginning that are worth leaving out
-_EVERY = 30.0  # seconds between two lines about a stage, in a pipe
-_PAGE = 100  # cells of a line of text in a pipe
-_NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
+_WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
+_ENOUGH = 22  # terminal cells for whose sake of a text column others are left out
+_NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
+_SHARED = 8  # fewest characters of a shared beginning that is left out
+_EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
+_PAGE = 100  # cells per line of text in a pipe
+_NO_TERMINAL = 10_000  # terminal columns assumed in a pipe, so that no table is folded
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 
 
 def visible(text: object, *, width: int | None = None) -> str:
-    r"""Make text from outside safe to print: one line, control and direction characters as escapes.
+    r"""Make untrusted text safe to print: one line, control and direction characters as escapes.
 
     Args:
         text: Any value.
-        width: Cut to so many characters, with an ellipsis; None keeps all.
+        width: Cut to this many characters, with an ellipsis; None keeps all.
 
     Returns:
-        Printable text. A terminal or a bidirectional display does nothing but show it.
+        Printable text, with nothing in it that a terminal or a bidirectional display would act on.
 
     Example:
         >>> visible("red \\x1b[31m alert")
@@ -47,7 +47,7 @@ def visible(text: object, *, width: int | None = None) -> str:
 
 
 def _unsafe(character: str) -> bool:
-    return character not in _KEPT and unicodedata.category(character) in _UNSAFE
+    return character not in _JOINERS and unicodedata.category(character) in _UNSAFE
 
 
 def _escape(character: str) -> str:
@@ -63,19 +63,19 @@ def table(
     short: Mapping[str, str] | None = None,
     optional: Sequence[str] = (),
 ) -> None:
-    """Print a table; every cell and heading is shown as text, with markup off.
+    """Print a table; cells and headings are printed literally, without markup.
 
     Numbers are never cut or folded. On a terminal that is too narrow, headings become short and fold, then columns are
     left out (a line below names them), then texts give way.
 
     Args:
-        columns: Headings; one that begins with `>` is aligned to the right, and is of numbers.
+        columns: Headings; a column whose heading begins with `>` is aligned to the right and holds numbers.
         rows: Cells; None shows as `-`.
-        title: Stands above.
-        one_line: Cut long texts to one line, by the width they have on a terminal: first a beginning that they share
-            with another text of their column, then their end; an ellipsis stands for both. Else they fold there.
-        short: Shorter headings, for a narrow terminal.
-        optional: Headings of the columns that may be left out, the first to go first.
+        title: A line above the table.
+        one_line: Cut long texts to fit the terminal: first a beginning that they share with another text of the
+            column, then their end; an ellipsis replaces either. Else they fold.
+        short: Shorter headings by heading, for a narrow terminal.
+        optional: Headings of the columns that may be left out, in the order in which they go.
     """
     wide = get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
     text, left_out = laid_out(columns, rows, wide=wide, one_line=one_line, short=short, optional=optional)
@@ -95,10 +95,18 @@ def laid_out(
     short: Mapping[str, str] | None = None,
     optional: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
-    """Lay a table out; the arguments are those of `table`, but for `wide`, the terminal's cells.
+    """Lay out a table as `table` prints it.
+
+    Args:
+        columns: As for `table`, like what follows.
+        rows: Likewise.
+        wide: Terminal cells per line.
+        one_line: Likewise.
+        short: Likewise.
+        optional: Likewise.
 
     Returns:
-        Its lines; and the headings of the columns that were left out.
+        The table's lines; and the headings of the columns that were left out.
     """
     cells = [["-" if cell is None else visible(cell) for cell in row] for row in rows]
     made = [
@@ -124,24 +132,24 @@ def laid_out(
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of a table, made safe."""
+    """A column of a table; its texts are safe to print."""
 
     head: str
     cells: tuple[str, ...]
     number: bool
     short: str | None = None
     narrow: bool = False
-    """Its heading may fold."""
+    """Whether the heading may fold."""
     long: str = ""
-    """Its heading before it was made shorter."""
+    """The heading before it was shortened."""
 
     def narrowed(self) -> "_Column":
-        """The same with the short heading, which may fold."""
+        """Return the same column with the short heading, which may fold."""
         return _Column(self.short or self.head, self.cells, self.number, narrow=True, long=self.head)
 
     @property
     def width(self) -> int:
-        """Terminal cells that it takes where nothing is cut."""
+        """Terminal cells that it takes if nothing is cut."""
         from rich.cells import cell_len
 
         head = max(map(cell_len, self.head.split()), default=0) if self.narrow else cell_len(self.head)
@@ -149,12 +157,12 @@ class _Column:
 
 
 def _room(columns: Sequence[_Column], wide: int) -> int:
-    """Terminal cells for what stands in the columns; the rest lies between them."""
+    """Return the terminal cells left for the contents of the columns."""
     return wide - 3 * len(columns) - 1
 
 
 def _fits(columns: Sequence[_Column], wide: int, *, least: int) -> bool:
-    """Say whether there is room for all numbers, and of each text for so many cells, or for all of it."""
+    """Return whether all numbers fit, and of each text `least` cells or all of it."""
     widths = [column.width if column.number else min(column.width, least) for column in columns]
     return sum(widths) <= _room(columns, wide)
 
@@ -195,24 +203,23 @@ def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) 
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n"
 
 
-def _shares(asked: list[int], *, room: int, most: int) -> list[int]:
-    """How many terminal cells each text gets: what it asks for, the widest shortened until all fit."""
-    widths = [min(n, most) for n in asked]
+def _shares(natural: list[int], *, room: int, most: int) -> list[int]:
+    """Return how many terminal cells each text gets: its own width, the widest shortened until all fit."""
+    widths = [min(n, most) for n in natural]
     while widths and sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return widths
 
 
 def without_shared(texts: Sequence[str], *, width: int) -> list[str]:
-    """Leave out the beginning that a text shares with another, where it does not fit.
+    """Leave out the beginning that a text shares with another, if the text is too wide.
 
     Args:
-        texts: Of one column.
-        width: Terminal cells that each may have.
+        texts: The texts of one column.
+        width: Terminal cells for each.
 
     Returns:
-        Each text, from a word on where the ones before are left out: an ellipsis stands for them. As little as
-        possible is left out where the rest fits then.
+        The texts; an ellipsis replaces the words left out. If the rest can fit, no more is left out than necessary.
 
     Example:
         >>> without_shared(["lab/models/elm-7b", "lab/models/elm-72b", "oak"], width=9)
@@ -240,7 +247,7 @@ def _from_word(text: str, shared: int, *, width: int) -> str:
 
 
 def folded(text: str, *, indent: int = 0) -> list[str]:
-    """Break a text into lines that fit the terminal; one that is not seen on a terminal into lines of 100 cells.
+    """Break a text into lines that fit the terminal; in a pipe, into lines of 100 cells.
 
     Args:
         text: One line, made safe by `visible`.
@@ -251,7 +258,7 @@ def folded(text: str, *, indent: int = 0) -> list[str]:
 
 
 def lines(pairs: Mapping[str, object]) -> None:
-    """Print names and values, one pair per line; None is left out."""
+    """Print names and values, one pair per line; values of None are left out."""
     wide = max(len(name) for name in pairs)
     for name, value in pairs.items():
         if value is not None:
@@ -260,7 +267,7 @@ def lines(pairs: Mapping[str, object]) -> None:
 
 @contextmanager
 def worded(change: Callable[[str], str]) -> Iterator[None]:
-    """Change what `say`, `note` and `warn` print in the block: a command writes options as its user types them."""
+    """Reword what `say`, `note` and `warn` print in the block: a command writes options as its user types them."""
     before = _wording.set(change)
     try:
         yield
@@ -269,22 +276,22 @@ def worded(change: Callable[[str], str]) -> Iterator[None]:
 
 
 def say(text: str = "", *, hang: int = 0) -> None:
-    """Print a line of our own making (parts from pools have gone through `visible`).
+    """Print a line of our own wording (text from pools has gone through `visible`).
 
     Args:
-        text: The line. What does not fit a terminal goes on below.
-        hang: Spaces before what goes on.
+        text: The line; on a terminal it is broken between words where it does not fit.
+        hang: Indent of its further lines.
     """
     show(fitted(_wording.get()(text), hang=hang))
 
 
 def show(text: str) -> None:
-    """Print text whose words are not ours to change: that of a pool, made harmless by `visible`."""
+    """Print text that must not be reworded: that of a pool, made safe by `visible`."""
     sys.stdout.write(text + "\n")
 
 
 def note(text: str) -> None:
-    """Print a line of our own making on standard error, at once: in a pipe too."""
+    """Print a line of our own wording on standard error, flushed at once, in a pipe too."""
     sys.stderr.write(fitted(_wording.get()(text), sys.stderr) + "\n")
     sys.stderr.flush()
 
@@ -295,12 +302,12 @@ def warn(text: str) -> None:
 
 
 def fitted(text: str, stream: TextIO | None = None, *, hang: int = 0) -> str:
-    """Break the lines of a text between words where they do not fit a terminal; in a pipe they stay.
+    """Break lines between words where they do not fit the terminal; in a pipe they stay as they are.
 
     Args:
         text: Made safe by `visible`.
         stream: Where it will be written; None = standard output.
-        hang: Spaces before what goes on below a line.
+        hang: Indent of the further lines of a broken line.
     """
     stream = stream or sys.stdout
     return "\n".join(
@@ -320,7 +327,7 @@ def _broken(line: str, hang: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Break a text into lines of so many terminal cells, between words where there are any."""
+    """Break a text into lines of at most `width` terminal cells, between words if possible."""
     from rich.console import Console
     from rich.text import Text
 
@@ -329,7 +336,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """Show a path as it was typed, or from the working folder on where that is shorter.
+    """Return a path for a message: as it was typed, or relative to the working folder where that is shorter.
 
     Args:
         path: Of a file or folder, or an address.
@@ -367,7 +374,7 @@ def counted(value: object, noun: str, plural: str | None = None) -> str:
 
 @contextmanager
 def stage_bar(name: str) -> Iterator[Progress]:
-    """Show a stage on a terminal while it runs, once it has taken a second; in a pipe a line every half minute."""
+    """Show a progress bar on a terminal once a stage has taken a second; in a pipe, a line every half minute."""
     if not sys.stderr.isatty():
         line = _Lines(name)
         yield line
@@ -416,7 +423,7 @@ def _after_a_second(act: Callable[[], None]) -> Iterator[None]:
 
 
 class _Lines:
-    """A line about a stage every half minute, and one at its end; none about a shorter stage."""
+    """Progress lines of a stage, every half minute and at its end; none for a shorter stage."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -429,7 +436,7 @@ class _Lines:
             self._write(f"{done:,} of {total:,} in {now - self._begun:.0f} s")
 
     def end(self) -> None:
-        """Say how long it took."""
+        """Print how long the stage took, if it took half a minute."""
         seconds = time.monotonic() - self._begun
         if seconds >= _EVERY:
             self._write(f"done in {seconds:.0f} s")
@@ -441,6 +448,6 @@ class _Lines:
 
 def print_json(value: Any) -> None:  # noqa: ANN401  (plain values)
     """Print plain values as JSON."""
-    # ASCII keeps control and direction characters as escapes, all but the last of ASCII itself.
+    # ASCII output escapes control and direction characters, all but DEL, the last one of ASCII.
     text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
     sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
