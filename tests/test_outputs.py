@@ -467,7 +467,7 @@ def test_check_beside_does_not_mind_one_file_or_another_folder():
     check_beside("out", pool=".", files=files, folder=True)
     for pool in (".", "*.parquet"):
         with pytest.raises(
-            OutputError, match=re.escape(f"b.parquet: there it would be read as a part of the pool {pool}")
+            OutputError, match=re.escape(f"b.parquet: the output would be read as a part of the pool {pool}")
         ):
             check_beside("b.parquet", pool=pool, files=files, folder=False)
 

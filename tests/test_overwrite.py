@@ -338,7 +338,7 @@ def test_two_runs_do_not_move_files_into_one_folder_at_once():
         with new_folder(Path("out").absolute(), overwrite=True) as folder:
             write_manifest(folder, {"tool": "crowdselect", "more": 1})
 
-    with pytest.raises(OutputError, match="out: another run is writing there"):
+    with pytest.raises(OutputError, match="out: another run is writing to this folder"):
         write()
     os.close(other)
     assert tree() == before

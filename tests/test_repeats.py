@@ -44,17 +44,17 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
             is_current(folder, {**made, "options": options}, overwrite=False)
     (tmp_path / "a.csv").write_text("id\n2\n")
     other = made_by("select", {"budget": 5, "seed": 0}, {"pool": tmp_path / "a.csv"})
-    with pytest.raises(OutputError, match="`pool` had other content then"):
+    with pytest.raises(OutputError, match="`pool` had other content when it was made"):
         is_current(folder, other, overwrite=False)
     assert not is_current(folder, other, overwrite=True)
-    assert difference({**made, "inputs": {}}, made) == "`pool` was not given then"
+    assert difference({**made, "inputs": {}}, made) == "`pool` was not given when it was made"
 
 
 def test_without_a_finished_result_there_is_something_to_do(tmp_path: Path) -> None:
     made = made_by("select", {}, {})
     assert not is_current(tmp_path / "none", made, overwrite=False)
     older = finished(tmp_path / "older", None)
-    with pytest.raises(OutputError, match="does not say what it was made by"):
+    with pytest.raises(OutputError, match="does not say how it was made"):
         is_current(older, made, overwrite=False)
 
 
@@ -90,7 +90,7 @@ def test_select_again_is_up_to_date_and_another_names_what_differs(run, sim, tmp
         (("--seed", 1), "--seed was 0 and is now 1"),
         (("--method", "random"), "is now random"),
         (("--format", "alpaca"), "--format was unset and is now alpaca"),
-        (("--exclude", "ids.txt"), "--exclude was not given then"),
+        (("--exclude", "ids.txt"), "--exclude was not given when it was made"),
     ):
         Path("ids.txt").write_text("x\n")
         run(*given, *more).refuses(said, "--overwrite")
@@ -101,4 +101,4 @@ def test_select_again_is_up_to_date_and_another_names_what_differs(run, sim, tmp
     other = tmp_path / "other.parquet"
     assert run("simulate", "-o", other, "--instructions", 120, "--seed", 9).code == 0
     pool.write_bytes(other.read_bytes())
-    run(*given).refuses("POOL had other content then")
+    run(*given).refuses("POOL had other content when it was made")

@@ -85,6 +85,7 @@ def collect(
 
 def _plan(task: "Task", *, as_json: bool) -> int:
     from crowdselect.ask.display import print_plan
+    from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.collect.job import plan
 
     found, notes = plan(task)
@@ -92,13 +93,15 @@ def _plan(task: "Task", *, as_json: bool) -> int:
         print_json({"models": {name: made.facts() for name, made in found.items()}, "notes": notes})
     else:
         print_plan(found, notes)
+        say_next(without_dry_run("pool.parquet"))
     return 0
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
     from crowdselect.ask.display import announce, note_of, print_tallies, watch
+    from crowdselect.cli.following import say_next, scoring
     from crowdselect.collect.job import collect as run
-    from crowdselect.terminal import note, say, visible
+    from crowdselect.terminal import counted, note, say, shown_path, visible
 
     told: set[str] = set()
     said: list[str] = []
@@ -113,8 +116,9 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             note_of(line)
     outcome = report.outcome
     if outcome is not None and outcome.interrupted:
-        waiting = f"; {outcome.abandoned} in flight were not waited for" if outcome.abandoned else ""
-        note(f"stopped: every answer that came is in {visible(task.ledger_path)}{waiting}")
+        lost = outcome.abandoned
+        waiting = f"; {lost:,} in flight {'was' if lost == 1 else 'were'} not waited for" if lost else ""
+        note(f"stopped: every answer received is in {shown_path(task.ledger_path)}{waiting}")
         note("run the same command again to go on, or add --seal to write what is there")
         return INTERRUPTED
     for name, why in {} if outcome is None else outcome.stopped.items():
@@ -128,10 +132,12 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         if report.sealed is None:
             say("there is no answer yet, so no pool was written")
         else:
-            what = "was there already and is up to date" if report.fresh else "written"
+            what = "up to date: " if report.fresh else "written to "
             models = sum(tally.rows > 0 for tally in report.tallies.values())
-            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models} gave none"
-            say(f"{visible(task.output)}: {what}: {rows:,} answers of {models} models{of}")
+            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave none"
+            size = f"{counted(rows, 'answer')} of {counted(models, 'model')}"
+            say(f"{what}{shown_path(task.output)}: {size}{of}")
+            say_next(scoring(str(task.output), []))
     return MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 

@@ -10,7 +10,7 @@ import click
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, say, show, visible
+from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
@@ -66,7 +66,7 @@ def view(
         found = rows.find(where=where, ids=ids)
         texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
         _paged(texts)
-        say(f"{len(found):,} of {len(opened.ids):,} rows")
+        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")
@@ -92,6 +92,7 @@ def export(
     overwrite: bool,
 ) -> None:
     """Write a finished selection in another form."""
+    from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError
     from crowdselect.manifests import own_files
     from crowdselect.selection.folder import export as write
@@ -115,7 +116,8 @@ def export(
             license=license,
             overwrite=overwrite,
         )
-    say(f"written to {visible(output)}: {', '.join(sorted(own_files(written)))}")
+    say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    say_next(training(output))
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")

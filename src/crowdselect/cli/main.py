@@ -99,16 +99,26 @@ def demo(output: str, as_json: bool) -> None:
     """Choose 100 rows of a simulated pool."""
     from crowdselect.cache import folder
     from crowdselect.cli.choosing import Writing, choose_and_write
+    from crowdselect.errors import MissingExtraError
     from crowdselect.pool.pool import open_pool
+    from crowdselect.report.report import check_extra
     from crowdselect.selection.options import Options
     from crowdselect.simulate.pool import simulate
+    from crowdselect.terminal import note, say
 
+    try:
+        check_extra()
+        lacks = None
+    except MissingExtraError as error:
+        lacks = error
     place = folder() / "demo"
     place.mkdir(parents=True, exist_ok=True)
     simulate(place / "pool.parquet", overwrite=True)
     with open_pool(place / "pool.parquet") as pool:
-        writing = Writing(output=output, overwrite=True, as_json=as_json, report=True)
+        writing = Writing(output=output, overwrite=True, as_json=as_json, report=lacks is None)
         choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
+    if lacks is not None:
+        (note if as_json else say)(f"no report: {lacks}")
 
 
 @cli.command(epilog="Example:  crowdselect inspect pool.parquet")
@@ -126,6 +136,7 @@ def inspect(
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
     from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.following import after_inspect, say_next
     from crowdselect.cli.summary import print_inspection
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.inspection import inspect_pool
@@ -136,7 +147,11 @@ def inspect(
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
-    print_json(found) if as_json else print_inspection(found)
+    if as_json:
+        print_json(found)
+        return
+    print_inspection(found)
+    say_next(after_inspect(pool, found, reward=reward))
 
 
 @cli.command("crowd", epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
@@ -165,15 +180,16 @@ def show_crowd(
     """
     from crowdselect.cli.choosing import read_crowd
     from crowdselect.cli.crowdfile import complete_file
+    from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd
     from crowdselect.pool.pool import open_pool
-    from crowdselect.terminal import say, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, warn
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened:
-        models = opened.models
+        models, reward_columns = opened.models, opened.reward_columns
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
@@ -189,10 +205,14 @@ def show_crowd(
         print_crowd(members)
         say(crowd_line(members))
         if output is not None:
-            what = f"{len(added)} models added" if added else "all models were there; nothing was changed"
-            say(f"{visible(output)}: {what}")
+            what = (
+                f"{counted(len(added), 'model')} added" if added else "every model was there; nothing changed"
+            )
+            say(f"{shown_path(output)}: {what}")
     for note in notes:
         warn(note)
+    if not (as_toml or as_json):
+        say_next(after_crowd(pool, output, rewards=reward_columns))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
@@ -216,12 +236,13 @@ def metrics(
 ) -> None:
     """Write the metrics of every instruction to a file."""
     from crowdselect.cli.choosing import checked, read_crowd
+    from crowdselect.cli.following import SCORED_POOL, choosing, given, say_next
     from crowdselect.engine.here import EngineOptions
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
@@ -237,7 +258,9 @@ def metrics(
             write_table(metrics_table(rows), target)
         for note in (*rows.pool_notes, *rows.notes):
             warn(note)
-        say(f"written to {visible(target)}: {len(rows)} instructions, {len(rows.crowd.members)} models")
+        sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
+        say(f"written to {shown_path(target)}: {sizes}")
+        say_next(choosing(pool, given(*SCORED_POOL), rewards=opened.reward_columns, reward=reward))
 
 
 class _Select(Command):
@@ -284,6 +307,7 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 @json_option
 def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> None:
     """Tell why one row is in or out."""
+    from crowdselect.cli.following import after_why, say_next
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import texts_of
@@ -299,6 +323,8 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
         print_story(story, instruction=texts.instruction, answer=texts.answer)
     if texts.problem is not None:
         warn(texts.problem)
+    elif not as_json:
+        say_next(after_why(folder, instruction_id))
 
 
 @cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")
@@ -342,8 +368,9 @@ def simulate(
     overwrite: bool,
 ) -> None:
     """Write a pool of a simulated crowd whose truth is known."""
+    from crowdselect.cli.following import say_next
     from crowdselect.simulate.pool import simulate as write
-    from crowdselect.terminal import say, visible
+    from crowdselect.terminal import counted, say, shown_path
 
     made = write(
         output,
@@ -356,6 +383,6 @@ def simulate(
         seed=seed,
         overwrite=overwrite,
     )
-    say(
-        f"written to {visible(output)}: a simulated pool of {instructions} instructions x {len(made.crowd.names)} models"
-    )
+    size = f"{counted(instructions, 'instruction')} x {counted(len(made.crowd.names), 'model')}"
+    say(f"written to {shown_path(output)}: a simulated pool of {size}")
+    say_next({"see what is in it": [["inspect", output]]})

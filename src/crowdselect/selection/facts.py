@@ -195,7 +195,10 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     chosen = choice.rank > 0
     lowest = rows.lowest
     nobody = int((answers.best_reward[chosen] == lowest).sum())
-    if nobody:
+    eligible = found.seen.eligible
+    if (answers.best_reward[eligible] == lowest).all():
+        told.append(f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed")
+    elif nobody:
         told.append(
             f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
             f"pool's lowest ({lowest:g}); set a floor with `min_best_reward` or `min_best_quantile`"
