@@ -60,7 +60,9 @@ def view(
     if problem is not None:
         warn(problem)
     if opened is None:
-        raise InputError(f"{place}: its rows cannot be shown without the pool; name its place with `pool`")
+        raise InputError(
+            f"{place}: its rows cannot be shown without the pool; pass its current path as `pool`"
+        )
     with opened:
         rows = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
         found = rows.find(where=where, ids=ids)

@@ -1,8 +1,8 @@
 """Benchmark questions, from files of any usual form, and the instructions that share text with one.
 
-They share it by the same text, 13 words in a row, or 50 characters of an unspaced script. The rule of 13 words
-is that of GPT-3's and many later training reports. Scripts that write no spaces have no words to count, so
-there 50 characters in a row stand for them.
+Sharing text means the same text, 13 words in a row, or 50 characters in a row of a script without spaces. The rule of
+13 words is that of GPT-3's and many later training reports. Scripts without spaces have no words to count, so there
+50 characters take their place.
 """
 
 import json
@@ -30,7 +30,7 @@ from crowdselect.seeding import UInt64Array, content_hash
 from crowdselect.types import IntArray
 
 WORDS = 13
-"""So many words in a row, the same in instruction and question, are no chance."""
+"""Length of a shared run of words that cannot be chance."""
 CHARACTERS = 50
 """The same for scripts without spaces: letters and digits in a row, punctuation left out."""
 
@@ -73,8 +73,8 @@ def read_questions(path: str) -> list[BenchmarkQuestion]:
             with one question per line.
 
     Returns:
-        The questions in the order of the file; those of a pool in the order of their ids. One without an id is
-        called after its line, `FILE:LINE`. All turns count.
+        The questions in file order; those of a pool in id order. One without an id is
+        named after its line, `FILE:LINE`. All turns count.
 
     Raises:
         InputError: There is no such file, it is broken, or holds no question.
@@ -87,20 +87,20 @@ def read_questions(path: str) -> list[BenchmarkQuestion]:
     """
     if not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted="one question per line")
-        found = [
+        questions = [
             BenchmarkQuestion(f"{Path(path).name}:{number}", (line.strip(),))
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]
     else:
-        found = _from_table(path)
-    if not found:
+        questions = _from_table(path)
+    if not questions:
         raise InputError(f"{path}: holds no question; {_WANTED}")
-    return found
+    return questions
 
 
 def is_pool_place(path: str) -> bool:
-    """Say whether a path is a folder or a data set of the Hub.
+    """Tell whether a path is a folder or a data set of the Hub.
 
     Example:
         >>> is_pool_place("hf://datasets/owner/name")
@@ -136,28 +136,28 @@ def _from_table(path: str) -> list[BenchmarkQuestion]:
 
 
 def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> list[BenchmarkQuestion]:
-    found = []
+    questions = []
     for number, row in enumerate(rows, 1):
         id_ = next((row[name] for name in _IDS if row.get(name)), None) or f"{Path(path).name}:{number}"
-        written = row[text]
-        texts = _turns(written, where=f"{path}: {text} of {id_!r}") if text == "turns" else [written]
-        kept = tuple(turn for turn in texts if turn is not None and turn.strip())
-        if kept:
-            found.append(BenchmarkQuestion(id_, kept))
-    return found
+        value = row[text]
+        texts = _turns(value, where=f"{path}: {text} of {id_!r}") if text == "turns" else [value]
+        turns = tuple(turn for turn in texts if turn is not None and turn.strip())
+        if turns:
+            questions.append(BenchmarkQuestion(id_, turns))
+    return questions
 
 
-def _turns(written: str | None, *, where: str) -> list[str | None]:
-    """The texts of a JSON list of turns: strings, or objects with `content`."""
+def _turns(value: str | None, *, where: str) -> list[str | None]:
+    """Read the texts of a JSON list of turns: strings, or objects with `content`."""
     try:
-        turns = json.loads(written or "[]")
+        turns = json.loads(value or "[]")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); wanted a list of texts") from error
     listed: list[Any] = turns if isinstance(turns, list) else [turns]
     texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in listed]
     if not all(text is None or isinstance(text, str) for text in texts):
         raise InputError(
-            f"{where} is {str(written)[:80]!r}; wanted a list of texts, or of objects with content"
+            f"{where} is {str(value)[:80]!r}; wanted a list of texts, or of objects with content"
         )
     return texts
 
@@ -165,7 +165,7 @@ def _turns(written: str | None, *, where: str) -> list[str | None]:
 def contaminated(
     texts: Sequence[str | None] | NDArray[Any], questions: Sequence[BenchmarkQuestion]
 ) -> IntArray:
-    """Find the question that each text gives away.
+    """Find the benchmark question that each text shares text with.
 
     Args:
         texts: N instructions; None = no text.
@@ -175,11 +175,11 @@ def contaminated(
         Shape (N,): the first of `questions` that has, in one of its texts, the same normalised text as the
         instruction, `WORDS` words in a row of it, or `CHARACTERS` characters in a row of which at least
         half are of a script without spaces; -1 for none. Case, punctuation, white space and Unicode form
-        do not count.
+        are ignored.
 
     Example:
-        >>> asked = [BenchmarkQuestion("q1", ("What is the capital of France?",))]
-        >>> contaminated(["what is  the capital of FRANCE?", "What is a capital?", None], asked).tolist()
+        >>> questions = [BenchmarkQuestion("q1", ("What is the capital of France?",))]
+        >>> contaminated(["what is  the capital of FRANCE?", "What is a capital?", None], questions).tolist()
         [0, -1, -1]
     """
     found = np.full(len(texts), _NONE, dtype=np.int64)
@@ -222,7 +222,7 @@ class _Runs:
         *,
         counts: NDArray[np.bool_] | None = None,
     ) -> "_Runs":
-        """Index the questions' runs; `counts` marks the units of which half of a run must be."""
+        """Index the questions' runs; at least half of a run must be units that `counts` marks."""
         hashes = np.concatenate((np.zeros(1, np.uint64), content_hash(list(codes))))
         starts = _whole(units, length)
         if counts is not None:
@@ -232,7 +232,7 @@ class _Runs:
         return cls(length, codes, hashes, units, runs, starts[first], owners[starts[first]])
 
     def find(self, units: IntArray, owners: IntArray, n: int) -> IntArray:
-        """Give the first question that shares a run with each of n texts; -1 for none.
+        """Find the first question that shares a run with each of n texts; -1 for none.
 
         Args:
             units: The texts' units by number, each text followed by a 0.
@@ -243,13 +243,13 @@ class _Runs:
         if len(self.runs):
             starts = _whole(units, self.length)
             hashes = _hashed(self.hashes[units], starts, self.length)
-            place = np.minimum(np.searchsorted(self.runs, hashes), len(self.runs) - 1)
-            hit = np.flatnonzero(self.runs[place] == hashes)
-            starts, place, steps = starts[hit], place[hit], np.arange(self.length)
+            match = np.minimum(np.searchsorted(self.runs, hashes), len(self.runs) - 1)
+            hit = np.flatnonzero(self.runs[match] == hashes)
+            starts, match, steps = starts[hit], match[hit], np.arange(self.length)
             equal = np.ones(len(hit), dtype=bool)
             for step in steps:  # two runs of one hash may differ, once in 2^64
-                equal &= units[starts + step] == self.units[self.starts[place] + step]
-            np.minimum.at(found, owners[starts[equal]], self.owners[place[equal]])
+                equal &= units[starts + step] == self.units[self.starts[match] + step]
+            np.minimum.at(found, owners[starts[equal]], self.owners[match[equal]])
         return np.where(found > len(self.units), _NONE, found)
 
 
@@ -279,7 +279,7 @@ def _numbered(units: Iterator[str]) -> dict[str, int]:
 
 
 def _coded_words(split: Sequence[list[str]], codes: dict[str, int]) -> tuple[IntArray, IntArray, int]:
-    """The words' numbers, each text followed by a 0; the text that each belongs to; how many texts there are."""
+    """Return the words' numbers, each text followed by a 0; the text that each belongs to; and the number of texts."""
     units: list[int] = []
     for words in split:
         units.extend(map(codes.get, words, [0] * len(words)))
@@ -289,7 +289,7 @@ def _coded_words(split: Sequence[list[str]], codes: dict[str, int]) -> tuple[Int
 
 
 def _coded_characters(texts: Sequence[str], codes: dict[str, int]) -> tuple[IntArray, IntArray, int]:
-    joined = "\n".join((*texts, ""))  # a line break is no character of a word: it ends a text
+    joined = "\n".join((*texts, ""))  # a line break is never part of a word, so it ends a text
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
     table = np.zeros(sys.maxunicode + 1, dtype=np.int32)
     table[[ord(letter) for letter in codes]] = list(codes.values())
@@ -298,7 +298,7 @@ def _coded_characters(texts: Sequence[str], codes: dict[str, int]) -> tuple[IntA
 
 
 def _whole(units: IntArray, length: int) -> IntArray:
-    """Where runs of `length` units begin that hold no 0."""
+    """Find where runs of `length` units without a 0 begin."""
     if len(units) < length:
         return np.zeros(0, dtype=np.int64)
     gaps = np.concatenate(([0], np.cumsum(units == 0)))
@@ -313,7 +313,7 @@ def _hashed(hashes: UInt64Array, starts: IntArray, length: int) -> UInt64Array:
 
 
 def _first(one: IntArray, other: IntArray) -> IntArray:
-    """The smaller number of two, where both are there."""
+    """Take the smaller of two question numbers, or the one there is."""
     return np.where(one == _NONE, other, np.where(other == _NONE, one, np.minimum(one, other)))
 
 
@@ -323,7 +323,7 @@ def _words(text: str) -> list[str]:
     marks = _marks()
     if not marks.search(text):
         return re.findall(r"\w+", text)
-    # A vowel sign (Thai, Indic scripts) is no `\w`, but belongs to its word.
+    # A vowel sign (Thai, Indic scripts) is not matched by `\w`, but belongs to its word.
     return re.findall(rf"(?:\w|{marks.pattern})+", text)
 
 
