@@ -1,6 +1,7 @@
 """What every command that chooses does: check where to write, choose, write, say what was done."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -256,29 +257,51 @@ def choose_and_write(
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
-    told = {**method.settings, **options.as_dict(), **method.settings}  # the method first: it says most
-    files = {name: told.pop(name) for name in ("include", "exclude", "metrics", "decontaminate")}
-    beside = {"embedder": options.embedder.removeprefix("file:"), "model": str(told.get("model"))}
-    for name in ("cache", "trust_remote_code"):
-        del told[name]
+    told = {
+        **method.settings,
+        **options_of(pool, options),
+        **method.settings,
+    }  # the method first: it says most
+    model = str(told.get("model"))
     shown = {
         "format": writing.format,
         "file_type": writing.file_type,
         "for": writing.trainer,
         "license": writing.license,
     }
-    return made_by(
-        "select",
-        {"layout": pool.layout, "limit": pool.limit, **told, **shown},
-        {
-            "pool": [file for file in pool.files if str(file) != pool.rewards_path],
-            "rewards": pool.rewards_path,
-            "crowd": writing.crowd,
-            **{name: file for name, file in files.items() if name != "decontaminate"},
-            "decontaminate": [Path(file) for file in files["decontaminate"]] or None,
-            **{name: place for name, place in beside.items() if Path(place).exists()},
-        },
-    )
+    inputs = inputs_of(pool, options, crowd=writing.crowd)
+    return made_by("select", {**told, **shown}, inputs | ({"model": model} if Path(model).exists() else {}))
+
+
+def options_of(pool: Pool, options: Options) -> dict[str, Any]:
+    """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
+    told = {"layout": pool.layout, "limit": pool.limit, **options.as_dict()}
+    for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
+        del told[name]
+    return told
+
+
+_FILES = ("include", "exclude", "metrics")
+
+
+def inputs_of(
+    pool: Pool, options: Options, *, crowd: str | None
+) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files that a choice is made from, for `made_by`."""
+    embedder = options.embedder.removeprefix("file:")
+    return {
+        **pool_of(pool),
+        "crowd": crowd,
+        **{name: getattr(options, name) for name in _FILES},
+        "decontaminate": [Path(file) for file in options.decontaminate] or None,
+        **({"embedder": embedder} if Path(embedder).exists() else {}),
+    }
+
+
+def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files of a pool, for `made_by`."""
+    own = [file for file in pool.files if str(file) != pool.rewards_path]
+    return {"pool": own, "rewards": pool.rewards_path}
 
 
 def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:

@@ -2,12 +2,13 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crowdselect import __version__
-from crowdselect.cli.entry import run_command
+from crowdselect.cli.entry import run_command, say_current
 from crowdselect.cli.flags import Command, Group
 from crowdselect.cli.options import (
     answer_options,
@@ -234,28 +235,36 @@ def metrics(
     output: str,
     **where: Any,  # noqa: ANN401  (see `engine_options`)
 ) -> None:
-    """Write the metrics of every instruction to a file."""
-    from crowdselect.cli.choosing import checked, read_crowd
+    """Write the metrics of every instruction to a file.
+
+    A Parquet file says what it was made by: the same command on the same inputs is up to date.
+    """
+    from crowdselect.cli.choosing import checked, pool_of, read_crowd
     from crowdselect.cli.following import SCORED_POOL, choosing, given, say_next
     from crowdselect.engine.here import EngineOptions
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
+    from crowdselect.repeats import as_metadata, is_current_file, made_by
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
-    with (
-        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
-        on_cluster(made(EngineOptions, where)) as run,
-    ):
+    with open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened:
+        told = {"layout": opened.layout, "limit": limit, "reward": reward, "ties": ties}
+        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
+        if is_current_file(Path(output), made_so, overwrite=overwrite):
+            say_current(output)
+            return
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
-        with stage_bar("rewards and metrics"):
+        with on_cluster(made(EngineOptions, where)) as run, stage_bar("rewards and metrics"):
             _, rows = look_at(
                 opened, options=None, reward=reward, crowd=read_crowd(crowd), ties=ties, run=run
             )
-            write_table(metrics_table(rows), target)
+            table = metrics_table(rows)
+            metadata = (table.schema.metadata or {}) | as_metadata(made_so)
+            write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):
             warn(note)
         sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
