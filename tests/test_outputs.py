@@ -45,7 +45,10 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_ours(run, sim):
     select = ["select", sim, "--budget", 5, *FORMER]
     assert run(*select).code == 0
     first = tree(Path("out"))
-    run(*select).refuses("out: the folder is not empty; add --overwrite to replace an earlier result")
+    other = ["select", sim, "--budget", 6, *FORMER]
+    run(*other).refuses(
+        "out: holds another result: --budget was 5 and is now 6; pass --overwrite to replace it"
+    )
     assert tree(Path("out")) == first
     Path("out/notes.txt").write_text("mine")
     assert run("select", sim, "--budget", 6, *FORMER, "--overwrite").code == 0
@@ -224,9 +227,13 @@ def test_an_output_does_not_join_the_pool(run):
     Path("pool").rename("deep/shards")
     before = tree()
     for pool in ("deep/shards", "deep/shards/", "deep/shards/*.parquet", "deep"):
-        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses("the output would be read as a part of the pool")
+        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses(
+            "the output would be read as a part of the pool"
+        )
     run("metrics", "deep", "-o", "deep/m.parquet").refuses("the output would be read as a part of the pool")
-    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses("the output would be read as a part of the pool")
+    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses(
+        "the output would be read as a part of the pool"
+    )
     assert tree() == before
     assert run("metrics", "deep/shards/part-00000.parquet", "-o", "deep/shards/m.parquet").code == 0
     Path("deep/shards/m.parquet").unlink()

@@ -10,7 +10,7 @@ import click
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, say, visible
+from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
@@ -68,7 +68,7 @@ def view(
         found = rows.find(where=where, ids=ids)
         texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
         _paged(texts)
-        say(f"{len(found):,} of {len(opened.ids):,} rows")
+        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")
@@ -94,8 +94,11 @@ def export(
     overwrite: bool,
 ) -> None:
     """Write a finished selection in another form."""
+    from crowdselect.cli.entry import say_current
+    from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError
     from crowdselect.manifests import own_files
+    from crowdselect.repeats import is_current, made_by
     from crowdselect.selection.folder import export as write
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import reopen_pool
@@ -106,7 +109,12 @@ def export(
         if opened is not None:
             opened.close()
         raise InputError(f"{folder}: {problem}")
+    told = {"format": format, "file_type": file_type, "for": trainer, "license": license}
     with opened:
+        made = made_by("export", told, {"folder": folder, "pool": opened.files})
+        if is_current(Path(output), made, overwrite=overwrite):
+            say_current(output)
+            return
         written = write(
             selection,
             opened,
@@ -116,8 +124,10 @@ def export(
             trainer=trainer,
             license=license,
             overwrite=overwrite,
+            made=made,
         )
-    say(f"written to {visible(output)}: {', '.join(sorted(own_files(written)))}")
+    say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    say_next(training(output))
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")
@@ -134,7 +144,7 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    say(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
+    show(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
 
 
 def _paged(texts: Iterable[str]) -> None:
@@ -143,7 +153,7 @@ def _paged(texts: Iterable[str]) -> None:
         click.echo_via_pager(texts)
         return
     for text in texts:
-        say(text.removesuffix("\n"))
+        show(text.removesuffix("\n"))
 
 
 def _page(row: "Page", *, whole: bool) -> Iterator[str]:

@@ -122,6 +122,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     **chosen: Any,  # noqa: ANN401  (the fields of `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges."""
+    from crowdselect.cli.following import POOL, choosing, given, say_next, without_dry_run
     from crowdselect.pool.pool import open_pool
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
@@ -135,15 +136,21 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
         tallies = {} if options.engine.on_ray and not dry_run else job.plan()
         if dry_run:
             _print_plan(job, tallies, as_json=as_json)
+            if not as_json:
+                say_next(without_dry_run("rewards.parquet"))
             return 0
         result = job.run(tallies)
     _print_result(result, as_json=as_json)
+    scored = [name for name, tally in result.tallies.items() if tally.scored]
+    if scored and not as_json:
+        columns = [*scored, *opened.reward_columns]
+        say_next(choosing(pool, [*given(*POOL), "--rewards", output], rewards=columns))
     return 0 if result.is_complete else MISSING
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) -> None:
     from crowdselect.ask.display import note_of
-    from crowdselect.terminal import say, table, visible
+    from crowdselect.terminal import say, shown_path, table
 
     rows = [
         {
@@ -161,7 +168,7 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
         found = {"output": str(job.target), "plan": rows, "notes": [*job.notes.values()]}
         print_json(found)
         return
-    headings = ["column", ">answers", ">empty", ">to score", ">tokens, about", "requests and money"]
+    headings = ["column", ">answers", ">empty", ">to score", ">tokens (about)", "requests and cost"]
     table(
         headings,
         [
@@ -175,15 +182,15 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
             ]
             for row in rows
         ],
-        title="To be scored (equal conversations count once; what was scored before is left out)",
+        title="To score (equal conversations count once, scores already known are left out)",
     )
-    say(f"would be written to {visible(job.target)}; nothing was scored")
+    say(f"nothing was scored; the rewards would go to {shown_path(job.target)}")
     for line in job.notes.values():
         note_of(line)
 
 
 def _print_result(result: "Result", *, as_json: bool) -> None:
-    from crowdselect.terminal import say, table, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, table, warn
 
     if as_json:
         columns = {
@@ -223,10 +230,9 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
     scored, answers = (
         sum(getattr(t, what) for t in result.tallies.values()) for what in ("scored", "answers")
     )
-    say(
-        f"written to {visible(result.target)}: {scored:,} of {answers:,} scores, {result.computed:,} conversations "
-        f"given to the scorers in this run{'; use it with --rewards' if scored else '; there is nothing to select by'}"
-    )
+    now = f"{counted(result.computed, 'conversation')} scored in this run"
+    nothing = "" if scored else "; there is nothing to choose by"
+    say(f"written to {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}; {now}{nothing}")
 
 
 def _number(value: float | None) -> str | None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.ask import (
     AskOptions,
     AskResult,
@@ -48,9 +49,9 @@ class Task:
     Attributes:
         instructions: A file of instructions.
         crowd: A crowd file that says how to reach the models.
-        output: The Parquet file of the pool.
+        output: The Parquet file of the pool; None is enough for a plan.
         samples: Answers per model and instruction.
-        ledger: The ledger's file; None = the output's name with `.ledger`.
+        ledger: The ledger's file; None = the output's name with `.ledger`, where there is an output.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
         limits: How far to go.
@@ -59,7 +60,7 @@ class Task:
 
     instructions: str
     crowd: str
-    output: str
+    output: str | None = None
     samples: int = 1
     ledger: str | None = None
     overwrite: bool = False
@@ -68,9 +69,20 @@ class Task:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     @property
+    def target(self) -> Path:
+        """The pool's file.
+
+        Raises:
+            OptionError: None is named.
+        """
+        if self.output is None:
+            raise OptionError("say where to write with `output`, or add `dry_run=True`")
+        return Path(self.output)
+
+    @property
     def ledger_path(self) -> Path:
         """Where the ledger is."""
-        return Path(self.ledger if self.ledger is not None else f"{self.output}.ledger")
+        return Path(self.ledger) if self.ledger is not None else Path(f"{self.target}.ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +105,39 @@ class Report:
 
 
 def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
-    """Estimate what `collect` would send; nothing is sent or written.
+    """Estimate what `collect` would send, and refuse what it would refuse; nothing is sent or written.
+
+    Args:
+        task: What to collect; it need not say where to.
 
     Returns:
         Per model an estimate; and facts to tell the user.
+
+    Raises:
+        CrowdselectError: As `collect`, for all that can be known before.
     """
-    endpoints = load_endpoints(task.crowd)
+    endpoints = _checked(task)
+    no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
         instructions = stack.enter_context(open_instructions(task.instructions))
         ledger, renamed = stack.enter_context(
-            looked_into(task.ledger_path, endpoints.models, present=endpoints.names, force=task.force_ledger)
+            looked_into(
+                None if no_place else task.ledger_path,
+                endpoints.models,
+                present=endpoints.names,
+                force=task.force_ledger,
+            )
         )
+        if task.output is not None:
+            _folder(task.target.absolute())
+            _check_target(task, instructions, ledger)
         found = {
             endpoint.name: _estimate(task, renamed.before(endpoint), instructions, ledger)
             for endpoint in endpoints.models
         }
         for name, line in renamed.notes.items():
             found[name].renamed = line
+        _check_packages(task, [one for one in endpoints.models if found[one.name].calls])
         return found, [*renamed.notes.values(), *instructions.notes]
 
 
@@ -139,12 +167,8 @@ def collect(
         CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
             could not be written, see `LedgerError`.
     """
-    _check_task(task)
-    endpoints = load_endpoints(task.crowd)
-    if not seal_only:
-        check_reachable(endpoints, path=task.crowd)
-        check_cost_cap(endpoints.models, task.limits.max_cost)
-    target = Path(task.output).absolute()
+    endpoints = _checked(task, seal_only=seal_only)
+    target = task.target.absolute()
     with ExitStack() as stack:
         instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
@@ -289,10 +313,29 @@ def _tallies(manifest: dict[str, Any]) -> dict[str, ModelTally]:
     return found
 
 
+def _checked(task: Task, *, seal_only: bool = False) -> Endpoints:
+    """Read the crowd file, and refuse what could not be asked."""
+    _check_task(task)
+    endpoints = load_endpoints(task.crowd)
+    if not seal_only:
+        check_reachable(endpoints, path=task.crowd)
+        check_cost_cap(endpoints.models, task.limits.max_cost)
+    return endpoints
+
+
+def _check_packages(task: Task, asked: Sequence[Endpoint]) -> None:
+    """Refuse to ask without the packages that it needs; none is loaded."""
+    for endpoint in asked:
+        module, extra = ("openai", "collect") if endpoint.local is None else ("transformers", "local")
+        check_optional(module, extra=extra)
+    if task.engine.on_ray and any(endpoint.local for endpoint in asked):
+        check_optional("ray", extra="ray")
+
+
 def _check_task(task: Task) -> None:
     if task.samples < 1:
         raise OptionError(f"`samples` is {task.samples}; wanted at least 1")
-    if Path(task.output).suffix.lower() != ".parquet":
+    if task.output is not None and task.target.suffix.lower() != ".parquet":
         raise OptionError(
             f"{task.output}: the pool is a Parquet file; give `output` a name that ends in .parquet"
         )
@@ -314,11 +357,13 @@ def _folder(target: Path) -> Path:
     return target.parent
 
 
-def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Path:
-    """Refuse to replace anything but a pool that was sealed from this ledger."""
-    manifest = read_pool_manifest(Path(task.output))
-    ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
-    ours = ours or ledger.noted(_SEALING) == str(Path(task.output).absolute())
+def _check_target(task: Task, instructions: Instructions, ledger: Ledger | None) -> Path:
+    """Refuse to replace anything but a pool that was sealed from this ledger; None = there is no ledger yet."""
+    target, ours = task.target, False
+    if ledger is not None:
+        manifest = read_pool_manifest(target)
+        ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
+        ours = ours or ledger.noted(_SEALING) == str(target.absolute())
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
-    check_manifest(pool_manifest_path(Path(task.output)))
-    return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
+    check_manifest(pool_manifest_path(target))
+    return check_output(target, inputs=inputs, overwrite=task.overwrite or ours, folder=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.index import (
@@ -157,7 +157,7 @@ class Rewards:
         if self.owns(reward) or (self._columns is not None and reward in self._columns.rewards):
             return reward
         self._refuse_text(reward, answers)
-        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
+        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
 
     def owns(self, name: str) -> bool:
         """Say whether a reward is a column of the pool itself."""

@@ -195,7 +195,9 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())
-    if poor:
+    if (answers.best_reward[found.seen.eligible] == lowest).all():
+        warnings.append(f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed")
+    elif poor:
         warnings.append(
             f"no model answered {poor} of the {int(chosen.sum())} chosen instructions well: their best reward is the "
             f"pool's lowest ({lowest:g}); set a floor with `min_best_reward` or `min_best_quantile`"

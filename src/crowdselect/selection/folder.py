@@ -86,7 +86,10 @@ def export(
         if train_file is not None:
             records = training_records(selection, source, format=name, trainer=trainer)
             _write_training(folder / train_file, records, name=name, trainer=trainer)
-            extra_files = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+            count = len(selection.chosen)
+            extra_files = (
+                trainer_files(trainer, name=name, train_file=train_file, rows=count) if trainer else {}
+            )
             for file, text in extra_files.items():
                 (folder / file).write_text(text, encoding="utf-8")
         _write_parquet(folder / "selection.parquet", selection.table)
@@ -134,7 +137,9 @@ def file_names(pool: Pool | Chosen, *, file_type: str, trainer: str | None) -> l
     names = ["selection.parquet", "README.md", MANIFEST]
     if pool.has_text and pool.has_responses:
         train_file = f"train.{file_type}"
-        extra_files = trainer_files(trainer, name="messages", train_file=train_file) if trainer else {}
+        extra_files = (
+            trainer_files(trainer, name="messages", train_file=train_file, rows=0) if trainer else {}
+        )
         names += [train_file, *extra_files]
     return names
 

@@ -1,6 +1,7 @@
 """Training records: one per chosen row, in each trainer's format; and the other files that a trainer needs."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,15 +105,11 @@ PAPER_TRAINING = {
 }
 """The paper's hyper-parameters (its table 6), by the names that both trainers share."""
 _PREFERENCE_RATE = "1e-6"  # the paper states none for preference training; TRL's own default for DPO
-_WARM_UP = (
-    "# Its 150 warm-up steps are meant for some thousand rows; with a few hundred the learning rate would rise to the\n"
-    "# end of training: lower warmup_steps to about a tenth of all steps (rows x epochs / 2 on one GPU).\n"
-)
 _NOTES = {
-    "sft": "# The paper's hyper-parameters, full fine-tuning.\n" + _WARM_UP,
+    "sft": "# The paper's hyper-parameters, full fine-tuning.\n",
     "dpo": (
         "# The paper's hyper-parameters, which are those of its fine-tuning: it gives none for preference training.\n"
-        "# The learning rate is therefore TRL's default for DPO.\n" + _WARM_UP
+        "# The learning rate is therefore TRL's default for DPO.\n"
     ),
 }
 
@@ -230,26 +227,47 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     return pa.schema({"id": text, **columns[name]})
 
 
-def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
+def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Mapping[str, str]:
     """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
-    With them the model is saved beside the folder, not in it: a training run has its own folder and manifest.
+    The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
+    With these files the model is saved beside the folder, not in it: a training run has its own folder and manifest.
 
     Args:
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
+        rows: Of the training file.
 
     Returns:
         Text by file name.
 
     Example:
-        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl"))
+        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl", rows=1000))
         ['dataset_info.json', 'llamafactory.yaml']
     """
     stage = "dpo" if name == "dpo" else "sft"
-    settings = PAPER_TRAINING | ({"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {})
-    return TRAINERS[trainer].files(name, train_file, stage, settings)
+    warm_up, note = _warm_up(rows)
+    settings = PAPER_TRAINING | {"warmup_steps": str(warm_up)}
+    settings |= {"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {}
+    return TRAINERS[trainer].files(name, train_file, stage, settings, _NOTES[stage] + note)
+
+
+def _warm_up(rows: int) -> tuple[int, str]:
+    r"""The steps of the warm-up, and a comment that says why.
+
+    Example:
+        >>> _warm_up(300)
+        (45, "# warmup_steps: a tenth of the 450 steps on one GPU; the paper's is 150.\n")
+    """
+    paper = int(PAPER_TRAINING["warmup_steps"])
+    batch = int(PAPER_TRAINING["per_device_train_batch_size"]) * int(
+        PAPER_TRAINING["gradient_accumulation_steps"]
+    )
+    steps = math.ceil(rows / batch) * int(PAPER_TRAINING["num_train_epochs"])
+    if steps // 10 >= paper:
+        return paper, "# warmup_steps: the paper's.\n"
+    return steps // 10, f"# warmup_steps: a tenth of the {steps} steps on one GPU; the paper's is {paper}.\n"
 
 
 def _alternates(prompt: Messages) -> bool:
@@ -259,13 +277,15 @@ def _alternates(prompt: Messages) -> bool:
     return turns == wanted and len(turns) % 2 == 1
 
 
-def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, str]) -> dict[str, str]:
+def _trl_files(
+    _name: str, _train_file: str, stage: str, settings: Mapping[str, str], note: str
+) -> dict[str, str]:
     options = {"model_name_or_path": '"$MODEL"', "dataset_name": '"$HERE"', **settings, "max_length": "2048"}
     arguments = " \\\n  ".join(f"--{key} {value}" for key, value in options.items())
     script = (
         "#!/bin/sh\n"
         "# Fine-tune with TRL: MODEL=NAME_OR_PATH sh trl.sh\n"
-        f"{_NOTES[stage]}"
+        f"{note}"
         'MODEL="${MODEL:-meta-llama/Llama-3.2-3B-Instruct}"\n'
         'HERE=$(cd "$(dirname "$0")" && pwd)\n'
         f'trl {stage} {arguments} \\\n  --output_dir "$HERE-model" "$@"\n'
@@ -274,21 +294,21 @@ def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, 
 
 
 def _llamafactory_files(
-    name: str, train_file: str, stage: str, settings: Mapping[str, str]
+    name: str, train_file: str, stage: str, settings: Mapping[str, str], note: str
 ) -> dict[str, str]:
     entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
     return {
         "dataset_info.json": json.dumps(entry, indent=2) + "\n",
-        "llamafactory.yaml": _llamafactory_yaml(stage, settings),
+        "llamafactory.yaml": _llamafactory_yaml(stage, settings, note),
     }
 
 
-def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
+def _llamafactory_yaml(stage: str, settings: Mapping[str, str], note: str) -> str:
     rate = settings["learning_rate"].replace("e", ".0e")  # YAML reads 1e-5 as text
     return (
         "# Fine-tune with LLaMA-Factory, in this folder: llamafactory-cli train llamafactory.yaml\n"
         "# Set the model and its template to yours.\n"
-        f"{_NOTES[stage]}"
+        f"{note}"
         "model_name_or_path: meta-llama/Llama-3.2-3B-Instruct\n"
         "template: llama3\n"
         f"stage: {stage}\n"
@@ -312,8 +332,9 @@ class Trainer:
     """Its name, in messages."""
     formats: tuple[str, ...]
     """Keys of `FORMATS` that it reads."""
-    files: Callable[[str, str, str, Mapping[str, str]], Mapping[str, str]]
-    """Builds its files, text by name, from: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters."""
+    files: Callable[[str, str, str, Mapping[str, str], str], Mapping[str, str]]
+    """Builds its files, text by name, from: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters, and
+    the comment on them."""
     in_turns: bool = False
     """It would silently skip a row whose turns do not alternate."""
     one_message: bool = False

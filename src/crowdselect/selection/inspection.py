@@ -41,6 +41,12 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     matrices, missing = _matrices(pool, reward)
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     texts = pool.instructions()
+    rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
+    equal = [
+        f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
+        for name, found in rewards.items()
+        if found["lowest"] == found["highest"]
+    ]
     with_text = np.array([text is not None for text in texts], dtype=bool)
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     return {
@@ -53,7 +59,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "duplicates": int(repeated),
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
-        "rewards": {name: _describe(matrix) for name, matrix in matrices.items()},
+        "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [
@@ -69,7 +75,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             }
             for j, member in enumerate(aligned.members)
         ],
-        "notes": [*pool.notes, *notes, *missing],
+        "notes": [*pool.notes, *notes, *missing, *equal],
     }
 
 
