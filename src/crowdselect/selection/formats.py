@@ -237,7 +237,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
-        rows: Of the training file.
+        rows: Number of rows in the training file.
 
     Returns:
         Text by file name.
@@ -254,7 +254,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
 
 
 def _warm_up(rows: int) -> tuple[int, str]:
-    r"""The steps of the warm-up, and a comment that says why.
+    r"""Compute the steps of the warm-up, and a comment that says why.
 
     Example:
         >>> _warm_up(300)
