@@ -9,6 +9,9 @@ _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
+MISSING_TEXTS = frozenset({"", "na", "n/a", "null", "none", "nan"})
+"""Texts, in any case, that stand for no number in a column of numbers."""
+
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
 
