@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.methods.facility_location import Graph, gains, near_graph, parts, recall
+from crowdselect.methods.facility_location import NearGraph, gains, near_graph, parts, recall
 from crowdselect.numeric.quotas import choose
 from crowdselect.seeding import seeded_hash
 
@@ -138,7 +138,7 @@ def _deita(vectors: Vectors, keys: Keys, budget: int) -> tuple[list[int], dict[s
     return chosen, {"passed_over": int((choice.near_duplicate_of >= 0).sum())}
 
 
-def _graph(vectors: Vectors, keys: Keys) -> Graph:
+def _graph(vectors: Vectors, keys: Keys) -> NearGraph:
     labels = parts(vectors, labels=np.zeros(len(vectors), dtype=np.int64), keys=keys)
     return near_graph(vectors, labels=labels, neighbours=NEIGHBOURS)
 
@@ -177,7 +177,7 @@ def _naive_deita(vectors: Vectors, keys: Keys, budget: int) -> tuple[float, bool
     return time.perf_counter() - start, kept == _deita(vectors, keys, budget)[0]
 
 
-def _dense(graph: Graph) -> NDArray[np.float64]:
+def _dense(graph: NearGraph) -> NDArray[np.float64]:
     n = len(graph.starts) - 1
     matrix = np.zeros((n, n))
     matrix[np.repeat(np.arange(n), np.diff(graph.starts)), graph.near] = graph.likeness

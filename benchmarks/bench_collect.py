@@ -21,14 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crowdselect.ask.ask import open_client
-from crowdselect.ask.calls import make_request
+from crowdselect.ask.ask import open_client, run
+from crowdselect.ask.budget import Limits
+from crowdselect.ask.calls import ScriptedClient, make_request
 from crowdselect.ask.endpoints import Endpoint, load_endpoints
 from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.runner import run
-from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.collect.instructions import open_instructions
 from crowdselect.collect.job import Task, collect
 

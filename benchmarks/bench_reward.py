@@ -85,9 +85,8 @@ def _items(count: int) -> list:
 
 
 def _speed(place: Path, count: int, hidden: int, device: str) -> bool:
-    from crowdselect.reward.batches import encode
     from crowdselect.reward.loading import LocalOptions
-    from crowdselect.reward.local import LocalScorer
+    from crowdselect.reward.local import LocalScorer, encode
     from crowdselect.reward.specs import parse_spec
     from tiny_rewards import build_reward
 

@@ -20,8 +20,9 @@ from typing import Any
 from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
+from crowdselect.evaluate.files import Question
 from crowdselect.methods.random_choice import random_choice
-from crowdselect.selection.benchmarks import Question, contaminated
+from crowdselect.selection.benchmarks import contaminated
 from crowdselect.simulate.pool import simulate
 
 OUT = Path(__file__).parent / "out"

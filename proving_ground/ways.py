@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
-from crowdselect.compare.robustness import PAPER_WEIGHTS
+from crowdselect.compare.robustness import PAPER_METRICS, PAPER_WEIGHTS
 from crowdselect.methods.deita import deita
 from crowdselect.methods.facility_location import facility_location
 from crowdselect.methods.length import by_length
@@ -30,8 +30,8 @@ class Way:
     kind: Kind
     method: Callable[[], Method] = lambda: CROWD
     options: Mapping[str, Any] = field(default_factory=dict)
-    weights: tuple[float, ...] | None = None
-    """Of difficulty, separability and stability."""
+    weights: Mapping[str, float] | None = None
+    """Of the metrics by name; one not named has none."""
     number: str | None = None
     """Weighs this number of our own instead; see `numbers`."""
     deployable: bool = True
@@ -42,14 +42,17 @@ def _weights(*values: float) -> str:
     return f"weights {', '.join(f'{value:g}' for value in values)}"
 
 
+def _paper(*values: float) -> dict[str, float]:
+    return dict(zip(PAPER_METRICS, values, strict=True))
+
+
 def _metric_ways() -> dict[str, Way]:
     out = {}
-    for i, name in enumerate(METRICS):
-        for sign, word in ((1.0, "up"), (-1.0, "down")):
-            weights = tuple(sign * (i == j) for j in range(len(METRICS)))
+    for name in METRICS:
+        for weight, word in ((1.0, "up"), (-1.0, "down")):
             for clusters, ending in ((0, ""), (CLUSTERS, ", clusters")):
                 options = {"clusters": clusters}
-                out[f"{name} {word}{ending}"] = Way(kind="metric", weights=weights, options=options)
+                out[f"{name} {word}{ending}"] = Way(kind="metric", weights={name: weight}, options=options)
     return out
 
 
@@ -59,7 +62,7 @@ RANDOM, SPREAD, PAPER = "random", "cluster + random", _weights(1, 1, 2)
 WAYS: dict[str, Way] = {
     RANDOM: Way(kind="control", method=random_choice, options={"clusters": 0}),
     SPREAD: Way(kind="control", method=random_choice, options={"clusters": CLUSTERS}),
-    PAPER: Way(kind="weights", weights=(1, 1, 2)),
+    PAPER: Way(kind="weights", weights=_paper(1, 1, 2)),
     "highest reward": Way(kind="baseline", method=by_reward, options={"clusters": 0}),
     **_metric_ways(),
     "longest answer": Way(kind="baseline", method=lambda: by_length(of="answer"), options={"clusters": 0}),
@@ -70,11 +73,13 @@ WAYS: dict[str, Way] = {
         options={"clusters": 0, "near_duplicates": 0.9},
         deployable=False,
     ),
-    **{_weights(*w): Way(kind="weights", weights=w) for w in PAPER_WEIGHTS if w != (1, 1, 2)},
-    _weights(-1, 1, 2): Way(kind="own", weights=(-1, 1, 2)),
+    **{_weights(*w): Way(kind="weights", weights=_paper(*w)) for w in PAPER_WEIGHTS if w != (1, 1, 2)},
+    _weights(-1, 1, 2): Way(kind="own", weights=_paper(-1, 1, 2)),
     "highest reward, clusters": Way(kind="own", method=by_reward),
-    "separability, floor": Way(kind="own", weights=(0, 1, 0), options={"min_best_quantile": 0.25}),
-    "difficulty, floor": Way(kind="own", weights=(1, 0, 0), options={"min_best_quantile": 0.5}),
+    "separability, floor": Way(
+        kind="own", weights={"separability": 1.0}, options={"min_best_quantile": 0.25}
+    ),
+    "difficulty, floor": Way(kind="own", weights={"difficulty": 1.0}, options={"min_best_quantile": 0.5}),
     "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
     "learnable": Way(kind="own", number="learnable", deployable=False),
 }
@@ -120,7 +125,7 @@ def choose(
     how = WAYS[way]
     chosen_by: dict[str, Any] = {"cluster_by": "cluster"} if how.options.get("clusters", CLUSTERS) else {}
     if how.weights:
-        chosen_by["weights"] = dict(zip(METRICS, how.weights, strict=True))
+        chosen_by["weights"] = how.weights
     elif how.number:
         chosen_by["weights"] = {how.number: 1.0}
     options = Options(

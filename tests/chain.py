@@ -38,12 +38,13 @@ crowd = "crowd.toml"
 [reward]
 with = ["python:rule:letters"]
 
-[select]
+[[select]]
 budget = 5
 clusters = 2
 allow-cut = true
 
-[baseline.random]
+[[select]]
+method = "random"
 budget = 5
 seed = [0, 1]
 allow-cut = true

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 
 from crowdselect.ask.ask import AskOptions, InterruptedAskError, Wanted, answers_to, ask, looked_into
-from crowdselect.ask.calls import make_request
+from crowdselect.ask.budget import Limits
+from crowdselect.ask.calls import ScriptedClient, make_request
 from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import MissingExtraError
 
 
@@ -75,7 +74,7 @@ def test_what_is_not_asked_has_a_reason(ledger):
     options = replace(options, limits=Limits(max_requests=2))
     requests = [request(str(n)) for n in range(5)]
     ended = ask([Wanted(endpoint(), requests)], ledger, options)
-    assert ended.stopped == {"m": "--max-requests is used up"}
+    assert ended.stopped == {"m": "`max_requests` is used up"}
     assert sum(answer is not None for answer in answers_to(ledger, endpoint(), requests)) == 2
 
 

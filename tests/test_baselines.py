@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from commands import manifest, train
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods import METHODS
-from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.column import by_column
 from crowdselect.methods.deita import deita
 from crowdselect.methods.facility_location import facility_location, gains, near_graph, recall
 from crowdselect.methods.ifd import by_ifd
@@ -67,15 +68,31 @@ def _by_id(selection) -> dict[str, dict]:
     return {row["id"]: row for row in selection.table.to_pylist()}
 
 
-def test_every_baseline_of_the_table_is_a_command(run):
-    text = run("baseline", "--help").out
-    assert run("baseline").out == text
-    assert all(f"\n  {name} " in text for name in METHODS)
-    for name in METHODS:
-        ran = run("baseline", name, "--help")
-        assert f"Example:  crowdselect baseline {name} pool.parquet --budget 1000" in ran.out
-        assert "--decontaminate" in ran.out
-        assert "--answer" in ran.out
+def test_help_lists_every_method_and_every_setting(run):
+    text = " ".join(run("select", "--help").out.partition("Methods:")[2].split())
+    for name, entry in METHODS.items():
+        assert f"{entry.form(name)} {entry.help}" in text
+    out = run("select", "--help").out
+    for name, entry in METHODS.items():
+        for setting in entry.settings:
+            assert re.search(rf"--{setting.name.replace('_', '-')} {re.escape(setting.form)} +{name}: ", out)
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        (("random", "p", "--seeds", 3, "-o", "r"), "select --method random p --seeds 3 -o r"),
+        (("reward", "--direction=down", "p"), "select --method reward:down p"),
+        (("ifd", "p", "--model", "a/b", "--device", "cpu"), "select --method ifd:a/b p --device cpu"),
+        (("deita", "p", "--quality", "q", "--complexity", "c"), "select --method deita:c,q p"),
+        (("direct-score", "p", "--column", "it's"), """select --method 'column:it'"'"'s' p"""),
+        (("tags", "p"), "select --method tags:COLUMN p"),
+        ((), "select --method NAME POOL"),
+        (("--help",), "select --method NAME POOL"),
+    ],
+)
+def test_a_former_baseline_says_what_to_type(run, former, now):
+    run("baseline", *former).refuses("`crowdselect baseline` is now `crowdselect select`; type:  ", now)
 
 
 @pytest.mark.parametrize(
@@ -142,17 +159,19 @@ def test_random_with_clusters_takes_as_many_from_each(pool):
 
 def test_seeds_make_a_folder_each(run, sim, tmp_path):
     out = tmp_path / "random"
-    ran = run("baseline", "random", sim, "--budget", 10, "--seeds", 3, "-o", out)
+    ran = run("select", sim, "--method", "random", "--budget", 10, "--seeds", 3, "-o", out)
     assert ran.code == 0, ran.err
     assert sorted(p.name for p in out.iterdir()) == ["seed-0", "seed-1", "seed-2"]
     chosen = [[row["id"] for row in train(out / f"seed-{seed}")] for seed in range(3)]
     assert len({tuple(ids) for ids in chosen}) == 3
     assert [manifest(out / f"seed-{seed}")["options"]["seed"] for seed in range(3)] == [0, 1, 2]
-    alone = run("baseline", "random", sim, "--budget", 10, "--seed", 2, "-o", tmp_path / "alone")
+    alone = run("select", sim, "--method", "random", "--budget", 10, "--seed", 2, "-o", tmp_path / "alone")
     assert alone.code == 0, alone.err
     assert [row["id"] for row in train(tmp_path / "alone")] == chosen[2]
-    run("baseline", "random", sim, "--budget", 10, "--seeds", 0, "-o", out).refuses("seeds=0 is not positive")
-    run("baseline", "random", sim, "--budget", 10, "--seeds", 2, "--json", "-o", out).refuses(
+    run("select", sim, "--method", "random", "--budget", 10, "--seeds", 0, "-o", out).refuses(
+        "--seeds 0 is not positive"
+    )
+    run("select", sim, "--method", "random", "--budget", 10, "--seeds", 2, "--json", "-o", out).refuses(
         "leave out --json"
     )
 
@@ -212,21 +231,6 @@ def test_tags_are_walked_as_in_the_paper(pool, budget):
     assert first["score"] == max(map(len, tags.values()))
 
 
-def test_tags_come_from_a_tagger_too_and_from_one_place_only(pool):
-    asked = []
-
-    def tagger(texts, _progress):
-        asked.extend(texts)
-        return [text.split()[:2] for text in texts]
-
-    found = select(pool, _options(budget=5), method=by_tags(tagger=tagger))
-    assert len(asked) == 40
-    assert len(found.chosen) == 5
-    for bad in ({}, {"column": "tags", "tagger": tagger}):
-        with pytest.raises(OptionError, match="give one of them"):
-            by_tags(**bad)
-
-
 @pytest.mark.parametrize(
     ("value", "tags"),
     [
@@ -256,16 +260,16 @@ def test_rounds_each_add_a_tag(tags, depth):
 
 
 def test_direct_score_is_of_the_answer_or_of_the_row(pool):
-    marks = select(pool, _options(), method=by_direct_score(column="score"))
+    marks = select(pool, _options(), method=by_column(column="score"))
     rows, scores = _by_id(marks), pool.scores("score")
     place = {name: j for j, name in enumerate(pool.models)}
     assert all(
         rows[str(i)]["score"] == scores[n, place[rows[str(i)]["model"]]] for n, i in enumerate(pool.ids)
     )
     with pytest.raises(InputError, match="no column 'nothing'"):
-        select(pool, _options(), method=by_direct_score(column="nothing"))
+        select(pool, _options(), method=by_column(column="nothing"))
     with pytest.raises(InputError, match=r"instruction of id 'i000' is .*; wanted a finite number"):
-        select(pool, _options(), method=by_direct_score(column="instruction"))
+        select(pool, _options(), method=by_column(column="instruction"))
 
 
 def _deita(
@@ -298,13 +302,10 @@ def test_deita_keeps_what_is_unlike_the_kept(pool, cosine):
 
 def test_the_command_of_deita_sets_its_own_threshold(run, tmp_path):
     path = _pool(tmp_path / "pool.parquet", _rows())
-    common = ["--complexity", "complexity", "--quality", "score", "--reward", "score", "--budget", 4]
+    common = ["--method", "deita:complexity,score", "--reward", "score", "--budget", 4]
     vectors = ["--embedder", "column:vector"]
-    assert run("baseline", "deita", path, *common, *vectors, "-o", tmp_path / "a").code == 0
-    assert (
-        run("baseline", "deita", path, *common, *vectors, "--near-duplicates", 0.5, "-o", tmp_path / "b").code
-        == 0
-    )
+    assert run("select", path, *common, *vectors, "-o", tmp_path / "a").code == 0
+    assert run("select", path, *common, *vectors, "--near-duplicates", 0.5, "-o", tmp_path / "b").code == 0
     assert [manifest(tmp_path / name)["options"]["near_duplicates"] for name in "ab"] == [0.9, 0.5]
     assert manifest(tmp_path / "a")["options"]["complexity"] == "complexity"
 
@@ -437,9 +438,10 @@ def test_duplicates_are_chosen_once_by_methods_that_arrange(tmp_path):
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
     ran = run(
-        "baseline",
-        name,
+        "select",
         sim,
+        "--method",
+        name,
         "--budget",
         9,
         "--clusters",
@@ -453,23 +455,44 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
     assert f"score     {name}" in ran.out
     assert len(train(tmp_path / "out")) == 9
     assert "3 by k-means, 3 chosen from each" in ran.out
-    as_json = json.loads(run("baseline", name, sim, "--budget", 9, "--json", "--dry-run").out)
+    as_json = json.loads(run("select", sim, "--method", name, "--budget", 9, "--json", "--dry-run").out)
     assert as_json["options"]["method"] == name
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("method", "more", "said"),
     [
-        (("length", "--direction", "left"), "direction='left' is unknown; choose one of: up, down"),
-        (("length", "--of", "model"), "of='model' is unknown"),
-        (("reward", "--budget", 0, "--dry-run"), "budget 0 is not positive"),
-        (("reward",), "say where to write with -o DIR"),
-        (("tags", "--column", "nothing", "--dry-run"), "no column 'nothing'"),
+        (
+            "length",
+            ("--direction", "left", "--dry-run"),
+            "--direction left is unknown; choose one of: up, down",
+        ),
+        ("length:model", ("--dry-run",), "is unknown; choose one of: instruction, answer"),
+        ("length", ("--device", "cpu", "--dry-run"), "--device is no setting of the method length"),
+        ("reward", ("--budget", 0, "--dry-run"), "is not positive"),
+        ("reward", (), "say where to write with -o DIR"),
+        ("reward", ("--weights", "difficulty=1"), "--weights count with --method crowd"),
+        (
+            "reward",
+            ("--seeds", 2, "-o", "d"),
+            "--seeds is for a method that draws; --method reward gives one",
+        ),
+        ("tags", ("--dry-run",), "--method tags needs COLUMN"),
+        ("tags:nothing", ("--dry-run",), "no column 'nothing'"),
     ],
 )
-def test_bad_options_are_one_line(run, sim, arguments, said):
-    name, *rest = arguments
-    run("baseline", name, sim, *([] if "--budget" in rest else ["--budget", 3]), *rest).refuses(said)
+def test_bad_options_are_one_line(run, sim, method, more, said):
+    budget = [] if "--budget" in more else ["--budget", 3]
+    run("select", sim, "--method", method, *budget, *more).refuses(said)
+
+
+def test_what_a_method_brings_gives_way_to_what_is_said(run, sim, tmp_path):
+    (tmp_path / "c.toml").write_text('method = "random"\nclusters = 2\n')
+    for more, clusters in (((), 2), (("--clusters", 3), 3), (("--method", "reward"), 2)):
+        ran = run("select", sim, "--budget", 6, "--config", tmp_path / "c.toml", *more, "--json", "--dry-run")
+        assert json.loads(ran.out)["options"]["clusters"] == clusters, ran.err
+    ran = run("select", sim, "--budget", 6, "--method", "random", "--json", "--dry-run")
+    assert json.loads(ran.out)["options"]["clusters"] == 0
 
 
 @pytest.mark.extra

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect import Options, open_pool, select
-from crowdselect.selection.card import code, dataset_card
 from crowdselect.selection.eligible import REASONS
+from crowdselect.selection.folder import code, dataset_card
 
 NASTY = '[/b] \x1b[31m \u202e | ` `` <b> "quoted" \\ : # --- \n---\n- x: {y} \x7f \x85 \ufeff 🙂 日本'
 

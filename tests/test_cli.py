@@ -22,7 +22,6 @@ from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.cli.main import cli
 
 COMMANDS = [
-    "baseline",
     "collect",
     "compare",
     "crowd",
@@ -66,11 +65,51 @@ def test_help_has_an_example_and_explains_every_option(run, name):
 
 
 def test_help_and_version(run):
-    for ran in (run(), run("--help"), run("-h")):
+    for ran in (run("--help"), run("-h")):
         assert (ran.code, ran.err) == (0, "")
         assert all(f"\n  {name} " in ran.out for name in COMMANDS)
         assert "..." not in ran.out.split("Commands:")[1]
     assert run("--version").out == f"crowdselect {__version__}\n"
+
+
+@pytest.mark.parametrize("group", [(), ("evaluate",)])
+def test_without_a_command_there_is_help_and_one_line(run, group):
+    ran = run(*group)
+    assert ran.code == 2
+    assert ran.out == run(*group, "--help").out
+    assert ran.err.startswith("error: which command? One of: ")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (["slect"], "there is no command 'slect'; did you mean 'select'?"),
+        (["evaluate", "mtbench"], "did you mean 'mt-bench'?"),
+        (["select", "pool", "--bugdet", "3"], "there is no option --bugdet; did you mean '--budget'?"),
+        (["select", "pool", "--budget", "3", "--method", "lenght"], "did you mean 'length'?"),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(run, command, meant):
+    run(*command).refuses(meant)
+
+
+def test_help_of_select_is_in_sections(run):
+    out = run("select", "--help").out
+    heads = re.findall(r"^(\w[\w ]*):$", out, re.MULTILINE)
+    assert heads == [
+        "Options",
+        "Pool",
+        "What counts",
+        "Spread",
+        "Method",
+        "Answers",
+        "Output",
+        "Where it runs",
+        "Methods",
+    ]
+    first = re.findall(r"^  (?:-o, )?--([\w-]+)", out, re.MULTILINE)
+    assert first[:4] == ["output", "budget", "method", "weights"]
 
 
 def test_help_is_quick_and_loads_nothing_heavy():

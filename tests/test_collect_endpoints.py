@@ -67,9 +67,9 @@ def test_a_file_holds_models_judges_and_defaults(tmp_path):
     [
         (
             "[[model]]\nname = 'a'\nmax_tokns = 5",
-            "model 'a': unknown key 'max_tokns'; the nearest known one is 'max_tokens'",
+            "model 'a': unknown key 'max_tokns'; did you mean 'max_tokens'?",
         ),
-        ("[default]\nseed = 1", "unknown key 'default'; the nearest known one is 'defaults'"),
+        ("[default]\nseed = 1", "unknown key 'default'; did you mean 'defaults'?"),
         ("[defaults]\nnam = 'x'", "[defaults]: unknown key 'nam'"),
         ("[[model]]\nname = 'a'\napi_key = 'sk-secret'", "'api_key' looks like a secret"),
         (

@@ -85,8 +85,8 @@ def test_what_is_no_answer_may_have_been_paid_for(raw, words):
     [
         *((status, "", "retry") for status in (408, 409, 425, 500, 502, 504)),
         *((status, "", "refused") for status in (429, 503, 529)),
-        *((status, "", "stop") for status in (401, 402, 403, 404)),
-        *((status, "", "failed") for status in (302, 307, 400, 405, 410, 413, 422)),
+        *((status, "", "stop") for status in (401, 402, 403, 404, 405)),
+        *((status, "", "failed") for status in (302, 307, 400, 410, 413, 422)),
         (429, '{"error": {"message": "no money", "code": "insufficient_quota"}}', "stop"),
         (400, '{"error": {"message": "x", "code": "content_filter"}}', "filtered"),
         (

@@ -7,12 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crowdselect.ask.calls import Reply
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.ask.budget import Limits
+from crowdselect.ask.calls import Reply, ScriptedClient
 from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.manifest import manifest_path
+from crowdselect.collect.seal import manifest_path
 from crowdselect.errors import CallError, OptionError, OutputError
 from crowdselect.pool.pool import open_pool
 
@@ -305,10 +304,10 @@ def test_plan(place):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"samples": 0}, "--samples is 0"),
-        ({"limits": Limits(max_cost=-1.0)}, "--max-cost is -1"),
-        ({"limits": Limits(attempts=0)}, "--attempts is 0"),
-        ({"limits": Limits(max_cost=float("nan"))}, "--max-cost is nan"),
+        ({"samples": 0}, "`samples` is 0"),
+        ({"limits": Limits(max_cost=-1.0)}, "`max_cost` is -1"),
+        ({"limits": Limits(attempts=0)}, "`attempts` is 0"),
+        ({"limits": Limits(max_cost=float("nan"))}, "`max_cost` is nan"),
     ],
 )
 def test_options_are_checked_before_anything_is_sent(place, values, words):

@@ -244,6 +244,6 @@ def test_network_file_systems_are_known_by_their_mounts(tmp_path, path, found):
 
 def test_a_network_file_system_is_refused_unless_forced(tmp_path, monkeypatch):
     monkeypatch.setattr("crowdselect.ask.ledger_file.network_file_system", lambda _path: "nfs4")
-    with pytest.raises(LedgerError, match=r"network file system \(nfs4\).*--force-ledger"):
+    with pytest.raises(LedgerError, match=r"network file system \(nfs4\).*`force_ledger=True`"):
         Ledger(tmp_path / "l")
     Ledger(tmp_path / "l", force=True).close()

@@ -11,7 +11,7 @@ from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.manifest import read_pool_manifest
+from crowdselect.collect.seal import read_pool_manifest
 
 
 class Asked:

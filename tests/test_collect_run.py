@@ -5,15 +5,13 @@ import time
 
 import pytest
 
-from crowdselect.ask.budget import Budget, check_cost_cap, most_prompt_tokens
-from crowdselect.ask.calls import Reply, make_request
+from crowdselect.ask.ask import run
+from crowdselect.ask.budget import Budget, Limits, check_cost_cap, most_prompt_tokens
+from crowdselect.ask.calls import Reply, ScriptedClient, make_request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.limits import Limits
 from crowdselect.ask.redact import Redactor
-from crowdselect.ask.runner import run
-from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.errors import CallError, LedgerError, OptionError
 
 QUICK = Limits(wait=0.002, attempts=3, patience=0.3)
@@ -178,7 +176,7 @@ def test_a_stopped_model_does_not_stop_the_others(ledger):
     )
     assert len(good.asked) == 500
     assert len(bad.asked) <= 4
-    assert "--retry-failed" in outcome.stopped["bad"]
+    assert "`retry_failed=True`" in outcome.stopped["bad"]
 
 
 def test_a_slow_and_a_dead_endpoint_do_not_slow_the_others(ledger):
@@ -213,7 +211,11 @@ def test_a_time_out_counts_from_sending_and_not_from_waiting(ledger):
     run([Lane(end, ScriptedClient(lambda _: "a", latency=0.06), requests)], ledger, QUICK)
     assert [row.status for row in rows(ledger, end, requests)] == ["ok"] * 8
     late = ask("late")
-    run([Lane(end, ScriptedClient(lambda _: "a", latency=5), [late])], ledger, Limits(wait=0.001, attempts=2))
+    run(
+        [Lane(end, ScriptedClient(lambda _: "a", latency=5), [late])],
+        ledger,
+        Limits(wait=0.001, attempts=2),
+    )
     (row,) = rows(ledger, end, [late])
     assert (row.status, row.attempts) == ("gave_up", 2)
     assert "within 0.3 s" in row.error
@@ -239,7 +241,7 @@ def test_max_requests_is_kept_over_runs_and_retries(ledger):
         outcome = run([lane], ledger, Limits(max_requests=cap, wait=0.0001, attempts=50, patience=60))
         total += len(client.asked)
         assert total == cap
-        assert "--max-requests" in outcome.stopped["m"]
+        assert "`max_requests`" in outcome.stopped["m"]
 
 
 def test_max_cost_is_never_passed_and_counts_answers_without_usage_at_their_most(ledger):
@@ -254,7 +256,7 @@ def test_max_cost_is_never_passed_and_counts_answers_without_usage_at_their_most
         after = sum(entry.cost + entry.lost for entry in ledger.spent().values())
         assert after <= cap
         assert after > cap - 1.5 * most  # and used as far as it goes
-        assert "--max-cost" in outcome.stopped["m"]
+        assert "`max_cost`" in outcome.stopped["m"]
 
 
 def test_a_cap_that_cannot_be_kept_is_refused_before_anything_is_sent(ledger):

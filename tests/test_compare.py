@@ -176,7 +176,7 @@ def test_one_random_selection_is_no_reference(tmp_path, folders):
 def test_without_the_pool_what_the_folder_knows_is_shown(folders, tmp_path):
     (tmp_path / "pool.parquet").rename(tmp_path / "moved.parquet")
     found = _compare(folders)
-    assert any("name its place with --pool" in problem for problem in found.problems)
+    assert any("name its place with `pool`" in problem for problem in found.problems)
     assert found.sides[0].figures["instruction_length"] is None
     assert found.sides[0].figures["difficulty"] is not None
     assert "name its place" in comparison_page(found)

@@ -97,15 +97,15 @@ def test_unknown_can_be_said_against_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("c.toml", '[[model]]\nname = "a"\nsize = 7', "model 'a': unknown key 'size'; the nearest known one is 'size_b'"),
-        ("c.toml", '[[model]]\nname = "a"\nfamly = "F"', "unknown key 'famly'; the nearest known one is 'family'"),
-        ("c.toml", '[[model]]\nname = "a"\nmax_tokns = 5', "unknown key 'max_tokns'; the nearest known one is 'max_tokens'"),
-        ("c.toml", '[[modl]]\nname = "a"', "top level: unknown key 'modl'; the nearest known one is 'model'"),
-        ("c.toml", '[note]\na = 1\n[[model]]\nname = "a"', "unknown key 'note'; the nearest known one is 'notes'"),
+        ("c.toml", '[[model]]\nname = "a"\nsize = 7', "model 'a': unknown key 'size'; did you mean 'size_b'?"),
+        ("c.toml", '[[model]]\nname = "a"\nfamly = "F"', "unknown key 'famly'; did you mean 'family'?"),
+        ("c.toml", '[[model]]\nname = "a"\nmax_tokns = 5', "unknown key 'max_tokns'; did you mean 'max_tokens'?"),
+        ("c.toml", '[[modl]]\nname = "a"', "top level: unknown key 'modl'; did you mean 'model'?"),
+        ("c.toml", '[note]\na = 1\n[[model]]\nname = "a"', "unknown key 'note'; did you mean 'notes'?"),
         ("c.toml", '[defaults]\ntemprature = 1\n[[model]]\nname = "a"', "[defaults]: unknown key 'temprature'"),
         ("c.toml", '[[judge]]\nname = "j"\nmodl = "m"\n[[model]]\nname = "a"', "judge 'j': unknown key 'modl'"),
         ("c.toml", '[[model]]\nname = "a"\napi_key = "sk-secret"', "'api_key' looks like a secret"),
-        ("c.json", '{"a": {"size": 7}}', "model 'a': unknown key 'size'; the nearest known one is 'size_b'"),
+        ("c.json", '{"a": {"size": 7}}', "model 'a': unknown key 'size'; did you mean 'size_b'?"),
     ],
 )  # fmt: skip
 def test_unknown_keys_are_refused_with_the_nearest(tmp_path: Path, file: str, text: str, words: str) -> None:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.duplicates import normalised
-from crowdselect.selection.benchmarks import CHARACTERS, WORDS, Question, contaminated, read_questions
+from crowdselect.selection.benchmarks import (
+    CHARACTERS,
+    WORDS,
+    BenchmarkQuestion,
+    contaminated,
+    read_questions,
+)
 from crowdselect.selection.folder import export, load_selection
 from crowdselect.simulate.pool import simulate
 
@@ -31,7 +37,7 @@ def _unspaced(text: str) -> int:
     return len(re.findall("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]", text))
 
 
-def _oracle(texts: list[str | None], questions: list[Question]) -> list[int]:
+def _oracle(texts: list[str | None], questions: list[BenchmarkQuestion]) -> list[int]:
     def shares(one: str, other: str) -> bool:
         a, b = normalised(one), normalised(other)
         words, others = _units(a)[0], _units(b)[0]
@@ -60,7 +66,7 @@ def _oracle(texts: list[str | None], questions: list[Question]) -> list[int]:
 def test_agrees_with_a_plain_comparison(
     asked: list[list[str]], texts: list[str | None], data: st.DataObject
 ) -> None:
-    questions = [Question(str(row), tuple(turns)) for row, turns in enumerate(asked)]
+    questions = [BenchmarkQuestion(str(row), tuple(turns)) for row, turns in enumerate(asked)]
     for turns in asked:  # pieces of questions inside other text
         cut = data.draw(st.integers(0, len(turns[0])))
         texts.append(data.draw(st.sampled_from(["", "q ", "語"])) + turns[0][cut:] + " z" + turns[-1])
@@ -69,7 +75,7 @@ def test_agrees_with_a_plain_comparison(
 
 def test_thirteen_words_are_found_and_twelve_are_not() -> None:
     words = [f"word{i}" for i in range(30)]
-    asked = [Question("a", ("one two",)), Question("b", (" ".join(words),))]
+    asked = [BenchmarkQuestion("a", ("one two",)), BenchmarkQuestion("b", (" ".join(words),))]
     inside = "Please: " + ", ".join(words[5 : 5 + WORDS]).upper() + "! Thanks"
     short = "Please: " + ", ".join(words[5 : 4 + WORDS]) + " thanks"
     assert contaminated([inside, short, "ONE  two", "one two three", None], asked).tolist() == [
@@ -83,22 +89,22 @@ def test_thirteen_words_are_found_and_twelve_are_not() -> None:
 
 def test_fifty_characters_of_an_unspaced_script_are_found_and_forty_nine_are_not() -> None:
     text = "".join(chr(0x4E00 + 7 * i) for i in range(120))
-    asked = [Question("ja", (text[:60] + "。" + text[60:],))]
+    asked = [BenchmarkQuestion("ja", (text[:60] + "。" + text[60:],))]
     assert contaminated([f"前{text[30:80]}後", f"前{text[30:79]}後", "x" * 60], asked).tolist() == [0, -1, -1]
 
 
 def test_latin_letters_in_a_row_are_no_unspaced_script() -> None:
     sentence = "a b c d e f g h i j k l"  # twelve words
-    asked = [Question("q", (sentence * 1 + " 語",))]
+    asked = [BenchmarkQuestion("q", (sentence * 1 + " 語",))]
     assert contaminated(["語 " + sentence], asked).tolist() == [-1]
 
 
 def test_the_first_question_is_named_and_all_turns_count() -> None:
-    asked = [Question("1", ("x", "Now again")), Question("2", ("now AGAIN",))]
+    asked = [BenchmarkQuestion("1", ("x", "Now again")), BenchmarkQuestion("2", ("now AGAIN",))]
     assert contaminated(["now again"], asked).tolist() == [0]
     assert contaminated(["now again"], []).tolist() == [-1]
     assert contaminated([], asked).tolist() == []
-    assert contaminated(["", " "], [Question("e", ("", " "))]).tolist() == [-1, -1]
+    assert contaminated(["", " "], [BenchmarkQuestion("e", ("", " "))]).tolist() == [-1, -1]
 
 
 def test_every_form_of_questions_is_read(tmp_path: Path) -> None:
@@ -112,14 +118,17 @@ def test_every_form_of_questions_is_read(tmp_path: Path) -> None:
     table = write("table.jsonl", {"id": "t1", "instruction": "Four", "other": [1]}, {"instruction": "Five"})
     pool = write("pool.jsonl", *({"id": "p", "instruction": "Six", "model": m, "score": 1} for m in "ab"))
     (tmp_path / "plain.txt").write_text("First line\n\nThird <script>\n", encoding="utf-8")
-    assert read_questions(fastchat) == [Question("81", ("One", "Two"))]
-    assert read_questions(arena) == [Question("abc", ("Do it",))]
-    assert read_questions(newer) == [Question("d", ("Three",))]
-    assert read_questions(table) == [Question("t1", ("Four",)), Question("table.jsonl:2", ("Five",))]
-    assert read_questions(pool) == [Question("p", ("Six",))]
+    assert read_questions(fastchat) == [BenchmarkQuestion("81", ("One", "Two"))]
+    assert read_questions(arena) == [BenchmarkQuestion("abc", ("Do it",))]
+    assert read_questions(newer) == [BenchmarkQuestion("d", ("Three",))]
+    assert read_questions(table) == [
+        BenchmarkQuestion("t1", ("Four",)),
+        BenchmarkQuestion("table.jsonl:2", ("Five",)),
+    ]
+    assert read_questions(pool) == [BenchmarkQuestion("p", ("Six",))]
     assert read_questions(str(tmp_path / "plain.txt")) == [
-        Question("plain.txt:1", ("First line",)),
-        Question("plain.txt:3", ("Third <script>",)),
+        BenchmarkQuestion("plain.txt:1", ("First line",)),
+        BenchmarkQuestion("plain.txt:3", ("Third <script>",)),
     ]
 
 
@@ -175,7 +184,7 @@ def test_contaminated_rows_are_not_chosen_and_say_why(tmp_path: Path) -> None:
 
 def test_files_are_a_list() -> None:
     with pytest.raises(
-        OptionError, match=re.escape("decontaminate='b.txt' is not a list of files; write ['b.txt']")
+        OptionError, match=re.escape("`decontaminate='b.txt'` is not a list of files; write ['b.txt']")
     ):
         Options(budget=1, decontaminate="b.txt")  # type: ignore[arg-type]
 
@@ -184,7 +193,8 @@ def test_many_rows_take_seconds() -> None:
     rng = np.random.default_rng(0)
     words = np.array([f"w{i}" for i in range(3000)])
     asked = [
-        Question(str(i), (" ".join(row),)) for i, row in enumerate(words[rng.integers(0, 3000, (580, 60))])
+        BenchmarkQuestion(str(i), (" ".join(row),))
+        for i, row in enumerate(words[rng.integers(0, 3000, (580, 60))])
     ]
     texts = [" ".join(row) for row in words[rng.integers(0, 3000, (5000, 60))]]
     start = time.perf_counter()

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from crowdselect import cache
 from crowdselect.cache import Parts, folder, key_of, write_vectors
-from crowdselect.embed.given import read_vectors
+from crowdselect.embed.given import read_given_vectors
 from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError, MissingExtraError, OptionError, ShapeError
 from crowdselect.numeric import lsa as lsa_module
@@ -448,7 +448,9 @@ def test_a_vector_that_is_not_finite_names_the_text(model):
 
 def test_a_model_that_cannot_be_loaded_is_one_line(model):
     (model / "broken").touch()
-    with pytest.raises(OptionError, match=r"embedder '.*model' could not be loaded: weights are not there$"):
+    with pytest.raises(
+        OptionError, match=r"`embedder='.*model'` could not be loaded: weights are not there$"
+    ):
         embed(["a"], ids=["x"], embedder=str(model))
 
 
@@ -490,7 +492,7 @@ def test_a_model_of_the_hub_is_fetched_before_its_revision_is_asked_again(model,
 )
 def test_an_unknown_embedder_lists_what_exists(name):
     with pytest.raises(
-        OptionError, match=r"unknown embedder '.*'; wanted lsa, minilm, file:VECTORS, column:NAME, "
+        OptionError, match=r"`embedder='.*'` is unknown; wanted lsa, minilm, file:VECTORS, column:NAME, "
     ) as caught:
         embed(["a"], ids=["x"], embedder=name)
     assert repr(name) in str(caught.value)
@@ -633,7 +635,7 @@ def test_parquet_vectors_are_taken_as_given_in_the_order_of_the_ids(tmp_path, ki
 
 def test_npz_vectors_and_whole_number_ids(tmp_path):
     path = npz(tmp_path / "v.npz", [7, 12], np.array([[1, 2], [3, 4]], dtype=np.float64))
-    vectors, unused = read_vectors(path, ids=["12", "7"])
+    vectors, unused = read_given_vectors(path, ids=["12", "7"])
     assert (vectors.tolist(), unused) == ([[3, 4], [1, 2]], 0)
 
 
@@ -643,7 +645,7 @@ def test_npz_with_pickled_objects_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"v\.npz: cannot be read without pickle .*save ids as an array of text"
     ):
-        read_vectors(path, ids=["a"])
+        read_given_vectors(path, ids=["a"])
 
 
 @pytest.mark.parametrize("write", [parquet, npz])
@@ -651,22 +653,22 @@ def test_missing_double_and_bad_vectors_are_named(tmp_path, write):
     path = write(tmp_path / "v", ["a", "b"], [[1.0, 2.0], [3.0, np.inf]])
     path = path if path.exists() else path.with_suffix(".npz")
     with pytest.raises(InputError, match=r"no vector for id 'c' \(2 of 3 ids of the pool are missing\)"):
-        read_vectors(path, ids=["a", "c", "d"])
+        read_given_vectors(path, ids=["a", "c", "d"])
     with pytest.raises(
         InputError, match=r"v.*: the vector of id 'b' holds NaN, infinity .*\(1 such vectors\)"
     ):
-        read_vectors(path, ids=["a", "b"])
-    assert read_vectors(path, ids=["a"])[0].tolist() == [[1, 2]]
+        read_given_vectors(path, ids=["a", "b"])
+    assert read_given_vectors(path, ids=["a"])[0].tolist() == [[1, 2]]
     path = write(tmp_path / "w", ["a", "b", "a"], [[1.0], [2.0], [3.0]])
     path = path if path.exists() else path.with_suffix(".npz")
     with pytest.raises(InputError, match="id 'a' is there more than once"):
-        read_vectors(path, ids=["b"])
+        read_given_vectors(path, ids=["b"])
 
 
 def test_numbers_beyond_float32_are_refused_not_made_infinite(tmp_path):
     path = npz(tmp_path / "v.npz", ["a"], [[1e300]])
     with pytest.raises(InputError, match="'a' holds NaN, infinity or a number beyond float32"):
-        read_vectors(path, ids=["a"])
+        read_given_vectors(path, ids=["a"])
 
 
 @pytest.mark.parametrize(
@@ -684,7 +686,7 @@ def test_parquet_vectors_that_are_none_are_named(tmp_path, vectors, message):
     kind = pa.list_(pa.float32()) if vectors == [[], []] else None
     path = parquet(tmp_path / "v.parquet", ["a", "b"], vectors, kind=kind)
     with pytest.raises(InputError, match=message):
-        read_vectors(path, ids=["a", "b"])
+        read_given_vectors(path, ids=["a", "b"])
 
 
 def test_parquet_of_other_columns_types_or_without_rows(tmp_path):
@@ -692,14 +694,14 @@ def test_parquet_of_other_columns_types_or_without_rows(tmp_path):
     with pytest.raises(
         InputError, match=r"v\.parquet: no column 'id' \(found: uuid, vector\); wanted id, vector"
     ):
-        read_vectors(tmp_path / "v.parquet", ids=["a"])
+        read_given_vectors(tmp_path / "v.parquet", ids=["a"])
     with pytest.raises(InputError, match="column id is of type double; wanted text or whole numbers"):
-        read_vectors(parquet(tmp_path / "f.parquet", [1.5], [[1.0]]), ids=["a"])
+        read_given_vectors(parquet(tmp_path / "f.parquet", [1.5], [[1.0]]), ids=["a"])
     with pytest.raises(InputError, match="1 ids are null"):
-        read_vectors(parquet(tmp_path / "n.parquet", ["a", None], [[1.0], [2.0]]), ids=["a"])
+        read_given_vectors(parquet(tmp_path / "n.parquet", ["a", None], [[1.0], [2.0]]), ids=["a"])
     empty = parquet(tmp_path / "e.parquet", pa.array([], pa.string()), [], kind=pa.list_(pa.float32()))
     with pytest.raises(InputError, match="no vectors"):
-        read_vectors(empty, ids=["a"])
+        read_given_vectors(empty, ids=["a"])
 
 
 @pytest.mark.parametrize(
@@ -718,21 +720,21 @@ def test_parquet_of_other_columns_types_or_without_rows(tmp_path):
 def test_npz_of_other_arrays_is_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "v.npz", **arrays)
     with pytest.raises(InputError, match=message):
-        read_vectors(tmp_path / "v.npz", ids=["a"])
+        read_given_vectors(tmp_path / "v.npz", ids=["a"])
 
 
 def test_files_that_are_neither_or_damaged_or_absent(tmp_path):
     with pytest.raises(InputError, match=r"absent: cannot be read \(No such file"):
-        read_vectors(tmp_path / "absent", ids=["a"])
+        read_given_vectors(tmp_path / "absent", ids=["a"])
     with pytest.raises(InputError, match="cannot be read"):
-        read_vectors(tmp_path, ids=["a"])
+        read_given_vectors(tmp_path, ids=["a"])
     (tmp_path / "t.csv").write_text("id,vector\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"t\.csv: neither Parquet \(id, vector\) nor .npz \(ids, vectors\)"):
-        read_vectors(tmp_path / "t.csv", ids=["a"])
+        read_given_vectors(tmp_path / "t.csv", ids=["a"])
     for path in (parquet(tmp_path / "v.parquet", ["a"], [[1.0]]), npz(tmp_path / "v.npz", ["a"], [[1.0]])):
         path.write_bytes(path.read_bytes()[:-30])
         with pytest.raises(InputError, match="damaged"):
-            read_vectors(path, ids=["a"])
+            read_given_vectors(path, ids=["a"])
 
 
 def test_a_column_is_taken_as_given():
@@ -754,7 +756,7 @@ def test_a_column_that_is_not_finite_or_does_not_fit():
 
 @pytest.mark.parametrize(("name", "wanted"), [("file:", "file:VECTORS"), ("column:", "column:NAME")])
 def test_an_embedder_without_its_other_half(name, wanted):
-    with pytest.raises(OptionError, match=f"embedder '{name}' names no .*; wanted {wanted}"):
+    with pytest.raises(OptionError, match=f"`embedder='{name}'` names no .*; wanted {wanted}"):
         embed(["x"], ids=["a"], embedder=name)
 
 

@@ -18,7 +18,7 @@ def test_ratios_are_those_of_this_process_and_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     build_model(tmp_path / "model")
     simulate("pool", instructions=30, shards=2, answer_chars=80)
-    asked = ("baseline", "ifd", "pool", "--model", "model", "--budget", 3, "-o")
+    asked = ("select", "pool", "--method", "ifd:model", "--budget", 3, "-o")
     ran(*asked, "here")
     ran(*asked, "there", "--engine", "ray", "--workers", 1)
     here, there = (pq.read_table(f"{name}/selection.parquet") for name in ("here", "there"))

@@ -13,8 +13,8 @@ from crowdselect.cache import KEY, Keys, Parts, joined
 from crowdselect.engine import session
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions
+from crowdselect.reward.own import FunctionScorer
 from crowdselect.reward.protocol import settings_digest
 from crowdselect.reward.sharded import Reader, Recipe, ScoreWorker, sources_of
 from crowdselect.reward.specs import parse_spec

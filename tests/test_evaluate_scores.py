@@ -18,6 +18,7 @@ from crowdselect.evaluate.comparison import (
 )
 from crowdselect.evaluate.display import forest_lines
 from crowdselect.evaluate.files import Question
+from crowdselect.evaluate.judging import LABELS, Verdict, canonical, read_label, read_rating, weighed
 from crowdselect.evaluate.outcome import Group, Loaded
 from crowdselect.evaluate.scores import (
     Cells,
@@ -30,7 +31,6 @@ from crowdselect.evaluate.scores import (
     resampled,
     won,
 )
-from crowdselect.evaluate.verdicts import LABELS, Reading, canonical, read_label, read_rating, weighed
 
 WEIGHT = {"A>>B": (1, 3), "A>B": (1, 1), "A=B": (0.5, 1), "B>A": (0, 1), "B>>A": (0, 3)}
 
@@ -44,9 +44,9 @@ def games(count, seed=0, missing=()):
     generator = np.random.default_rng(seed)
     drawn = generator.choice(LABELS, size=(count, 2))
     return {
-        (f"q{n:03d}", game): Reading(reason="?")
+        (f"q{n:03d}", game): Verdict(reason="?")
         if (n, game) in missing
-        else Reading(label=str(drawn[n, game]))
+        else Verdict(label=str(drawn[n, game]))
         for n in range(count)
         for game in range(2)
     }
@@ -126,7 +126,7 @@ def test_mt_bench_means_by_hand():
         ("q002", 1): 2.5,
     }
     verdicts = {
-        place: Reading(rating=g) if g is not None else Reading(reason="?") for place, g in grades.items()
+        place: Verdict(rating=g) if g is not None else Verdict(reason="?") for place, g in grades.items()
     }
     cells = graded(questions[::-1], verdicts, turns=2)
     assert cells.ids == ("q000", "q001", "q002")
@@ -143,7 +143,7 @@ def test_the_share_of_wins_by_counting():
         wins += (1 - first[0]) * first[1] + second[0] * second[1]
         weights += first[1] + second[1]
     assert won(questions, verdicts).mean() == pytest.approx(wins / weights)
-    same = {place: Reading(label="A=B") for place in verdicts}
+    same = {place: Verdict(label="A=B") for place in verdicts}
     assert won(questions, same).mean() == 0.5
 
 
@@ -238,9 +238,9 @@ def test_bradley_terry_without_a_finite_answer_is_missing():
 def test_position_bias_counts_flips():
     labels = [("A>B", "A>B"), ("A>>B", "B>A"), ("A=B", "A>B"), ("B>A", "A>>B")]
     verdicts = {
-        (f"q{n:03d}", game): Reading(label=pair[game]) for n, pair in enumerate(labels) for game in range(2)
+        (f"q{n:03d}", game): Verdict(label=pair[game]) for n, pair in enumerate(labels) for game in range(2)
     }
-    verdicts |= {("q004", 0): Reading(label="A>B"), ("q004", 1): Reading(reason="?")}
+    verdicts |= {("q004", 0): Verdict(label="A>B"), ("q004", 1): Verdict(reason="?")}
     found = position_bias(asked(5, turns=1), verdicts)
     # 0: A both times, a flip; 1: the baseline both times; 2: a tie, then the model; 3: the model both times.
     assert found == {
@@ -393,7 +393,7 @@ def test_what_cannot_be_compared_is_refused():
             compare([one, Group("b", (loaded("b", [5], **{name: value}),))])
     with pytest.raises(OptionError, match="at least two"):
         compare([one])
-    with pytest.raises(OptionError, match="--against x"):
+    with pytest.raises(OptionError, match="`against` is 'x'"):
         compare([one, Group("b", (loaded("b", [5]),))], against="x")
 
 

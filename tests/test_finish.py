@@ -16,20 +16,18 @@ import pytest
 
 from commands import COMMAND, manifest, train
 from crowdselect import Options, open_pool, select
-from crowdselect.ask.calls import Reply, make_request
+from crowdselect.ask.ask import run as ask
+from crowdselect.ask.budget import Limits
+from crowdselect.ask.calls import Reply, ScriptedClient, make_request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.http_client import parse_reply
 from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.runner import run as ask
-from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.engine.here import run_here
 from crowdselect.errors import CallError
-from crowdselect.evaluate.verdicts import read_label, read_rating
+from crowdselect.evaluate.judging import read_label, read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.reward.rubric import read_score
-from crowdselect.reward.tags import tags_of_answer
 from judging import Bench
 from reward_server import RewardServer
 
@@ -197,7 +195,6 @@ def test_a_verdict_stands_after_the_thinking():
     assert read_score(HALF).score is None
     assert read_rating(HALF).is_missing
     assert read_label(HALF).is_missing
-    assert tags_of_answer('<think> perhaps ["maths"]') is None
     assert read_score("<think>Score: 3?</think>\n8").score == 8
     assert read_score("<think>Score: 3?</think>\nI cannot say.").score is None
     assert read_score("Hm, Score: 3.\n</think>\nScore: 8").score == 8

@@ -90,7 +90,7 @@ def test_turns_that_a_trainer_would_drop_are_refused(prompt):
         ("messages", "llamafactory"),
         ("dpo", "llamafactory"),
     ):
-        with pytest.raises(InputError, match=r"^id 'a': its messages are of .*--exclude") as caught:
+        with pytest.raises(InputError, match=r"^id 'a': its messages are of .*`exclude`") as caught:
             made(name, prompt=prompt, trainer=trainer)
         assert trainer or f"format {name}" in str(caught.value)
         assert (trainer or f"format {name}") in str(caught.value)
@@ -145,19 +145,19 @@ def test_a_schema_has_the_columns_of_the_record(name):
             "csv",
             None,
             None,
-            "format 'csv' is unknown; choose one of: messages, prompt-completion, sharegpt, alpaca, dpo",
+            "`format='csv'` is unknown; choose one of: messages, prompt-completion, sharegpt, alpaca, dpo",
         ),
-        ("dpo", None, None, "format dpo needs preference pairs"),
-        ("alpaca", "best-worst", None, "which format alpaca cannot hold; use --format dpo"),
-        ("messages", None, "TRL", "trainer 'TRL' is unknown"),
+        ("dpo", None, None, "`format='dpo'` needs preference pairs"),
+        ("alpaca", "best-worst", None, "which `format='alpaca'` cannot hold; use `format='dpo'`"),
+        ("messages", None, "TRL", "`trainer='TRL'` is unknown"),
         (
             "prompt-completion",
             None,
             "llamafactory",
-            "LLaMA-Factory does not read format prompt-completion; choose one of: messages, sharegpt, alpaca, dpo",
+            "LLaMA-Factory does not read `format='prompt-completion'`; choose one of: messages, sharegpt, alpaca, dpo",
         ),
-        ("sharegpt", None, "trl", "TRL does not read format sharegpt"),
-        ("alpaca", None, "trl", "TRL does not read format alpaca"),
+        ("sharegpt", None, "trl", "TRL does not read `format='sharegpt'`"),
+        ("alpaca", None, "trl", "TRL does not read `format='alpaca'`"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, pairs, trainer, said):

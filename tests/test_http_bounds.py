@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from crowdselect.ask import http_client
 from crowdselect.errors import CallError
-from crowdselect.reward import served
 from crowdselect.reward.protocol import Item
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import parse_spec
@@ -23,6 +23,7 @@ import asyncio, resource, sys
 from crowdselect.ask.calls import make_request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.http_client import HttpClient
+from crowdselect.ask import http_client
 from crowdselect.errors import CallError
 
 async def ask(text):
@@ -114,9 +115,9 @@ def flood(stop: threading.Event):
     ("status", "packed", "said", "most"),
     [
         (422, False, "HTTP 422: xxx", 16),
-        (422, True, "HTTP 422", 16),
+        (422, True, "HTTP 422", 24),
         (200, False, "longer than 64 MiB", 200),
-        (200, True, "not JSON", 16),
+        (200, True, "longer than 64 MiB", 200),
     ],
 )
 def test_reward_servers(status, packed, said, most):
@@ -139,7 +140,7 @@ def test_reward_servers(status, packed, said, most):
 
 
 def test_an_answer_that_is_too_long_is_said_to_be(monkeypatch):
-    monkeypatch.setattr(served, "LONGEST", 1000)
+    monkeypatch.setattr(http_client, "LONGEST", 1000)
     with RewardServer("/classify", reply=lambda *_: (200, b" " * 1001, {})) as server:
         made = ServedScorer(parse_spec(f"{server.url}/classify"), ServedOptions(), wait=0.0)
         ((_, outcome),) = next(made.score(ITEMS))

@@ -17,7 +17,7 @@ from crowdselect.methods.ifd import KeptRatios
 from crowdselect.report.data import Run
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Scored, Seen
-from crowdselect.selection.reading import Answered, Reader
+from crowdselect.selection.reading import Answered, RowReader
 from crowdselect.selection.selection import score_line
 
 
@@ -130,9 +130,7 @@ ARGUMENTS = [
     ("length", {"of": "answer"}),
     ("reward", {}),
     ("tags", {"column": "tags"}),
-    ("tags", {"tagger": lambda texts, _: [text.split() for text in texts]}),
-    ("direct-score", {"column": "mark"}),
-    ("direct-score", {"marker": lambda rows, _: [float(len(row.answer)) for row in rows]}),
+    ("column", {"column": "mark"}),
     ("deita", {"complexity": "mark", "quality": "score"}),
     ("facility-location", {}),
     ("facility-location", {"weight_by": "mark"}),
@@ -148,9 +146,9 @@ def test_a_method_reads_what_it_says_it_needs_and_nothing_else(name, arguments, 
         texts.update({"instruction", "answer"} if of == "both" else {of})
 
     for how in ("batches", "map"):
-        own = getattr(Reader, how)
+        own = getattr(RowReader, how)
         monkeypatch.setattr(
-            Reader, how, lambda *given, own=own, of, **more: noted(of) or own(*given, of=of, **more)
+            RowReader, how, lambda *given, own=own, of, **more: noted(of) or own(*given, of=of, **more)
         )
     for how in ("column", "numbers"):
         real = getattr(Seen, how)
@@ -182,12 +180,9 @@ def cut(pool_file, tmp_path):
         METHODS["length"](),
         METHODS["length"](of="answer", direction="down"),
         METHODS["tags"](column="tags"),
-        METHODS["direct-score"](column="mark"),
-        METHODS["direct-score"](column="score"),
+        METHODS["column"](column="mark"),
+        METHODS["column"](column="score"),
         METHODS["deita"](complexity="mark", quality="score"),
-        METHODS["direct-score"](
-            marker=lambda rows, _: [float(len(row.prompt[0]["content"] + row.answer)) for row in rows]
-        ),
         by_vowels(of="instruction"),
     ],
 )
@@ -207,7 +202,7 @@ def test_texts_are_the_same_file_by_file_in_batches_of_the_size_asked_for(cut):
     rows = np.array([0, 3, 4, 11, 12, 13, 14, 29])
     with open_pool(cut) as pool:
         options = _options(answer="random")
-        here, there = (Reader(*look_at(pool, options=options, run=run)) for run in (None, run_here))
+        here, there = (RowReader(*look_at(pool, options=options, run=run)) for run in (None, run_here))
         for of in ("instruction", "answer", "both"):
             read = []
             for reader in (here, there):

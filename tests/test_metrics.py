@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric import metrics, rankagreement
+from crowdselect.numeric import exact, metrics
+from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability
-from crowdselect.numeric.rankagreement import ordered_families
 
 NAN = float("nan")
 B = metrics._BLOCK
@@ -383,7 +383,7 @@ def test_rows_without_ties_go_a_short_way_to_the_same_number(ties, monkeypatch):
     families = ["a"] * 2 + ["b"] * 3 + ["c"] * 5 + ["d"] * 7
     sizes = rng.permutation(17) + 1.0
     short = stability(scores, sizes=sizes, families=families, ties=ties)
-    monkeypatch.setattr(rankagreement, "_LARGEST_COMMON", 0)
+    monkeypatch.setattr(exact, "_LARGEST_COMMON", 0)
     assert np.array_equal(stability(scores, sizes=sizes, families=families, ties=ties), short)
 
 
@@ -468,7 +468,7 @@ def test_shapes_that_do_not_fit_are_said():
         stability(np.zeros((1, 2)), sizes=np.zeros(3), families=["a", "b"])
     with pytest.raises(ShapeError, match="have 2 models, but there are 2 sizes and 1 families"):
         compute_metrics(np.zeros((1, 2)), sizes=np.zeros(2), families=["a"])
-    with pytest.raises(OptionError, match=r"ties='first' is unknown; choose one of: average, paper"):
+    with pytest.raises(OptionError, match=r"`ties='first'` is unknown; choose one of: average, paper"):
         stability(np.zeros((1, 2)), sizes=np.zeros(2), families=["a", "a"], ties="first")
 
 

@@ -53,7 +53,7 @@ def test_a_manifest_lists_what_was_written_and_only_that_is_replaced(run, sim):
     assert beside() == ["out"]
 
 
-@pytest.mark.parametrize("command", [["demo"], ["baseline", "random", "SIM", "--budget", 5]])
+@pytest.mark.parametrize("command", [["demo"], ["select", "SIM", "--method", "random", "--budget", 5]])
 def test_every_command_that_writes_a_selection_keeps_what_is_not_ours(run, sim, command):
     command = [str(sim) if part == "SIM" else part for part in command]
     assert run(*command, "-o", "out").code == 0
@@ -516,7 +516,7 @@ def test_a_ledger_with_nothing_in_it_goes_and_one_with_something_stays():
 
 
 def test_baselines_refused_leave_no_folder(run, sim):
-    command = ["baseline", "random", "--budget", 5, "--seeds", 2, "-o", "out"]
+    command = ["select", "--method", "random", "--budget", 5, "--seeds", 2, "-o", "out"]
     run(*command, "no-such-pool.parquet").refuses("no-such-pool.parquet")
     run(*command, sim, "--answer", "model:nobody").refuses("nobody")
     assert beside() == []
@@ -524,13 +524,13 @@ def test_baselines_refused_leave_no_folder(run, sim):
 
 def test_a_recipe_refused_leaves_no_folder(run, monkeypatch, sim):
     from crowdselect.errors import InputError
-    from crowdselect.recipe import planning
+    from crowdselect.recipe import needs
 
     def refuse(*_arguments, **_options):
         raise InputError("pool: no such thing")
 
     Path("recipe.toml").write_text(f'[pool]\nfile = "{sim}"\n[select]\nbudget = 3\n')
-    monkeypatch.setattr(planning, "make_plan", refuse)
+    monkeypatch.setattr(needs, "make_plan", refuse)
     ran = run("run", "recipe.toml", "-o", "out")
     assert ran.code == 2
     assert beside() == ["recipe.toml"]
@@ -540,10 +540,10 @@ def test_a_taken_folder_of_checkpoints_gives_back_only_what_a_run_keeps_there():
     from crowdselect.train.workplace import occupy, workplace
 
     place = workplace(Path("student").absolute())
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     place.leave(processes=1)
     assert beside() == []
-    occupy(place, {"a": 1}, resume=False, processes=1).close()
+    occupy(place, {"a": 1}, overwrite=False).close()
     (place.folder / "checkpoint-3").mkdir()
     (place.folder / "checkpoint-mine").mkdir()
     (place.folder / "notes.md").write_text("mine")
@@ -564,9 +564,9 @@ def test_names_that_will_be_written_are_looked_at_before_any_work():
 
 def test_asking_leaves_the_handlers_of_signals_as_they_were():
     """asyncio would put the system's own handler in their place, and a SIGTERM while the pool is written would kill."""
+    from crowdselect.ask.ask import run as ask
+    from crowdselect.ask.budget import Limits
     from crowdselect.ask.ledger import Ledger
-    from crowdselect.ask.limits import Limits
-    from crowdselect.ask.runner import run as ask
     from crowdselect.cli.entry import stopped_by_sigterm
 
     before = signal.getsignal(signal.SIGTERM)

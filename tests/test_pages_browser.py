@@ -151,13 +151,13 @@ def select_and_report(place: Path) -> None:
 
 
 def evaluate_and_recipe(place: Path) -> None:
-    from crowdselect.evaluate.comparison import Comparison, Difference, Standing
+    from crowdselect.evaluate.comparison import Difference, MethodComparison, MethodScore
     from crowdselect.evaluate.comparison_page import comparison_page
     from crowdselect.recipe.page import results_page
 
-    standings = [Standing(name, 2, 9, 5.0, (4.0, 6.0), 4.5, 5.5) for name in NAMES]
+    standings = [MethodScore(name, 2, 9, 5.0, (4.0, 6.0), 4.5, 5.5) for name in NAMES]
     differences = [Difference(META, IMAGE, 9, 5, 0, 1.0, (0.5, 3.0), 0.01, 0.02, SCRIPT)]
-    found = Comparison("mt-bench", META, IMAGE, SCRIPT, 0, standings, differences, NAMES)
+    found = MethodComparison("mt-bench", META, IMAGE, SCRIPT, 0, standings, differences, NAMES)
     (place / "evaluate-compare.html").write_text(comparison_page(found), encoding="utf-8")
     hostile = {"verdicts": 9, "missing": 1, "score": 5.0, "interval": (4.0, 6.0), "folder": LINK}
     one = {"one": META, "other": IMAGE, "difference": 1.0, "interval": (0.5, 3.0), "verdict": "higher"}
@@ -200,7 +200,7 @@ def evaluate_and_recipe(place: Path) -> None:
 
 def cards(place: Path) -> None:
     """Show cards as a hub does: Markdown with HTML in it."""
-    from crowdselect.train.modelcard import model_card
+    from crowdselect.train.job import model_card
     from crowdselect.train.settings import TrainSettings
 
     markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")

@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from collecting import wait_for
-from crowdselect.recipe.content import Digests, key_of
 from crowdselect.recipe.graph import build
-from crowdselect.recipe.planning import make_plan
+from crowdselect.recipe.needs import make_plan
 from crowdselect.recipe.reading import read_recipe
-from crowdselect.recipe.store import Store
+from crowdselect.recipe.store import Digests, Store, key_of
 
 CROWD = """
 [defaults]
@@ -39,10 +38,11 @@ name = "judge"
 SIMPLE = """
 [pool]
 path = "pool.parquet"
-[select]
+[[select]]
 budget = 10
 clusters = 0
-[baseline.random]
+[[select]]
+method = "random"
 budget = 10
 """
 
@@ -102,13 +102,15 @@ def table(out: Path) -> dict:
     ("text", "words"),
     [
         ("[selct]\nbudget = 1", ["[selct]", "[select]"]),
-        ("[baseline.rndom]\nbudget = 1", ["[baseline.rndom]", "[baseline.random]"]),
-        ("[baseline]\nbudget = 1", ["[baseline]", "[baseline.random]"]),
+        ("[select]\nbudget = 1\nmethod = 'rndom'", ["[select]", "rndom", "did you mean 'random'?"]),
+        ("[baseline.random]\nbudget = 1", ["[baseline.random] is now", '[[select]] with method = "random"']),
+        ("[[baseline.deita]]\nquality = 'q'\ncomplexity = 'c'", ['with method = "deita:c,q"']),
+        ("[baseline]\nbudget = 1", ["[baseline] is now", "[[select]] with method"]),
         ("[select]\nbudgt = 1", ["[select]", "'budgt'", "'budget'"]),
         ("[select]\nbudget = 1\n_budget = 2", ["unknown key", "'_budget'"]),
         ("[select]\nnear-duplicates = 0.9\nnear_duplicates = 0.8\nbudget = 1", ["given twice"]),
         ("[select]\noutput = 'x'\nbudget = 1", ["'output'", "set by the recipe"]),
-        ("[baseline.random]\nbudget = 1\nseeds = 3", ["seed = [0, 1, 2]"]),
+        ("[select]\nbudget = 1\nseeds = 3", ["seed = [0, 1, 2]"]),
         ("[select]\nbudget = 'many'", ["[select]", "--budget", "'many'"]),
         ("[select]\nbudget = true", ["budget", "True"]),
         ("[select]\nbudget = []", ["budget", "[]"]),
@@ -144,7 +146,7 @@ def test_what_is_wrong_is_named(place, run, text, words):
     ("text", "words"),
     [
         (SIMPLE.replace("pool.parquet", "none.parquet"), ["none.parquet"]),
-        (SIMPLE + "exclude = 'gone.txt'", ["[baseline.random]", "exclude", "gone.txt"]),
+        (SIMPLE + "exclude = 'gone.txt'", ["[[select]] number 2", "exclude", "gone.txt"]),
         (
             SIMPLE
             + "[train]\nbase='b'\n[evaluate.mt-bench]\nquestions='pool.parquet'\njudge='crowd.toml#jugde'",
@@ -194,9 +196,7 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
     assert counts == {
         "collect": 1,
         "reward": 1,
-        "select": 2,
-        "baseline.random": 6,
-        "baseline.reward": 2,
+        "select": 10,
         "compare": 1,
         "train": 20,
         "evaluate.mt-bench": 20,
@@ -249,7 +249,11 @@ def test_the_baselines_in_the_papers_page_are_as_the_commands_want_them(place):
     page = (DOCS / "reproduce-the-paper.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     write(place, (DOCS / "recipes" / "crowd.toml").read_text(encoding="utf-8"), "crowd.toml")
-    assert set(keys(place, "[pool]\npath = 'pool.parquet'\n" + snippet)) == {"tags", "direct-score", "ifd"}
+    assert set(keys(place, "[pool]\npath = 'pool.parquet'\n" + snippet)) == {
+        "tags:tags",
+        "column:marks",
+        "ifd:Qwen/Qwen2.5-3B",
+    }
 
 
 @pytest.mark.real
@@ -299,9 +303,9 @@ label = "all"
 budget = 10
 clusters = [10, 20]
 reward = [["a"], ["a", "b"]]
-[baseline.reward]
+[[select]]
+method = ["reward:up", "reward:down"]
 budget = 5
-direction = ["up", "down"]
 """
     assert titles(place, text) == [
         "metric budget 5 weights difficulty 1",
@@ -312,8 +316,8 @@ direction = ["up", "down"]
         "all clusters 10 reward a+b",
         "all clusters 20 reward a",
         "all clusters 20 reward a+b",
-        "reward baseline direction up",
-        "reward baseline direction down",
+        "reward:up",
+        "reward:down",
     ]
 
 
@@ -354,9 +358,10 @@ def test_every_result_is_held_against_random_rows_of_as_many_trained_alike(place
     text = """
 [pool]
 path = "pool.parquet"
-[select]
+[[select]]
 budget = [5, 10]
-[baseline.random]
+[[select]]
+method = "random"
 budget = [5, 10]
 seed = [0, 1]
 [train]
@@ -477,7 +482,7 @@ def test_what_is_done_is_kept_whatever_it_is_called(place, run):
     (place / "data").mkdir()
     (place / "pool.parquet").rename(place / "data" / "answers.parquet")
     more = SIMPLE.replace("pool.parquet", "data/answers.parquet").replace(
-        "[select]", "[select]\nlabel = 'ours'"
+        "[[select]]", "[[select]]\nlabel = 'ours'", 1
     )
     write(place, more.replace("budget = 10\n[", "budget = 10\n[") + "seed = [0, 1]\n", "second.toml")
     second = run("run", place / "second.toml", "-o", out)
@@ -642,7 +647,7 @@ class Links(HTMLParser):
 
 def test_the_page_is_whole_and_harmless(place, run):
     text = (
-        SIMPLE.replace("[select]", "[select]\nlabel = '<script>alert(1)</script>\\u202e'")
+        SIMPLE.replace("[[select]]", "[[select]]\nlabel = '<script>alert(1)</script>\\u202e'", 1)
         + "[compare]\ndraws = 5"
     )
     assert run("run", write(place, text)).code == 0

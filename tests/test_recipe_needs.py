@@ -45,7 +45,7 @@ def recipe(place: Path, *tables: str) -> Path:
     ("tables", "words"),
     [
         ((REWARD, "[select]\nbudget = 21"), ["[select]", "budget 21 is more than the 20 instructions of asked.jsonl"]),
-        ((REWARD, "[baseline.random]\nreward = 'some'\nbudget = [5, 21]"), ["[baseline.random]", "budget 21"]),
+        ((REWARD, "[select]\nmethod = 'random'\nreward = 'some'\nbudget = [5, 21]"), ["[select]", "budget 21"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'other'"), ["[select]", "no step makes the column 'other'", "known, some"]),
         ((REWARD, "[select]\nbudget = 5"), ["several rewards: known, some", "reward = 'known'"]),
         (("[select]\nbudget = 5\nreward = 'topic'",), ["no step makes the column 'topic'", "known"]),
@@ -55,7 +55,7 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nmin-rewards = 3"), ["min-rewards is 3", "2 models"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nweights = {beauty = 1}"), ["unknown metric 'beauty'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nformat = 'xml'"), ["[select]", "xml"]),
-        ((REWARD, "[baseline.direct-score]\nbudget = 5\ncolumn = 'marks'"), ["[baseline.direct-score]", "column: no column 'marks'"]),
+        ((REWARD, "[select]\nmethod = 'column:marks'\nbudget = 5"), ["[select]", "method: no column 'marks'"]),
         (("[reward]\nwith = 'judge:crowd.toml#judge'\nreference = 'truth'",), ["[reward]", "reference: no column 'truth'"]),
     ],
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_a_column_of_the_instructions_may_be_the_reward(place, run):
     assert run("run", recipe(place, COLLECT, "[select]\nbudget = 5\n"), "--plan").code == 0
     bare = COLLECT.replace("asked", "bare")
     run("run", recipe(place, bare, "[select]\nbudget = 5"), "--plan").refuses("has no rewards; add [reward]")
-    assert run("run", recipe(place, bare, "[baseline.random]\nbudget = 5"), "--plan").code == 0
+    assert run("run", recipe(place, bare, "[select]\nmethod = 'random'\nbudget = 5"), "--plan").code == 0
 
 
 def test_a_pool_that_is_there_is_checked_before_it_is_scored(place, run):

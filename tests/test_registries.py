@@ -1,5 +1,7 @@
 """A new metric, method or trainer is one record in a dict: everything that chooses, explains, shows, compares and writes takes it from there."""
 
+import importlib
+import inspect
 import json
 from pathlib import Path
 
@@ -19,14 +21,15 @@ from crowdselect import (
 )
 from crowdselect.compare.robustness import PAPER_METRICS, robustness
 from crowdselect.compare.selections import compare
-from crowdselect.errors import ShapeError
-from crowdselect.methods import METHODS, Entry
+from crowdselect.embed.vectors import KINDS, Kind, vector_kind
+from crowdselect.errors import OptionError, ShapeError
+from crowdselect.methods import METHODS, Argument, Entry, method_named
 from crowdselect.numeric.metrics import Metric, by_family
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.formats import TRAINERS, Trainer
 from crowdselect.selection.look import look_at
-from crowdselect.selection.methods import Method, Scored
+from crowdselect.selection.methods import CROWD, Method, Scored
 from crowdselect.selection.rows import metrics_table
 
 BUDGET = 12
@@ -88,6 +91,54 @@ def _options(**more) -> Options:
 
 
 # What the records claim
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_what_its_record_says(name):
+    entry = METHODS[name]
+    argument = entry.argument or Argument(fills=(), form="", help="")
+    place = (
+        entry.make
+        if callable(entry.make)
+        else importlib.import_module(f"crowdselect.methods.{entry.make.split(':')[0]}")
+    )
+    function = place if callable(place) else getattr(place, entry.make.split(":")[1])
+    taken = inspect.signature(function).parameters
+    assert {*argument.fills, *(setting.name for setting in entry.settings)} <= set(taken)
+    for setting in entry.settings:
+        assert taken[setting.name].default == setting.default
+    if argument.fills and argument.required:
+        with pytest.raises(OptionError, match=f"`method={name}` needs {argument.form}"):
+            method_named(name)
+    spec = f"{name}:{','.join('ab'[: len(argument.fills)])}" if argument.required and argument.fills else name
+    made = method_named(spec)
+    assert made.name == {"crowd": "crowdselect"}.get(name, name)
+    assert made.settings["method"] == made.name
+    assert set(entry.options) <= set(Options.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("lenght", {}, "`method=lenght` is unknown; the methods are: crowd, random.*did you mean 'length'"),
+        ("random:3", {}, "`method=random:3`: random takes nothing after its name"),
+        ("deita:mark", {}, "`method=deita:mark`: wanted COMPLEXITY,QUALITY"),
+        ("deita:mark,", {}, "write it as deita:COMPLEXITY,QUALITY"),
+        ("tags:", {}, "needs COLUMN"),
+        ("length:both", {}, "is unknown; choose one of: instruction, answer"),
+        ("length", {"device": "cpu"}, "`device` is no setting of the method length"),
+    ],
+)
+def test_a_method_that_is_written_otherwise_is_an_error(spec, settings, message):
+    with pytest.raises(OptionError, match=message):
+        method_named(spec, **settings)
+
+
+def test_a_method_is_named_with_what_it_is_told():
+    assert method_named("length:answer", direction="down").settings["direction"] == "down"
+    assert method_named("column:a,b").settings["column"] == "a,b"
+    assert method_named("deita:a,b").settings["quality"] == "b"
+    assert method_named("crowd") is CROWD
 
 
 @pytest.mark.parametrize("ties", ["average", "paper"])
@@ -282,5 +333,54 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
     assert (place / "run" / "toy.cfg").read_text() == "messages train.jsonl sft 1e-5\n"
     assert run(*command, "--overwrite", "--pairs", "best-worst", "--format", "dpo").code == 0
     assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
-    run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read format alpaca")
+    run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read --format alpaca")
     run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, toy")
+
+
+# Another kind of vectors
+
+
+class Lengths:
+    """The simplest vectors of texts: how long each is, and 1."""
+
+    notes = ()
+
+    def __init__(self, wanted):
+        self._wanted = wanted
+        self.name = wanted.embedder
+
+    def prepare(self, rows):
+        pass
+
+    def of(self, rows):
+        found = np.ones((len(rows), 2), np.float32)
+        for some, named in self._wanted.reading.texts(rows, self.name).over(rows, measured, lambda _: None):
+            found[np.searchsorted(rows, some), 0] = named["length"]
+        return found
+
+    def labels(self, rows, centres, progress):
+        return np.abs(self.of(rows)[:, :1] - centres[:, 0]).argmin(axis=1)
+
+
+def measured(texts, told):
+    return {"length": np.array([len(text) for text in texts])}
+
+
+def test_another_kind_of_vectors_is_one_record(place, monkeypatch):
+    kind = Kind(form="lengths:WHAT", words="how long texts are", open=Lengths)
+    monkeypatch.setitem(KINDS, "lengths", kind)
+    assert vector_kind("lengths:x") is kind
+    path = place / "pool.csv"
+    rows = [
+        f"i{i},{'a' * (1 if i % 2 else 90)}{i},m{m},{(i * 7 + m) % 5}" for i in range(20) for m in range(3)
+    ]
+    path.write_text("\n".join(["id,instruction,model,score", *rows]))
+    with open_pool(path) as pool:
+        options = Options(
+            budget=4, clusters=2, embedder="lengths:x", weights={"difficulty": 1.0}, answer="random"
+        )
+        found = select(pool, options)
+    labels = dict(zip(found.table["id"].to_pylist(), found.table["cluster"].to_pylist(), strict=True))
+    assert len({labels[f"i{i}"] for i in range(0, 20, 2)}) == 1
+    assert len(set(labels.values())) == 2
+    assert found.facts["embedder"] == "lengths:x"

@@ -15,7 +15,7 @@ from crowdselect.report.data import Run, longest, row_data, why
 from crowdselect.report.page import esc, json_block, page
 from crowdselect.report.projection import POINTS, project, sample
 from crowdselect.selection.folder import load_selection
-from crowdselect.selection.reopen import reopen_pool
+from crowdselect.selection.texts import reopen_pool
 from crowdselect.simulate.pool import simulate
 
 EXTREME = [

@@ -10,14 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from crowdselect.ask.calls import ScriptedClient
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.scripted import ScriptedClient
 from crowdselect.cli.reward import reward
 from crowdselect.errors import CallError, OptionError
-from crowdselect.reward.expectation import expected_score, packed, unpacked, with_expectation
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.protocol import Item
-from crowdselect.reward.rubric import Rubric, read_score
+from crowdselect.reward.rubric import (
+    Rubric,
+    expected_score,
+    pack_judgement,
+    read_score,
+    unpack_judgement,
+    with_expectation,
+)
 from crowdselect.reward.specs import parse_spec
 from reward_server import RewardServer
 
@@ -154,10 +160,10 @@ def test_expectation_travels_in_the_text():
     tokens = [token("7", tops(**{"7": 0.5, "5": 0.5}))]
     body = {"choices": [{"message": {"content": "7"}, "logprobs": {"content": tokens}}]}
     made = json.loads(with_expectation(json.dumps(body).encode()))
-    assert unpacked(made["choices"][0]["message"]["content"]) == ("7", pytest.approx(6.0))
+    assert unpack_judgement(made["choices"][0]["message"]["content"]) == ("7", pytest.approx(6.0))
     for other in (b"", b"{}", b"[1]", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}'):
         assert with_expectation(other) == other
-    assert unpacked(packed("x", None)) == ("x", None)
+    assert unpack_judgement(pack_judgement("x", None)) == ("x", None)
 
 
 # Judging
@@ -195,7 +201,7 @@ def test_what_cannot_be_read_is_missing(crowd, tmp_path):
         return (
             "I would rather not."
             if "shy" in text
-            else packed("Score: 7", 6.25)
+            else pack_judgement("Score: 7", 6.25)
             if "sure" in text
             else "Score: 3"
         )
@@ -221,7 +227,7 @@ def test_budget_leaves_the_rest_unasked(crowd, tmp_path):
     )
     assert len(client.asked) == 4
     assert len(found) == 4
-    assert made.notes == ["not all was asked: --max-requests is used up"]
+    assert made.notes == ["not all was asked: `max_requests` is used up"]
 
 
 def test_judges_that_are_none(crowd, tmp_path):

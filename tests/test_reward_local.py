@@ -14,9 +14,13 @@ import torch  # noqa: E402
 
 from crowdselect.errors import InputError, OptionError  # noqa: E402
 from crowdselect.reward import local  # noqa: E402
-from crowdselect.reward.batches import batches, cut, encode  # noqa: E402
 from crowdselect.reward.loading import LocalOptions, read_card  # noqa: E402
-from crowdselect.reward.local import LocalScorer  # noqa: E402
+from crowdselect.reward.local import (  # noqa: E402
+    LocalScorer,
+    batches,
+    cut,
+    encode,
+)
 from crowdselect.reward.protocol import Item  # noqa: E402
 from crowdselect.reward.selftest import self_test  # noqa: E402
 from crowdselect.reward.specs import parse_spec  # noqa: E402
@@ -228,7 +232,7 @@ def test_own_code_runs_only_when_asked(tmp_path):
     config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_own.Own"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "modeling_own.py").write_text(OWN_CODE)
-    with pytest.raises(OptionError, match="add --trust-remote-code"):
+    with pytest.raises(OptionError, match="add `trust_remote_code=True`"):
         scorer(folder)
     made = scorer(folder, trust_remote_code=True)
     assert made.settings["trust_remote_code"] is True
@@ -326,7 +330,7 @@ def test_half_precision(folders):
     assert (
         local.LocalScorer(parse_spec(f"hf:{folders['llama']}"), LocalOptions()).settings["dtype"] == "float32"
     )
-    with pytest.raises(OptionError, match="--device 'cuda:7' cannot be used"):
+    with pytest.raises(OptionError, match="`device` 'cuda:7' cannot be used"):
         scores(scorer(folders["llama"], device="cuda:7"), ITEMS)
 
 

@@ -144,16 +144,16 @@ def test_specs_that_are_none(text):
 
 
 def test_names(pool):
-    with pytest.raises(OptionError, match="1 --name for 2 --with"):
+    with pytest.raises(OptionError, match="1 `name` for 2 `with`"):
         parse_specs(["hf:a/b", "hf:c/d"], ["x"])
     with pytest.raises(OptionError, match="say what to score with"):
         parse_specs([], [])
     with pytest.raises(OptionError, match="'b' is made by two of the scorers"):
         check_columns(["b", "b"], pool_path="p", pool_columns=[])
-    with pytest.raises(OptionError, match="'score' is a reward of p already; choose another with --name"):
+    with pytest.raises(OptionError, match="'score' is a reward of p already; choose another with `name`"):
         check_columns(["score"], pool_path="p", pool_columns=["Score"])
     for taken in ("id", "Reason", "truncated", "latency"):
-        with pytest.raises(OptionError, match="choose another with --name"):
+        with pytest.raises(OptionError, match="choose another with `name`"):
             check_columns([taken], pool_path="p", pool_columns=[])
 
 
@@ -428,7 +428,7 @@ def test_killed_runs_score_nothing_twice_but_what_was_in_flight(tmp_path):
     """The process is killed a few times; what it had recorded is not computed again."""
     simulate(tmp_path / "p.parquet", instructions=80)
     code = textwrap.dedent("""
-        import crowdselect.reward.function as function, crowdselect.reward.run as run
+        import crowdselect.reward.own as function, crowdselect.reward.run as run
         function._AT_ONCE = 100
         run.WINDOW = 300
         from crowdselect.cli.reward import reward
@@ -472,7 +472,7 @@ def test_self_test():
     assert self_test("x", by(lambda item: outcome_of(float(item.messages[-1]["content"] in good)))) == []
     warned = self_test("x", by(lambda item: outcome_of(-float(item.messages[-1]["content"] in good))))
     assert "prefers the bad answer to 'What is the capital of France?': -0, to the good one -1" in warned[0]
-    assert "--no-self-test" in warned[-1]
+    assert "`self_test=False`" in warned[-1]
     failed = self_test("x", by(lambda item: Outcome(reason="it is off")))
     assert failed[0].endswith("gives no score to 'What is the capital of France?': it is off")
     assert all(isinstance(item, Item) for item in built_in_items())

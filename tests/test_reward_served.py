@@ -76,7 +76,7 @@ def test_busy_servers_are_asked_again(status):
 def test_what_never_comes_is_missing_and_may_be_asked_again():
     with RewardServer("/classify", faults=dict.fromkeys(range(6), 503)) as server:
         found, _ = outcomes(server, path="/classify", concurrency=1)
-        assert found[0].reason == 'HTTP 503: {"error": "busy", "error_type": "overloaded"}'
+        assert found[0].reason == "HTTP 503: busy"
         assert found[0].passing
         assert all(o.score is not None for o in found[1:])
 
@@ -132,7 +132,7 @@ def test_null_is_no_score():
 def test_server_that_knows_no_way_of_asking():
     with RewardServer() as server, pytest.raises(OptionError) as caught:
         outcomes(server)
-    for part in (server.url, "/classify: HTTP 404", "/predict: HTTP 404", "name it with --api"):
+    for part in (server.url, "/classify: HTTP 404", "/predict: HTTP 404", "name it with `api`"):
         assert part in str(caught.value)
 
 
@@ -143,7 +143,7 @@ def test_nobody_listens():
     made = ServedScorer(parse_spec(f"{url}/classify"), ServedOptions(), wait=0.001)
     (outcome,) = [o for some in made.score(ITEMS[:1]) for _, o in some]
     assert outcome.passing
-    assert "refused" in outcome.reason
+    assert "cannot connect" in outcome.reason
 
 
 def test_a_dead_server_ends_the_run(monkeypatch):

@@ -84,7 +84,7 @@ def test_edges():
     assert combine_rewards(same, how="mean-rank").tolist() == [[2 / 3, 1 / 3], [1 / 3, 2 / 3]]
     with pytest.raises(OptionError, match="the reward 'a' is the same everywhere"):
         combine_rewards(same, how="mean-z")
-    with pytest.raises(OptionError, match="ensemble='median' is unknown; choose one of: mean-rank, mean-z"):
+    with pytest.raises(OptionError, match="`ensemble='median'` is unknown; choose one of: mean-rank, mean-z"):
         combine_rewards(same, how="median")
     with pytest.raises(ShapeError):
         combine_rewards({"a": np.ones((2, 2)), "b": np.ones((2, 3))}, how="mean-rank")
@@ -149,10 +149,13 @@ def test_one_reward_in_a_tuple_is_one_reward(pool):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"reward": ("a", "b")}, "several rewards \\(a, b\\) and no way to make one of them; add --ensemble"),
+        (
+            {"reward": ("a", "b")},
+            "several rewards \\(a, b\\) and no way to make one of them; add `ensemble='mean-rank'`",
+        ),
         ({"reward": ("a", "a"), "ensemble": "mean-z"}, "names a column twice"),
-        ({"reward": "a", "ensemble": "mean-z"}, "ensemble=mean-z needs two rewards or more"),
-        ({"reward": ("a", "b"), "ensemble": "max"}, "ensemble='max' is unknown"),
+        ({"reward": "a", "ensemble": "mean-z"}, "`ensemble='mean-z'` needs two rewards or more"),
+        ({"reward": ("a", "b"), "ensemble": "max"}, "`ensemble='max'` is unknown"),
     ],
 )
 def test_options_that_make_no_sense(given, said):
@@ -175,7 +178,7 @@ def test_ensembles_and_metrics_from_the_command(pool, run, tmp_path):
     assert "How far the rewards agree" in ran.out
     assert "they agree least on: i" in ran.out
     ran = run(*args, *both, "--metrics", str(numbers), "--weights", "lfd=1")
-    ran.refuses("weight for unknown metric 'lfd'", "difficulty, separability, stability, ifd, tags")
+    ran.refuses("--weights names an unknown metric, 'lfd'", "difficulty, separability, stability, ifd, tags")
 
 
 # Numbers per instruction
@@ -185,7 +188,7 @@ def test_numbers_in_the_order_of_the_pool(tmp_path):
     (tmp_path / "n.jsonl").write_text('{"id": "c", "x": 3}\n{"id": "a", "x": 1.5}\n{"id": "z", "x": 9}\n')
     found, note = read_numbers(str(tmp_path / "n.jsonl"), ids=IDS, taken=[])
     np.testing.assert_array_equal(found["x"], [1.5, np.nan, 3])
-    assert note == f"--metrics {tmp_path}/n.jsonl: 1 of 3 ids are not in the pool"
+    assert note == f"`metrics` {tmp_path}/n.jsonl: 1 of 3 ids are not in the pool"
 
 
 @pytest.mark.parametrize(

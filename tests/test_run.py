@@ -182,9 +182,9 @@ def test_every_reason_a_pool_can_give_stands_where_it_should(fates):
         "near_duplicate_of": 1,
     }
     assert any(
-        "--exclude" in note and "1 of 3 ids are not in the pool" in note for note in fates.facts["notes"]
+        "`exclude`" in note and "1 of 3 ids are not in the pool" in note for note in fates.facts["notes"]
     )
-    assert not any("--include" in note for note in fates.facts["notes"])
+    assert not any("`include`" in note for note in fates.facts["notes"])
 
 
 def test_the_columns_and_their_nulls_are_as_promised(fates):
@@ -465,9 +465,11 @@ def test_include_and_exclude_together_and_what_they_do_not_find(tmp_path):
         "b": "excluded",
     }
     assert [note for note in found.facts["notes"] if "ids are not in the pool" in note] == [
-        f"--include {tmp_path / 'in.txt'}: 2 of 5 ids are not in the pool"
+        f"`include` {tmp_path / 'in.txt'}: 2 of 5 ids are not in the pool"
     ]
-    with pytest.raises(BudgetError, match="budget 3 is more than can be chosen: 2 instructions are eligible"):
+    with pytest.raises(
+        BudgetError, match="`budget=3` is more than can be chosen: 2 instructions are eligible"
+    ):
         choose(pool, 3, include=str(tmp_path / "in.txt"), exclude=str(tmp_path / "out.parquet"))
 
 
@@ -559,7 +561,7 @@ def test_a_cluster_per_row_and_a_budget_of_all(tmp_path):
         assert [warning[:33] for warning in said] == ["5 of 8 clusters give no row: ther"] * (
             options != {"clusters": 0}
         )
-    with pytest.raises(OptionError, match="clusters=9 is more than the 8 eligible instructions"):
+    with pytest.raises(OptionError, match="`clusters=9` is more than the 8 eligible instructions"):
         choose(pool, 8, clusters=9)
 
 
@@ -593,7 +595,7 @@ def test_near_duplicates_by_words_name_the_chosen_row(tmp_path):
     assert reasons(found)["1"] == "near_duplicate_of:0"
     assert len(found.chosen) == 3
     with pytest.raises(
-        BudgetError, match="budget 4 cannot be filled: only 3 rows are left when near-duplicates"
+        BudgetError, match="`budget=4` cannot be filled: only 3 rows are left when near-duplicates"
     ):
         choose(tmp_path / "pool.parquet", 4, near_duplicates=0.99)
 
@@ -637,7 +639,7 @@ def test_a_pool_without_text_is_chosen_from_without_a_training_file(tmp_path):
 def test_the_default_embedder_needs_text_and_says_what_to_use(tmp_path):
     for options in ({"clusters": 2}, {"clusters": 0, "near_duplicates": 0.9}):
         with pytest.raises(
-            OptionError, match="no instruction has text, so embedder lsa has nothing to read; use --clu"
+            OptionError, match=r"no instruction has text, so `embedder=.lsa.` has nothing to read; use `clu"
         ):
             choose(matrix(tmp_path / "pool.parquet"), 6, **options)
 
@@ -662,7 +664,7 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     pool = write(tmp_path / "pool.parquet", rows)
     warning = (
         "1 of the 1 chosen instructions were answered well by nobody: their best reward is the pool's lowest (0); "
-        "set a floor with --min-best-reward or --min-best-quantile"
+        "set a floor with `min_best_reward` or `min_best_quantile`"
     )
     assert warning in choose(pool, 1).warnings
     assert not any("by nobody" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
@@ -689,7 +691,9 @@ def test_an_impossible_budget_fails_before_anything_is_embedded(tmp_path, monkey
 
     monkeypatch.setattr(grouping, "open_vectors", never)
     pool = simple_pool(tmp_path / "pool.parquet", {"a": 1.0, "b": 2.0})
-    with pytest.raises(BudgetError, match="budget 3 is more than can be chosen: 2 instructions are eligible"):
+    with pytest.raises(
+        BudgetError, match="`budget=3` is more than can be chosen: 2 instructions are eligible"
+    ):
         choose(pool, 3, clusters=2)
     with pytest.raises(BudgetError, match="0 instructions are eligible"):
         choose(pool, 1, clusters=2, min_rewards=4)

@@ -15,10 +15,10 @@ from crowdselect import Options, export, open_pool, select
 from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
 from crowdselect.engine.here import run_here
-from crowdselect.methods.column import by_direct_score
+from crowdselect.methods.column import by_column
 from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
-from crowdselect.selection import shards as sharded
+from crowdselect.selection import reading as sharded
 
 MODELS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3-8b")
 
@@ -239,7 +239,7 @@ def test_lengths_and_marks_are_those_of_the_sample_that_is_taken(tmp_path):
     options = Options(budget=9, **weights())
     with open_pool(tmp_path / "pool.parquet") as pool:
         longest = select(pool, options, method=by_length(of="answer"))
-        marked = select(pool, options, method=by_direct_score(column="other"))
+        marked = select(pool, options, method=by_column(column="other"))
         for name, made in (("ours", select(pool, options)), ("longest", longest)):
             export(made, pool, tmp_path / name)
     for row in longest.table.to_pylist():

@@ -187,7 +187,7 @@ def test_every_format_file_type_and_trainer(run, sim, name, file_type, trainer):
     arguments = ["--format", name, "--file-type", file_type, *more, "-o", "out"]
     ran = run("select", sim, "--budget", 6, "--clusters", 0, *arguments)
     if (name, trainer) in UNREADABLE:
-        ran.refuses(f"does not read format {name}", "choose one of")
+        ran.refuses(f"does not read --format {name}", "choose one of")
         assert not Path("out").exists()
         return
     assert ran.code == 0, ran.err

@@ -16,12 +16,11 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import open_pool
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection.controls import random_control
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.folder import export, load_selection
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select
-from crowdselect.selection.selection import Selection
+from crowdselect.selection.selection import Selection, random_control
 
 ID = "a: b:c"
 LINE = "line\nbreak: 1"
@@ -178,22 +177,22 @@ def test_the_story_of_a_row_below_the_cut(small):
     assert told.startswith("not chosen: below_cut (eligible, but others score higher)")
     assert "score 0.6: place 3 of 4 in cluster 0, which gave 2" in told
     assert "to be chosen it needs 0.1 more score, or a quota of up to 3 in its cluster" in told
-    assert "its cluster gave no row: a larger --budget or fewer --clusters" in story(small, "elsewhere")
+    assert "its cluster gave no row: a larger `budget` or fewer `clusters`" in story(small, "elsewhere")
 
 
 def test_the_stories_of_duplicates_name_the_other_row_with_all_its_colons(small):
     told = story(small, "copy")
     assert told.startswith(f"not chosen: duplicate_of:{ID} (the same text as a better-scoring instruction")
     assert (
-        f"to be chosen: only in the place of {ID}: leave that out (--exclude), and this row's own score must reach the cut"
+        f"to be chosen: only in the place of {ID}: leave that out (`exclude`), and this row's own score must reach the cut"
         in told
     )
     assert (
-        f"to be chosen: only in the place of {LINE}: leave that out (--exclude), and this row's own score must reach the cut"
+        f"to be chosen: only in the place of {LINE}: leave that out (`exclude`), and this row's own score must reach the cut"
         in story(small, "copy elsewhere")
     )
     near = story(small, "near:1")
-    assert f"to be chosen: only if {ID} were left out, or with a higher --near-duplicates (0.9)" in near
+    assert f"to be chosen: only if {ID} were left out, or with a higher `near_duplicates` (0.9)" in near
     assert "score 0.85: 1 of 4 rows that can be chosen are before it in cluster 0, which gave 2" in near
     assert " place " not in near.replace("the last place", "")
 
@@ -206,15 +205,15 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
 @pytest.mark.parametrize(
     ("reason", "advice"),
     [
-        ("excluded", "take its id out of --exclude"),
-        ("not_included", "add its id to --include"),
+        ("excluded", "take its id out of `exclude`"),
+        ("not_included", "add its id to `include`"),
         ("no_instruction", "give it text in the pool"),
-        ("too_few_rewards", r"score more answers (it has 2), or lower --min-rewards (3)"),
-        ("no_number", "give it a number in the file of --metrics"),
+        ("too_few_rewards", r"score more answers (it has 2), or lower `min_rewards` (3)"),
+        ("no_number", "give it a number in the file of `metrics`"),
         ("no_stability", "or set the weight of stability to 0"),
-        ("no_answer", "an answer with text that --answer random can take"),
+        ("no_answer", "an answer with text that `answer=random` can take"),
         ("no_pair", "two answers to one prompt with different rewards"),
-        ("below_floor", "lower --min-best-reward or --min-best-quantile"),
+        ("below_floor", "lower `min_best_reward` or `min_best_quantile`"),
         ("contaminated:mt_bench:81", "it stays out while mt_bench:81 is in the evaluation"),
     ],
 )

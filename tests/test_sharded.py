@@ -28,10 +28,10 @@ from crowdselect.numeric.clusters import fit_centres, nearest
 from crowdselect.numeric.duplicates import duplicate_groups, normalised
 from crowdselect.pool import shards
 from crowdselect.seeding import seeded_hash
-from crowdselect.selection import shards as sharded
-from crowdselect.selection.chosen import chosen_of
+from crowdselect.selection import reading as sharded
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
+from crowdselect.selection.texts import chosen_of
 from crowdselect.simulate.pool import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -531,8 +531,8 @@ def test_given_vectors_that_cannot_be_used_are_one_line(few, tmp_path):
         (f"file:{tmp_path}/few.parquet", InputError, r"few\.parquet: no vector for id"),
         (f"file:{tmp_path}/named.parquet", InputError, r"named\.parquet: no column 'vector'"),
         (f"file:{tmp_path}/v.npz", OptionError, "is no Parquet file"),
-        ("file:gone", OptionError, "file:gone is no Parquet file"),
-        ("file:", OptionError, "file: is no Parquet file"),
+        ("file:gone", OptionError, "`embedder='file:gone'` is no Parquet file"),
+        ("file:", OptionError, "`embedder='file:'` is no Parquet file"),
         ("column:v", InputError, "column:v: some vectors have 2 numbers, others 6"),
         ("column:w", InputError, "no column 'w'"),
     ):

@@ -1,5 +1,6 @@
 """A deadline for every whole answer, and Ctrl-C: the first ends within seconds and keeps what is paid, the second at once."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -19,10 +21,9 @@ import pytest
 from collecting import Job, wait_for
 from commands import COMMAND
 from crowdselect.errors import CallError, OptionError
-from crowdselect.reward import crew
-from crowdselect.reward.crew import Crew
+from crowdselect.reward import served
 from crowdselect.reward.protocol import Item
-from crowdselect.reward.served import ServedOptions, ServedScorer
+from crowdselect.reward.served import Crew, ServedOptions, ServedScorer
 from crowdselect.reward.specs import parse_spec
 from fault_server import FaultServer
 from judging import Bench, serve
@@ -62,55 +63,70 @@ def test_the_first_question_has_a_deadline_too(monkeypatch):
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
 def test_deadlines_that_are_none(timeout):
-    with pytest.raises(OptionError, match="--timeout"):
+    with pytest.raises(OptionError, match="`timeout`"):
         ServedOptions(timeout=timeout)
 
 
 # ── threads ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_under_way_is_given_before_an_error_is_raised():
-    go = threading.Event()
+def crew(count, work):
+    """A crew whose jobs need no tools."""
 
-    def work(job: int) -> int:
+    async def does(_tools, job):
+        return await work(job)
+
+    return Crew(count, nullcontext, does)
+
+
+def test_what_is_under_way_is_given_before_an_error_is_raised():
+    async def work(job: int) -> int:
         if job == 1:
             raise CallError("no more", verdict="stop")
-        if job == 0:
-            go.wait(5)
+        await asyncio.sleep(0.3)
         return job
 
-    found, threading_end = [], threading.Timer(0.3, go.set)
-    threading_end.start()
+    found = []
     with pytest.raises(CallError, match="no more"):
-        found.extend(Crew(2, work, ending=threading.Event()).run(range(1000)))
-    assert (0, 0) in found
-    assert len(found) < 1000
+        found.extend(crew(2, work).run(range(1000)))
+    assert found == [(0, 0)]
 
 
-def test_a_thread_that_hangs_is_left_behind(monkeypatch):
-    monkeypatch.setattr(crew, "GRACE", 0.2)
-    never = threading.Event()
+def test_a_job_that_hangs_is_left_behind(monkeypatch):
+    monkeypatch.setattr(served, "GRACE", 0.2)
+    ended = []
 
-    def work(job: int) -> int:
+    async def work(job: int) -> None:
         if job:
             raise CallError("no more", verdict="stop")
-        never.wait(20)
-        return job
+        try:
+            await asyncio.sleep(20)
+        finally:
+            ended.append(job)
 
     begun = time.monotonic()
     with pytest.raises(CallError):
-        list(Crew(2, work, ending=threading.Event()).run([0, 1]))
+        list(crew(2, work).run([0, 1]))
     assert time.monotonic() - begun < 3
-    never.set()
+    assert ended == [0]
+
+
+def test_jobs_are_done_beside_an_event_loop_of_the_caller():
+    async def work(job: int) -> int:
+        return job
+
+    async def notebook() -> list:
+        return list(crew(2, work).run([1, 2]))
+
+    assert sorted(asyncio.run(notebook())) == [(1, 1), (2, 2)]
 
 
 def test_handlers_of_signals_are_put_back():
+    async def work(job: int) -> int:
+        return job
+
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    assert sorted(Crew(3, lambda job: job, ending=threading.Event()).run([1, 2, 3])) == [
-        (1, 1),
-        (2, 2),
-        (3, 3),
-    ]
+    assert sorted(crew(3, work).run([1, 2, 3])) == [(1, 1), (2, 2), (3, 3)]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 

@@ -15,8 +15,8 @@ from crowdselect import Options, open_pool, select
 from crowdselect.crowd import Crowd, Member
 from crowdselect.methods.deita import deita
 from crowdselect.numeric.ensembles import combine_rewards
+from crowdselect.numeric.exact import moments
 from crowdselect.numeric.metrics import compute_metrics, difficulty, separability
-from crowdselect.numeric.moments import moments
 from crowdselect.numeric.quotas import choose
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
 

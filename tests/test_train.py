@@ -22,8 +22,7 @@ import torch  # noqa: E402
 
 from commands import COMMAND, manifest, tree  # noqa: E402
 from crowdselect.train import TrainSettings, plan, train  # noqa: E402
-from crowdselect.train.memory import count_parameters, memory  # noqa: E402
-from crowdselect.train.planning import gather, prepare  # noqa: E402
+from crowdselect.train.planning import count_parameters, gather, memory, prepare  # noqa: E402  # noqa: E402
 from crowdselect.train.student import load_student, read_student  # noqa: E402
 from crowdselect.train.trainers import build_trainer  # noqa: E402
 from tiny_models import CHAT_TEMPLATE, build_model, build_tokenizer  # noqa: E402
@@ -237,21 +236,29 @@ def test_a_killed_run_goes_on_to_the_same_model(run):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert not Path("killed").exists()
-    run("train", "rows.jsonl", *options, "-o", "killed").refuses("stopped after step", "add --resume")
-    run("train", "rows.jsonl", *options, "-o", "killed", "--resume", "--seed", 7).refuses(
-        "settings seed (0, now 7)"
-    )
-    ran = run("train", "rows.jsonl", *options, "-o", "killed", "--resume", "--json")
+    for more in ((), ("--dry-run",)):
+        run("train", "rows.jsonl", *options, "-o", "killed", "--seed", 7, *more).refuses(
+            "stopped there after step", "settings seed (0, now 7)", "overwrite"
+        )
+    ran = run("train", "rows.jsonl", *options, "-o", "killed", "--log-steps", 2, "--dry-run")
+    assert ran.code == 0, ran.err  # what is shown on the way is no other run
+    ran = run("train", "rows.jsonl", *options, "-o", "killed", "--json")
     assert ran.code == 0, ran.err
     assert re.search(r"^resuming after step (4|8|12|16|20|24|28) of 30$", ran.err, re.MULTILINE)
     assert same(weights("killed"), weights("whole"))
     assert log("killed") == log("whole")
     assert manifest("killed")["losses"] == manifest("whole")["losses"]
     before = tree()
-    again = run("train", "rows.jsonl", *options, "-o", "killed", "--resume", "--json")
+    again = run("train", "rows.jsonl", *options, "-o", "killed", "--json")
     assert json.loads(again.out)["was_there"] is True
+    assert (
+        "up to date" in run("train", "rows.jsonl", *options, "-o", "killed", "--resume", "--log-steps", 3).out
+    )
+    for more in ((), ("--dry-run",)):
+        run("train", "rows.jsonl", *options, "-o", "killed", "--seed", 7, *more).refuses(
+            "was trained otherwise", "settings seed (0, now 7)", "overwrite"
+        )
     assert tree() == before
-    run("train", "rows.jsonl", *options, "-o", "killed").refuses("--overwrite")
 
 
 def test_what_was_trained_is_not_lost_when_it_cannot_be_written(run, monkeypatch):
@@ -341,7 +348,7 @@ def test_a_template_is_required(run):
     tokenizer.chat_template = None
     tokenizer.save_pretrained("bare")
     run("train", "rows.jsonl", "--base", "bare", "-o", "m").refuses(
-        "bare: its tokenizer has no chat template", "--chat-template FILE"
+        "bare: its tokenizer has no chat template", "give --chat-template"
     )
     Path("t.jinja").write_text(CHAT_TEMPLATE)
     Path("foreign.jinja").write_text(CHAT_TEMPLATE.replace("<|end|>", "<|im_end|>"))

@@ -12,9 +12,9 @@ import pytest
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
 from crowdselect.train.diary import drawn, losses
-from crowdselect.train.rows import Rows, divide, read_rows
+from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
-from crowdselect.train.workplace import occupy, workplace
+from crowdselect.train.workplace import differences, occupy, workplace
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -63,7 +63,7 @@ def test_a_selection_is_read_with_its_manifest_and_nothing_but_its_content_count
         assert run("select", sim, *options, "--format", name, "-o", name).code == 0
     one, two = read_rows("messages"), read_rows("alpaca")
     assert one.manifest["counts"]["selected"] == len(one.rows) == 6
-    assert one.fingerprint() == two.fingerprint() == Rows(one.rows[::-1], one.file, None).fingerprint()
+    assert one.fingerprint() == two.fingerprint() == TrainRows(one.rows[::-1], one.file, None).fingerprint()
     assert run("select", sim, *options, "--answer", "random", "-o", "other").code == 0
     assert read_rows("other").fingerprint() != one.fingerprint()
 
@@ -125,17 +125,19 @@ def test_places_without_training_rows(run, sim):
 def test_held_out_rows_do_not_depend_on_the_order():
     rows = read_rows(written([GOOD | {"id": f"r{i}"} for i in range(5)])).rows
     ways = {
-        tuple(tuple(r.id for r in part) for part in divide(Rows(way, Path("x"), None), share=0.4, seed=1))
+        tuple(
+            tuple(r.id for r in part) for part in divide(TrainRows(way, Path("x"), None), share=0.4, seed=1)
+        )
         for way in permutations(rows)
     }
     assert len(ways) == 1
     train, held = ways.pop()
     assert (len(train), len(held)) == (3, 2)
     assert {*train, *held} == {row.id for row in rows}
-    everything = Rows(rows, Path("x"), None)
+    everything = TrainRows(rows, Path("x"), None)
     assert len({tuple(r.id for r in divide(everything, share=0, seed=s)[0]) for s in range(20)}) > 5
     assert [len(divide(everything, share=share, seed=0)[1]) for share in (0.0, 0.01, 0.5)] == [0, 1, 2]
-    with pytest.raises(OptionError, match=r"--eval-share 0\.99 holds out 5 of 5 rows"):
+    with pytest.raises(OptionError, match=r"`eval_share` of 0\.99 holds out 5 of 5 rows"):
         divide(everything, share=0.99, seed=0)
 
 
@@ -168,23 +170,23 @@ def test_the_preset_is_the_papers_and_what_is_given_wins():
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"objective": "rlhf"}, "--objective 'rlhf' is unknown; choose one of: sft, dpo, simpo, orpo"),
+        ({"objective": "rlhf"}, "`objective` 'rlhf' is unknown; choose one of: sft, dpo, simpo, orpo"),
         ({"preset": "best"}, "choose one of: paper"),
-        ({"dtype": "float16"}, "--dtype 'float16'"),
-        ({"epochs": 0.0}, "--epochs 0.0 is not above 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate nan"),
-        ({"warmup_steps": 1.5}, "neither whole nor a share"),
-        ({"warmup_steps": -1.0}, "is negative"),
-        ({"eval_share": 1.0}, "--eval-share 1.0 is out of range"),
-        ({"batch_size": 0}, "--batch-size 0"),
+        ({"dtype": "float16"}, "`dtype` 'float16'"),
+        ({"epochs": 0.0}, "`epochs` is 0.0; wanted more than 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` is nan"),
+        ({"warmup_steps": 1.5}, "`warmup_steps` is 1.5; wanted a whole number"),
+        ({"warmup_steps": -1.0}, "`warmup_steps` is -1.0; wanted 0 or more"),
+        ({"eval_share": 1.0}, "`eval_share` is 1.0; wanted 0 or more and below 1"),
+        ({"batch_size": 0}, "`batch_size` is 0; wanted at least 1"),
         ({"max_length": 3}, "at least 8 tokens"),
-        ({"seed": -1}, "--seed -1"),
-        ({"merge": True}, "none without --lora"),
-        ({"objective": "dpo", "gamma": 1.0}, "--gamma is SimPO's"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"merge": True}, "none without `lora`"),
+        ({"objective": "dpo", "gamma": 1.0}, "`gamma` is SimPO's"),
         ({"objective": "sft", "beta": 1.0}, "sft has none"),
-        ({"lora": True, "lora_targets": " , "}, "--lora-targets is empty"),
-        ({"more": ["optim"]}, "NAME=VALUE"),
-        ({"more": ["optim=a", "optim=b"]}, "given twice"),
+        ({"lora": True, "lora_targets": " , "}, "`lora_targets` is empty"),
+        ({"set": ["optim"]}, "NAME=VALUE"),
+        ({"set": ["optim=a", "optim=b"]}, "given twice"),
     ],
 )
 def test_settings_that_make_no_sense(given, part):
@@ -206,28 +208,35 @@ def test_only_complete_checkpoints_count_and_only_the_same_run_goes_on():
     place = workplace(Path("m").absolute())
     key = {"data": {"fingerprint": "x"}, "settings": {"seed": 0}, "processes": 1}
     with (
-        occupy(place, key, resume=False, processes=1),
+        occupy(place, key, overwrite=False),
         pytest.raises(OutputError, match="another process trains there"),
     ):
-        occupy(place, key, resume=True, processes=1)
-    occupy(place, key, resume=False, processes=1).close()  # nothing was kept: it begins anew
+        occupy(place, key, overwrite=False)
+    occupy(place, {**key, "processes": 2}, overwrite=False).close()  # nothing was kept: it begins anew
+    occupy(place, key, overwrite=False).close()
     checkpoint(place, 4)
     checkpoint(place, 12, state='{"half')
     checkpoint(place, 20, state=None)
     checkpoint(place, 100, chances=0)
     assert place.checkpoint(processes=1).name == "checkpoint-4"
     assert place.checkpoint(processes=2) is None
-    with pytest.raises(
-        OutputError, match=r"m\.training: holds a run that was stopped after step 4; add --resume"
-    ):
-        occupy(place, key, resume=False, processes=1)
-    with pytest.raises(OptionError, match=r"differs in settings seed \(0, now 1\)"):
-        occupy(place, {**key, "settings": {"seed": 1}}, resume=True, processes=1)
-    occupy(place, key, resume=True, processes=1).close()
+    other = {**key, "settings": {"seed": 1, "device": "cpu"}}
+    with pytest.raises(OptionError, match=r"after step 4 differs in settings seed \(0, now 1\); run it"):
+        occupy(place, other, overwrite=False)
+    with pytest.raises(OptionError, match=r"differs in processes \(1, now 2\)"):
+        occupy(place, {**key, "processes": 2}, overwrite=False)
+    elsewhere = {**key, "settings": {"seed": 0, "device": "cpu", "log_steps": 5}}
+    for overwrite in (False, True):
+        occupy(place, elsewhere, overwrite=overwrite).close()
+        assert place.step(processes=1) == 4
+    occupy(place, other, overwrite=True).close()
+    assert place.step(processes=1) == 0
     Path("mine.training").mkdir()
     Path("mine.training/notes.txt").touch()
     with pytest.raises(OutputError, match=r"holds no run\.json of ours"):
-        occupy(workplace(Path("mine").absolute()), key, resume=True, processes=1)
+        occupy(workplace(Path("mine").absolute()), key, overwrite=True)
+    before = {"settings": {"more": ["optim=a"]}}  # as 0.1.0 wrote it
+    assert differences(before, {"settings": {"set": ("optim=a",)}}) == []
 
 
 def test_losses_by_hand():

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect.ask.calls import Reply
-from crowdselect.ask.scripted import ScriptedClient
+from crowdselect.ask.calls import Reply, ScriptedClient
 from crowdselect.collect.job import Task, collect
 from crowdselect.pool.pool import open_pool
 

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from crowdselect.errors import CrowdselectError
     from crowdselect.numeric.metrics import METRICS, difficulty, separability, stability
     from crowdselect.pool.pool import Pool, open_pool
-    from crowdselect.selection.controls import random_control
     from crowdselect.selection.folder import export, load_selection
     from crowdselect.selection.options import Options
     from crowdselect.selection.run import select
-    from crowdselect.selection.selection import Selection
+    from crowdselect.selection.selection import Selection, random_control
 
 _HOMES = {
     "METRICS": "numeric.metrics",
@@ -32,7 +31,7 @@ _HOMES = {
     "export": "selection.folder",
     "load_selection": "selection.folder",
     "open_pool": "pool.pool",
-    "random_control": "selection.controls",
+    "random_control": "selection.selection",
     "select": "selection.run",
     "separability": "numeric.metrics",
     "stability": "numeric.metrics",

@@ -1,11 +1,10 @@
 """What a crowd file may hold: the keys of its tables; every command that reads one refuses others."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, near_miss
 
 UNKNOWN = "unknown"
 """What a file says in the place of a family or a size that nobody knows, whatever the model's name says."""
@@ -70,8 +69,7 @@ def check_keys(names: Iterable[str], known: tuple[str, ...], *, where: str) -> N
         refuse_secret(name, where)
         if name.startswith(_FREE):
             continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        raise InputError(f"{where}: unknown key {name!r}; the nearest known one is {near[0]!r}")
+        raise InputError(f"{where}: unknown key {name!r}{near_miss(name, known)}")
 
 
 def refuse_secret(name: str, where: str) -> None:

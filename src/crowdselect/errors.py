@@ -14,12 +14,38 @@
     └── MissingExtraError (ImportError) an optional package is not installed
 
 Each also inherits the built-in that it stands for, so `except ValueError` keeps working. The
-command line prints any of them as one line, `error: ...`, and ends with exit code 2.
+command line prints any of them as one line, `error: ...`, and ends with exit code 2. Messages name an option
+by its Python name in backticks (`max_cost`, `overwrite=True`); the command line writes it as it is typed there.
 """
+
+import difflib
+from collections.abc import Callable, Iterable
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Ask whether another word was meant: the end of a message about one that is unknown.
+
+    Args:
+        word: What was said.
+        known: What could have been.
+
+    Returns:
+        `; did you mean 'X'?`, X the nearest; empty where none is near.
+
+    Example:
+        >>> near_miss("lenght", ["random", "length"]), near_miss("x", ["random", "length"])
+        ("; did you mean 'length'?", '')
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class CrowdselectError(Exception):
     """The root: catch this to catch all of them."""
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change the message."""
+        self.args = (change(str(self)), *self.args[1:])
 
 
 class InputError(CrowdselectError, ValueError):
@@ -87,3 +113,8 @@ def _rebuilt(message: str, verdict: str, retry_after: float | None, billed: bool
 
 class MissingExtraError(CrowdselectError, ImportError):
     """An optional package is absent; the message names the extra that brings it."""
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change the message, which an ImportError keeps twice."""
+        super().reword(change)
+        self.msg = str(self.args[0])

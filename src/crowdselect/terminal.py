@@ -4,8 +4,9 @@ import json
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import StringIO
 from shutil import get_terminal_size
 from typing import Any
@@ -18,6 +19,7 @@ _WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
 _NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
 _EVERY = 30.0  # seconds between two lines about a stage, in a pipe
 _NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
+_wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 
 
 def visible(text: object, *, width: int | None = None) -> str:
@@ -96,9 +98,9 @@ def table(
         made.add_row(*map(Text, row))
     if title is not None:
         say(title)
-    page = StringIO()  # written by `say`, so that a full disk or a closed pipe shows in one place
+    page = StringIO()  # written by `show`, so that a full disk or a closed pipe shows in one place
     Console(file=page, width=wide, highlight=False, color_system=None).print(made)
-    say("\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n")
+    show("\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n")
 
 
 def _shares(asked: list[int], *, room: int, most: int) -> list[int]:
@@ -117,15 +119,35 @@ def lines(pairs: Mapping[str, object]) -> None:
             say(f"{name:<{wide}}  {visible(value)}")
 
 
+@contextmanager
+def worded(change: Callable[[str], str]) -> Iterator[None]:
+    """Change what `say`, `note` and `warn` print in the block: a command writes options as its user types them."""
+    before = _wording.set(change)
+    try:
+        yield
+    finally:
+        _wording.reset(before)
+
+
 def say(text: str = "") -> None:
     """Print a line of our own making (parts from pools have gone through `visible`)."""
+    show(_wording.get()(text))
+
+
+def show(text: str) -> None:
+    """Print text whose words are not ours to change: that of a pool, made harmless by `visible`."""
     sys.stdout.write(text + "\n")
 
 
-def warn(text: str) -> None:
-    """Print a warning on standard error, at once: in a pipe too."""
-    sys.stderr.write(f"warning: {visible(text)}\n")
+def note(text: str) -> None:
+    """Print a line of our own making on standard error, at once: in a pipe too."""
+    sys.stderr.write(_wording.get()(text) + "\n")
     sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    note(f"warning: {visible(text)}")
 
 
 @contextmanager
@@ -166,7 +188,7 @@ def stage_bar(name: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def _after_a_second(act: Any) -> Iterator[None]:  # noqa: ANN401  (any callable)
+def _after_a_second(act: Callable[[], None]) -> Iterator[None]:
     from threading import Timer
 
     timer = Timer(1.0, act)

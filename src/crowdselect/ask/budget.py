@@ -1,9 +1,16 @@
-"""Hard stops: what may still be sent, counted over resumes and over runs that were killed."""
+"""What asking may cost: the limits of a run, an estimate before it, and hard stops while it runs.
+
+Hard stops count over resumes and over runs that were killed.
+"""
 
 import asyncio
-from typing import Literal
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from crowdselect.ask.calls import Request
+from crowdselect.ask.calls import AGAIN, ANSWERED, Request
+from crowdselect.ask.conversations import read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.errors import OptionError
@@ -11,6 +18,30 @@ from crowdselect.errors import OptionError
 _MESSAGE_TOKENS = 16  # that a chat template may add per message
 _TEMPLATE_TOKENS = 256  # and around all of them, system texts of its own included
 _LEAST_HOLD = 16
+_BATCH = 256  # requests looked up in the ledger at once
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a run goes.
+
+    Attributes:
+        max_cost: Money, over all runs on the ledger; None = no cap.
+        max_requests: Requests sent, retries included, over all runs on the ledger; None = no cap.
+        attempts: How often one request is sent before it is given up; refusals (429, 503) count a quarter.
+        wait: Seconds before the first retry; later ones wait twice as long each time, up to 64 times.
+        patience: Seconds that an endpoint may give no answer at all before the run goes on without it.
+        grace: Seconds that answers in flight are waited for after Ctrl-C.
+        retry_failed: Ask again what has failed before.
+    """
+
+    max_cost: float | None = None
+    max_requests: int | None = None
+    attempts: int = 5
+    wait: float = 1.0
+    patience: float = 600.0
+    grace: float = 1.5
+    retry_failed: bool = False
 
 
 def estimated_tokens(text: str) -> float:
@@ -43,13 +74,114 @@ def check_cost_cap(endpoints: tuple[Endpoint, ...], max_cost: float | None) -> N
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise OptionError(
-                f"--max-cost: {' and '.join(missing)} of {endpoint.name!r} {verb} unknown, and unknown is not 0; "
-                "put the prices per million tokens into the crowd file, or leave --max-cost out"
+                f"`max_cost`: {' and '.join(missing)} of {endpoint.name!r} {verb} unknown, and unknown is not 0; "
+                "put the prices per million tokens into the crowd file, or leave `max_cost` out"
             )
         if endpoint.most_tokens is None and endpoint.price_out:
             raise OptionError(
-                f"--max-cost: {endpoint.name!r} has no max_tokens, so an answer may cost anything; set it in the crowd file"
+                f"`max_cost`: {endpoint.name!r} has no max_tokens, so an answer may cost anything; set it in the crowd file"
             )
+
+
+@dataclass(slots=True)
+class Estimate:
+    """What one model has still to be asked. None = unknown.
+
+    Attributes:
+        calls: Requests to send, if none has to be sent twice.
+        done: Requests that the ledger knows already.
+        failed: Of these, those that failed and are not asked again.
+        prompt_tokens: About: a token per four bytes. In a conversation the answers to earlier turns count as
+            long as `max_tokens`.
+        answer_tokens: At most: `max_tokens` each.
+        likely_tokens: If answers are as long as this model's latest were.
+        cost: At most.
+        likely_cost: With `likely_tokens`.
+        minutes: At least, at the given limits per minute.
+        renamed: What the model takes over from the name that it had before, or why nothing; None = it had none.
+    """
+
+    calls: int = 0
+    done: int = 0
+    failed: int = 0
+    prompt_tokens: float | None = 0.0
+    answer_tokens: float | None = 0.0
+    likely_tokens: float | None = None
+    cost: float | None = None
+    likely_cost: float | None = None
+    minutes: float | None = None
+    renamed: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Give the estimate as plain values."""
+        return asdict(self)
+
+
+def estimate_requests(
+    requests: Iterable[Request], endpoint: Endpoint, ledger: Ledger | None, *, retry_failed: bool = False
+) -> Estimate:
+    """Estimate what asking one endpoint comes to.
+
+    Args:
+        requests: What it would be asked, read once.
+        endpoint: Who would be asked; where it was renamed, as the ledger knows it.
+        ledger: What is known already; None = nothing.
+        retry_failed: What failed before would be asked again.
+    """
+    made = Estimate()
+    left = iter(requests)
+    while batch := list(itertools.islice(left, _BATCH)):
+        _add(made, endpoint, ledger, batch, retry_failed=retry_failed)
+    _price(made, endpoint, ledger)
+    return made
+
+
+def _add(
+    made: Estimate, endpoint: Endpoint, ledger: Ledger | None, batch: Sequence[Request], *, retry_failed: bool
+) -> None:
+    if ledger is None:
+        for request in batch:
+            _ask(made, endpoint, request)
+        return
+    for talk in read_talks(ledger, endpoint, batch):
+        ended = [answer for answer in talk.answers if answer.status != "pending"]
+        failed = bool(ended) and ended[-1].status not in ANSWERED
+        again = bool(ended) and retry_failed and ended[-1].status in AGAIN
+        made.done += len(ended) - again
+        made.failed += failed and not retry_failed
+        if again or not (talk.is_whole or failed):
+            _ask(made, endpoint, talk.request)
+
+
+def _ask(made: Estimate, endpoint: Endpoint, request: Request) -> None:
+    """Count a request and the turns that follow it."""
+    size = estimated_tokens(request.prompt) + estimated_tokens(endpoint.system or "")
+    for number, turn in enumerate(("", *request.then)):
+        size += estimated_tokens(turn)
+        made.calls += 1
+        if number and endpoint.most_tokens is None:
+            made.prompt_tokens = None
+        elif made.prompt_tokens is not None:
+            made.prompt_tokens += size + number * (endpoint.most_tokens or 0)
+
+
+def _price(made: Estimate, endpoint: Endpoint, ledger: Ledger | None) -> None:
+    most = endpoint.most_tokens
+    made.answer_tokens = None if most is None and made.calls else float(made.calls * (most or 0))
+    mean = None if ledger is None else ledger.mean_tokens(endpoint)
+    made.likely_tokens = None if mean is None else made.calls * mean
+    made.cost = endpoint.cost(made.prompt_tokens, made.answer_tokens)
+    made.likely_cost = (
+        None if made.likely_tokens is None else endpoint.cost(made.prompt_tokens, made.likely_tokens)
+    )
+    times = []
+    if endpoint.requests_per_minute is not None:
+        times.append(made.calls / endpoint.requests_per_minute)
+    if endpoint.tokens_per_minute is not None and made.prompt_tokens is not None:
+        answers = made.likely_tokens if made.likely_tokens is not None else made.answer_tokens
+        if answers is not None:
+            times.append((made.prompt_tokens + answers) / endpoint.tokens_per_minute)
+    made.minutes = max(times) if times else None
 
 
 class Budget:

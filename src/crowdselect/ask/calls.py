@@ -1,15 +1,16 @@
-"""What passes between the runner and a client: a request, a reply, an error; and the client's protocol."""
+"""What passes between a lane and a client: a request, a reply, an error; the client's protocol, and a scripted client."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError
 from crowdselect.finish import ending, why_ended
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 
 Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
 """How a request ended; of a finish reason `crowdselect.finish` says which.
@@ -26,7 +27,7 @@ ANSWERED: tuple[Status, ...] = ("ok", "length", "empty", "odd")
 MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
 """These have none."""
 AGAIN: tuple[Status, ...] = (*MISSING, "odd")
-"""These are asked again with `--retry-failed`."""
+"""These are asked again with `retry_failed=True`."""
 
 
 def status_of(finish_reason: str | None, text: str) -> Status:
@@ -153,6 +154,42 @@ class Client(Protocol):
         ...
 
 
+class ScriptedClient:
+    """Answers with what a function returns, without a server: for tests and for trying a run; what it raises is raised.
+
+    Args:
+        answer: From a request to a reply, or to the text of one. A `CallError` that it raises is treated as
+            a server's error.
+        latency: Seconds that every answer takes.
+
+    Attributes:
+        asked: Every request, in the order in which they came.
+        peak: The most that were asked at once.
+    """
+
+    def __init__(self, answer: Callable[[Request], Reply | str], *, latency: float = 0.0) -> None:
+        self._answer = answer
+        self._latency = latency
+        self.asked: list[Request] = []
+        self.open = 0
+        self.peak = 0
+
+    async def ask(self, request: Request) -> Reply:
+        """Give the scripted answer."""
+        self.asked.append(request)
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        try:
+            await asyncio.sleep(self._latency)
+            found = self._answer(request)
+        finally:
+            self.open -= 1
+        return found if isinstance(found, Reply) else Reply(found, "stop")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
 __all__ = [
     "AGAIN",
     "ANSWERED",
@@ -161,6 +198,7 @@ __all__ = [
     "Client",
     "Reply",
     "Request",
+    "ScriptedClient",
     "Status",
     "make_request",
     "request_key",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from crowdselect.ask.budget import Estimate
 from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
-from crowdselect.ask.plan import Estimate
 from crowdselect.terminal import say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
@@ -167,7 +167,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     table(columns, rows, title="Plan (prompt tokens: about; answer tokens and cost: at most; time: at least)")
     failed = sum(made.failed for made in found.values())
     if failed:
-        say(f"{failed:,} requests failed before and are not asked again without --retry-failed")
+        say(f"{failed:,} requests failed before and are not asked again without `retry_failed=True`")
     costs = [made.cost for made in found.values()]
     known = [cost for cost in costs if cost is not None]
     total = f"at most {sum(known):.4f}" if len(known) == len(costs) else "unknown"
@@ -197,7 +197,7 @@ def print_tallies(tallies: Mapping[str, Tally]) -> None:
         for reason, count in tally.odd.most_common(_SHOWN_REASONS):
             note(
                 f"note: {visible(name)}: {count:,} answers ended for an unknown reason ({visible(reason, width=60)}); they are "
-                "kept, and --retry-failed asks again"
+                "kept, and `retry_failed=True` asks again"
             )
     reasons = [
         [name, count, visible(reason, width=300)]

@@ -1,24 +1,29 @@
-"""A client for any OpenAI-compatible server, through the `openai` SDK.
+"""HTTP to models: connections, how much is read, what a status means; and a client for any OpenAI-compatible server.
 
-The SDK sends and times out; it neither retries nor parses here: retries are the lane's business, and what
-comes back may be anything.
+What is shared with served reward models (`reward.served`) comes first. `HttpClient` sends through the `openai` SDK,
+which neither retries nor parses here: retries are the lane's business, and what comes back may be anything.
 """
 
 import email.utils
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crowdselect._optional import optional
 from crowdselect.ask.calls import Reply, Request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
 
 LONGEST = 64 << 20
 """Bytes of the longest answer that is read, unpacked."""
@@ -28,13 +33,93 @@ CONNECT = 20.0
 """Seconds for a connection; the whole answer has a timeout of its own."""
 
 _SHARE = 32  # requests in flight through one pool of connections
-_STOP = {401: "the key is refused", 402: "payment is required", 403: "access is forbidden", 404: "not found"}
+_STOP = {
+    401: "the key is refused",
+    402: "payment is required",
+    403: "access is forbidden",
+    404: "not found",
+    405: "not allowed",
+}
 _SLOW = frozenset({429, 503, 529})
 _RETRIED = frozenset({408, 409, 425})
 _FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 _LONGEST_MESSAGE = 300
 _LONGEST_WAIT = 3600.0  # a server that asks for more is left for a later run
+
+
+def open_transport(
+    endpoint: Endpoint, *, on_response: "Callable[[httpx2.Response], Awaitable[None]] | None" = None
+) -> "httpx2.AsyncClient":
+    """Open the connections to one server; close them with `aclose`, or use them in an `async with`.
+
+    Args:
+        endpoint: Where the server is, and how many seconds one answer may take.
+        on_response: Called with the head of every answer.
+    """
+    import httpx2
+
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(endpoint.timeout, connect=min(CONNECT, endpoint.timeout), pool=None),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=_SHARE),
+        follow_redirects=False,  # an answer comes from the host that was announced, or not at all
+        trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
+        verify=_certificates(),
+        event_hooks={"response": [] if on_response is None else [on_response]},
+    )
+
+
+@cache
+def _certificates() -> "ssl.SSLContext":
+    """Read the certificates that hosts are checked against: once, for it takes longer than a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+async def read_whole(response: "httpx2.Response") -> bytes:
+    """Read an answer piece by piece, so that its size is known before it is all here.
+
+    Raises:
+        CallError: It is longer than `LONGEST`.
+    """
+    body = bytearray()  # not a list of pieces: a server may send a byte at a time
+    async for piece in response.aiter_bytes():
+        if len(body) + len(piece) > LONGEST:
+            raise CallError(f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed", billed=True)
+        body += piece
+    return bytes(body)
+
+
+async def refusal(response: "httpx2.Response", known: Redactor) -> CallError:
+    """Say what an answer that is none means, from its status and the beginning of its body.
+
+    Args:
+        response: Not a success; its body was not read yet.
+        known: Knows the keys that no message may show.
+    """
+    import httpx2
+
+    body = bytearray()
+    with suppress(httpx2.HTTPError, httpx2.StreamError):  # the status counts, whatever is with its body
+        async for piece in response.aiter_bytes():
+            body += piece[:LONGEST_ERROR]
+            if len(body) >= LONGEST_ERROR:
+                break
+    text = known.beginning(bytes(body), LONGEST_ERROR)
+    return _status_error(response.status_code, response.headers, text, hide=known.error)
+
+
+def broken_connection(error: Exception, known: Redactor) -> CallError:
+    """Say what broke; before the connection stood nothing can have been paid."""
+    import httpx2
+
+    cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error  # the SDK's wraps one
+    before = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.ProxyError)
+    unsent = isinstance(cause, before)
+    what = "cannot connect" if unsent else "the connection broke"
+    detail = known.brief(str(cause), 200)
+    return CallError(f"{what}: {type(cause).__name__}{f': {detail}' if detail else ''}", billed=not unsent)
 
 
 @dataclass(slots=True)
@@ -58,9 +143,7 @@ class HttpClient:
 
     def __init__(self, endpoint: Endpoint, *, key: str | None) -> None:
         openai = optional("openai", extra="collect")
-        http = optional("httpx2", extra="collect")
         self._openai = openai
-        self._http = http
         self._endpoint = endpoint
         self._key = key or ""
         self._known = Redactor({str(endpoint.api_key_env): self._key})
@@ -71,22 +154,14 @@ class HttpClient:
 
     def _open(self) -> Any:  # noqa: ANN401  (the SDK's client)
         """Make a client of the SDK with connections of its own."""
-        http, endpoint = self._http, self._endpoint
-        timeout = http.Timeout(endpoint.timeout, connect=min(CONNECT, endpoint.timeout), pool=None)
-        transport = http.AsyncClient(
-            timeout=timeout,
-            limits=http.Limits(max_connections=None, max_keepalive_connections=_SHARE),
-            follow_redirects=False,  # an answer comes from the host that was announced, or not at all
-            trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
-            verify=_certificates(),
-            event_hooks={"response": [self._refuse]},
-        )
+        endpoint = self._endpoint
+        transport = open_transport(endpoint, on_response=self._refuse)
         with _without_ambient_settings():
             return self._openai.AsyncOpenAI(
                 api_key=self._key or "none",
                 base_url=endpoint.base_url,
                 max_retries=0,
-                timeout=timeout,
+                timeout=transport.timeout,
                 http_client=transport,
             )
 
@@ -101,31 +176,23 @@ class HttpClient:
         Raises:
             CallError: No usable answer came.
         """
+        import httpx2
+
         try:
             body = await self._send(self._body(request))
         except self._openai.APITimeoutError as error:
-            connected = not isinstance(error.__cause__, self._http.ConnectTimeout)
+            connected = not isinstance(error.__cause__, httpx2.ConnectTimeout)
             raise CallError("the connection timed out", billed=connected) from error
-        except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
+        except (self._openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError) as error:
             if isinstance(error.__cause__, CallError):
                 raise error.__cause__ from None
-            raise _connection_error(error, self._http, self._known) from error
+            raise broken_connection(error, self._known) from error
         return parse_reply(self._known.body(body), self._known)
 
-    async def _refuse(self, response: Any) -> None:  # noqa: ANN401  (a response of the HTTP library)
+    async def _refuse(self, response: "httpx2.Response") -> None:
         """Raise what an error's status means before the SDK sees it, which would read the whole of its body."""
-        if response.is_success:
-            return
-        body = bytearray()
-        with suppress(
-            self._http.HTTPError, self._http.StreamError
-        ):  # the status counts, whatever is with its body
-            async for piece in response.aiter_bytes():
-                body += piece[:LONGEST_ERROR]
-                if len(body) >= LONGEST_ERROR:
-                    break
-        text = self._known.beginning(bytes(body), LONGEST_ERROR)
-        raise _status_error(response.status_code, response.headers, text, hide=self._known.error)
+        if not response.is_success:
+            raise await refusal(response, self._known)
 
     async def _send(self, content: bytes) -> bytes:
         share = self._share()
@@ -144,26 +211,20 @@ class HttpClient:
         return self._shares[-1]
 
     async def _exchange(self, client: Any, content: bytes) -> bytes:  # noqa: ANN401  (the SDK's client)
-        """Read the answer piece by piece, so that its size is known before it is all here."""
+        import httpx2
+
         response = await client.post(
             "/chat/completions",
             content=content,
-            cast_to=self._http.Response,
+            cast_to=httpx2.Response,
             options=self._options,
             stream=True,
             stream_cls=self._openai.AsyncStream[Any],
         )
         try:
-            body = bytearray()  # not a list of pieces: a server may send a byte at a time
-            async for piece in response.aiter_bytes():
-                if len(body) + len(piece) > LONGEST:
-                    raise CallError(
-                        f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed", billed=True
-                    )
-                body += piece
+            return await read_whole(response)
         finally:
             await response.aclose()
-        return bytes(body)
 
     def _body(self, request: Request) -> bytes:
         messages = request.messages()
@@ -174,12 +235,6 @@ class HttpClient:
         if endpoint.seed is not None:
             fields["seed"] = endpoint.seed + request.sample  # the same seed would give the same answer
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-@cache
-def _certificates() -> Any:  # noqa: ANN401  (an SSL context)
-    """Read the certificates that hosts are checked against: once, for it takes longer than a request."""
-    return optional("httpx2", extra="collect").create_ssl_context()
 
 
 def _fixed_fields(endpoint: Endpoint) -> dict[str, Any]:
@@ -357,15 +412,6 @@ def _until(date: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return -1.0
-
-
-def _connection_error(error: Exception, http: Any, known: Redactor) -> CallError:  # noqa: ANN401  (a module)
-    """Say what broke; before the connection stood nothing can have been paid."""
-    cause = error.__cause__ or error
-    unsent = isinstance(cause, http.ConnectError | http.UnsupportedProtocol | http.ProxyError)
-    what = "cannot connect" if unsent else "the connection broke"
-    detail = known.brief(str(cause), 200)
-    return CallError(f"{what}: {type(cause).__name__}{f': {detail}' if detail else ''}", billed=not unsent)
 
 
 def _excerpt(body: bytes, known: Redactor | None) -> str:

@@ -7,24 +7,49 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from crowdselect.ask.budget import Budget, estimated_tokens, most_prompt_tokens
+from crowdselect.ask.budget import Budget, Limits, estimated_tokens, most_prompt_tokens
 from crowdselect.ask.calls import ANSWERED, Client, Reply, Request, Status
-from crowdselect.ask.committed import Kept
 from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
-from crowdselect.ask.limits import Counts, Limits
 from crowdselect.ask.pace import Pace, Sent
 from crowdselect.ask.redact import Redactor
-from crowdselect.errors import CallError
+from crowdselect.errors import CallError, LedgerError
 
 _BATCH = 256  # requests looked up in the ledger at once
 _REFUSALS = 4  # refusals (429, 503) count a quarter of other failures: they cost nothing
 _UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, where max_tokens is not set
 _LONGEST_ERROR = 500
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a lane has done so far in this run."""
+
+    known: int = 0
+    """Found in the ledger."""
+    ended: dict[Status, int] = field(default_factory=dict)
+    sent: int = 0
+    in_flight: int = 0
+    tokens: int = 0
+    """In the answers."""
+    cost: float = 0.0
+    cost_unknown: int = 0
+
+    @property
+    def done(self) -> int:
+        """Requests that need no more asking."""
+        return self.known + sum(self.ended.values())
+
+    @property
+    def failed(self) -> int:
+        """Requests of this run that ended without an answer."""
+        return sum(n for status, n in self.ended.items() if status not in ANSWERED)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +60,7 @@ class _Item:
     key: bytes
     attempts: int = 0
     refusals: int = 0
-    unsaid: int = 0
+    uncounted: int = 0
     """Attempts that no row of the ledger counts yet."""
     lost: float = 0.0
     error: str = ""
@@ -84,7 +109,7 @@ class Lane:
             LedgerError: An answer could not be written.
         """
         self._ledger, self._budget, self._limits, self._redact = ledger, budget, limits, redact
-        self._kept = Kept(ledger)
+        self._committed = Committed(ledger)
         endpoint = self.endpoint
         self.pace = self._pace = Pace(
             ceiling=endpoint.max_concurrency if endpoint.local is None else 2 * endpoint.batch_size,
@@ -214,9 +239,9 @@ class Lane:
             return False
         if answer == "no":
             cap = (
-                "--max-requests"
+                "`max_requests`"
                 if self._budget.max_cost is None
-                else "the budget (--max-cost, --max-requests)"
+                else "the budget (`max_cost`, `max_requests`)"
             )
             self.stop(f"{cap} is used up")
         else:
@@ -240,7 +265,7 @@ class Lane:
     def _send(self, item: _Item, tokens: float, most: float | None) -> None:
         client = self._ready_client()
         item.attempts += 1
-        item.unsaid += 1
+        item.uncounted += 1
         self.counts.sent += 1
         self.counts.in_flight += 1
         task = asyncio.get_running_loop().create_task(
@@ -282,7 +307,7 @@ class Lane:
         else:
             self._answer(item, sent, reply, most, latency=time.perf_counter() - started)
         if item.row:  # its place is free once it is on disk: no more than what is in flight can be lost
-            await self._kept.wait(item.row)
+            await self._committed.wait(item.row)
             for request in (item.request, *self._beside.pop(item.key, ())):
                 if item.said is not None and request.then:
                     self._follow(request.follow(item.said))
@@ -342,7 +367,7 @@ class Lane:
         self._pace.well_at = time.monotonic()  # it answers, if only with an error
         self._record(item, "filtered" if error.verdict == "filtered" else "failed", error=item.error)
         if error.verdict == "stop":
-            self.stop(f"{item.error}; once that is mended, run again with --retry-failed")
+            self.stop(f"{item.error}; fix that, then run again with `retry_failed=True`")
 
     def _clean(self, text: str) -> str:
         """Take keys out, and halves of surrogate pairs, which no file can hold."""
@@ -353,40 +378,21 @@ class Lane:
                 text = _SURROGATES.sub("\ufffd", text)
         return self._redact.text(text)
 
-    def _record(
-        self,
-        item: _Item,
-        status: Status,
-        *,
-        text: str | None = None,
-        reasoning: str | None = None,
-        finish_reason: str | None = None,
-        prompt_tokens: int | None = None,
-        completion_tokens: int | None = None,
-        cost: float | None = None,
-        error: str | None = None,
-        latency: float | None = None,
-    ) -> None:
+    def _record(self, item: _Item, status: Status, **facts: Any) -> None:  # noqa: ANN401  (fields of `Answer`)
+        """Have a row written: what became of a request, and the attempts that no row counts yet."""
         endpoint, request = self.endpoint, item.request
         item.row = self._ledger.put(
             Answer(
-                item.key,
-                endpoint.name,
-                endpoint.digest,
-                request.digest,
-                request.sample,
-                status,
-                text,
-                reasoning,
-                finish_reason,
-                prompt_tokens,
-                completion_tokens,
-                cost,
-                item.lost,
-                item.unsaid,
-                error,
-                latency,
-                now(),
+                key=item.key,
+                model=endpoint.name,
+                settings=endpoint.digest,
+                prompt=request.digest,
+                sample=request.sample,
+                status=status,
+                lost=item.lost,
+                attempts=item.uncounted,
+                at=now(),
+                **facts,
             )
         )
         self._pending.discard(item.key)
@@ -417,5 +423,62 @@ class Lane:
         """Record what was sent and has no answer, so that its attempts count; it is asked again next time."""
         if self._crash is None:
             for item in self._waiting():
-                if item.unsaid:
+                if item.uncounted:
                     self._record(item, "pending", error=item.error or "the run ended before the answer came")
+
+
+class Committed:
+    """Wakes the tasks whose answers have been committed. Belongs to one event loop."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._is_listening = False
+
+    async def wait(self, number: int) -> None:
+        """Wait until an answer is on disk.
+
+        Args:
+            number: From `Ledger.put`; no smaller than in the calls before.
+
+        Raises:
+            LedgerError: It could not be written.
+        """
+        future = self._loop.create_future()
+        self._waiting.append((number, future))
+        self._listen()
+        await future
+
+    def _listen(self) -> None:
+        if self._waiting and not self._is_listening:
+            self._is_listening = True
+            self._ledger.on_commit(self._wake)
+        self._look()  # also what was committed before the ledger knew that somebody waits
+
+    def _wake(self) -> None:
+        """Called from the thread that writes."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._again)
+
+    def _again(self) -> None:
+        self._is_listening = False
+        self._look()
+        self._listen()
+
+    def _look(self) -> None:
+        try:
+            while self._waiting and self._ledger.is_committed(self._waiting[0][0]):
+                _end(self._waiting.popleft()[1])
+        except LedgerError as error:
+            while self._waiting:
+                _end(self._waiting.popleft()[1], error)
+
+
+def _end(future: "asyncio.Future[None]", error: LedgerError | None = None) -> None:
+    if future.done():  # who waited was cancelled
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

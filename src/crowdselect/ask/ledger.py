@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from crowdselect.ask.calls import AGAIN, ANSWERED, MISSING, Status, status_of
-from crowdselect.ask.endpoints import Endpoint, settings_digest, settings_text
-from crowdselect.ask.ledger_file import hand_over, holds_nothing, open_database, open_reader, remove_database
+from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.ledger_file import holds_nothing, open_database, open_reader, remove_database
 from crowdselect.errors import LedgerError
 from crowdselect.finish import whole_sql, why_ended
 
@@ -77,9 +77,9 @@ _SPEND = (
     "lost = lost + excluded.lost, unknown = unknown + excluded.unknown"
 )
 _WHOLE = f"status NOT IN {AGAIN} AND (prompt = key OR {whole_sql('finish_reason')})"
-"""An answer that `--retry-failed` does not ask for again. A score, whose key is its prompt, has no reason of a server."""
-_SETTINGS = "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)"
-_NOTE = (
+"""An answer that `retry_failed=True` does not ask for again. A score, whose key is its prompt, has no reason of a server."""
+SAVE_SETTINGS = "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)"
+SAVE_NOTE = (
     "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
@@ -126,7 +126,7 @@ class Ledger:
         self._unsaved: dict[bytes, Answer] = {}
         self._backlog = 0
         self._asked_for = self._saved = 0  # numbers of flushes
-        self._put = self._kept = 0  # answers put, answers on disk
+        self._put = self._committed = 0  # answers put, answers on disk
         self._waiting: list[Callable[[], None]] = []
         self._error: LedgerError | None = None
         self._closing = False
@@ -149,7 +149,7 @@ class Ledger:
         """Have an answer written; it is on disk within a tenth of a second.
 
         Returns:
-            Its number: of all that were put, how manyth it is.
+            Its sequence number among all answers put.
 
         Raises:
             LedgerError: Writing has failed before.
@@ -168,17 +168,17 @@ class Ledger:
             self._state.notify_all()
             return self._put
 
-    def is_kept(self, number: int) -> bool:
+    def is_committed(self, number: int) -> bool:
         """Say whether the answer of a number that `put` gave is on disk.
 
         Raises:
             LedgerError: It is not, and never will be.
         """
-        if self._kept < number and self._error is not None:
+        if self._committed < number and self._error is not None:
             raise self._error
-        return self._kept >= number
+        return self._committed >= number
 
-    def tell(self, listener: Callable[[], None]) -> None:
+    def on_commit(self, listener: Callable[[], None]) -> None:
         """Call somebody once, from the writer's thread, when something has been committed or has failed."""
         with self._state:
             self._waiting.append(listener)
@@ -318,9 +318,7 @@ class Ledger:
     def keep_settings(self, endpoints: Iterable[Endpoint]) -> None:
         """Record what the endpoints' settings are, so that old rows can be understood."""
         rows = [(endpoint.digest, endpoint.settings()) for endpoint in endpoints]
-        self._now(lambda: self._writer.executemany(_SETTINGS, rows))
-
-    # Renaming.
+        self._now(lambda: self._writer.executemany(SAVE_SETTINGS, rows))
 
     def settings(self) -> dict[bytes, dict[str, Any]]:
         """Give the settings of every endpoint that was asked, by digest; its name is one of them."""
@@ -332,34 +330,17 @@ class Ledger:
         sql = f"SELECT count(*) FROM answers WHERE settings = ? AND status IN {ANSWERED}"
         return int(self._select(sql, (settings,))[0][0])
 
-    def renamed(self) -> dict[str, str]:
-        """Say which names have what was asked under another: new name → the one before."""
-        return dict(self.noted("renamed") or {})
-
-    def rename(self, before: str, name: str) -> None:
-        """Hand everything of one name over to another, as if it had been asked under that.
+    def rewrite(self, act: Callable[[sqlite3.Connection, sqlite3.Connection], None]) -> None:
+        """Change what is on disk in one transaction.
 
         Args:
-            before: The name that has answers.
-            name: One that has nothing in the ledger.
+            act: Given a connection that changes rows, and another that sees them as they were before.
 
         Raises:
             LedgerError: It cannot be written; nothing was changed.
         """
         self.flush()
-        texts = {
-            digest: settings_text(settings | {"name": name})
-            for digest, settings in self.settings().items()
-            if settings["name"] == before
-        }
-        digests = {old: settings_digest(text) for old, text in texts.items()}
-
-        def act() -> None:
-            hand_over(self._writer, self._reader, before, name, digests)
-            self._writer.executemany(_SETTINGS, [(digests[old], text) for old, text in texts.items()])
-            self._writer.execute(_NOTE, ("renamed", json.dumps(self.renamed() | {name: before})))
-
-        self._now(act)
+        self._now(lambda: act(self._writer, self._reader))
         with self._state:
             self._open = {bytes(key) for (key,) in self._select(_keys_with(("pending",)))}
 
@@ -398,7 +379,7 @@ class Ledger:
                 self._notes = notes | self._notes
                 self._error = error
                 self._state.notify_all()
-            self._tell()
+            self._notify()
             return False
         with self._state:
             for answer in answers:
@@ -406,12 +387,12 @@ class Ledger:
                     del self._unsaved[answer.key]
                 self._backlog -= len(answer.text or "") + len(answer.reasoning or "")
             self._saved = asked_for
-            self._kept += len(answers)
+            self._committed += len(answers)
             self._state.notify_all()
-        self._tell()
+        self._notify()
         return True
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._state:
             waiting, self._waiting = self._waiting, []
         for listener in waiting:
@@ -427,7 +408,7 @@ class Ledger:
             sum_[2] += answer.lost
             sum_[3] += answer.cost is None and answer.text is not None
         self._writer.executemany(_SPEND, ((model, *values) for model, values in sums.items()))
-        self._writer.executemany(_NOTE, notes.items())
+        self._writer.executemany(SAVE_NOTE, notes.items())
 
     def _now(self, act: Callable[[], object]) -> None:
         """Run statements as one transaction."""
@@ -459,7 +440,7 @@ class Ledger:
 
             def settle() -> None:
                 self._writer.execute(_SPEND, ("", requests, 0.0, cost, 0))
-                self._writer.execute(_NOTE, ("hold", "[0, 0.0]"))
+                self._writer.execute(SAVE_NOTE, ("hold", "[0, 0.0]"))
 
             self._now(settle)
 

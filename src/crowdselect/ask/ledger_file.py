@@ -2,16 +2,12 @@
 
 import os
 import sqlite3
-import sys
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
-from crowdselect.ask.calls import request_key
 from crowdselect.errors import LedgerError
+from crowdselect.locks import Held, hold
 
 VERSION = 1
 _APPLICATION = 0x43524C47  # "CRLG": tells our files from other SQLite databases
@@ -67,29 +63,7 @@ CREATE TABLE spent (
 # run is known without reading every row.
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """What holds a ledger for one process.
-
-    Attributes:
-        stream: The lock's file, open.
-        path: Its path.
-        is_new: Whether it was made by this process.
-    """
-
-    stream: IO[bytes]
-    path: Path
-    is_new: bool
-
-    def close(self) -> None:
-        """Let go; a lock's file that was made here is removed while it is still held."""
-        if self.is_new:
-            with suppress(OSError):
-                self.path.unlink()
-        self.stream.close()
-
-
-def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Lock]:
+def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Held]:
     """Open the ledger for writing, and hold its lock.
 
     Args:
@@ -109,7 +83,7 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Lock]
     if kind is not None and not force:
         raise LedgerError(
             f"{path}: lies on a network file system ({kind}), where the ledger's locks and WAL break; put it on "
-            "a local disk with --ledger, or add --force-ledger if this machine alone uses it"
+            "a local disk with `ledger`, or pass `force_ledger=True` if this machine alone uses it"
         )
     lock, there = _lock(path), path.exists()
     try:
@@ -153,34 +127,6 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def hand_over(
-    writer: sqlite3.Connection,
-    reader: sqlite3.Connection,
-    before: str,
-    name: str,
-    digests: Mapping[bytes, bytes],
-) -> None:
-    """Give one name's rows to another, with the keys that its requests have; the caller's transaction is around it.
-
-    Args:
-        writer: Changes the rows.
-        reader: Another connection, which sees them as they were.
-        before: The name that has rows.
-        name: One that has none.
-        digests: Of the settings under the old name and under the new one. Rows of other settings stay: they are
-            scores, whose keys hold no request.
-    """
-
-    def moved() -> Iterator[tuple[bytes, str, bytes, int]]:
-        sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
-        for number, old, prompt, sample in reader.execute(sql, (before,)):
-            if old in digests:
-                yield request_key(digests[old], prompt, sample), name, digests[old], number
-
-    writer.executemany("UPDATE answers SET key = ?, model = ?, settings = ? WHERE number = ?", moved())
-    writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
-
-
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Check whose file it is before anything is changed; make the tables of a new one."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -188,7 +134,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application != _APPLICATION and (tables or version or application):
         raise LedgerError(
-            f"{path}: is a database, but no ledger of crowdselect; choose another place with --ledger"
+            f"{path}: is a database, but no ledger of crowdselect; choose another place with `ledger`"
         )
     if version > VERSION:
         raise LedgerError(
@@ -204,47 +150,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _lock(path: Path) -> Lock:
+def _lock(path: Path) -> Held:
     """Lock a file beside the ledger; SQLite's own locks on the ledger itself are left alone."""
     beside = path.with_name(path.name + ".lock")
-    while True:
-        there = beside.exists()
-        stream = _taken(beside, path)
-        try:
-            if sys.platform == "win32" or os.path.samestat(os.fstat(stream.fileno()), beside.stat()):
-                return Lock(stream, beside, is_new=not there)
-        except FileNotFoundError:
-            pass  # who held it before has removed it in the meantime
-        stream.close()
-
-
-def _taken(beside: Path, path: Path) -> IO[bytes]:
     try:
-        stream = beside.open("ab+")
+        lock = hold(beside)
     except OSError as error:
         raise LedgerError(
-            f"{beside}: cannot be written: {error.strerror}; choose another place with --ledger"
+            f"{beside}: cannot be written: {error.strerror or error}; choose another place with `ledger`"
         ) from error
-    try:
-        _take(stream)
-    except OSError:
-        stream.close()
+    if lock is None:
         raise LedgerError(
             f"{path}: another process is using this ledger; wait until it ends, or choose another output"
-        ) from None
-    return stream
-
-
-def _take(stream: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        )
+    return lock
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str | None:

@@ -1,14 +1,17 @@
 """A model or judge that has another name in the crowd file than in the ledger: its answers are not paid again."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from crowdselect.ask.endpoints import Endpoint, load_endpoints
-from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.calls import request_key
+from crowdselect.ask.endpoints import Endpoint, load_endpoints, settings_digest, settings_text
+from crowdselect.ask.ledger import SAVE_NOTE, SAVE_SETTINGS, Ledger
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakeOver:
     """Answers that go from one name to another.
 
     Attributes:
@@ -29,7 +32,7 @@ class Renamed:
         notes: New name → what to tell the user: what is taken over, or why nothing is.
     """
 
-    taken: Mapping[str, Taken]
+    taken: Mapping[str, TakeOver]
     notes: Mapping[str, str]
 
     def before(self, endpoint: Endpoint) -> Endpoint:
@@ -87,7 +90,7 @@ def former_names(ledger: Ledger, renamed: Renamed, name: str) -> set[str]:
         renamed: What is still to be handed over.
         name: The name of today.
     """
-    before = ledger.renamed() | {new: taken.before for new, taken in renamed.taken.items()}
+    before = _renamings(ledger) | {new: taken.before for new, taken in renamed.taken.items()}
     found: set[str] = set()
     while name in before and before[name] not in found:
         name = before[name]
@@ -118,16 +121,60 @@ def take_over(
     """
     found = find_renamed(ledger, endpoints, present=present)
     for name, taken in found.taken.items():
-        ledger.rename(taken.before, name)
+        rename(ledger, taken.before, name)
     for line in found.notes.values():
         if tell is not None:
             tell(line)
     return list(found.notes.values())
 
 
+def rename(ledger: Ledger, before: str, name: str) -> None:
+    """Hand everything of one name over to another, as if it had been asked under that.
+
+    Args:
+        ledger: Where the answers are.
+        before: The name that has answers.
+        name: One that has nothing in the ledger.
+
+    Raises:
+        LedgerError: It cannot be written; nothing was changed.
+    """
+    texts = {
+        digest: settings_text(settings | {"name": name})
+        for digest, settings in ledger.settings().items()
+        if settings["name"] == before
+    }
+    digests = {old: settings_digest(text) for old, text in texts.items()}
+    renamings = json.dumps(_renamings(ledger) | {name: before})
+
+    def moved(reader: sqlite3.Connection) -> Iterator[tuple[bytes, str, bytes, int]]:
+        """Give rows with the keys that the requests have under the new name.
+
+        Rows of other settings stay: they are scores, whose keys hold no request.
+        """
+        sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
+        for number, old, prompt, sample in reader.execute(sql, (before,)):
+            if old in digests:
+                yield request_key(digests[old], prompt, sample), name, digests[old], number
+
+    def act(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        update = "UPDATE answers SET key = ?, model = ?, settings = ? WHERE number = ?"
+        writer.executemany(update, moved(reader))
+        writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
+        writer.executemany(SAVE_SETTINGS, [(digests[old], text) for old, text in texts.items()])
+        writer.execute(SAVE_NOTE, ("renamed", renamings))
+
+    ledger.rewrite(act)
+
+
+def _renamings(ledger: Ledger) -> dict[str, str]:
+    """Say which names have what was asked under another: new name → the one before."""
+    return dict(ledger.noted("renamed") or {})
+
+
 def _decided(gone: Mapping[str, Mapping[str, int]]) -> Renamed:
     """Let each take over from one, where it is the only one to do so."""
-    taken: dict[str, Taken] = {}
+    taken: dict[str, TakeOver] = {}
     notes: dict[str, str] = {}
     for name, before in gone.items():
         old = next(iter(before))
@@ -143,10 +190,10 @@ def _decided(gone: Mapping[str, Mapping[str, int]]) -> Renamed:
                 f"to go on with them, call the one that it was {old!r} in the crowd file"
             )
         else:
-            taken[name] = Taken(old, before[old])
+            taken[name] = TakeOver(old, before[old])
             notes[name] = (
                 f"{name!r} takes over {before[old]:,} answers of {old!r}, which sent the same requests and is no "
-                "longer in the crowd file; if it is another model, use another --ledger"
+                "longer in the crowd file; if it is another model, use another `ledger`"
             )
     return Renamed(taken, notes)
 

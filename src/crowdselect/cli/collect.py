@@ -6,100 +6,82 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import engine_options, json_option, taken
+from crowdselect.cli.entry import INTERRUPTED, MISSING
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import engine_options, json_option, made, option, section
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.collect.job import Report, Task
 
-_MISSING = 3
-_INTERRUPTED = 130
+_asking = section("How models are asked")
+_output = section("Output")
 
 
 @click.command(
-    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --plan"
+    cls=Command,
+    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --plan",
 )
 @click.argument("instructions", required=False)
-@click.option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
-@click.option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
-@click.option(
+@option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
+@option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
+@option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
+@option(
     "--plan", "plan_only", is_flag=True, help="Say what would be sent and what it may cost; send nothing."
 )
-@click.option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
-@click.option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
-@click.option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
-@click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
-@click.option(
-    "--attempts", type=int, default=5, show_default=True, help="How often one request is sent at most."
-)
-@click.option(
+@option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
+@option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
+@option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
+@_asking("--retry-failed", is_flag=True, help="Ask again what failed before.")
+@_asking("--attempts", type=int, default=5, show_default=True, help="How often one request is sent at most.")
+@_asking(
     "--retry-wait",
+    "wait",
     type=float,
     default=1.0,
     show_default=True,
     help="Seconds before the first retry; then doubled.",
 )
-@click.option(
+@_asking(
     "--patience",
     type=float,
     default=600.0,
     show_default=True,
     help="Seconds without any answer after which the run goes on without an endpoint.",
 )
-@click.option(
+@_output(
     "--ledger", metavar="FILE", help="Where every answer is kept.  [default: the output's name + .ledger]"
 )
-@click.option("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
+@_output("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same.")
+@_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
 @json_option
 @engine_options
 def collect(
-    instructions: str | None,
-    crowd: str | None,
-    output: str,
-    samples: int | None,
+    *,
     plan_only: bool,
     seal_only: bool,
-    ledger: str | None,
-    force_ledger: bool,
-    overwrite: bool,
     as_json: bool,
-    **limits: Any,  # noqa: ANN401  (the fields of `Limits`, and `engine_options`)
+    **given: Any,  # noqa: ANN401  (the fields of `Task`)
 ) -> int:
     """Ask a crowd of models every instruction; write a pool.
 
     Every answer is kept in a ledger when it arrives: run the same command again to go on after a stop, to
     add instructions, models or samples; only what is not there yet is asked. Ends with 3 if answers are missing.
     """
-    from crowdselect.ask.limits import Limits
     from crowdselect.collect.job import Task, last_task
 
     if plan_only and seal_only:
         raise OptionError("--plan and --seal do not go together")
-    place = Path(ledger if ledger is not None else f"{output}.ledger")
-    if seal_only and (instructions is None or crowd is None):
-        last = last_task(place)
-        instructions, crowd = instructions or last["instructions"], crowd or last["crowd"]
-        samples = samples or last["samples"]
-    if instructions is None or crowd is None:
+    asked = ("instructions", "crowd")
+    if seal_only and any(given[name] is None for name in asked):
+        last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
+        given |= {name: given[name] or last[name] for name in (*asked, "samples")}
+    if any(given[name] is None for name in asked):
         raise OptionError(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"
         )
-    engine = taken(limits)
-    limits["wait"] = limits.pop("retry_wait")
-    task = Task(
-        instructions,
-        crowd,
-        output,
-        samples=1 if samples is None else samples,
-        ledger=ledger,
-        overwrite=overwrite,
-        force_ledger=force_ledger,
-        limits=Limits(**limits),
-        engine=engine,
-    )
+    task = made(Task, given)
     return _plan(task, as_json=as_json) if plan_only else _collect(task, seal_only=seal_only, as_json=as_json)
 
 
@@ -136,7 +118,7 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         waiting = f"; {outcome.abandoned} in flight were not waited for" if outcome.abandoned else ""
         note(f"stopped: every answer that came is in {visible(task.ledger_path)}{waiting}")
         note("run the same command again to go on, or add --seal to write what is there")
-        return _INTERRUPTED
+        return INTERRUPTED
     for name, why in {} if outcome is None else outcome.stopped.items():
         if name not in told:
             note(f"{visible(name)}: stopped: {visible(why)}")
@@ -152,7 +134,7 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             models = sum(tally.rows > 0 for tally in report.tallies.values())
             of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models} gave none"
             say(f"{visible(task.output)}: {what}: {rows:,} answers of {models} models{of}")
-    return _MISSING if any(tally.missing for tally in report.tallies.values()) else 0
+    return MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 
 def _facts(report: "Report") -> dict[str, Any]:

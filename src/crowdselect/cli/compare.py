@@ -1,20 +1,28 @@
 """The commands `crowdselect compare` and `robustness`: selections side by side, and how much of one stays."""
 
-from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.choosing import checked, read_crowd
 from crowdselect.cli.entry import check_page, show_or_write
+from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
+    answer_options,
+    budget_option,
+    cache_option,
+    config_option,
+    count_options,
     json_option,
+    made,
+    option,
     overwrite_option,
     pool_options,
-    rule_options,
+    pool_place_option,
     seed_option,
+    spread_options,
     weights_option,
 )
 from crowdselect.errors import OptionError
@@ -24,28 +32,47 @@ if TYPE_CHECKING:
     from crowdselect.compare.selections import Comparison
 
 
-@click.command(epilog="Example:  crowdselect compare chosen random reward -o compare.html")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparing:
+    """All that `crowdselect compare` is told; see `crowdselect.compare.selections.compare`."""
+
+    folders: tuple[str, ...]
+    names: tuple[str, ...]
+    pool: str | None
+    unit: str
+    embedder: str
+    clusters: int
+    near: float
+    mixes: tuple[str, ...]
+    draws: int
+    crowd: str | None
+    seed: int
+    cache: bool
+    output: str | None
+    overwrite: bool
+    as_json: bool
+
+
+@click.command(cls=Command, epilog="Example:  crowdselect compare chosen random reward -o compare.html")
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="FILE.html", help="A page to write.")
-@click.option(
-    "--name", "names", metavar="NAME", multiple=True, help="What a DIR is called; one for each DIR."
-)
-@click.option("--pool", "pool", metavar="POOL", help="Where the pool is now; the manifests say where it was.")
-@click.option(
+@option("-o", "--output", metavar="FILE.html", help="A page to write.")
+@option("--name", "names", metavar="NAME", multiple=True, help="What a DIR is called; one for each DIR.")
+@pool_place_option
+@option(
     "--unit",
     metavar="UNIT",
     default="characters",
     show_default=True,
     help="Of lengths: characters, or a tokenizer.",
 )
-@click.option(
+@option(
     "--embedder",
     metavar="NAME",
     default="lsa",
     show_default=True,
     help="Of distances and clusters, for all of them.",
 )
-@click.option(
+@option(
     "--clusters",
     type=int,
     metavar="K",
@@ -53,7 +80,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Clusters of all rows that coverage is counted in.",
 )
-@click.option(
+@option(
     "--near",
     type=float,
     metavar="COSINE",
@@ -61,14 +88,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Near-duplicates are above this.",
 )
-@click.option(
+@option(
     "--mix",
     "mixes",
     metavar="COLUMN",
     multiple=True,
     help="Also show the mix of this column; may be given several times.",
 )
-@click.option(
+@option(
     "--draws",
     type=int,
     metavar="N",
@@ -76,41 +103,51 @@ if TYPE_CHECKING:
     show_default=True,
     help="Random choices to draw where no two DIRs are random.",
 )
-@click.option(
+@option(
     "--crowd",
-    "crowd_path",
     metavar="FILE",
     help="Family and size of the models (TOML or JSON), for all of them; else the crowd they were made with.",
 )
 @seed_option
-@click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 @overwrite_option
 @json_option
-def compare(folders: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401  (click's values)
-    """Lay selections side by side, and against chance."""
+@cache_option
+def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
+    """Compare selections with each other and with random ones."""
+    from crowdselect.cli.choosing import read_crowd
     from crowdselect.compare.pages import comparison_page
     from crowdselect.compare.selections import compare as run
     from crowdselect.terminal import stage_bar
     from crowdselect.writing import check_output
 
-    output, overwrite, as_json, crowd_path = (
-        given.pop(name) for name in ("output", "overwrite", "as_json", "crowd_path")
-    )
-    check_page(output)
+    asked = made(_Comparing, given)
+    check_page(asked.output)
     target = None
-    if output is not None:
-        inputs = [Path(place) for place in (*folders, *([crowd_path] if crowd_path else []))]
-        target = check_output(output, inputs=inputs, overwrite=overwrite, folder=False)
-    with ExitStack() as stack:
-        progress = stack.enter_context(stage_bar("comparing"))
-        crowd, cache = read_crowd(crowd_path), not given.pop("no_cache")
-        found = run(folders, crowd=crowd, cache=cache, progress=progress, **given)
+    if asked.output is not None:
+        inputs = [Path(place) for place in (*asked.folders, *([asked.crowd] if asked.crowd else []))]
+        target = check_output(asked.output, inputs=inputs, overwrite=asked.overwrite, folder=False)
+    with stage_bar("comparing") as progress:
+        found = run(
+            asked.folders,
+            names=asked.names,
+            pool=asked.pool,
+            crowd=read_crowd(asked.crowd),
+            unit=asked.unit,
+            embedder=asked.embedder,
+            clusters=asked.clusters,
+            near=asked.near,
+            mixes=asked.mixes,
+            draws=asked.draws,
+            seed=asked.seed,
+            cache=asked.cache,
+            progress=progress,
+        )
     show_or_write(
         target,
         page=partial(comparison_page, found),
         facts=found.as_dict,
         show=partial(_print_comparison, found),
-        as_json=as_json,
+        as_json=asked.as_json,
     )
 
 
@@ -147,9 +184,13 @@ def _print_comparison(found: "Comparison") -> None:
         warn(problem)
 
 
-@click.command(epilog="Example:  crowdselect robustness pool.parquet --budget 1000 -o robustness.html")
-@pool_options
-@click.option(
+@click.command(
+    cls=Command, epilog="Example:  crowdselect robustness pool.parquet --budget 1000 -o robustness.html"
+)
+@option("-o", "--output", metavar="FILE.html", help="A page to write.")
+@budget_option
+@weights_option
+@option(
     "--bootstraps",
     type=int,
     metavar="N",
@@ -157,57 +198,57 @@ def _print_comparison(found: "Comparison") -> None:
     show_default=True,
     help="Crowds to draw with replacement.",
 )
-@click.option("--seeds", type=int, metavar="N", default=5, show_default=True, help="Other seeds to try.")
-@click.option(
+@option("--seeds", type=int, metavar="N", default=5, show_default=True, help="Other seeds to try.")
+@option(
     "--try-clusters",
     metavar="K,...",
     default="0,5,10,20,30",
     show_default=True,
     help="Numbers of clusters to try; 0 = none.",
 )
-@weights_option
-@rule_options(clusters=10)
+@seed_option
+@config_option
+@pool_options
+@count_options
+@spread_options()
+@answer_options
 @overwrite_option
 @json_option
-@click.option("-o", "--output", metavar="FILE.html", help="A page to write.")
-def robustness(**given: Any) -> None:  # noqa: ANN401  (click's values)
-    """Say how much of a selection stays."""
+@cache_option
+def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
+    """Measure how stable a selection is."""
+    from crowdselect.cli.choosing import Trying, checked, read_crowd
     from crowdselect.compare.pages import robustness_page
     from crowdselect.compare.robustness import robustness as run
-    from crowdselect.pool.pool import open_pool
-    from crowdselect.selection.options import Options
     from crowdselect.terminal import stage_bar
 
-    output, overwrite, as_json, config, crowd_path = (
-        given.pop(name) for name in ("output", "overwrite", "as_json", "config", "crowd_path")
-    )
-    check_page(output)
-    tried = {name: given.pop(name) for name in ("bootstraps", "seeds")}
-    tried["clusters"] = _numbers(given.pop("try_clusters"))
-    path, place = given.pop("pool_path"), {name: given.pop(name) for name in ("layout", "rewards", "limit")}
-    if given["weights"] is None:
-        del given["weights"]
-    options = Options(cache=not given.pop("no_cache"), **given)
-    with open_pool(path, seed=options.seed, **place) as pool:
+    asked = made(Trying, given)
+    options = asked.options
+    check_page(asked.output)
+    tried = _numbers(asked.try_clusters)
+    with asked.source.opened(seed=options.seed) as pool:
         target = None
-        if output is not None:
-            own = (
-                config,
-                crowd_path,
-                options.include,
-                options.exclude,
-                options.metrics,
-                *options.decontaminate,
+        if asked.output is not None:
+            own = (asked.config, asked.crowd, options.include, options.exclude, options.metrics)
+            target = checked(
+                asked.output, pool, *own, *options.decontaminate, overwrite=asked.overwrite, folder=False
             )
-            target = checked(output, pool, *own, overwrite=overwrite, folder=False)
         with stage_bar("choosing again") as progress:
-            found = run(pool, options, crowd=read_crowd(crowd_path), progress=progress, **tried)
+            found = run(
+                pool,
+                options,
+                crowd=read_crowd(asked.crowd),
+                progress=progress,
+                bootstraps=asked.bootstraps,
+                seeds=asked.seeds,
+                clusters=tried,
+            )
     show_or_write(
         target,
         page=partial(robustness_page, found),
         facts=found.as_dict,
         show=partial(_print_robustness, found),
-        as_json=as_json,
+        as_json=asked.as_json,
     )
 
 
@@ -215,7 +256,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise OptionError(f"try-clusters {text!r} is not a list of whole numbers, as in 0,10,30") from None
+        raise OptionError(f"`try_clusters={text!r}` is not a list of whole numbers, as in 0,10,30") from None
 
 
 def _print_robustness(found: "Robustness") -> None:

@@ -19,12 +19,17 @@ from crowdselect.terminal import print_json, say, visible
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+REFUSED = 2
+MISSING = 3
+INTERRUPTED = 130
+"""Exit codes: bad input and the like; done, but something is missing (answers, scores, verdicts); stopped."""
+
 
 def run_command(command: click.Command) -> NoReturn:
     """Run a command of the command line and end the process.
 
     Exit codes: 0 done; 2 bad input, refused output, full disk and the like, with one line `error: ...` on
-    standard error; 130 stopped by Ctrl-C or SIGTERM. A reader of our pipe that has gone (`| head -1`) changes nothing: the
+    standard error; 3 done, but something is missing; 130 stopped by Ctrl-C or SIGTERM. A reader of our pipe that has gone (`| head -1`) changes nothing: the
     work is done to its end, what it says is lost. So it is where standard output cannot be written (a full disk),
     but then that is said at the end, with exit code 2.
 
@@ -47,7 +52,7 @@ def run_command(command: click.Command) -> NoReturn:
         _fail(error.format_message() + (f" (see {context.command_path} --help)" if context else ""))
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("stopped\n")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except OSError as error:
         _drop_output()
         what = error.strerror or str(error)
@@ -113,7 +118,7 @@ def show_or_write(
 
 def _fail(message: str) -> NoReturn:
     sys.stderr.write(f"error: {visible(message)}\n")
-    sys.exit(2)
+    sys.exit(REFUSED)
 
 
 def _prepare_streams() -> None:

@@ -6,35 +6,33 @@ from typing import Any
 
 import click
 
-from crowdselect.cli.entry import check_page, show_or_write
-from crowdselect.cli.options import bundle, json_option, overwrite_option, seed_option
+from crowdselect.cli.entry import INTERRUPTED, MISSING, check_page, show_or_write
+from crowdselect.cli.flags import Group
+from crowdselect.cli.options import bundle, json_option, made, option, overwrite_option, section, seed_option
 from crowdselect.errors import OptionError
 
-_MISSING = 3  # the exit code that says that some verdicts are missing
-_INTERRUPTED = 130
-
+_asking = section("How models are asked")
+_output = section("Output")
 _sources = bundle(
-    click.option("--questions", required=True, metavar="FILE", help="The questions (.jsonl)."),
-    click.option(
+    option("-o", "--output", required=True, metavar="DIR", help="The folder of the result."),
+    option("--questions", required=True, metavar="FILE", help="The questions (.jsonl)."),
+    option(
         "--model",
         metavar="crowd.toml#NAME|FOLDER",
         help="Whom to ask: an endpoint, or a model on this machine.",
     ),
-    click.option("--answers", metavar="FILE", help="Answers made elsewhere (.jsonl), instead of --model."),
-    click.option("--judge", metavar="crowd.toml#NAME", help="Who judges: a [[judge]] of a crowd file."),
-    click.option(
-        "--judgments", metavar="FILE", help="Judgements made elsewhere (.jsonl), instead of --judge."
-    ),
+    option("--answers", metavar="FILE", help="Answers made elsewhere (.jsonl), instead of --model."),
+    option("--judge", metavar="crowd.toml#NAME", help="Who judges: a [[judge]] of a crowd file."),
+    option("--judgments", metavar="FILE", help="Judgements made elsewhere (.jsonl), instead of --judge."),
 )
 _settings = bundle(
-    click.option("-o", "--output", required=True, metavar="DIR", help="The folder of the result."),
-    click.option(
-        "--name", metavar="NAME", help="What the model is called; which one, where a file holds several."
-    ),
-    click.option(
-        "--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."
-    ),
-    click.option(
+    option("--name", metavar="NAME", help="What the model is called; which one, where a file holds several."),
+    option("--plan", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
+    option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
+    option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
+    seed_option,
+    _asking("--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."),
+    _asking(
         "--judge-retries",
         type=int,
         default=2,
@@ -42,24 +40,18 @@ _settings = bundle(
         metavar="N",
         help="How often a verdict that cannot be read is asked for again.",
     ),
-    click.option("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
-    click.option("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
-    click.option("--plan", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
-    click.option(
-        "--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."
-    ),
-    click.option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
-    click.option("--retry-failed", is_flag=True, help="Ask again what failed before."),
-    click.option(
+    _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
+    _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
+    _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),
-    click.option("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same."),
-    seed_option,
+    _output("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same."),
     json_option,
 )
 
 
-@click.group(epilog="Example:  crowdselect evaluate mt-bench --help")
+@click.group(cls=Group, epilog="Example:  crowdselect evaluate mt-bench --help")
 def evaluate() -> None:
     """Measure models: MT-Bench, Arena-Hard, comparisons."""
 
@@ -70,16 +62,16 @@ def evaluate() -> None:
     "--questions question.jsonl --references gpt-4.jsonl -o mt-student",
 )
 @_sources
-@click.option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
+@option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
 @_settings
-def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Grade answers to two-turn questions from 1 to 10.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
     gets answers.jsonl and judgments.jsonl in FastChat's form, result.json and a manifest. Ends with 3 if verdicts
     are missing; they are left out of the score and counted.
     """
-    return _evaluate("mt-bench", given)
+    return _evaluate("mt-bench", given, plan_only=plan, as_json=as_json)
 
 
 @evaluate.command(
@@ -88,28 +80,28 @@ def mt_bench(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
     "--baseline gpt-4-0314.jsonl --questions question.jsonl -o ah-student",
 )
 @_sources
-@click.option(
+@option(
     "--baseline",
     metavar="crowd.toml#NAME|FILE",
     help="Whose answers count 50: an endpoint, a folder or a file.",
 )
 @_settings
-def arena_hard(**given: Any) -> int:  # noqa: ANN401  (the fields of `Task`)
+def arena_hard(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Lay answers beside a baseline's, in both orders; say how often they win.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
     gets answers.jsonl and judgments.jsonl in arena-hard-auto's form, result.json and a manifest. Ends with 3 if
     verdicts are missing; their questions are left out of the score and counted.
     """
-    return _evaluate("arena-hard", given)
+    return _evaluate("arena-hard", given, plan_only=plan, as_json=as_json)
 
 
 @evaluate.command(
     epilog="Example:  crowdselect evaluate compare random=mt-r1,mt-r2 chosen=mt-c1,mt-c2 -o compare.html"
 )
 @click.argument("groups", metavar="[NAME=]DIR[,DIR]...", nargs=-1, required=True)
-@click.option("--against", metavar="NAME", help="Only differences from this one; else between all.")
-@click.option("-o", "--output", metavar="FILE.html", help="A page to write (extra: report).")
+@option("--against", metavar="NAME", help="Only differences from this one; else between all.")
+@option("-o", "--output", metavar="FILE.html", help="A page to write (extra: report).")
 @seed_option
 @overwrite_option
 @json_option
@@ -135,7 +127,7 @@ def compare(
     from crowdselect.writing import check_output
 
     if seed < 0:
-        raise OptionError(f"--seed is {seed}; wanted at least 0")
+        raise OptionError(f"`seed` is {seed}; wanted at least 0")
     check_page(output)
     target = None if output is None else check_output(output, inputs=[], overwrite=overwrite, folder=False)
     found = run(load_groups(groups), against=against, seed=seed)
@@ -154,16 +146,13 @@ def compare(
     )
 
 
-def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
+def _evaluate(benchmark: str, given: dict[str, Any], *, plan_only: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
-    from crowdselect.ask.limits import Limits
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
-    from crowdselect.evaluate.protocols import PROTOCOLS, Task
+    from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
 
-    as_json, plan_only = given.pop("as_json"), given.pop("plan")
-    limits = Limits(**{name: given.pop(name) for name in ("max_cost", "max_requests", "retry_failed")})
-    task = Task(protocol=PROTOCOLS[benchmark], limits=limits, **given)
+    task = made(EvaluateOptions, given, protocol=PROTOCOLS[benchmark])
     if plan_only:
         show_plan(plan(task), as_json=as_json)
         return 0
@@ -171,6 +160,6 @@ def _evaluate(benchmark: str, given: dict[str, Any]) -> int:
     report = run(task, watch=partial(watch, told=told), announce=announce_all, tell=note_of)
     if report.interrupted:
         show_interrupted(report)
-        return _INTERRUPTED
-    show_result(report, told=told, as_json=as_json)
-    return _MISSING if report.missing else 0
+        return INTERRUPTED
+    show_result(report, reported=told, as_json=as_json)
+    return MISSING if report.missing else 0

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect import __version__
-from crowdselect.cli.choosing import Writing, checked, choose_and_write, choose_from, read_crowd
 from crowdselect.cli.entry import run_command
+from crowdselect.cli.flags import Command, Group
 from crowdselect.cli.options import (
-    choice_options,
-    crowd_option,
+    answer_options,
+    budget_option,
+    cache_option,
+    config_option,
+    count_options,
     engine_options,
+    folder_options,
     json_option,
+    made,
+    method_option,
+    method_options,
+    option,
     overwrite_option,
     pool_options,
+    pool_place_option,
     reward_option,
     seed_option,
-    taken,
+    spread_options,
     ties_option,
     weights_option,
 )
 from crowdselect.errors import OptionError
+from crowdselect.methods import METHODS, Entry
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -31,7 +41,6 @@ if TYPE_CHECKING:
 _DEMO_FOLDER = "crowdselect-demo"
 _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
-    "baseline": "crowdselect.cli.baseline:baseline",
     "compare": "crowdselect.cli.compare:compare",
     "collect": "crowdselect.cli.collect:collect",
     "evaluate": "crowdselect.cli.evaluate:evaluate",
@@ -41,6 +50,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "run": "crowdselect.recipe.command:run",
     "train": "crowdselect.cli.train:train",
 }
+_FORMER = {"baseline": "crowdselect.cli.former:baseline"}  # in no list; says what to type instead
 
 
 def main() -> None:
@@ -48,46 +58,44 @@ def main() -> None:
     run_command(cli)
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands below, and those of the edges, whose modules are loaded when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *_EDGES})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _EDGES:
+        place = {**_EDGES, **_FORMER}.get(cmd_name)
+        if place is None:
             return super().get_command(ctx, cmd_name)
-        module, name = _EDGES[cmd_name].split(":")
+        module, name = place.split(":")
         command: click.Command = getattr(import_module(module), name)
         return command
 
 
 @click.group(
     cls=_Commands,
-    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with:  crowdselect demo",
 )
 @click.version_option(__version__, prog_name="crowdselect", message="%(prog)s %(version)s")
-@click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli() -> None:
     """Choose fine-tuning data with a crowd of models.
 
     Many models have answered every instruction and a reward model has scored every answer. crowdselect
     chooses the instructions to train on by what the crowd's scores say, and gives a reason for every row.
     """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
 
 
 @cli.command(epilog="Example:  crowdselect demo")
-@click.option(
+@option(
     "-o", "--output", default=_DEMO_FOLDER, show_default=True, help="The folder to write; replaced each time."
 )
 @json_option
 def demo(output: str, as_json: bool) -> None:
     """Choose 100 rows of a simulated pool."""
     from crowdselect.cache import folder
+    from crowdselect.cli.choosing import Writing, choose_and_write
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.options import Options
     from crowdselect.simulate.pool import simulate
@@ -103,48 +111,47 @@ def demo(output: str, as_json: bool) -> None:
 @cli.command(epilog="Example:  crowdselect inspect pool.parquet")
 @pool_options
 @reward_option
-@crowd_option
 @json_option
 def inspect(
-    pool_path: str,
+    pool: str,
     layout: str | None,
     rewards: str | None,
     limit: int | None,
+    crowd: str | None,
     reward: str | None,
-    crowd_path: str | None,
     as_json: bool,
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
+    from crowdselect.cli.choosing import read_crowd
     from crowdselect.cli.summary import print_inspection
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.inspection import inspect_pool
     from crowdselect.terminal import stage_bar
 
     with (
-        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
+        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
         stage_bar("reading the pool"),
     ):
-        found = inspect_pool(pool, crowd=read_crowd(crowd_path), reward=reward)
+        found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
     print_json(found) if as_json else print_inspection(found)
 
 
-@cli.command(epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
+@cli.command("crowd", epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
 @pool_options
-@crowd_option
-@click.option(
+@option(
     "-o",
     "--output",
     metavar="FILE.toml",
     help="Write a crowd file, to edit and to give to --crowd; one that is there keeps every line and gets the missing models.",
 )
-@click.option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
+@option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
-def crowd(
-    pool_path: str,
+def show_crowd(
+    pool: str,
     layout: str | None,
     rewards: str | None,
     limit: int | None,
-    crowd_path: str | None,
+    crowd: str | None,
     output: str | None,
     as_toml: bool,
     as_json: bool,
@@ -153,6 +160,7 @@ def crowd(
 
     With -o, they are also written to a crowd file.
     """
+    from crowdselect.cli.choosing import read_crowd
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd
@@ -161,11 +169,12 @@ def crowd(
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
-    with open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool:
-        found, notes = (read_crowd(crowd_path) or Crowd.from_names(pool.models)).aligned(pool.models)
+    with open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened:
+        models = opened.models
+        found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
-            added = complete_file(output, found, inputs=pool.files)
-            found, notes = Crowd.from_file(output).aligned(pool.models)
+            added = complete_file(output, found, inputs=opened.files)
+            found, notes = Crowd.from_file(output).aligned(models)
     members = [
         {"name": m.name, "family": m.family, "size_b": m.size_b, "source": m.source} for m in found.members
     ]
@@ -184,28 +193,27 @@ def crowd(
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
+@option("-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write.")
 @pool_options
 @reward_option
-@crowd_option
 @ties_option
 @overwrite_option
-@click.option(
-    "-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write."
-)
 @engine_options
 def metrics(
-    pool_path: str,
+    pool: str,
     layout: str | None,
     rewards: str | None,
     limit: int | None,
+    crowd: str | None,
     reward: str | None,
-    crowd_path: str | None,
     ties: "Ties",
     overwrite: bool,
     output: str,
     **where: Any,  # noqa: ANN401  (see `engine_options`)
 ) -> None:
     """Write the metrics of every instruction to a file."""
+    from crowdselect.cli.choosing import checked, read_crowd
+    from crowdselect.engine.options import EngineOptions
     from crowdselect.engine.stream import on_cluster
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.look import look_at
@@ -215,13 +223,13 @@ def metrics(
 
     check_ending(output)
     with (
-        open_pool(pool_path, layout=layout, rewards=rewards, limit=limit) as pool,
-        on_cluster(taken(where)) as run,
+        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
+        on_cluster(made(EngineOptions, where)) as run,
     ):
-        target = checked(output, pool, crowd_path, overwrite=overwrite, folder=False)
+        target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
         with stage_bar("rewards and metrics"):
             _, rows = look_at(
-                pool, options=None, reward=reward, crowd=read_crowd(crowd_path), ties=ties, run=run
+                opened, options=None, reward=reward, crowd=read_crowd(crowd), ties=ties, run=run
             )
             write_table(metrics_table(rows), target)
         for note in (*rows.pool_notes, *rows.notes):
@@ -229,37 +237,59 @@ def metrics(
         say(f"written to {visible(target)}: {len(rows)} instructions, {len(rows.crowd.members)} models")
 
 
-@cli.command(epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
-@pool_options
-@choice_options(clusters=10)
-@weights_option
-@engine_options
-def select(**given: Any) -> None:  # noqa: ANN401  (see `choose_from`)
-    """Choose what to train on, with a reason for every row."""
-    from crowdselect.engine.stream import on_cluster
+class _Select(Command):
+    """Its help lists the methods."""
 
-    with on_cluster(taken(given)) as run:
-        choose_from(given, run=run)
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and the methods below them."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Methods"):
+            formatter.write_dl([(entry.form(name), _about(entry)) for name, entry in METHODS.items()])
+
+
+def _about(entry: Entry) -> str:
+    own = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in entry.options.items())
+    return entry.help + (f"  [default: {own}]" if own else "")
+
+
+@cli.command(cls=_Select, epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
+@option("-o", "--output", metavar="DIR", help="The folder to write.")
+@budget_option
+@method_option
+@weights_option
+@seed_option
+@config_option
+@pool_options
+@count_options
+@spread_options(default="10 with the method crowd, else 0")
+@method_options()
+@answer_options
+@folder_options
+@cache_option
+@engine_options
+def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
+    """Choose what to train on, with a reason for every row."""
+    from crowdselect.cli.choosing import choose
+
+    choose(given)
 
 
 @cli.command(epilog="Example:  crowdselect why chosen 00017")
 @click.argument("folder", metavar="DIR")
 @click.argument("instruction_id", metavar="ID")
-@click.option(
-    "--pool", "pool_path", metavar="POOL", help="Where the pool is now; the manifest says where it was."
-)
+@pool_place_option
 @json_option
-def why(folder: str, instruction_id: str, pool_path: str | None, as_json: bool) -> None:
+def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> None:
     """Tell why one row is in or out."""
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.reopen import texts_of
+    from crowdselect.selection.texts import texts_of
     from crowdselect.terminal import stage_bar, warn
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
     with stage_bar("reading the pool"):
-        texts = texts_of(selection, story, pool=pool_path)
+        texts = texts_of(selection, story, pool=pool)
     if as_json:
         print_json({**story, "instruction": texts.instruction, "answer": texts.answer})
     else:
@@ -269,39 +299,38 @@ def why(folder: str, instruction_id: str, pool_path: str | None, as_json: bool) 
 
 
 @cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")
-@click.option(
+@option(
     "-o",
     "--output",
     required=True,
     metavar="FILE",
     help="A .parquet, .jsonl or .csv file; a folder with --shards.",
 )
-@click.option(
+@option(
     "--instructions", type=int, default=2000, show_default=True, metavar="N", help="Number of instructions."
 )
-@click.option(
+@option(
     "--crowd",
-    "crowd_name",
     default="demo",
     show_default=True,
     help="demo (4 families of 3 sizes) or paper (19 models in 6 families).",
 )
-@click.option("--layout", default="long", show_default=True, help="long, zoo or matrix.")
-@click.option(
+@option("--layout", default="long", show_default=True, help="long, zoo or matrix.")
+@option(
     "--answer-chars",
     type=int,
     default=400,
     show_default=True,
     help="Mean length of an answer in characters, at least 80.",
 )
-@click.option("--samples", type=int, default=1, show_default=True, help="Answers per model and instruction.")
-@click.option("--shards", type=int, default=1, show_default=True, help="Number of files.")
+@option("--samples", type=int, default=1, show_default=True, help="Answers per model and instruction.")
+@option("--shards", type=int, default=1, show_default=True, help="Number of files.")
 @seed_option
 @overwrite_option
 def simulate(
     output: str,
     instructions: int,
-    crowd_name: str,
+    crowd: str,
     layout: str,
     answer_chars: int,
     samples: int,
@@ -316,7 +345,7 @@ def simulate(
     made = write(
         output,
         instructions=instructions,
-        crowd=crowd_name,
+        crowd=crowd,
         layout=layout,
         answer_chars=answer_chars,
         samples=samples,

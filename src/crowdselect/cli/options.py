@@ -1,17 +1,23 @@
-"""Options that several commands share, spelt and explained in one place; and options from a TOML file."""
+"""Options that several commands share, spelt and explained in one place; options from a TOML file; their dataclasses."""
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
-from crowdselect.engine.options import EngineOptions
-from crowdselect.errors import OptionError
+from crowdselect.cli.flags import Option
+from crowdselect.errors import OptionError, near_miss
+from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.formats import FORMATS, TRAINERS
 from crowdselect.textfile import not_utf8
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
@@ -23,30 +29,83 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
 }
+_Made = TypeVar("_Made", bound="DataclassInstance")
 
-crowd_option = click.option(
-    "--crowd",
-    "crowd_path",
-    metavar="FILE",
-    help="Family and size of the models (TOML or JSON); else read off the names.",
-)
-reward_option = click.option(
-    "--reward", metavar="COLUMN", help="The reward column; needed where there are several."
-)
-ties_option = click.option(
-    "--ties",
-    metavar="average|paper",
-    default="average",
-    show_default=True,
-    help="How equal rewards count in stability; paper: in favour of the larger model.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
-)
-seed_option = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Decides ties, draws and samples."
-)
+CROWD = "crowd"
+"""The method that `select` takes unless told otherwise, and the only one that weighs metrics."""
+
+
+def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # noqa: ANN401  (click's values)
+    """Make a command's dataclass of click's values: each field takes the option of its name.
+
+    A field that is a dataclass itself is made of the same values. An option `--no-NAME` turns the field NAME off.
+    Where nothing is given (None), a field keeps its default.
+
+    Args:
+        kind: The dataclass.
+        given: Values by the names of the command's parameters.
+        more: Values of `kind` that are no options.
+
+    Raises:
+        TypeError: An option belongs to no field: a slip of ours, which any test that runs the command finds.
+
+    Example:
+        >>> from crowdselect.engine.options import EngineOptions
+        >>> made(EngineOptions, {"engine": "ray", "ray_address": None, "workers": 4, "gpus_per_worker": 0.0}).workers
+        4
+    """
+    used: set[str] = set()
+    out = _made(kind, given, used, more)
+    if not used >= set(given):
+        raise TypeError(f"{kind.__name__} has no field for: {', '.join(sorted(set(given) - used))}")
+    return out
+
+
+def _made(kind: type[_Made], given: Mapping[str, Any], used: set[str], more: Mapping[str, Any]) -> _Made:
+    hints = get_type_hints(kind)
+    values = dict(more)
+    for part in fields(kind):
+        off = f"no_{part.name}"
+        if part.name in more:
+            continue
+        if is_dataclass(hints[part.name]):
+            values[part.name] = _made(hints[part.name], given, used, {})
+        elif part.name in given:
+            used.add(part.name)
+            has_default = part.default is not MISSING or part.default_factory is not MISSING
+            if given[part.name] is not None or not has_default:
+                values[part.name] = given[part.name]
+        elif off in given:
+            used.add(off)
+            values[part.name] = not given[off]
+    return kind(**values)
+
+
+def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make one decorator of several.
+
+    Args:
+        decorators: Of click, in the order in which help shows them.
+
+    Returns:
+        A decorator.
+    """
+
+    def apply(command: Any) -> Any:  # noqa: ANN401  (a function or a click command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+option = partial(click.option, cls=Option)
+"""An option of ours; `section` says where it stands in help."""
+
+
+def section(name: str) -> Callable[..., Callable[[Any], Any]]:
+    """Make options of one section of help."""
+    return partial(option, section=name)
 
 
 def _default_weights() -> str:
@@ -55,7 +114,7 @@ def _default_weights() -> str:
     return ",".join(f"{name}={weight:g}" for name, weight in DEFAULT_WEIGHTS.items() if weight)
 
 
-class WeightsOption(click.Option):
+class WeightsOption(Option):
     """Its help reads the metrics' own weights, when it is asked for: help of other commands loads no NumPy."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -110,16 +169,17 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     if value is None:
         return None
     known = {
-        param.opts[-1].removeprefix("--"): param
+        param.flag.removeprefix("--"): param
         for param in ctx.command.params
-        if isinstance(param, click.Option) and param.opts[-1] not in {"--config", "--help"}
+        if isinstance(param, Option) and param.name != "config"
     }
     found: dict[str, Any] = {}
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
+            listed = ", ".join(sorted(known))
             raise OptionError(
-                f"{value}: unknown option {written!r}; the options are: {', '.join(sorted(known))}"
+                f"{value}: unknown option {written!r}; the options are: {listed}{near_miss(name, known)}"
             )
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
@@ -159,223 +219,254 @@ def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
         raise OptionError(f"{where} is {setting!r}; wanted text without a null character")
 
 
-def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make one decorator of several.
+def read_method(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Make the values that belong to a method the defaults of a command; a callback of click.
 
     Args:
-        decorators: Of click, in the order in which help shows them.
+        ctx: Of the command.
+        value: `NAME` or `NAME:ARG`.
 
     Returns:
-        A decorator.
+        The same.
+
+    Raises:
+        OptionError: There is no such method.
     """
-
-    def apply(command: Any) -> Any:  # noqa: ANN401  (a function or a click command)
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
+    own = entry_named(value).options
+    if value != CROWD:
+        own = {"clusters": 0, **own}
+    ctx.default_map = {**own, **(ctx.default_map or {})}
+    return value
 
 
-config_option = click.option(
+_pool = section("Pool")
+_counts = section("What counts")
+_spread = section("Spread")
+_method = section("Method")
+_answers = section("Answers")
+_output = section("Output")
+_place = section("Where it runs")
+
+config_option = option(
     "--config",
     metavar="FILE.toml",
     is_eager=True,
     callback=read_config,
     help="Options from a TOML file; flags win.",
 )
-pool_options = bundle(
-    click.argument("pool_path", metavar="POOL"),
-    click.option(
-        "--layout",
-        metavar="NAME",
-        help=f"{LAYOUT_NAMES}; else recognised from the columns.",
-    ),
-    click.option("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
-    click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order."),
+budget_option = option(
+    "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
 )
+weights_option = option(
+    "--weights",
+    type=Weights(),
+    cls=WeightsOption,
+    help="How much each metric counts; a negative weight reverses it.",
+)
+seed_option = option(
+    "--seed", type=int, default=0, show_default=True, help="Decides ties, draws and samples."
+)
+crowd_option = _pool(
+    "--crowd",
+    metavar="FILE",
+    help="Family and size of the models (TOML or JSON); else read off the names.",
+)
+reward_option = _counts(
+    "--reward", metavar="COLUMN", help="The reward column; needed where there are several."
+)
+ties_option = _counts(
+    "--ties",
+    metavar="average|paper",
+    default="average",
+    show_default=True,
+    help="How equal rewards count in stability; paper: in favour of the larger model.",
+)
+json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instead.")
+overwrite_option = _output(
+    "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
+)
+cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
+layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
+limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
+pool_argument = click.argument("pool", metavar="POOL")
+pool_options = bundle(
+    pool_argument,
+    layout_option,
+    _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
+    limit_option,
+    crowd_option,
+)
+pool_place_option = option(
+    "--pool", metavar="POOL", help="Where the pool is now; the manifest says where it was."
+)
+count_options = bundle(
+    _counts(
+        "--reward",
+        metavar="COLUMN",
+        multiple=True,
+        help="The reward column; needed where there are several. Several make an ensemble.",
+    ),
+    _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
+    _counts(
+        "--metrics",
+        metavar="FILE",
+        help="Further numbers per instruction (id and numeric columns); weigh them with --weights NAME=1.",
+    ),
+    ties_option,
+    _counts(
+        "--min-rewards",
+        type=int,
+        default=2,
+        show_default=True,
+        help="Fewest rewards an instruction needs.",
+    ),
+    _counts("--min-best-reward", type=float, help="Floor: the best answer's reward must be at least this."),
+    _counts("--min-best-quantile", type=float, help="Floor as a share of the pool, 0 to 1."),
+    _counts(
+        "--include",
+        metavar="FILE",
+        help="Choose only among these ids: one per line, or a table with a column id.",
+    ),
+    _counts("--exclude", metavar="FILE", help="Never choose these ids; a file likewise."),
+    _counts(
+        "--decontaminate",
+        metavar="FILE",
+        multiple=True,
+        help="Never choose what shares text with these benchmark questions; may be given several times.",
+    ),
+)
+"""Which instructions may be chosen, and by what."""
 
 
-def rule_options(*, clusters: int) -> Callable[[Any], Any]:
-    """The fields of `Options` but the weights, and the files beside them.
+def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
+    """Clusters, and what is too near.
 
     Args:
-        clusters: How many clusters there are unless the user says otherwise.
-
-    Returns:
-        A decorator for a command.
+        default: What help says of the number of clusters where none is given.
     """
     return bundle(
-        config_option,
-        click.option(
-            "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
-        ),
-        click.option(
-            "--reward",
-            metavar="COLUMN",
-            multiple=True,
-            help="The reward column; needed where there are several. Several make an ensemble.",
-        ),
-        click.option(
-            "--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."
-        ),
-        click.option(
-            "--metrics",
-            metavar="FILE",
-            help="Further numbers per instruction (id and numeric columns); weigh them with --weights NAME=1.",
-        ),
-        crowd_option,
-        ties_option,
-        click.option(
+        _spread(
             "--clusters",
             type=int,
-            default=clusters,
-            show_default=True,
+            default=10,
             metavar="K",
-            help="Number of clusters; 0 = none.",
+            help=f"Number of clusters; 0 = none.  [default: {default}]",
         ),
-        click.option("--cluster-by", metavar="COLUMN", help="Use a column of the pool as clusters."),
-        click.option(
+        _spread("--cluster-by", metavar="COLUMN", help="Use a column of the pool as clusters."),
+        _spread(
             "--embedder",
             metavar="NAME",
             default="lsa",
             show_default=True,
             help="lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model.",
         ),
-        click.option(
+        _spread(
             "--trust-remote-code",
             is_flag=True,
             help="Let the embedder's own code run; only if you have read it.",
         ),
-        click.option(
-            "--answer",
-            metavar="HOW",
-            default="best",
-            show_default=True,
-            help="best, random, topN-random or model:NAME.",
-        ),
-        click.option(
-            "--allow-cut",
-            is_flag=True,
-            help="Let answers be taken that were cut (finish_reason); else they are no targets.",
-        ),
-        click.option(
-            "--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."
-        ),
-        seed_option,
-        click.option(
-            "--min-rewards",
-            type=int,
-            default=2,
-            show_default=True,
-            help="Fewest rewards an instruction needs.",
-        ),
-        click.option(
-            "--min-best-reward", type=float, help="Floor: the best answer's reward must be at least this."
-        ),
-        click.option("--min-best-quantile", type=float, help="Floor as a share of the pool, 0 to 1."),
-        click.option(
+        _spread(
             "--near-duplicates",
             type=float,
             metavar="COSINE",
             help="Pass over rows closer than this to a chosen one.",
         ),
-        click.option(
-            "--include",
-            metavar="FILE",
-            help="Choose only among these ids: one per line, or a table with a column id.",
-        ),
-        click.option("--exclude", metavar="FILE", help="Never choose these ids; a file likewise."),
-        click.option(
-            "--decontaminate",
-            metavar="FILE",
-            multiple=True,
-            help="Never choose what shares text with these benchmark questions; may be given several times.",
-        ),
-        click.option("--no-cache", is_flag=True, help="Neither read nor keep vectors."),
     )
 
 
+answer_options = bundle(
+    _answers(
+        "--answer",
+        metavar="HOW",
+        default="best",
+        show_default=True,
+        help="best, random, topN-random or model:NAME.",
+    ),
+    _answers(
+        "--allow-cut",
+        is_flag=True,
+        help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+    ),
+    _answers("--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."),
+)
+"""What of a chosen row is trained on."""
+
+
+def method_options() -> Callable[[Any], Any]:
+    """Every setting of a method in the registry, as an option."""
+    owners: dict[str, list[str]] = {}
+    settings = {}
+    for name, entry in METHODS.items():
+        for setting in entry.settings:
+            owners.setdefault(setting.name, []).append(name)
+            settings[setting.name] = setting
+    return bundle(
+        _method("--seeds", type=int, metavar="N", help=_SEEDS),
+        *(
+            _method(
+                f"--{name.replace('_', '-')}",
+                type=setting.kind,
+                metavar=setting.form,
+                help=f"{', '.join(owners[name])}: {setting.help}"
+                + ("" if setting.default is None else f"  [default: {setting.default}]"),
+            )
+            for name, setting in settings.items()
+        ),
+    )
+
+
+_SEEDS = "random: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
+
+method_option = option(
+    "--method",
+    metavar="NAME[:ARG]",
+    default=CROWD,
+    show_default=True,
+    is_eager=True,
+    callback=read_method,
+    help="How rows are scored: one of the methods below.",
+)
+
 folder_options = bundle(
-    click.option(
+    _output(
         "--format",
-        "format_name",
         metavar="NAME",
         help=f"{', '.join(FORMATS).replace('messages', 'messages (default)')}.",
     ),
-    click.option(
+    _output(
         "--file-type",
         metavar="jsonl|parquet",
         default="jsonl",
         show_default=True,
         help="Of the training file.",
     ),
-    click.option("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
-    click.option(
+    _output("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
+    _output(
         "--license",
-        "license_name",
         metavar="NAME",
         help="The data's licence, for the card.  [default: unknown]",
     ),
-    click.option("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
-    click.option(
-        "--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."
-    ),
+    _output("--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."),
+    _output("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
     overwrite_option,
     json_option,
-    click.option("-o", "--output", metavar="DIR", help="The folder to write."),
 )
-"""Where and how a folder is written."""
-
-weights_option = click.option(
-    "--weights",
-    type=Weights(),
-    cls=WeightsOption,
-    help="What counts how much; a negative number turns a metric round.",
-)
-
-
-def choice_options(*, clusters: int) -> Callable[[Any], Any]:
-    """Every option of `select` but the weights: a baseline has the same.
-
-    Args:
-        clusters: How many clusters there are unless the user says otherwise.
-
-    Returns:
-        A decorator for a command.
-    """
-    return bundle(rule_options(clusters=clusters), folder_options)
-
+"""How a folder is written."""
 
 engine_options = bundle(
-    click.option(
+    _place(
         "--engine",
         default="local",
         metavar="local|ray",
         show_default=True,
         help="Where heavy steps run; ray: on a Ray cluster (extra: ray).",
     ),
-    click.option(
+    _place(
         "--ray-address",
         metavar="ADDRESS",
         help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
     ),
-    click.option(
-        "--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"
-    ),
-    click.option(
-        "--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."
-    ),
+    _place("--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"),
+    _place("--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."),
 )
 """For the commands with heavy steps."""
-
-
-def taken(given: dict[str, Any]) -> EngineOptions:
-    """Take the options of `engine_options` out of what click gives to a command.
-
-    Example:
-        >>> taken({"engine": "local", "ray_address": None, "workers": None, "gpus_per_worker": 0.0}).on_ray
-        False
-    """
-    names = ("engine", "ray_address", "workers", "gpus_per_worker")
-    return EngineOptions(**{name: given.pop(name) for name in names})

@@ -1,12 +1,13 @@
 """`crowdselect report`: the command, and what `select --report` and `demo` do of it."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from crowdselect.cli.flags import Command, typed_line
+from crowdselect.cli.options import option, pool_place_option
 from crowdselect.manifests import REPORT
 
 if TYPE_CHECKING:
@@ -14,18 +15,16 @@ if TYPE_CHECKING:
     from crowdselect.progress import Stages
 
 
-@click.command(epilog="Example:  crowdselect report chosen")
+@click.command(cls=Command, epilog="Example:  crowdselect report chosen")
 @click.argument("folder", metavar="DIR")
-@click.option(
+@option(
     "-o",
     "--output",
     metavar="FILE",
     help="Where to write.  [default: report.html in DIR, replaced each time]",
 )
-@click.option(
-    "--pool", "pool_path", metavar="POOL", help="Where the pool is now; the manifest says where it was."
-)
-@click.option(
+@pool_place_option
+@option(
     "--map",
     "method",
     type=click.Choice(["tsne", "pca", "none"]),
@@ -33,16 +32,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the map of the instructions is made.",
 )
-@click.option(
-    "--figures", "figures_folder", metavar="FOLDER", help="Also write the charts there, as SVG and PNG."
-)
-@click.option("--overwrite", is_flag=True, help="Replace the FILE of -o, or a report.html that is not ours.")
+@option("--figures", metavar="FOLDER", help="Also write the charts there, as SVG and PNG.")
+@option("--overwrite", is_flag=True, help="Replace the FILE of -o, or a report.html that is not ours.")
 def report(  # noqa: PLR0917  (click hands every option over by name)
     folder: str,
     output: str | None,
-    pool_path: str | None,
+    pool: str | None,
     method: str,
-    figures_folder: str | None,
+    figures: str | None,
     overwrite: bool,  # noqa: FBT001  (same)
 ) -> None:
     """Show a selection on one page of HTML."""
@@ -51,19 +48,19 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.report.data import Run
     from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.reopen import reopen_pool
+    from crowdselect.selection.texts import reopen_pool
     from crowdselect.terminal import say, stage_bar, visible, warn
     from crowdselect.writing import claim
 
     selection = load_selection(folder)
-    if figures_folder is not None:
-        check_figures(figures_folder)
+    if figures is not None:
+        check_figures(figures)
     check_extra()
     place = Path(output) if output is not None else claim(Path(folder), REPORT, overwrite=overwrite)
-    pool, problem = reopen_pool(selection, pool_path)
-    run = Run(selection, pool, problem=problem)
+    opened, problem = reopen_pool(selection, pool)
+    run = Run(selection, opened, problem=problem)
     try:
-        written, figures = write_report(
+        written, drawn = write_report(
             run,
             place,
             method=method,
@@ -71,14 +68,14 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
             stages=Stages(show=stage_bar),
         )
     finally:
-        if pool is not None:
-            pool.close()
+        if opened is not None:
+            opened.close()
     for line in run.problems:
         warn(line)
     say(f"written to {visible(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
-    if figures_folder is not None:
-        files = write_figures(figures, figures_folder)
-        say(f"{len(files)} figures in {visible(figures_folder)}")
+    if figures is not None:
+        files = write_figures(drawn, figures)
+        say(f"{len(files)} figures in {visible(figures)}")
 
 
 def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stages") -> str:
@@ -99,7 +96,7 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
     from crowdselect.terminal import visible, warn
     from crowdselect.writing import claim
 
-    again = shlex.join(["crowdselect", "report", os.fspath(folder)])
+    again = typed_line(["report", os.fspath(folder)])
     try:
         check_extra()
         place = claim(Path(folder), REPORT, overwrite=False)

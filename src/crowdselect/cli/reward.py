@@ -4,115 +4,113 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import LAYOUT_NAMES, engine_options, json_option, taken
+from crowdselect.cli.entry import MISSING
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import (
+    engine_options,
+    json_option,
+    layout_option,
+    limit_option,
+    made,
+    option,
+    pool_argument,
+    section,
+)
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crowdselect.reward.job import Job, JobOptions, Result
+    from crowdselect.reward.job import Job, Result
     from crowdselect.reward.run import Tally
 
-_MISSING = 3  # the exit code that says that some answers have no score
+_local = section("Local models (hf:)")
+_served = section("Served models (http:)")
+_judge = section("Judges (judge:)")
+_output = section("Output")
 
 
 @click.command(
-    epilog="Example:  crowdselect reward pool.parquet --with hf:Skywork/Skywork-Reward-Llama-3.1-8B -o rewards.parquet"
+    cls=Command,
+    epilog="Example:  crowdselect reward pool.parquet --with hf:Skywork/Skywork-Reward-Llama-3.1-8B -o rewards.parquet",
 )
-@click.argument("pool_path", metavar="POOL")
-@click.option("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised.")
-@click.option("--limit", type=int, metavar="N", help="Only the first N instructions, in a seeded order.")
-@click.option(
+@option(
     "--with",
     "specs",
     multiple=True,
     metavar="SPEC",
     help="hf:NAME_OR_PATH, http:URL, judge:crowd.toml#NAME, python:MODULE:FUNCTION or import:FILE; may be repeated.",
 )
-@click.option(
-    "--name", "names", multiple=True, metavar="COLUMN", help="The column to make; one for each --with."
-)
-@click.option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
-@click.option("--plan", is_flag=True, help="Say what would be done and end.")
-@click.option(
+@option("--name", "names", multiple=True, metavar="COLUMN", help="The column to make; one for each --with.")
+@option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
+@option("--plan", is_flag=True, help="Say what would be done and end.")
+@option(
     "--ledger",
     metavar="FILE",
     help="Where every score is kept, computed ones beside it in .parts.  [default: the output's name + .ledger]",
 )
-@click.option("--retry-failed", is_flag=True, help="Score again what has failed before.")
-@click.option(
+@option("--retry-failed", is_flag=True, help="Score again what has failed before.")
+@option(
     "--no-self-test",
     is_flag=True,
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
-@click.option(
-    "--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept."
-)
-@json_option
-@click.option("--device", default="auto", show_default=True, help="hf: cpu, cuda, cuda:1, ...")
-@click.option(
+@pool_argument
+@layout_option
+@limit_option
+@_local("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@_local(
     "--dtype",
     default="auto",
     show_default=True,
-    help="hf: float32, bfloat16, float16; auto: float32 on a CPU.",
+    help="float32, bfloat16, float16; auto: float32 on a CPU.",
 )
-@click.option(
+@_local(
     "--max-length",
     type=int,
     metavar="TOKENS",
     help="hf, http: cut longer conversations; else at the model's own.",
 )
-@click.option(
+@_local(
     "--truncation-side",
     default="auto",
     show_default=True,
-    help="hf: left, right; auto: as the tokenizer says.",
+    help="left, right; auto: as the tokenizer says.",
 )
-@click.option(
+@_local(
     "--batch-tokens",
     type=int,
     default=8192,
     show_default=True,
-    help="hf: the most tokens of a batch, with padding.",
+    help="The most tokens of a batch, with padding.",
 )
-@click.option(
+@_local(
     "--chat-template",
     metavar="FILE|pair",
-    help="hf: instead of the model's own; pair: question and answer apart.",
+    help="Instead of the model's own; pair: question and answer apart.",
 )
-@click.option(
-    "--trust-remote-code", is_flag=True, help="hf: let the model's own code run; only if you have read it."
+@_local("--trust-remote-code", is_flag=True, help="Let the model's own code run; only if you have read it.")
+@_served("--api", default="auto", show_default=True, help="classify, pooling, score (vLLM) or predict (TEI).")
+@_served("--tokenizer", metavar="NAME", help="Write conversations with this tokenizer's chat template.")
+@_served("--concurrency", type=int, default=16, show_default=True, help="Requests at once.")
+@_served("--timeout", type=float, default=600.0, show_default=True, help="Seconds one whole answer may take.")
+@_served("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key.")
+@_judge("--samples", type=int, default=1, show_default=True, help="How often each answer is judged.")
+@_judge("--prompt", metavar="FILE", help="Your own prompt, with {instruction} and {response}.")
+@_judge(
+    "--reference",
+    "references",
+    metavar="COLUMN",
+    help="Correct answers; else the column `reference`, if any.",
 )
-@click.option(
-    "--api", default="auto", show_default=True, help="http: classify, pooling, score (vLLM) or predict (TEI)."
-)
-@click.option(
-    "--tokenizer", metavar="NAME", help="http: write conversations with this tokenizer's chat template."
-)
-@click.option("--concurrency", type=int, default=16, show_default=True, help="http: requests at once.")
-@click.option(
-    "--timeout", type=float, default=600.0, show_default=True, help="http: seconds one whole answer may take."
-)
-@click.option(
-    "--api-key-env", metavar="NAME", help="http: the environment variable that holds the server's key."
-)
-@click.option(
-    "--samples", type=int, default=1, show_default=True, help="judge: how often each answer is judged."
-)
-@click.option("--prompt", metavar="FILE", help="judge: your own prompt, with {instruction} and {response}.")
-@click.option(
-    "--reference", metavar="COLUMN", help="judge: correct answers; else the column `reference`, if any."
-)
-@click.option(
-    "--logprobs/--no-logprobs", default=True, help="judge: ask for the score tokens' log-probabilities."
-)
-@click.option(
-    "--max-cost", type=float, metavar="MONEY", help="judge: stop before this is passed, over all runs."
-)
-@click.option("--max-requests", type=int, metavar="N", help="judge: stop after so many, over all runs.")
+@_judge("--logprobs/--no-logprobs", default=True, help="Ask for the score tokens' log-probabilities.")
+@_judge("--max-cost", type=float, metavar="MONEY", help="Spending cap, over all runs.")
+@_judge("--max-requests", type=int, metavar="N", help="Stop after so many, over all runs.")
+@_output("--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept.")
+@json_option
 @engine_options
 def reward(  # noqa: PLR0917  (click hands every option over by name)
-    pool_path: str,
+    pool: str,
     layout: str | None,
     limit: int | None,
     specs: tuple[str, ...],
@@ -120,17 +118,17 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     output: str,
     plan: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
-    **chosen: Any,  # noqa: ANN401  (the options of the scorers, by their names)
+    **chosen: Any,  # noqa: ANN401  (the fields of `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges."""
     from crowdselect.pool.pool import open_pool
-    from crowdselect.reward.job import Job
+    from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    wanted, options = parse_specs(specs, names), _options(chosen)
+    wanted, options = parse_specs(specs, names), made(JobOptions, chosen)
     with (
-        open_pool(pool_path, layout=layout, limit=limit) as pool,
-        Job(pool, wanted, output, options) as job,
+        open_pool(pool, layout=layout, limit=limit) as opened,
+        Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.
         tallies = {} if options.engine.on_ray and not plan else job.plan()
@@ -139,31 +137,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
             return 0
         result = job.run(tallies)
     _print_result(result, as_json=as_json)
-    return 0 if result.is_complete else _MISSING
-
-
-def _options(chosen: "dict[str, Any]") -> "JobOptions":
-    from dataclasses import fields
-
-    from crowdselect.reward.job import JobOptions
-    from crowdselect.reward.judge import JudgeOptions
-    from crowdselect.reward.loading import LocalOptions
-    from crowdselect.reward.served import ServedOptions
-
-    def part(kind: Any) -> Any:  # noqa: ANN401  (one of the three classes)
-        return kind(**{entry.name: chosen[entry.name] for entry in fields(kind)})
-
-    return JobOptions(
-        local=part(LocalOptions),
-        served=part(ServedOptions),
-        judge=part(JudgeOptions),
-        references=chosen["reference"],
-        ledger=chosen["ledger"],
-        self_test=not chosen["no_self_test"],
-        retry_failed=chosen["retry_failed"],
-        overwrite=chosen["overwrite"],
-        engine=taken(chosen),
-    )
+    return 0 if result.is_complete else MISSING
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) -> None:

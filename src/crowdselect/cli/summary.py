@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.manifests import own_files
-from crowdselect.selection.chosen import Chosen
-from crowdselect.selection.controls import random_control
-from crowdselect.selection.selection import Selection, answer_by, score_line
+from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
+from crowdselect.selection.texts import Chosen
 from crowdselect.terminal import lines, say, table, visible, warn
 
 _PICKS = 8

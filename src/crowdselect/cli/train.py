@@ -1,202 +1,235 @@
 """The command `crowdselect train`; everything heavy is imported when it runs."""
 
 import os
-import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.options import bundle, config_option, json_option, overwrite_option
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import bundle, config_option, json_option, option, overwrite_option, section
+from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
     from crowdselect.train.job import Trained
-    from crowdselect.train.planning import Plan
+    from crowdselect.train.planning import TrainPlan
     from crowdselect.train.settings import TrainSettings
 
 
-def _number(*names: str, help: str, kind: type = int, metavar: str = "N") -> Any:  # noqa: A002, ANN401  (click's word; a decorator)
-    return click.option(*names, type=kind, metavar=metavar, help=help)
-
-
-_schedule = bundle(
-    click.option(
-        "--objective",
-        metavar="NAME",
-        help="sft, dpo, simpo or orpo; the last three need preference pairs.  [default: sft, for pairs dpo]",
-    ),
-    click.option("--preset", metavar="paper", help="The paper's settings; what is given beside it wins."),
-    config_option,
-    _number("--epochs", kind=float, help="How often every row is seen.  [default: 3]"),
-    _number("--max-steps", help="Stop after so many steps, whatever the epochs."),
-    _number(
+_rates = section("Schedule")
+_adapters = section("Adapters")
+_preferences = section("Preferences")
+_machine = section("Model and machine")
+_course = section("On the way")
+_output = section("Output")
+_schedule_options = bundle(
+    _rates("--epochs", type=float, metavar="N", help="How often every row is seen.  [default: 3]"),
+    _rates("--max-steps", type=int, metavar="N", help="Stop after so many steps, whatever the epochs."),
+    _rates(
         "--learning-rate",
-        kind=float,
+        type=float,
         metavar="RATE",
         help="[default: 1e-5 for sft, 1e-6 for pairs; ten times that with --lora]",
     ),
-    _number("--batch-size", help="Rows per device and pass.  [default: 1]"),
-    _number("--accumulation", help="Passes per step.  [default: 2]"),
-    click.option(
+    _rates("--batch-size", type=int, metavar="N", help="Rows per device and pass.  [default: 1]"),
+    _rates("--accumulation", type=int, metavar="N", help="Passes per step.  [default: 2]"),
+    _rates(
         "--scheduler",
         metavar="NAME",
         help="cosine, linear, constant, constant_with_warmup, inverse_sqrt, polynomial.  [default: cosine]",
     ),
-    _number("--warmup-steps", kind=float, help="Steps; below 1 a share of all.  [default: 0.1]"),
-    _number("--weight-decay", kind=float, metavar="X", help="Of AdamW.  [default: 0]"),
-    _number("--max-length", metavar="TOKENS", help="Longer rows lose their end.  [default: 2048]"),
-    _number("--beta", kind=float, metavar="X", help="Preferences.  [default: 0.1; simpo 2.0]"),
-    _number("--gamma", kind=float, metavar="X", help="simpo: the margin.  [default: 1.0]"),
+    _rates("--warmup-steps", type=float, metavar="N", help="Steps; below 1 a share of all.  [default: 0.1]"),
+    _rates("--weight-decay", type=float, metavar="X", help="Of AdamW.  [default: 0]"),
+    _rates("--max-length", type=int, metavar="TOKENS", help="Longer rows lose their end.  [default: 2048]"),
+    _rates(
+        "--set",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any other setting of TRL's trainer; may be repeated.",
+    ),
 )
-_adapters = bundle(
-    click.option("--lora", is_flag=True, help="Train low-rank adapters in place of all weights."),
-    _number("--lora-rank", help="[default: 16]"),
-    _number("--lora-alpha", kind=float, metavar="X", help="[default: 32]"),
-    _number("--lora-dropout", kind=float, metavar="SHARE", help="[default: 0]"),
-    click.option("--lora-targets", metavar="NAMES", help="Layers, with commas.  [default: all-linear]"),
-    click.option("--merge", is_flag=True, help="Write the base model with its adapters added."),
+_adapter_options = bundle(
+    _adapters("--lora", is_flag=True, help="Train low-rank adapters in place of all weights."),
+    _adapters("--lora-rank", type=int, metavar="N", help="[default: 16]"),
+    _adapters("--lora-alpha", type=float, metavar="X", help="[default: 32]"),
+    _adapters("--lora-dropout", type=float, metavar="SHARE", help="[default: 0]"),
+    _adapters("--lora-targets", metavar="NAMES", help="Layers, with commas.  [default: all-linear]"),
+    _adapters("--merge", is_flag=True, help="Write the base model with its adapters added."),
 )
-_machine = bundle(
-    click.option(
+_preference_options = bundle(
+    _preferences("--beta", type=float, metavar="X", help="[default: 0.1; simpo 2.0]"),
+    _preferences("--gamma", type=float, metavar="X", help="simpo: the margin.  [default: 1.0]"),
+)
+_machine_options = bundle(
+    _machine(
         "--dtype", metavar="NAME", help="float32 or bfloat16.  [default: bfloat16 on a GPU that has it]"
     ),
-    click.option("--device", metavar="auto|cpu", help="cpu: use no GPU.  [default: auto]"),
-    click.option(
+    _machine("--device", metavar="auto|cpu", help="cpu: use no GPU.  [default: auto]"),
+    _machine(
         "--gradient-checkpointing/--no-gradient-checkpointing",
         default=None,
         help="Compute activations twice rather than keep them.  [default: on]",
     ),
-    click.option("--chat-template", metavar="FILE", help="A Jinja template instead of the base model's own."),
-    click.option("--revision", metavar="NAME", help="Commit, tag or branch of a base model on the hub."),
-    click.option(
+    _machine("--chat-template", metavar="FILE", help="A Jinja template instead of the base model's own."),
+    _machine("--revision", metavar="NAME", help="Commit, tag or branch of a base model on the hub."),
+    _machine(
         "--trust-remote-code",
         is_flag=True,
         help="Let the base model's own code run; only if you have read it.",
     ),
 )
-_course = bundle(
-    _number(
-        "--eval-share", kind=float, metavar="SHARE", help="Hold out this share of the rows.  [default: 0]"
+_course_options = bundle(
+    _course(
+        "--eval-share", type=float, metavar="SHARE", help="Hold out this share of the rows.  [default: 0]"
     ),
-    _number("--eval-steps", help="Evaluate every N steps.  [default: ten times in all]"),
-    _number("--save-steps", help="Keep a checkpoint every N steps.  [default: after each epoch]"),
-    _number("--log-steps", help="Log the loss every N steps.  [default: 1]"),
-    _number("--seed", help="Order of the rows, held-out share, adapters' start.  [default: 0]"),
-    click.option(
-        "--set",
-        "more",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Any other setting of TRL's trainer; may be repeated.",
+    _course(
+        "--eval-steps", type=int, metavar="N", help="Evaluate every N steps.  [default: ten times in all]"
     ),
-    click.option(
-        "--dry-run", is_flag=True, help="Say steps, tokens and memory; load no weights, train nothing."
+    _course(
+        "--save-steps",
+        type=int,
+        metavar="N",
+        help="Keep a checkpoint every N steps.  [default: after each epoch]",
     ),
-    click.option("--resume", is_flag=True, help="Go on with this run where it was stopped, if it was."),
-    click.option("--keep-checkpoints", is_flag=True, help="Keep the folder of checkpoints when all is done."),
+    _course("--log-steps", type=int, metavar="N", help="Log the loss every N steps.  [default: 1]"),
+    _course("--resume", is_flag=True, hidden=True),  # of 0.1.0: going on is what it does anyway
+    _course("--keep-checkpoints", is_flag=True, help="Keep the folder of checkpoints when all is done."),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What `crowdselect train` is told beside `TrainSettings`."""
+
+    data: str
+    base: str
+    output: str | None
+    keep_checkpoints: bool
+    overwrite: bool
+    dry_run: bool
+    as_json: bool
 
 
 @click.command(
-    epilog="Example:  crowdselect train chosen --base Qwen/Qwen2.5-3B --preset paper --lora -o student"
+    cls=Command,
+    epilog="Example:  crowdselect train chosen --base Qwen/Qwen2.5-3B --preset paper --lora -o student",
 )
 @click.argument("data", metavar="DIR|FILE")
-@click.option("--base", required=True, metavar="NAME_OR_PATH", help="The model to start from.")
-@_schedule
-@_adapters
-@_machine
-@_course
+@option("--base", required=True, metavar="NAME_OR_PATH", help="The model to start from.")
+@option("-o", "--output", metavar="MODEL", help="The folder to write.")
+@option(
+    "--objective",
+    metavar="NAME",
+    help="sft, dpo, simpo or orpo; the last three need preference pairs.  [default: sft, for pairs dpo]",
+)
+@option("--preset", metavar="paper", help="The paper's settings; what is given beside it wins.")
+@option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Order of the rows, held-out share, adapters' start.  [default: 0]",
+)
+@config_option
+@option("--dry-run", is_flag=True, help="Say steps, tokens and memory; load no weights, train nothing.")
+@_schedule_options
+@_adapter_options
+@_preference_options
+@_machine_options
+@_course_options
 @overwrite_option
 @json_option
-@click.option("-o", "--output", required=True, metavar="MODEL", help="The folder to write.")
-def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `TrainSettings` and those of `_run`)
+def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Asked` and of `TrainSettings`)
     """Fine-tune a model on chosen rows (extra: train).
 
-    DIR is a folder that `select` or `baseline` wrote; a training file in one of its formats will do. A run that
-    is stopped or killed keeps its checkpoints in MODEL.training; the same command with --resume goes on from the
-    last one. Several GPUs: accelerate launch -m crowdselect train ...
+    DIR is a folder that `select` wrote; a training file in one of its formats will do. A run that
+    is stopped or killed keeps its checkpoints in MODEL.training; the same command goes on from the last one.
+    Several GPUs: accelerate launch -m crowdselect train ...
     """
     from crowdselect.train.settings import with_preset
 
-    run = {
-        name: given.pop(name)
-        for name in ("data", "base", "output", "resume", "overwrite", "keep_checkpoints")
-    }
-    dry_run, as_json = given.pop("dry_run"), given.pop("as_json")
-    given.pop("config")
+    del given["config"], given["resume"]  # the values of the first have become those of the others
+    asked = _Asked(**{part.name: given.pop(part.name) for part in fields(_Asked)})
     settings = with_preset(given)
-    if dry_run:
-        _dry_run(run, settings, as_json=as_json)
-        return
-    _train(run, settings, as_json=as_json)
+    if asked.dry_run:
+        _dry_run(asked, settings)
+    elif asked.output is None:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
+    else:
+        _train(asked, asked.output, settings)
 
 
-def _dry_run(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> None:
+def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
     from crowdselect.terminal import say, stage_bar, visible, warn
-    from crowdselect.train.planning import plan
+    from crowdselect.train.job import plan
 
     with stage_bar("reading the rows as tokens"):
-        found = plan(run["data"], base=run["base"], settings=settings)
-    if as_json:
+        found = plan(
+            asked.data, base=asked.base, output=asked.output, settings=settings, overwrite=asked.overwrite
+        )
+    if asked.as_json:
         print_json(found.facts())
         return
     _print_plan(found)
     for line in found.warnings:
         warn(line)
-    say(f"would be written to {visible(run['output'])}; nothing was trained")
+    where = "" if asked.output is None else f"would be written to {visible(asked.output)}; "
+    say(f"{where}nothing was trained")
 
 
-def _train(run: dict[str, Any], settings: "TrainSettings", *, as_json: bool) -> None:
+def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
     from crowdselect.progress import Stages
-    from crowdselect.terminal import stage_bar, visible
+    from crowdselect.terminal import note, stage_bar, visible, warn
     from crowdselect.train.job import is_main, train
     from crowdselect.train.workplace import workplace
 
-    def announce(found: "Plan") -> None:
-        from crowdselect.terminal import warn
-
-        if not as_json:
+    def announce(found: "TrainPlan") -> None:
+        if not asked.as_json:
             _print_plan(found)
         for line in found.warnings:
             warn(line)
-        if run["resume"]:
-            step = workplace(Path(os.path.abspath(output))).step(processes=found.processes)  # noqa: PTH100  (symbolic links stay)
-            what = (
-                f"resuming after step {step} of {found.steps}"
-                if step
-                else "nothing to resume; from the first step"
-            )
-            sys.stderr.write(f"{what}\n")
+        place = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
+        step = workplace(place).step(processes=found.processes)
+        if step:
+            note(f"resuming after step {step} of {found.steps}")
 
-    data, output = run.pop("data"), run.pop("output")
     try:
-        made = train(data, output, settings=settings, announce=announce, stages=Stages(stage_bar), **run)
+        done = train(
+            asked.data,
+            output,
+            base=asked.base,
+            settings=settings,
+            overwrite=asked.overwrite,
+            keep_checkpoints=asked.keep_checkpoints,
+            announce=announce,
+            stages=Stages(stage_bar),
+        )
     except KeyboardInterrupt:
-        sys.stderr.write(
-            f"checkpoints, if there are any, are in {visible(output)}.training; --resume goes on from there\n"
+        note(
+            f"checkpoints, if there are any, are in {visible(output)}.training; the same command goes on from there"
         )
         raise
     if not is_main():  # another process of `accelerate launch` speaks
         return
-    if as_json:
-        print_json(made.facts())
+    if asked.as_json:
+        print_json(done.facts())
     else:
-        _print_result(made, output)
+        _print_result(done, output)
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "TrainPlan") -> None:
     from crowdselect.terminal import lines, say
 
     lines(plan.lines())
     say()
 
 
-def _print_result(made: "Trained", output: str) -> None:
+def _print_result(done: "Trained", output: str) -> None:
     from crowdselect.terminal import lines, say, visible
     from crowdselect.train.diary import drawn
 
-    say(drawn(made.log))
-    lines(made.lines())
-    what = "was there already" if made.was_there else "written"
+    say(drawn(done.log))
+    lines(done.lines())
+    what = "up to date" if done.was_there else "written"
     say(f"{visible(output)}: {what}")

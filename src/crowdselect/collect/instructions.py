@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
-from crowdselect.pool.chat import Chat, parse_chat, user_turn
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, detect
+from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any
 
 from crowdselect.ask.ask import (
     AskOptions,
+    AskResult,
     InterruptedAskError,
     Opener,
     Wanted,
@@ -20,17 +21,13 @@ from crowdselect.ask.ask import (
     looked_into,
     open_client,
 )
-from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.budget import Estimate, Limits, check_cost_cap, estimate_requests
 from crowdselect.ask.conversations import Tally
 from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
 from crowdselect.ask.ledger import Ledger
-from crowdselect.ask.limits import Limits
-from crowdselect.ask.plan import Estimate, estimate_requests
 from crowdselect.ask.renamed import take_over
-from crowdselect.ask.runner import Outcome
 from crowdselect.collect.instructions import Instructions, open_instructions
-from crowdselect.collect.manifest import manifest_path, read_pool_manifest
-from crowdselect.collect.seal import seal
+from crowdselect.collect.seal import manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
 from crowdselect.engine.options import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
@@ -91,7 +88,7 @@ class Report:
     tallies: dict[str, Tally]
     sealed: Path | None
     fresh: bool
-    outcome: Outcome | None
+    outcome: AskResult | None
     notes: list[str]
 
 
@@ -179,7 +176,7 @@ def last_task(ledger: Path) -> dict[str, Any]:
     with Ledger(ledger, force=True) as opened:
         found = opened.noted("last")
     if not isinstance(found, dict):
-        raise InputError(f"{ledger}: the ledger knows of no run; name the instructions and --crowd")
+        raise InputError(f"{ledger}: the ledger knows of no run; name the instructions and `crowd`")
     return found
 
 
@@ -191,7 +188,7 @@ def _remembered(task: Task) -> dict[str, Any]:
 
 def _ask(
     task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger, options: AskOptions
-) -> Outcome:
+) -> AskResult:
     if task.engine.on_ray:
         folder = Path(f"{task.output}.parts").absolute()
         requests = partial(instructions.requests, task.samples)
@@ -199,7 +196,7 @@ def _ask(
     unpriced = sum(spent.unknown for spent in ledger.spent().values())
     if task.limits.max_cost is not None and unpriced:
         instructions.notes.append(
-            f"--max-cost: {unpriced} earlier answers were asked for without known prices and are not counted"
+            f"`max_cost`: {unpriced} earlier answers were asked for without known prices and are not counted"
         )
     wanted = [Wanted(endpoint, instructions.requests(task.samples)) for endpoint in endpoints.models]
     return ask(wanted, ledger, options, total=instructions.turns * task.samples)
@@ -230,7 +227,7 @@ def _seal(
     ledger: Ledger,
     *,
     target: Path,
-    outcome: Outcome | None,
+    outcome: AskResult | None,
 ) -> Report:
     """Write the pool, unless it is there as it would be written."""
     stamp = _stamp(task, endpoints, instructions, ledger)
@@ -294,21 +291,21 @@ def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
 
 def _check_task(task: Task) -> None:
     if task.samples < 1:
-        raise OptionError(f"--samples is {task.samples}; wanted at least 1")
+        raise OptionError(f"`samples` is {task.samples}; wanted at least 1")
     if Path(task.output).suffix.lower() != ".parquet":
         raise OptionError(
-            f"-o {task.output}: the pool is a Parquet file; give it a name that ends in .parquet"
+            f"{task.output}: the pool is a Parquet file; give `output` a name that ends in .parquet"
         )
     limits = task.limits
     for name, value, least in (
-        ("--max-cost", limits.max_cost, 0.0),
-        ("--max-requests", limits.max_requests, 0),
-        ("--attempts", limits.attempts, 1),
-        ("--retry-wait", limits.wait, 0.0),
-        ("--patience", limits.patience, 0.0),
+        ("max_cost", limits.max_cost, 0.0),
+        ("max_requests", limits.max_requests, 0),
+        ("attempts", limits.attempts, 1),
+        ("wait", limits.wait, 0.0),
+        ("patience", limits.patience, 0.0),
     ):
         if value is not None and not value >= least:
-            raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
+            raise OptionError(f"`{name}` is {value:g}; wanted at least {least:g}")
 
 
 def _folder(target: Path) -> Path:

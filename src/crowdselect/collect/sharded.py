@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from crowdselect.ask.budget import Limits
 from crowdselect.ask.calls import Request
 from crowdselect.ask.conversations import followed
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
-from crowdselect.ask.limits import Limits
 from crowdselect.ask.local_client import LocalClient
 from crowdselect.cache import KEY, Parts
 from crowdselect.engine.options import EngineOptions

@@ -17,18 +17,18 @@ from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import by_family, compute_metrics
-from crowdselect.pool.cells import Targets
+from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at, score_matrix
+from crowdselect.selection.measure import Matrix, answers_of, checked_metrics, pick_samples
 from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
 from crowdselect.selection.options import Options, wants_vectors
-from crowdselect.selection.rows import Rows, check_usable, cluster_column, reading_of
-from crowdselect.selection.shard import Matrix, answers_of, checked_metrics, pick_samples
-from crowdselect.selection.shards import Shards
+from crowdselect.selection.reading import Shards, cluster_column, embeddable
+from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.types import BoolArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")
@@ -284,7 +284,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     listed = lists(rows.ids, options)
     eligible = np.asarray(bars(rows, listed, options, weighted=True) == ELIGIBLE, dtype=np.bool_)
     grouping = group(
-        reading_of(shards, rows),
+        embeddable(shards, rows),
         eligible,
         rows.hashes,
         options,

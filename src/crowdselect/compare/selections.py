@@ -32,8 +32,8 @@ from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
-from crowdselect.selection.reopen import reopen_pool
 from crowdselect.selection.selection import Selection, samples_of, score_line
+from crowdselect.selection.texts import reopen_pool
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 

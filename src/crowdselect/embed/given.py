@@ -16,7 +16,7 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.textfile import check_file
 
 
-def read_vectors(
+def read_given_vectors(
     path: str | PathLike[str], *, ids: Sequence[str], named: str | None = None
 ) -> tuple[NDArray[np.float32], int]:
     """Read one vector per instruction.
@@ -42,7 +42,7 @@ def read_vectors(
         >>> with tempfile.TemporaryDirectory() as place:
         ...     file = Path(place) / "vectors.npz"
         ...     np.savez(file, ids=np.array(["b", "a"]), vectors=np.array([[2.0], [1.0]]))
-        ...     read_vectors(file, ids=["a"])
+        ...     read_given_vectors(file, ids=["a"])
         (array([[1.]], dtype=float32), 1)
     """
     path, where = Path(path), named or str(path)
@@ -78,14 +78,14 @@ def check_vector_ids(path: str, ids: Any) -> int:  # noqa: ANN401  (an Arrow arr
     """See that a large Parquet file has one vector for each instruction, by its column of ids.
 
     Args:
-        path: As for `read_vectors`, Parquet.
+        path: As for `read_given_vectors`, Parquet.
         ids: The N ids wanted, as an Arrow array of text.
 
     Returns:
         How many vectors of the file belong to none of them.
 
     Raises:
-        InputError: As for `read_vectors`, as far as ids show it.
+        InputError: As for `read_given_vectors`, as far as ids show it.
     """
     import pyarrow.compute as pc
 
@@ -103,21 +103,21 @@ def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
     """Read the vectors of some instructions of a large Parquet file; the others are not held.
 
     Args:
-        path: As for `read_vectors`, Parquet; its ids have passed `check_vector_ids`.
+        path: As for `read_given_vectors`, Parquet; its ids have passed `check_vector_ids`.
         ids: The N ids wanted, different ones.
 
     Returns:
         Shape (N, D), in the order of `ids`.
 
     Raises:
-        InputError: As for `read_vectors`.
+        InputError: As for `read_given_vectors`.
     """
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place, closing(connect()) as connection:
         own = Path(place) / "vectors.parquet"
         Source(connection, path).keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), own)
-        return read_vectors(own, ids=ids, named=path)[0]
+        return read_given_vectors(own, ids=ids, named=path)[0]
 
 
 def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> None:

@@ -1,13 +1,4 @@
-"""Which embedders there are; and the models among them, found and loaded.
-
-| embedder       | what it is                                           | extra    | unit length |
-|----------------|------------------------------------------------------|----------|-------------|
-| `lsa`          | words the texts share, fitted on the pool (`lsa.py`) | none     | yes         |
-| `minilm`       | all-MiniLM-L6-v2 from a package, offline             | `minilm` | yes         |
-| `file:VECTORS` | Parquet or .npz                                      | none     | as given    |
-| `column:NAME`  | a column of the pool                                 | none     | as given    |
-| a name or path | a sentence-transformers model                        | `embed`  | yes         |
-"""
+"""Models that embed texts, found and loaded: `minilm` from a package, any other by sentence-transformers."""
 
 import re
 import sys
@@ -22,30 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect._optional import optional
 from crowdselect.cache import folder, key_of
 from crowdselect.errors import InputError, OptionError
+from crowdselect.types import Float32Array
 
-FloatArray = NDArray[np.float32]
-Encode = Callable[[list[str]], FloatArray]
+Encode = Callable[[list[str]], Float32Array]
 
 KNOWN = "lsa, minilm, file:VECTORS, column:NAME, a folder with a sentence-transformers model, or its name (OWNER/NAME)"
 """What an embedder may be, for messages and help."""
 
 _STEP = 256  # texts given to a model at a time: how often progress is told
-
-
-def embedder_kind(embedder: str) -> str:
-    """Say what an embedder is: "lsa", "file", "column" or "model".
-
-    Example:
-        >>> embedder_kind("column:v"), embedder_kind("minilm")
-        ('column', 'model')
-    """
-    kind = embedder.partition(":")[0]
-    return kind if kind in {"file", "column"} else "lsa" if embedder == "lsa" else "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +74,7 @@ class TextModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._remake, ()
 
-    def __call__(self, texts: list[str], told: Callable[[int], None] = lambda _: None) -> FloatArray:
+    def __call__(self, texts: list[str], told: Callable[[int], None] = lambda _: None) -> Float32Array:
         """Give each text a vector of unit length, each different one once, the longest first.
 
         Args:
@@ -134,7 +113,7 @@ class TextModel:
         return f"{self._model.name} ({self._model.said}{dimensions} dimensions)"
 
 
-def _unit(vectors: FloatArray, texts: list[str], name: str) -> FloatArray:
+def _unit(vectors: Float32Array, texts: list[str], name: str) -> Float32Array:
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise InputError(f"{name} gave vectors of shape {vectors.shape} for {len(texts)} texts")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -156,10 +135,10 @@ def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     if embedder and path.is_dir():  # "" would be the folder we are in
         return _local(embedder, path, trust_remote_code=trust_remote_code)
     if path.is_file():
-        raise OptionError(f"embedder {embedder!r} is a file; if it holds vectors, write file:{embedder}")
+        raise OptionError(f"`embedder={embedder!r}` is a file; if it holds vectors, write file:{embedder}")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", embedder, re.ASCII):
         return _hub(embedder, trust_remote_code=trust_remote_code)
-    raise OptionError(f"unknown embedder {embedder!r}; wanted {KNOWN}")
+    raise OptionError(f"`embedder={embedder!r}` is unknown; wanted {KNOWN}")
 
 
 def _minilm() -> _Model:
@@ -173,7 +152,9 @@ def _minilm() -> _Model:
 def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
     """A folder is known by what is in it: training further in place must not leave old vectors in use."""
     if not any((path / file).is_file() for file in ("modules.json", "config.json")):
-        raise OptionError(f"embedder {name!r} is a folder without a model (no modules.json, no config.json)")
+        raise OptionError(
+            f"`embedder={name!r}` is a folder without a model (no modules.json, no config.json)"
+        )
     library = _library(extra="embed")
     digest = sha256()
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
@@ -231,13 +212,13 @@ def _load(
     ) as error:  # no such model, no network, its own code not allowed, ...
         said = " ".join(str(error).split())
         hint = (
-            "; if you have read its code, allow it with --trust-remote-code"
+            "; if you have read its code, allow it with `trust_remote_code=True`"
             if "trust_remote_code" in said
             else ""
         )
-        raise OptionError(f"embedder {name!r} could not be loaded: {said[:300]}{hint}") from error
+        raise OptionError(f"`embedder={name!r}` could not be loaded: {said[:300]}{hint}") from error
 
-    def encode(texts: list[str]) -> FloatArray:
+    def encode(texts: list[str]) -> Float32Array:
         return np.asarray(
             model.encode(texts, show_progress_bar=False, convert_to_numpy=True), dtype=np.float32
         )

@@ -1,6 +1,6 @@
 """Where texts and given vectors come from: a pool that is held in memory, or files that are read when they are needed.
 
-A `Source` hands them out by row to a function of a batch, and gives what that returns. The functions are the same in
+A `Values` hands them out by row to a function of a batch, and gives what that returns. The functions are the same in
 both; only files are read, and worked on, by `Run` (in this process or on a cluster).
 """
 
@@ -17,37 +17,36 @@ from crowdselect.cache import joined, text_keys
 from crowdselect.embed.given import (
     check_finite,
     check_vector_ids,
+    read_given_vectors,
     read_some_vectors,
-    read_vectors,
     to_float32,
 )
 from crowdselect.engine.here import Read, Run, run_here
 from crowdselect.errors import InputError, ShapeError
 from crowdselect.pool.pool import Pool, open_pool
-from crowdselect.pool.shards import BLOCK, Places, Texts, shard_sources, wanted_rows
-from crowdselect.types import IntArray, ObjectArray, Table
+from crowdselect.pool.shards import BLOCK, Places, shard_sources, texts_in, wanted_rows
+from crowdselect.types import Float32Array, IntArray, ObjectArray, Table
 
 BATCH = 4096
 """Values that a function is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
 
-FloatArray = NDArray[np.float32]
 Told = Callable[[int], None]
 """Told how many values were done since."""
-Columns = Mapping[str, Any]
+Named = Mapping[str, Any]
 """Arrays or lists by name, with one entry per value."""
-Work = Callable[[Any, Told], Columns]
+Work = Callable[[Any, Told], Named]
 """A function of a batch: a list of texts, or vectors of shape (n, D). Files need one that can be pickled."""
 
 
-class Source(Protocol):
+class Values(Protocol):
     """Texts or vectors by row."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
         """Give some values to a function, `BATCH` at a time; yield rows and what it returned for them, in any order."""
         ...
 
 
-class Reading(Protocol):
+class Embeddable(Protocol):
     """A pool, as far as embedders look at it; rows are in id order."""
 
     @property
@@ -65,7 +64,7 @@ class Reading(Protocol):
         """Whether some row has text."""
         ...
 
-    def texts(self, rows: IntArray, embedder: str) -> Source:
+    def texts(self, rows: IntArray, embedder: str) -> Values:
         """Give the texts; `rows` are those that an embedder will be asked about."""
         ...
 
@@ -77,7 +76,7 @@ class Reading(Protocol):
         """Order rows by the length of their texts, as far as these are at hand: a model pads what it embeds together."""
         ...
 
-    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
+    def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
         """Give vectors that somebody else computed, and how many of them belong to none of the rows.
 
         Args:
@@ -95,15 +94,15 @@ class Reading(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldValues:
-    """A `Source` in memory."""
+    """A `Values` in memory."""
 
     values: Callable[[IntArray], Any]
     """Gives those of some rows."""
     batches: int = 1
     """How many batches a function is given at once."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
-        """See `Source`; in the order of the rows."""
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+        """See `Values`; in the order of the rows."""
         step = self.batches * BATCH
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
@@ -112,7 +111,7 @@ class HeldValues:
 
 @dataclass(frozen=True)
 class Held:
-    """A `Reading` of a pool that is held in memory."""
+    """An `Embeddable` of a pool that is held in memory."""
 
     path: str
     all_ids: Sequence[str] | NDArray[Any]
@@ -125,7 +124,7 @@ class Held:
 
     @property
     def run(self) -> Run:
-        """See `Reading`."""
+        """See `Embeddable`."""
         return run_here
 
     @classmethod
@@ -133,8 +132,8 @@ class Held:
         """Take an open pool and its texts, shape (N,)."""
         return cls(pool.path, pool.ids, texts, pool.vector_column, pool.has_text)
 
-    def texts(self, rows: IntArray, embedder: str) -> Source:
-        """See `Reading`.
+    def texts(self, rows: IntArray, embedder: str) -> Values:
+        """See `Embeddable`.
 
         Raises:
             InputError: A row has no text, or there is no row.
@@ -147,24 +146,24 @@ class Held:
         if missing:
             raise InputError(
                 f"{len(missing)} of {len(rows)} instructions have no text (the first: id "
-                f"{str(self.all_ids[missing[0]])!r}), which {embedder} needs; use file:VECTORS, column:NAME or --clusters 0"
+                f"{str(self.all_ids[missing[0]])!r}), which `embedder={embedder!r}` needs; use `embedder=file:VECTORS`, `embedder=column:NAME` or `clusters=0`"
             )
         if not len(rows):
             raise InputError(f"there are no instructions to embed with {embedder}")
         return HeldValues(self._texts, batches=4 if embedder == "lsa" else 1)
 
     def keys(self, rows: IntArray) -> bytes:
-        """See `Reading`."""
+        """See `Embeddable`."""
         return self._keys[rows].tobytes()
 
     def longest_first(self, rows: IntArray) -> IntArray:
-        """See `Reading`; texts of one length by code point."""
+        """See `Embeddable`; texts of one length by code point."""
         texts = self._texts(rows)
         order = sorted(range(len(texts)), key=lambda at: (-len(texts[at]), texts[at]))
         return rows[order]
 
-    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
-        """See `Reading`; all that are wanted are read, and are finite.
+    def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
+        """See `Embeddable`; all that are wanted are read, and are finite.
 
         Raises:
             InputError: A vector is not usable.
@@ -173,7 +172,7 @@ class Held:
         kind, _, name = embedder.partition(":")
         ids, unused = [str(self.all_ids[row]) for row in rows.tolist()], 0
         if kind == "file":
-            vectors, unused = read_vectors(name, ids=ids)
+            vectors, unused = read_given_vectors(name, ids=ids)
         else:
             column = self.column(name)
             if column.ndim != 2 or len(column) != len(self.all_ids) or column.shape[1] == 0:
@@ -197,7 +196,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class FiledValues:
-    """A `Source` in files."""
+    """A `Values` in files."""
 
     files: Sequence[Path]
     places: Places
@@ -207,19 +206,19 @@ class FiledValues:
     name: str
     """What messages call them."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
-        """See `Source`."""
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+        """See `Values`."""
         sources = shard_sources(self.files, self.places, rows)
         arguments = {"work": work, "name": self.name}
         for table in self.run(sources, self.read, _on_table, arguments, batch=BATCH):
             told(len(table))
-            columns = {name: unpacked(table[name], self.name) for name in table.column_names[2:]}
+            columns = {name: from_arrow(table[name], self.name) for name in table.column_names[2:]}
             yield self.places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), columns
 
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """A `Reading` of a pool whose files are read."""
+    """An `Embeddable` of a pool whose files are read."""
 
     path: str
     files: Sequence[Path]
@@ -232,23 +231,23 @@ class Filed:
     """`key_of` each text, an Arrow column; None = not known."""
     has_text: bool = True
 
-    def texts(self, rows: IntArray, embedder: str) -> Source:  # noqa: ARG002  (as of `Reading`)
-        """See `Reading`."""
-        return self._values(Texts(self.layout), embedder)
+    def texts(self, rows: IntArray, embedder: str) -> Values:  # noqa: ARG002  (as of `Embeddable`)
+        """See `Embeddable`."""
+        return self._values(partial(texts_in, layout=self.layout), embedder)
 
     def keys(self, rows: IntArray) -> bytes | None:
-        """See `Reading`."""
+        """See `Embeddable`."""
         return None if self.text_keys is None else joined(self.text_keys.take(rows))
 
     def longest_first(self, rows: IntArray) -> IntArray:
-        """See `Reading`; their lengths are not known, and a batch is put in order where it is embedded."""
+        """See `Embeddable`; their lengths are not known, and a batch is put in order where it is embedded."""
         return rows
 
     def _values(self, read: Read, name: str) -> FiledValues:
         return FiledValues(self.files, self.places, self.run, read, name)
 
-    def given(self, rows: IntArray, embedder: str) -> tuple[Source, int]:
-        """See `Reading`; none is read yet."""
+    def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
+        """See `Embeddable`; none is read yet."""
         kind, _, name = embedder.partition(":")
         ids = self.all_ids.take(rows).combine_chunks()
         unused = check_vector_ids(name, ids) if kind == "file" else 0
@@ -276,16 +275,16 @@ def _given(sources: Table, *, layout: str, embedder: str) -> Iterator[Table]:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A `Source` of which some texts were read before; these are not read again."""
+    """A `Values` of which some texts were read before; these are not read again."""
 
-    source: Source
+    source: Values
     rows: IntArray
     """Ascending."""
     texts: Sequence[str]
     """Of these rows."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Columns]]:
-        """See `Source`."""
+    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+        """See `Values`."""
         known = np.isin(rows, self.rows)
         yield from HeldValues(self._texts, batches=4).over(rows[known], work, told)
         if not known.all():
@@ -299,11 +298,11 @@ def _on_table(table: Table, *, work: Work, name: str) -> Table:
     """Give a function the texts or vectors of a table, and put what it returns in their place."""
     import pyarrow as pa
 
-    columns = work(unpacked(table[table.column_names[2]], name), lambda _: None)
-    return pa.table({"shard": table["shard"], "row": table["row"], **packed(columns)})
+    columns = work(from_arrow(table[table.column_names[2]], name), lambda _: None)
+    return pa.table({"shard": table["shard"], "row": table["row"], **to_arrow(columns)})
 
 
-def packed(columns: Columns) -> dict[str, Any]:
+def to_arrow(columns: Named) -> dict[str, Any]:
     """Put what a function of a batch returns into Arrow arrays."""
     import pyarrow as pa
 
@@ -313,7 +312,7 @@ def packed(columns: Columns) -> dict[str, Any]:
     }
 
 
-def unpacked(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column to an array, or a list of texts)
+def from_arrow(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column to an array, or a list of texts)
     """Give the values of a column of a table; `name` is what messages call them."""
     import pyarrow as pa
 
@@ -323,7 +322,7 @@ def unpacked(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column t
     return column.to_pylist() if is_text else column.to_numpy()
 
 
-def sent(vectors: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+def sent(vectors: Float32Array) -> Any:  # noqa: ANN401  (an Arrow array)
     """Put rows into an Arrow array to be handed on; of one type, whatever their length."""
     import pyarrow as pa
 
@@ -334,7 +333,7 @@ def sent(vectors: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
     )
 
 
-def received(column: Any, name: str) -> FloatArray:  # noqa: ANN401  (an Arrow column)
+def received(column: Any, name: str) -> Float32Array:  # noqa: ANN401  (an Arrow column)
     """Give the rows of what `sent` made, shape (n, D); D = 0 where there are none.
 
     Args:
@@ -349,7 +348,7 @@ def received(column: Any, name: str) -> FloatArray:  # noqa: ANN401  (an Arrow c
         >>> received(pa.chunked_array([sent(np.eye(2, dtype=np.float32))]), "these").tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    blocks: list[FloatArray] = []
+    blocks: list[Float32Array] = []
     for chunk in column.chunks:
         _, ends, body = chunk.buffers()
         ends = np.frombuffer(ends, np.int64)[chunk.offset :][: len(chunk) + 1] // 4

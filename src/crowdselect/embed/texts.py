@@ -26,20 +26,19 @@ from crowdselect.cache import (
     write_vectors,
 )
 from crowdselect.embed.reading import (
-    Columns,
-    FloatArray,
-    Reading,
-    Source,
+    Embeddable,
+    Named,
     Told,
+    Values,
     check_dimensions,
-    packed,
-    unpacked,
+    from_arrow,
+    to_arrow,
 )
 from crowdselect.engine.here import as_it_is, run_here
 from crowdselect.errors import InputError, OutputError
 from crowdselect.numeric.clusters import nearest
 from crowdselect.progress import Progress
-from crowdselect.types import BoolArray, IntArray, Table
+from crowdselect.types import BoolArray, Float32Array, IntArray, Table
 
 COMPUTED = -2
 """Instead of the number of the part that a row's vector is from."""
@@ -48,7 +47,7 @@ _NOWHERE = -1
 _POOLS_KEPT = 8  # at 100,000 instructions lsa's vectors are 100 MB
 _TRIES = 3  # at vectors that disappear
 
-Finish = Callable[[FloatArray], Columns]
+Finish = Callable[[Float32Array], Named]
 """Makes of vectors, shape (n, D), what is wanted of each."""
 
 
@@ -56,7 +55,7 @@ class TextEmbedder(Protocol):
     """Turns texts into vectors."""
 
     @property
-    def work(self) -> Callable[[list[str], Told], FloatArray]:
+    def work(self) -> Callable[[list[str], Told], Float32Array]:
         """Gives n texts their vectors, shape (n, D); can be pickled."""
         ...
 
@@ -88,8 +87,8 @@ class TextVectors:
 
     def __init__(
         self,
-        reading: Reading,
-        source: Source,
+        reading: Embeddable,
+        source: Values,
         embedder: TextEmbedder,
         *,
         shelf: Path | None,
@@ -114,13 +113,13 @@ class TextVectors:
         if self._embedder.dear:
             self._each(rows, None, self._progress)
 
-    def of(self, rows: IntArray) -> FloatArray:
+    def of(self, rows: IntArray) -> Float32Array:
         """See `Vectors`."""
         vectors = self._each(rows, as_vector, self._progress)
         self._dimensions = vectors.shape[1]
         return vectors
 
-    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+    def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
         """See `Vectors`."""
         finish = partial(as_label, centres=centres, name=self._embedder.named(centres.shape[1]))
         return self._each(rows, finish, progress).astype(np.int64)
@@ -147,22 +146,22 @@ class TextVectors:
         given = None if self._parts is None else self._keys(rows)
         texts = None if given is None else Keys.of(given)
         first = np.arange(len(rows)) if texts is None else np.sort(texts.place)
-        found = Gathered(len(rows), self.name)
+        found = InOrder(len(rows), self.name)
         for _ in range(_TRIES):
             sources, kept = self._holding(texts, len(rows))
             new = found.missing(first[~kept[first]])
             if len(new):
-                told = counter(progress, len(first) - len(new), len(first))
+                told = counting(progress, len(first) - len(new), len(first))
                 self._compute(rows, new, finish, found, told)
             if finish is not None and texts is not None:
-                told = counter(progress if not len(new) else silent, 0, len(first))
+                told = counting(progress if not len(new) else silent, 0, len(first))
                 self._look_up(sources, texts, finish, found, told)
             if not found.missing(first if finish is not None else new).size:
                 return found.values if texts is None or given is None else found.values[texts.find(given)]
         raise OutputError(f"{folder()}: vectors disappear as they are read; does another process empty it?")
 
     def _compute(
-        self, rows: IntArray, new: IntArray, finish: Finish | None, found: "Gathered", told: Told
+        self, rows: IntArray, new: IntArray, finish: Finish | None, found: "InOrder", told: Told
     ) -> None:
         """Embed the texts of new rows (places in `rows`), and keep their vectors."""
         work, lost = partial(_embedded, embed=self._embedder.work, parts=self._parts, finish=finish), None
@@ -185,7 +184,7 @@ class TextVectors:
             keep_newest(self._parts.folder.parent, _POOLS_KEPT)
 
     def _look_up(
-        self, sources: Sequence[dict[str, Any]], texts: Keys, finish: Finish, found: "Gathered", told: Told
+        self, sources: Sequence[dict[str, Any]], texts: Keys, finish: Finish, found: "InOrder", told: Told
     ) -> None:
         """Read the vectors of texts from parts."""
         if not sources:
@@ -199,7 +198,7 @@ class TextVectors:
             at = texts.find(joined(table[KEY]))
             ours = slice(None) if wanted is not None else np.flatnonzero(at != _NOWHERE)
             told(len(found.missing(at[ours])))
-            columns = {name: unpacked(table[name], self.name)[ours] for name in table.column_names[2:]}
+            columns = {name: from_arrow(table[name], self.name)[ours] for name in table.column_names[2:]}
             found.take(at[ours], columns, table["part"].to_numpy()[ours])
         for source in sources:
             if not Path(source["path"]).exists():
@@ -261,7 +260,7 @@ class TextVectors:
         return Parts(once)
 
 
-class Gathered:
+class InOrder:
     """What was made of the vectors of rows, put in their order."""
 
     def __init__(self, count: int, name: str) -> None:
@@ -269,7 +268,7 @@ class Gathered:
         self._name, self._begun = name, False
         self._part = np.full(count, _NOWHERE)
 
-    def take(self, at: IntArray, columns: Columns, part: IntArray | int) -> None:
+    def take(self, at: IntArray, columns: Named, part: IntArray | int) -> None:
         """Take what one function made for some places; of equal texts in two parts, the part whose name is first counts."""
         part = np.broadcast_to(part, len(at))
         better = (self._part[at] == _NOWHERE) | (part < self._part[at])
@@ -293,7 +292,7 @@ def silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-def counter(progress: Progress, done: int, total: int) -> Told:
+def counting(progress: Progress, done: int, total: int) -> Told:
     """Count up from `done`, and tell how far it is."""
 
     def told(count: int) -> None:
@@ -307,12 +306,12 @@ def counter(progress: Progress, done: int, total: int) -> Told:
 # ── functions of a batch ─────────────────────────────────────────────────────────────────────────────
 
 
-def as_vector(vectors: FloatArray) -> Columns:
+def as_vector(vectors: Float32Array) -> Named:
     """Give the vectors as they are."""
     return {"vector": vectors}
 
 
-def as_label(vectors: FloatArray, *, centres: FloatArray, name: str) -> Columns:
+def as_label(vectors: Float32Array, *, centres: Float32Array, name: str) -> Named:
     """Give the nearest centre of each vector; `name` is what messages call the vectors."""
     if len(vectors):
         check_dimensions(vectors.shape[1], centres.shape[1], name)
@@ -323,10 +322,10 @@ def _embedded(
     texts: list[str],
     told: Told,
     *,
-    embed: Callable[[list[str], Told], FloatArray],
+    embed: Callable[[list[str], Told], Float32Array],
     parts: Parts | None,
     finish: Finish | None,
-) -> Columns:
+) -> Named:
     """Embed texts, unless their part is there: they were handed out a second time. Without `finish` name the part."""
     if parts is None:
         return {} if finish is None else finish(embed(texts, told))
@@ -355,5 +354,5 @@ def _of_parts(sources: Table, *, wanted: Keys | None, finish: Finish) -> Table:
                 keys, vectors = np.frombuffer(keys, "V32")[hits].tobytes(), vectors[hits]
         own = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(vectors), [None, pa.py_buffer(keys)])
         part = np.full(len(vectors), source["part"])
-        tables.append(pa.table({KEY: own, "part": part, **packed(finish(vectors))}))
+        tables.append(pa.table({KEY: own, "part": part, **to_arrow(finish(vectors))}))
     return pa.concat_tables(tables)

@@ -1,12 +1,14 @@
 """Vectors of a pool's rows: for some rows, or for all of them one block at a time, never held whole.
 
-`open_vectors` is the one way to them, whatever the embedder and wherever the pool is. What is computed from texts is
+`open_vectors` is the one way to them, whatever the embedder and wherever the pool is; `KINDS` says which embedders
+there are. What is computed from texts is
 kept in the cache folder, as Parquet parts by text: nothing is embedded twice, whatever the files and whoever computes
 it, and a run that was killed goes on. A model's vectors stay; `lsa`'s, which belong to the texts that it was fitted
 on, are kept for the last few pools that are held in memory, and computed whenever they are asked for in all others.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,23 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.cache import folder, key_of
-from crowdselect.embed.models import TextModel, embedder_kind
-from crowdselect.embed.reading import Columns, FloatArray, Held, Known, Reading, Source, Told
+from crowdselect.embed.models import TextModel
+from crowdselect.embed.reading import Embeddable, Held, Known, Named, Told, Values
 from crowdselect.embed.texts import (
     COMPUTED,
     Finish,
-    Gathered,
+    InOrder,
     TextVectors,
     as_label,
     as_vector,
-    counter,
+    counting,
     silent,
 )
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric import lsa
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, seeded_hash
-from crowdselect.types import IntArray
+from crowdselect.types import Float32Array, IntArray
 
 KEPT = 1_000_000
 """Rows up to which `lsa`'s vectors are kept: a million rows of them are 1 GB."""
@@ -55,17 +57,52 @@ class Vectors(Protocol):
         """See that a model is loaded once for all rows that will be asked for."""
         ...
 
-    def of(self, rows: IntArray) -> FloatArray:
+    def of(self, rows: IntArray) -> Float32Array:
         """Give the vectors of some rows (ascending), in their order."""
         ...
 
-    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+    def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
         """Give the nearest centre of each row (ascending), in their order; no vectors are held."""
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What vectors are wanted for, and how; see `open_vectors`."""
+
+    reading: Embeddable
+    rows: IntArray
+    keys: UInt64Array
+    embedder: str
+    seed: int
+    cache: bool
+    trust_remote_code: bool
+    sample: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of vectors: how its embedders are written, and what opens them.
+
+    Example:
+        >>> vector_kind("column:v").reads_text, vector_kind("minilm").runs_a_model
+        (False, True)
+    """
+
+    form: str
+    """How an embedder of this kind is written; `NAME:` in front of what it is told, or nothing but its name."""
+    words: str
+    """What it is, for messages and help."""
+    open: Callable[[Wanted], Vectors]
+    reads_text: bool = True
+    """Vectors are made of the texts, so there must be some; else somebody gave them, and each must be usable."""
+    runs_a_model: bool = False
+    """A model is run: it takes long, tells its progress, and its vectors are worth being kept."""
+
+
 def open_vectors(
-    reading: Reading,
+    reading: Embeddable,
     rows: IntArray,
     *,
     keys: UInt64Array,
@@ -99,16 +136,28 @@ def open_vectors(
         MissingExtraError: Its package is not installed. No other embedder is used instead.
         InputError: A text is missing, or the given vectors are not usable.
     """
-    kind, told = embedder_kind(embedder), progress or silent
-    if kind in {"file", "column"}:
-        return GivenVectors(reading, rows, embedder)
-    texts = reading.texts(rows, embedder)
-    if kind == "model":
-        model = TextModel(embedder, trust_remote_code=trust_remote_code)
-        return TextVectors(reading, texts, model, shelf=model.shelf if cache else None, progress=told)
-    fitted = Lsa(texts, rows, keys, sample=sample, seed=seed)
-    kept = cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
-    return TextVectors(reading, fitted.texts, fitted, shelf=fitted.shelf if kept else None, progress=told)
+    return vector_kind(embedder).open(
+        Wanted(
+            reading=reading,
+            rows=rows,
+            keys=keys,
+            embedder=embedder,
+            seed=seed,
+            cache=cache,
+            trust_remote_code=trust_remote_code,
+            sample=sample,
+            progress=progress or silent,
+        )
+    )
+
+
+def vector_kind(embedder: str) -> Kind:
+    """Find the kind of an embedder: what is written as none of the others is a model."""
+    for kind in KINDS.values():
+        name, colon, _ = kind.form.partition(":")
+        if embedder == name or (colon and embedder.startswith(f"{name}:")):
+            return kind
+    return KINDS["model"]
 
 
 def vectors_of(
@@ -151,7 +200,7 @@ def vectors_of(
 
     def values(name: str) -> NDArray[Any]:
         if column is None:
-            raise OptionError(f"embedder column:{name} needs the values of the column; pass column=")
+            raise OptionError(f"`embedder=column:{name}` needs the values of the column; pass `column`")
         return column
 
     return open_vectors(
@@ -172,14 +221,14 @@ def vectors_of(
 class GivenVectors:
     """Vectors of a column of the pool (`column:NAME`), or of a file (`file:VECTORS`); see `open_vectors`."""
 
-    def __init__(self, reading: Reading, rows: IntArray, embedder: str) -> None:
+    def __init__(self, reading: Embeddable, rows: IntArray, embedder: str) -> None:
         kind, _, name = embedder.partition(":")
         if not name:
             wanted = {
                 "file": "names no file; wanted file:VECTORS (Parquet id, vector; or .npz ids, vectors)",
                 "column": "names no column; wanted column:NAME, a column with lists of numbers",
             }
-            raise OptionError(f"embedder '{embedder}' {wanted[kind]}")
+            raise OptionError(f"`embedder={embedder!r}` {wanted[kind]}")
         self._embedder, self._dimensions = embedder, 0
         self._source, unused = reading.given(rows, embedder)
         self.notes = (f"{name}: {unused} vectors belong to no instruction embedded here",) if unused else ()
@@ -192,25 +241,45 @@ class GivenVectors:
     def prepare(self, rows: IntArray) -> None:
         """See `Vectors`; there is nothing to prepare."""
 
-    def of(self, rows: IntArray) -> FloatArray:
+    def of(self, rows: IntArray) -> Float32Array:
         """See `Vectors`."""
         vectors = self._each(rows, as_vector, lambda _: None)
         self._dimensions = vectors.shape[1]
         return vectors
 
-    def labels(self, rows: IntArray, centres: FloatArray, progress: Progress) -> IntArray:
+    def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
         """See `Vectors`."""
         finish = partial(as_label, centres=centres, name=self._embedder)
-        return self._each(rows, finish, counter(progress, 0, len(rows))).astype(np.int64)
+        return self._each(rows, finish, counting(progress, 0, len(rows))).astype(np.int64)
 
     def _each(self, rows: IntArray, finish: Finish, told: Told) -> NDArray[Any]:
-        found = Gathered(len(rows), self._embedder)
+        found = InOrder(len(rows), self._embedder)
         for some, columns in self._source.over(rows, partial(_finished, finish=finish), told):
             found.take(np.searchsorted(rows, some), columns, COMPUTED)
         return found.values
 
 
+def _open_given(wanted: Wanted) -> GivenVectors:
+    return GivenVectors(wanted.reading, wanted.rows, wanted.embedder)
+
+
 # ── vectors of texts ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _open_model(wanted: Wanted) -> TextVectors:
+    texts = wanted.reading.texts(wanted.rows, wanted.embedder)
+    model = TextModel(wanted.embedder, trust_remote_code=wanted.trust_remote_code)
+    shelf = model.shelf if wanted.cache else None
+    return TextVectors(wanted.reading, texts, model, shelf=shelf, progress=wanted.progress)
+
+
+def _open_lsa(wanted: Wanted) -> TextVectors:
+    reading, rows = wanted.reading, wanted.rows
+    texts = reading.texts(rows, wanted.embedder)
+    fitted = Lsa(texts, rows, wanted.keys, sample=wanted.sample, seed=wanted.seed)
+    kept = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
+    shelf = fitted.shelf if kept else None
+    return TextVectors(reading, fitted.texts, fitted, shelf=shelf, progress=wanted.progress)
 
 
 class Lsa:
@@ -226,7 +295,7 @@ class Lsa:
 
     notes, dear = (), False
 
-    def __init__(self, source: Source, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
+    def __init__(self, source: Values, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
         by_key, self._count, self._seed = np.argsort(keys, kind="stable"), len(rows), seed
         known = np.sort(rows[by_key[: max(sample, lsa.SAMPLE)]])
         found: dict[int, str] = {}
@@ -240,7 +309,7 @@ class Lsa:
         return lsa.fit(self._fitted_on, seed=self._seed)
 
     @property
-    def work(self) -> Callable[[list[str], Told], FloatArray]:
+    def work(self) -> Callable[[list[str], Told], Float32Array]:
         """See `TextEmbedder`."""
         return partial(_projected, basis=self._basis)
 
@@ -267,16 +336,43 @@ def lsa_name(texts: int, dimensions: int) -> str:
     return f"lsa (fitted on {basis} texts, {dimensions} dimensions)"
 
 
-def _text(texts: list[str], told: Told) -> Columns:  # noqa: ARG001  (as of `Work`)
+def _text(texts: list[str], told: Told) -> Named:  # noqa: ARG001  (as of `Work`)
     return {"text": texts}
 
 
-def _finished(vectors: FloatArray, told: Told, *, finish: Finish) -> Columns:
+def _finished(vectors: Float32Array, told: Told, *, finish: Finish) -> Named:
     told(len(vectors))
     return finish(vectors)
 
 
-def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> FloatArray:
+def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Array:
     vectors = lsa.project(texts, basis)
     told(len(texts))
     return vectors
+
+
+# ── which embedders there are ────────────────────────────────────────────────────────────────────────
+
+
+KINDS: dict[str, Kind] = {
+    "lsa": Kind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
+    "file": Kind(
+        form="file:VECTORS",
+        words="vectors of a file: Parquet (id, vector) or .npz (ids, vectors)",
+        open=_open_given,
+        reads_text=False,
+    ),
+    "column": Kind(
+        form="column:NAME",
+        words="vectors of a column of the pool",
+        open=_open_given,
+        reads_text=False,
+    ),
+    "model": Kind(
+        form="MODEL",
+        words="minilm (extra: minilm), a folder with a sentence-transformers model, or its name (OWNER/NAME; extra: embed)",
+        open=_open_model,
+        runs_a_model=True,
+    ),
+}
+"""The kinds of vectors by name; a new one is a record here, and the class that gives its vectors."""

@@ -1,6 +1,9 @@
-"""Answers and judgements through the ledger of `collect`: each is asked for once, however often a run is stopped."""
+"""Answers and judgements through the ledger of `collect`: each is asked for once, however often a run is stopped.
 
-from collections.abc import Callable, Sequence
+Also what is judged, and what becomes of the judge's replies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from crowdselect.ask.ask import AskOptions, Wanted, answers_to, ask
@@ -8,21 +11,24 @@ from crowdselect.ask.calls import ANSWERED, Request, make_request
 from crowdselect.ask.conversations import Talk, read_talks
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.evaluate.files import Question
-from crowdselect.evaluate.parties import Party, limited
+from crowdselect.evaluate.files import ModelAnswers, Question, dumped
+from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_label, read_rating, slots_of
 from crowdselect.evaluate.protocols import Protocol
-from crowdselect.evaluate.verdicts import Reading
+from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
-from crowdselect.pool.chat import Chat, user_turn
+from crowdselect.pool.prompts import Chat
+
+_FILLER = "word"  # as many letters as a token has on average; stands for a token that is not there yet
+_UNREAD = -1  # FastChat's score for a judgement without a verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Session:
     """Where requests are handed in.
 
     Attributes:
         ledger: Keeps the replies.
-        options: How everybody is asked; a party's own opener counts.
+        options: How everybody is asked; a respondent's own opener counts.
         stopped: Filled with why somebody was asked no further.
     """
 
@@ -30,66 +36,28 @@ class Desk:
     options: AskOptions
     stopped: dict[str, str]
 
-    def ask(self, party: Party, endpoint: Endpoint, requests: Sequence[Request]) -> None:
+    def ask(self, respondent: Respondent, endpoint: Endpoint, requests: Sequence[Request]) -> None:
         """Ask what the ledger does not know.
 
         Raises:
             InterruptedAskError: The user wants to stop.
         """
         total = sum(len(request.then) + 1 for request in requests)
-        options = replace(self.options, opener=party.open)
+        options = replace(self.options, opener=respondent.open)
         ended = ask([Wanted(endpoint, requests)], self.ledger, options, total=total)
         self.stopped.update(ended.stopped)
 
 
-def answer_requests(
-    party: Party,
-    questions: Sequence[Question],
-    protocol: Protocol,
-    *,
-    temperature: float | None = None,
-    tokens: int | None = None,
-) -> list[tuple[Endpoint, dict[str, Request]]]:
-    """Make the requests for answers, grouped by the settings that they are asked with.
-
-    Args:
-        party: Whom to ask.
-        questions: What.
-        protocol: Says how.
-        temperature: Instead of the protocol's; None = as it says.
-        tokens: The most of an answer, instead of the protocol's; None = as it says.
-
-    Returns:
-        Per temperature an endpoint and the request for each question's id. The second turn of a conversation is
-        sent after the first answer, and with it.
-    """
-    found: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
-    for question in questions:
-        own = (
-            protocol.temperature_of(question.category)
-            if question.temperature is None
-            else question.temperature
-        )
-        endpoint = limited(
-            party.endpoint,
-            tokens=protocol.answer_tokens if tokens is None else tokens,
-            temperature=own if temperature is None else temperature,
-        )
-        _, requests = found.setdefault(endpoint.digest, (endpoint, {}))
-        requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
-    return list(found.values())
-
-
 def ask_answers(
-    desk: Desk, party: Party, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
+    session: Session, respondent: Respondent, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
 ) -> dict[str, Talk]:
     """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
-    talks: dict[str, Talk] = {}
+    conversations: dict[str, Talk] = {}
     for endpoint, requests in grouped:
-        desk.ask(party, endpoint, list(requests.values()))
-        said = read_talks(desk.ledger, endpoint, list(requests.values()))
-        talks.update(zip(requests, said, strict=True))
-    return talks
+        session.ask(respondent, endpoint, list(requests.values()))
+        said = read_talks(session.ledger, endpoint, list(requests.values()))
+        conversations.update(zip(requests, said, strict=True))
+    return conversations
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +75,31 @@ class Judged:
     """What came of a case.
 
     Attributes:
-        reading: The verdict, or why there is none.
+        verdict: What the last reply says, or why there is none.
         reply: The judge's last reply; None where there is none.
         at: When it came, in seconds since 1970.
-        asked: How many replies there are.
+        replies: How many there are.
     """
 
-    reading: Reading
+    verdict: Verdict
     reply: str | None = None
     at: float = 0.0
-    asked: int = 0
+    replies: int = 0
 
 
 def judge(
-    desk: Desk, party: Party, cases: Sequence[Case], read: Callable[[str], Reading], *, retries: int
+    session: Session,
+    respondent: Respondent,
+    cases: Sequence[Case],
+    read: Callable[[str], Verdict],
+    *,
+    retries: int,
 ) -> list[Judged]:
     """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
 
     Args:
-        desk: Where requests are handed in.
-        party: The judge.
+        session: Where requests are handed in.
+        respondent: The judge.
         cases: What to judge.
         read: Reads a reply.
         retries: How often one case is asked again.
@@ -134,32 +107,171 @@ def judge(
     Returns:
         One per case.
     """
-    found = [Judged(Reading(reason="not asked")) for _ in cases]
+    found = [Judged(Verdict(reason="not asked")) for _ in cases]
     left = list(range(len(cases)))
     for sample in range(retries + 1):
         if not left:
             break
         requests = [make_request(cases[at].chat, sample=sample) for at in left]
-        desk.ask(party, party.endpoint, requests)
-        rows = answers_to(desk.ledger, party.endpoint, requests)
+        session.ask(respondent, respondent.endpoint, requests)
+        rows = answers_to(session.ledger, respondent.endpoint, requests)
         unread = []
         for at, row in zip(left, rows, strict=True):
             _take(found[at], row, read)
-            if row is not None and row.status in ANSWERED and found[at].reading.is_missing:
+            if row is not None and row.status in ANSWERED and found[at].verdict.is_missing:
                 unread.append(at)
         left = unread
     return found
 
 
-def _take(judged: Judged, row: Answer | None, read: Callable[[str], Reading]) -> None:
+def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) -> None:
     """Note what one request came to; without a reply the former one stays to be seen."""
     if row is None:
-        judged.reading = Reading(reason="not asked")
+        judged.verdict = Verdict(reason="not asked")
     elif row.status in ANSWERED:
         text = row.text or ""
         why = no_verdict(row.finish_reason, text)
-        judged.reading = read(text) if why is None else Reading(reason=why)
+        judged.verdict = read(text) if why is None else Verdict(reason=why)
         judged.reply, judged.at = text, row.at
-        judged.asked += 1
+        judged.replies += 1
     else:
-        judged.reading = Reading(reason=row.error or row.status)
+        judged.verdict = Verdict(reason=row.error or row.status)
+
+
+def reader(protocol: Protocol) -> Callable[[str], Verdict]:
+    """Give what reads a judge's replies."""
+    return read_label if protocol.pairwise else read_rating
+
+
+def cases_of(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers | None) -> list[Case]:
+    """Say what can be judged: turns that are answered, or pairs of answers in both orders."""
+    if setup.options.protocol.pairwise:
+        return [] if baseline is None else _pairs(setup, answers, baseline)
+    found = []
+    for question in setup.questions:
+        said = answers.turns.get(question.id, ())
+        for turn in range(min(len(said), len(question.turns))):
+            references = setup.references.get(question.id, ())[: turn + 1]
+            fits = question.category in setup.options.protocol.referenced and len(references) == turn + 1
+            name, chat = setup.prompts.single(
+                question.turns[: turn + 1], said[: turn + 1], references if fits else None
+            )
+            found.append(Case(question, turn, name, chat))
+    return found
+
+
+def with_filler(answers: ModelAnswers, questions: Sequence[Question], *, tokens: int) -> ModelAnswers:
+    """Put a text of the longest length in the place of every answer that is not there, for an estimate."""
+    turns = {
+        question.id: (*said, *(_FILLER * tokens for _ in question.turns[len(said) :]))
+        for question in questions
+        for said in [answers.turns.get(question.id, ())]
+    }
+    return ModelAnswers(answers.model, turns, {}, {}, ())
+
+
+def judgements_of(
+    setup: Setup,
+    answers: ModelAnswers,
+    baseline: ModelAnswers | None,
+    *,
+    cases: Sequence[Case],
+    judged: Sequence[Judged],
+) -> Judgements:
+    """Gather verdicts and the lines that a file of them holds; what could not be judged has a reason."""
+    protocol = setup.options.protocol
+    found = {(case.question.id, case.slot): one for case, one in zip(cases, judged, strict=True)}
+    verdicts: dict[tuple[str, int], Verdict] = {}
+    for question in setup.questions:
+        for slot in range(slots_of(question, protocol)):
+            one = found.get((question.id, slot))
+            verdicts[question.id, slot] = (
+                Verdict(reason=_why(question.id, slot, answers, baseline)) if one is None else one.verdict
+            )
+    lines = _pair_lines if protocol.pairwise else _single_lines
+    again = sum(max(one.replies - 1, 0) for one in judged)
+    notes = [f"{again} replies of the judge had no verdict and were asked for again"] if again else []
+    by_case = {(case.question.id, case.slot): case for case in cases}
+    return Judgements(
+        setup.model_name, setup.judge_name, setup.baseline_name, verdicts, lines(setup, by_case, found), notes
+    )
+
+
+def _pairs(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers) -> list[Case]:
+    found = []
+    for question in setup.questions:
+        own, other = answers.turns.get(question.id), baseline.turns.get(question.id)
+        if own and other:
+            # The order of arena-hard-auto: the baseline is A in the first game.
+            for game, (first, second) in enumerate(((other[0], own[0]), (own[0], other[0]))):
+                chat = setup.prompts.pair(question.turns[0], first, second)
+                found.append(Case(question, game, "pair", chat))
+    return found
+
+
+def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None) -> str:
+    """Say why something could not be judged."""
+    turn = slot if baseline is None else 0
+    own = answers.missing.get((id_, turn))
+    if own is not None:
+        return f"{answers.model} has no answer: {own}"
+    other = None if baseline is None else baseline.missing.get((id_, 0))
+    return "not judged" if other is None or baseline is None else f"{baseline.model} has no answer: {other}"
+
+
+def _single_lines(
+    setup: Setup, cases: Mapping[tuple[str, int], Case], found: Mapping[tuple[str, int], Judged]
+) -> list[str]:
+    """Write grades as FastChat does; -1 is its sign of a reply without a verdict."""
+    lines = []
+    for place, case in cases.items():
+        one = found[place]
+        if one.reply is None:
+            continue
+        row = {
+            "question_id": case.question.written_id,
+            "model": setup.model_name,
+            "judge": [setup.judge_name, case.prompt],
+            "user_prompt": case.chat[-1]["content"],
+            "judgment": one.reply,
+            "score": _UNREAD if one.verdict.rating is None else _short(one.verdict.rating),
+            "turn": case.slot + 1,
+            "tstamp": one.at,
+        }
+        lines.append(dumped(row))
+    return lines
+
+
+def _short(value: float) -> float:
+    """Give a whole number as one, as FastChat writes it."""
+    return int(value) if value.is_integer() else value
+
+
+def _pair_lines(
+    setup: Setup, cases: Mapping[tuple[str, int], Case], found: Mapping[tuple[str, int], Judged]
+) -> list[str]:
+    """Write both games on a question as arena-hard-auto does; null stands for a game without a reply."""
+    lines = []
+    for question in setup.questions:
+        places = [(question.id, game) for game in range(GAMES)]
+        if not any(place in found and found[place].reply is not None for place in places):
+            continue
+        games = []
+        for place in places:
+            one = found[place]
+            game = {
+                "score": one.verdict.label,
+                "judgment": {"answer": one.reply},
+                "prompt": cases[place].chat,
+            }
+            games.append(None if one.reply is None else game)
+        row = {
+            "uid": question.written_id,
+            "category": question.category,
+            "judge": setup.judge_name,
+            "model": setup.model_name,
+            "baseline": setup.baseline_name,
+            "games": games,
+        }
+        lines.append(dumped(row))
+    return lines

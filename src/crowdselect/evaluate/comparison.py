@@ -29,7 +29,7 @@ HIGHER, LOWER, UNCLEAR, CORRECTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MethodScore:
     """One method: its score on all questions that its own runs share, with an interval.
 
     Attributes:
@@ -80,7 +80,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MethodComparison:
     """Methods and their differences; `notes` are facts that a reader must know."""
 
     benchmark: str
@@ -88,12 +88,12 @@ class Comparison:
     baseline: str | None
     unit: str
     seed: int
-    standings: list[Standing]
+    standings: list[MethodScore]
     differences: list[Difference]
     notes: list[str] = field(default_factory=list)
 
 
-def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 0) -> Comparison:
+def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 0) -> MethodComparison:
     """Compare methods on one benchmark.
 
     Args:
@@ -132,7 +132,7 @@ def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 
     if against is not None:
         pairs = [(name, against) for name in names if name != against]
     found = [_difference(one, other, laid[one], laid[other], scale=scale, seed=seed) for one, other in pairs]
-    return Comparison(
+    return MethodComparison(
         first.benchmark,
         first.judge,
         first.baseline,
@@ -188,7 +188,7 @@ def _check_groups(groups: Sequence[Group], against: str | None) -> None:
         raise OptionError("name at least two results to compare")
     names = [group.name for group in groups]
     if against is not None and against not in names:
-        raise OptionError(f"--against {against}: there is no such method; found {', '.join(names)}")
+        raise OptionError(f"`against` is {against!r}: there is no such method; found {', '.join(names)}")
     first = groups[0].runs[0]
     for run in (run for group in groups for run in group.runs):
         for what in ("benchmark", "judge", "baseline"):
@@ -223,12 +223,12 @@ def _kept(values: FloatArray, cells: BoolArray) -> FloatArray:
     return kept
 
 
-def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int) -> Standing:
+def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int) -> MethodScore:
     cells = _common(weights)
     total, weight = _kept(sums, cells), _kept(weights, cells)
     count = total.shape[1]
     if not count:
-        return Standing(group.name, len(group.runs), 0, None, None, None, None)
+        return MethodScore(group.name, len(group.runs), 0, None, None, None, None)
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [
@@ -238,7 +238,7 @@ def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: flo
     )
     own = scale * total.sum(axis=1) / weight.sum(axis=1)
     score = scale * float(total.sum() / weight.sum())
-    return Standing(
+    return MethodScore(
         group.name,
         len(group.runs),
         count,

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, Comparison
+from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, MethodComparison
 from crowdselect.evaluate.display import figure, p_value, span
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
@@ -19,7 +19,7 @@ _SCHEMES = Markup(
 _ROW = 30  # pixels
 
 
-def comparison_page(found: Comparison) -> str:
+def comparison_page(found: MethodComparison) -> str:
     """Write the page.
 
     Args:
@@ -80,7 +80,7 @@ def _pictures(drawn: Figure) -> Markup:
     return html("<p class=soft>{}</p>{}", drawn.says, joined(made))
 
 
-def _standings(found: Comparison) -> Markup:
+def _standings(found: MethodComparison) -> Markup:
     rows = [
         [
             one.name,
@@ -95,7 +95,7 @@ def _standings(found: Comparison) -> Markup:
     return plain_table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
 
 
-def _differences(found: Comparison) -> Markup:
+def _differences(found: MethodComparison) -> Markup:
     rows = [
         [
             html("{} &minus; {}", one.one, one.other),
@@ -113,7 +113,7 @@ def _differences(found: Comparison) -> Markup:
     return plain_table(heads, rows)
 
 
-def forest_figure(found: Comparison) -> Figure | None:
+def forest_figure(found: MethodComparison) -> Figure | None:
     """Draw the differences; those whose interval holds 0 are grey.
 
     Returns:

@@ -4,15 +4,15 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from crowdselect.ask.display import announce, note, print_plan
-from crowdselect.evaluate.comparison import Comparison, Difference
-from crowdselect.evaluate.job import Asked, Plan, Report
+from crowdselect.evaluate.comparison import Difference, MethodComparison
+from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.terminal import print_json, say, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
 
 
-def show_plan(plan: Plan, *, as_json: bool) -> None:
+def show_plan(plan: EvaluationPlan, *, as_json: bool) -> None:
     """Print what would be sent; what is not known is said to be."""
     if as_json:
         print_json(
@@ -25,34 +25,34 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     )
 
 
-def announce_all(asked: Sequence[Asked]) -> None:
+def announce_all(announcements: Sequence[Announcement]) -> None:
     """Say where requests will go, before the first is sent."""
-    for one in asked:
+    for one in announcements:
         announce([one.endpoint], one.with_retries)
         if one.with_retries > one.requests:
             note(f"   {one.requests:,} if every verdict can be read; one that cannot is asked for again")
 
 
-def show_interrupted(report: Report) -> None:
+def show_interrupted(evaluation: Evaluation) -> None:
     """Say how to go on after Ctrl-C."""
-    note(f"stopped: every reply that came is in {visible(report.task.ledger_path)}")
+    note(f"stopped: every reply that came is in {visible(evaluation.options.ledger_path)}")
     note("run the same command again to go on")
 
 
-def show_result(report: Report, *, told: Container[str], as_json: bool) -> None:
+def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bool) -> None:
     """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it.
 
     Args:
-        report: What came out.
-        told: Endpoints of which a line has said why they stopped.
+        evaluation: What came out.
+        reported: Endpoints of which a line has said why they stopped.
         as_json: Print JSON.
     """
-    for name, why in report.stopped.items():
-        if name not in told:
+    for name, why in evaluation.stopped.items():
+        if name not in reported:
             note(f"{visible(name)}: stopped: {visible(why)}")
-    found = report.result
+    found = evaluation.result
     if as_json:
-        print_json({"written": str(report.task.folder), **found, "stopped": report.stopped})
+        print_json({"written": str(evaluation.options.folder), **found, "stopped": evaluation.stopped})
         return
     title = PROTOCOLS[found["benchmark"]].title
     beside = f" against {found['baseline']}" if found["baseline"] is not None else ""
@@ -72,7 +72,7 @@ def show_result(report: Report, *, told: Container[str], as_json: bool) -> None:
         table(
             [">missing", "because"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()]
         )
-    say(f"written to {visible(report.task.folder)}")
+    say(f"written to {visible(evaluation.options.folder)}")
 
 
 def figure(value: float | None) -> str:
@@ -149,7 +149,7 @@ def _check_lines(check: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_comparison(found: Comparison) -> None:
+def print_comparison(found: MethodComparison) -> None:
     """Print scores, differences and a forest of intervals as text."""
     beside = "" if found.baseline is None else f" against {found.baseline}"
     say(visible(f"{PROTOCOLS[found.benchmark].title}{beside}, judged by {found.judge}"))

@@ -21,7 +21,7 @@ from crowdselect.writing import new_file
 NO_ANSWER = "no answer in the file"
 
 
-class Row(NamedTuple):
+class JsonLine(NamedTuple):
     """A line: where it stands, its text without the line end, and the object in it."""
 
     where: str
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     value: dict[str, Any]
 
 
-def read_rows(path: str | PathLike[str]) -> list[Row]:
+def read_rows(path: str | PathLike[str]) -> list[JsonLine]:
     """Read a file of JSON objects, one per line; empty lines are left out.
 
     Raises:
@@ -69,14 +69,14 @@ def dumped(value: object) -> str:
     return text
 
 
-def text_at(row: Row, *names: str) -> str:
+def text_at(row: JsonLine, *names: str) -> str:
     """Give the first of some fields as text; a whole number is one too.
 
     Raises:
         InputError: None of them is there, or it is neither.
 
     Example:
-        >>> text_at(Row("f:1", "", {"question_id": 81}), "uid", "question_id")
+        >>> text_at(JsonLine("f:1", "", {"question_id": 81}), "uid", "question_id")
         '81'
     """
     for name in names:
@@ -92,7 +92,7 @@ def text_at(row: Row, *names: str) -> str:
     )
 
 
-def _row(where: str, line: str) -> Row:
+def _row(where: str, line: str) -> JsonLine:
     try:
         value = json.loads(line, parse_constant=_refuse)
     except RecursionError as error:
@@ -101,7 +101,7 @@ def _row(where: str, line: str) -> Row:
         raise InputError(f"{where}: broken JSON: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: wanted an object, got {line.strip()[:60]!r}")
-    return Row(where, line, value)
+    return JsonLine(where, line, value)
 
 
 def _refuse(name: str) -> NoReturn:
@@ -169,7 +169,7 @@ def read_references(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def answer_turns(row: Row) -> list[tuple[str, int | None]]:
+def answer_turns(row: JsonLine) -> list[tuple[str, int | None]]:
     """Read the texts of an answer's turns, and their tokens where the file counts them.
 
     The first of FastChat's `choices` counts; of arena-hard-auto's `messages` the assistant's.
@@ -211,7 +211,7 @@ def _answer(turn: object, counted: object, where: str) -> tuple[str, int | None]
     return turn, tokens if known else None  # type: ignore[return-value]  # whole where known
 
 
-def _question(row: Row, protocol: Protocol) -> Question:
+def _question(row: JsonLine, protocol: Protocol) -> Question:
     value = row.value
     id_ = text_at(row, "question_id", "uid")
     turns = value.get("turns", [value["prompt"]] if "prompt" in value else None)
@@ -236,7 +236,7 @@ def _question(row: Row, protocol: Protocol) -> Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ModelAnswers:
     """What one model answered.
 
     Attributes:
@@ -258,7 +258,7 @@ class Answers:
 
 def read_answers(
     path: str | PathLike[str], questions: Sequence[Question], *, name: str | None = None
-) -> Answers:
+) -> ModelAnswers:
     """Read a model's answers.
 
     Args:
@@ -293,7 +293,7 @@ def read_answers(
     }
     others = len(turns.keys() - {question.id for question in questions})
     notes = [f"{path}: {others} answers to questions that are not asked here"] if others else []
-    return Answers(model, turns, tokens, missing, lines, notes)
+    return ModelAnswers(model, turns, tokens, missing, lines, notes)
 
 
 def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | None) -> str:
@@ -313,20 +313,20 @@ def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | N
     if name is not None and len(found) > 1:
         raise InputError(f"{path}: there is no model {name!r}; found {listed}")
     if len(found) > 1:
-        raise InputError(f"{path}: there are {len(found)} models; name one with --name: {listed}")
+        raise InputError(f"{path}: there are {len(found)} models; say which by `name`: {listed}")
     return found[0]
 
 
-def from_talks(
-    model: str, questions: Sequence[Question], talks: Mapping[str, Talk], protocol: Protocol
-) -> Answers:
+def from_conversations(
+    model: str, questions: Sequence[Question], conversations: Mapping[str, Talk], protocol: Protocol
+) -> ModelAnswers:
     """Make answers of conversations in the ledger."""
     turns: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int | None, ...]] = {}
     missing: dict[tuple[str, int], str] = {}
     lines = []
     for question in questions:
-        talk = talks[question.id]
+        talk = conversations[question.id]
         said = [answer for answer in talk.answers if answer.status in ANSWERED]
         if said:
             turns[question.id] = tuple(answer.text or "" for answer in said)
@@ -337,7 +337,7 @@ def from_talks(
             )
         if talk.is_whole:
             lines.append(_line(model, question, talk, protocol))
-    return Answers(model, turns, tokens, missing, lines)
+    return ModelAnswers(model, turns, tokens, missing, lines)
 
 
 def _line(model: str, question: Question, talk: Talk, protocol: Protocol) -> str:

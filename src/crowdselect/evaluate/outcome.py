@@ -16,7 +16,8 @@ import numpy as np
 from crowdselect import __version__
 from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
-from crowdselect.evaluate.files import Answers, write_lines
+from crowdselect.evaluate.files import ModelAnswers, write_lines
+from crowdselect.evaluate.judging import Judgements
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import (
     LEVEL,
@@ -36,7 +37,6 @@ from crowdselect.evaluate.scores import (
     won_lengths,
 )
 from crowdselect.evaluate.setup import Setup, input_files
-from crowdselect.evaluate.verdicts import Judgements
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 
@@ -51,8 +51,8 @@ class Evidence:
     """What a result is made of; `spent` and `ledger` are the ledger's sums and number."""
 
     setup: Setup
-    answers: Answers | None
-    baseline: Answers | None
+    answers: ModelAnswers | None
+    baseline: ModelAnswers | None
     judgements: Judgements
     spent: Mapping[str, Spent]
     ledger: str | None
@@ -60,7 +60,7 @@ class Evidence:
     @property
     def cells(self) -> Cells:
         """The verdicts by question and turn."""
-        protocol = self.setup.task.protocol
+        protocol = self.setup.options.protocol
         questions, verdicts = self.setup.questions, self.judgements.verdicts
         return (
             won(questions, verdicts)
@@ -78,17 +78,17 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         per question the sums and weights that `compare` pairs. None where nothing is known.
     """
     setup, cells = evidence.setup, evidence.cells
-    task = setup.task
-    scale = 100.0 if task.protocol.pairwise else 1.0
-    seed = task.seed
+    options = setup.options
+    scale = 100.0 if options.protocol.pairwise else 1.0
+    seed = options.seed
     missing = Counter(r.reason or "unknown" for r in evidence.judgements.verdicts.values() if r.is_missing)
     found: dict[str, Any] = {
-        "benchmark": task.protocol.key,
+        "benchmark": options.protocol.key,
         "model": setup.model_name,
         "judge": setup.judge_name,
         "baseline": setup.baseline_name,
         **_scored(cells, scale, seed),
-        "unit": task.protocol.unit,
+        "unit": options.protocol.unit,
         "resampling": {"of": "questions", "rounds": ROUNDS, "level": LEVEL, "seed": seed},
         "categories": {
             name: _scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed)
@@ -103,7 +103,7 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "self_check": _self_check(evidence),
         "notes": [*setup.notes, *evidence.judgements.notes],
     }
-    found |= _pairwise_facts(evidence, cells) if task.protocol.pairwise else _turns(cells, seed)
+    found |= _pairwise_facts(evidence, cells) if options.protocol.pairwise else _turns(cells, seed)
     found["questions"] = [
         {"id": id_, "category": category, "sums": sums, "weights": weights}
         for id_, category, sums, weights in zip(
@@ -115,7 +115,7 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
 
 def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
     """Write the folder: answers, judgements, result, and last the manifest."""
-    with new_files(evidence.setup.task.folder) as folder:
+    with new_files(evidence.setup.options.folder) as folder:
         for name, part in (
             ("answers", evidence.answers),
             ("baseline_answers", evidence.baseline if evidence.setup.baseline is not None else None),
@@ -123,8 +123,8 @@ def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
         ):
             if part is not None:
                 write_lines(folder / f"{name}.jsonl", part.lines)
-        told = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False)
-        (folder / "result.json").write_text(told + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False)
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
         write_manifest(folder, _manifest(evidence, result, fingerprint([folder / "result.json"])))
 
 
@@ -152,7 +152,7 @@ def _turns(cells: Cells, seed: int) -> dict[str, Any]:
 def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
     """Give what arena-hard-auto prints, and Bradley-Terry's strength of the model against the baseline."""
     setup, verdicts = evidence.setup, evidence.judgements.verdicts
-    drawn = published(setup.questions, verdicts, seed=setup.task.seed)
+    drawn = published(setup.questions, verdicts, seed=setup.options.seed)
     battles = np.array([one for id_ in cells.ids for one in battles_of(id_, verdicts)]).reshape(-1, 2)
     ones = np.ones(len(battles), np.int64)
     strength = float(bradley_terry(ones, ones - 1, battles[:, 0], battles[:, 1], players=2)[1])
@@ -174,7 +174,7 @@ def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
     }
 
 
-def _lengths(answers: Answers | None) -> dict[str, Any] | None:
+def _lengths(answers: ModelAnswers | None) -> dict[str, Any] | None:
     """Give the mean length of an answer (of one turn); tokens where all are counted."""
     if answers is None:
         return None
@@ -190,7 +190,7 @@ def _lengths(answers: Answers | None) -> dict[str, Any] | None:
 
 def _self_check(evidence: Evidence) -> dict[str, Any]:
     questions, verdicts = evidence.setup.questions, evidence.judgements.verdicts
-    pairwise = evidence.setup.task.protocol.pairwise
+    pairwise = evidence.setup.options.protocol.pairwise
     position = position_bias(questions, verdicts) if pairwise else {"why": ALONE}
     if evidence.answers is None or (pairwise and evidence.baseline is None):
         return {
@@ -209,8 +209,8 @@ def _self_check(evidence: Evidence) -> dict[str, Any]:
 def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dict[str, Any]:
     """Say what the result was made of; keys of endpoints are named, never held."""
     setup = evidence.setup
-    task = setup.task
-    asked = {
+    options = setup.options
+    endpoints = {
         "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
         "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
         "judge": [] if setup.judge is None else [setup.judge.endpoint],
@@ -220,19 +220,19 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
         "kind": "evaluation",
         "version": __version__,
         "python": platform.python_version(),
-        "benchmark": task.protocol.key,
+        "benchmark": options.protocol.key,
         "model": setup.model_name,
         "judge": setup.judge_name,
         "baseline": setup.baseline_name,
         "prompts": setup.prompts.digest if setup.judge is not None else None,
-        "judge_retries": task.judge_retries if setup.judge is not None else None,
-        "seed": task.seed,
+        "judge_retries": options.judge_retries if setup.judge is not None else None,
+        "seed": options.seed,
         "inputs": {
             name: {"file": str(path), "fingerprint": fingerprint([path])}
-            for name, path in input_files(task).items()
+            for name, path in input_files(options).items()
         },
         "settings": {
-            name: [json.loads(e.settings()) for e in found] for name, found in asked.items() if found
+            name: [json.loads(e.settings()) for e in found] for name, found in endpoints.items() if found
         },
         "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
         "ledger": evidence.ledger,

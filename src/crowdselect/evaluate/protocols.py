@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crowdselect.ask.limits import Limits
+from crowdselect.ask.budget import Limits
 from crowdselect.errors import OptionError
 
 
@@ -85,7 +85,7 @@ PROTOCOLS = {protocol.key: protocol for protocol in (MT_BENCH, ARENA_HARD)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class EvaluateOptions:
     """One model on one benchmark.
 
     Attributes:
@@ -131,15 +131,15 @@ class Task:
     def __post_init__(self) -> None:
         _check_sources(self)
         for name, value, least in (
-            ("--judge-retries", self.judge_retries, 0),
-            ("--temperature", self.temperature, 0.0),
-            ("--max-tokens", self.max_tokens, 1),
-            ("--seed", self.seed, 0),
-            ("--max-cost", self.limits.max_cost, 0.0),
-            ("--max-requests", self.limits.max_requests, 0),
+            ("judge_retries", self.judge_retries, 0),
+            ("temperature", self.temperature, 0.0),
+            ("max_tokens", self.max_tokens, 1),
+            ("seed", self.seed, 0),
+            ("max_cost", self.limits.max_cost, 0.0),
+            ("max_requests", self.limits.max_requests, 0),
         ):
             if value is not None and not value >= least:
-                raise OptionError(f"{name} is {value:g}; wanted at least {least:g}")
+                raise OptionError(f"`{name}` is {value:g}; wanted at least {least:g}")
 
     @property
     def folder(self) -> Path:
@@ -152,28 +152,30 @@ class Task:
         return Path(self.ledger) if self.ledger is not None else self.folder / "ledger.sqlite"
 
 
-def _check_sources(task: Task) -> None:
+def _check_sources(options: EvaluateOptions) -> None:
     """Refuse to be given one thing twice, or not at all."""
-    if task.model is not None and task.answers is not None:
-        raise OptionError("--model and --answers both say where answers come from; give one of them")
-    if task.judge is not None and task.judgments is not None:
-        raise OptionError("--judge and --judgments both say where judgements come from; give one of them")
-    if task.judge is None and task.judgments is None:
-        raise OptionError("name who judges (--judge crowd.toml#NAME), or a file of judgements (--judgments)")
-    if task.judge is not None and task.model is None and task.answers is None:
+    if options.model is not None and options.answers is not None:
+        raise OptionError("`model` and `answers` both say where answers come from; give one of them")
+    if options.judge is not None and options.judgments is not None:
+        raise OptionError("`judge` and `judgments` both say where judgements come from; give one of them")
+    if options.judge is None and options.judgments is None:
         raise OptionError(
-            "name a model (--model crowd.toml#NAME or a folder), or a file of answers (--answers)"
+            "name who judges (`judge`, crowd.toml#NAME), or name a file of judgements (`judgments`)"
         )
-    if task.model is not None and task.judgments is not None:
+    if options.judge is not None and options.model is None and options.answers is None:
         raise OptionError(
-            "--judgments judge answers that are there already: give --answers instead of --model"
+            "name a model (`model`, crowd.toml#NAME or a folder), or a file of answers (`answers`)"
         )
-    pairwise = task.protocol.pairwise
-    if pairwise and task.judge is not None and task.baseline is None:
-        raise OptionError("name the --baseline: crowd.toml#NAME, a folder with a model, or a file of answers")
+    if options.model is not None and options.judgments is not None:
+        raise OptionError(
+            "`judgments` are of answers that are there already: give `answers` instead of `model`"
+        )
+    pairwise = options.protocol.pairwise
+    if pairwise and options.judge is not None and options.baseline is None:
+        raise OptionError("name the `baseline`: crowd.toml#NAME, a folder with a model, or a file of answers")
     for option, value, wanted in (
-        ("--baseline", task.baseline, pairwise),
-        ("--references", task.references, not pairwise),
+        ("baseline", options.baseline, pairwise),
+        ("references", options.references, not pairwise),
     ):
         if value is not None and not wanted:
-            raise OptionError(f"{option} has no place in {task.protocol.title}")
+            raise OptionError(f"`{option}` has no place in {options.protocol.title}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import ShapeError
 from crowdselect.evaluate.files import Question
-from crowdselect.evaluate.verdicts import GAMES, Verdicts, weighed
+from crowdselect.evaluate.judging import GAMES, Verdicts, weighed
 from crowdselect.types import FloatArray, IntArray
 
 ROUNDS = 2000
@@ -184,10 +184,10 @@ def position_bias(questions: Sequence[Question], verdicts: Verdicts) -> dict[str
         win that goes to whichever answer is shown first (0.5 = order does not matter). None without pairs.
 
     Example:
-        >>> from crowdselect.evaluate.verdicts import Reading
-        >>> asked = [Question("q", "q", "", ("Hi",))]
-        >>> said = {("q", 0): Reading(label="A>B"), ("q", 1): Reading(label="A>B")}
-        >>> position_bias(asked, said)
+        >>> from crowdselect.evaluate.judging import Verdict
+        >>> questions = [Question("q", "q", "", ("Hi",))]
+        >>> verdicts = {("q", 0): Verdict(label="A>B"), ("q", 1): Verdict(label="A>B")}
+        >>> position_bias(questions, verdicts)
         {'pairs': 1, 'flipped': 1.0, 'changed': 1.0, 'first_wins': 1.0}
     """
     first, second, shown_first = [], [], []

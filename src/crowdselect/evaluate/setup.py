@@ -1,23 +1,218 @@
-"""Everything an evaluation needs, found and checked before anything is sent or written."""
+"""Everything an evaluation needs, found and checked before anything is sent or written.
 
-from dataclasses import dataclass
+Who is asked, and what: endpoints of a crowd file, or models in folders of this machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from crowdselect._optional import optional
 from crowdselect.ask.ask import Opener, looked_into, open_client
 from crowdselect.ask.budget import check_cost_cap
-from crowdselect.ask.calls import Request
-from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.calls import Client, Request, make_request
+from crowdselect.ask.endpoints import Endpoint, load_endpoints
 from crowdselect.ask.renamed import former_names, names_in
-from crowdselect.errors import OutputError
-from crowdselect.evaluate.asking import answer_requests
-from crowdselect.evaluate.files import Answers, Question, read_answers, read_bench, read_references
-from crowdselect.evaluate.parties import Party, answering, is_named, is_party, judging, limited
-from crowdselect.evaluate.prompts import Prompts
-from crowdselect.evaluate.protocols import Task
-from crowdselect.evaluate.verdicts import Judgements, read_judgements
+from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, read_bench, read_references
+from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
+from crowdselect.evaluate.protocols import EvaluateOptions, Protocol
 from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
+from crowdselect.pool.files import fingerprint
+from crowdselect.pool.prompts import user_turn
 
+_LARGE = 2 << 20  # bytes: of larger files the fingerprint sees both ends, so their time counts too
+_ADAPTER = "adapter_config.json"
 _WRITES = ("answers.jsonl", "baseline_answers.jsonl", "judgments.jsonl", "result.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """Whom to ask, how to reach it, and where that was said."""
+
+    name: str
+    endpoint: Endpoint
+    open: Opener
+    source: str
+
+
+def is_respondent(text: str) -> bool:
+    """Tell `crowd.toml#NAME` and a folder from a file of answers.
+
+    Example:
+        >>> is_respondent("crowd.toml#gpt-4"), is_respondent("gpt-4.jsonl")
+        (True, False)
+    """
+    return is_named(text) or Path(text).is_dir()
+
+
+def is_named(text: str) -> bool:
+    """Tell `crowd.toml#NAME` from a folder.
+
+    Example:
+        >>> is_named("crowd.toml#gpt-4"), is_named("models/student")
+        (True, False)
+    """
+    return ".toml#" in text
+
+
+def answering(text: str, *, option: str, name: str | None = None, opener: Opener = open_client) -> Respondent:
+    """Find a model that is to answer.
+
+    Args:
+        text: `crowd.toml#NAME`, or a folder with a model or a LoRA adapter.
+        option: Its name, for errors.
+        name: What to call it; None = its own name.
+        opener: Makes the client of a server.
+
+    Raises:
+        InputError: There is no such folder or file.
+        OptionError: The file has no such model.
+        MissingExtraError: An adapter needs peft.
+    """
+    if is_named(text):
+        endpoint = _from_file(text, "model", option)
+    elif Path(text).is_dir():
+        endpoint = Endpoint(_folder_name(text), local=text, model=text)
+    else:
+        raise InputError(
+            f"`{option}` is {text!r}: there is no such folder; wanted a folder with a model, or crowd.toml#NAME "
+            '(a model of the hub stands there with local = "NAME")'
+        )
+    if endpoint.local is None:
+        return Respondent(name or endpoint.name, endpoint, opener, text)
+    if Path(endpoint.local).is_dir():
+        # The content, and not the place, is what answers: another model in the same folder is asked anew.
+        endpoint = replace(
+            endpoint, model=f"{_folder_name(endpoint.local)}@{_content(Path(endpoint.local))[:24]}"
+        )
+    return Respondent(name or endpoint.name, endpoint, _local_opener(), text)
+
+
+def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> tuple[Respondent, list[str]]:
+    """Find a judge; temperature 0 and a limit of tokens, unless the file says otherwise.
+
+    Returns:
+        The judge, and facts to tell the user.
+    """
+    if not is_named(text):
+        raise OptionError(
+            f"`judge` is {text!r}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file"
+        )
+    found = _from_file(text, "judge", "judge")
+    endpoint = replace(
+        found, system=None, temperature=0.0 if found.temperature is None else found.temperature
+    )
+    if endpoint.most_tokens is None:
+        endpoint = replace(endpoint, max_tokens=protocol.judge_tokens)
+    notes = [f"judge {found.name}: its system text is left out"] if found.system is not None else []
+    return Respondent(found.name, endpoint, opener if found.local is None else _local_opener(), text), notes
+
+
+def limited(endpoint: Endpoint, *, tokens: int, temperature: float) -> Endpoint:
+    """Set how long answers may be and how they are drawn; a limit in `extra_body` is set there."""
+    extra = {
+        name: tokens if name in {"max_tokens", "max_completion_tokens"} else value
+        for name, value in endpoint.extra_body.items()
+    }
+    own = None if extra != dict(endpoint.extra_body) or "max_completion_tokens" in extra else tokens
+    return replace(endpoint, max_tokens=own, extra_body=extra, temperature=temperature)
+
+
+def answer_requests(
+    respondent: Respondent,
+    questions: Sequence[Question],
+    protocol: Protocol,
+    *,
+    temperature: float | None = None,
+    tokens: int | None = None,
+) -> list[tuple[Endpoint, dict[str, Request]]]:
+    """Make the requests for answers, grouped by the settings that they are asked with.
+
+    Args:
+        respondent: Whom to ask.
+        questions: What.
+        protocol: Says how.
+        temperature: Instead of the protocol's; None = as it says.
+        tokens: The most of an answer, instead of the protocol's; None = as it says.
+
+    Returns:
+        Per temperature an endpoint and the request for each question's id. The second turn of a conversation is
+        sent after the first answer, and with it.
+    """
+    found: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
+    for question in questions:
+        own = (
+            protocol.temperature_of(question.category)
+            if question.temperature is None
+            else question.temperature
+        )
+        endpoint = limited(
+            respondent.endpoint,
+            tokens=protocol.answer_tokens if tokens is None else tokens,
+            temperature=own if temperature is None else temperature,
+        )
+        _, requests = found.setdefault(endpoint.digest, (endpoint, {}))
+        requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
+    return list(found.values())
+
+
+def _from_file(text: str, role: str, option: str) -> Endpoint:
+    path, _, name = text.rpartition("#")
+    endpoints = load_endpoints(path)
+    known = endpoints.models if role == "model" else endpoints.judges
+    found = next((endpoint for endpoint in known if endpoint.name == name), None)
+    if found is None:
+        listed = ", ".join(endpoint.name for endpoint in known) or "none"
+        raise OptionError(f"`{option}` is {text!r}: there is no [[{role}]] named {name!r}; found {listed}")
+    return found
+
+
+def _folder_name(folder: str) -> str:
+    return Path(folder).resolve().name
+
+
+def _content(folder: Path) -> str:
+    """Hash what is in a folder of a model, and in the one that an adapter builds on."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    # What training leaves beside a model is no part of it.
+    kept = [file for file in files if not any(part.startswith("checkpoint-") for part in file.parts[-2:-1])]
+    names = "\n".join(
+        f"{file.relative_to(folder)} {file.stat().st_mtime_ns if file.stat().st_size > _LARGE else ''}"
+        for file in kept
+    )
+    base = _base_of(folder)
+    beneath = _content(base) if base is not None else ""
+    return hashlib.sha256(f"{names}\n{fingerprint(kept)}\n{beneath}".encode()).hexdigest()
+
+
+def _base_of(folder: Path) -> Path | None:
+    """Give the folder of the model that an adapter builds on; None where it is none, or on the hub."""
+    place = folder / _ADAPTER
+    if not place.is_file():
+        return None
+    optional("peft", extra="train")
+    try:
+        named = json.loads(place.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{place}: broken: {' '.join(str(error).split())[:200]}") from error
+    base = Path(str(named))
+    return base if base.is_dir() and base.resolve() != folder.resolve() else None
+
+
+def _local_opener() -> Opener:
+    """Make clients of one local model that share its weights, however the answers are drawn."""
+    shared: list[tuple[Any, Any]] = []
+
+    def opened(endpoint: Endpoint) -> Client:
+        from crowdselect.ask.local_client import LocalClient
+
+        return LocalClient(endpoint, shared=shared)
+
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +220,7 @@ class Setup:
     """What is asked of whom, and what is known from files.
 
     Attributes:
-        task: What was wanted.
+        options: What was wanted.
         questions: In the order of their file.
         references: Reference answers by the questions' ids.
         prompts: Of the judge.
@@ -35,48 +230,56 @@ class Setup:
         notes: Facts to tell the user.
     """
 
-    task: Task
+    options: EvaluateOptions
     questions: list[Question]
     references: dict[str, tuple[str, ...]]
-    prompts: Prompts
-    model: Party | None
-    baseline: Party | None
-    judge: Party | None
-    answers: Answers | None
-    baseline_answers: Answers | None
+    prompts: JudgePrompts
+    model: Respondent | None
+    baseline: Respondent | None
+    judge: Respondent | None
+    answers: ModelAnswers | None
+    baseline_answers: ModelAnswers | None
     judgements: Judgements | None
     notes: list[str]
 
     @property
-    def parties(self) -> list[Party]:
+    def respondents(self) -> list[Respondent]:
         """All who are asked."""
-        return [party for party in (self.model, self.baseline, self.judge) if party is not None]
+        return [
+            respondent for respondent in (self.model, self.baseline, self.judge) if respondent is not None
+        ]
 
-    def requests(self, party: Party) -> list[tuple[Endpoint, dict[str, Request]]]:
+    def requests(self, respondent: Respondent) -> list[tuple[Endpoint, dict[str, Request]]]:
         """Give what one who answers is asked, by the settings that it is asked with."""
-        task = self.task
+        options = self.options
         return answer_requests(
-            party, self.questions, task.protocol, temperature=task.temperature, tokens=task.max_tokens
+            respondent,
+            self.questions,
+            options.protocol,
+            temperature=options.temperature,
+            tokens=options.max_tokens,
         )
 
     def from_files(self) -> tuple[list[Endpoint], set[str]]:
         """Give those who are asked as a crowd file says, in every way that they are, and all names of the files."""
-        parties = [party for party in self.parties if is_named(party.source)]
-        asked = [
+        respondents = [respondent for respondent in self.respondents if is_named(respondent.source)]
+        endpoints = [
             endpoint
-            for party in parties
+            for respondent in respondents
             for endpoint in (
-                [party.endpoint] if party is self.judge else [one for one, _ in self.requests(party)]
+                [respondent.endpoint]
+                if respondent is self.judge
+                else [one for one, _ in self.requests(respondent)]
             )
         ]
-        return asked, names_in(*(party.source.rpartition("#")[0] for party in parties))
+        return endpoints, names_in(*(respondent.source.rpartition("#")[0] for respondent in respondents))
 
     @property
     def model_name(self) -> str:
         """What the model is called."""
         known = self.answers or self.judgements
         found = self.model.name if self.model is not None else "" if known is None else known.model
-        return self.task.name or found
+        return self.options.name or found
 
     @property
     def judge_name(self) -> str:
@@ -95,34 +298,34 @@ class Setup:
         return None if self.judgements is None else self.judgements.baseline
 
 
-def prepare(task: Task, *, opener: Opener = open_client) -> Setup:
+def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     """Read the files, find the endpoints, refuse what cannot work.
 
     Args:
-        task: What is wanted.
+        options: What is wanted.
         opener: Makes the clients of servers.
 
     Raises:
         CrowdselectError: A file, an option or the folder is not what it should be; nothing was sent.
     """
-    protocol = task.protocol
-    questions = read_bench(task.questions, protocol)
-    references = {} if task.references is None else read_references(task.references)
-    judge, notes = (None, []) if task.judge is None else judging(task.judge, protocol, opener=opener)
+    protocol = options.protocol
+    questions = read_bench(options.questions, protocol)
+    references = {} if options.references is None else read_references(options.references)
+    judge, notes = (None, []) if options.judge is None else judging(options.judge, protocol, opener=opener)
     model = None
-    if task.model is not None:
-        model = answering(task.model, option="--model", name=task.name, opener=opener)
-    answers = None if task.answers is None else read_answers(task.answers, questions, name=task.name)
+    if options.model is not None:
+        model = answering(options.model, option="model", name=options.name, opener=opener)
+    answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
     judgements = None
-    if task.judgments is not None:
-        own = task.name if answers is None else answers.model
-        judgements = read_judgements(task.judgments, questions, protocol, name=own)
-    baseline, baseline_answers = _baseline(task, questions, opener)
+    if options.judgments is not None:
+        own = options.name if answers is None else answers.model
+        judgements = read_judgements(options.judgments, questions, protocol, name=own)
+    baseline, baseline_answers = _baseline(options, questions, opener)
     setup = Setup(
-        task,
+        options,
         questions,
         references,
-        Prompts(pairwise=protocol.pairwise, file=task.judge_prompt),
+        JudgePrompts(pairwise=protocol.pairwise, file=options.judge_prompt),
         model,
         baseline,
         judge,
@@ -139,20 +342,22 @@ def prepare(task: Task, *, opener: Opener = open_client) -> Setup:
     return setup
 
 
-def _baseline(task: Task, questions: list[Question], opener: Opener) -> tuple[Party | None, Answers | None]:
-    if task.baseline is None:
+def _baseline(
+    options: EvaluateOptions, questions: list[Question], opener: Opener
+) -> tuple[Respondent | None, ModelAnswers | None]:
+    if options.baseline is None:
         return None, None
-    if is_party(task.baseline):
-        found = answering(task.baseline, option="--baseline", opener=opener)
-        return (found, None) if task.judgments is None else (None, None)
-    return None, read_answers(task.baseline, questions)
+    if is_respondent(options.baseline):
+        found = answering(options.baseline, option="baseline", opener=opener)
+        return (found, None) if options.judgments is None else (None, None)
+    return None, read_answers(options.baseline, questions)
 
 
 def _reference_notes(setup: Setup) -> list[str]:
     """Say which questions should be judged with a reference answer and have none."""
     if setup.judge is None:
         return []
-    referenced = setup.task.protocol.referenced
+    referenced = setup.options.protocol.referenced
     bare = [
         question.category
         for question in setup.questions
@@ -162,23 +367,25 @@ def _reference_notes(setup: Setup) -> list[str]:
     if not bare:
         return []
     listed = ", ".join(sorted(set(bare)))
-    return [f"{len(bare)} questions ({listed}) are judged without a reference answer: give --references FILE"]
+    return [f"{len(bare)} questions ({listed}) are judged without a reference answer: give `references`"]
 
 
 def _check_costs(setup: Setup) -> None:
     """Refuse a cap on money that could not be kept, for the settings that are sent."""
-    task = setup.task
-    tokens = task.max_tokens or task.protocol.answer_tokens
-    for party in setup.parties:
-        answers = party is not setup.judge
-        endpoint = limited(party.endpoint, tokens=tokens, temperature=0.0) if answers else party.endpoint
-        check_cost_cap((endpoint,), task.limits.max_cost)
+    options = setup.options
+    tokens = options.max_tokens or options.protocol.answer_tokens
+    for respondent in setup.respondents:
+        answers = respondent is not setup.judge
+        endpoint = (
+            limited(respondent.endpoint, tokens=tokens, temperature=0.0) if answers else respondent.endpoint
+        )
+        check_cost_cap((endpoint,), options.limits.max_cost)
 
 
 def _check_folder(setup: Setup) -> None:
     """Refuse a folder that holds something else than this evaluation, finished or not."""
-    task = setup.task
-    folder = task.folder
+    options = setup.options
+    folder = options.folder
     if not folder.parent.is_dir():
         raise OutputError(f"{folder}: there is no folder {folder.parent}; make it first")
     if folder.exists() and not folder.is_dir():
@@ -186,21 +393,21 @@ def _check_folder(setup: Setup) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     manifest = read_manifest(folder)
-    if is_ours(folder) or (task.ledger_path.exists() and not (folder / MANIFEST).exists()):
+    if is_ours(folder) or (options.ledger_path.exists() and not (folder / MANIFEST).exists()):
         blocked = in_the_way(folder, _WRITES)
         if blocked is not None:
             raise OutputError(
                 f"{folder / blocked}: was not written by crowdselect and is in the way; move it, or choose another place"
             )
     if manifest is None:
-        if (task.ledger_path.exists() or is_ours(folder)) and not (folder / MANIFEST).exists():
+        if (options.ledger_path.exists() or is_ours(folder)) and not (folder / MANIFEST).exists():
             return  # a run that was stopped
         raise OutputError(
             f"{folder}: the folder is not empty and holds no evaluation of ours; choose another place"
         )
     mine = {
         "kind": "evaluation",
-        "benchmark": task.protocol.key,
+        "benchmark": options.protocol.key,
         "model": setup.model_name,
         "judge": setup.judge_name,
         "baseline": setup.baseline_name,
@@ -214,22 +421,25 @@ def _check_folder(setup: Setup) -> None:
 
 def _former_names(setup: Setup, name: str | None) -> set[str]:
     """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
-    task = setup.task
+    options = setup.options
     if name is None:
         return set()
-    asked, present = setup.from_files()
-    with looked_into(task.ledger_path, asked, present=present, force=task.force_ledger) as (ledger, renamed):
+    endpoints, present = setup.from_files()
+    with looked_into(options.ledger_path, endpoints, present=present, force=options.force_ledger) as (
+        ledger,
+        renamed,
+    ):
         return set() if ledger is None else former_names(ledger, renamed, name)
 
 
-def input_files(task: Task) -> dict[str, Path]:
+def input_files(options: EvaluateOptions) -> dict[str, Path]:
     """Give the files that an evaluation reads, by the options that name them."""
     named = {
-        "questions": task.questions,
-        "answers": task.answers,
-        "judgments": task.judgments,
-        "references": task.references,
-        "judge_prompt": task.judge_prompt,
-        "baseline": None if task.baseline is None or is_party(task.baseline) else task.baseline,
+        "questions": options.questions,
+        "answers": options.answers,
+        "judgments": options.judgments,
+        "references": options.references,
+        "judge_prompt": options.judge_prompt,
+        "baseline": None if options.baseline is None or is_respondent(options.baseline) else options.baseline,
     }
     return {name: Path(path) for name, path in named.items() if path is not None}

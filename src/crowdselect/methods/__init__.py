@@ -1,19 +1,60 @@
 """Ways to score rows, a file each: the function that makes the method, with its source, arguments and errors.
 
-from crowdselect.methods import METHODS
-select(pool, Options(budget=1000, clusters=0), method=METHODS["length"](of="answer"))
+from crowdselect.methods import method_named
+select(pool, Options(budget=1000, clusters=0), method=method_named("length:answer"))
 
-A new one is a file here and a line in `METHODS`. CrowdSelect's own is `crowdselect.selection.methods.CROWD`.
+A new one is a file here and a record in `METHODS`: `select --method NAME[:ARG]`, recipes and the help read it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from crowdselect.errors import OptionError, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crowdselect.selection.methods import Method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """What stands after the colon of `NAME:ARG`.
+
+    Example:
+        >>> METHODS["deita"].argument.form
+        'COMPLEXITY,QUALITY'
+    """
+
+    fills: tuple[str, ...]
+    """The arguments of the method's function that it gives, in their order; several are separated by commas."""
+    form: str
+    """How it is written, for help: a word in capitals, or values separated by `|`."""
+    help: str
+    """What it is, in one line."""
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Another argument of a method's function; on the command line an option of its own.
+
+    Example:
+        >>> [setting.name for setting in METHODS["length"].settings]
+        ['unit', 'direction']
+    """
+
+    name: str
+    """The argument's name; `max_length` is `--max-length` on the command line."""
+    kind: type[int] | type[str] = str
+    default: int | str | None = None
+    """None = nothing is said, and the function does without."""
+    form: str
+    """How its value is written, for help."""
+    help: str
+    """What it is, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +70,30 @@ class Entry:
     """The function that makes it, or where it is: `module:function`, in this package."""
     help: str
     """What it chooses, in one line."""
+    argument: Argument | None = None
+    """What may stand after its name; None = nothing may."""
+    settings: tuple[Setting, ...] = ()
+    """What else it may be told."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Values of `Options` that belong to it: a command takes them where its user says nothing."""
     drawn: bool = False
     """It is a draw: selections that differ in their seed only count as several draws of one."""
+    runs_a_model: bool = False
+    """A local model is run on the rows: worth a plan first, and workers of a cluster share its `parts` and `device`."""
+    source: str = ""
+    """The paper that it is from."""
+
+    def form(self, name: str) -> str:
+        """Write how it is named, for help.
+
+        Example:
+            >>> METHODS["length"].form("length"), METHODS["tags"].form("tags")
+            ('length[:instruction|answer]', 'tags:COLUMN')
+        """
+        if self.argument is None:
+            return name
+        given = f":{self.argument.form}"
+        return f"{name}{given if self.argument.required else f'[{given}]'}"
 
     def __call__(self, **arguments: Any) -> "Method":  # noqa: ANN401  (those of the function)
         """Make the method."""
@@ -41,23 +104,215 @@ class Entry:
         return made
 
 
+# ── what several methods check ──────────────────────────────────────────────────────────────────────
+
+
+Direction = Literal["up", "down"]
+"""The highest first, or the lowest."""
+
+
+def check_known(name: str, value: str, kind: Any) -> None:  # noqa: ANN401  (a Literal)
+    """Refuse a value that is none of a `Literal`'s.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if value not in get_args(kind):
+        raise OptionError(f"`{name}={value!r}` is unknown; choose one of: {', '.join(get_args(kind))}")
+
+
+def sign(direction: str) -> float:
+    """Give what a number is multiplied by so that the first to be chosen has the highest.
+
+    Raises:
+        OptionError: The direction is unknown.
+
+    Example:
+        >>> sign("down")
+        -1.0
+    """
+    check_known("direction", direction, Direction)
+    return 1.0 if direction == "up" else -1.0
+
+
+# ── the registry ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _crowd() -> "Method":
+    from crowdselect.selection.methods import CROWD
+
+    return CROWD
+
+
 METHODS: dict[str, Entry] = {
+    "crowd": Entry(
+        make=_crowd,
+        help="Weighted ranks of the crowd's metrics, over clusters.",
+        source="CrowdSelect, Li et al. 2025, arXiv 2503.01836",
+    ),
     "random": Entry(
         make="random_choice:random_choice",
-        help="Random rows; with --clusters, as many from each.",
+        help="Random rows; with clusters, as many from each.",
         drawn=True,
     ),
-    "length": Entry(make="length:by_length", help="The longest or shortest instructions or answers."),
-    "reward": Entry(make="reward:by_reward", help="The highest or lowest reward of the best answer."),
-    "tags": Entry(make="tags:by_tags", help="Many tags first, each row adding one (InsTag)."),
-    "direct-score": Entry(make="column:by_direct_score", help="The best marks of a judge (AlpaGasus)."),
-    "ifd": Entry(make="ifd:by_ifd", help="Instruction-following difficulty under a language model."),
+    "length": Entry(
+        make="length:by_length",
+        help="The longest or shortest instructions or answers.",
+        argument=Argument(
+            fills=("of",),
+            form="instruction|answer",
+            help="What is measured.  [default: instruction]",
+            required=False,
+        ),
+        settings=(
+            Setting(
+                name="unit",
+                default="characters",
+                form="UNIT",
+                help="characters, or a tokenizer: a tokenizer.json, a folder with one, a name on the Hub.",
+            ),
+            Setting(
+                name="direction",
+                default="up",
+                form="up|down",
+                help="up: the longest first; down: the shortest.",
+            ),
+        ),
+        source="Zhao et al. 2024, arXiv 2402.04833",
+    ),
+    "reward": Entry(
+        make="reward:by_reward",
+        help="The highest or lowest reward of the best answer.",
+        argument=Argument(
+            fills=("direction",),
+            form="up|down",
+            help="up: the highest first; down: the lowest.  [default: up]",
+            required=False,
+        ),
+    ),
+    "tags": Entry(
+        make="tags:by_tags",
+        help="Many tags first, each row adding one (InsTag).",
+        argument=Argument(
+            fills=("column",), form="COLUMN", help="Tags: a list, or text separated by commas."
+        ),
+        source="InsTag, Lu et al. 2023, arXiv 2308.07074",
+    ),
+    "column": Entry(
+        make="column:by_column",
+        help="The highest numbers of a column; with a judge's marks, AlpaGasus.",
+        argument=Argument(fills=("column",), form="COLUMN", help="A reward column, or one number per row."),
+        source="AlpaGasus, Chen et al. 2023, arXiv 2307.08701",
+    ),
+    "ifd": Entry(
+        make="ifd:by_ifd",
+        help="Instruction-following difficulty under a language model.",
+        argument=Argument(
+            fills=("model",), form="MODEL", help="A causal language model: a folder, or a name on the Hub."
+        ),
+        settings=(
+            Setting(
+                name="max_length",
+                kind=int,
+                default=2048,
+                form="N",
+                help="The most tokens of instruction and answer.",
+            ),
+            Setting(
+                name="batch_tokens", kind=int, default=4096, form="N", help="The most tokens of a batch."
+            ),
+            Setting(name="device", default="auto", form="DEVICE", help="cpu, cuda, ..."),
+        ),
+        runs_a_model=True,
+        source="Li et al. 2023, arXiv 2308.12032",
+    ),
     "deita": Entry(
         make="deita:deita",
-        help="Complexity x quality, passing over near-duplicates (--near-duplicates, 0.9 if not given).",
+        help="Complexity x quality, without near-duplicates.",
+        argument=Argument(
+            fills=("complexity", "quality"),
+            form="COMPLEXITY,QUALITY",
+            help="Two columns, each a reward or one number per row.",
+        ),
+        options={"near_duplicates": 0.9},
+        source="deita, Liu et al. 2023, arXiv 2312.15685",
     ),
     "facility-location": Entry(
-        make="facility_location:facility_location", help="Rows that stand for all others."
+        make="facility_location:facility_location",
+        help="Rows that stand for all others.",
+        settings=(
+            Setting(
+                name="neighbours",
+                kind=int,
+                default=50,
+                form="N",
+                help="How many nearest rows each is linked to.",
+            ),
+            Setting(
+                name="weight_by",
+                form="NAME",
+                help="What counts more: crowdselect, reward or a column.  [default: nothing]",
+            ),
+        ),
     ),
 }
-"""The methods by the names that commands and manifests know."""
+"""The methods by the names that commands and recipes know; `crowd` is called `crowdselect` in manifests."""
+
+
+def method_named(spec: str, **settings: Any) -> "Method":  # noqa: ANN401  (those of the function)
+    """Make a method of `NAME` or `NAME:ARG`.
+
+    Args:
+        spec: A name of `METHODS`, and after a colon what its `Argument` says.
+        **settings: Its `settings`, by their names.
+
+    Raises:
+        OptionError: There is no such method; its argument is missing, or it takes none; a setting is not its own; or
+            a value is unknown to it.
+
+    Example:
+        >>> method_named("reward:down").settings["direction"]
+        'down'
+        >>> method_named("tags")
+        Traceback (most recent call last):
+        crowdselect.errors.OptionError: `method=tags` needs COLUMN (Tags: a list, or text separated by commas.); write it as tags:COLUMN
+    """
+    name, colon, argument = spec.partition(":")
+    entry = entry_named(spec)
+    own = {setting.name for setting in entry.settings} | ({"parts"} if entry.runs_a_model else set())
+    for setting in settings:
+        if setting not in own:
+            raise OptionError(f"`{setting}` is no setting of the method {name}")
+    return entry(**_filled(name, entry.argument, argument if colon else None), **settings)
+
+
+def entry_named(spec: str) -> Entry:
+    """Find the record of `NAME` or `NAME:ARG`.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    name = spec.partition(":")[0]
+    if name not in METHODS:
+        raise OptionError(
+            f"`method={name}` is unknown; the methods are: {', '.join(METHODS)}{near_miss(name, METHODS)}"
+        )
+    return METHODS[name]
+
+
+def _filled(name: str, wanted: Argument | None, given: str | None) -> dict[str, str]:
+    """The function's arguments by name, from what stands after the colon; None = there is no colon."""
+    if wanted is None:
+        if given is not None:
+            raise OptionError(f"`method={name}:{given}`: {name} takes nothing after its name")
+        return {}
+    if given is None and not wanted.required:
+        return {}
+    written = f"write it as {name}:{wanted.form}"
+    if not given:
+        raise OptionError(f"`method={name}` needs {wanted.form} ({wanted.help}); {written}")
+    # A column's name may hold a comma where only one is wanted.
+    values = given.split(",") if len(wanted.fills) > 1 else [given]
+    if len(values) != len(wanted.fills) or not all(values):
+        raise OptionError(f"`method={name}:{given}`: wanted {wanted.form} ({wanted.help}); {written}")
+    return dict(zip(wanted.fills, values, strict=True))

@@ -2,22 +2,19 @@
 
 import numpy as np
 
-from crowdselect.numeric.moments import rounded
+from crowdselect.numeric.exact import rounded
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
-
-DEITA_COSINE = 0.9
-"""deita's threshold: a row more like a kept one than this is passed over."""
 
 
 def deita(*, complexity: str, quality: str) -> Method:
     """Complex and good first, passing over what is too like a kept row: deita (Liu et al. 2023, arXiv 2312.15685).
 
     `score` is complexity x quality; the rows are walked down and one is kept if its largest cosine to those
-    kept before is at most `near_duplicates` (the command sets `DEITA_COSINE`). Memory grows with what is kept.
+    kept before is at most `near_duplicates` (0.9 in the paper, and where a command is not told). Memory grows with what is kept.
 
     Args:
-        complexity: A column as for `crowdselect.methods.column.by_direct_score`.
+        complexity: A column as for `crowdselect.methods.column.by_column`.
         quality: Another.
     """
 

@@ -15,16 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
-from crowdselect.methods.arranging import depths, first_of_groups, with_duplicates
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.methods import CROWD, Method, Scored, Seen
-from crowdselect.types import FloatArray, IntArray
-
-Vectors = NDArray[np.float32]
+from crowdselect.selection.methods import (
+    CROWD,
+    Method,
+    Scored,
+    Seen,
+    depths,
+    first_of_groups,
+    with_duplicates,
+)
+from crowdselect.types import Float32Array, FloatArray, IntArray
 
 _BLOCK = 1024  # rows compared at a time
 _GRID = np.float32(1 << 20)  # cosines are rounded to such a part: sums of them are exact, so equal gains tie
@@ -50,7 +55,7 @@ def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> 
         OptionError: `neighbours` is not positive.
     """
     if neighbours < 1:
-        raise OptionError(f"neighbours={neighbours} is not positive; wanted at least 1")
+        raise OptionError(f"`neighbours` is {neighbours}; wanted at least 1")
 
     def score(seen: Seen, _progress: Progress) -> Scored:
         return Scored(np.ones(len(seen.eligible)) if weight_by is None else _weights(seen, weight_by))
@@ -96,7 +101,7 @@ _OWN_WEIGHTS: dict[str, Callable[[Seen], FloatArray]] = {
 """What rows can be weighed by without a column."""
 
 
-def parts(vectors: Vectors, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:
+def parts(vectors: Float32Array, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:
     """Cut clusters that are too large to compare all their rows into smaller ones, by k-means.
 
     Args:
@@ -119,7 +124,7 @@ def parts(vectors: Vectors, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class NearGraph:
     """Which rows are near each other: row i's neighbours are `near[starts[i]:starts[i + 1]]`, itself among them."""
 
     starts: IntArray  # (N + 1,)
@@ -132,7 +137,7 @@ class Graph:
         return self.near[here], self.likeness[here]
 
 
-def near_graph(vectors: Vectors, *, labels: NDArray[Any], neighbours: int) -> Graph:
+def near_graph(vectors: Float32Array, *, labels: NDArray[Any], neighbours: int) -> NearGraph:
     """Link every row to the nearest of its own part.
 
     Args:
@@ -177,10 +182,12 @@ def near_graph(vectors: Vectors, *, labels: NDArray[Any], neighbours: int) -> Gr
     )
     graph = links.maximum(links.T).maximum(own_cosine).tocsr()
     graph.sort_indices()
-    return Graph(graph.indptr.astype(np.int64), graph.indices.astype(np.int32), graph.data.astype(np.float32))
+    return NearGraph(
+        graph.indptr.astype(np.int64), graph.indices.astype(np.int32), graph.data.astype(np.float32)
+    )
 
 
-def recall(graph: Graph, vectors: Vectors, *, keys: NDArray[np.uint64], neighbours: int) -> float:
+def recall(graph: NearGraph, vectors: Float32Array, *, keys: NDArray[np.uint64], neighbours: int) -> float:
     """Share of the true nearest rows that a graph of parts has, on a seeded sample of rows.
 
     Args:
@@ -208,7 +215,7 @@ def recall(graph: Graph, vectors: Vectors, *, keys: NDArray[np.uint64], neighbou
 
 
 def gains(
-    graph: Graph,
+    graph: NearGraph,
     *,
     weights: FloatArray,
     candidates: NDArray[np.bool_],
@@ -250,7 +257,7 @@ def gains(
 
 
 def _greedy(
-    graph: Graph,
+    graph: NearGraph,
     weights: FloatArray,
     cover: FloatArray,
     heap: list[tuple[float, int, int, int]],
@@ -272,7 +279,7 @@ def _greedy(
             heapq.heappush(heap, (-gain, place, row, taken))
 
 
-def _all_gains(graph: Graph, weights: FloatArray, cover: FloatArray) -> FloatArray:
+def _all_gains(graph: NearGraph, weights: FloatArray, cover: FloatArray) -> FloatArray:
     n = len(cover)
     rows = np.repeat(np.arange(n), np.diff(graph.starts))
     added = weights[graph.near] * np.maximum(graph.likeness - cover[graph.near], 0.0)

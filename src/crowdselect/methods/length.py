@@ -3,7 +3,7 @@
 from typing import Literal
 
 from crowdselect.lengths import CHARACTERS, counter
-from crowdselect.methods.arguments import Direction, check_known, sign
+from crowdselect.methods import Direction, check_known, sign
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 
@@ -17,7 +17,7 @@ def by_length(*, of: Of = "instruction", unit: str = CHARACTERS, direction: Dire
     2402.04833). `score` is the length, negative with "down".
 
     Args:
-        of: "instruction" or "answer": the one that --answer takes.
+        of: "instruction" or "answer": the one that `answer` takes.
         unit: "characters", or a tokenizer: a `tokenizer.json`, a folder with one, or a name on the Hub.
         direction: "up" takes the longest, "down" the shortest.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crowdselect.methods.arguments import Direction, sign
+from crowdselect.methods import Direction, sign
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 
@@ -11,7 +11,7 @@ def by_reward(*, direction: Direction = "up") -> Method:
     """The rows whose best answer has the highest (or lowest) reward.
 
     The paper's Reward-Score (table 19), which it leaves out of its main table. `score` is the highest reward of
-    an answer with text, whatever --answer takes; negative with "down".
+    an answer with text, whatever `answer` takes; negative with "down".
 
     Args:
         direction: "up" takes the highest, "down" the lowest.

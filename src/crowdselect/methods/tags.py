@@ -1,25 +1,20 @@
 """Tags of instructions, and InsTag's selection loop: each row taken must add a new tag."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.methods.arguments import check_one_place
-from crowdselect.methods.arranging import depths, first_of_groups, with_duplicates
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.methods import Method, Scored, Seen
+from crowdselect.selection.methods import Method, Scored, Seen, depths, first_of_groups, with_duplicates
 from crowdselect.types import FloatArray
 
-Tagger = Callable[[Sequence[str], Progress], Sequence[Sequence[str] | None]]
-"""Instructions → the tags of each, None where they are not known; see `crowdselect.reward.tags.JudgeTagger`."""
 
-
-def by_tags(*, column: str | None = None, tagger: Tagger | None = None, judge: str | None = None) -> Method:
+def by_tags(*, column: str) -> Method:
     """Many tags first, and each next row must add one: InsTag's complexity-first diverse sampling.
 
     Lu et al. 2023 (arXiv 2308.07074), algorithm 1: rows in order of their number of tags; a row is taken if it
@@ -29,21 +24,13 @@ def by_tags(*, column: str | None = None, tagger: Tagger | None = None, judge: s
 
     Args:
         column: A column of the pool: lists of tags (or of objects with `tag`), or tags separated by commas.
-        tagger: Gives the tags instead.
-        judge: What the tagger is, for the manifest.
-
-    Raises:
-        OptionError: Neither or both are given.
     """
-    check_one_place("tags", column, tagger)
     found: list[frozenset[str]] = []
 
-    def score(seen: Seen, progress: Progress) -> Scored:
-        read = _read(seen, str(column)) if tagger is None else _asked(seen, tagger, progress)
-        found[:] = [tags or frozenset() for tags in read]
-        unknown = np.array([tags is None for tags in read], dtype=np.bool_)
+    def score(seen: Seen, progress: Progress) -> Scored:  # noqa: ARG001  (as all methods)
+        found[:] = _read(seen, column)
         counts = np.array([len(tags) for tags in found], dtype=np.float64)
-        return Scored(counts, {"the judge gave no tags that can be read": unknown, "no tags": counts == 0})
+        return Scored(counts, {"no tags": counts == 0})
 
     def arrange(seen: Seen, counts: FloatArray, grouping: Grouping) -> Scored:
         out = counts.copy()
@@ -56,24 +43,15 @@ def by_tags(*, column: str | None = None, tagger: Tagger | None = None, judge: s
 
     return Method(
         name="tags",
-        arguments={"column": column, "judge": judge},
+        arguments={"column": column},
         score=score,
         arrange=arrange,
-        columns=() if column is None else (column,),
-        needs=frozenset() if tagger is None else frozenset({"instruction"}),
+        columns=(column,),
     )
 
 
 def _read(seen: Seen, column: str) -> list[frozenset[str]]:
     return [read_tags(value, where=seen.where(row, column)) for row, value in enumerate(seen.column(column))]
-
-
-def _asked(seen: Seen, tagger: Tagger, progress: Progress) -> list[frozenset[str] | None]:
-    found: list[frozenset[str] | None] = [frozenset()] * len(seen.eligible)
-    texts = seen.read("instruction")
-    for row, tags in zip(seen.rows, tagger(texts, progress) if texts else [], strict=True):
-        found[row] = None if tags is None else folded(tags)
-    return found
 
 
 def read_tags(value: str | None, *, where: str) -> frozenset[str]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, ShapeError
 from crowdselect.seeding import UInt64Array
+from crowdselect.types import Float32Array
 
-FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
 
 MISSING = "(missing)"
@@ -35,7 +35,7 @@ _BLOCK = 8_192  # rows assigned at a time
 _EXACT = 1 << 20  # products at a time where rows are assigned exactly
 
 
-def kmeans(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> LabelArray:
+def kmeans(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int = 0) -> LabelArray:
     """Partition rows around k centres (Lloyd's algorithm, k-means++ starts, the best of several).
 
     Args:
@@ -71,7 +71,7 @@ def sample_size(k: int) -> int:
     return max(_SAMPLE, _SAMPLE_PER_CLUSTER * k, _SEARCH_PER_CLUSTER * k)
 
 
-def fit_centres(vectors: FloatArray, *, k: int, keys: UInt64Array, seed: int = 0) -> FloatArray:
+def fit_centres(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int = 0) -> Float32Array:
     """Find the centres of `kmeans`.
 
     Args:
@@ -119,7 +119,7 @@ def group_labels(values: Sequence[str | None] | NDArray[Any]) -> tuple[LabelArra
 
 
 def near(
-    vectors: FloatArray, *, candidate: int, chosen: Sequence[int] | NDArray[np.int64]
+    vectors: Float32Array, *, candidate: int, chosen: Sequence[int] | NDArray[np.int64]
 ) -> tuple[int, float]:
     """Find the chosen row most like a candidate.
 
@@ -146,7 +146,7 @@ def near(
     return int(chosen[best]), float(np.clip(cosines[best], -1.0, 1.0))
 
 
-def _check(vectors: FloatArray, *, k: int, keys: UInt64Array) -> None:
+def _check(vectors: Float32Array, *, k: int, keys: UInt64Array) -> None:
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ShapeError(f"vectors must have shape (N, D) with D of at least 1, not {vectors.shape}")
     if keys.shape != (len(vectors),):
@@ -163,7 +163,7 @@ def _check(vectors: FloatArray, *, k: int, keys: UInt64Array) -> None:
             )
 
 
-def _fit(vectors: FloatArray, by_key: NDArray[np.int64], *, k: int, seed: int) -> FloatArray:
+def _fit(vectors: Float32Array, by_key: NDArray[np.int64], *, k: int, seed: int) -> Float32Array:
     """Centres, shape (k, D): the start and the exchanges on a part of the sample, the last steps on all of it."""
     sample = by_key[: max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)]
     power = _power(vectors[sample])
@@ -175,21 +175,21 @@ def _fit(vectors: FloatArray, by_key: NDArray[np.int64], *, k: int, seed: int) -
     return np.asarray(np.ldexp(centres, power), dtype=np.float32)
 
 
-def _power(vectors: FloatArray) -> int:
+def _power(vectors: Float32Array) -> int:
     """Which power of two extreme numbers are to be divided by, so that their squares fit a float32; no order changes."""
     largest = float(max(vectors.max(), -vectors.min()))
     return 0 if largest == 0.0 or 1e-6 < largest < 1e6 else int(np.frexp(largest)[1])
 
 
 def _lloyd(
-    rows: FloatArray,
+    rows: Float32Array,
     *,
     k: int,
-    init: FloatArray | None = None,
+    init: Float32Array | None = None,
     seed: int = 0,
     starts: int = 1,
     steps: int = 300,
-) -> FloatArray:
+) -> Float32Array:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -209,14 +209,14 @@ def _lloyd(
 
 @dataclass(frozen=True, slots=True)
 class _Partition:
-    centres: FloatArray  # (k, D)
+    centres: Float32Array  # (k, D)
     labels: NDArray[np.int64]  # (n,)
-    nearest: FloatArray  # (n,), squared distance to the own centre
-    second: FloatArray  # (n,), and to the next one
+    nearest: Float32Array  # (n,), squared distance to the own centre
+    second: Float32Array  # (n,), and to the next one
     total: float
 
 
-def _exchange(rows: FloatArray, centres: FloatArray, *, rng: np.random.Generator) -> FloatArray:
+def _exchange(rows: Float32Array, centres: Float32Array, *, rng: np.random.Generator) -> Float32Array:
     """Merge two clusters and split another for as long as that makes the whole tighter."""
     best, misses = _partition(rows, centres), 0
     for _ in range(_ROUNDS):
@@ -232,7 +232,9 @@ def _exchange(rows: FloatArray, centres: FloatArray, *, rng: np.random.Generator
     return best.centres
 
 
-def _merged_and_split(rows: FloatArray, now: _Partition, *, rng: np.random.Generator) -> FloatArray | None:
+def _merged_and_split(
+    rows: Float32Array, now: _Partition, *, rng: np.random.Generator
+) -> Float32Array | None:
     """Centres after the exchanges that pay, the most rewarding first; None if none does."""
     k = len(now.centres)
     loss = np.bincount(
@@ -252,8 +254,8 @@ def _merged_and_split(rows: FloatArray, now: _Partition, *, rng: np.random.Gener
 
 
 def _halves(
-    rows: FloatArray, now: _Partition, *, rng: np.random.Generator
-) -> tuple[FloatArray, NDArray[np.float64]]:
+    rows: Float32Array, now: _Partition, *, rng: np.random.Generator
+) -> tuple[Float32Array, NDArray[np.float64]]:
     """Two-means inside every cluster at once: centres (k, 2, D), and how much tighter each cluster gets (k,)."""
     k = len(now.centres)
     sizes = np.bincount(now.labels, minlength=k)
@@ -276,7 +278,7 @@ def _halves(
     return halves, weight * np.einsum("kd,kd->k", along, along)
 
 
-def _sums(rows: FloatArray, labels: NDArray[np.int64], *, k: int) -> tuple[FloatArray, NDArray[np.int64]]:
+def _sums(rows: Float32Array, labels: NDArray[np.int64], *, k: int) -> tuple[Float32Array, NDArray[np.int64]]:
     from scipy.sparse import csr_matrix
 
     count = len(rows)
@@ -284,7 +286,7 @@ def _sums(rows: FloatArray, labels: NDArray[np.int64], *, k: int) -> tuple[Float
     return np.asarray(member.T @ rows), np.bincount(labels, minlength=k)
 
 
-def _partition(rows: FloatArray, centres: FloatArray) -> _Partition:
+def _partition(rows: Float32Array, centres: Float32Array) -> _Partition:
     labels = np.empty(len(rows), dtype=np.int64)
     nearest, second = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), _BLOCK):
@@ -298,12 +300,12 @@ def _partition(rows: FloatArray, centres: FloatArray) -> _Partition:
     return _Partition(centres, labels, nearest, second, float(nearest.sum(dtype=np.float64)))
 
 
-def _relative(block: FloatArray, centres: FloatArray) -> FloatArray:
+def _relative(block: Float32Array, centres: Float32Array) -> Float32Array:
     """Squared distances less the row's own square, (n, k): the same order, one product."""
     return np.asarray(np.einsum("kd,kd->k", centres, centres) - 2.0 * (block @ centres.T), dtype=np.float32)
 
 
-def nearest(vectors: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
+def nearest(vectors: Float32Array, centres: Float32Array) -> NDArray[np.int64]:
     """Find the nearest centre of each row; it does not depend on which rows are given together.
 
     A product of matrices adds up in another order for another number of rows. So it only says which rows are
@@ -341,7 +343,7 @@ def nearest(vectors: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
     return labels
 
 
-def _nearest_exactly(rows: FloatArray, centres: FloatArray) -> NDArray[np.int64]:
+def _nearest_exactly(rows: Float32Array, centres: Float32Array) -> NDArray[np.int64]:
     """The same with one order of addition, whatever else is computed with a row, and for numbers of any size."""
     out = np.empty(len(rows), dtype=np.int64)
     wide = centres.astype(np.float64)

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric.moments import rounded
+from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.ranks import uniform_ranks
 from crowdselect.types import BoolArray, FloatArray
 
@@ -53,7 +53,7 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
         [[0.0, 0.5], [nan, 1.0]]
     """
     if how not in ENSEMBLES:
-        raise OptionError(f"ensemble={how!r} is unknown; choose one of: {', '.join(ENSEMBLES)}")
+        raise OptionError(f"`ensemble={how!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}")
     shared = _shared(matrices)
     count = int(shared.sum())
     total = np.zeros(count)

@@ -184,7 +184,7 @@ def _fit(texts: Sequence[str], *, seed: int) -> Basis:
     if columns.size == 0:
         raise InputError(
             f"none of {len(texts)} texts holds a word that lsa could use; "
-            "choose another embedder (minilm, file:VECTORS) or --clusters 0"
+            "choose another embedder (minilm, file:VECTORS) or `clusters=0`"
         )
     shared = np.flatnonzero(df >= 2)
     if len(texts) > _EXACT and shared.size:

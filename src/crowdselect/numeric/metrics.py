@@ -2,7 +2,7 @@
 
 Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on
 one row alone, so rows may be computed in any order or on any machine. Nothing is decided by rounding: the
-order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.numeric.moments`).
+order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.numeric.exact`).
 
 A new metric is a record in `METRICS`: eligibility, tables, report, comparison, robustness and help read it.
 """
@@ -18,8 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric.moments import moments
-from crowdselect.numeric.rankagreement import Families, families_of, rank_agreement
+from crowdselect.numeric.exact import Families, families_of, moments, rank_agreement
 from crowdselect.types import BoolArray, FloatArray
 
 Ties = Literal["average", "paper"]
@@ -28,7 +27,7 @@ _BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 
 
 @dataclass(frozen=True)
-class Block:
+class RewardBlock:
     """Some rows of the score matrix, as a metric gets them; turned, so that each model's rewards are contiguous."""
 
     rewards: FloatArray
@@ -43,7 +42,7 @@ class Block:
     """How equal rewards count; likewise."""
 
     @classmethod
-    def of(cls, rows: FloatArray, families: Families, ties: Ties) -> "Block":
+    def of(cls, rows: FloatArray, families: Families, ties: Ties) -> "RewardBlock":
         """Turn rows of the score matrix, shape (n, M), NaN = no reward."""
         rewards = np.ascontiguousarray(rows.T, dtype=np.float64)
         missing = np.isnan(rewards)
@@ -83,7 +82,7 @@ class Metric:
 
     name: str
     """As columns, weights and charts call it."""
-    compute: Callable[[Block], FloatArray]
+    compute: Callable[[RewardBlock], FloatArray]
     """Gives the value of each row of a block, shape (n,). Overflow shows as inf or NaN. What it holds for rows of fewer
     rewards than `fewest` says nothing."""
     words: str
@@ -129,7 +128,7 @@ class Metric:
             checked = []
         return _computed([self], scores, checked, ties)[self.name]
 
-    def of_block(self, block: Block) -> FloatArray:
+    def of_block(self, block: RewardBlock) -> FloatArray:
         """Compute the metric of each row of a block, shape (n,). NaN = undefined, as with fewer rewards than `fewest`."""
         values = self.compute(block)
         if block.missing is None and len(block.rewards) >= self.fewest:
@@ -201,7 +200,7 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
     Returns:
         Shape (N,), in the rewards' unit. Higher = the crowd does worse. The mean is over the models that
-        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.numeric.moments`). Not
+        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.numeric.exact`). Not
         finite where rewards are too far apart to add (beyond 1e300).
 
     Raises:
@@ -223,7 +222,7 @@ def separability(scores: FloatArray) -> FloatArray:
     Returns:
         Shape (N,), at least 0, in the square of the rewards' unit (ddof 0). Higher = the models differ
         more; exactly 0 where all rewards are equal, and equal variances are the same number (see
-        `crowdselect.numeric.moments`). NaN where fewer than two models have a reward. Not finite where rewards are
+        `crowdselect.numeric.exact`). NaN where fewer than two models have a reward. Not finite where rewards are
         too far apart to square (beyond 1e150).
 
     Raises:
@@ -313,7 +312,7 @@ def _checked_families(
             f"scores have {scores.shape[1]} models, but there are {size.size} sizes and {len(families)} families"
         )
     if ties not in get_args(Ties):
-        raise OptionError(f"ties={ties!r} is unknown; choose one of: {', '.join(get_args(Ties))}")
+        raise OptionError(f"`ties={ties!r}` is unknown; choose one of: {', '.join(get_args(Ties))}")
     return families_of(size, families)
 
 
@@ -325,7 +324,7 @@ def _computed(
 
     def part(begin: int) -> list[FloatArray]:
         with np.errstate(over="ignore", invalid="ignore"):  # it shows as inf or NaN; callers name the row
-            block = Block.of(scores[begin : begin + _BLOCK], families, ties)
+            block = RewardBlock.of(scores[begin : begin + _BLOCK], families, ties)
             return [metric.of_block(block) for metric in metrics]
 
     workers = min(len(begins), os.cpu_count() or 1)

@@ -15,7 +15,7 @@ _NONE = -1
 _BLOCK = 256  # rows whose vectors are asked for at a time
 
 
-class Vectors(Protocol):
+class VectorLookup(Protocol):
     """Vectors of length 1 by row: an array of shape (N, D), or what gives some of its rows."""
 
     def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
@@ -42,7 +42,7 @@ class _Queue:
     """One cluster's rows, best first, and how far they have been walked."""
 
     rows: IntArray
-    vectors: Vectors | None  # None accepts every row
+    vectors: VectorLookup | None  # None accepts every row
     near: float
     kept: list[int] = field(default_factory=list)
     passed: list[tuple[int, int, int]] = field(
@@ -112,7 +112,7 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, 
         >>> check_budget(2, eligible=np.array([True, True, True]), groups=np.array([0, 1, 0]))
     """
     if budget < 1:
-        raise BudgetError(f"budget {budget} is not positive; ask for at least 1 row")
+        raise BudgetError(f"`budget` is {budget}; wanted at least 1")
     numbers = np.sort(groups[eligible])
     total, distinct = len(numbers), int(np.count_nonzero(np.diff(numbers))) + (len(numbers) > 0)
     if budget > distinct:
@@ -120,7 +120,7 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, 
             distinct < total
         )
         raise BudgetError(
-            f"budget {budget} is more than can be chosen: {total} instructions are eligible{some}"
+            f"`budget={budget}` is more than can be chosen: {total} instructions are eligible{some}"
             + (f"; not eligible: {barred}" if barred else "")
         )
 
@@ -132,7 +132,7 @@ def choose(
     keys: UInt64Array,
     groups: IntArray,
     budget: int,
-    vectors: Vectors | None = None,
+    vectors: VectorLookup | None = None,
     near_duplicates: float | None = None,
 ) -> Choice:
     """Choose exactly `budget` rows: equally many per cluster, the best-scoring of each.
@@ -230,8 +230,8 @@ def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, bu
         if sum(capacities) < budget:
             most = sum(queue.reach(len(queue.rows)) for queue in queues.values())
             raise BudgetError(
-                f"budget {budget} cannot be filled: only {most} rows are left when near-duplicates are passed "
-                "over; lower --budget or raise --near-duplicates"
+                f"`budget={budget}` cannot be filled: only {most} rows are left when near-duplicates are passed "
+                "over; lower `budget` or raise `near_duplicates`"
             )
         level, left = water_fill(capacities, budget)
         reached = [
@@ -259,7 +259,7 @@ def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, bu
 
 
 def _queues(
-    candidates: IntArray, labels: NDArray[Any], vectors: Vectors | None, near: float
+    candidates: IntArray, labels: NDArray[Any], vectors: VectorLookup | None, near: float
 ) -> dict[int, _Queue]:
     """Split the candidates by cluster, keeping their order."""
     by_cluster = candidates[np.argsort(labels[candidates], kind="stable")]

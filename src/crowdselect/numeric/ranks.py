@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from crowdselect.errors import OptionError
+from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.moments import rounded
 from crowdselect.types import BoolArray, FloatArray
 
 DEFAULT_WEIGHTS: dict[str, float] = {metric.name: metric.weight for metric in METRICS.values()}
@@ -42,12 +42,14 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
     """
     for name, weight in weights.items():
         if name not in known:
-            raise OptionError(f"weight for unknown metric {name!r}; the metrics are: {', '.join(known)}")
+            raise OptionError(
+                f"`weights` names an unknown metric, {name!r}; the metrics are: {', '.join(known)}"
+            )
         if not np.isfinite(weight):
-            raise OptionError(f"weight {name}={weight} is not a finite number")
+            raise OptionError(f"`weights`: {name}={weight} is not a finite number")
         if abs(weight) > _LARGEST:
             raise OptionError(
-                f"weight {name}={weight} is beyond {_LARGEST:g}; only the weights' ratios matter"
+                f"`weights`: {name}={weight} is beyond {_LARGEST:g}; only the weights' ratios matter"
             )
     if not any(weights.values()):
         raise OptionError(

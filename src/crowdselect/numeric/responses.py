@@ -21,7 +21,7 @@ _TOP = re.compile(r"top([1-9]\d*)-random")
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PickedSamples:
     """The sample that stands for each model's answers to each instruction."""
 
     number: FloatArray
@@ -31,26 +31,26 @@ class Taken:
     prompts: IntArray | None
     """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
 
-    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Taken":
+    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
         """Give every matrix to `change`, with what stands for a missing value in it."""
         prompts = None if self.prompts is None else change(self.prompts, _NONE)
-        return Taken(change(self.number, np.nan), change(self.reward, np.nan), prompts)
+        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts)
 
 
 @dataclass(frozen=True, slots=True)
 class Picks:
     """What is taken of every model: one to train on, and one to reject."""
 
-    best: Taken
-    worst: Taken
+    best: PickedSamples
+    worst: PickedSamples
 
     def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Picks":
-        """See `Taken.changed`."""
+        """See `PickedSamples.changed`."""
         return Picks(self.best.changed(change), self.worst.changed(change))
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ChosenAnswers:
     """Which answers could be trained on, and which is chosen."""
 
     chosen: IntArray
@@ -91,9 +91,7 @@ def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
     if answer in {"best", "random"} or _TOP.fullmatch(answer):
         return
     if not answer.startswith("model:"):
-        raise OptionError(
-            f"answer strategy {answer!r} is unknown; use best, random, topN-random or model:NAME"
-        )
+        raise OptionError(f"`answer={answer!r}` is unknown; use best, random, topN-random or model:NAME")
     name = answer.removeprefix("model:")
     if name not in models:
         shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")
@@ -111,7 +109,7 @@ def find_answers(
     seed: int,
     prompts: IntArray | None = None,
     picks: Picks | None = None,
-) -> Answers:
+) -> ChosenAnswers:
     """Choose each instruction's answer, and for pairs the one to reject.
 
     Args:
@@ -155,7 +153,7 @@ def find_answers(
         rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
-    return Answers(
+    return ChosenAnswers(
         chosen,
         rejected,
         best,

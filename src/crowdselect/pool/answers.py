@@ -12,24 +12,27 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS
-from crowdselect.numeric.responses import Picks, Taken
-from crowdselect.pool.cells import (
+from crowdselect.numeric.responses import PickedSamples, Picks
+from crowdselect.pool.columns import blank, length
+from crowdselect.pool.index import (
     AnswerBatch,
+    AnswerKeys,
     Cells,
-    Keys,
+    Index,
     Numbers,
     Targets,
     cell_means,
+    codes_of,
     draws,
     first_not_number,
+    first_null,
     not_numeric,
     pick,
     refuse_infinite,
     said_text,
     sorted_keys,
+    to_numpy,
 )
-from crowdselect.pool.columns import blank, length
-from crowdselect.pool.index import Index, codes_of, first_null, to_numpy
 from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -206,7 +209,7 @@ class TallAnswers:
         rewards: FloatArray,
         codes: IntArray | None,
         told_apart: Callable[[IntArray], IntArray],
-    ) -> Taken:
+    ) -> PickedSamples:
         at = self.keys.row[answers], self.keys.model[answers]
         number, own = (np.full((len(self._index.ids), len(self.models)), np.nan, order="F") for _ in range(2))
         number[at], own[at] = self.keys.sample[answers], rewards[answers]
@@ -215,7 +218,7 @@ class TallAnswers:
             prompts = np.full(number.shape, -1, dtype=np.int64)
             prompts[at] = codes[answers]
             prompts = told_apart(prompts)
-        return Taken(number, own, prompts)
+        return PickedSamples(number, own, prompts)
 
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
@@ -411,7 +414,7 @@ class TallAnswers:
         return self._layout.sample is not None
 
     @cached_property
-    def keys(self) -> Keys:
+    def keys(self) -> AnswerKeys:
         """Which cell each answer belongs to."""
         rows = self._index.row_of[self._rows]
         sample = self._layout.sample

@@ -136,7 +136,7 @@ def view(columns: Columns, *, path: str, layout: str | None = None) -> View:
         LayoutError: The columns fit no layout, or not the forced one.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise LayoutError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
+        raise LayoutError(f"`layout={layout!r}` is unknown; choose one of: {', '.join(LAYOUTS)}")
     name = layout or detect(columns)
     found = ", ".join(columns) if len(columns) <= 40 else ", ".join([*list(columns)[:40], "..."])
     if name is None:

@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.cells import AnswerBatch, Numbers, Targets
-from crowdselect.pool.chat import Chat
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
-from crowdselect.pool.index import Index, build_index, one_per_id, to_numpy, vectors
+from crowdselect.pool.index import (
+    AnswerBatch,
+    Index,
+    Numbers,
+    Targets,
+    build_index,
+    one_per_id,
+    to_numpy,
+    vectors,
+)
 from crowdselect.pool.layouts import Tall, Wide, view
-from crowdselect.pool.prompts import Asked
+from crowdselect.pool.prompts import Chat, Instructions
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source, connect
 from crowdselect.types import BoolArray, FloatArray
@@ -66,7 +73,7 @@ def open_pool(
         (('a', 'b'), array([[3., 4.]]))
     """
     if limit is not None and limit <= 0:
-        raise OptionError(f"limit is {limit}; wanted at least 1 instruction")
+        raise OptionError(f"`limit` is {limit}; wanted at least 1 instruction")
     return Pool(
         os.fspath(path),
         layout=layout,
@@ -429,8 +436,8 @@ class Pool:
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
-    def _asked(self) -> Asked:
-        return Asked(self._source, self._view, self._index)
+    def _asked(self) -> Instructions:
+        return Instructions(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)

@@ -1,21 +1,20 @@
-"""What was asked: the text of every instruction, and the messages that stand before each answer.
+"""What was asked: chat messages, the text of every instruction, and the messages that stand before each answer.
 
 The rows of an id repeat its messages. Where every model led a conversation of its own, the assistant's turns among
 them differ from model to model: those belong to the answers, and the instruction is what all were asked.
 """
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.cells import AnswerBatch, Cells, Numbers
-from crowdselect.pool.chat import Chat, chat_text, parse_chat, user_turn
 from crowdselect.pool.columns import blank, without_answers
-from crowdselect.pool.index import Index, one_per_id, to_numpy, values_per_id
+from crowdselect.pool.index import AnswerBatch, Cells, Index, Numbers, one_per_id, to_numpy, values_per_id
 from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, IntArray
@@ -24,7 +23,70 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Asked:
+Chat = list[dict[str, str]]
+"""Messages, each {"role": ..., "content": ...}."""
+
+
+def parse_chat(written: str) -> Chat:
+    """Read the messages of an instruction; what else a message holds is left out.
+
+    Args:
+        written: JSON, a list of {role, content}; null is no messages.
+
+    Raises:
+        ValueError: It is not that.
+
+    Example:
+        >>> parse_chat('[{"role": "user", "content": "Hi", "name": null}]')
+        [{'role': 'user', 'content': 'Hi'}]
+    """
+    try:
+        turns = json.loads(written)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if turns is None:
+        return []
+    if not isinstance(turns, list):
+        raise ValueError("not a list")  # noqa: TRY004  (one kind of error for whatever the text is)
+    return [_parse_turn(turn) for turn in turns]
+
+
+def user_turn(text: str) -> Chat:
+    """Make an instruction a chat of one message."""
+    return [{"role": "user", "content": text}]
+
+
+def chat_text(chat: Chat) -> str | None:
+    """Write messages as one text: a lone user turn is its content, others are `role: content` blocks.
+
+    Returns:
+        The text; None where there is none.
+
+    Example:
+        >>> chat_text(user_turn("Hi"))
+        'Hi'
+        >>> print(chat_text([{"role": "system", "content": "Be brief."}, *user_turn("Hi")]))
+        system: Be brief.
+        <BLANKLINE>
+        user: Hi
+    """
+    if len(chat) == 1 and chat[0]["role"] == "user":
+        text = chat[0]["content"]
+    else:
+        text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)
+    return text if text.strip() else None
+
+
+def _parse_turn(turn: Any) -> dict[str, str]:  # noqa: ANN401  (parsed JSON)
+    if not isinstance(turn, dict):
+        raise ValueError("not an object")  # noqa: TRY004  (as above)
+    role, content = turn.get("role"), turn.get("content")
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise ValueError("role or content is not a text")  # noqa: TRY004  (as above)
+    return {"role": role, "content": content}
+
+
+class Instructions:
     """The instructions of a pool; their texts are read when they are asked for."""
 
     def __init__(self, source: Source, view: View, index: Index) -> None:

@@ -12,10 +12,18 @@ import numpy as np
 from crowdselect.errors import InputError, RewardError
 from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.cells import Keys, cell_means, first_not_number, not_numeric, sorted_keys
-from crowdselect.pool.index import Index, first_null, to_numpy
+from crowdselect.pool.index import (
+    AnswerKeys,
+    Index,
+    cell_means,
+    first_not_number,
+    first_null,
+    not_numeric,
+    sorted_keys,
+    to_numpy,
+)
 from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
-from crowdselect.pool.prompts import Asked
+from crowdselect.pool.prompts import Instructions
 from crowdselect.pool.source import Source
 from crowdselect.types import FloatArray, IntArray
 
@@ -58,7 +66,7 @@ class RewardsFile:
         return lost_note(self._source.path, self.lost)
 
     @cached_property
-    def _keys(self) -> Keys:
+    def _keys(self) -> AnswerKeys:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -139,7 +147,7 @@ class Rewards:
         if reward is None and len(found) == 1:
             return found[0]
         if reward is None and found:
-            raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with --reward")
+            raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with `reward`")
         if reward is None:
             self._refuse_text("score", answers)  # what it would have been, had it been numeric
             raise RewardError(
@@ -204,7 +212,7 @@ class Samples:
     """The answers of a pool that numbers samples: a model may have several to an instruction."""
 
     def __init__(
-        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Asked
+        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Instructions
     ) -> None:
         self._answers = answers
         self._known = known

@@ -88,7 +88,7 @@ class Places:
         return self.order[self.starts[shard] : self.starts[shard + 1]]
 
 
-def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
+def file_sources(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Name the shards for `Run`."""
     return [{"shard": number, "path": str(file)} for number, file in enumerate(files)]
 
@@ -104,29 +104,23 @@ def models_in(sources: Table, *, layout: str) -> Table:
     return pa.table({"models": found})
 
 
-class Texts:
-    """A `Read` that gives the texts of some rows of a shard, `BLOCK` at a time."""
+def texts_in(sources: Table, *, layout: str) -> Iterator[Table]:
+    """Read the texts of the wanted rows of shards, `BLOCK` at a time: `shard`, `row` (in the shard, in id order) and `text`."""
+    import pyarrow as pa
 
-    def __init__(self, layout: str) -> None:
-        self._layout = layout
-
-    def __call__(self, sources: Table) -> Iterator[Table]:
-        """Yield `shard`, `row` (in the shard, in id order) and `text`."""
-        import pyarrow as pa
-
-        for source in sources.to_pylist():
-            with open_pool(source["path"], layout=self._layout) as pool:
-                texts = pool.instructions()
-            rows = wanted_rows(source, len(texts))
-            for begin in range(0, len(rows), BLOCK):
-                block = rows[begin : begin + BLOCK]
-                yield pa.table(
-                    {
-                        "shard": np.full(len(block), source["shard"], dtype=np.int32),
-                        "row": block,
-                        "text": pa.array(texts[block], pa.large_string()),
-                    }
-                )
+    for source in sources.to_pylist():
+        with open_pool(source["path"], layout=layout) as pool:
+            texts = pool.instructions()
+        rows = wanted_rows(source, len(texts))
+        for begin in range(0, len(rows), BLOCK):
+            block = rows[begin : begin + BLOCK]
+            yield pa.table(
+                {
+                    "shard": np.full(len(block), source["shard"], dtype=np.int32),
+                    "row": block,
+                    "text": pa.array(texts[block], pa.large_string()),
+                }
+            )
 
 
 def shard_sources(

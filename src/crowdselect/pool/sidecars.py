@@ -156,4 +156,4 @@ def _aligned(
             )
         found[name] = np.where(at >= 0, np.asarray(values, dtype=np.float64)[at], np.nan)
     left = len(keys) - int((at >= 0).sum())
-    return found, f"--metrics {path}: {left} of {len(keys)} ids are not in the pool" if left else None
+    return found, f"`metrics` {path}: {left} of {len(keys)} ids are not in the pool" if left else None

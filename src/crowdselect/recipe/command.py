@@ -11,7 +11,7 @@ from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from crowdselect.recipe.planning import Line
+    from crowdselect.recipe.needs import Line
 
 EXAMPLE = """\
 # A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
@@ -28,16 +28,18 @@ max-cost = 20                        # stops before more than this is spent, ove
 [reward]                             # leave it out if the pool has rewards
 with = ["hf:Skywork/Skywork-Reward-Llama-3.1-8B"]
 
-[select]
+[[select]]
 budget = [500, 1000]                 # two selections
 clusters = 10
 weights = { difficulty = 1, separability = 1, stability = 2 }
 
-[baseline.random]                    # what every result is held against
+[[select]]
+method = "random"                    # what every result is held against
 budget = [500, 1000]
 seed = [0, 1, 2]                     # three random choices of each size
 
-[baseline.reward]
+[[select]]
+method = "reward"
 budget = [500, 1000]
 
 [compare]                            # a page with all selections side by side
@@ -100,20 +102,18 @@ def run(
     folder = Path(output) if output is not None else Path(recipe).with_suffix("")
     if output is None and folder == Path(recipe):
         raise OptionError(
-            f"{recipe}: say with -o where everything goes; without an ending there is no name for it"
+            f"{recipe}: has no ending to leave out for the name of a folder; name one with `output`"
         )
     return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
 
 
 def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
-    from crowdselect.recipe.content import Digests, meaning
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, lacking
-    from crowdselect.recipe.planning import check_prices, make_plan
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import run_steps
-    from crowdselect.recipe.store import Store, check_place, opened
+    from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
     from crowdselect.terminal import say, stage_bar, visible, warn
 
     graph = build(read_recipe(recipe))
@@ -140,28 +140,28 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
                 lines = make_plan(graph, store, all_priced=False, progress=progress)
             _print_plan(lines, folder, as_json=False)
         try:
-            outcome = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
-            found = gather(graph, store, outcome)
+            summary = run_steps(graph, store, lock=lock, strict=strict, keep_going=keep_going)
+            found = gather(graph, store, summary)
             page = write_results(found, folder)
         except KeyboardInterrupt:
             warn("stopped; what is done is kept: run the same recipe again to go on")
             raise
     if as_json:
         print_json(found)
-        return outcome.code
+        return summary.code
     print_results(found)
-    if outcome.skipped:
-        warn(f"{len(outcome.skipped)} steps were left out because of what failed")
+    if summary.skipped:
+        warn(f"{len(summary.skipped)} steps were left out because of what failed")
     say(f"written to {visible(page)}")
-    return outcome.code
+    return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
-    from crowdselect.recipe.planning import total
+    from crowdselect.recipe.needs import total
     from crowdselect.terminal import say, table, visible
 
     if as_json:
-        told = [
+        steps = [
             {
                 "step": one.step.title,
                 "section": one.step.section,
@@ -171,7 +171,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
             }
             for one in lines
         ]
-        print_json({"output": str(folder), "steps": told})
+        print_json({"output": str(folder), "steps": steps})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
     say(f"{total(lines)}; in {visible(folder)}")

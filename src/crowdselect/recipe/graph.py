@@ -5,16 +5,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from crowdselect.cli.options import CROWD
 from crowdselect.errors import OptionError
-from crowdselect.recipe.commands import (
+from crowdselect.methods import METHODS
+from crowdselect.recipe.reading import (
     ARGUMENTS,
     BENCHMARKS,
     POOL,
+    Recipe,
+    SweepPoint,
     arguments,
     options_of,
     parsed,
+    plain_name,
+    titles_of,
 )
-from crowdselect.recipe.reading import Recipe, Variant, plain_name, titles_of
 
 OUTPUTS = {
     "collect": "pool.parquet",
@@ -80,7 +85,13 @@ class Step:
     @property
     def output(self) -> str:
         """The name of its output inside its folder."""
-        return "chosen" if self.section.startswith("baseline.") else OUTPUTS[self.section]
+        return OUTPUTS[self.section]
+
+    @property
+    def method(self) -> str | None:
+        """The name of the method that it chooses by; None where it chooses nothing."""
+        chosen_by = str(self.options.get("method", CROWD)).partition(":")[0]
+        return chosen_by if self.section == "select" else None
 
     def line(self, places: Sequence[str], output: str) -> list[str]:
         """Write its command line.
@@ -126,7 +137,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MeasuredModel:
     """A model that is measured: a trained one, or one that the recipe names.
 
     Attributes:
@@ -149,26 +160,26 @@ class Run:
 
 
 @dataclass(slots=True)
-class Graph:
+class StepGraph:
     """All steps of a recipe, each after those it needs."""
 
     recipe: Recipe
     steps: list[Step] = field(default_factory=list)
     selections: list[Step] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    results: dict[str, list[tuple[Run, Step]]] = field(default_factory=dict)
+    runs: list[MeasuredModel] = field(default_factory=list)
+    results: dict[str, list[tuple[MeasuredModel, Step]]] = field(default_factory=dict)
     """Benchmark, with what is swept of it → the runs and the steps that measured them."""
     comparisons: dict[str, list[Step]] = field(default_factory=dict)
     """The same → its comparisons."""
 
 
-def build(recipe: Recipe) -> Graph:
+def build(recipe: Recipe) -> StepGraph:
     """Make the steps of a recipe.
 
     Raises:
         OptionError: A step has nothing to work on, two are the same, or a command would refuse its options.
     """
-    graph = Graph(recipe)
+    graph = StepGraph(recipe)
     pools = _rewarded(graph, _pools(graph))
     _add_selections(graph, pools)
     _add_runs(graph)
@@ -183,14 +194,14 @@ def build(recipe: Recipe) -> Graph:
     return graph
 
 
-def _pools(graph: Graph) -> list[tuple[Input, ...]]:
-    """The pool, or one for each variant of collect."""
+def _pools(graph: StepGraph) -> list[tuple[Input, ...]]:
+    """The pool, or one for each point of collect's sweep."""
     recipe = graph.recipe
     given = recipe.one(POOL)
     if "collect" in recipe.tables:
         if given:
             raise OptionError(f"{recipe.path}: [collect] makes the pool that [pool] names; keep one of them")
-        if len({variant.options.get("crowd") for variant in recipe.tables["collect"]}) > 1:
+        if len({point.options.get("crowd") for point in recipe.tables["collect"]}) > 1:
             raise OptionError(
                 f"{recipe.path}: [collect] has several crowds; wanted one, which the selections read too"
             )
@@ -204,7 +215,7 @@ def _pools(graph: Graph) -> list[tuple[Input, ...]]:
     return [(Input(POOL, str(given["path"])),)]
 
 
-def _rewarded(graph: Graph, pools: list[tuple[Input, ...]]) -> list[tuple[Input, ...]]:
+def _rewarded(graph: StepGraph, pools: list[tuple[Input, ...]]) -> list[tuple[Input, ...]]:
     recipe = graph.recipe
     if "reward" not in recipe.tables:
         return pools
@@ -216,10 +227,10 @@ def _rewarded(graph: Graph, pools: list[tuple[Input, ...]]) -> list[tuple[Input,
     return [(*step.inputs, Input("rewards", step, step.title)) for step in made]
 
 
-def _add_selections(graph: Graph, pools: list[tuple[Input, ...]]) -> None:
+def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
     recipe = graph.recipe
     for section in recipe.tables:
-        if section == "select" or section.startswith("baseline."):
+        if section == "select":
             _need(pools, section, recipe)
             graph.selections += _steps(_with_defaults(recipe, section), lambda _: pools)
     graph.steps += graph.selections
@@ -243,20 +254,20 @@ def _check_crowds(selections: Sequence[Step], compare: Mapping[str, Any], recipe
         )
 
 
-def _add_runs(graph: Graph) -> None:
+def _add_runs(graph: StepGraph) -> None:
     """Train on every selection; a list of data in the recipe stands for them."""
-    for variant in graph.recipe.tables.get("train", ()):
-        if "data" not in variant.options and not graph.selections:
+    for point in graph.recipe.tables.get("train", ()):
+        if "data" not in point.options and not graph.selections:
             raise OptionError(
-                f'{variant.where}: nothing to train on; add [select], or name a folder: data = "chosen"'
+                f'{point.where}: nothing to train on; add [select], or name a folder: data = "chosen"'
             )
-    variants = graph.recipe.tables.get("train", ())
-    many = len({_without(variant.options, "data", "seed") for variant in variants}) > 1
-    several = len({_without(variant.options, "data") for variant in variants}) > 1
-    named = [v for v in variants if "data" in v.options]
-    sources = [*graph.selections] if len(named) < len(variants) else []
+    points = graph.recipe.tables.get("train", ())
+    many = len({_without(point.options, "data", "seed") for point in points}) > 1
+    several = len({_without(point.options, "data") for point in points}) > 1
+    named = [v for v in points if "data" in v.options]
+    sources = [*graph.selections] if len(named) < len(points) else []
     for step in _steps(
-        variants, lambda v: [(Input("data", s),) for s in sources] if "data" not in v.options else [()]
+        points, lambda v: [(Input("data", s),) for s in sources] if "data" not in v.options else [()]
     ):
         source: Step | str = step.needs[0] if step.needs else str(step.options["data"])
         on = source.title if isinstance(source, Step) else source.rstrip("/")
@@ -264,10 +275,10 @@ def _add_runs(graph: Graph) -> None:
         full = replace(step, title=f"{step.title} on {on}")
         graph.steps.append(full)
         graph.runs.append(
-            Run(
+            MeasuredModel(
                 title=f"{on}, {step.title}" if several else on,
                 group=f"{group} {step.group}" if many else group,
-                is_random=isinstance(source, Step) and source.section == "baseline.random",
+                is_random=isinstance(source, Step) and _is_drawn(source),
                 cell=_without(step.options, "data", "seed"),
                 budget=source.options.get("budget") if isinstance(source, Step) else None,
                 model=full,
@@ -276,26 +287,26 @@ def _add_runs(graph: Graph) -> None:
         )
 
 
-def _add_results(graph: Graph) -> None:
+def _add_results(graph: StepGraph) -> None:
     tables = graph.recipe.tables
     for section in BENCHMARKS:
-        variants = tables.get(section, ())
-        names = titles_of([replace(variant, options=_plain(variant)) for variant in variants])
+        points = tables.get(section, ())
+        names = titles_of([replace(point, options=_plain(point)) for point in points])
         for name in dict.fromkeys(names):
-            own = [variant for variant, title in zip(variants, names, strict=True) if title == name]
+            own = [point for point, title in zip(points, names, strict=True) if title == name]
             _measure(graph, name, own)
     for name, results in graph.results.items():
         graph.comparisons[name] = _comparisons(graph, name, results)
         graph.steps += graph.comparisons[name]
 
 
-def _measure(graph: Graph, name: str, variants: Sequence[Variant]) -> None:
+def _measure(graph: StepGraph, name: str, points: Sequence[SweepPoint]) -> None:
     """One benchmark of every trained model and of those that the recipe names."""
-    given = [str(variant.options["model"]) for variant in variants if "model" in variant.options]
+    given = [str(point.options["model"]) for point in points if "model" in point.options]
     runs = [*graph.runs, *(_named(graph, model) for model in given)]
     if not runs:
-        raise OptionError(f'{variants[0].where}: no model to measure; add [train], or model = "FOLDER"')
-    plain = replace(variants[0], options=_plain(variants[0]))
+        raise OptionError(f'{points[0].where}: no model to measure; add [train], or model = "FOLDER"')
+    plain = replace(points[0], options=_plain(points[0]))
     done = []
     for run in runs:
         step = _step(plain, f"{name} of {run.title}", (Input("model", run.model, run.title),))
@@ -304,13 +315,13 @@ def _measure(graph: Graph, name: str, variants: Sequence[Variant]) -> None:
     graph.results[name] = done
 
 
-def _named(graph: Graph, model: str) -> Run:
+def _named(graph: StepGraph, model: str) -> MeasuredModel:
     """A model that is measured as it is; the base of some runs is compared with these only."""
     name = model.rpartition("#")[2].rstrip("/").rpartition("/")[2]
     meant = {model, _behind(graph.recipe.folder, model)}
     steps = [(run.cell, run.model) for run in graph.runs]
     cells = {cell for cell, step in steps if isinstance(step, Step) and step.options.get("base") in meant}
-    return Run(name, name, is_random=False, cell="\n".join(sorted(cells)), budget=None, model=model)
+    return MeasuredModel(name, name, is_random=False, cell="\n".join(sorted(cells)), budget=None, model=model)
 
 
 def _behind(folder: Path, model: str) -> str | None:
@@ -323,12 +334,12 @@ def _behind(folder: Path, model: str) -> str | None:
     return next((one.model for one in load_endpoints(folder / file).models if one.name == name), None)
 
 
-def _comparisons(graph: Graph, name: str, results: list[tuple[Run, Step]]) -> list[Step]:
+def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel, Step]]) -> list[Step]:
     """Hold every method against random rows of as many, trained alike; all against all where there are none."""
     made = []
     table = graph.recipe.tables.get("evaluate.compare", ())
-    variant = (
-        table[0] if table else Variant("evaluate.compare", f"{graph.recipe.path}: [evaluate.compare]", {})
+    point = (
+        table[0] if table else SweepPoint("evaluate.compare", f"{graph.recipe.path}: [evaluate.compare]", {})
     )
     for cell in dict.fromkeys(run.cell for run, _ in results if isinstance(run.model, Step)) or [""]:
         own = [(run, step) for run, step in results if not run.cell or cell in run.cell.split("\n")]
@@ -338,37 +349,37 @@ def _comparisons(graph: Graph, name: str, results: list[tuple[Run, Step]]) -> li
                 continue
             inputs = tuple(Input("folder", step, plain_name(run.group)) for run, step in group)
             title = f"compare {name}" + (f" with {reference}" if reference else "")
-            step = _step(variant, title, inputs)
+            step = _step(point, title, inputs)
             made.append(replace(step, against=plain_name(reference) if reference else None))
     return made
 
 
 def _parts(
-    own: list[tuple[Run, Step]], references: list[tuple[str, int | None]]
-) -> list[tuple[str | None, list[tuple[Run, Step]]]]:
+    own: list[tuple[MeasuredModel, Step]], references: list[tuple[str, int | None]]
+) -> list[tuple[str | None, list[tuple[MeasuredModel, Step]]]]:
     """Share the runs out among the random ones: by budget; the first, where several would do."""
     if not references:
         return [(None, own)]
     first = {budget: group for group, budget in reversed(references)}
-    shared: dict[str, list[tuple[Run, Step]]] = {group: [] for group in first.values()}
+    shared: dict[str, list[tuple[MeasuredModel, Step]]] = {group: [] for group in first.values()}
     for run, step in own:
         for group in [first[run.budget]] if run.budget in first else list(shared):
             shared[group].append((run, step))
     return list(shared.items())
 
 
-def _steps(variants: Iterable[Variant], inputs: Any) -> list[Step]:  # noqa: ANN401  (a function of a variant)
-    """One step per variant and choice of inputs, with titles that tell them apart."""
-    found = [(variant, given) for variant in variants for given in inputs(variant)]
+def _steps(points: Iterable[SweepPoint], inputs: Any) -> list[Step]:  # noqa: ANN401  (a function of a point)
+    """One step per point and choice of inputs, with titles that tell them apart."""
+    found = [(point, given) for point in points for given in inputs(point)]
     titles, groups = (
         titles_of([v for v, _ in found], but=("data",)),
         titles_of([v for v, _ in found], but=("seed", "data")),
     )
     made = []
-    for (variant, given), title, group in zip(found, titles, groups, strict=True):
-        of = [one.label for one in given if one.label and len({g for v, g in found if v is variant}) > 1]
+    for (point, given), title, group in zip(found, titles, groups, strict=True):
+        of = [one.label for one in given if one.label and len({g for v, g in found if v is point}) > 1]
         more = f" of {of[-1]}" if of else ""
-        made.append(replace(_step(variant, title + more, given), group=group + more))
+        made.append(replace(_step(point, title + more, given), group=group + more))
     keys = [
         (step.section, step.title, repr(sorted(step.options.items(), key=repr)), tuple(map(id, step.inputs)))
         for step in made
@@ -379,11 +390,11 @@ def _steps(variants: Iterable[Variant], inputs: Any) -> list[Step]:  # noqa: ANN
     return made
 
 
-def _step(variant: Variant, title: str, inputs: tuple[Input, ...]) -> Step:
-    return Step(variant.section, title, variant.options, inputs, variant.where, group=title)
+def _step(point: SweepPoint, title: str, inputs: tuple[Input, ...]) -> Step:
+    return Step(point.section, title, point.options, inputs, point.where, group=title)
 
 
-def _with_defaults(recipe: Recipe, section: str) -> list[Variant]:
+def _with_defaults(recipe: Recipe, section: str) -> list[SweepPoint]:
     """Hand what [pool] and [collect] say on to the commands that read the pool."""
     passed = {name: value for name, value in recipe.one(POOL).items() if name != "path"}
     crowd = recipe.one("collect").get("crowd")
@@ -391,7 +402,7 @@ def _with_defaults(recipe: Recipe, section: str) -> list[Variant]:
         passed["crowd"] = crowd
     known = options_of(section)
     passed = {name: value for name, value in passed.items() if name in known}
-    return [replace(variant, options={**passed, **variant.options}) for variant in recipe.tables[section]]
+    return [replace(point, options={**passed, **point.options}) for point in recipe.tables[section]]
 
 
 def _need(pools: list[tuple[Input, ...]], section: str, recipe: Recipe) -> None:
@@ -404,15 +415,20 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
     for one, place in zip(inputs, places, strict=True):
         if "," in place and place != _PLACEHOLDER:
             raise OptionError(
-                f"{place}: a folder with a comma in its path cannot be compared; choose another -o"
+                f"{place}: a folder with a comma in its path cannot be compared; choose another `output`"
             )
         found.setdefault(one.label, []).append(place)
     return [f"{label}={','.join(folders)}" for label, folders in found.items()]
+
+
+def _is_drawn(step: Step) -> bool:
+    entry = METHODS.get(step.method or "")
+    return entry is not None and entry.drawn
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:
     return repr(sorted((name, value) for name, value in options.items() if name not in names))
 
 
-def _plain(variant: Variant) -> dict[str, Any]:
-    return {name: value for name, value in variant.options.items() if name != "model"}
+def _plain(point: SweepPoint) -> dict[str, Any]:
+    return {name: value for name, value in point.options.items() if name != "model"}

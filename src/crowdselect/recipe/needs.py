@@ -1,33 +1,38 @@
-"""What later steps will need. Checked before anything is sent.
+"""What a run would do and what it needs, before anything is sent.
 
-Of the steps before: families, rows, columns. Of this machine: packages, and keys of servers.
+Of the steps before: families, rows, columns. Of this machine: packages, and keys of servers. The plan: which steps are
+done or to do, and what they cost where the commands can tell.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.cli.options import CROWD
 from crowdselect.errors import CrowdselectError, OptionError
-from crowdselect.recipe.graph import Graph, Input, Step
+from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.progress import Progress
+from crowdselect.recipe.graph import Input, Step, StepGraph
+from crowdselect.recipe.running import ask, command_line
 from crowdselect.recipe.store import Store
+from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
     from crowdselect.selection.options import Options
 
-_NO_COLUMNS = frozenset({"crowdselect", "reward"})  # what `weight-by` may be besides a column
-_COLUMNS = ("column", "complexity", "quality", "weight-by", "cluster-by", "reference")
-"""Options that name a column of the pool."""
+
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
 
-_TRAIN = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-
 
 @dataclass(frozen=True, slots=True)
-class _Pool:
+class _KnownPool:
     """What is known of a pool, whether it is there or not.
 
     Attributes:
@@ -53,10 +58,10 @@ class Needs:
         store: The results that are there.
     """
 
-    def __init__(self, graph: Graph, store: Store) -> None:
+    def __init__(self, graph: StepGraph, store: Store) -> None:
         self._graph, self._store = graph, store
         self._folder = graph.recipe.folder
-        self._pools: dict[tuple[object, ...], _Pool | None] = {}
+        self._pools: dict[tuple[object, ...], _KnownPool | None] = {}
 
     def check(self) -> None:
         """Refuse a step that would fail for what the steps before it make, whatever is answered to them.
@@ -98,11 +103,11 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=step.section in {"select", "baseline.reward"})
-        if step.section == "select":
+            _check_rewards(options, rewards, pool, needed=step.method in {CROWD, "reward"})
+        if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
 
-    def _check_crowd(self, options: "Options", pool: _Pool, file: str | None) -> None:
+    def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
         from crowdselect.numeric.metrics import by_family
 
@@ -134,7 +139,7 @@ class Needs:
                 found += [spec.column for spec in specs if spec.column is not None]
         return tuple(found)
 
-    def _pool(self, step: Step) -> _Pool | None:
+    def _pool(self, step: Step) -> _KnownPool | None:
         """Say what is known of the pool that a step is given; None = nothing before it is there."""
         given = next((one for one in step.inputs if one.role == "pool"), None)
         if given is None:
@@ -145,7 +150,7 @@ class Needs:
             self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
         return self._pools[key]
 
-    def _look(self, given: Input, **options: Any) -> _Pool | None:  # noqa: ANN401  (of `open_pool`)
+    def _look(self, given: Input, **options: Any) -> _KnownPool | None:  # noqa: ANN401  (of `open_pool`)
         from crowdselect.pool.files import is_remote
         from crowdselect.pool.pool import open_pool
 
@@ -159,9 +164,9 @@ class Needs:
         if options["rewards"] is not None and not is_remote(str(options["rewards"])):
             options["rewards"] = str(self._folder / str(options["rewards"]))
         with open_pool(str(self._folder / path), **options) as pool:
-            return _Pool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
+            return _KnownPool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
 
-    def _collected(self, step: Step, limit: int | None) -> _Pool | None:
+    def _collected(self, step: Step, limit: int | None) -> _KnownPool | None:
         """Say what `collect` will make."""
         import pyarrow as pa
 
@@ -173,10 +178,10 @@ class Needs:
         if is_remote(path):
             return None
         models = load_endpoints(self._folder / str(step.options["crowd"])).models
-        with open_instructions(str(self._folder / path)) as asked:
-            schema = next(asked.batches()).schema
-            kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(asked.carried)}
-            rows = asked.count if limit is None else min(asked.count, limit)
+        with open_instructions(str(self._folder / path)) as instructions:
+            schema = next(instructions.batches()).schema
+            kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(instructions.carried)}
+            rows = instructions.count if limit is None else min(instructions.count, limit)
         numbers = [
             name
             for name, kind in kinds.items()
@@ -184,7 +189,7 @@ class Needs:
         ]
         columns = frozenset({*_SEALED, *_COUNTS, *kinds})
         names = tuple(sorted(one.name for one in models))
-        return _Pool(path, rows, names, columns, _rewards(numbers))
+        return _KnownPool(path, rows, names, columns, _rewards(numbers))
 
 
 def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
@@ -196,12 +201,20 @@ def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
 def _sends(step: Step) -> bool:
     """Whether a step asks somebody, or computes for long."""
     return (
-        step.section in {"collect", "reward", "train"} or "judge" in step.options or "model" in step.options
+        step.section in {"collect", "reward", "train"}
+        or "judge" in step.options
+        or "model" in step.options
+        or _runs_a_model(step)
     )
 
 
+def _runs_a_model(step: Step) -> bool:
+    entry = METHODS.get(step.method or "")
+    return entry is not None and entry.runs_a_model
+
+
 def _chooses(step: Step) -> bool:
-    return step.section == "select" or step.section.startswith("baseline.")
+    return step.method is not None
 
 
 def _options(step: Step, values: Mapping[str, Any]) -> "Options":
@@ -215,13 +228,13 @@ def _options(step: Step, values: Mapping[str, Any]) -> "Options":
     known = {field.name for field in fields(Options)} - {"cache"}
     weights = {} if named.get("weights") is None else {"weights": named["weights"]}
     given = {name: value for name, value in named.items() if name in known and name != "weights"}
-    if step.section != "select":  # theirs are other numbers, and other defaults
+    if step.method != CROWD:  # the numbers of `metrics` are nothing to weigh
         given["metrics"] = None
     check_export(named["format"], file_type=named["file_type"], pairs=named["pairs"], trainer=named["for"])
     return Options(**given, **weights)
 
 
-def _check_columns(values: Mapping[str, Any], pool: _Pool, rewards: Sequence[str]) -> None:
+def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequence[str]) -> None:
     """Refuse an option that names a column which is not there and which no step makes."""
     for name, column in _named(values):
         if column not in pool.columns and column not in rewards:
@@ -230,17 +243,28 @@ def _check_columns(values: Mapping[str, Any], pool: _Pool, rewards: Sequence[str
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    further = values.get("metrics") is not None  # a file whose columns count as well
-    for name in _COLUMNS:
-        column = values.get(name)
-        if column is not None and not (further and name != "cluster-by") and column not in _NO_COLUMNS:
-            yield name, column
+    """Give the columns that options name, each with the option."""
+    for name in ("cluster-by", "reference"):
+        if values.get(name) is not None:
+            yield name, values[name]
+    if values.get("metrics") is None:  # else the columns of that file count as well
+        yield from (("method", column) for column in _read_by_method(values))
     kind, _, column = str(values.get("embedder") or "").partition(":")
     if kind == "column":
         yield "embedder", column
 
 
-def _check_rewards(options: "Options", rewards: Sequence[str], pool: _Pool, *, needed: bool) -> None:
+def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
+    if values.get("method") is None:
+        return ()
+    names = {
+        setting.name: setting.name.replace("_", "-") for setting in entry_named(values["method"]).settings
+    }
+    given = {name: values[key] for name, key in names.items() if values[key] is not None}
+    return method_named(values["method"], **given).columns
+
+
+def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
     """Refuse a choice whose reward is not there, or is one of several."""
     named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
     listed = ", ".join(rewards) or "none"
@@ -266,7 +290,7 @@ def lacking(step: Step, folder: Path) -> str | None:
     for module, extra in _packages(step, folder):
         if find_spec(module) is None:
             return f"{step.where}: {module} is not installed; run: pip install 'crowdselect[{extra}]'"
-    for endpoint, path in _asked(step, folder):
+    for endpoint, path in _respondents(step, folder):
         try:
             check_reachable((endpoint,), path=path)
         except CrowdselectError as error:
@@ -289,14 +313,14 @@ def check_machine(steps: list[Step], folder: Path) -> None:
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     """Give the modules that a step imports, each with the extra that installs it."""
     values, section = step.values(), step.section
-    for endpoint, _ in _asked(step, folder):
+    for endpoint, _ in _respondents(step, folder):
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
-    if section == "baseline.ifd":
+    if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
-        yield from ((module, "train") for module in _TRAIN)
+        yield from ((module, "train") for module in MODULES)
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
     embedder = str(values.get("embedder") or "lsa")
@@ -306,7 +330,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield "sentence_transformers", "embed"
 
 
-def _asked(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
+def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
     """Give who of a crowd file is asked by a step, and the file."""
     values = step.values()
     if step.section == "collect":
@@ -323,3 +347,149 @@ def _asked(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
             found = load_endpoints(folder / file)
             known = found.judges if is_judge else found.models
             yield from ((one, folder / file) for one in known if one.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step of a plan.
+
+    Attributes:
+        step: The step.
+        state: `done`, `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
+            whether it has to be done is known when the steps before it are.
+        cost: What it costs, as its command says; "" = nothing to speak of.
+        facts: The same as the command's JSON; None = unknown.
+    """
+
+    step: Step
+    state: str
+    cost: str = ""
+    facts: Mapping[str, Any] | None = None
+
+
+def check_prices(step: Step, folder: Path) -> None:
+    """Refuse a cap on money where the crowd file lacks a price: now, and not when the steps before it are done.
+
+    Args:
+        step: Any.
+        folder: Where relative paths begin.
+
+    Raises:
+        CrowdselectError: A price is unknown, or the crowd file is not what it should be.
+    """
+    cap = step.values().get("max-cost")
+    for endpoint, _ in _respondents(step, folder) if cap is not None else ():
+        # How long an answer may be is set by the command where the file does not say it; by `collect` it is not.
+        tokens = endpoint.max_tokens if step.section == "collect" else endpoint.max_tokens or 1
+        try:
+            check_cost_cap((replace(endpoint, max_tokens=tokens),), cap)
+        except OptionError as error:
+            raise OptionError(f"{step.where}: {error}") from error
+
+
+def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
+    """Say of every step whether it is done, and what is known of its cost.
+
+    Args:
+        graph: The steps.
+        store: The results that are there.
+        all_priced: Ask every command what it would do, which takes some seconds each; else the first of each kind.
+        progress: Told how many steps were looked at.
+
+    Returns:
+        One line per step, in the order in which they run.
+    """
+    lines: list[Line] = []
+    with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
+        for number, step in enumerate(graph.steps):
+            progress(number, len(graph.steps))
+            known = not all_priced and any(one.facts and one.step.section == step.section for one in lines)
+            lines.append(_line(step, graph, store, None if known else Path(scratch)))
+    return lines
+
+
+def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> Line:
+    if store.is_whole(step):
+        return Line(step, "done")
+    done = store.done(step)
+    if done is None and store.key(step) is None:
+        after = next(one for one in step.needs if store.done(one) is None)
+        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
+    state = "to do" if done is None else "incomplete"
+    if scratch is None or not _tells(step):
+        return Line(step, state, "--plan says what" if _tells(step) else "")
+    facts, problem = _plan_of(step, graph, store, scratch)
+    return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
+
+
+def _tells(step: Step) -> bool:
+    """Whether its command can say what it costs."""
+    return step.section in _SAYINGS
+
+
+def _plan_of(
+    step: Step, graph: StepGraph, store: Store, scratch: Path
+) -> tuple[Mapping[str, Any] | None, str]:
+    """Have the command itself say what it would do."""
+    ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
+    said = [line for line in ended.stderr.splitlines() if line.strip()]
+    if ended.returncode:
+        return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
+    facts: Mapping[str, Any] = json.loads(ended.stdout)
+    return facts, ""
+
+
+def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sum what models are to be asked; what is unknown of one is unknown of all."""
+    calls = sum(one["calls"] for one in found.values())
+    done = sum(one["done"] for one in found.values())
+    words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
+    if calls:
+        for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
+            words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
+        words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
+    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
+
+
+def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
+    values = [one[name] for one in found.values() if one["calls"]]
+    return "unknown" if any(value is None for value in values) else form.format(sum(values))
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
+        + (f", {row['cost']}" if row.get("cost") else "")
+        for row in facts["plan"]
+    ) + "".join(f"; {note}" for note in facts["notes"])
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {facts['flop']:.2g} operations, "
+        f"about {facts['memory']['total'] / 2**30:.1f} GiB"
+    )
+
+
+_SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "collect": lambda facts: _calls(facts["models"]),
+    "reward": _scores,
+    "train": _training,
+    "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
+    "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+}
+
+
+def total(lines: list[Line]) -> str:
+    """Say in one line how much there is to do.
+
+    Example:
+        >>> total([])
+        '0 steps: 0 done'
+    """
+    counts = {
+        state: sum(line.state == state for line in lines)
+        for state in ("done", "to do", "waiting", "incomplete")
+    }
+    words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
+    return f"{len(lines)} steps: {', '.join(words)}"

@@ -1,29 +1,233 @@
-"""A recipe's file: tables of options, lists that make sweeps, and titles that say what each of a sweep has for itself."""
+"""A recipe's file: tables of options, lists that make sweeps, and titles that say what each of a sweep has for itself.
 
-import difflib
+The commands that a recipe may hold bring their options along: they are click's own, so that nothing is written twice.
+"""
+
 import itertools
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from crowdselect.errors import InputError, OptionError
-from crowdselect.recipe.commands import MANY, POOL, check_key, options_of, sections
+import click
+
+from crowdselect.cli.former import former_section
+from crowdselect.errors import InputError, OptionError, near_miss
 from crowdselect.textfile import not_utf8
 
+POOL = "pool"
+MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
+"""Sections that may stand there more than once, as `[[select]]`."""
+ARGUMENTS = {"collect": "instructions", "train": "data"}
+"""Sections whose argument the user may give, and the name it has in a recipe."""
+BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
+
+_ORDER = ("collect", "reward", "select", "train", "evaluate", "compare")
+_OURS = frozenset(
+    {"output", "overwrite", "json", "plan", "seal", "dry-run", "resume", "config", "against", "seeds", "help"}
+)
+_SET_BY_US = {  # options that come from the steps before
+    "compare": frozenset({"name"}),
+    "reward": frozenset({"rewards"}),
+    "evaluate.mt-bench": frozenset({"name", "answers", "judgments"}),
+    "evaluate.arena-hard": frozenset({"name", "answers", "judgments"}),
+}
+HOW = frozenset(
+    {
+        "attempts",
+        "concurrency",
+        "force-ledger",
+        "keep-checkpoints",
+        "ledger",
+        "max-cost",
+        "max-requests",
+        "no-cache",
+    }
+    | {
+        "patience",
+        "retry-failed",
+        "retry-wait",
+        "timeout",
+        "engine",
+        "ray-address",
+        "workers",
+        "gpus-per-worker",
+    }
+)
+"""Options that say how, not what: they change no result, so they are in no key."""
 _MOST = 10_000  # steps of one table: beyond that a sweep is a slip
 
 
+@cache
+def sections() -> tuple[str, ...]:
+    """Name all sections, in the order of the chain.
+
+    Example:
+        >>> sections()[:4]
+        ('pool', 'collect', 'reward', 'select')
+    """
+    from crowdselect.cli.main import cli
+
+    context = click.Context(cli)
+    found = [POOL]
+    for name in _ORDER:
+        command = cli.get_command(context, name)
+        found += (
+            [f"{name}.{inner}" for inner in command.commands] if isinstance(command, click.Group) else [name]
+        )
+    return tuple(found)
+
+
+@cache
+def command_of(section: str) -> click.Command:
+    """Give the command of a section other than `pool`."""
+    from crowdselect.cli.main import cli
+
+    found: click.Command = cli
+    for part in section.split("."):
+        assert isinstance(found, click.Group)  # noqa: S101  (sections() made the name)
+        inner = found.get_command(click.Context(found), part)
+        assert inner is not None  # noqa: S101  (same)
+        found = inner
+    return found
+
+
+@cache
+def options_of(section: str) -> Mapping[str, click.Option]:
+    """Give the options that a section may set, by their names without dashes.
+
+    Example:
+        >>> "budget" in options_of("select"), "output" in options_of("select")
+        (True, False)
+    """
+    if section == POOL:
+        every = options_of("select")
+        return {name: every[name] for name in ("layout", "rewards", "limit")}
+    hidden = _OURS | _SET_BY_US.get(section, frozenset())
+    return {name: option for name, option in _all_options(section).items() if name not in hidden}
+
+
+def has_option(section: str, name: str) -> bool:
+    """Whether the command of a section has an option, whoever sets it."""
+    return name in _all_options(section)
+
+
+@cache
+def _all_options(section: str) -> Mapping[str, click.Option]:
+    return {
+        option.opts[-1].removeprefix("--"): option
+        for option in command_of(section).params
+        if isinstance(option, click.Option)
+    }
+
+
+def known_keys(section: str) -> list[str]:
+    """Name the keys of a section's table."""
+    own = {POOL: ["path"]}.get(section, ["label"])
+    argument = ARGUMENTS.get(section)
+    return sorted([*options_of(section), *own, *([argument] if argument else [])])
+
+
+def check_key(section: str, key: str, *, where: str) -> str:
+    """Spell a key as the command line does.
+
+    Raises:
+        OptionError: There is no such key; the message names the nearest.
+    """
+    name = key.replace("_", "-")
+    known = known_keys(section)
+    if name in known:
+        return name
+    if name == "seeds":
+        raise OptionError(
+            f"{where}: write seed = [0, 1, 2] in place of seeds: a list makes one step per seed"
+        )
+    if name in _OURS or name in _SET_BY_US.get(section, frozenset()):
+        raise OptionError(f"{where}: {key!r} is set by the recipe's run itself; leave it out")
+    raise OptionError(f"{where}: unknown key {key!r}{near_miss(name, known)}")
+
+
+def arguments(section: str, options: Mapping[str, Any], *, where: str) -> list[str]:
+    """Write options as a command line does.
+
+    Args:
+        section: Of the recipe.
+        options: By name; what a table of TOML holds.
+        where: For messages.
+
+    Returns:
+        `--name=value` and `--flag`.
+
+    Raises:
+        OptionError: A value cannot be written so.
+
+    Example:
+        >>> arguments("select", {"budget": 10, "weights": {"difficulty": -1}, "report": True}, where="r.toml")
+        ['--budget=10', '--weights=difficulty=-1', '--report']
+    """
+    found = []
+    for name, value in options.items():
+        option = _all_options(section)[name]
+        if option.is_flag:
+            if not isinstance(value, bool):
+                raise OptionError(f"{where}: {name} is {value!r}; wanted true or false")
+            if value or option.secondary_opts:
+                found.append(option.opts[-1] if value else option.secondary_opts[-1])
+            continue
+        values = value if option.multiple and isinstance(value, list) else [value]
+        found += [f"--{name}={_text(one, option, f'{where}: {name}')}" for one in values]
+    return found
+
+
+def _text(value: object, option: click.Option, where: str) -> str:
+    if isinstance(value, dict) and option.type.name == "weights":
+        return ",".join(f"{name}={number}" for name, number in value.items())
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise OptionError(f"{where} is {value!r}; wanted one value of text or a number")
+    if isinstance(value, str) and "\0" in value:
+        raise OptionError(f"{where} is {value!r}; wanted text without a null character")
+    return str(value)
+
+
+def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
+    """Let click read a command line, as the command itself will.
+
+    Args:
+        section: Of the recipe.
+        line: The arguments, with placeholders for what other steps will give.
+        where: For messages.
+
+    Returns:
+        Every option's value by name, defaults included.
+
+    Raises:
+        OptionError: The command would refuse it.
+    """
+    command = command_of(section)
+    try:
+        context = command.make_context(section.replace(".", " "), list(line))
+    except click.ClickException as error:
+        raise OptionError(f"{where}: {error.format_message()}") from error
+    except OptionError as error:
+        raise OptionError(f"{where}: {error}") from error
+    return {
+        name: context.params[str(option.name)]
+        for name, option in _all_options(section).items()
+        if name != "help"
+    }
+
+
 @dataclass(frozen=True, slots=True)
-class Variant:
+class SweepPoint:
     """One table of a recipe with one value for each of its lists.
 
     Attributes:
-        section: Such as `select` or `baseline.random`.
+        section: Such as `select` or `evaluate.mt-bench`.
         where: File and table, for messages.
         options: By name; without `label`.
-        label: What the user calls it; None = the section's last part.
+        label: What the user calls it; None = its method, or the section's last part.
     """
 
     section: str
@@ -34,16 +238,16 @@ class Variant:
     @property
     def name(self) -> str:
         """What it is called without what is swept."""
-        own = self.section.rpartition(".")[2]
+        own = str(self.options.get("method", self.section.rpartition(".")[2]))
         return self.label or (f"{own} baseline" if own != self.section and own in sections() else own)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe: section → its variants, in the file's order."""
+    """A recipe: section → its points, in the file's order."""
 
     path: Path
-    tables: Mapping[str, tuple[Variant, ...]]
+    tables: Mapping[str, tuple[SweepPoint, ...]]
 
     @property
     def folder(self) -> Path:
@@ -71,14 +275,14 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     file = Path(path)
     document = _document(file)
-    tables: dict[str, tuple[Variant, ...]] = {}
+    tables: dict[str, tuple[SweepPoint, ...]] = {}
     for section, found in _sections(document, str(path)):
-        variants = [variant for table, where in found for variant in _variants(section, table, where)]
-        if section in {POOL, "compare", "evaluate.compare"} and len(variants) > 1:
+        points = [point for table, where in found for point in _points(section, table, where)]
+        if section in {POOL, "compare", "evaluate.compare"} and len(points) > 1:
             raise OptionError(
                 f"{path}: [{section}] has a list where one value is wanted; there is only one of it"
             )
-        tables[section] = tuple(variants)
+        tables[section] = tuple(points)
     ordered = {section: tables[section] for section in sections() if section in tables}
     return Recipe(file.resolve(), ordered)
 
@@ -101,10 +305,12 @@ def _document(path: Path) -> dict[str, Any]:
 def _sections(
     document: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, list[tuple[dict[str, Any], str]]]]:
-    """Give each section with its tables; `[baseline.random]` is a table in a table."""
+    """Give each section with its tables; `[evaluate.mt-bench]` is a table in a table."""
     known = sections()
     outer = {name.partition(".")[0] for name in known if "." in name}
     for name, value in document.items():
+        if name == "baseline":
+            raise OptionError(f"{path}: {former_section(value)}")
         if name not in outer:
             yield _known(name, known, path), _tables(name, value, path)
             continue
@@ -121,8 +327,8 @@ def _sections(
 def _known(name: str, known: tuple[str, ...], path: str) -> str:
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise OptionError(f"{path}: unknown table [{name}]; the nearest known one is [{near[0]}]")
+    listed = ", ".join(f"[{one}]" for one in known)
+    raise OptionError(f"{path}: unknown table [{name}]; the tables are: {listed}{near_miss(name, known)}")
 
 
 def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any], str]]:
@@ -130,12 +336,12 @@ def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any]
         return [(value, f"{path}: [{section}]")]
     if not isinstance(value, list) or not value or not all(isinstance(part, dict) for part in value):
         raise OptionError(f"{path}: {section!r} is {value!r}; wanted a table, [{section}]")
-    if section not in MANY and not section.startswith("baseline."):
+    if section not in MANY:
         raise OptionError(f"{path}: [[{section}]] may stand there once only; write [{section}]")
     return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
 
 
-def _variants(section: str, table: Mapping[str, Any], where: str) -> list[Variant]:
+def _points(section: str, table: Mapping[str, Any], where: str) -> list[SweepPoint]:
     """Unfold the lists of a table: the cross product, the last list fastest."""
     axes: dict[str, list[Any]] = {}
     for key, value in table.items():
@@ -152,7 +358,7 @@ def _variants(section: str, table: Mapping[str, Any], where: str) -> list[Varian
     if count > _MOST:
         raise OptionError(f"{where}: its lists make {count:,} steps; wanted at most {_MOST:,}")
     products = itertools.product(*axes.values())
-    return [Variant(section, where, dict(zip(axes, values, strict=True)), label) for values in products]
+    return [SweepPoint(section, where, dict(zip(axes, values, strict=True)), label) for values in products]
 
 
 def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
@@ -178,22 +384,22 @@ def _list(value: object, name: str, where: str) -> list[str]:
     return values
 
 
-def titles_of(variants: Sequence[Variant], *, but: Collection[str] = ()) -> list[str]:
-    """Name variants by their label and by the options in which those of that label differ.
+def titles_of(points: Sequence[SweepPoint], *, but: Collection[str] = ()) -> list[str]:
+    """Name the points of a sweep by their label and by the options in which those of that label differ.
 
     Args:
-        variants: Of one table, or of several.
+        points: Of one table, or of several.
         but: Options that are left out.
     """
     found = []
-    for variant in variants:
-        alike = [other for other in variants if other.name == variant.name]
-        words = [variant.name]
+    for point in points:
+        alike = [other for other in points if other.name == point.name]
+        words = [point.name]
         for name in dict.fromkeys(name for other in alike for name in other.options if name not in but):
             values = {repr(other.options.get(name)): other.options.get(name) for other in alike}
-            if len(values) > 1 and name in variant.options:
+            if len(values) > 1 and name in point.options:
                 short = len({_shown(value) for value in values.values()}) == len(values)
-                value = variant.options[name]
+                value = point.options[name]
                 words.append(f"{name} {_shown(value) if short else plain_name(str(value))}")
         found.append(" ".join(words))
     return found

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
-from crowdselect.recipe.commands import ARGUMENTS
-from crowdselect.recipe.graph import Graph, Run, Step
-from crowdselect.recipe.reading import plain_name
-from crowdselect.recipe.running import Outcome
+from crowdselect.recipe.graph import MeasuredModel, Step, StepGraph
+from crowdselect.recipe.reading import ARGUMENTS, plain_name
+from crowdselect.recipe.running import RunSummary
 from crowdselect.recipe.store import LOG, SAID, Done, Store
 from crowdselect.writing import new_file, read_manifest
 
@@ -19,13 +18,13 @@ PAGE = "index.html"
 _LOSSES = ("mean_loss", "last_loss", "eval_loss_before", "eval_loss")
 
 
-def gather(graph: Graph, store: Store, outcome: Outcome) -> dict[str, Any]:
+def gather(graph: StepGraph, store: Store, summary: RunSummary) -> dict[str, Any]:
     """Read what the steps wrote.
 
     Args:
         graph: The steps.
         store: Their results.
-        outcome: How they went.
+        summary: How they went.
 
     Returns:
         Plain values. `steps`: each with its state and folder; `selections`: rows and figures; `runs`: one per
@@ -36,7 +35,7 @@ def gather(graph: Graph, store: Store, outcome: Outcome) -> dict[str, Any]:
     return {
         "version": __version__,
         "recipe": graph.recipe.path.name,
-        "steps": [_step(step, store, outcome) for step in graph.steps],
+        "steps": [_step(step, store, summary) for step in graph.steps],
         "selections": _selections(graph, store),
         "runs": [_run(run, graph, store) for run in _all_runs(graph)],
         "differences": [
@@ -103,13 +102,13 @@ def print_results(found: Mapping[str, Any]) -> None:
         table(["selection", ">rows", ">reward of the answers, mean"], lines)
 
 
-def _step(step: Step, store: Store, outcome: Outcome) -> dict[str, Any]:
+def _step(step: Step, store: Store, summary: RunSummary) -> dict[str, Any]:
     done = store.done(step)
     state = "done"
     for name, steps in (
-        ("failed", outcome.failed),
-        ("left out", outcome.skipped),
-        ("incomplete", outcome.missing),
+        ("failed", summary.failed),
+        ("left out", summary.skipped),
+        ("incomplete", summary.missing),
     ):
         state = name if step in steps else state
     folder = store.place(step) if store.key(step) is not None else None
@@ -118,14 +117,14 @@ def _step(step: Step, store: Store, outcome: Outcome) -> dict[str, Any]:
         "step": step.title,
         "command": step.section.replace(".", " "),
         "state": state,
-        "made_now": step in outcome.made,
+        "made_now": step in summary.made,
         "seconds": None if done is None else done.seconds,
         "output": None if done is None else _relative(done.path, store),
         "log": _relative(folder / LOG, store) if known and folder is not None else None,
     }
 
 
-def _selections(graph: Graph, store: Store) -> list[dict[str, Any]]:
+def _selections(graph: StepGraph, store: Store) -> list[dict[str, Any]]:
     """Every selection with its rows, and the figures that `compare` found."""
     figures: dict[str, Mapping[str, Any]] = {}
     for step in graph.steps:
@@ -156,13 +155,13 @@ def _report(done: Done | None) -> Path | None:
     return place if place is not None and place.exists() else None
 
 
-def _all_runs(graph: Graph) -> list[Run]:
+def _all_runs(graph: StepGraph) -> list[MeasuredModel]:
     """The trained models, and those that the recipe names."""
     measured = [run for results in graph.results.values() for run, _ in results]
     return list({run.title: run for run in (*graph.runs, *measured)}.values())
 
 
-def _run(run: Run, graph: Graph, store: Store) -> dict[str, Any]:
+def _run(run: MeasuredModel, graph: StepGraph, store: Store) -> dict[str, Any]:
     step = run.model if isinstance(run.model, Step) else None
     done = store.done(step) if step is not None else None
     said = _said(step, store) if step is not None else None

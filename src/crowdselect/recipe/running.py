@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
 
-from crowdselect.recipe.commands import has_option
-from crowdselect.recipe.graph import Graph, Step
-from crowdselect.recipe.reading import spoken
+from crowdselect.recipe.graph import Step, StepGraph
+from crowdselect.recipe.reading import has_option, spoken
 from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
 from crowdselect.terminal import visible
 
@@ -33,12 +32,12 @@ _TICK = 0.5  # seconds between two looks at a log that is shown
 _AT_ONCE = 1.0  # seconds that a step has to end after the second signal to stop
 _TAIL = 4096  # bytes of a log's end that are read
 _REASONS = 3  # for each model or column; the JSON has all
-_NO_JSON = ("select", "baseline.")  # they would print every row
+_NO_JSON = ("select",)  # it would print every row
 _PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunSummary:
     """How the steps went.
 
     Attributes:
@@ -61,7 +60,7 @@ class Outcome:
         return 2 if self.failed else MISSING if self.missing else 0
 
 
-def run_steps(graph: Graph, store: Store, *, lock: int, strict: bool, keep_going: bool) -> Outcome:
+def run_steps(graph: StepGraph, store: Store, *, lock: int, strict: bool, keep_going: bool) -> RunSummary:
     """Run what is not done.
 
     Args:
@@ -77,27 +76,27 @@ def run_steps(graph: Graph, store: Store, *, lock: int, strict: bool, keep_going
     Raises:
         KeyboardInterrupt: The run was stopped.
     """
-    outcome = Outcome()
+    summary = RunSummary()
     stopped: set[Step] = set()
     for number, step in enumerate(graph.steps, start=1):
-        if any(one in stopped for one in step.needs) or (outcome.failed and not keep_going):
-            outcome.skipped.append(step)
+        if any(one in stopped for one in step.needs) or (summary.failed and not keep_going):
+            summary.skipped.append(step)
             stopped.add(step)
             continue
         if not store.is_whole(step):
             code = _run(step, store, graph, lock=lock, at=f"{number}/{len(graph.steps)}")
             if code not in {0, MISSING} or (code == MISSING and strict):
-                outcome.failed.append(step)
+                summary.failed.append(step)
                 stopped.add(step)
                 continue
-            outcome.made.append(step)
+            summary.made.append(step)
             if code == MISSING:
-                outcome.missing.append(step)
-        outcome.done.append(step)
-    return outcome
+                summary.missing.append(step)
+        summary.done.append(step)
+    return summary
 
 
-def _run(step: Step, store: Store, graph: Graph, *, lock: int, at: str) -> int:
+def _run(step: Step, store: Store, graph: StepGraph, *, lock: int, at: str) -> int:
     """Run one step, with one line on standard error."""
     head = f"{at}  {step.title}"
     drawn = sys.stderr.isatty()  # there the line is drawn while the step runs
@@ -157,16 +156,14 @@ def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) 
 
 
 def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
-    """Give the options that say how it is shown, resumed and remembered."""
+    """Give the options that say how it is shown, and where what is known is kept."""
     section = step.section
     ledger = store.folder / "ledgers" / f"{section}.ledger"
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
         yield "--plan" if has_option(section, "plan") else "--dry-run"
-    elif has_option(section, "resume"):
-        yield "--resume"
-    elif has_option(section, "overwrite"):
+    elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
         yield "--overwrite"
     if prints_json(section):
         yield "--json"

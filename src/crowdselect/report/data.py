@@ -62,7 +62,7 @@ class Run:
 
     Args:
         selection: From `crowdselect.load_selection`.
-        pool: From `crowdselect.selection.reopen.reopen_pool`; None where it is not at hand.
+        pool: From `crowdselect.selection.texts.reopen_pool`; None where it is not at hand.
         problem: What `reopen_pool` said, if anything.
 
     Attributes:

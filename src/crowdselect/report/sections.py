@@ -12,9 +12,9 @@ from crowdselect.report.chartspec import Figure
 from crowdselect.report.data import Run
 from crowdselect.report.page import Markup, bar, html, joined, table
 from crowdselect.report.projection import Map
-from crowdselect.selection.controls import random_control
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.methods import CROWD, method_of
+from crowdselect.selection.selection import random_control
 
 _CLUSTERS = 60  # clusters in the table
 _WORDS = 8

@@ -18,12 +18,11 @@ from crowdselect.engine.session import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
-from crowdselect.reward.function import FunctionScorer
-from crowdselect.reward.imported import ImportScorer, score_columns
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.meter import Meter
+from crowdselect.reward.own import FunctionScorer, ImportScorer, score_columns
 from crowdselect.reward.protocol import Item, Scorer
 from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorer, windows
 from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
@@ -296,7 +295,7 @@ class Job:
             )
             if spec.column is not None and len(found) > 1:
                 raise OptionError(
-                    f"--name {spec.column!r} for {len(found)} columns of {spec.target} ({', '.join(found)}); name one as in "
+                    f"`name` {spec.column!r} for {len(found)} columns of {spec.target} ({', '.join(found)}); name one as in "
                     f"import:{spec.target}#{found[0]}"
                 )
             named += [(spec, name) for name in found]
@@ -339,7 +338,7 @@ def _tested(column: Column, found: list[str]) -> list[str]:
     if found and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
         raise CrowdselectError(
             f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
-            "fix that, or add --no-self-test to score all the same"
+            "fix that, or pass `self_test=False` to score all the same"
         )
     return found
 

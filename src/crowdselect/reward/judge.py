@@ -7,16 +7,15 @@ from itertools import islice
 from typing import Any
 
 from crowdselect.ask.ask import AskOptions, Opener, Wanted, answers_to, ask, open_client
-from crowdselect.ask.budget import check_cost_cap
+from crowdselect.ask.budget import Limits, check_cost_cap
 from crowdselect.ask.calls import ANSWERED, Client, Request, make_request
 from crowdselect.ask.endpoints import Endpoint, check_reachable, key, load_endpoints
+from crowdselect.ask.http_client import HttpClient
 from crowdselect.ask.ledger import Answer, Ledger
-from crowdselect.ask.limits import Limits
 from crowdselect.errors import CallError, OptionError
 from crowdselect.finish import no_verdict
-from crowdselect.reward.expectation import JudgeClient, unpacked
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
-from crowdselect.reward.rubric import Rubric, read_score
+from crowdselect.reward.rubric import Rubric, read_score, unpack_judgement, with_expectation
 from crowdselect.reward.specs import Spec
 
 _RUNS = 8  # items per place in flight that are asked in one go
@@ -45,7 +44,7 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise OptionError(f"--samples {self.samples} is below 1")
+            raise OptionError(f"`samples` {self.samples} is below 1")
 
 
 class JudgeScorer(BaseScorer):
@@ -148,7 +147,7 @@ class JudgeScorer(BaseScorer):
             self.notes.append(f"{self._unread} of {self._unread + self._read} judgements could not be read")
         if self._odd:
             self.notes.append(
-                f"{self._odd} of the judge's replies ended for an unknown reason; they were read, and --retry-failed asks again"
+                f"{self._odd} of the judge's replies ended for an unknown reason; they were read, and `retry_failed=True` asks again"
             )
         if self.spent is not None:
             self.notes.append(f"not all was asked: {self.spent}")
@@ -190,6 +189,13 @@ class JudgeScorer(BaseScorer):
         return Outcome(score=sum(scores) / len(scores)) if scores else found[0]
 
 
+class JudgeClient(HttpClient):
+    """Gives answers with the expected score beside them."""
+
+    async def _send(self, content: bytes) -> bytes:
+        return with_expectation(await super()._send(content))
+
+
 def find_judge(path: str, name: str) -> Endpoint:
     """Find a judge in a crowd file.
 
@@ -222,7 +228,7 @@ def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
 def _outcome(answer: Answer) -> Outcome:
     if answer.status not in ANSWERED:
         return Outcome(reason=answer.error, passing=answer.status == "gave_up")
-    text, expected = unpacked(answer.text or "")
+    text, expected = unpack_judgement(answer.text or "")
     why = no_verdict(answer.finish_reason, text)
     outcome = read_score(text) if why is None else Outcome(reason=why)
     return outcome if expected is None or outcome.score is None else Outcome(score=expected)

@@ -45,14 +45,14 @@ class LocalOptions:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("--dtype", self.dtype, DTYPES),
-            ("--truncation-side", self.truncation_side, SIDES),
+            ("dtype", self.dtype, DTYPES),
+            ("truncation_side", self.truncation_side, SIDES),
         ):
             if value not in known:
-                raise OptionError(f"{name} {value!r} is unknown; choose one of: {', '.join(known)}")
-        for name, number in (("--max-length", self.max_length), ("--batch-tokens", self.batch_tokens)):
+                raise OptionError(f"`{name}` {value!r} is unknown; choose one of: {', '.join(known)}")
+        for name, number in (("max_length", self.max_length), ("batch_tokens", self.batch_tokens)):
             if number is not None and number < 8:
-                raise OptionError(f"{name} {number} is too small; wanted at least 8 tokens")
+                raise OptionError(f"`{name}` {number} is too small; wanted at least 8 tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,9 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     tokenizer = _read(
         spec, lambda: transformers.AutoTokenizer.from_pretrained(**_where(spec), trust_remote_code=trust)
     )
-    _set_template(spec, tokenizer, options.chat_template)
+    if options.chat_template != PAIR:
+        what = f"the one its card names, or {PAIR!r} for a cross-encoder that takes question and answer"
+        set_template(spec.target, tokenizer, options.chat_template, such_as=what)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -138,7 +140,7 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
     try:
         model.to(card.options.device)
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"--device {card.options.device!r} cannot be used: {one_line(error)}") from error
+        raise OptionError(f"`device` {card.options.device!r} cannot be used: {one_line(error)}") from error
     return model.eval()
 
 
@@ -188,7 +190,7 @@ def _check_code(spec: Spec, config: Any, *, trust: bool) -> None:  # noqa: ANN40
 
 def _needs_code(spec: Spec) -> OptionError:
     return OptionError(
-        f"{spec.target}: this model needs code that comes with it; read that code, then add --trust-remote-code"
+        f"{spec.target}: this model needs code that comes with it; read that code, then add `trust_remote_code=True`"
     )
 
 
@@ -206,19 +208,28 @@ def names_of(config: Any) -> str:  # noqa: ANN401  (of transformers)
     return ", ".join(labels[:8] + (["..."] if len(labels) > 8 else []))
 
 
-def _set_template(spec: Spec, tokenizer: Any, given: str | None) -> None:  # noqa: ANN401  (of transformers)
-    if given == PAIR:
-        return
-    if given is not None:
+def set_template(model: str, tokenizer: Any, file: str | None, *, such_as: str) -> None:  # noqa: ANN401  (of transformers)
+    """Let a tokenizer write conversations by a file's Jinja template, or by its own.
+
+    Args:
+        model: Whose tokenizer it is, for messages.
+        tokenizer: Of transformers; it is changed.
+        file: With the template; None = the tokenizer's own.
+        such_as: Which template would do, for the message that there is none.
+
+    Raises:
+        OptionError: The file cannot be read.
+        InputError: There is no template.
+    """
+    if file is not None:
         try:
-            tokenizer.chat_template = Path(given).read_text(encoding="utf-8")
+            tokenizer.chat_template = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"--chat-template {given}: cannot be read: {one_line(error)}") from error
+            raise OptionError(f"`chat_template` {file}: cannot be read: {one_line(error)}") from error
     elif not tokenizer.chat_template:
         raise InputError(
-            f"{spec.target}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
-            "--chat-template FILE with the one its card names, or --chat-template pair for a cross-encoder that "
-            "takes question and answer"
+            f"{model}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
+            f"`chat_template`, a file with a Jinja template: {such_as}"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from crowdselect.pool.chat import Chat
+from crowdselect.pool.prompts import Chat
 
 NOT_A_NUMBER = "the scorer gave NaN"
 INFINITE = "the scorer gave an infinite number"
@@ -36,7 +36,7 @@ class Outcome:
         score: None where there is none.
         reason: None where there is a score.
         truncated: The scorer saw a part of the conversation only.
-        passing: Asking again may give a score (a busy server), so `--retry-failed` is worth it.
+        passing: Asking again may give a score (a busy server), so `retry_failed=True` is worth it.
     """
 
     score: float | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from crowdselect.pool.chat import user_turn
+from crowdselect.pool.prompts import user_turn
 from crowdselect.reward.protocol import Item, Outcome
 
 PAIRS = (
@@ -60,6 +60,6 @@ def self_test(name: str, score: Callable[[Sequence[Item]], list[Outcome]]) -> li
         found.append(
             "SELF-TEST: such scores choose the wrong answers. It may be: a wrong chat template, another output than the "
             "reward, a number that is lower for better answers, a model that was never trained to score answers or not for "
-            "English, an activation that squeezes scores together, or a cut that is too short; --no-self-test skips this"
+            "English, an activation that squeezes scores together, or a cut that is too short; `self_test=False` skips this"
         )
     return found

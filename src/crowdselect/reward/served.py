@@ -1,34 +1,44 @@
-"""A reward model behind HTTP: asked with retries, several at once, with nothing but the standard library."""
+"""A reward model behind HTTP: asked with retries, several conversations at once, through the HTTP of `ask`."""
 
+import asyncio
 import json
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from http.client import HTTPException
-from threading import Event
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from crowdselect.ask.ask import SAME_STOP
 from crowdselect.ask.endpoints import Endpoint
-from crowdselect.ask.http_client import LONGEST, LONGEST_ERROR
+from crowdselect.ask.http_client import broken_connection, open_transport, read_whole, refusal
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, OptionError
-from crowdselect.reward.crew import Crew, Deadline, PlainHandler, SecureHandler
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
-from crowdselect.reward.shapes import APIS, Api, Written, rewards
+from crowdselect.reward.shapes import APIS, Api, Writer, Written, rewards
 from crowdselect.reward.specs import Spec
 
+if TYPE_CHECKING:
+    import httpx2
+
+GRACE = 1.5
+"""Seconds that answers under way are waited for after Ctrl-C, or after an error that ends the run."""
+_CLOSING = 0.5  # seconds that connections may take to close
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AT_ONCE = 16  # conversations in one request; text-embeddings-inference takes 32 at most by default
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
 _LONGEST_TIMEOUT = 86_400.0
 _SILENCE = 32  # requests without an answer, each tried several times, before the run ends
-_STOP = {401: "the key is refused", 403: "access is forbidden", 404: "not found", 405: "not allowed"}
-_TOO_MUCH = frozenset({400, 413, 422})  # one conversation of a batch may be to blame
+
+Tools = TypeVar("Tools")
+Job = TypeVar("Job")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +63,12 @@ class ServedOptions:
 
     def __post_init__(self) -> None:
         if self.api not in {"auto", *APIS}:
-            raise OptionError(f"--api {self.api!r} is unknown; choose one of: auto, {', '.join(APIS)}")
+            raise OptionError(f"`api` {self.api!r} is unknown; choose one of: auto, {', '.join(APIS)}")
         if self.concurrency < 1:
-            raise OptionError(f"--concurrency {self.concurrency} is below 1")
+            raise OptionError(f"`concurrency` {self.concurrency} is below 1")
         if not 0 < self.timeout <= _LONGEST_TIMEOUT:
             raise OptionError(
-                f"--timeout {self.timeout:g}: wanted seconds above 0, at most {_LONGEST_TIMEOUT:g}"
+                f"`timeout` {self.timeout:g}: wanted seconds above 0, at most {_LONGEST_TIMEOUT:g}"
             )
 
 
@@ -79,10 +89,9 @@ class ServedScorer(BaseScorer):
         last = urlsplit(spec.target).path.rsplit("/", 1)[-1]
         self._base = spec.target.removesuffix(f"/{last}") if last in APIS else spec.target
         self._named = options.api if options.api != "auto" else last if last in APIS else None
-        self._key = _key(self._base, options.api_key_env)
+        self._endpoint = Endpoint("reward", base_url=self._base, timeout=options.timeout)
+        self._key = _key(self._endpoint, options.api_key_env)
         self._known = Redactor({str(options.api_key_env): self._key or ""})
-        self._open = _opener(self._base)
-        self._ending = Event()
         self._range = [float("inf"), float("-inf")]
         self._count = 0
 
@@ -100,16 +109,15 @@ class ServedScorer(BaseScorer):
         api = self._api
         size = _AT_ONCE if api.whole([written[places[0]]]) else 1
         groups = [places[begin : begin + size] for begin in range(0, len(places), size)]
-        self._ending.clear()
-        crew: Crew[list[int], list[Outcome]] = Crew(
-            self._options.concurrency,
-            lambda group: self._ask(api, [written[at] for at in group]),
-            ending=self._ending,
-        )
+
+        async def ask(exchange: _Exchange, group: list[int]) -> list[Outcome]:
+            return await self._ask(exchange, api, [written[at] for at in group])
+
+        crew = self._crew(self._options.concurrency, ask)
         silent = 0
         for group, outcomes in crew.run(groups):
             scored = list(zip(group, outcomes, strict=True))
-            if self._ending.is_set():  # what was not tried to its end is left for the next run
+            if crew.is_ending:  # what was not tried to its end is left for the next run
                 yield [(at, one) for at, one in scored if not one.passing]
                 continue
             yield scored
@@ -117,7 +125,7 @@ class ServedScorer(BaseScorer):
             if silent >= _SILENCE:
                 raise CallError(
                     f"{self._base}: {silent} requests in a row had no answer (last: {outcomes[0].reason}); run the same "
-                    "command again, with --retry-failed, once it answers",
+                    "command again, with `retry_failed=True`, once it answers",
                     verdict="stop",
                 )
 
@@ -135,8 +143,17 @@ class ServedScorer(BaseScorer):
         """The way of asking: given, said by the URL, or the first that the server knows."""
         if self._named is not None:
             return APIS[self._named]
+
+        async def find(exchange: _Exchange, _job: None) -> Api:
+            return await self._found(exchange)
+
+        ((_, api),) = self._crew(1, find).run([None])
+        return api
+
+    async def _found(self, exchange: "_Exchange") -> Api:
+        """Try the ways of asking, one after the other."""
         try:
-            info = self._send("/info", None)
+            info = await exchange.send("/info", None)
         except CallError:
             info = None
         if isinstance(info, dict) and "model_id" in info:  # text-embeddings-inference says what it serves
@@ -146,137 +163,258 @@ class ServedScorer(BaseScorer):
         for name in ("classify", "pooling", "score", "predict"):
             api = APIS[name]
             try:
-                rewards(api, self._retried(api.path, self._body(api, probe)), 1, known=self._known)
+                answer = await exchange.retried(api.path, self._body(api, probe), wait=self._wait)
+                rewards(api, answer, 1, known=self._known)
             except CallError as error:
                 tried.append(f"{api.path}: {error}")
                 continue
             self.notes.append(f"asked at {api.path}")
             return api
         raise OptionError(
-            f"{self._base}: no way of asking for a reward works ({'; '.join(tried)[:600]}); name it with --api"
+            f"{self._base}: no way of asking for a reward works ({'; '.join(tried)[:600]}); name it with `api`"
         )
 
     @cached_property
-    def _writer(self) -> Any:  # noqa: ANN401  (a card, whose module imports transformers)
-        from crowdselect.reward.remote_text import Writer
-
+    def _writer(self) -> Writer:
         return Writer(self._options.tokenizer or "", max_length=self._options.max_length)
 
     def _written(self, items: Sequence[Item]) -> list[Written]:
         if self._options.tokenizer is None:
             return [Written(item.messages) for item in items]
-        written: list[Written] = self._writer.write(items)
-        return written
+        return self._writer.write(items)
 
     def _body(self, api: Api, some: Sequence[Written]) -> dict[str, Any]:
         body = api.body(some, self._options.max_length)
         return body if self._model is None or api.path == "/predict" else {**body, "model": self._model}
 
-    def _ask(self, api: Api, some: Sequence[Written]) -> list[Outcome]:
+    async def _ask(self, exchange: "_Exchange", api: Api, some: Sequence[Written]) -> list[Outcome]:
         """Ask for some; where they are refused together, one by one."""
         try:
-            answer = self._retried(api.path, self._body(api, some))
+            answer = await exchange.retried(api.path, self._body(api, some), wait=self._wait)
             numbers = rewards(api, answer, len(some), known=self._known)
         except CallError as error:
             if error.verdict == "stop":
                 raise CallError(f"{self._base}: {error}", verdict="stop") from error
-            if len(some) > 1 and error.verdict == "failed":
-                return [outcome for one in some for outcome in self._ask(api, [one])]
-            return [Outcome(reason=str(error), passing=error.verdict != "failed")] * len(some)
+            passing = error.verdict in {"retry", "refused"}
+            if len(some) > 1 and not passing:
+                return [outcome for one in some for outcome in await self._ask(exchange, api, [one])]
+            return [Outcome(reason=str(error), passing=passing)] * len(some)
         self._count += len(numbers)
         self._range = [min(self._range[0], *numbers), max(self._range[1], *numbers)]
         return [
             outcome_of(number, truncated=one.truncated) for number, one in zip(numbers, some, strict=True)
         ]
 
-    def _retried(self, path: str, body: object) -> Any:  # noqa: ANN401  (parsed JSON)
-        wait = self._wait
+    def _crew(
+        self, count: int, work: "Callable[[_Exchange, Job], Awaitable[Made]]"
+    ) -> "Crew[_Exchange, Job, Made]":
+        """Make a crew whose jobs share the connections to the server."""
+        ending = asyncio.Event()
+
+        @asynccontextmanager
+        async def connected() -> AsyncIterator[_Exchange]:
+            async with open_transport(self._endpoint) as transport:
+                yield _Exchange(transport, self._endpoint, self._key, self._known, ending)
+
+        return Crew(count, connected, work, ending=ending)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """Requests to the server and its answers, parsed."""
+
+    transport: "httpx2.AsyncClient"
+    endpoint: Endpoint
+    key: str | None
+    known: Redactor
+    ending: asyncio.Event
+
+    async def retried(self, path: str, body: object, *, wait: float) -> Any:  # noqa: ANN401  (parsed JSON)
+        """Send, and send again where that may help; pauses begin with `wait` seconds and double.
+
+        Raises:
+            CallError: There is no answer.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._send(path, body)
+                return await self.send(path, body)
             except CallError as error:
                 if error.verdict not in {"retry", "refused"} or attempt == _ATTEMPTS:
                     raise
-                if self._ending.wait(min(error.retry_after or wait, _LONGEST_WAIT)):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(error.retry_after or wait, _LONGEST_WAIT)):
+                        await self.ending.wait()
+                if self.ending.is_set():
                     raise
                 wait = min(2 * wait, _LONGEST_WAIT)
         raise AssertionError("unreachable")
 
-    def _send(self, path: str, body: object) -> Any:  # noqa: ANN401  (parsed JSON)
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        headers = {"Content-Type": "application/json"} | (
-            {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        )
-        request = urllib.request.Request(f"{self._base}{path}", data=data, headers=headers)  # noqa: S310  (http or https, see specs)
-        answer = self._exchange(request)
-        if len(answer) > LONGEST:
-            raise CallError(f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed")
+    async def send(self, path: str, body: object) -> Any:  # noqa: ANN401  (parsed JSON)
+        """Send a request, and read its answer, all of it within the timeout.
+
+        Raises:
+            CallError: There is no answer.
+        """
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        seconds = self.endpoint.timeout
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._answer(path, content)
+        except TimeoutError as error:
+            raise CallError(f"no whole answer within {seconds:g} s") from error
         try:
             return json.loads(answer)
         except (ValueError, RecursionError) as error:
-            raise CallError(f"the answer is not JSON ({self._known.brief(str(error), 80)})") from error
+            raise CallError(f"the answer is not JSON ({self.known.brief(str(error), 80)})") from error
 
-    def _exchange(self, request: urllib.request.Request) -> bytes:
-        """Send a request and read its answer, all of it within the timeout."""
-        with Deadline(self._options.timeout) as deadline:
+    async def _answer(self, path: str, content: bytes | None) -> bytes:
+        import httpx2
+
+        headers = {"Content-Type": "application/json"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        method, url = "GET" if content is None else "POST", f"{self.endpoint.base_url}{path}"
+        try:
+            async with self.transport.stream(method, url, content=content, headers=headers) as response:
+                if not response.is_success:
+                    raise await refusal(response, self.known)
+                return await read_whole(response)
+        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+            raise broken_connection(error, self.known) from error
+
+
+class Crew(Generic[Tools, Job, Made]):
+    """Does jobs at once in an event loop of a thread of its own; use it once.
+
+    The thread does not keep the process alive: whatever a server does, nobody waits for it longer than `GRACE` after
+    Ctrl-C or an error. It also works where the caller's thread runs an event loop already, as in a notebook.
+
+    Args:
+        count: How many at once.
+        tools: Opened in the loop before the first job, and closed after the last.
+        work: Does one job with the tools.
+        ending: Set when no job is to be begun, and no pause to be waited for, any more.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        tools: Callable[[], AbstractAsyncContextManager[Tools]],
+        work: Callable[[Tools, Job], Awaitable[Made]],
+        *,
+        ending: asyncio.Event | None = None,
+    ) -> None:
+        self._count, self._tools, self._work = count, tools, work
+        self._ending = asyncio.Event() if ending is None else ending
+        self._told: SimpleQueue[tuple[Job, Made] | BaseException | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop
+        self._all: asyncio.Task[None] | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """No job is begun any more."""
+        return self._ending.is_set()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Made]]:
+        """Yield what was made of each job, as it comes.
+
+        After the first Ctrl-C, and after the first error, what is under way is waited for a little and yielded; then
+        the exception is raised. A second Ctrl-C is raised at once.
+        """
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._live, args=(jobs,), daemon=True, name="crowdselect-reward")
+        with _signals_to(lambda: self._told.put(KeyboardInterrupt())):
+            thread.start()
             try:
-                with self._open.open(request, timeout=self._options.timeout) as response:
-                    answer: bytes = response.read(
-                        LONGEST + 1
-                    )  # packed ones are not asked for and not unpacked
-            except urllib.error.HTTPError as error:
-                raise self._refused(error) from error
-            except (OSError, HTTPException, ValueError) as error:
-                if not deadline.passed:
-                    detail = self._known.brief(str(getattr(error, "reason", None) or error), 200)
-                    raise CallError(f"no answer: {detail or type(error).__name__}") from error
-            if deadline.passed:
-                raise CallError(f"no whole answer within {self._options.timeout:g} s")
-        return answer
+                while (told := self._told.get()) is not None:
+                    if isinstance(told, BaseException):
+                        yield from self._rest()
+                        raise told
+                    yield told
+            finally:
+                self._call(self._cancel)
+                thread.join(_CLOSING)
 
-    def _refused(self, error: urllib.error.HTTPError) -> CallError:
-        """Read an error's body, as far as it comes."""
-        body = b""
-        with error, suppress(OSError, HTTPException, ValueError):
-            body = error.read(LONGEST_ERROR)
-        return self._status(error.code, error.headers.get("Retry-After"), body)
+    def _live(self, jobs: Sequence[Job]) -> None:
+        """Run the loop, and say when all has ended."""
+        try:
+            self._loop.run_until_complete(self._do(jobs))
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001  (raised where the results are taken)
+            self._told.put(error)
+        finally:
+            self._loop.close()
+            self._told.put(None)
 
-    def _status(self, code: int, after: str | None, body: bytes) -> CallError:
-        said = self._known.brief(self._known.beginning(body, LONGEST_ERROR), 300)
-        text = f"HTTP {code}: {said}" if said else f"HTTP {code}"
-        if code in _STOP:
-            return CallError(f"{text} ({_STOP[code]})", verdict="stop")
-        if code in _TOO_MUCH or 300 <= code < 400:
-            return CallError(text, verdict="failed")
-        wait = float(after) if after is not None and after.replace(".", "", 1).isdigit() else None
-        return CallError(text, verdict="retry", retry_after=wait)
+    async def _do(self, jobs: Sequence[Job]) -> None:
+        self._all = asyncio.current_task()
+        waiting = iter(jobs)
+        async with self._tools() as tools:
+            await asyncio.gather(*(self._labour(tools, waiting) for _ in range(min(self._count, len(jobs)))))
+
+    async def _labour(self, tools: Tools, waiting: Iterator[Job]) -> None:
+        """Do one job after the other; after an error nobody begins another."""
+        try:
+            for job in waiting:
+                if self.is_ending:
+                    return
+                self._told.put((job, await self._work(tools, job)))
+        except Exception as error:  # noqa: BLE001  (raised where the results are taken)
+            self._ending.set()
+            self._told.put(error)
+
+    def _rest(self) -> Iterator[tuple[Job, Made]]:
+        """Begin nothing more, and yield what still comes within the time of grace."""
+        self._call(self._ending.set)
+        until = time.monotonic() + GRACE
+        with suppress(Empty):
+            while (told := self._told.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+                if not isinstance(told, BaseException):
+                    yield told
+
+    def _cancel(self) -> None:
+        if self._all is not None:
+            self._all.cancel()
+
+    def _call(self, what: Callable[[], object]) -> None:
+        """Have something done in the loop, if that still runs."""
+        with suppress(RuntimeError):  # it is closed: all has ended
+            self._loop.call_soon_threadsafe(what)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer comes from the host that was named, or not at all."""
+@contextmanager
+def _signals_to(first: Callable[[], None]) -> Iterator[None]:
+    """Have the first signal to stop call a function, and each later one raise KeyboardInterrupt."""
+    came: float | None = None
 
-    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401  (what urllib passes)
-        """Follow nothing."""
+    def stop(*_: object) -> None:
+        nonlocal came
+        if came is None:
+            came = time.monotonic()
+            first()
+        elif time.monotonic() - came >= SAME_STOP:
+            raise KeyboardInterrupt
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    # A proxy must not see what is meant for this machine.
-    proxies = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
-    return urllib.request.build_opener(_NoRedirect, PlainHandler, SecureHandler, *proxies)
-
-
-def _key(url: str, variable: str | None) -> str | None:
+def _key(endpoint: Endpoint, variable: str | None) -> str | None:
     if variable is None:
         return None
     value = os.environ.get(variable, "").strip()
     if not value or not (value.isascii() and value.isprintable()):
-        raise OptionError(f"--api-key-env {variable}: the environment variable is not set, or holds no key")
-    if url.startswith("http://") and not _is_loopback(url):
+        raise OptionError(f"`api_key_env` {variable}: the environment variable is not set, or holds no key")
+    if str(endpoint.base_url).startswith("http://") and not endpoint.is_loopback:
         raise OptionError(
-            f"--api-key-env: a key over plain http goes to this machine only, not to {url}; use https"
+            f"`api_key_env`: a key over plain http goes to this machine only, not to {endpoint.base_url}; use https"
         )
     return value
-
-
-def _is_loopback(url: str) -> bool:
-    return Endpoint("reward", base_url=url).is_loopback

@@ -12,9 +12,9 @@ from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.pool import Pool, open_pool
-from crowdselect.reward.function import FunctionScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
+from crowdselect.reward.own import FunctionScorer
 from crowdselect.reward.protocol import Item, Outcome, Scorer, conversation_text, score_key, settings_digest
 from crowdselect.reward.run import Column, Window, windows
 from crowdselect.reward.specs import Spec
@@ -68,13 +68,13 @@ def check_sharded(specs: Sequence[Spec], pool: Pool) -> None:
     for spec in specs:
         if spec.kind not in KINDS:
             raise OptionError(
-                f"--with {spec.text}: --engine ray runs hf: and python: scorers; leave it out, requests to a server are "
-                "sent at once as it is (--concurrency)"
+                f"`with` {spec.text}: `engine=ray` runs hf: and python: scorers; leave it out, requests to a server are "
+                "sent at once as it is (`concurrency`)"
             )
     if pool.limit is not None and len(pool.files) > 1:
         raise OptionError(
-            f"--limit takes from the whole pool, and {pool.path} has {len(pool.files)} files that are read one by one "
-            "with --engine ray; use --engine local to try something, or name one file"
+            f"`limit` takes from the whole pool, and {pool.path} has {len(pool.files)} files that are read one by one "
+            "with `engine=ray`; use `engine=local` to try something, or name one file"
         )
 
 

@@ -1,4 +1,4 @@
-"""What `--with` may say, and which column each scorer makes."""
+"""What a scorer may be called (`hf:`, `http:`, `judge:`, `python:`, `import:`), and which column each makes."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _FORMS = "hf:NAME_OR_PATH[@REVISION][#OUTPUT], http:URL[#MODEL], judge:crowd.tom
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One `--with`.
+    """One scorer, as the user names it.
 
     Attributes:
         text: As it was written.
@@ -40,7 +40,7 @@ class Spec:
 
 
 def parse_spec(text: str, *, name: str | None = None) -> Spec:
-    """Read one `--with`.
+    """Read what one scorer is called.
 
     Args:
         text: See `KINDS`.
@@ -59,13 +59,13 @@ def parse_spec(text: str, *, name: str | None = None) -> Spec:
     if kind in {"http", "https"} and target.startswith("//"):
         kind, target = "http", text
     if not colon or kind not in KINDS or not target:
-        raise OptionError(f"--with {text!r}: not a scorer; wanted {_FORMS}")
+        raise OptionError(f"`with` {text!r}: not a scorer; wanted {_FORMS}")
     spec = _READERS[kind](text, target)
     return spec if name is None else Spec(text, spec.kind, spec.target, spec.revision, spec.part, name)
 
 
 def parse_specs(texts: Sequence[str], names: Sequence[str]) -> list[Spec]:
-    """Read every `--with` with its `--name`.
+    """Read what scorers are called, with the names of their columns.
 
     Args:
         texts: At least one.
@@ -79,10 +79,10 @@ def parse_specs(texts: Sequence[str], names: Sequence[str]) -> list[Spec]:
         ['first', 'second']
     """
     if not texts:
-        raise OptionError(f"say what to score with: --with {_FORMS}")
+        raise OptionError(f"say what to score with: `with` {_FORMS}")
     if names and len(names) != len(texts):
         raise OptionError(
-            f"{len(names)} --name for {len(texts)} --with; give one for each, in the same order, or none"
+            f"{len(names)} `name` for {len(texts)} `with`; give one for each, in the same order, or none"
         )
     chosen: Sequence[str | None] = names or [None] * len(texts)
     return [parse_spec(text, name=name) for text, name in zip(texts, chosen, strict=True)]
@@ -107,9 +107,9 @@ def check_columns(columns: Sequence[str], *, pool_path: str, pool_columns: Seque
     seen |= {name.casefold(): f"a reward of {pool_path} already" for name in pool_columns}
     for name in columns:
         if not name.strip() or not name.isprintable():
-            raise OptionError(f"--name {name!r}: a column needs a name of printable characters")
+            raise OptionError(f"`name` {name!r}: a column needs a name of printable characters")
         if name.casefold() in seen:
-            raise OptionError(f"column {name!r} is {seen[name.casefold()]}; choose another with --name")
+            raise OptionError(f"column {name!r} is {seen[name.casefold()]}; choose another with `name`")
         seen[name.casefold()] = "made by two of the scorers"
 
 
@@ -129,7 +129,7 @@ def _served(text: str, target: str) -> Spec:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
         raise OptionError(
-            f"--with {text!r}: not the URL of a server; wanted http://HOST[:PORT][/classify|/pooling|/score|/predict], "
+            f"`with` {text!r}: not the URL of a server; wanted http://HOST[:PORT][/classify|/pooling|/score|/predict], "
             "without user information and query"
         )
     last = _last(parts.path)
@@ -148,7 +148,7 @@ def _judge(text: str, target: str) -> Spec:
     file, _, name = target.rpartition("#")
     if not file or not name:
         raise OptionError(
-            f"--with {text!r}: wanted judge:FILE#NAME, the name of a [[judge]] table in that file"
+            f"`with` {text!r}: wanted judge:FILE#NAME, the name of a [[judge]] table in that file"
         )
     return Spec(text, "judge", file, None, name, _last(name))
 
@@ -156,7 +156,7 @@ def _judge(text: str, target: str) -> Spec:
 def _function(text: str, target: str) -> Spec:
     module, _, function = target.rpartition(":")
     if not module or not all(part.isidentifier() for part in [*module.split("."), function]):
-        raise OptionError(f"--with {text!r}: wanted python:MODULE:FUNCTION, two names of Python")
+        raise OptionError(f"`with` {text!r}: wanted python:MODULE:FUNCTION, two names of Python")
     return Spec(text, "python", target, column=function)
 
 

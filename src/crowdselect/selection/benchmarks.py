@@ -57,14 +57,14 @@ _HAS_UNSPACED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class BenchmarkQuestion:
     """A benchmark question: its id, and the texts of its turns."""
 
     id: str
     texts: tuple[str, ...]
 
 
-def read_questions(path: str) -> list[Question]:
+def read_questions(path: str) -> list[BenchmarkQuestion]:
     """Read the questions of a benchmark.
 
     Args:
@@ -88,7 +88,7 @@ def read_questions(path: str) -> list[Question]:
     if not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted="one question per line")
         found = [
-            Question(f"{Path(path).name}:{number}", (line.strip(),))
+            BenchmarkQuestion(f"{Path(path).name}:{number}", (line.strip(),))
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]
@@ -109,7 +109,7 @@ def is_pool_place(path: str) -> bool:
     return Path(path).is_dir() or is_remote(path)
 
 
-def _from_table(path: str) -> list[Question]:
+def _from_table(path: str) -> list[BenchmarkQuestion]:
     connection = connect()
     try:
         source = Source(connection, path)
@@ -129,13 +129,13 @@ def _from_table(path: str) -> list[Question]:
         connection.close()
     with open_pool(path) as pool:
         return [
-            Question(id_, (text,))
+            BenchmarkQuestion(id_, (text,))
             for id_, text in zip(pool.ids, pool.instructions(), strict=True)
             if text is not None
         ]
 
 
-def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> list[Question]:
+def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> list[BenchmarkQuestion]:
     found = []
     for number, row in enumerate(rows, 1):
         id_ = next((row[name] for name in _IDS if row.get(name)), None) or f"{Path(path).name}:{number}"
@@ -143,7 +143,7 @@ def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> lis
         texts = _turns(written, where=f"{path}: {text} of {id_!r}") if text == "turns" else [written]
         kept = tuple(turn for turn in texts if turn is not None and turn.strip())
         if kept:
-            found.append(Question(id_, kept))
+            found.append(BenchmarkQuestion(id_, kept))
     return found
 
 
@@ -162,7 +162,9 @@ def _turns(written: str | None, *, where: str) -> list[str | None]:
     return texts
 
 
-def contaminated(texts: Sequence[str | None] | NDArray[Any], questions: Sequence[Question]) -> IntArray:
+def contaminated(
+    texts: Sequence[str | None] | NDArray[Any], questions: Sequence[BenchmarkQuestion]
+) -> IntArray:
     """Find the question that each text gives away.
 
     Args:
@@ -176,7 +178,7 @@ def contaminated(texts: Sequence[str | None] | NDArray[Any], questions: Sequence
         do not count.
 
     Example:
-        >>> asked = [Question("q1", ("What is the capital of France?",))]
+        >>> asked = [BenchmarkQuestion("q1", ("What is the capital of France?",))]
         >>> contaminated(["what is  the capital of FRANCE?", "What is a capital?", None], asked).tolist()
         [0, -1, -1]
     """
@@ -251,7 +253,7 @@ class _Runs:
         return np.where(found > len(self.units), _NONE, found)
 
 
-def _index(questions: Sequence[Question]) -> tuple[dict[str, int], _Runs, _Runs]:
+def _index(questions: Sequence[BenchmarkQuestion]) -> tuple[dict[str, int], _Runs, _Runs]:
     texts = [(row, normalised(text)) for row, question in enumerate(questions) for text in question.texts]
     same: dict[str, int] = {}
     for row, text in texts:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.embed.models import embedder_kind
-from crowdselect.embed.reading import Reading
-from crowdselect.embed.vectors import Vectors, open_vectors
+from crowdselect.embed.reading import Embeddable
+from crowdselect.embed.vectors import Vectors, open_vectors, vector_kind
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.progress import Progress
@@ -55,7 +54,7 @@ class Grouping:
 
 
 def group(
-    reading: Reading,
+    reading: Embeddable,
     eligible: BoolArray,
     hashes: UInt64Array,
     options: Options,
@@ -98,10 +97,7 @@ def group(
     opened = vectors_for(reading, rows, keys, options, progress, k=k)
     if k > 1:
         labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
-    elif embedder_kind(options.embedder) in {
-        "file",
-        "column",
-    }:  # all have to be usable, also where few are needed
+    elif not vector_kind(options.embedder).reads_text:  # all have to be usable, also where few are needed
         opened.labels(rows, opened.of(rows[:1]), progress)
     else:
         opened.of(rows[:1])  # the name says how many dimensions there are
@@ -110,7 +106,7 @@ def group(
 
 
 def vectors_for(
-    reading: Reading, rows: IntArray, keys: UInt64Array, options: Options, progress: Progress, *, k: int
+    reading: Embeddable, rows: IntArray, keys: UInt64Array, options: Options, progress: Progress, *, k: int
 ) -> Vectors:
     """Find what gives some rows vectors, by the embedder of the options; see `crowdselect.embed.vectors.open_vectors`.
 
@@ -125,11 +121,11 @@ def vectors_for(
     Raises:
         OptionError: An embedder that reads text where there is none.
     """
-    kind = embedder_kind(options.embedder)
-    if kind in {"lsa", "model"} and not reading.has_text:
+    kind = vector_kind(options.embedder)
+    if kind.reads_text and not reading.has_text:
         raise OptionError(
-            f"{reading.path}: no instruction has text, so embedder {options.embedder} has nothing to read; use --clusters 0, "
-            "--cluster-by COLUMN, --embedder file:VECTORS or --embedder column:NAME"
+            f"{reading.path}: no instruction has text, so `embedder={options.embedder!r}` has nothing to read; use `clusters=0`, "
+            "`cluster_by=COLUMN`, `embedder=file:VECTORS` or `embedder=column:NAME`"
         )
     return open_vectors(
         reading,
@@ -140,7 +136,7 @@ def vectors_for(
         cache=options.cache,
         trust_remote_code=options.trust_remote_code,
         sample=min(sample_size(k), len(rows)) if k > 1 else 0,
-        progress=progress if kind == "model" else None,
+        progress=progress if kind.runs_a_model else None,
     )
 
 
@@ -183,7 +179,7 @@ def check_clusters(clusters: int, eligible: int) -> None:
     """
     if clusters > eligible:
         raise OptionError(
-            f"clusters={clusters} is more than the {eligible} eligible instructions; lower --clusters (0 = none)"
+            f"`clusters={clusters}` is more than the {eligible} eligible instructions; lower it (0 = none)"
         )
 
 

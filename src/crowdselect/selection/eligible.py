@@ -28,14 +28,14 @@ UNDEFINED = {
 REASONS: dict[str, str] = {
     "selected": "chosen",
     "below_cut": "eligible, but others score higher",
-    "excluded": "listed in --exclude",
-    "not_included": "not listed in --include",
+    "excluded": "listed in `exclude`",
+    "not_included": "not listed in `include`",
     "no_instruction": "it has no text",
-    "too_few_rewards": "fewer answers with a reward than --min-rewards",
+    "too_few_rewards": "fewer answers with a reward than `min_rewards`",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
-    "no_number": "--metrics has no number for it, and that number has a weight",
-    "unfinished": "every answer that --answer could take was cut, filtered or failed (--allow-cut takes those that were cut)",
-    "no_answer": "no answer with text that --answer could take",
+    "no_number": "`metrics` has no number for it, and that number has a weight",
+    "unfinished": "every answer that `answer` could take was cut, filtered or failed (`allow_cut=True` takes those that were cut)",
+    "no_answer": "no answer with text that `answer` could take",
     "no_pair": "no two answers to one prompt with different rewards",
     "below_floor": "its best reward is below the quality floor",
     "contaminated": "it shares text with a benchmark question (named after the colon)",
@@ -114,15 +114,15 @@ def lists(ids: Collection[str], options: Options) -> Lists:
     """
     bars, notes = {}, []
     for reason, option, path in (
-        ("excluded", "--exclude", options.exclude),
-        ("not_included", "--include", options.include),
+        ("excluded", "exclude", options.exclude),
+        ("not_included", "include", options.include),
     ):
         if path is not None:
             wanted = read_ids(path)
             there, unknown = found_in(wanted, ids)
             bars[reason] = there if reason == "excluded" else ~there
             if unknown:
-                notes.append(f"{option} {path}: {unknown} of {len(wanted)} ids are not in the pool")
+                notes.append(f"`{option}` {path}: {unknown} of {len(wanted)} ids are not in the pool")
     return Lists(bars, tuple(notes))
 
 

@@ -14,9 +14,9 @@ from crowdselect.pool.files import is_remote
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.methods import Method, Seen
+from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.shards import Shards
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
@@ -192,7 +192,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     if rows.families < _FEW_FAMILIES:
         told += [
             f"{name} rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
-            "so it has few distinct values and is mostly noise; give it a smaller weight (--weights)"
+            "so it has few distinct values and is mostly noise; give it a smaller weight (`weights`)"
             for name in by_family(weights)
         ]
     chosen = choice.rank > 0
@@ -201,7 +201,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     if nobody:
         told.append(
             f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
-            f"pool's lowest ({lowest:g}); set a floor with --min-best-reward or --min-best-quantile"
+            f"pool's lowest ({lowest:g}); set a floor with `min_best_reward` or `min_best_quantile`"
         )
     if pool.has_responses and answers.unsaid:
         told.append(
@@ -221,7 +221,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     if grouping.clustered and without:
         told.append(
             f"{without} of {len(choice.quotas)} clusters give no row: there are more clusters than rows to choose; "
-            "lower --clusters"
+            "lower `clusters`"
         )
     sizes = np.bincount(grouping.labels[found.seen.eligible])
     emptied = [c for c, quota in choice.quotas.items() if grouping.clustered and 2 * quota > sizes[c]]
@@ -229,7 +229,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
         c = min(emptied)
         told.append(
             f"{len(emptied)} of {len(choice.quotas)} clusters gave more than half of their eligible rows (cluster {c}: "
-            f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer --clusters"
+            f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer `clusters`"
         )
     return told
 
@@ -246,7 +246,7 @@ def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
 
     Example:
         >>> ending_notes({"cut": 2}, allow_cut=False)
-        ['2 answers were cut (finish_reason); their rewards count, but they are no training targets (--allow-cut takes them)']
+        ['2 answers were cut (finish_reason); their rewards count, but they are no training targets (`allow_cut=True` takes them)']
     """
     found = []
     for kind, said in _ENDED.items():
@@ -255,10 +255,10 @@ def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
             continue
         if kind == "cut" and allow_cut:
             found.append(
-                f"{count} answers {said} (finish_reason); --allow-cut takes them as training targets"
+                f"{count} answers {said} (finish_reason); `allow_cut=True` takes them as training targets"
             )
             continue
-        hint = " (--allow-cut takes them)" if kind == "cut" else ""
+        hint = " (`allow_cut=True` takes them)" if kind == "cut" else ""
         found.append(
             f"{count} answers {said} (finish_reason); their rewards count, but they are no training targets{hint}"
         )

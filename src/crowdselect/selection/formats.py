@@ -133,21 +133,21 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
         >>> check_format("messages", pairs=None, trainer="llamafactory")
     """
     if name not in FORMATS:
-        raise OptionError(f"format {name!r} is unknown; choose one of: {', '.join(FORMATS)}")
+        raise OptionError(f"`format={name!r}` is unknown; choose one of: {', '.join(FORMATS)}")
     if (name == "dpo") != (pairs is not None):
         raise OptionError(
-            "format dpo needs preference pairs; add --pairs best-worst"
+            "`format='dpo'` needs preference pairs; add `pairs='best-worst'`"
             if name == "dpo"
-            else f"pairs={pairs} make preference data, which format {name} cannot hold; use --format dpo"
+            else f"`pairs={pairs!r}` makes preference data, which `format={name!r}` cannot hold; use `format='dpo'`"
         )
     if trainer is None:
         return
     if trainer not in TRAINERS:
-        raise OptionError(f"trainer {trainer!r} is unknown; choose one of: {', '.join(TRAINERS)}")
+        raise OptionError(f"`trainer={trainer!r}` is unknown; choose one of: {', '.join(TRAINERS)}")
     reads = TRAINERS[trainer]
     if name not in reads.formats:
         raise OptionError(
-            f"{reads.title} does not read format {name}; choose one of: {', '.join(reads.formats)}"
+            f"{reads.title} does not read `format={name!r}`; choose one of: {', '.join(reads.formats)}"
         )
 
 
@@ -184,12 +184,12 @@ def record(
     reads = None if trainer is None else TRAINERS[trainer]
     in_turns = name in {"sharegpt", "alpaca"} or (reads is not None and reads.in_turns)
     if in_turns and not _alternates(prompt):
-        others = " or ".join(f"--for {one}" for one, its in TRAINERS.items() if its.in_turns)
+        others = " or ".join(f"`trainer={one!r}`" for one, its in TRAINERS.items() if its.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
         raise InputError(
             f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} wants user and "
             "assistant in turns, the last of the user, and at most one of the system, first; leave the row out with "
-            f"--exclude, or use --format messages or prompt-completion without {others}"
+            f"`exclude`, or use `format='messages'` or `format='prompt-completion'` without {others}"
         )
     made = FORMATS[name](prompt, answer, rejected)
     if name == "dpo" and reads is not None and reads.one_message:

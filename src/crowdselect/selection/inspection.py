@@ -118,7 +118,7 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
     if len(pool.reward_columns) > _MOST_REWARDS:
         missing.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
-            "--reward names another"
+            "`reward` names another"
         )
     return matrices, missing
 

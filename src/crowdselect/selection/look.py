@@ -15,17 +15,25 @@ from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties
-from crowdselect.numeric.responses import Answers, check_answer
-from crowdselect.pool.index import to_numpy
+from crowdselect.numeric.responses import ChosenAnswers, check_answer
+from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import read_numbers
-from crowdselect.selection.benchmarks import Question, read_questions
+from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.measure import (
+    Look,
+    Matrix,
+    ensemble_of,
+    known_of,
+    looked,
+    lowest_hashes,
+    tables_of,
+)
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.rows import COLUMNS, Rows
-from crowdselect.selection.shard import Look, Matrix, ensemble_of, known_of, looked, lowest_hashes, unpacked
-from crowdselect.selection.shards import Shards, shards_of
 from crowdselect.types import BoolArray, FloatArray, IntArray, Table
 
 
@@ -137,7 +145,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
     )
 
 
-def _look(shards: Shards, asked: _Asked, questions: list[Question]) -> tuple[Look, list[str]]:
+def _look(shards: Shards, asked: _Asked, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
     """Settle what is to be known of each shard; and the notes about the crowd."""
     pool, options, models = shards.pool, asked.options, shards.models
     why = None if asked.method.weighted else why_unmeasured(pool, models, asked.reward)
@@ -215,7 +223,7 @@ def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
     if shards.whole:
         table, matrix = known_of(shards.pool, look)
         return merge([(0, table)], [shards.pool.path]), matrix
-    found = [each for packed in shards.over(looked, look=look) for each in unpacked(packed)]
+    found = [each for packed in shards.over(looked, look=look) for each in tables_of(packed)]
     return merge(found, shards.files), None
 
 
@@ -230,25 +238,21 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
         SplitError: An id is in two shards.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     tables = [table for _, table in sorted(found, key=lambda each: each[0])]
     facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
     shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
     whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    ids = whole["id"].combine_chunks()
-    if not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
-        order = to_numpy(pc.sort_indices(ids)).astype(np.int64)
+
+    def twice(id_: str, first: int, second: int) -> SplitError:
+        return SplitError(
+            f"{files[shard[second]]}: id {id_!r} is in {files[shard[first]]} too; a pool that is read file by file has all "
+            "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
+        )
+
+    _, order = sorted_once(whole["id"].combine_chunks(), twice)
+    if order is not None:
         whole, shard = whole.take(order), shard[order]
-        ids = whole["id"].combine_chunks()
-        same = to_numpy(pc.equal(ids[1:], ids[:-1]))
-        if same.any():
-            at = int(np.argmax(same))
-            one, other = sorted(int(each) for each in shard[at : at + 2])
-            raise SplitError(
-                f"{files[other]}: id {ids[at].as_py()!r} is in {files[one]} too; a pool that is read file by file has all "
-                "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
-            )
     return _Merged(whole.combine_chunks(), facts, shard)
 
 
@@ -263,9 +267,9 @@ def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) ->
     return grouped([keys[row] for row in rows.tolist()], rows, n=len(blank))
 
 
-def _answers(merged: _Merged) -> Answers:
+def _answers(merged: _Merged) -> ChosenAnswers:
     paired = "rejected" in merged.table.column_names
-    return Answers(
+    return ChosenAnswers(
         merged.numbers("chosen").astype(np.int64),
         merged.numbers("rejected").astype(np.int64) if paired else None,
         merged.numbers("best_reward"),
@@ -293,7 +297,7 @@ def _said(look: Look, options: Options | None) -> str | None:
     return look.reward if isinstance(look.reward, str) else None
 
 
-def read_benchmarks(options: Options) -> tuple[tuple[str, list[Question]], ...]:
+def read_benchmarks(options: Options) -> tuple[tuple[str, list[BenchmarkQuestion]], ...]:
     """Read the files of `decontaminate`.
 
     Raises:

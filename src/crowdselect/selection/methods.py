@@ -9,16 +9,15 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked
+from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import BLOCK, Function, Of, Reader
+from crowdselect.selection.reading import AT_ONCE, Function, Of, RowReader, Shards
 from crowdselect.selection.rows import Rows
-from crowdselect.selection.shards import Shards
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 Need = Literal["instruction", "answer"]
@@ -107,11 +106,11 @@ class Seen:
             OptionError: Answers are wanted, and the pool has no place for them.
         """
         found: dict[int, Any] = {}
-        for rows, batch in Reader(self.shards, self.known).batches(self.rows, of=of, size=BLOCK):
+        for rows, batch in RowReader(self.shards, self.known).batches(self.rows, of=of, size=AT_ONCE):
             found.update(zip(rows.tolist(), batch, strict=True))
         return [found[row] for row in self.rows.tolist()]
 
-    def map(self, function: Function, *, of: Of, progress: Progress, size: int = BLOCK) -> FloatArray:
+    def map(self, function: Function, *, of: Of, progress: Progress, size: int = AT_ONCE) -> FloatArray:
         """Apply a function to the eligible rows batch by batch, wherever they are read.
 
         Args:
@@ -128,7 +127,7 @@ class Seen:
         """
         rows, done = self.rows, 0
         out = np.full(len(self.eligible), np.nan)
-        for batch, numbers in Reader(self.shards, self.known).map(function, rows, of=of, size=size):
+        for batch, numbers in RowReader(self.shards, self.known).map(function, rows, of=of, size=size):
             out[batch] = numbers
             done += len(batch)
             progress(done, len(rows))
@@ -262,3 +261,45 @@ def check_rows(options: Options, reasons: ObjectArray, groups: IntArray) -> None
     eligible = reasons == ELIGIBLE
     barred = tally(reasons) if eligible.sum() < options.budget else ""
     check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
+
+
+def first_of_groups(seen: Seen) -> BoolArray:
+    """Find, of the eligible rows that say the same, the one whose key is smallest: the one that ties let through.
+
+    Returns:
+        Shape (N,).
+    """
+    rows = seen.rows
+    order = rows[np.argsort(seen.keys[rows], kind="stable")]
+    _, first = np.unique(seen.known.groups[order], return_index=True)
+    out = np.zeros(len(seen.eligible), dtype=bool)
+    out[order[first]] = True
+    return out
+
+
+def with_duplicates(seen: Seen, score: FloatArray) -> FloatArray:
+    """Give every row the score of the one that stands for its text, so that this one is chosen of them.
+
+    Args:
+        seen: Says which rows have the same text.
+        score: Shape (N,); those of `first_of_groups` count.
+
+    Returns:
+        Shape (N,).
+    """
+    out = score.copy()
+    stands = np.flatnonzero(first_of_groups(seen))
+    of_group = dict(zip(seen.known.groups[stands].tolist(), score[stands].tolist(), strict=True))
+    for row in np.setdiff1d(seen.rows, stands):
+        out[row] = of_group[int(seen.known.groups[row])]
+    return out
+
+
+def depths(seen: Seen, grouping: Grouping) -> dict[int, int]:
+    """Say how many rows the choice may take from each cluster, by its label."""
+    labels, counts = np.unique(grouping.labels[first_of_groups(seen)], return_counts=True)
+    budget = min(seen.options.budget, int(counts.sum()))
+    level, left = water_fill(counts.tolist(), budget)
+    return {
+        int(label): min(int(count), level + (left > 0)) for label, count in zip(labels, counts, strict=True)
+    }

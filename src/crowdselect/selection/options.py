@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from crowdselect.embed.models import embedder_kind
+from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import ENSEMBLES
 from crowdselect.numeric.metrics import METRICS, Ties
@@ -80,50 +80,54 @@ class Options:
         self._check_rewards()
         object.__setattr__(self, "decontaminate", _paths(self.decontaminate))
         if self.budget < 1:
-            raise BudgetError(f"budget {self.budget} is not positive; ask for at least 1 row")
+            raise BudgetError(f"`budget` is {self.budget}; wanted at least 1")
         if self.ties not in get_args(Ties):
-            raise OptionError(f"ties={self.ties!r} is unknown; choose one of: {', '.join(get_args(Ties))}")
+            raise OptionError(f"`ties={self.ties!r}` is unknown; choose one of: {', '.join(get_args(Ties))}")
         if self.clusters < 0:
-            raise OptionError(f"clusters={self.clusters} is negative; 0 means none")
+            raise OptionError(f"`clusters` is {self.clusters}; wanted at least 0, which means none")
         if self.min_rewards < 1:
             raise OptionError(
-                f"min-rewards={self.min_rewards} is below 1; a row without a reward has no metric"
+                f"`min_rewards` is {self.min_rewards}; wanted at least 1, as a row without a reward has no metric"
             )
         if self.pairs is not None and self.pairs not in get_args(Pairs):
-            raise OptionError(f"pairs={self.pairs!r} is unknown; choose one of: {', '.join(get_args(Pairs))}")
+            raise OptionError(
+                f"`pairs={self.pairs!r}` is unknown; choose one of: {', '.join(get_args(Pairs))}"
+            )
         if self.pairs is not None and self.answer != "best":
             raise OptionError(
-                f"pairs=best-worst prefers the best answer, so answer={self.answer!r} cannot hold too"
+                f"`pairs={self.pairs!r}` prefers the best answer, so `answer={self.answer!r}` cannot hold too"
             )
         self._check_shares()
 
     def _check_rewards(self) -> None:
         names = (self.reward,) if isinstance(self.reward, str) else tuple(self.reward or ())
         if len(set(names)) < len(names):
-            raise OptionError(f"reward={', '.join(names)} names a column twice; name each once")
+            raise OptionError(f"`reward` names a column twice ({', '.join(names)}); name each once")
         if self.ensemble is not None and self.ensemble not in ENSEMBLES:
-            raise OptionError(f"ensemble={self.ensemble!r} is unknown; choose one of: {', '.join(ENSEMBLES)}")
+            raise OptionError(
+                f"`ensemble={self.ensemble!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}"
+            )
         if len(names) > 1 and self.ensemble is None:
             raise OptionError(
-                f"several rewards ({', '.join(names)}) and no way to make one of them; add --ensemble mean-rank or mean-z"
+                f"several rewards ({', '.join(names)}) and no way to make one of them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
             )
         if self.ensemble is not None and len(names) < 2:
             raise OptionError(
-                f"ensemble={self.ensemble} needs two rewards or more; name each with a --reward of its own"
+                f"`ensemble={self.ensemble!r}` needs two rewards or more; name each of them with `reward`"
             )
         object.__setattr__(self, "reward", names if len(names) > 1 else names[0] if names else None)
 
     def _check_shares(self) -> None:
         if self.min_best_reward is not None and not math.isfinite(self.min_best_reward):
-            raise OptionError(f"min-best-reward={self.min_best_reward} is not a finite number")
+            raise OptionError(f"`min_best_reward={self.min_best_reward}` is not a finite number")
         if self.min_best_reward is not None and self.min_best_quantile is not None:
             raise OptionError(
-                "min-best-reward and min-best-quantile are two ways to set one floor; give one of them"
+                "`min_best_reward` and `min_best_quantile` are two ways to set one floor; give one of them"
             )
         for name in ("min_best_quantile", "near_duplicates"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise OptionError(f"{name.replace('_', '-')}={value} is outside 0 to 1")
+                raise OptionError(f"`{name}={value}` is outside 0 to 1")
 
     def as_dict(self) -> dict[str, Any]:
         """All options by name, as plain values for the manifest.
@@ -137,7 +141,7 @@ class Options:
 
 def _paths(files: object) -> tuple[str, ...]:
     if isinstance(files, str) or not isinstance(files, Iterable):
-        raise OptionError(f"decontaminate={files!r} is not a list of files; write [{files!r}]")
+        raise OptionError(f"`decontaminate={files!r}` is not a list of files; write [{files!r}]")
     return tuple(str(file) for file in files)
 
 
@@ -149,4 +153,4 @@ def wants_vectors(options: Options) -> bool:
 
 def wants_model(options: Options) -> bool:
     """Say whether a model is to embed texts."""
-    return wants_vectors(options) and embedder_kind(options.embedder) == "model"
+    return wants_vectors(options) and vector_kind(options.embedder).runs_a_model

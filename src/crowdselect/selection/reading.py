@@ -1,30 +1,145 @@
-"""What a method reads of a pool: texts that a function is given batch by batch, wherever the pool is read."""
+"""How a selection reads its pool: as it is, or file by file, here or on a cluster.
+
+`Shards` is the pool with the decision; `RowReader` gives a method texts and answers batch by batch, and `embeddable`
+shows embedders the same pool. Those who ask do not see which of the two ways it is.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crowdselect.engine.here import Worker, unchanged
+from crowdselect.embed.given import is_parquet
+from crowdselect.embed.reading import Embeddable, Filed, Held
+from crowdselect.engine.here import Run, Worker, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
+from crowdselect.pool.files import file_type
 from crowdselect.pool.pool import Pool, open_pool
-from crowdselect.pool.shards import shard_sources, wanted_rows
+from crowdselect.pool.shards import (
+    BLOCK,
+    Places,
+    file_sources,
+    models_in,
+    shard_sources,
+    texts_in,
+    wanted_rows,
+)
+from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.rows import Rows
-from crowdselect.selection.shards import Shards
-from crowdselect.types import FloatArray, IntArray, Table
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+LARGE = 1_000_000
+"""Rows from which on a pool of several files is read file by file: a million rows of vectors are 1 GB."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How a pool is read."""
+
+    pool: Pool
+    files: tuple[Path, ...] = ()
+    """Its files, read one by one; none = the pool as it is."""
+    run: Run = run_here
+    """Who reads them."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the pool is read as it is."""
+        return not self.files
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """The models of all shards, in code-point order."""
+        if self.whole or self.pool.wide:
+            return self.pool.models
+        found = self.over(models_in, layout=self.pool.layout)
+        return tuple(
+            sorted({name for table in found for some in table["models"].to_pylist() for name in some})
+        )
+
+    @cached_property
+    def texts(self) -> ObjectArray:
+        """The instructions of a pool that is read as it is, shape (N,); None = no text."""
+        return self.pool.instructions()
+
+    def over(self, function: Callable[..., Table], **arguments: Any) -> Iterator[Table]:  # noqa: ANN401
+        """Have a function of `sources` called with every shard's file."""
+        return self.run(file_sources(self.files), as_it_is, function, arguments, batch=1)
+
+    def asked(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
+        """Have a function called with sources of its own, one by one."""
+        return self.run(sources, as_it_is, function, {"layout": self.pool.layout}, batch=1)
+
+    def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
+        """Read the texts of some rows (ascending), a block at a time: which rows, and their texts."""
+        if self.whole:
+            yield rows, self.texts[rows].tolist()
+            return
+        sources = shard_sources(self.files, places, rows)
+        for table in self.run(
+            sources, partial(texts_in, layout=self.pool.layout), unchanged, {}, batch=BLOCK
+        ):
+            yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table["text"].to_pylist()
+
+
+def shards_of(
+    pool: Pool, *, run: Run | None = None, options: Options | None = None, method_needs: str | None = None
+) -> Shards:
+    """Decide whether a pool is read as it is or file by file.
+
+    Args:
+        pool: The pool, opened as usual.
+        run: Who is to read its files one by one; None = this process, and only where the pool is large.
+        options: Of the choice, if there is to be one.
+        method_needs: Why its method needs the pool as a whole; None where it does not.
+
+    Raises:
+        OptionError: `run` is given, and the pool or the options need the pool as a whole.
+    """
+    if run is None and (len(pool.files) == 1 or pool.row_count <= LARGE):
+        return Shards(pool)
+    why_not = _needs_the_whole(pool, options) or method_needs
+    if why_not is not None and run is not None:
+        raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
+    if why_not is not None or (run is None and len(pool.filled) == 1):
+        return Shards(pool)
+    return Shards(pool, pool.filled, run or run_here)
+
+
+def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
+    """Say why a pool cannot be read file by file; None where it can."""
+    if any(file_type(file) != "parquet" for file in pool.files):
+        return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
+    odd = pool.odd_file
+    if odd is not None:
+        return f"{odd}; write its files with the same columns"
+    if options is None:
+        return None
+    if (
+        wants_vectors(options)
+        and options.embedder.startswith("file:")
+        and not is_parquet(options.embedder[5:])
+    ):
+        return f"`embedder={options.embedder!r}` is no Parquet file (id, vector)"
+    if options.ensemble is not None:
+        return "an ensemble ranks the answers of the whole pool; make one reward of them first"
+    return None
+
 
 Of = Literal["instruction", "answer", "both"]
 """What is read of a row: its text, the text of its answer to train on, or an `Answered`."""
 Function = Callable[[Sequence[Any]], FloatArray]
 """A batch of n rows, each as `Of` says, → n numbers, NaN = none. It may run in another process, so it must be picklable."""
 
-BLOCK = 2_000
+AT_ONCE = 2_000
 """Rows whose texts are read at a time."""
 
 
@@ -37,7 +152,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class RowReader:
     """Reads rows of a pool: one that is open in this process, or its files where they are read."""
 
     shards: Shards
@@ -53,7 +168,7 @@ class Reader:
             for at, table in self._run(rows, unchanged, {}, of=of, size=size):
                 yield at, [_unpacked(text, of) for text in table["text"].to_pylist()]
             return
-        pool, answers, step = self.shards.pool, self.known.answers, max(BLOCK // size, 1) * size
+        pool, answers, step = self.shards.pool, self.known.answers, max(AT_ONCE // size, 1) * size
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
             if of == "instruction":
@@ -151,3 +266,27 @@ def _unpacked(text: str, of: Of) -> str | Answered:
         return text
     prompt, answer = json.loads(text)
     return Answered(prompt=prompt, answer=answer)
+
+
+def embeddable(shards: Shards, rows: Rows) -> Embeddable:
+    """Say where embedders find the texts and given vectors of a pool."""
+    pool = shards.pool
+    if shards.whole:
+        return Held.of(pool, shards.texts)
+    import pyarrow as pa
+
+    return Filed(
+        path=pool.path,
+        files=shards.files,
+        layout=pool.layout,
+        places=rows.places,
+        run=shards.run,
+        all_ids=pa.chunked_array([rows.ids.values]),
+        text_keys=rows.text_keys,
+        has_text=not rows.blank.all(),
+    )
+
+
+def cluster_column(shards: Shards, rows: Rows, options: Options) -> ObjectArray | None:
+    """Give the values of `cluster_by`, shape (N,); None where it is not asked for."""
+    return None if options.cluster_by is None else rows.column(options.cluster_by, shards.pool)

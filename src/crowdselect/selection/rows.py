@@ -8,20 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
-from crowdselect.embed.reading import Filed, Held, Reading
 from crowdselect.errors import OptionError
 from crowdselect.numeric.ensembles import Agreement
+from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import by_family
-from crowdselect.numeric.rankagreement import ordered_families
 from crowdselect.numeric.ranks import check_weights
-from crowdselect.numeric.responses import Answers
+from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
-from crowdselect.selection.benchmarks import Question
-from crowdselect.selection.options import Options
-from crowdselect.selection.shard import Matrix
-from crowdselect.selection.shards import Shards
+from crowdselect.selection.benchmarks import BenchmarkQuestion
+from crowdselect.selection.measure import Matrix
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 COLUMNS = (
@@ -56,7 +53,7 @@ class Rows:
     """Rewards per instruction, shape (N,)."""
     metrics: Mapping[str, FloatArray]
     """Each metric, shape (N,). NaN = undefined."""
-    answers: Answers
+    answers: ChosenAnswers
     """Whose answer to train on."""
     crowd: Crowd
     """One member per model of the pool, in the pool's order."""
@@ -72,7 +69,7 @@ class Rows:
     """The same about the pool's files."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
-    questions: tuple[tuple[str, list[Question]], ...] = ()
+    questions: tuple[tuple[str, list[BenchmarkQuestion]], ...] = ()
     """Files of benchmark questions, and what is in them."""
     owner: IntArray | None = None
     """Shape (N,): which of these questions, counted through, each row gives away; -1 = none."""
@@ -121,33 +118,9 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
         raise OptionError(
             f"{name} has a weight, but no model family of two known sizes is in the pool; name families and sizes "
-            "in a file (crowdselect crowd POOL -o crowd.toml, edit it, then --crowd crowd.toml), or give "
-            f"--weights without {name}"
+            "in a file (`crowdselect crowd POOL -o crowd.toml` makes one to edit) and pass it as `crowd`, or "
+            f"leave {name} out of `weights`"
         )
-
-
-def reading_of(shards: Shards, rows: Rows) -> Reading:
-    """Say where embedders find the texts and given vectors of a pool."""
-    pool = shards.pool
-    if shards.whole:
-        return Held.of(pool, shards.texts)
-    import pyarrow as pa
-
-    return Filed(
-        path=pool.path,
-        files=shards.files,
-        layout=pool.layout,
-        places=rows.places,
-        run=shards.run,
-        all_ids=pa.chunked_array([rows.ids.values]),
-        text_keys=rows.text_keys,
-        has_text=not rows.blank.all(),
-    )
-
-
-def cluster_column(shards: Shards, rows: Rows, options: Options) -> ObjectArray | None:
-    """Give the values of `cluster_by`, shape (N,); None where it is not asked for."""
-    return None if options.cluster_by is None else rows.column(options.cluster_by, shards.pool)
 
 
 def metrics_table(rows: Rows) -> Table:

@@ -14,7 +14,8 @@ from crowdselect.selection.facts import Found, selection_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Seen, arranged, check_rows, choice_of, scored_rows
 from crowdselect.selection.options import Options
-from crowdselect.selection.rows import check_usable, cluster_column, reading_of
+from crowdselect.selection.reading import cluster_column, embeddable
+from crowdselect.selection.rows import check_usable
 from crowdselect.selection.selection import Selection
 
 
@@ -62,7 +63,7 @@ def select(
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
         grouping = group(
-            reading_of(shards, rows),
+            embeddable(shards, rows),
             seen.eligible,
             rows.hashes,
             options,

@@ -16,6 +16,7 @@ from crowdselect.selection.options import Options
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
 Row = dict[str, Any]
 
 _IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
@@ -190,25 +191,25 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         return f"it would drop out if its score fell below that of the rows behind it, or the cluster's quota below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
-            return "its cluster gave no row: a larger --budget or fewer --clusters would have to reach it"
+            return "its cluster gave no row: a larger `budget` or fewer `clusters` would have to reach it"
         gap = row["last"]["score"] - row["score"]
         more = f"{gap:.4g} more score" if gap else "any more score (a seeded hash broke the tie)"
-        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger --budget)"
+        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger `budget`)"
     advice = {
-        "excluded": "take its id out of --exclude",
-        "unfinished": "only if an answer of it came to its end, or with --allow-cut where it was cut",
-        "not_included": "add its id to --include",
+        "excluded": "take its id out of `exclude`",
+        "unfinished": "only if an answer of it came to its end, or with `allow_cut=True` where it was cut",
+        "not_included": "add its id to `include`",
         "no_instruction": "give it text in the pool",
-        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower --min-rewards ({options['min_rewards']})",
-        "no_number": "give it a number in the file of --metrics, or set the weight of that number to 0",
+        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower `min_rewards` ({options['min_rewards']})",
+        "no_number": "give it a number in the file of `metrics`, or set the weight of that number to 0",
         **{code: undefined.remedy for code, undefined in UNDEFINED.items()},
-        "no_answer": f"the pool needs an answer with text that --answer {options['answer']} can take",
+        "no_answer": f"the pool needs an answer with text that `answer={options['answer']}` can take",
         "no_pair": "the pool needs two answers to one prompt with different rewards",
-        "below_floor": "lower --min-best-reward or --min-best-quantile, or collect a better answer",
+        "below_floor": "lower `min_best_reward` or `min_best_quantile`, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",
-        "duplicate_of": f"only in the place of {other}: leave that out (--exclude), and this row's own score must reach the cut",
-        "near_duplicate_of": f"only if {other} were left out, or with a higher --near-duplicates ({options['near_duplicates']})",
+        "duplicate_of": f"only in the place of {other}: leave that out (`exclude`), and this row's own score must reach the cut",
+        "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
 
@@ -227,3 +228,66 @@ def score_line(options: Mapping[str, Any]) -> str:
         f"{name} {value}" for name, value in options.items() if name not in known and value is not None
     )
     return method_of(options) + (f" ({told})" if told else "")
+
+
+_ROUNDING = 1e-12  # relative; below this, draws are equal
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One column's mean over the chosen rows, and over random choices with the same quotas."""
+
+    chosen: float
+    random: float
+    """Mean over the draws."""
+    spread: float
+    """Standard deviation over the draws: what is within two of these is what chance does. Infinite on overflow."""
+
+
+def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
+    """Compare the chosen rows with random ones that could have been chosen, as many from each cluster.
+
+    Args:
+        selection: What was chosen.
+        draws: How many random choices.
+        seed: Of the draws.
+
+    Returns:
+        One `Control` for `reward`, that of the answer to train on, and for each metric, where it has values in every
+        chosen row. Random rows without a value are left out of their mean.
+
+    Example:
+        >>> random_control.__name__
+        'random_control'
+    """
+    import pyarrow.compute as pc
+
+    choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
+    columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
+    wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
+    eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
+    chosen = eligible["selected"].to_numpy()
+    cluster = eligible["cluster"].fill_null(0).to_numpy()
+    values = {name: eligible[name].to_numpy() for name in columns}
+    rng = np.random.default_rng(seed)
+    means: dict[str, list[float]] = {name: [] for name in columns}
+    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster[chosen])]
+    for _ in range(draws):
+        drawn = np.concatenate(
+            [rng.choice(rows, size=int(chosen[rows].sum()), replace=False) for rows in members]
+        )
+        for name in columns:
+            known = values[name][drawn]
+            means[name].append(float(np.nanmean(known)) if not np.isnan(known).all() else np.nan)
+    with np.errstate(over="ignore"):  # the spread of giant variances is infinite
+        return {
+            name: Control(float(values[name][chosen].mean()), float(np.nanmean(drawn)), _spread(drawn))
+            for name, drawn in means.items()
+            if not np.isnan(values[name][chosen]).any() and not np.isnan(drawn).all()
+        }
+
+
+def _spread(means: list[float]) -> float:
+    """Standard deviation of the draws; 0 where they differ by rounding only, as when every row is drawn."""
+    spread = float(np.nanstd(means))
+    return spread if spread > _ROUNDING * float(np.nanmax(np.abs(means))) else 0.0

@@ -88,7 +88,7 @@ def read_log(file: Path) -> list[Entry]:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{file}: cannot be read as a log of losses ({error}); train again with --overwrite"
+            f"{file}: cannot be read as a log of losses ({error}); train again with `overwrite=True`"
         ) from error
 
 

@@ -1,10 +1,12 @@
-"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model."""
+"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model and its page.
+
+Names from outside are data: on the page they are escaped.
+"""
 
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,20 +17,26 @@ from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.pool.files import fingerprint
-from crowdselect.progress import Stages
-from crowdselect.train.diary import Entry, diary, losses, read_log, write_curve, write_log
-from crowdselect.train.modelcard import model_card
-from crowdselect.train.planning import Gathered, Plan, Prepared, gather, prepare
+from crowdselect.progress import Progress, Stages
+from crowdselect.selection.folder import card_table, code
+from crowdselect.train.diary import Entry, losses, read_log, write_curve, write_log
+from crowdselect.train.planning import Prepared, TrainInputs, TrainPlan, gather, prepare
 from crowdselect.train.settings import TrainSettings
 from crowdselect.train.student import EXTRA, quiet
-from crowdselect.train.trainers import build_trainer
-from crowdselect.train.workplace import LOG, Workplace, check_new, occupy, workplace
+from crowdselect.train.trainers import Training, run_training
+from crowdselect.train.workplace import LOG, Workplace, check_unfinished, differences, occupy, workplace
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"
 _WRITES = (LOG, "loss.png", "README.md", "config.json", "tokenizer.json", MANIFEST)
 """What is written whatever the model; more depends on it."""
+_METHODS = {
+    "sft": "supervised fine-tuning, loss on the answer alone",
+    "dpo": "direct preference optimisation (DPO)",
+    "simpo": "simple preference optimisation (SimPO)",
+    "orpo": "odds ratio preference optimisation (ORPO)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class Trained:
     """Losses, in the order of their steps."""
     manifest: Mapping[str, Any]
     was_there: bool
-    """It had been made before, of the same data, base and settings, and `resume` left it as it is."""
+    """It had been made before, by the same run, and was left as it is."""
 
     def facts(self) -> dict[str, Any]:
         """Give what came out, JSON-ready."""
@@ -70,29 +78,71 @@ class Trained:
         return found | {"time": f"{m['seconds']:.0f} s{rate}{peak}"}
 
 
+def plan(
+    data: str | os.PathLike[str],
+    *,
+    base: str,
+    settings: TrainSettings | None = None,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TrainPlan:
+    """Say what a run would do, and refuse what it would refuse; only configuration and tokenizer are loaded.
+
+    Args:
+        data: As for `train`.
+        base: As for `train`.
+        settings: As for `train`.
+        output: As for `train`; None = nothing is said about the place.
+        overwrite: As for `train`.
+        progress: Told how many rows have been read as tokens.
+
+    Returns:
+        The plan; its steps are exactly those of `train`, its memory an estimate.
+
+    Raises:
+        CrowdselectError: As `train`.
+
+    Example:
+        >>> from crowdselect.train import plan
+        >>> plan.__name__
+        'plan'
+    """
+    if output is not None:
+        _target(output, [Path(data)], overwrite=overwrite)
+    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    if output is not None:
+        key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
+        if not _is_finished(target, key, overwrite=overwrite) and not overwrite:
+            check_unfinished(workplace(target), key)
+    with quiet():
+        return prepare(gathered, progress=progress).plan
+
+
 def train(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     base: str,
     settings: TrainSettings | None = None,
-    resume: bool = False,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
-    announce: Callable[[Plan], None] | None = None,
+    announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
-    """Fine-tune a model on chosen rows.
+    """Fine-tune a model on chosen rows; go on where the same run was stopped.
+
+    What makes two runs the same: see `workplace.differences`.
 
     Args:
-        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
+        data: A folder that `select` wrote, or a training file in one of its formats.
         output: The folder to write: weights (or adapters), tokenizer, `train_log.jsonl`, `loss.png`, `README.md`,
-            the selection's manifest as `selection.json`, and `manifest.json`, which is written last.
+            the selection's manifest as `selection.json`, and `manifest.json`, which is written last. One that holds
+            the result of the same run is left as it is.
         base: The model to start from: its name on the hub, or a folder.
         settings: Of the run; None = the defaults.
-        resume: Go on with a run of the same data, base and settings from its last checkpoint; begin where there is
-            none; where it is finished, leave it as it is.
-        overwrite: Replace the files of a former result once the new one is complete; all else in the folder stays.
+        overwrite: Train all the same. The files of a former result are replaced once the new one is complete, all
+            else in the folder stays; another run that was stopped is given up.
         keep_checkpoints: Keep every checkpoint, in OUTPUT.training, when all is done.
         announce: Given the plan before anything is loaded.
         stages: Times the stages and may draw them.
@@ -102,8 +152,9 @@ def train(
 
     Raises:
         InputError: The data or the base model cannot be trained on.
-        OptionError: A setting does not fit them; or they need more memory than there is.
-        OutputError: The place is refused, or an unfinished run is there and `resume` was not asked for.
+        OptionError: A setting does not fit them; or they need more memory than there is; or the place holds another
+            run, finished or not: the message says in what it differs.
+        OutputError: The place is refused.
         MissingExtraError: The extra `train` is not installed.
 
     Example:
@@ -112,30 +163,25 @@ def train(
         16
     """
     stages = stages or Stages()
-    target = Path(os.path.abspath(output))  # noqa: PTH100  (symbolic links stay)
-    if not resume:  # what costs nothing to see is said before the libraries are loaded
-        check_output(output, inputs=[Path(data)], overwrite=overwrite, folder=True, writes=_WRITES)
-        check_new(workplace(target), processes=int(os.environ.get("WORLD_SIZE", "1")))
+    _target(output, [Path(data)], overwrite=overwrite)  # said before the libraries are loaded
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
-    key = _key(gathered)
-    if resume and _is_finished(target, key):
+    key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
+    if _is_finished(target, key, overwrite=overwrite):
         return _read(target, was_there=True)
-    check_output(output, inputs=_inputs(gathered), overwrite=overwrite, folder=True, writes=_WRITES)
     place = workplace(target)
     with quiet():
         with stages("reading the rows as tokens") as progress:
             prepared = prepare(gathered, progress=progress)
-        processes = prepared.plan.processes
-        lock = occupy(place, key, resume=resume, processes=processes) if is_main() else nullcontext()
+        lock = occupy(place, key, overwrite=overwrite) if is_main() else nullcontext()
         with lock:
             _wait()  # the other processes of a launcher begin when the place is taken
             if announce is not None and is_main():
                 announce(prepared.plan)
             try:
-                run = _run(prepared, place, stages, keep=keep_checkpoints)
+                run = run_training(prepared, place, stages, keep=keep_checkpoints)
             except CrowdselectError:
                 if is_main():
-                    place.leave(processes=processes)
+                    place.leave(processes=prepared.plan.processes)
                 raise
             if is_main():
                 _write(prepared, place, target, key, run, overwrite=overwrite)
@@ -152,53 +198,84 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What a run left."""
+def _key(gathered: TrainInputs) -> dict[str, Any]:
+    """Say what makes two runs the same one: data, base, settings."""
+    student, settings = gathered.student, gathered.settings.facts()
+    folder = Path(student.name)
+    of_base = student.revision
+    if folder.is_dir():
+        of_base = fingerprint(
+            sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
+        )
+    for name in ("device", "chat_template"):  # the template's text counts, not its file
+        settings.pop(name)
+    return {
+        "data": {"fingerprint": gathered.source.fingerprint()},
+        "base": {
+            "name": folder.name if folder.is_dir() else student.name,
+            "content": of_base,
+            "template": student.tokenizer.chat_template,
+            "dtype": student.dtype,
+        },
+        "settings": settings,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
 
-    trainer: Any
-    seconds: float
-    """Of this run."""
-    steps: int
-    """That it took."""
-    peak: int | None
-    """Bytes of the GPU's memory; None without one."""
+
+def _target(output: str | os.PathLike[str], inputs: Sequence[Path], *, overwrite: bool) -> Path:
+    """Refuse a place that cannot be written; one with a trained model is looked at when the run is known."""
+    known = (read_manifest(Path(output)) or {}).get("kind") == _KIND
+    return check_output(output, inputs=inputs, overwrite=overwrite or known, folder=True, writes=_WRITES)
 
 
-def _run(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> _Run:
-    torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
-    plan = prepared.plan
-    last = place.checkpoint(processes=plan.processes)
-    before = place.step(processes=plan.processes)
-    with stages("loading the model"):
-        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
-    with stages("training") as progress:
-        trainer.add_callback(diary(place.folder / LOG, progress))
-        begun = time.perf_counter()
-        try:
-            if (
-                last is not None and before >= plan.steps
-            ):  # only writing is left; a step more would be trained
-                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
-                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
-            else:
-                trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        except torch.OutOfMemoryError as error:
-            raise OptionError(
-                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try --lora, a smaller --max-length or "
-                "--batch-size 1 with more --accumulation; --dry-run says what needs how much"
-            ) from error
-    return _Run(
-        trainer=trainer,
-        seconds=time.perf_counter() - begun,
-        steps=trainer.state.global_step - before,
-        peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
-    )
+def _is_finished(target: Path, key: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether a folder holds the result of this run, and it is to stay.
+
+    Raises:
+        OptionError: It holds that of another run.
+    """
+    manifest = read_manifest(target)
+    if overwrite or manifest is None:
+        return False
+    other = differences(manifest.get("key", {}), key)
+    if other:
+        raise OptionError(
+            f"{target}: holds a model that was trained otherwise: {other[0]}; choose another place, or replace it with "
+            "`overwrite=True`"
+        )
+    return True
+
+
+def _inputs(gathered: TrainInputs) -> list[Path]:
+    base = Path(gathered.student.name)
+    return [gathered.source.file, *([base] if base.is_dir() else [])]
+
+
+def _wait() -> None:
+    """Wait for the other processes of a launcher."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
 
 
 def _write(
-    prepared: Prepared, place: Workplace, target: Path, key: Mapping[str, Any], run: _Run, *, overwrite: bool
+    prepared: Prepared,
+    place: Workplace,
+    target: Path,
+    key: Mapping[str, Any],
+    run: Training,
+    *,
+    overwrite: bool,
 ) -> None:
+    """Write the folder: model, tokenizer, losses, the selection's manifest, the page, and last the manifest.
+
+    Args:
+        prepared: What was trained on.
+        place: Of the unfinished run; its log is written anew, whole.
+        target: The folder.
+        key: What makes the run the same as another.
+        run: What it left.
+        overwrite: Replace the files of a former result once the new one is complete.
+    """
     plan, selection = prepared.plan, prepared.source.manifest
     history = run.trainer.state.log_history
     write_log(place.folder / LOG, history)
@@ -235,7 +312,7 @@ def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa
 
 
 def _manifest(
-    prepared: Prepared, key: Mapping[str, Any], run: _Run, *, losses: Mapping[str, Any]
+    prepared: Prepared, key: Mapping[str, Any], run: Training, *, losses: Mapping[str, Any]
 ) -> dict[str, Any]:
     plan, source = prepared.plan, prepared.source
     made = run.steps / plan.steps if plan.steps else 0.0
@@ -259,45 +336,123 @@ def _manifest(
     }
 
 
-def _key(gathered: Gathered) -> dict[str, Any]:
-    """Say what makes two runs the same one: data, base, settings."""
-    student, settings = gathered.student, gathered.settings.facts()
-    folder = Path(student.name)
-    of_base = student.revision
-    if folder.is_dir():
-        of_base = fingerprint(
-            sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
-        )
-    for name in ("device", "chat_template"):  # the template's text counts, not its file
-        settings.pop(name)
-    return {
-        "data": {"fingerprint": gathered.source.fingerprint()},
-        "base": {
-            "name": folder.name if folder.is_dir() else student.name,
-            "content": of_base,
-            "template": student.tokenizer.chat_template,
-            "dtype": student.dtype,
-        },
-        "settings": settings,
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-    }
-
-
-def _is_finished(target: Path, key: Mapping[str, Any]) -> bool:
-    manifest = read_manifest(target) or {}
-    return manifest.get("kind") == _KIND and manifest.get("key") == json.loads(json.dumps(key))
-
-
 def _read(target: Path, *, was_there: bool) -> Trained:
+    """Read a finished folder."""
     return Trained(target, read_log(target / LOG), read_manifest(target) or {}, was_there=was_there)
 
 
-def _inputs(gathered: Gathered) -> list[Path]:
-    base = Path(gathered.student.name)
-    return [gathered.source.file, *([base] if base.is_dir() else [])]
+def model_card(plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
+    """Write the card of a model.
+
+    Args:
+        plan: What was done.
+        manifest: Of the training.
+        selection: The selection's manifest; None where the rows came from a bare file.
+
+    Returns:
+        Markdown with YAML in front. Paths stand without the folders of the machine that it was made on.
+    """
+    settings = plan.settings
+    adapters = settings.lora and not settings.merge
+    head: dict[str, Any] = {
+        "base_model": _name(plan.model),
+        "library_name": "peft" if adapters else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["crowdselect", "trl", str(settings.objective), *(["lora"] if settings.lora else [])],
+    }
+    losses = {
+        name.replace("_", " "): value for name, value in manifest["losses"].items() if value is not None
+    }
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {json.dumps(value)}" for key, value in head.items()),
+            "---",
+            "",
+            f"# {code(_name(plan.model))} fine-tuned on {plan.rows} chosen rows",
+            "",
+            _how(plan, manifest),
+            "",
+            "![Losses](loss.png)",
+            "",
+            *_table("Losses", losses),
+            *_table("Data", _data(plan, manifest, selection)),
+            *_table("Settings", {n: v for n, v in settings.facts().items() if v not in (None, [], False)}),
+            *_table("Versions", manifest["versions"]),
+            *(
+                []
+                if not plan.warnings
+                else ["## Warnings", "", *(f"- {code(line)}" for line in plan.warnings), ""]
+            ),
+            "## Licence",
+            "",
+            "That of the base model, and those of the instructions and answers it was trained on.",
+            "",
+        ]
+    )
 
 
-def _wait() -> None:
-    """Wait for the other processes of a launcher."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
+def _how(plan: TrainPlan, manifest: Mapping[str, Any]) -> str:
+    settings = plan.settings
+    rows = settings.batch_size * settings.accumulation * plan.processes
+    return (
+        f"Made with crowdselect {manifest['version']} and TRL {manifest['versions']['trl']}: "
+        f"{_METHODS[str(settings.objective)]}, {_what(plan)}, {plan.steps} steps of {rows} rows. {_use(plan)}"
+    )
+
+
+def _what(plan: TrainPlan) -> str:
+    if not plan.settings.lora:
+        return "all weights"
+    rank = f"LoRA of rank {plan.settings.lora_rank}"
+    return f"{rank}, added to the weights" if plan.settings.merge else rank
+
+
+def _use(plan: TrainPlan) -> str:
+    ends = f"An answer ends with {code(plan.stop)}. " if plan.stop else ""
+    files = "`train_log.jsonl` has the losses, `manifest.json` everything about the training"
+    return f"{ends}{files}."
+
+
+def _data(
+    plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    found = {
+        "rows to train on": plan.rows,
+        "rows held out": plan.held_out,
+        "rows cut at the limit": plan.cut,
+        "rows left out": plan.dropped,
+        "tokens in all epochs": plan.tokens,
+        "fingerprint": manifest["data"]["fingerprint"],
+    }
+    if selection is None:
+        return found | {"file": Path(plan.data).name}
+    facts, options = selection.get("facts", {}), selection.get("options", {})
+    chosen = {
+        "chosen with crowdselect": selection.get("version"),
+        "by": options.get("method"),
+        "weights": options.get("weights"),
+        "budget": options.get("budget"),
+        "answers": options.get("answer"),
+        "seed of the choice": options.get("seed"),
+        "pool": _name(str(facts["pool"])) if facts.get("pool") else None,
+        "pool's fingerprint": facts.get("fingerprint"),
+        "reward": facts.get("reward"),
+        "all about the choice": "selection.json",
+    }
+    return found | {name: value for name, value in chosen.items() if value is not None}
+
+
+def _name(place: str) -> str:
+    """Give a hub's name as it is, of a folder its last part."""
+    return Path(place).name if Path(place).is_absolute() else place
+
+
+def _table(title: str, values: Mapping[str, Any]) -> list[str]:
+    return card_table(title, {name.replace("_", " "): _plain(value) for name, value in values.items()})
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,7 @@
-"""What a run would do, before it does it: steps, tokens, memory, and what should be known first."""
+"""What a run would do, before it does it: steps, tokens, memory, and what should be known first.
+
+Memory is counted part by part; nothing is loaded for it.
+"""
 
 import math
 import os
@@ -9,18 +12,135 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
-from crowdselect.train.memory import Memory, Sizes, count_parameters, memory
-from crowdselect.train.rows import Length, Row, Rows, divide, lengths, read_rows
+from crowdselect.reward.loading import one_line
+from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
-from crowdselect.train.student import EXTRA, Student, quiet, read_student
+from crowdselect.train.student import EXTRA, Student, read_student
 
+_TILE = 4096  # tokens whose logits TRL's fused head makes at a time
+_SLICE = 8192  # entries of the vocabulary, likewise
 _LONG_WARM_UP = 0.2  # of all steps
 _RATE = 200e12  # operations per second that a large GPU does, to give an idea of the time
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Sizes:
+    """How many numbers a model has."""
+
+    weights: int
+    """All parameters, adapters included."""
+    trained: int
+    """Those that change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on one device, at the highest point of a step. An estimate: fragments and the driver come on top."""
+
+    weights: int
+    """float32 where all are trained; with adapters the base as it computes and the adapters in float32."""
+    reference: int
+    """The second copy that `dpo` compares with; adapters need none, as they can be switched off."""
+    gradients: int
+    """float32, of what is trained; twice with several processes, which keep what they exchange."""
+    optimizer: int
+    """AdamW's two averages, float32, of what is trained."""
+    casts: int
+    """The weights once more as bfloat16, while a pass lasts."""
+    activations: int
+    """Of the longest row that there is, times the batch."""
+    head: int
+    """Logits and what is computed of them."""
+
+    @property
+    def total(self) -> int:
+        """The sum, bytes."""
+        return sum(asdict(self).values())
+
+
+def count_parameters(student: Student, settings: TrainSettings) -> Sizes:
+    """Count parameters exactly, on a device without storage.
+
+    Raises:
+        OptionError: No layer has a name of `lora_targets`.
+    """
+    torch = optional("torch", extra=EXTRA)
+    auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(student.config, trust_remote_code=settings.trust_remote_code)
+    if settings.lora:
+        peft = optional("peft", extra=EXTRA)
+        try:
+            model = peft.get_peft_model(model, lora_config(settings))
+        except ValueError as error:
+            raise OptionError(f"`lora_targets` is {settings.lora_targets!r}: {one_line(error)}") from error
+    parameters = list(model.parameters())
+    return Sizes(
+        weights=sum(one.numel() for one in parameters),
+        trained=sum(one.numel() for one in parameters if one.requires_grad),
+    )
+
+
+def lora_config(settings: TrainSettings) -> Any:  # noqa: ANN401  (of peft)
+    """Make peft's configuration of the adapters."""
+    named = settings.lora_targets.replace(",", " ").split()
+    return optional("peft", extra=EXTRA).LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear" if named == ["all-linear"] else named,
+        task_type="CAUSAL_LM",
+    )
+
+
+def memory(
+    student: Student, settings: TrainSettings, sizes: Sizes, *, longest: int, processes: int
+) -> Memory:
+    """Estimate the memory of a step.
+
+    Activations per token and layer, without checkpointing, as autograd keeps them for a layer of attention and
+    gated MLP (h hidden, i intermediate): 40 h + 16 i bytes in float32, 34 h + 8 i with bfloat16. With
+    checkpointing the input of each layer stays, and one layer at a time is there with its gradients.
+
+    Args:
+        student: The base model.
+        settings: Filled for the objective.
+        sizes: Of the model.
+        longest: Tokens of the longest conversation that is trained on, once cut.
+        processes: That train together, each with a device of its own.
+
+    Returns:
+        The parts, in bytes.
+    """
+    config = student.config.get_text_config()
+    is_half = student.dtype == "bfloat16"
+    adapters = sizes.trained if settings.lora else 0
+    wide = 2 if is_half and settings.lora else 4
+    copies = 1 if settings.objective == "sft" else 2  # a pair goes through together
+    tokens = settings.batch_size * copies * longest
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    layer = (34 * hidden + 8 * inner) if is_half else (40 * hidden + 16 * inner)
+    kept = layers * wide * hidden + 2 * layer if settings.gradient_checkpointing else layers * layer
+    vocabulary = config.vocab_size
+    if settings.objective in {"sft", "dpo"}:
+        head = min(tokens, _TILE) * min(vocabulary, _SLICE) * 4 * 2
+    else:
+        head = tokens * vocabulary * ((2 if is_half else 4) + 3 * 4)
+    return Memory(
+        weights=(sizes.weights - adapters) * wide + adapters * 4,
+        reference=0 if settings.lora or settings.objective != "dpo" else sizes.weights * 4,
+        gradients=sizes.trained * 4 * (2 if processes > 1 else 1),
+        optimizer=sizes.trained * 8,
+        casts=sizes.trained * 2 if is_half else 0,
+        activations=tokens * kept,
+        head=head,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
     """What a run would do."""
 
     data: str
@@ -93,10 +213,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class TrainInputs:
     """Data, base model and settings, before any row is read as tokens."""
 
-    source: Rows
+    source: TrainRows
     student: Student
     settings: TrainSettings
     """Filled for the objective."""
@@ -106,55 +226,22 @@ class Gathered:
 class Prepared:
     """A plan and what it was made from."""
 
-    plan: Plan
+    plan: TrainPlan
     student: Student
-    source: Rows
-    train: list[Row]
-    held_out: list[Row]
+    source: TrainRows
+    train: list[TrainRow]
+    held_out: list[TrainRow]
 
 
-def plan(
-    data: str | os.PathLike[str],
-    *,
-    base: str,
-    settings: TrainSettings | None = None,
-    progress: Progress | None = None,
-) -> Plan:
-    """Say what a run would do; only configuration and tokenizer are loaded.
-
-    Args:
-        data: A folder that `select` or `baseline` wrote, or a training file in one of its formats.
-        base: The model to start from: its name on the hub, or a folder.
-        settings: Of the run; None = the defaults.
-        progress: Told how many rows have been read as tokens.
-
-    Returns:
-        The plan; its steps are exactly those of `train`, its memory an estimate.
-
-    Raises:
-        InputError: The data or the base model cannot be trained on.
-        OptionError: A setting does not fit them.
-        MissingExtraError: The extra `train` is not installed.
-
-    Example:
-        >>> from crowdselect.train import plan
-        >>> plan.__name__
-        'plan'
-    """
-    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
-    with quiet():
-        return prepare(gathered, progress=progress).plan
-
-
-def gather(data: str, *, base: str, settings: TrainSettings) -> Gathered:
-    """Read rows and base model; see `plan`."""
+def gather(data: str, *, base: str, settings: TrainSettings) -> TrainInputs:
+    """Read rows and base model; see `job.plan`."""
     source = read_rows(data)  # first: what is wrong with it is said before the libraries are loaded
     student = read_student(base, settings)
-    return Gathered(source, student, settings.filled(_objective(source, settings)))
+    return TrainInputs(source, student, settings.filled(_objective(source, settings)))
 
 
-def prepare(gathered: Gathered, *, progress: Progress | None = None) -> Prepared:
-    """Do everything else that comes before the weights; see `plan`."""
+def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepared:
+    """Do everything else that comes before the weights; see `job.plan`."""
     source, student, settings = gathered.source, gathered.student, gathered.settings
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     _check_devices(student, processes)
@@ -167,7 +254,7 @@ def prepare(gathered: Gathered, *, progress: Progress | None = None) -> Prepared
     evaluated = [pair for pair in zip(held, found[len(rows) :], strict=True) if not pair[1].is_lost]
     if not training:
         raise InputError(
-            f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger --max-length"
+            f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger `max_length`"
         )
     counted = _Counted([length for _, length in training], len(evaluated), found, limit)
     return Prepared(
@@ -187,7 +274,9 @@ class _Counted:
     limit: int
 
 
-def _plan(source: Rows, settings: TrainSettings, student: Student, counted: _Counted, processes: int) -> Plan:
+def _plan(
+    source: TrainRows, settings: TrainSettings, student: Student, counted: _Counted, processes: int
+) -> TrainPlan:
     train = counted.train
     per_epoch = max(
         1, math.ceil(math.ceil(len(train) / (settings.batch_size * processes)) / settings.accumulation)
@@ -200,7 +289,7 @@ def _plan(source: Rows, settings: TrainSettings, student: Student, counted: _Cou
     tokens = round(epochs * sum(length.kept for length in train))
     sizes = count_parameters(student, settings)
     longest = min(max(length.longest for length in train), counted.limit)
-    made = Plan(
+    made = TrainPlan(
         data=str(source.file),
         settings=settings,
         model=student.name,
@@ -237,13 +326,13 @@ def _per_token(settings: TrainSettings) -> int:
     return 2 + backwards + again + (2 if settings.objective == "dpo" else 0)
 
 
-def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
+def _warnings(plan: TrainPlan, all_lengths: list[Length]) -> Iterator[str]:
     settings, rows = plan.settings, len(all_lengths)
     if plan.warmup > max(1, _LONG_WARM_UP * plan.steps):
         yield (
             f"the warm-up of {plan.warmup} steps is {_share(plan.warmup / plan.steps)} all {plan.steps}: the learning rate "
             f"{'never reaches its height' if plan.warmup >= plan.steps else 'rises for much of the training'}; a tenth would "
-            f"be --warmup-steps {max(1, plan.steps // 10)}"
+            f"be `warmup_steps={max(1, plan.steps // 10)}`"
         )
     if plan.cut:
         yield f"{plan.cut} of {rows} rows are longer than {plan.limit} tokens and lose their end; the longest has {plan.longest}"
@@ -270,12 +359,12 @@ def _warnings(plan: Plan, all_lengths: list[Length]) -> Iterator[str]:
         yield f"the estimate of {_size(plan.memory.total)} is more than the {_size(room)} of this GPU"
 
 
-def _objective(source: Rows, settings: TrainSettings) -> Objective:
+def _objective(source: TrainRows, settings: TrainSettings) -> Objective:
     wanted: Objective = settings.objective or ("dpo" if source.has_pairs else "sft")
     if wanted != "sft" and not source.has_pairs:
         raise OptionError(
-            f"--objective {wanted} needs preference pairs, and {source.file} has no rejected answers; choose with "
-            "`select --pairs best-worst`"
+            f"`objective` {wanted} needs preference pairs, and {source.file} has no rejected answers; `select` "
+            "writes them with `pairs='best-worst'`"
         )
     return wanted
 

@@ -16,9 +16,10 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.pool.files import broken_line, file_type
 from crowdselect.progress import Progress
+from crowdselect.reward.loading import one_line
 from crowdselect.seeding import seeded_hash
 from crowdselect.textfile import MARK, open_text
-from crowdselect.train.student import EXTRA, Student, one_line
+from crowdselect.train.student import EXTRA, Student
 from crowdselect.writing import read_manifest
 
 Messages = list[dict[str, str]]
@@ -30,7 +31,7 @@ _WANTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainRow:
     """One row to learn from."""
 
     id: str
@@ -42,10 +43,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainRows:
     """All rows of one source, in the order of the file."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TrainRow, ...]
     file: Path
     manifest: Mapping[str, Any] | None
     """Of the selection; None for a bare file."""
@@ -61,7 +62,7 @@ class Rows:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_rows(path: str) -> Rows:
+def read_rows(path: str) -> TrainRows:
     """Read training rows.
 
     Args:
@@ -99,10 +100,10 @@ def read_rows(path: str) -> Rows:
             f"{place}: row {rows[paired.index(not paired[0])].id!r} differs from the first: rows with a rejected "
             "answer and rows without one do not go together"
         )
-    return Rows(rows, place, manifest)
+    return TrainRows(rows, place, manifest)
 
 
-def divide(rows: Rows, *, share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def divide(rows: TrainRows, *, share: float, seed: int) -> tuple[list[TrainRow], list[TrainRow]]:
     """Put rows into an order that depends on ids and seed alone, and hold some out.
 
     Args:
@@ -121,7 +122,7 @@ def divide(rows: Rows, *, share: float, seed: int) -> tuple[list[Row], list[Row]
     count = max(1, round(share * len(ids))) if share > 0 else 0
     if count >= len(ids):
         raise OptionError(
-            f"--eval-share {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
+            f"`eval_share` of {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
         )
     held = set(sorted(ids, key=lambda id_: (drawn[id_], id_))[:count])
     order = dict(zip(ids, seeded_hash(ids, seed=seed, salt="order").tolist(), strict=True))
@@ -173,7 +174,7 @@ def _listed(found: Any) -> list[Any]:  # noqa: ANN401  (whatever JSON holds)
     return found if isinstance(found, list) else [found]
 
 
-def _row(record: Mapping[str, Any], *, where: str) -> Row:
+def _row(record: Mapping[str, Any], *, where: str) -> TrainRow:
     id_ = record.get("id")
     if id_ is None:
         id_ = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
@@ -191,7 +192,7 @@ def _row(record: Mapping[str, Any], *, where: str) -> Row:
             raise InputError(
                 f"{where}: the {name} is empty; there is nothing to learn from; leave the row out"
             )
-    return Row(str(id_), prompt, answer, rejected)
+    return TrainRow(str(id_), prompt, answer, rejected)
 
 
 def _of_messages(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
@@ -228,13 +229,13 @@ def _of_sharegpt(record: Mapping[str, Any], where: str) -> tuple[Messages, str, 
 
 
 def _of_alpaca(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
-    asked = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
+    instruction = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
     earlier = [
         {"role": role, "content": text}
         for pair in record.get("history") or []
         for role, text in zip(("user", "assistant"), pair, strict=False)
     ]
-    messages = [*_system(record), *earlier, {"role": "user", "content": asked}]
+    messages = [*_system(record), *earlier, {"role": "user", "content": instruction}]
     return _checked(messages, f"{where}: instruction and history"), record["output"], None
 
 
@@ -299,7 +300,12 @@ class Length:
 
 
 def lengths(
-    rows: Sequence[Row], student: Student, *, limit: int, objective: str, progress: Progress | None = None
+    rows: Sequence[TrainRow],
+    student: Student,
+    *,
+    limit: int,
+    objective: str,
+    progress: Progress | None = None,
 ) -> list[Length]:
     """Count the tokens of rows.
 
@@ -337,7 +343,7 @@ def lengths(
 
 
 def _part(
-    row: Row, prompt: list[int], answer: str, student: Student, *, limit: int, objective: str
+    row: TrainRow, prompt: list[int], answer: str, student: Student, *, limit: int, objective: str
 ) -> Length:
     whole = _ids(row, [*row.prompt, {"role": "assistant", "content": answer}], student, ask=False)
     begin = next(
@@ -352,7 +358,7 @@ def _part(
     )
 
 
-def _ids(row: Row, messages: Messages, student: Student, *, ask: bool) -> list[int]:
+def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> list[int]:
     jinja: Any = optional("jinja2", extra=EXTRA)
     try:
         made = student.tokenizer.apply_chat_template(
@@ -361,7 +367,7 @@ def _ids(row: Row, messages: Messages, student: Student, *, ask: bool) -> list[i
     except jinja.TemplateError as error:
         raise InputError(
             f"id {row.id!r}: the chat template refuses it: {one_line(error)}; leave the row out, or give another "
-            "template with --chat-template"
+            "template with `chat_template`"
         ) from error
     ids: list[int] = made["input_ids"]
     return ids

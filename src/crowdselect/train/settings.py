@@ -101,11 +101,11 @@ class TrainSettings:
     """Let code that comes with the base model run."""
     seed: int = 0
     """Decides the order of the rows, the held-out share, the adapters' start, dropout."""
-    more: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
     """Further settings of TRL's trainer, each `NAME=VALUE`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "more", tuple(self.more))
+        object.__setattr__(self, "set", tuple(self.set))
         for name, value, known in (
             ("objective", self.objective, (None, *get_args(Objective))),
             ("preset", self.preset, (None, "paper")),
@@ -115,17 +115,17 @@ class TrainSettings:
         ):
             if value not in known:
                 listed = ", ".join(str(one) for one in known if one is not None)
-                raise OptionError(f"{_flag(name)} {value!r} is unknown; choose one of: {listed}")
+                raise OptionError(f"`{name}` {value!r} is unknown; choose one of: {listed}")
         self._check_counts()
         self._check_numbers()
         if self.merge and not self.lora:
-            raise OptionError("--merge adds adapters to the base model, and there are none without --lora")
+            raise OptionError("`merge` adds adapters to the base model, and there are none without `lora`")
         if self.gamma is not None and self.objective not in {None, "simpo"}:
-            raise OptionError(f"--gamma is SimPO's margin; {self.objective} has none")
+            raise OptionError(f"`gamma` is SimPO's margin; {self.objective} has none")
         if self.beta is not None and self.objective == "sft":
-            raise OptionError("--beta weighs preferences; sft has none")
+            raise OptionError("`beta` weighs preferences; sft has none")
         if not self.lora_targets.replace(",", " ").split():
-            raise OptionError("--lora-targets is empty; wanted all-linear, or names of layers")
+            raise OptionError("`lora_targets` is empty; wanted all-linear, or names of layers")
         self.options()
 
     def filled(self, objective: Objective) -> "TrainSettings":
@@ -148,7 +148,7 @@ class TrainSettings:
         )
 
     def options(self) -> dict[str, Any]:
-        """Read `more`.
+        """Read `set`.
 
         Returns:
             Values by name: JSON where it is JSON, else text.
@@ -157,13 +157,13 @@ class TrainSettings:
             OptionError: One has no `=`, or is given twice.
         """
         found: dict[str, Any] = {}
-        for written in self.more:
+        for written in self.set:
             name, sign, text = written.partition("=")
             name = name.strip()
             if not sign or not name:
-                raise OptionError(f"--set {written!r} is not of the form NAME=VALUE")
+                raise OptionError(f"`set` {written!r} is not of the form NAME=VALUE")
             if name in found:
-                raise OptionError(f"--set {name} is given twice; keep one")
+                raise OptionError(f"`set` {name} is given twice; keep one")
             try:
                 found[name] = json.loads(text)
             except ValueError:
@@ -172,7 +172,7 @@ class TrainSettings:
 
     def facts(self) -> dict[str, Any]:
         """Give every field, JSON-ready, for the manifest."""
-        return {**asdict(self), "more": list(self.more)}
+        return {**asdict(self), "set": list(self.set)}
 
     def _check_counts(self) -> None:
         for name in (
@@ -186,27 +186,29 @@ class TrainSettings:
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionError(f"{_flag(name)} {value} is too small; wanted at least 1")
+                raise OptionError(f"`{name}` is {value}; wanted at least 1")
         if self.max_length < 8:
-            raise OptionError(f"--max-length {self.max_length} is too small; wanted at least 8 tokens")
+            raise OptionError(f"`max_length` is {self.max_length}; wanted at least 8 tokens")
         if not 0 <= self.seed < 1 << 32:
-            raise OptionError(f"--seed {self.seed} is out of range; wanted 0 to {(1 << 32) - 1}")
+            raise OptionError(f"`seed` is {self.seed}; wanted 0 to {(1 << 32) - 1}")
 
     def _check_numbers(self) -> None:
         for name in ("epochs", "learning_rate", "lora_alpha", "beta"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise OptionError(f"{_flag(name)} {value} is not above 0")
+                raise OptionError(f"`{name}` is {value}; wanted more than 0")
         for name in ("warmup_steps", "weight_decay", "gamma"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise OptionError(f"{_flag(name)} {value} is negative; wanted 0 or more")
+                raise OptionError(f"`{name}` is {value}; wanted 0 or more")
         if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
-            raise OptionError(f"--warmup-steps {self.warmup_steps} is neither whole nor a share below 1")
+            raise OptionError(
+                f"`warmup_steps` is {self.warmup_steps}; wanted a whole number, or a share below 1"
+            )
         for name in ("eval_share", "lora_dropout"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                raise OptionError(f"{_flag(name)} {value} is out of range; wanted 0 or more and below 1")
+                raise OptionError(f"`{name}` is {value}; wanted 0 or more and below 1")
 
 
 def with_preset(given: Mapping[str, Any]) -> TrainSettings:
@@ -229,10 +231,6 @@ def with_preset(given: Mapping[str, Any]) -> TrainSettings:
     if not said.get("lora"):
         for name in said:
             if name.startswith("lora_"):
-                raise OptionError(f"{_flag(name)} is of adapters, and there are none without --lora")
+                raise OptionError(f"`{name}` is of adapters, and there are none without `lora`")
     preset = dict(PAPER) if said.get("preset") == "paper" else {}
     return TrainSettings(**{**preset, **said})
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -9,9 +9,12 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
+from crowdselect.reward.loading import one_line, set_template
 from crowdselect.train.settings import TrainSettings
 
 EXTRA = "train"
+MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "jinja2", "vl_convert")
+"""What a run imports, from the first step to the picture of its losses."""
 _ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
 
 
@@ -53,14 +56,16 @@ def read_student(base: str, settings: TrainSettings) -> Student:
         MissingExtraError: The extra `train` is not installed.
     """
     name = _located(base)
+    for module in MODULES:  # one that is missing is said now, and not when hours have passed
+        optional(module, extra=EXTRA)
     transformers = optional("transformers", extra=EXTRA)
-    optional("trl", extra=EXTRA)
-    optional("peft", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
     config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
     tokenizer = _read(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where))
-    _set_template(base, tokenizer, settings.chat_template)
+    set_template(
+        base, tokenizer, settings.chat_template, such_as="that of the model's instruction-tuned sibling"
+    )
     stop = _stop(base, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or stop
@@ -123,11 +128,6 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
     return model
 
 
-def one_line(error: BaseException) -> str:
-    """Give an error's message on one line, not too long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def _end_with(model: Any, stop: int) -> None:  # noqa: ANN401  (of transformers)
     """Let generation end where the student learns to end, beside where it ended before."""
     before = model.generation_config.eos_token_id
@@ -147,7 +147,7 @@ def _located(base: str) -> str:
         return base
     if (folder / "adapter_config.json").is_file():
         raise InputError(
-            f"{base}: these are adapters, not a model; train them with --merge, and name that folder"
+            f"{base}: these are adapters, not a model; train them with `merge=True`, and name that folder"
         )
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -164,26 +164,13 @@ def _read(base: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever
         text = one_line(error)
         if "trust_remote_code" in text:
             raise OptionError(
-                f"{base}: this model needs code that comes with it; read that code, then add --trust-remote-code"
+                f"{base}: this model needs code that comes with it; read that code, then add `trust_remote_code=True`"
             ) from error
         if isinstance(error, OSError) and not Path(base).expanduser().is_dir():
             raise InputError(
                 f"{base}: there is no such folder here, and it could not be had from the Hub: {text}"
             ) from error
         raise InputError(f"{base}: cannot be loaded as a causal language model: {text}") from error
-
-
-def _set_template(base: str, tokenizer: Any, given: str | None) -> None:  # noqa: ANN401  (of transformers)
-    if given is not None:
-        try:
-            tokenizer.chat_template = Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"--chat-template {given}: cannot be read: {one_line(error)}") from error
-    elif not tokenizer.chat_template:
-        raise InputError(
-            f"{base}: its tokenizer has no chat template, so how a conversation is written is unknown; give "
-            "--chat-template FILE with a Jinja template, such as that of the model's instruction-tuned sibling"
-        )
 
 
 def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transformers)
@@ -215,7 +202,7 @@ def _machine(settings: TrainSettings) -> tuple[str, str]:
     if settings.dtype == "auto":
         return device, "bfloat16" if able else "float32"
     if settings.dtype == "bfloat16" and device == "cuda" and not able:
-        raise OptionError("--dtype bfloat16: this GPU has no bfloat16; leave the option out for float32")
+        raise OptionError("`dtype` is bfloat16, which this GPU does not have; leave it out for float32")
     return device, settings.dtype
 
 

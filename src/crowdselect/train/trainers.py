@@ -1,17 +1,21 @@
-"""Settings and rows to a trainer of TRL's: one per objective, with the loss on the answer alone."""
+"""Settings and rows to a trainer of TRL's, and its run: one per objective, with the loss on the answer alone."""
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import OptionError
-from crowdselect.train.memory import lora_config
-from crowdselect.train.planning import Plan, Prepared
-from crowdselect.train.rows import Row
-from crowdselect.train.student import EXTRA, load_student, one_line
+from crowdselect.progress import Stages
+from crowdselect.reward.loading import one_line
+from crowdselect.train.diary import diary
+from crowdselect.train.planning import Prepared, TrainPlan, lora_config
+from crowdselect.train.rows import TrainRow
+from crowdselect.train.student import EXTRA, load_student
+from crowdselect.train.workplace import LOG, Workplace
 
 _CLASSES = {  # objective → module, trainer, configuration
     "sft": ("trl", "SFTTrainer", "SFTConfig"),
@@ -20,20 +24,75 @@ _CLASSES = {  # objective → module, trainer, configuration
     "orpo": ("trl.experimental.orpo", "ORPOTrainer", "ORPOConfig"),
 }
 _OWN = {  # what we say ourselves, by TRL's name → our option
-    "num_train_epochs": "--epochs",
-    "per_device_train_batch_size": "--batch-size",
-    "gradient_accumulation_steps": "--accumulation",
-    "lr_scheduler_type": "--scheduler",
-    "logging_steps": "--log-steps",
-    "simpo_gamma": "--gamma",
-    "bf16": "--dtype",
-    "fp16": "--dtype",
-    "use_cpu": "--device",
-    "output_dir": "-o",
-    "resume_from_checkpoint": "--resume",
-    "save_total_limit": "--keep-checkpoints",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulation",
+    "lr_scheduler_type": "scheduler",
+    "logging_steps": "log_steps",
+    "simpo_gamma": "gamma",
+    "bf16": "dtype",
+    "fp16": "dtype",
+    "use_cpu": "device",
+    "output_dir": "output",
+    "resume_from_checkpoint": "output",
+    "save_total_limit": "keep_checkpoints",
 }
 _REFUSED = ("hub_", "push_to_hub", "trackio_")  # would send the model away, or hold a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a run left."""
+
+    trainer: Any
+    seconds: float
+    """Of this run."""
+    steps: int
+    """That it took."""
+    peak: int | None
+    """Bytes of the GPU's memory; None without one."""
+
+
+def run_training(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> Training:
+    """Train, from the last checkpoint where there is one.
+
+    Args:
+        prepared: Of `prepare`.
+        place: Where checkpoints and the log go.
+        stages: Times the stages and may draw them.
+        keep: All checkpoints, not the last alone.
+
+    Raises:
+        OptionError: A setting that the trainer does not have, or refuses; or the GPU's memory is full.
+    """
+    torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
+    plan = prepared.plan
+    last = place.checkpoint(processes=plan.processes)
+    before = place.step(processes=plan.processes)
+    with stages("loading the model"):
+        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
+    with stages("training") as progress:
+        trainer.add_callback(diary(place.folder / LOG, progress))
+        begun = time.perf_counter()
+        try:
+            if (
+                last is not None and before >= plan.steps
+            ):  # only writing is left; a step more would be trained
+                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
+                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
+            else:
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        except torch.OutOfMemoryError as error:
+            raise OptionError(
+                f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try `lora=True`, a smaller `max_length` or "
+                "`batch_size=1` with more `accumulation`; the plan says what needs how much"
+            ) from error
+    return Training(
+        trainer=trainer,
+        seconds=time.perf_counter() - begun,
+        steps=trainer.state.global_step - before,
+        peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
+    )
 
 
 def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) -> Any:  # noqa: ANN401  (of TRL)
@@ -76,7 +135,7 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     return made
 
 
-def records(rows: Sequence[Row], plan: Plan) -> list[dict[str, Any]]:
+def records(rows: Sequence[TrainRow], plan: TrainPlan) -> list[dict[str, Any]]:
     """Write rows as TRL reads them: prompt and completion apart, so that the loss is on the completion alone."""
     if plan.settings.objective == "sft":
         return [{"prompt": row.prompt, "completion": _assistant(row.answer)} for row in rows]
@@ -86,7 +145,7 @@ def records(rows: Sequence[Row], plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def arguments(plan: Plan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
+def arguments(plan: TrainPlan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
     """Name every argument of the trainer's configuration that we set; see `build_trainer`."""
     settings = plan.settings
     found = {
@@ -123,7 +182,7 @@ def arguments(plan: Plan, folder: Path, *, keep: bool, fresh: bool) -> dict[str,
     return found | _of_objective(plan)
 
 
-def _of_objective(plan: Plan) -> dict[str, Any]:
+def _of_objective(plan: TrainPlan) -> dict[str, Any]:
     settings = plan.settings
     if settings.objective == "sft":
         return {"completion_only_loss": True}
@@ -153,15 +212,15 @@ def _check_more(more: dict[str, Any], ours: dict[str, Any], known: set[str], con
     for name in more:
         if name.startswith(_REFUSED):
             raise OptionError(
-                f"--set {name}: models are not sent anywhere from here; publish the folder when it is done"
+                f"`set` {name}: models are not sent anywhere from here; publish the folder when it is done"
             )
         if name in ours or name in _OWN:
-            flag = _OWN.get(name, "--" + name.replace("_", "-"))
+            option = _OWN.get(name, name)
             raise OptionError(
-                f"--set {name}: this is set by crowdselect itself; use {flag} where there is such an option"
+                f"`set` {name}: this is set by crowdselect itself; use `{option}` where there is such an option"
             )
         if name not in known:
-            raise OptionError(f"--set {name}: TRL's {config} has no such setting; see its documentation")
+            raise OptionError(f"`set` {name}: TRL's {config} has no such setting; see its documentation")
 
 
 def _assistant(answer: str) -> list[dict[str, str]]:

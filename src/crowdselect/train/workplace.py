@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from crowdselect.errors import OptionError, OutputError
+from crowdselect.locks import Held, hold
 from crowdselect.writing import TOOL
 
 LOG = "train_log.jsonl"
@@ -18,6 +18,20 @@ _STATE = "trainer_state.json"
 _PREFIX = "checkpoint-"
 _LOCK = "lock"
 _CARD = "README.md"  # TRL writes it with every checkpoint
+_HOW = frozenset(
+    {
+        "base dtype",  # follows from the device where the setting is `auto`
+        *(
+            f"settings {name}"
+            for name in (
+                *("device", "gradient_checkpointing", "trust_remote_code"),
+                *("eval_steps", "log_steps", "save_steps"),
+            )
+        ),
+    }
+)
+"""Parts of a key that say where a run computes, or what it shows and keeps on its way."""
+_SHOWN = 40  # characters of a value that differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +60,15 @@ class Workplace:
         last = self.checkpoint(processes=processes)
         return 0 if last is None else _step(last)
 
-    def remove(self) -> None:
-        """Remove what a run keeps there, and the folder, unless something else is in it."""
+    def clear(self) -> None:
+        """Remove the checkpoints."""
         for one in self.folder.glob(f"{_PREFIX}*"):
             if _step(one) > 0:
                 shutil.rmtree(one)
+
+    def remove(self) -> None:
+        """Remove what a run keeps there, and the folder, unless something else is in it."""
+        self.clear()
         for name in (LOG, _RUN, _LOCK, _CARD):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # not empty
@@ -72,36 +90,60 @@ def workplace(target: Path) -> Workplace:
     return Workplace(target.with_name(f"{target.name}.training"))
 
 
-def check_new(place: Workplace, *, processes: int) -> None:
-    """Refuse a place where an unfinished run has a checkpoint.
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in what two runs differ: data, base model, settings, number of processes.
+
+    Where a run computes and what it shows and keeps on its way are no part of it.
+
+    Args:
+        before: The key of a run, as a file holds it.
+        now: The key of another.
+
+    Returns:
+        A name and both values for each difference, by name; empty where the runs are the same.
+
+    Example:
+        >>> differences({"settings": {"seed": 0, "device": "cpu"}}, {"settings": {"seed": 1, "device": "auto"}})
+        ['settings seed (0, now 1)']
+    """
+    old, new = _flat(before), _flat(json.loads(json.dumps(now)))
+    names = sorted({*old, *new} - _HOW)
+    return [
+        f"{name} ({_short(old.get(name))}, now {_short(new.get(name))})"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def check_unfinished(place: Workplace, key: Mapping[str, Any]) -> None:
+    """Refuse a place where another run was stopped.
 
     Raises:
-        OutputError: It has; the message names its step.
+        OptionError: There is a checkpoint of a run that differs; the message says in what.
     """
-    step = place.step(processes=processes)
-    if step > 0 and _read(place.folder / _RUN) is not None:
-        raise OutputError(
-            f"{place.folder}: holds a run that was stopped after step {step}; add --resume to go on with it, or remove that "
-            "folder to begin anew"
+    known, step = _read(place.folder / _RUN), place.step(processes=1)
+    other = differences(known.get("key", {}), key) if known is not None and step > 0 else []
+    if other:
+        raise OptionError(
+            f"{place.folder}: the run that was stopped there after step {step} differs in {', '.join(other[:4])}; run it "
+            "with its own settings, or begin anew with `overwrite=True`"
         )
 
 
-def occupy(place: Workplace, key: Mapping[str, Any], *, resume: bool, processes: int) -> IO[bytes]:
+def occupy(place: Workplace, key: Mapping[str, Any], *, overwrite: bool) -> Held:
     """Take a workplace for one run.
 
     Args:
         place: The place.
         key: What makes a run the same: data, base model, settings.
-        resume: Go on with what is there.
-        processes: That train together.
+        overwrite: Where another run was stopped, remove its checkpoints and begin anew.
 
     Returns:
         The lock, held until it is closed or the process ends, however it ends.
 
     Raises:
-        OutputError: Another process trains there, there is an unfinished run and `resume` was not asked for, or the
-            folder is not ours.
-        OptionError: The unfinished run is another one; the message says in what.
+        OutputError: Another process trains there, or the folder is not ours.
+        OptionError: The unfinished run is another one and is to stay; the message says in what it differs.
     """
     folder = place.folder
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -114,7 +156,10 @@ def occupy(place: Workplace, key: Mapping[str, Any], *, resume: bool, processes:
     folder.mkdir(exist_ok=True)
     lock = _lock(folder)
     try:
-        _check(place, key, _read(known), resume=resume, processes=processes)
+        before = (_read(known) or {}).get("key", {})
+        if overwrite and differences(before, key):
+            place.clear()
+        check_unfinished(place, key)
         known.write_text(
             json.dumps({"tool": TOOL, "kind": "training run", "key": key}, indent=2) + "\n", encoding="ascii"
         )
@@ -124,33 +169,20 @@ def occupy(place: Workplace, key: Mapping[str, Any], *, resume: bool, processes:
     return lock
 
 
-def _check(
-    place: Workplace, key: Mapping[str, Any], known: Mapping[str, Any] | None, *, resume: bool, processes: int
-) -> None:
-    if known is None:
-        return
-    if not resume:
-        check_new(place, processes=processes)
-    step = place.step(processes=processes)
-    before = _flat(known.get("key", {}))
-    now = _flat(json.loads(json.dumps(key)))
-    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    if other and step > 0:
-        said = ", ".join(f"{name} ({before.get(name)!r}, now {now.get(name)!r})" for name in other[:4])
-        raise OptionError(
-            f"{place.folder}: the run that was stopped there differs in {said}; give it back its settings, or remove that "
-            "folder to begin anew"
-        )
-
-
 def _flat(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Name every value by its part and its name; `more` is what 0.1.0 called the setting `set`."""
     return {
-        name: value
+        name.replace("settings more", "settings set"): value
         for part, values in key.items()
         for name, value in (
             {f"{part} {n}": v for n, v in values.items()} if isinstance(values, dict) else {part: values}
         ).items()
     }
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _step(checkpoint: Path) -> int:
@@ -173,20 +205,10 @@ def _read(file: Path, *, own: bool = True) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and (not own or found.get("tool") == TOOL) else None
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    stream = (folder / _LOCK).open("ab+")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
+def _lock(folder: Path) -> Held:
+    lock = hold(folder / _LOCK)
+    if lock is None:
         raise OutputError(
             f"{folder}: another process trains there; wait until it ends, or choose another output"
-        ) from None
-    return stream
+        )
+    return lock

@@ -53,7 +53,7 @@ def test_an_id_is_meant_as_it_is_written(listed, option, name, pool, tmp_path):
     with_reason = {row["id"] for row in found.table.to_pylist() if row["reason"] == reason}
     assert with_reason == (meant if option == "exclude" else set(IDS) - meant)
     notes = [note for note in found.facts["notes"] if "not in the pool" in note]
-    said = [f"--{option} {path}: {unknown} of {len(entries)} ids are not in the pool"]
+    said = [f"`{option}` {path}: {unknown} of {len(entries)} ids are not in the pool"]
     assert notes == (said if unknown else [])
 
 

@@ -157,11 +157,11 @@ def test_weights_come_in_the_order_of_the_metrics_with_absent_ones_as_zero():
     [
         (
             {"stabilty": 1.0},
-            "unknown metric 'stabilty'; the metrics are: difficulty, separability, stability",
+            "unknown metric, 'stabilty'; the metrics are: difficulty, separability, stability",
         ),
-        ({"difficulty": NAN}, "weight difficulty=nan is not a finite number"),
-        ({"difficulty": 1.0, "stability": -np.inf}, "weight stability=-inf is not a finite number"),
-        ({"separability": -1e101}, r"weight separability=-1e\+101 is beyond 1e\+100"),
+        ({"difficulty": NAN}, "`weights`: difficulty=nan is not a finite number"),
+        ({"difficulty": 1.0, "stability": -np.inf}, "`weights`: stability=-inf is not a finite number"),
+        ({"separability": -1e101}, r"`weights`: separability=-1e\+101 is beyond 1e\+100"),
         (
             {"difficulty": 0.0, "separability": -0.0},
             "all weights are 0; give at least one of difficulty, sep",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from crowdselect import seeding as ordering
+from crowdselect import seeding
 from crowdselect.seeding import content_hash, mixed_hash, reseeded, seeded_hash
 
 IDS = st.lists(st.text(max_size=20), max_size=12)
@@ -57,7 +57,7 @@ def test_blocks_of_ids_leave_no_seam(monkeypatch):
     ids = [f"{row}" * (row % 5) for row in range(50)]
     expected = seeded_hash(ids, seed=1)
     for block in (1, 3, 49, 50, 51):
-        monkeypatch.setattr(ordering, "_BLOCK", block)
+        monkeypatch.setattr(seeding, "_BLOCK", block)
         assert np.array_equal(seeded_hash(ids, seed=1), expected)
 
 

@@ -21,15 +21,14 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
-from crowdselect.numeric.responses import Answers, Picks, find_answers
-from crowdselect.pool.cells import Targets
-from crowdselect.pool.index import to_numpy
+from crowdselect.numeric.responses import ChosenAnswers, Picks, find_answers
+from crowdselect.pool.index import Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.benchmarks import Question, contaminated
+from crowdselect.selection.benchmarks import BenchmarkQuestion, contaminated
 from crowdselect.selection.options import Options
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
@@ -58,7 +57,7 @@ class Look:
     has_responses: bool = True
     options: Options | None = None
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
-    questions: tuple[Question, ...] = ()
+    questions: tuple[BenchmarkQuestion, ...] = ()
     columns: tuple[str, ...] = ()
     """Columns of the pool with one value per instruction that are wanted too."""
     text_keys: bool = False
@@ -108,7 +107,7 @@ class Matrix:
 
 
 def looked(sources: Table, *, look: Look) -> Table:
-    """Look at some shards, each in a file: `shard` and `table`, packed for `unpacked`."""
+    """Look at some shards, each in a file: `shard` and `table`, packed for `tables_of`."""
     import pyarrow as pa
 
     packed = []
@@ -122,7 +121,7 @@ def looked(sources: Table, *, look: Look) -> Table:
     return pa.table({"shard": sources["shard"], "table": pa.array(packed, pa.large_binary())})
 
 
-def unpacked(found: Table) -> Iterator[tuple[int, Table]]:
+def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
     """Give shards and their tables from what `looked` returned."""
     import pyarrow as pa
 
@@ -195,7 +194,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
 
 def answers_of(
     matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
-) -> Answers:
+) -> ChosenAnswers:
     """Choose each instruction's answer by the options; without any, the best-rewarded one, whether it has text or not."""
     answers = find_answers(
         matrix.scores,
@@ -214,8 +213,8 @@ def answers_of(
 
 
 def with_targets(
-    answers: Answers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
-) -> Answers:
+    answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
+) -> ChosenAnswers:
     """Add to a choice of answers what it had to leave out.
 
     Args:
@@ -358,7 +357,7 @@ def _numbers(look: Look, scores: FloatArray, *, ids: Ids, path: str) -> dict[str
     return {"n_rewards": n_rewards, **metrics}
 
 
-def _answer_columns(answers: Answers) -> dict[str, NDArray[Any]]:
+def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     none = np.zeros(len(answers.chosen), dtype=np.bool_)
     columns: dict[str, NDArray[Any]] = {
         "chosen": answers.chosen.astype(np.int32),
@@ -389,7 +388,7 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     return columns
 
 
-def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: Answers) -> dict[str, Any]:
+def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
     """What was asked for by name: rewards of the answers to train on, and columns of the pool; others it does not have."""
     import pyarrow as pa
 
@@ -402,7 +401,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: Answers) -> 
     return columns
 
 
-def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Answers) -> FloatArray:
+def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
     """A reward of the answers to train on, shape (n,); of several samples, that of the one that is taken."""
     taken, numbered = np.maximum(answers.chosen, 0), pool.samples
     if answers.sample is None or numbered is None:

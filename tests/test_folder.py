@@ -172,9 +172,9 @@ def test_options_are_checked_before_anything_is_written(sim, tmp_path):
     with open_pool(sim) as pool:
         selection = select(pool, Options(budget=3, **QUICK))
         for options, said in (
-            ({"format": "dpo"}, "format dpo needs preference pairs"),
-            ({"file_type": "csv"}, "file type 'csv' is unknown"),
-            ({"trainer": "x"}, "trainer 'x' is unknown"),
+            ({"format": "dpo"}, "`format='dpo'` needs preference pairs"),
+            ({"file_type": "csv"}, "`file_type='csv'` is unknown"),
+            ({"trainer": "x"}, "`trainer='x'` is unknown"),
         ):
             with pytest.raises(OptionError, match=said):
                 export(selection, pool, tmp_path / "out", **options)

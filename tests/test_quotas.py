@@ -177,14 +177,14 @@ def test_a_budget_above_what_can_be_chosen_says_how_many(pool, near, more):
     eligible = int((~np.isnan(pool["score"])).sum())
     distinct = len(set(pool["groups"][~np.isnan(pool["score"])]))
     if most + more <= distinct:
-        expected = f"budget {most + more} cannot be filled: only {most} rows are left when near-duplicates"
+        expected = f"`budget={most + more}` cannot be filled: only {most} rows are left when near-duplicates"
     elif distinct < eligible:
         expected = (
-            f"budget {most + more} is more than can be chosen: {eligible} instructions are eligible, "
+            f"`budget={most + more}` is more than can be chosen: {eligible} instructions are eligible, "
             f"{eligible - distinct} of them duplicates of others; {distinct} is the most"
         )
     else:
-        expected = f"budget {most + more} is more than can be chosen: {eligible} instructions are eligible"
+        expected = f"`budget={most + more}` is more than can be chosen: {eligible} instructions are eligible"
     assert str(caught.value).startswith(expected)
     assert str(caught.value) == expected or "only" in expected
 
@@ -196,13 +196,13 @@ def test_a_budget_that_is_not_positive_is_refused(budget):
         "keys": np.zeros(1, dtype=np.uint64),
         "groups": np.zeros(1, dtype=int),
     }
-    with pytest.raises(BudgetError, match=f"budget {budget} is not positive; ask for at least 1 row"):
+    with pytest.raises(BudgetError, match=f"`budget` is {budget}; wanted at least 1"):
         choose(np.ones(1), budget=budget, **one)
 
 
 def test_a_huge_budget_is_refused_at_once():
     with pytest.raises(
-        BudgetError, match=r"budget 1000000000000 is more than .*: 3 instructions are eligible"
+        BudgetError, match=r"`budget=1000000000000` is more than .*: 3 instructions are eligible"
     ):
         check_budget(10**12, eligible=np.array([True, True, True, False]), groups=np.arange(4))
     with pytest.raises(BudgetError, match="0 instructions are eligible"):
@@ -293,7 +293,7 @@ def test_what_near_duplicates_leave_open_goes_to_the_other_clusters():
     assert choice.rank.tolist() == [1, 0, 0, 2, 3, 4]
     assert choice.near_duplicate_of.tolist() == [-1, 0, 0, -1, -1, -1]
     assert choice.quotas == {0: 1, 1: 3}
-    with pytest.raises(BudgetError, match="budget 5 cannot be filled: only 4 rows are left"):
+    with pytest.raises(BudgetError, match="`budget=5` cannot be filled: only 4 rows are left"):
         run(pool, 5, near=0.9)
 
 

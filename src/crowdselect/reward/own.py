@@ -1,0 +1,177 @@
+"""The user's own scores: from a function of Python, or from a file."""
+
+import hashlib
+import importlib
+import inspect
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.files import fingerprint
+from crowdselect.pool.index import to_numpy
+from crowdselect.pool.layouts import candidates, reward_columns
+from crowdselect.pool.prompts import Chat
+from crowdselect.pool.source import Source, connect
+from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
+from crowdselect.reward.specs import Spec
+
+_AT_ONCE = 256  # conversations that the function is given
+_Place = tuple[str, str, int]
+
+
+class FunctionScorer(BaseScorer):
+    """`python:MODULE:FUNCTION`: conversations in, numbers out; None = no score.
+
+    The function is given a list of conversations (lists of {"role", "content"}, the last the assistant's) and
+    returns as many numbers. It may be called with any of them together.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        module, _, name = spec.target.rpartition(":")
+        self._call, code = _find(module, name, spec.text)
+        super().__init__(spec.text, {"kind": "python", "function": spec.target, "code": code})
+
+    def score(self, items: Sequence[Item]) -> Iterator[Scored]:
+        """Score some hundred at a time; see `Scorer.score`."""
+        for begin in range(0, len(items), _AT_ONCE):
+            some = items[begin : begin + _AT_ONCE]
+            values = self._values(some)
+            if len(values) != len(some):
+                raise InputError(
+                    f"{self.spec}: number of scores: {len(values)}, of conversations: {len(some)}; wanted one for each"
+                )
+            yield [(begin + at, self._outcome(value)) for at, value in enumerate(values)]
+
+    def _values(self, items: Sequence[Item]) -> list[Any]:
+        """Call the function; what it raises is an error of its own code, and said in one line."""
+        try:
+            return list(self._call([item.messages for item in items]))
+        except (
+            Exception
+        ) as error:  # the user's code may raise anything; its name and place are what the user needs
+            said = traceback.format_exception_only(error)[-1].strip()
+            raise InputError(f"{self.spec}: {said}{_place(error)}") from error
+
+    def _outcome(self, value: Any) -> Outcome:  # noqa: ANN401  (whatever the user's function gave)
+        if value is None:
+            return Outcome(reason="the function gave no score")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{self.spec}: gave {value!r} as a score; wanted a number, or None for none"
+            ) from None
+        return outcome_of(number)
+
+
+def _place(error: Exception) -> str:
+    """Say where the user's file was left; deeper frames are of what it called."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+    theirs = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+
+
+def _find(module: str, name: str, spec: str) -> tuple[Callable[[list[Chat]], Sequence[Any]], str]:
+    """Import the function, and hash the file it is in: changed code gives new scores."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, but something it needs is not
+        raise OptionError(
+            f"{spec}: there is no module {error.name!r} here or among the installed ones"
+        ) from error
+    except AttributeError:
+        raise OptionError(f"{spec}: the module {module!r} has no {name!r}") from None
+    if not callable(found):
+        raise OptionError(f"{spec}: {name!r} of {module!r} is not a function")
+    file = inspect.getsourcefile(inspect.unwrap(found)) if inspect.isroutine(found) else None
+    return found, hashlib.sha256(Path(file).read_bytes()).hexdigest() if file is not None else "unknown"
+
+
+class ImportScorer(BaseScorer):
+    """`import:FILE`: looks each answer's score up by id, model and, where the file has it, sample."""
+
+    paid = False
+
+    def __init__(self, spec: Spec, column: str) -> None:
+        self._path, self._column = spec.target, column
+        self._used = 0
+        with closing(connect()) as connection:
+            source = Source(connection, self._path)
+            settings = {"kind": "import", "file": fingerprint(source.files), "column": column}
+        super().__init__(spec.text, settings)
+
+    def identity(self, item: Item) -> str:
+        """See `Scorer.identity`."""
+        return "\x1f".join(map(str, item.place))
+
+    def score(self, items: Sequence[Item]) -> Iterator[Scored]:
+        """Look scores up; see `Scorer.score`."""
+        found: Scored = []
+        for at, item in enumerate(items):
+            id_, model, sample = item.place
+            value = self._scores.get((id_, model, sample if self._numbered else 0))
+            self._used += value is not None and not math.isnan(value)
+            missing = Outcome(reason=f"the file has no {self._column} for it")
+            found.append((at, missing if value is None or math.isnan(value) else outcome_of(value)))
+        yield found
+
+    def close(self) -> None:
+        """Say what of the file belonged to no answer."""
+        left = sum(not math.isnan(value) for value in self._scores.values()) - self._used
+        if self._used and left > 0:
+            self.notes.append(f"{self._path}: {left} scores are of no answer with text in the pool")
+
+    @cached_property
+    def _scores(self) -> dict[_Place, float]:
+        with closing(connect()) as connection:
+            source = Source(connection, self._path)
+            columns = reward_columns(source.columns, path=self._path)
+            self._numbered = columns.sample is not None
+            table = source.fetch(
+                columns.id, columns.model, columns.sample or "0.0::DOUBLE", columns.rewards[self._column]
+            )
+        ids, models, samples, values = table.columns
+        places = list(zip(ids.to_pylist(), models.to_pylist(), map(int, to_numpy(samples)), strict=True))
+        found = dict(zip(places, to_numpy(values).tolist(), strict=True))
+        if len(found) < len(places):
+            seen: set[_Place] = set()
+            at = next(at for at, place in enumerate(places) if place in seen or seen.add(place))  # type: ignore[func-returns-value]
+            raise InputError(
+                f"{self._path}: row {at + 1}: a second score for {places[at]}; wanted one per answer"
+            )
+        return found
+
+
+def score_columns(spec: Spec) -> list[str]:
+    """Say which columns of a file are imported.
+
+    Args:
+        spec: An `import:`.
+
+    Returns:
+        The named one, or all that are numbers and not counts or costs.
+
+    Raises:
+        InputError: The file has no id, no model, no number, or not the named column.
+    """
+    with closing(connect()) as connection:
+        source = Source(connection, spec.target)
+        found = candidates(reward_columns(source.columns, path=spec.target).rewards)
+    if not found:
+        raise InputError(
+            f"{spec.target}: no scores: no numeric column for one among {', '.join(source.columns)}; wanted id, model, score"
+        )
+    if spec.part is not None and spec.part not in found:
+        raise InputError(f"{spec.target}: no numeric column {spec.part!r}; found {', '.join(found)}")
+    return [spec.part] if spec.part is not None else list(found)

@@ -1,0 +1,180 @@
+"""Rows of a pool or of a selection for a person to look at: instruction, numbers, every model's answer and reward."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crowdselect.crowd import Crowd
+from crowdselect.errors import InputError, OptionError, RewardError, near_miss
+from crowdselect.pool.index import to_numpy
+from crowdselect.pool.pool import Pool
+from crowdselect.selection.look import look_at
+from crowdselect.selection.rows import metrics_table
+from crowdselect.selection.selection import Selection
+from crowdselect.selection.where import matching, parse_where
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+
+_BATCH = 20  # rows whose answers are read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One model's answer to an instruction."""
+
+    model: str
+    reward: float | None
+    """None = no reward; the mean over samples."""
+    text: str | None
+    """None = no text; of several samples the first with text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One row to look at."""
+
+    id: str
+    numbers: Mapping[str, Any]
+    """What is known of the row besides its texts, by name; nothing that is missing."""
+    instruction: str | None
+    answers: tuple[Answered, ...]
+    """The highest reward first, those without one last, ties by name; only of models with a text or a reward."""
+
+
+class Browser:
+    """The rows of a pool, with those of a selection from it where there is one.
+
+    Args:
+        pool: An open pool; the caller closes it.
+        selection: A selection that was made from it.
+        reward: The reward to show; None = the selection's, or the pool's only one.
+        crowd: Family and size of the models, for the metrics.
+
+    Raises:
+        CrowdselectError: The pool cannot be read, or has no such reward.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        selection: Selection | None = None,
+        reward: str | None = None,
+        crowd: Crowd | None = None,
+    ) -> None:
+        self._pool = pool
+        self._places = {id_: row for row, id_ in enumerate(pool.ids.tolist())}
+        self._table = _table(pool, selection, reward, crowd)
+        self._scores = _scores(pool, selection, reward)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that `where` may use: of metrics and other numbers, then of the pool's columns."""
+        own = tuple(self._table.column_names)
+        return own + tuple(name for name in self._pool.columns if name not in own)
+
+    def find(self, *, where: str | None = None, ids: Sequence[str] = ()) -> IntArray:
+        """Find rows.
+
+        Args:
+            where: Conditions, see `crowdselect.selection.where.parse_where`; None = all rows.
+            ids: Only these, in this order; empty = all, in id order (the chosen of a selection first, by rank).
+
+        Returns:
+            Places of rows, as `pages` takes them.
+
+        Raises:
+            OptionError: `where` cannot be read, or names what is not there.
+            InputError: An id is not in the pool.
+        """
+        if ids:
+            found = np.array([self._place(id_) for id_ in ids], dtype=np.int64)
+        else:
+            found = np.arange(len(self._places))
+            if "rank" in self._table.column_names:
+                rank = to_numpy(self._table["rank"]).astype(np.float64)
+                found = np.argsort(np.where(np.isnan(rank), np.inf, rank), kind="stable")
+        if where is None:
+            return found
+        return found[matching(parse_where(where), self._column)[found]]
+
+    def pages(self, rows: IntArray) -> Iterator[Page]:
+        """Read rows, a few at a time; see `find`."""
+        for begin in range(0, len(rows), _BATCH):
+            some = rows[begin : begin + _BATCH].tolist()
+            ids = [str(self._pool.ids[row]) for row in some]
+            texts = self._pool.texts_of(ids) if self._pool.has_text else [None] * len(ids)
+            numbers = self._table.take(some).to_pylist()
+            cells = [(id_, model) for id_ in ids for model in self._pool.models]
+            answers = self._pool.responses(cells) if self._pool.has_responses else [None] * len(cells)
+            width = len(self._pool.models)
+            for at, row in enumerate(some):
+                found = self._answers(row, answers[at * width : (at + 1) * width])
+                known = {
+                    name: value for name, value in numbers[at].items() if value is not None and name != "id"
+                }
+                yield Page(ids[at], known, texts[at], found)
+
+    def _answers(self, row: int, texts: Sequence[str | None]) -> tuple[Answered, ...]:
+        rewards = np.full(len(texts), np.nan) if self._scores is None else self._scores[row]
+        found = [
+            Answered(model, None if np.isnan(reward) else float(reward), text)
+            for model, reward, text in zip(self._pool.models, rewards, texts, strict=True)
+            if text is not None or not np.isnan(reward)
+        ]
+        return tuple(sorted(found, key=lambda a: (a.reward is None, -(a.reward or 0.0), a.model)))
+
+    def _place(self, id_: str) -> int:
+        if id_ not in self._places:
+            raise InputError(f"{self._pool.path}: no id {id_!r} in the pool{near_miss(id_, self._places)}")
+        return self._places[id_]
+
+    def _column(self, name: str) -> ObjectArray:
+        if name in self._table.column_names:
+            return np.array([*self._table[name].to_pylist(), None], dtype=object)[:-1]
+        if name in self._pool.columns:
+            return _as_numbers(self._pool.column(name))
+        raise OptionError(
+            f"`where`: there is no {name!r}{near_miss(name, self.names)}; found {', '.join(self.names)}"
+        )
+
+
+def _table(pool: Pool, selection: Selection | None, reward: str | None, crowd: Crowd | None) -> Table:
+    """Numbers of every row, in the pool's order; those of a selection where there is one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array(pool.ids, pa.string())
+    if selection is not None:
+        places = pc.index_in(ids, selection.table["id"].combine_chunks())
+        return selection.table.take(places)
+    try:
+        _, rows = look_at(pool, options=None, reward=reward, crowd=crowd)
+    except RewardError:
+        if reward is not None or len(pool.reward_columns) > 1:
+            raise
+        return pa.table({"id": ids})
+    return metrics_table(rows)
+
+
+def _scores(pool: Pool, selection: Selection | None, reward: str | None) -> FloatArray | None:
+    """The score matrix, shape (N, M); None where the pool has no reward, or an ensemble was chosen by."""
+    if reward is None and selection is not None:
+        named = selection.options["reward"]
+        reward = named if isinstance(named, str) or named is None else None
+        if named is not None and reward is None:
+            return None
+    if reward is None and len(pool.reward_columns) != 1:
+        return None
+    return pool.scores(reward)
+
+
+def _as_numbers(values: ObjectArray) -> ObjectArray:
+    """Read a column of text as numbers, if all that it holds are."""
+    try:
+        return np.array(
+            [*(None if value is None else float(value) for value in values.tolist()), None], dtype=object
+        )[:-1]
+    except ValueError:
+        return values
