@@ -15,6 +15,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.selection.folder import check_export, export, file_names
@@ -32,13 +33,21 @@ class Source:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
-    layout: str | None = None
+    read: HowRead
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, layout=self.layout, rewards=self.rewards, limit=self.limit, seed=seed)
+        return open_pool(self.pool, read=self.read, rewards=self.rewards, limit=self.limit, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Which pool `crowdselect metrics` reads, and where."""
+
+    source: Source
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

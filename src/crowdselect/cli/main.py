@@ -113,23 +113,19 @@ def demo(output: str, as_json: bool) -> None:
 @reward_option
 @json_option
 def inspect(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     reward: str | None,
     as_json: bool,
+    **given: Any,  # noqa: ANN401  (the fields of `Source`)
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
-    from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.choosing import Source, read_crowd
     from crowdselect.cli.summary import print_inspection
-    from crowdselect.pool.pool import open_pool
     from crowdselect.selection.inspection import inspect_pool
     from crowdselect.terminal import stage_bar
 
     with (
-        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
+        made(Source, given).opened() as opened,
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
@@ -147,29 +143,25 @@ def inspect(
 @option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
 def show_crowd(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     output: str | None,
     as_toml: bool,
     as_json: bool,
+    **given: Any,  # noqa: ANN401  (the fields of `Source`)
 ) -> None:
     """Show the models with family and size.
 
     With -o, they are also written to a crowd file.
     """
-    from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.choosing import Source, read_crowd
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd
-    from crowdselect.pool.pool import open_pool
     from crowdselect.terminal import say, visible, warn
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
-    with open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened:
+    with made(Source, given).opened() as opened:
         models = opened.models
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
@@ -200,32 +192,24 @@ def show_crowd(
 @overwrite_option
 @engine_options
 def metrics(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     reward: str | None,
     ties: "Ties",
     overwrite: bool,
     output: str,
-    **where: Any,  # noqa: ANN401  (see `engine_options`)
+    **given: Any,  # noqa: ANN401  (the fields of `Source` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file."""
-    from crowdselect.cli.choosing import checked, read_crowd
-    from crowdselect.engine.options import EngineOptions
+    from crowdselect.cli.choosing import Measuring, checked, read_crowd
     from crowdselect.engine.stream import on_cluster
-    from crowdselect.pool.pool import open_pool
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
     from crowdselect.terminal import say, stage_bar, visible, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
-    with (
-        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
-        on_cluster(made(EngineOptions, where)) as run,
-    ):
+    asked = made(Measuring, given)
+    with asked.source.opened() as opened, on_cluster(asked.engine) as run:
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
         with stage_bar("rewards and metrics"):
             _, rows = look_at(

@@ -1,5 +1,6 @@
 """The command `crowdselect reward`; everything heavy is imported when it runs."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,13 +10,14 @@ from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
     engine_options,
     json_option,
-    layout_option,
     limit_option,
     made,
     option,
     pool_argument,
+    read_options,
     section,
 )
+from crowdselect.pool.howread import HowRead
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ _output = section("Output")
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
 @pool_argument
-@layout_option
+@read_options
 @limit_option
 @_local("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @_local(
@@ -110,24 +112,23 @@ _output = section("Output")
 @json_option
 @engine_options
 def reward(  # noqa: PLR0917  (click hands every option over by name)
-    pool: str,
-    layout: str | None,
-    limit: int | None,
     specs: tuple[str, ...],
     names: tuple[str, ...],
     output: str,
     plan: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
-    **chosen: Any,  # noqa: ANN401  (the fields of `JobOptions`)
+    **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges."""
-    from crowdselect.pool.pool import open_pool
+    from crowdselect.cli.choosing import Source
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    wanted, options = parse_specs(specs, names), made(JobOptions, chosen)
+    known = {*(field.name for field in fields(HowRead)), "pool", "limit"}
+    source = made(Source, {name: given.pop(name) for name in known})
+    wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (
-        open_pool(pool, layout=layout, limit=limit) as opened,
+        source.opened() as opened,
         Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.

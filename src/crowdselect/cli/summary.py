@@ -29,6 +29,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     lines(
         {
             "pool": f"{facts['instructions']} instructions x {facts['models']} models{gaps} ({facts['layout']} layout)",
+            "read as": facts.get("read_as"),
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
@@ -99,6 +100,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         {
             "pool": found["pool"],
             "layout": found["layout"],
+            "read as": found["read_as"],
             "instructions": f"{found['instructions']} ({found['without_text']} without text, {found['duplicates']} repeat another)",
             "models": found["models"],
             "crowd": crowd_line(found["crowd"]),

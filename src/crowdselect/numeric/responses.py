@@ -30,11 +30,14 @@ class PickedSamples:
     """The sample's own, shape (N, M). NaN = none."""
     prompts: IntArray | None
     """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
+    texts: IntArray | None = None
+    """Of the sample, as `Pool.text_codes` has them; None = texts are not told apart."""
 
     def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
         """Give every matrix to `change`, with what stands for a missing value in it."""
         prompts = None if self.prompts is None else change(self.prompts, _NONE)
-        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts)
+        texts = None if self.texts is None else change(self.texts, _NONE)
+        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def find_answers(
     pairs: bool,
     seed: int,
     prompts: IntArray | None = None,
+    texts: IntArray | None = None,
     picks: Picks | None = None,
 ) -> ChosenAnswers:
     """Choose each instruction's answer, and for pairs the one to reject.
@@ -122,6 +126,8 @@ def find_answers(
         seed: Of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
             None = all answers of an id are.
+        texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
+            are not told apart.
         picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
             Models are chosen by `scores`, their means.
 
@@ -143,11 +149,14 @@ def find_answers(
     worst_of = scores if picks is None else picks.worst.reward
     rejected = None
     if pairs:
-        paired, others = usable, prompts
+        paired, others, other_texts = usable, prompts, texts
         if picks is not None:
             prompts, others = picks.best.prompts, picks.worst.prompts
+            texts, other_texts = picks.best.texts, picks.worst.texts
         if prompts is not None and others is not None:
-            paired = usable & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
+            paired = paired & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
+        if texts is not None and other_texts is not None:
+            paired = paired & (other_texts != np.take_along_axis(texts, chosen[:, None], axis=1))
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
         # The means may be of samples without text: what is written must be in this order too.
         rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)

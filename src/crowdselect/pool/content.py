@@ -22,6 +22,9 @@ ROLES = {
 }
 """Names of roles that the field's files use, and what each is here."""
 
+TIDY_ROLES = "(system,)?user(,assistant,user)*"
+"""A pattern of the roles of a conversation that every format holds, joined by commas."""
+
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 _THOUGHT_PARTS = {"thinking", "reasoning", "reasoning_text", "summary_text"}
 _KEPT = ("tool_calls", "tool_call_id", "name")  # of a message, beside role and content
@@ -330,6 +333,26 @@ def alternate(turns: Sequence[Turn]) -> bool:
     return len(roles) % 2 == 1 and roles == [("user", "assistant")[at % 2] for at in range(len(roles))]
 
 
+_QUOTES = ("`", "'", '"')
+
+
+def parted(response: str) -> tuple[str | None, str]:
+    """Part a response into the reasoning that it begins with and the answer; SQL's twin is in `columns`.
+
+    Reasoning stands before the first `</think>`, after a `<think>` at the beginning or after none at all. One that is
+    quoted or opened later is part of the answer, and one that never ends is all there is.
+
+    Example:
+        >>> parted("<think>7?</think> 8"), parted("Hm</think>8"), parted("Write `<think>` and `</think>`.")
+        (('7?', '8'), ('Hm', '8'), (None, 'Write `<think>` and `</think>`.'))
+    """
+    head, closed, answer = response.partition("</think>")
+    opens = head.lstrip().startswith("<think>")
+    if not closed or head.endswith(_QUOTES) or (not opens and "<think>" in head):
+        return None, response
+    return head.lstrip().removeprefix("<think>").strip(), answer.lstrip()
+
+
 MARKERS = ("</s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "<end_of_turn>")
 """What chat templates end a turn with; left over at the end of an answer it is no part of it."""
 
@@ -348,6 +371,33 @@ def without_markers(text: str) -> str:
         if marker is None:
             return cut if cut is text else bare
         cut = bare.removesuffix(marker)
+
+
+@dataclass(slots=True)
+class MarkerCuts:
+    """Cuts chat markers off the ends of answers, and counts how many had some."""
+
+    count: int = 0
+
+    def __call__(self, answer: str) -> str:
+        """Cut them; an answer that is nothing else stays."""
+        cut = without_markers(answer)
+        if cut == answer or not cut.strip():
+            return answer
+        self.count += 1
+        return cut
+
+
+def with_reasoning(text: str | None, reasoning: str | None) -> str | None:
+    r"""Put reasoning before an answer, as the models that write `<think>` themselves do.
+
+    Example:
+        >>> with_reasoning("8", "7 + 1")
+        '<think>\n7 + 1\n</think>\n\n8'
+    """
+    if reasoning is None or not reasoning.strip() or (text or "").lstrip().startswith("<think>"):
+        return text
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{text or ''}"
 
 
 @dataclass(slots=True)

@@ -15,13 +15,18 @@ from urllib.parse import unquote
 from crowdselect.errors import InputError
 from crowdselect.pool.howread import HowRead
 
+DESCRIPTIONS = ("README.md", "state.json", "dataset_dict.json")
+"""Files that say how a data set is laid out."""
+
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _WORD = r"(?:^|[-_./ ])(?:{})(?=$|[-_./ ]|\d)"
-_PATTERNS = {split: re.compile(_WORD.format("|".join(words)), re.IGNORECASE) for split, words in _SPLITS.items()}
+_PATTERNS = {
+    split: re.compile(_WORD.format("|".join(words)), re.IGNORECASE) for split, words in _SPLITS.items()
+}
 _HIVE = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
@@ -34,12 +39,15 @@ class Part:
     patterns: tuple[str, ...]
 
 
-def data_files(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+def data_files(
+    folder: Path, files: Sequence[Path], below: Sequence[Path], how: HowRead
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Take the files of one split of one subset.
 
     Args:
         folder: Where they lie.
-        files: All data files of the folder, in the order of their names.
+        files: Its data files, in the order of their names.
+        below: Those of its subfolders too.
         how: `subset` and `split` name others than the default and train.
 
     Returns:
@@ -53,7 +61,7 @@ def data_files(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple
         return saved
     parts = readme_parts(folder / "README.md")
     if parts:
-        return _configured(folder, files, parts, how)
+        return _configured(folder, below, parts, how)
     return _by_name(folder, files, how)
 
 
@@ -106,7 +114,9 @@ def _wanted(splits: Iterable[str], how: HowRead, folder: Path) -> str:
         if how.split not in known:
             raise InputError(f"{folder}: no split {how.split!r}; found {', '.join(known)}")
         return how.split
-    found = [name for name in known if name == "train"] or [name for name in known if _split_of(name) == "train"]
+    found = [name for name in known if name == "train"] or [
+        name for name in known if _split_of(name) == "train"
+    ]
     if not found:
         raise InputError(
             f"{folder}: no split is train; found {', '.join(known)}; name the one to read with `split={known[0]}`"
@@ -132,8 +142,12 @@ def _configured(
     patterns = [pattern for part in mine if part.split == split for pattern in part.patterns]
     found = tuple(file for file in files if any(_matches(file, folder, pattern) for pattern in patterns))
     if not found:
-        raise InputError(f"{folder}: README.md names {', '.join(patterns)} for {split}, and no such file is there")
-    left = [part.split for part in mine if part.split != split] + [f"subset {s}" for s in subsets if s != subset]
+        raise InputError(
+            f"{folder}: README.md names {', '.join(patterns)} for {split}, and no such file is there"
+        )
+    left = [part.split for part in mine if part.split != split] + [
+        f"subset {s}" for s in subsets if s != subset
+    ]
     note = f"only the split {split} is read" + (f", not {', '.join(dict.fromkeys(left))}" if left else "")
     return found, (note,) if left else ()
 
@@ -141,16 +155,18 @@ def _configured(
 def _matches(file: Path, folder: Path, pattern: str) -> bool:
     inside = file.relative_to(folder).as_posix()
     wanted = str(PurePosixPath(pattern))
-    return fnmatch(inside, wanted) or fnmatch(inside, f"{wanted}/*") or fnmatch(inside, wanted.replace("**/", ""))
+    return (
+        fnmatch(inside, wanted)
+        or fnmatch(inside, f"{wanted}/*")
+        or fnmatch(inside, wanted.replace("**/", ""))
+    )
 
 
 def _split_of(name: str) -> str | None:
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), None)
 
 
-def _by_name(
-    folder: Path, files: Sequence[Path], how: HowRead
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+def _by_name(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Tell splits apart by the names of files and folders, as the Hub does."""
     if how.subset is not None:
         own = [file for file in files if how.subset in file.relative_to(folder).parts[:-1]]
@@ -162,7 +178,9 @@ def _by_name(
     if how.split is not None:
         found = tuple(file for file, split in splits.items() if split == (_split_of(how.split) or how.split))
         if not found:
-            raise InputError(f"{folder}: no split {how.split!r}; found {', '.join(known) or 'files of no split'}")
+            raise InputError(
+                f"{folder}: no split {how.split!r}; found {', '.join(known) or 'files of no split'}"
+            )
         return found, ()
     others = [split for split in known if split != "train"]
     if not others or how.model_from is not None:
@@ -215,7 +233,13 @@ def _parts_of(config: dict[str, Any]) -> list[Part]:
     for entry in files:
         if isinstance(entry, dict):
             path = entry.get("path") or []
-            parts.append(Part(subset, str(entry.get("split", "train")), (path,) if isinstance(path, str) else tuple(path)))
+            parts.append(
+                Part(
+                    subset,
+                    str(entry.get("split", "train")),
+                    (path,) if isinstance(path, str) else tuple(path),
+                )
+            )
     return parts
 
 

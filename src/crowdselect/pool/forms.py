@@ -13,8 +13,8 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS, NOT_REWARDS
-from crowdselect.pool.rowfiles import INDEX, Row
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, no_model
+from crowdselect.pool.rowfiles import Row, is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
@@ -28,7 +28,6 @@ _REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
 _RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
 _SCORES = ("score", "reward", "rating", "correct")
-_COST = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
 _ROUTED = "|model_response"
 
 
@@ -168,8 +167,8 @@ def names_of(
         instruction = others[0] if len(others) == 1 else None
     model = find("model", ("model",), MODELS, _is_scalar)
     lists = _has_lists(columns) or any(name.endswith(_ROUTED) for name in columns)
-    others = () if lists else RESPONSES
-    response = find("response", ("response",), others, _is_said)
+    by_other_names: tuple[str, ...] = () if lists else RESPONSES
+    response = find("response", ("response",), by_other_names, _is_said)
     if response is None and not lists and model is not None and how.model is None:
         response = find(
             "response", (), [n for n in ("text", "content") if n not in {instruction, id_}], _is_said
@@ -218,8 +217,10 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
-    if how.layout is not None and how.layout not in FORMS:
-        raise LayoutError(f"unknown layout {how.layout!r}; known are {', '.join(FORMS)}")
+    if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
+        raise LayoutError(
+            f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
+        )
     for name, form in FORMS.items():
         if how.layout in {None, name}:
             found = form.fit(columns, names, how)
@@ -238,7 +239,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         )
     if how.layout is not None:
         return LayoutError(
-            f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {FORMS[how.layout].needs}"
+            f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
     lists = [name for name in ANSWER_LISTS if name in columns]
     if names.model is None and (names.response is not None or lists):
@@ -254,31 +255,13 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: closest is the layout long, which lacks an id or the instruction; found {listed}; name the column "
             "with `columns='instruction=COLUMN'`"
         )
-    known = "; ".join(f"{form.name} ({form.needs})" for form in FORMS.values())
+    needs = {name: form.needs for name, form in FORMS.items()}
+    needs |= {name: layout.needs for name, layout in LAYOUTS.items()}
+    known = "; ".join(f"{name} ({wanted})" for name, wanted in needs.items())
     return LayoutError(
         f"{path}: the columns fit no layout; found {listed}; known layouts: {known}; columns of other names are named "
         "with `columns='instruction=COLUMN,model=COLUMN,...'`"
     )
-
-
-def is_index(name: str) -> bool:
-    """Say whether a column is an index that pandas wrote.
-
-    Example:
-        >>> is_index("Unnamed: 0"), is_index(""), is_index("id")
-        (True, True, False)
-    """
-    return INDEX.fullmatch(name) is not None
-
-
-def no_model(name: str) -> bool:
-    """Say whether a numeric column is no model of a wide file, by its name.
-
-    Example:
-        >>> no_model("total_cost"), no_model("llama-8b")
-        (True, False)
-    """
-    return name in NOT_REWARDS or is_index(name) or _COST.fullmatch(name) is not None
 
 
 def _any(_: Kind) -> bool:
@@ -377,10 +360,10 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
 
     def answers(row: Row) -> Iterator[Answer]:
         model = how.model if names.model is None else _text(row.get(names.model))
-        texts = row.get(name)
+        texts: list[Any] = row.get(name) or []
         for at, values in enumerate(_beside(row, texts, lists, named=name)):
             finish = values.pop("finish_reasons", None) or values.pop("finish_reason", None)
-            yield Answer(model, texts[at], sample=float(at), values=values, finish_reason=finish)
+            yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
     says = f"the answers of one model per row, in the list {name}"
     return Fitted(
@@ -414,7 +397,7 @@ def _beside(
     texts: Any,
     lists: Mapping[str, Kind],
     *,
-    named: str,  # noqa: ANN401  (a list, or what stands for it)
+    named: str,
 ) -> list[dict[str, Any]]:
     """The values that stand beside each answer in lists of the same length."""
     if texts is None:
@@ -427,7 +410,7 @@ def _beside(
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != len(texts):
-            if _REWARD_LISTS.fullmatch(name) and lists[name].item is not None:
+            if _REWARD_LISTS.fullmatch(name):
                 count = len(values) if isinstance(values, list) else "no list of"
                 raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
             continue
@@ -447,7 +430,8 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
     models = how.named.get("model_names") or next(
         (n for n in MODEL_LISTS if n in columns and columns[n].name == "list"), None
     )
-    if name is None or models is None or not columns[name].item or "model" in columns[name].item.fields:
+    item = None if name is None else columns[name].item
+    if name is None or models is None or item is None or "model" in item.fields:
         return None
     lists = {n: kind for n, kind in columns.items() if kind.name == "list" and n not in {name, models}}
 
@@ -462,7 +446,7 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
                 raise MalformedError(f"a name in {models} is missing")
             count[model] = count.get(model, -1) + 1
             finish = values.pop("finish_reasons", None)
-            yield Answer(model, texts[at], float(count[model]), values, finish_reason=finish)
+            yield Answer(model, texts[at], _again(count[model]), values, finish_reason=finish)
 
     taken = {name, models, *lists} - names.taken
     judge = {"model_name", "model"} & set(columns) - {models}
@@ -477,6 +461,11 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
         fields=tuple(lists),
         many=True,
     )
+
+
+def _again(count: int) -> float | None:
+    """The sample number of a model's answer in a row; none where it is the first, as it usually is."""
+    return float(count) if count else None
 
 
 def _fields(names: Names) -> dict[str, Any]:
@@ -520,7 +509,7 @@ def _fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted |
             yield Answer(
                 model,
                 each.get(text) if text else None,
-                float(count[model]),
+                _again(count[model]),
                 values,
                 system=each.get("custom_system_prompt"),
                 reasoning=each.get("reasoning") or each.get("reasoning_content"),

@@ -1,7 +1,7 @@
 """How a pool is read: every option that says so in one object, which goes wherever the pool is opened again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from crowdselect.errors import OptionError
@@ -52,7 +52,7 @@ class HowRead:
     """Which split of it; None = train."""
     filter: str | None = None
     """Which filter of lm-evaluation-harness."""
-    missing: tuple[float, ...] = ()
+    missing: tuple[float, ...] | float = ()
     """Rewards of these values are none."""
     skip_invalid: bool = False
     """Leave malformed rows out, with a reason, instead of stopping at them."""
@@ -62,14 +62,19 @@ class HowRead:
     def __post_init__(self) -> None:
         pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "columns", tuple((str(what), str(name)) for what, name in pairs))
-        missing = (self.missing,) if isinstance(self.missing, int | float) else self.missing
-        object.__setattr__(self, "missing", tuple(float(value) for value in missing))
+        object.__setattr__(self, "missing", self.no_rewards)
         if self.model_from not in {None, "file", "folder"}:
             raise OptionError(f"`model_from={self.model_from}` is unknown; choose file or folder")
         if self.model is not None and self.model_from is not None:
             raise OptionError("`model` and `model_from` both say whose answers they are; give one of them")
         if self.reasoning not in get_args(ReasoningUse):
             raise OptionError(f"`reasoning={self.reasoning}` is unknown; choose keep or drop")
+
+    @property
+    def no_rewards(self) -> tuple[float, ...]:
+        """`missing`, however it was given."""
+        values = (self.missing,) if isinstance(self.missing, int | float) else self.missing
+        return tuple(float(value) for value in values)
 
     @property
     def named(self) -> dict[str, str]:
@@ -98,7 +103,8 @@ class HowRead:
         """Read what `as_dict` gave.
 
         Example:
-            >>> HowRead.from_dict(HowRead(missing=(-1,)).as_dict()).missing
+            >>> HowRead.from_dict(HowRead(missing=-1).as_dict()).missing
             (-1.0,)
         """
-        return replace(cls(), **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**given)

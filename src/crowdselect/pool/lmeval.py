@@ -59,7 +59,9 @@ def _results(home: Path) -> list[tuple[str, Mapping[str, Any]]]:
     return found
 
 
-def _log(home: Path, task: str, file: Path, date: str, results: Sequence[tuple[str, Mapping[str, Any]]]) -> Log:
+def _log(
+    home: Path, task: str, file: Path, date: str, results: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Log:
     own = [facts for when, facts in results if when == date] or [facts for _, facts in results[-1:]]
     facts = own[0] if own else {}
     model = facts.get("model_name") or _pretrained(facts) or home.name.replace("__", "/")
@@ -73,29 +75,29 @@ def _pretrained(facts: Mapping[str, Any]) -> str | None:
     return match[1] if match else None
 
 
-def rows_in(logs: Sequence[Log], *, chosen: str | None, path: str) -> Iterator[tuple[Path, int, Row | Broken]]:
-    """Read logs as rows of a pool: id, prompt or messages, model, sample, response, the metrics, target.
+def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, Row | Broken]]:
+    """Read a log as rows of a pool: id, prompt or messages, model, sample, response, the metrics, target.
 
     Args:
-        logs: From `logs_in`.
-        chosen: The filter to take, where a task has several.
+        log: From `logs_in`.
+        chosen: The filter to take, where the task has several.
         path: The folder, for messages.
 
     Yields:
-        File, line, and row; a row for each repetition of an answer.
+        Line and row; a row for each repetition of an answer.
 
     Raises:
-        InputError: A task has several filters and none is chosen, or not the chosen one.
+        InputError: The task has several filters and none is chosen, or not the chosen one.
     """
-    for log in logs:
-        every = list(dict.fromkeys(row.get("filter") for _, row in rows_of(log.file, "json") if isinstance(row, dict)))
-        wanted = _filter_of(every, chosen, log, path)
-        for number, row in rows_of(log.file, "json"):
-            if isinstance(row, Broken):
-                yield log.file, number, row
-            elif row.get("filter") == wanted:
-                for own in _rows(row, log):
-                    yield log.file, number, own
+    rows = (row for _, row in rows_of(log.file, "json"))
+    every = list(dict.fromkeys(row.get("filter") for row in rows if isinstance(row, dict)))
+    wanted = _filter_of(every, chosen, log, path)
+    for number, row in rows_of(log.file, "json"):
+        if isinstance(row, Broken):
+            yield number, row
+        elif row.get("filter") == wanted:
+            for own in _rows(row, log):
+                yield number, own
 
 
 def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) -> Any:  # noqa: ANN401  (a text or None)
@@ -119,7 +121,13 @@ def _rows(row: Row, log: Log) -> Iterator[Row]:
     base["target"] = None if row.get("target") is None else str(row["target"])
     for sample, answer in enumerate(_answers(row)):
         own = dict(scores) if sample == 0 else {}
-        yield {**base, "sample": sample, "response": answer, "score": own.get(first) if first else None, **own}
+        yield {
+            **base,
+            "sample": sample,
+            "response": answer,
+            "score": own.get(first) if first else None,
+            **own,
+        }
 
 
 def _number(value: Any, *, reverse: bool) -> Any:  # noqa: ANN401  (of JSON)
@@ -134,7 +142,9 @@ def _asked(row: Row) -> Row:
         prompt = (arguments.get("gen_args_0") or {}).get("arg_0")
     else:  # of older versions: a list of lists
         prompt = arguments[0][0] if arguments and isinstance(arguments[0], list) and arguments[0] else None
-    text = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
+    text = (
+        prompt[0] if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str) else prompt
+    )
     if isinstance(text, str) and text.lstrip().startswith("[{"):
         try:
             turns = json.loads(text)

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,23 @@ from crowdselect.pool.content import (
     prompt_of,
     said,
     spelt_parts,
+    with_reasoning,
     written,
 )
-from crowdselect.pool.files import fingerprint
+from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import (
     Answer,
     Fitted,
     MalformedError,
     Names,
     fitted,
-    is_index,
     names_of,
     no_form,
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, rows_of
+from crowdselect.pool.lmeval import Log, logs_in, rows_in
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -62,19 +64,6 @@ _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFiles:
-    """The files of a pool, as they were found."""
-
-    path: str
-    files: tuple[Path, ...]
-    kind: str
-    """"parquet", "arrow", "json" or "csv"."""
-    models: tuple[str | None, ...] = ()
-    """The model of each file, where its path says so; empty = no path does."""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +129,7 @@ class _Rewriting:
     def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
         self._found = found
         self._how = how
-        self._columns = dict(columns_of(found.files, found.kind))
+        self._columns = self._found_columns()
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -188,6 +177,7 @@ class _Rewriting:
             "sources": [str(file) for file in self._found.files],
             "form": "instructions" if self._form is None else self._form.name,
             "id_made": self._names.id is None,
+            "read_as": self._read_as(),
             "many": self._form is not None and self._form.many,
             "notes": self._notes(),
             "rows": self._rows,
@@ -195,6 +185,34 @@ class _Rewriting:
             "numbers": {name: kind for name, kind in numbers.items() if kind in {"number", "bool"}},
             "unused": [name for name in every if name not in self._used],
         }
+
+    def _found_columns(self) -> dict[str, Kind]:
+        if self._found.kind != "lm-eval":
+            return dict(columns_of(self._found.files, self._found.kind))
+        seen = Seen()
+        for _, row in (each for log in self._logs for each in self._logged(log)):
+            if not isinstance(row, Broken):
+                seen.add(row)
+        found = {name: inner.kind() for name, inner in seen.fields.items()}
+        for name in ("response", "target"):
+            found[name] = Kind("text")
+        return found
+
+    @cached_property
+    def _logs(self) -> list[Log]:
+        return logs_in(Path(self._found.path))
+
+    def _logged(self, log: Log) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a log of lm-evaluation-harness."""
+        return rows_in(log, chosen=self._how.filter, path=self._found.path)
+
+    def _read(self, number: int, wanted: list[str]) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a file, with their numbers."""
+        file = self._found.files[number]
+        if self._found.kind == "lm-eval":
+            yield from self._logged(self._logs[number])
+        else:
+            yield from rows_of(file, self._found.kind, wanted)
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
@@ -225,11 +243,13 @@ class _Rewriting:
             )
         ]
 
+    def _read_as(self) -> str:
+        read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
+        return "; ".join((read, *self._names.notes))
+
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = list(self._found.notes)
-        read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
-        notes.append(f"read as {read}" + (f"; {', '.join(names.notes)}" if names.notes else ""))
         if self._index:
             notes.append(
                 f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
@@ -273,7 +293,7 @@ class _Rewriting:
                 | {"turns"}
             )
             wanted = [name for name in wanted if name in needed]
-        for at, row in rows_of(file, self._found.kind, wanted):
+        for at, row in self._read(number, wanted):
             self._rows += 1
             place = f"{file}: row {at}"
             if isinstance(row, Broken):
@@ -308,8 +328,9 @@ class _Rewriting:
             if self._form is not None:
                 base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
             yield base
+        prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
-            yield {**base, **values, **self._own_prompt(answer, asked)}
+            yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
@@ -350,13 +371,13 @@ class _Rewriting:
         return base
 
     def _own_prompt(self, answer: Answer, asked: Asked) -> Row:
-        """The messages of an answer that has a system prompt of its own."""
-        system = said(answer.system).text if answer.system is not None else None
-        if system is None or not system.strip() or asked.problem is not None:
-            return {}
+        """The messages of an answer where answers have system prompts of their own."""
+        system = _system(answer)
         turns = list(asked.messages or [{"role": "user", "content": asked.instruction or ""}])
-        turns = turns[1:] if turns[0]["role"] == "system" else turns
-        return {"messages": self._repairs(_encoded([{"role": "system", "content": system}, *turns]))}
+        if system is not None:
+            turns = turns[1:] if turns[0]["role"] == "system" else turns
+            turns = [{"role": "system", "content": system}, *turns]
+        return {"messages": self._repairs(_encoded(turns))}
 
     def _answer(self, answer: Answer, asked: Asked) -> Row:
         """The columns of an answer's own."""
@@ -450,6 +471,15 @@ class _Rewriting:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
 
 
+def _system(answer: Answer) -> str | None:
+    """The system prompt that an answer has of its own; None where it has none."""
+    try:
+        text = said(answer.system).text
+    except NotTextError:
+        return None
+    return text if text is not None and text.strip() else None
+
+
 def _own_name(name: str) -> str:
     """The column of a value of an answer's own; those of our own names get another."""
     return f"answer_{name}" if name in {*_TEXTS, *OWN, "sample"} else name
@@ -485,15 +515,3 @@ _TEXT_COLUMNS = frozenset(
         "content",
     }
 )
-
-
-def with_reasoning(text: str | None, reasoning: str | None) -> str | None:
-    """Put reasoning before an answer, as the models that write `<think>` themselves do.
-
-    Example:
-        >>> with_reasoning("8", "7 + 1")
-        '<think>\\n7 + 1\\n</think>\\n\\n8'
-    """
-    if reasoning is None or not reasoning.strip() or (text or "").lstrip().startswith("<think>"):
-        return text
-    return f"<think>\n{reasoning.strip()}\n</think>\n\n{text or ''}"

@@ -3,7 +3,9 @@
 The second file is joined by (id, model), and by sample where both have it.
 """
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,13 +24,27 @@ from crowdselect.pool.index import (
     sorted_keys,
     to_numpy,
 )
-from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    Directed,
+    RewardColumns,
+    Tall,
+    Wide,
+    candidates,
+    direction_of,
+    reward_columns,
+)
 from crowdselect.pool.prompts import Instructions
 from crowdselect.pool.source import Source
 from crowdselect.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_LOWER = re.compile(
+    r"difficulty|fail|error|loss|ppl", re.IGNORECASE
+)  # names of what is better when it is lower
 
 
 class RewardsFile:
@@ -38,7 +54,7 @@ class RewardsFile:
         self, source: Source, columns: RewardColumns, index: Index, answers: WideAnswers | TallAnswers
     ) -> None:
         self._source = source
-        self._columns = columns
+        self._columns = replace(columns, rewards=Directed(columns.rewards))
         self._index = index
         self._answers = answers
         self.lost = 0
@@ -144,8 +160,8 @@ class Rewards:
         """Find which reward is meant; see `Pool.reward_name`. The answers are read only where it is not numeric."""
         path, found = self._source.path, self.names
         listed = ", ".join(found) or "none"
-        if reward is None and len(found) == 1:
-            return found[0]
+        if reward is None:
+            reward = self.usual
         if reward is None and found:
             raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with `reward`")
         if reward is None:
@@ -154,14 +170,46 @@ class Rewards:
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
                 "wanted one, or a second file of rewards"
             )
-        if self.owns(reward) or (self._columns is not None and reward in self._columns.rewards):
+        if self.owns(reward) or (self._columns is not None and reward in Directed(self._columns.rewards)):
+            self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
         raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
 
+    @property
+    def usual(self) -> str | None:
+        """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
+        found = self.names
+        first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
+        numbers = [name for name in found if not self._is_bool(name)]
+        return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
+
+    def _is_bool(self, name: str) -> bool:
+        kind = self._source.columns.get(name)
+        return kind is not None and kind.name == "bool"
+
+    def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
+        """Ask which way a reward counts whose name says that lower is better.
+
+        Raises:
+            RewardError: It has such a name, and no direction.
+        """
+        if _LOWER.search(reward) is None or direction_of(reward)[1] is not None:
+            return
+        low = high = float("nan")
+        if self.owns(reward):
+            values = answers().scores(reward)
+            if not np.isnan(values).all():
+                low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        raise RewardError(
+            f"{self._source.path}: {reward} goes from {low:g} to {high:g}, and its name does not say which end is better; "
+            f"write `reward={reward}:down` where lower is better (`reward={reward}:down/{high:g}` makes it 0 to 1), "
+            f"`reward={reward}:up` where higher is"
+        )
+
     def owns(self, name: str) -> bool:
         """Say whether a reward is a column of the pool itself."""
-        return name in self._own.rewards
+        return name in Directed(dict.fromkeys(self._own.rewards, ""))
 
     def joined(self, reward: str) -> bool:
         """Say whether a reward comes from the second file; if so, see that every row of that names an answer.
@@ -244,10 +292,11 @@ class Samples:
         Returns:
             The best-rewarded sample of each model that may be trained on, and the worst.
         """
-        answers, history = self._answers, self._asked.history if prompts else None
+        answers, history = self._answers, self._asked.told_by if prompts else None
         own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
         may = answers.finished(allow_cut=allow_cut)
-        return answers.pick(own, may=may, seed=seed, history=history, told_apart=self._asked.told_apart)
+        told_apart = self._asked.told_apart
+        return answers.pick(own, may=may, seed=seed, history=history, pairs=prompts, told_apart=told_apart)
 
     def rewards_of(self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
         """Read a reward of some samples, one each; NaN = none.

@@ -27,8 +27,9 @@ _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_FIELD = 1 << 28
 _LISTS = ("data", "rows", "train", "examples", "instances", "items")
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
+_BOOLS = frozenset({"true", "false"})
 _ESCAPED = re.compile(r'((?:^|[^\\])(?:\\\\)*)\\"')
-INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|level_\d+)?")
+INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 """Names of the index that pandas writes as a column; one without a name is one too."""
 
 
@@ -37,6 +38,16 @@ class Broken:
     """A row that cannot be read."""
 
     what: str
+
+
+def is_index(name: str) -> bool:
+    """Say whether a column is an index that pandas wrote.
+
+    Example:
+        >>> is_index("Unnamed: 0"), is_index(""), is_index("id")
+        (True, True, False)
+    """
+    return INDEX.fullmatch(name) is not None
 
 
 def rows_of(
@@ -172,7 +183,8 @@ def _name_of(value: Any) -> str:  # noqa: ANN401, PLR0911  (whatever a file hold
     if isinstance(value, str):
         if value.strip().lower() in MISSING_TEXTS:
             return "missing"
-        return "spelt number" if _NUMBER.fullmatch(value) else "text"
+        is_number = _NUMBER.fullmatch(value) or value.strip().lower() in _BOOLS
+        return "spelt number" if is_number else "text"
     if isinstance(value, Mapping):
         return "struct"
     return "list" if isinstance(value, list) else "other"
@@ -190,6 +202,8 @@ def number_of(value: Any) -> float | None:  # noqa: ANN401  (whatever a file hol
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in MISSING_TEXTS):
         return None
+    if isinstance(value, str) and value.strip().lower() in _BOOLS:
+        return float(value.strip().lower() == "true")
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise ValueError(value)
     if isinstance(value, list | dict):
@@ -461,6 +475,21 @@ def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:
     if len(values) != len(header):
         return Broken(f"it has {len(values)} fields, the header {len(header)}")
     return {name: value or None for name, value in zip(header, values, strict=True)}
+
+
+def raise_other_encoding(files: Sequence[Path]) -> None:
+    """Name the line and the encoding of the first text among some files that is not UTF-8; nothing where all are.
+
+    Raises:
+        InputError: There is one.
+    """
+    for file in files:
+        with open_text(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{file}: line {number}: {other_encoding(line, error)}") from error
 
 
 def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:

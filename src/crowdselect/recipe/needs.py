@@ -6,7 +6,7 @@ done or to do, and what they cost where the commands can tell.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.cli.options import CROWD
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.running import ask, command_line
@@ -145,9 +146,14 @@ class Needs:
         if given is None:
             return None
         second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
-        key = (given.source, step.options.get("layout"), second, step.options.get("limit"))
+        names = [field.name.replace("_", "-") for field in fields(HowRead)]
+        read = {
+            name.replace("-", "_"): step.options[name] for name in names if step.options.get(name) is not None
+        }
+        key = (given.source, repr(read), second, step.options.get("limit"))
         if key not in self._pools:
-            self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
+            how = HowRead.from_dict(read)
+            self._pools[key] = self._look(given, read=how, rewards=second, limit=step.options.get("limit"))
         return self._pools[key]
 
     def _look(self, given: Input, **options: Any) -> _KnownPool | None:  # noqa: ANN401  (of `open_pool`)

@@ -11,6 +11,7 @@ from crowdselect.cache import KEY, Keys, Parts
 from crowdselect.engine.options import EngineOptions
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
@@ -117,13 +118,14 @@ def score_shards(
 def sources_of(pool: Pool) -> list[dict[str, Any]]:
     """Give a pool's files, each of which a task reads as a pool of its own."""
     return [
-        {"path": str(file), "layout": pool.layout, "limit": pool.limit, "items": None} for file in pool.files
+        {"path": str(file), "read": json.dumps(pool.part.as_dict()), "limit": pool.limit, "items": None}
+        for file in pool.parts
     ]
 
 
 def built_in(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Give some conversations themselves instead of files."""
-    return [{"path": None, "layout": None, "limit": None, "items": [conversation_text(one) for one in items]}]
+    return [{"path": None, "read": None, "limit": None, "items": [conversation_text(one) for one in items]}]
 
 
 class Reader:
@@ -198,4 +200,6 @@ def _conversations(source: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _opened(source: dict[str, Any]) -> Pool:
-    return open_pool(source["path"], layout=source["layout"], limit=source["limit"])
+    return open_pool(
+        source["path"], read=HowRead.from_dict(json.loads(source["read"])), limit=source["limit"]
+    )

@@ -45,6 +45,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     return {
         "pool": pool.path,
         "layout": pool.layout,
+        "read_as": pool.read_as,
+        "malformed": pool.malformed,
         "simulated": "simulated" in pool.columns,
         "columns": list(pool.columns),
         "instructions": len(pool.ids),

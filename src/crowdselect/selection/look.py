@@ -139,6 +139,8 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         columns=merged.named("column"),
         rewards=merged.named("reward"),
         text_keys=merged.table["text_key"] if look.text_keys else None,
+        left_out=merged.numbers("left_out") if options is not None else None,
+        needs=merged.numbers("needs") if options is not None else None,
         places=places,
         shard=merged.shard,
         matrix=matrix if asked.keep else None,
@@ -155,13 +157,15 @@ def _look(shards: Shards, asked: _Asked, questions: list[BenchmarkQuestion]) -> 
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+    elif len(models) == 1 and (asked.reward is not None or pool.usual_reward is not None):
+        name = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
     by = name
-    if pool.sampled and name is None and (asked.reward is not None or len(pool.reward_columns) == 1):
+    if name is None and (asked.reward is not None or pool.usual_reward is not None):
         by = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
     aligned, notes = (asked.crowd or Crowd.from_names(models)).aligned(models)
     by_name = () if options is None or options.cluster_by is None else (options.cluster_by,)
     found = Look(
-        layout=pool.layout,
+        read=pool.part,
         rewards=pool.rewards_path,
         reward=name,
         sample_reward=by,
@@ -186,7 +190,7 @@ def _threshold(shards: Shards) -> int | None:
     pool = shards.pool
     if shards.whole or pool.limit is None:
         return None
-    arguments = {"layout": pool.layout, "limit": pool.limit, "seed": pool.seed}
+    arguments = {"read": pool.part, "limit": pool.limit, "seed": pool.seed}
     found = np.concatenate([to_numpy(table["hash"]) for table in shards.over(lowest_hashes, **arguments)])
     return int(np.sort(found)[: pool.limit][-1])
 
@@ -242,7 +246,9 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
     tables = [table for _, table in sorted(found, key=lambda each: each[0])]
     facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
     shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
-    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+    whole = pa.concat_tables(
+        [table.replace_schema_metadata(None) for table in tables], promote_options="default"
+    )
 
     def twice(id_: str, first: int, second: int) -> SplitError:
         return SplitError(

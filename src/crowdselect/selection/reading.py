@@ -18,6 +18,7 @@ from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, Worker, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
 from crowdselect.pool.files import file_type
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import (
     BLOCK,
@@ -60,7 +61,7 @@ class Shards:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
-        found = self.over(models_in, layout=self.pool.layout)
+        found = self.over(models_in, read=self.pool.part)
         return tuple(
             sorted({name for table in found for some in table["models"].to_pylist() for name in some})
         )
@@ -76,7 +77,7 @@ class Shards:
 
     def asked(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
         """Have a function called with sources of its own, one by one."""
-        return self.run(sources, as_it_is, function, {"layout": self.pool.layout}, batch=1)
+        return self.run(sources, as_it_is, function, {"read": self.pool.part}, batch=1)
 
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
         """Read the texts of some rows (ascending), a block at a time: which rows, and their texts."""
@@ -84,9 +85,7 @@ class Shards:
             yield rows, self.texts[rows].tolist()
             return
         sources = shard_sources(self.files, places, rows)
-        for table in self.run(
-            sources, partial(texts_in, layout=self.pool.layout), unchanged, {}, batch=BLOCK
-        ):
+        for table in self.run(sources, partial(texts_in, read=self.pool.part), unchanged, {}, batch=BLOCK):
             yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table["text"].to_pylist()
 
 
@@ -104,7 +103,7 @@ def shards_of(
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
     """
-    if run is None and (len(pool.files) == 1 or pool.row_count <= LARGE):
+    if run is None and (len(pool.parts) == 1 or pool.row_count <= LARGE):
         return Shards(pool)
     why_not = _needs_the_whole(pool, options) or method_needs
     if why_not is not None and run is not None:
@@ -116,7 +115,7 @@ def shards_of(
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
     """Say why a pool cannot be read file by file; None where it can."""
-    if any(file_type(file) != "parquet" for file in pool.files):
+    if any(file_type(file) != "parquet" for file in pool.read_files):
         return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
     odd = pool.odd_file
     if odd is not None:
@@ -203,17 +202,17 @@ class RowReader:
         if answers.sample is not None:
             values["samples"] = answers.sample
         sources = shard_sources(shards.files, places, rows, **values)
-        read = partial(rows_of, layout=shards.pool.layout, models=shards.models, of=of, size=size)
+        read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
         for table in shards.run(sources, read, worker, arguments, batch=size):
             yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table
 
 
-def rows_of(sources: Table, *, layout: str, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
+def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
     """Read the wanted rows of shards, at most `size` at a time: `shard`, `row` (in the shard, in id order) and `text`."""
     import pyarrow as pa
 
     for source in sources.to_pylist():
-        with open_pool(source["path"], layout=layout) as pool:
+        with open_pool(source["path"], read=read) as pool:
             rows = wanted_rows(source, len(pool.ids))
             chosen = np.frombuffer(source["chosen"], np.int32)
             numbers = np.frombuffer(source["samples"]) if "samples" in source else None
@@ -278,7 +277,7 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
     return Filed(
         path=pool.path,
         files=shards.files,
-        layout=pool.layout,
+        read=pool.part,
         places=rows.places,
         run=shards.run,
         all_ids=pa.chunked_array([rows.ids.values]),

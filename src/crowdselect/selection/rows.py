@@ -77,6 +77,10 @@ class Rows:
     """Columns of the pool that were asked for, shape (N,) each, of str; None where missing."""
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
     """Reward columns that were asked for: of the answers to train on, shape (N,) each. NaN = none."""
+    left_out: ObjectArray | None = None
+    """Shape (N,): why a row cannot be chosen for what it is, a code of `REASONS`; None = nothing bars it."""
+    needs: ObjectArray | None = None
+    """Shape (N,): what an export has to hold, words of `turns` and `tools`."""
     text_keys: Table | None = None
     """What each text's vectors are found by, where a model embeds them."""
     places: Places

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, MissingExtraError, SplitError
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Numbers
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
@@ -55,6 +56,14 @@ class Chosen(Protocol):
         """See `Pool.texts_of`."""
         ...
 
+    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:
+        """See `Pool.exported`."""
+        ...
+
+    def tools(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.tools`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -78,9 +87,20 @@ class Fetched:
         """See `Chosen`."""
         return [self._of(pair)["response"] for pair in pairs]
 
+    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (the selection's)
+        """See `Chosen`."""
+        return [self._of(pair)["exported"] for pair in pairs]
+
+    def tools(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Chosen`."""
+        return self._per_id(ids, "tools")
+
     def texts_of(self, ids: Sequence[str]) -> list[str | None]:
         """See `Chosen`."""
-        known = {id_: row["instruction"] for (id_, _), row in self.found.items()}
+        return self._per_id(ids, "instruction")
+
+    def _per_id(self, ids: Sequence[str], name: str) -> list[str | None]:
+        known = {id_: row[name] for (id_, _), row in self.found.items()}
         missing = next((id_ for id_ in ids if id_ not in known), None)
         if missing is not None:
             raise InputError(f"{self.path}: no id {missing!r} in the pool")
@@ -236,13 +256,14 @@ def _reopened(
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
     """Open the pool, with its second file of rewards where that is still there: the texts do not need it."""
+    how = HowRead.from_dict(facts.get("read") or {"layout": facts["layout"]})
     try:
-        return open_pool(path, layout=facts["layout"], rewards=facts["rewards"]), None
+        return open_pool(path, read=how, rewards=facts["rewards"]), None
     except InputError as error:
         if facts["rewards"] is None:
             raise
         problem = f"the rewards are not at hand ({error}), so it is not known whether the texts have changed"
-        return open_pool(path, layout=facts["layout"]), problem
+        return open_pool(path, read=how), problem
 
 
 def _read(pool: Pool, row: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -1,0 +1,275 @@
+"""From a path to a relation and its view: a tidy pool as its files lie, any other rewritten first, and what was understood.
+
+A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crowdselect.cache import folder
+from crowdselect.errors import InputError, LayoutError
+from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.content import TIDY_ROLES
+from crowdselect.pool.files import FoundFiles, find_files, fingerprint
+from crowdselect.pool.forms import FORMS, fitted, names_of
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.plain import OWN, facts_of, rewritten
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.source import Source
+
+if TYPE_CHECKING:
+    import duckdb
+
+_UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A pool's relation, where its parts are, and what there is to say about how it was read."""
+
+    source: Source
+    view: View
+    files: tuple[Path, ...]
+    """The user's own."""
+    notes: tuple[str, ...]
+    read_as: str | None
+    """How it was understood, in one line; None = it is tidy."""
+    part: HowRead
+    """How one of `source.files` is opened by itself."""
+    malformed: int = 0
+    """Rows that were left out."""
+
+
+def opened(connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead) -> Opened:
+    """Open the files of a pool.
+
+    Args:
+        connection: From `connect`.
+        path: What was named.
+        how: How it is to be read.
+
+    Raises:
+        LayoutError: Its columns fit no layout and no form.
+        InputError: It is missing, empty or broken, or a row is malformed.
+    """
+    found = find_files(path, how)
+    facts = facts_of(found.files[0])
+    if facts is not None:
+        return _plain(connection, path, found.files, facts, how)
+    tidy = None if how.rewrites or found.models or found.kind == "lm-eval" else _tidy(connection, found, how)
+    if tidy is not None:
+        return tidy
+    plain = rewritten(found, how)
+    return _plain(connection, path, plain.files, plain.facts, how)
+
+
+def _plain(
+    connection: "duckdb.DuckDBPyConnection",
+    path: str,
+    files: tuple[Path, ...],
+    facts: Mapping[str, Any],
+    how: HowRead,
+) -> Opened:
+    mine = [facts["sources"][facts["parts"].index(file.name)] for file in files]
+    originals = tuple(Path(file) for file in mine)
+    source = Source(connection, path, files=files, kind="parquet", originals=originals, row="_row")
+    numbers = facts["numbers"]
+    shown: Columns = {
+        name: Kind(numbers[name], written=True) if name in numbers else kind
+        for name, kind in source.columns.items()
+        if name not in {*facts["unused"], *OWN}
+    }
+    own = frozenset(set(OWN) - set(facts["unused"]))
+    source.columns = shown
+    found = plain_view(shown, own, layout=facts["form"], id_made=facts["id_made"], many=facts["many"])
+    return Opened(
+        source,
+        _without_missing(found, how),
+        originals,
+        tuple(facts["notes"]),
+        facts["read_as"],
+        part=HowRead(missing=how.missing, reasoning=how.reasoning),
+        malformed=facts["malformed"],
+    )
+
+
+def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRead) -> Opened | None:
+    """Open a pool as its files lie; None where it is not tidy."""
+    if found.kind == "json" and any(is_document(file) for file in found.files):
+        return None
+    if found.kind == "csv" and any(dialect_of(file).backslash for file in found.files):
+        return None
+    if found.kind == "lm-eval":
+        return None
+    files, kind = found.files, found.kind
+    if kind == "arrow":
+        files, kind = tuple(map(_as_parquet, files)), "parquet"
+    try:
+        source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
+    except LayoutError:
+        raise
+    except InputError:
+        if kind == "json":
+            return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
+        raise
+    columns = source.columns
+    name = how.layout or detect(columns)
+    if name not in LAYOUTS or (name in FORMS and not _is_usual(columns, name, how, found.path)):
+        return None
+    seen = view(columns, path=found.path, layout=name)
+    try:
+        if _unusual_rows(source, seen):
+            return None
+    except InputError:
+        if kind == "json":
+            return None
+        raise
+    part = HowRead(layout=name, missing=how.missing, reasoning=how.reasoning)
+    notes = (*found.notes, *source.notes)
+    return Opened(source, _without_missing(seen, how), found.files, notes, read_as=None, part=part)
+
+
+def _as_parquet(file: Path) -> Path:
+    """Copy an Arrow file to a Parquet file in the cache folder, a batch at a time."""
+    import pyarrow.parquet as pq
+
+    home = folder() / "arrow"
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / f"{fingerprint([file])[:32]}-{file.stat().st_mtime_ns}.parquet"
+    if not target.exists():
+        beside = target.with_suffix(".tmp")
+        with arrow_reader(file) as reader:
+            schema = reader.schema
+        with pq.ParquetWriter(beside, schema.remove_metadata(), compression="zstd") as writer:
+            for batch in arrow_batches(file):
+                writer.write_batch(batch.replace_schema_metadata(None))
+        beside.replace(target)
+    return target
+
+
+def _is_usual(columns: Columns, name: str, how: HowRead, path: str) -> bool:
+    """Whether the columns have the usual names and kinds of a layout, and no part that SQL does not read."""
+    try:
+        names = names_of(columns, how, path=path)
+        form = fitted(columns, names, replace(how, layout=None), path=path)
+    except LayoutError:
+        return False
+    if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
+        return False
+    if names.input is not None and names.instruction is not None:
+        return False
+    text = {"text", "number"}
+    parts = {
+        part: columns[column].name in text
+        for part in ("id", "instruction", "model", "response", "finish_reason")
+        if (column := getattr(form.names, part)) is not None
+    }
+    if names.messages is not None and not _usual_messages(columns[names.messages]):
+        return False
+    return all(parts.values()) and _KINDS.get(name, _any)(columns)
+
+
+def _usual_messages(kind: Kind) -> bool:
+    """Whether messages are JSON, or objects whose content is a text in all rows."""
+    if kind.name == "text":
+        return True
+    fields = kind.item.fields if kind.name == "list" and kind.item is not None else {}
+    return all(name in fields and fields[name].name == "text" for name in ("role", "content"))
+
+
+def _any(_: Columns) -> bool:
+    return True
+
+
+def _usual_ultrafeedback(columns: Columns) -> bool:
+    item = columns["completions"].item if "completions" in columns else None
+    if item is None or not {"model", "response"} <= set(item.fields):
+        return False
+    unusual = {"custom_system_prompt", "reasoning", "reasoning_content", "finish_reason"} & set(item.fields)
+    texts = all(item.fields[name].name == "text" for name in ("model", "response"))
+    numbers = any(kind.name == "number" for kind in item.fields.values())
+    return not unusual and texts and numbers
+
+
+def _usual_distilabel(columns: Columns) -> bool:
+    lists = {
+        name: columns[name].item
+        for name in ("generations", "generation_models", "ratings")
+        if name in columns
+    }
+    kinds = {name: "" if item is None else item.name for name, item in lists.items()}
+    usual = {"generations": {"text"}, "generation_models": {"text"}, "ratings": {"number"}}
+    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds
+
+
+def _usual_zoo(columns: Columns) -> bool:
+    structs = [kind.fields for kind in columns.values() if kind.name == "struct" and "content" in kind.fields]
+    return all(fields["content"].name == "text" for fields in structs) and any(
+        kind.name == "number" for fields in structs for kind in fields.values()
+    )
+
+
+_KINDS: dict[str, Callable[[Columns], bool]] = {
+    "ultrafeedback": _usual_ultrafeedback,
+    "distilabel": _usual_distilabel,
+    "zoo": _usual_zoo,
+}
+
+
+def _unusual_rows(source: Source, seen: View) -> bool:
+    """Whether some row holds what SQL does not read: one look at the columns that may."""
+    answers, tests = seen.answers, []
+    if not seen.id_made:
+        tests.append(f"({seen.id}) IS NULL")
+    if isinstance(answers, Tall) and answers.nested:
+        lists = [sql for sql in (answers.response, *answers.rewards.values()) if sql is not None]
+        tests += [
+            f"({answers.model}) IS NULL",
+            f"len(list_filter({answers.model}, lambda name: name IS NULL)) > 0",
+        ]
+        tests += [f"len({sql}) IS DISTINCT FROM len({answers.model})" for sql in lists]
+    elif isinstance(answers, Tall):
+        tests.append(f"({answers.model}) IS NULL")
+    if seen.messages is not None:
+        tests.append(
+            f"NOT coalesce(regexp_full_match({_roles(seen.messages)}, '{TIDY_ROLES}'), {seen.messages} IS NULL)"
+        )
+    if source.type in {"csv", "json"}:
+        texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
+        tests += [f"starts_with({sql}, '[{{\"')" for sql in texts if sql is not None]
+    return bool(tests) and any(source.any(*tests))
+
+
+def _roles(messages: str) -> str:
+    """SQL of the roles of a conversation, with a mark where a message holds anything but a text."""
+    plain = "json_type(turn, '$.content') = 'VARCHAR' AND trim(turn ->> 'content') <> ''"
+    calls = "json_type(turn, '$.tool_calls') NOT IN ('NULL')"
+    turn = (
+        f"coalesce(turn ->> 'role', '?') || CASE WHEN coalesce({plain}, false) AND NOT coalesce({calls}, false) "
+        "THEN '' ELSE '!' END"
+    )
+    return f"array_to_string(list_transform(TRY_CAST({messages} AS JSON[]), lambda turn: {turn}), ',')"
+
+
+def _without_missing(found: View, how: HowRead) -> View:
+    """Make rewards of the values of `missing` null."""
+    if not how.no_rewards:
+        return found
+    listed = ", ".join(repr(value) for value in how.no_rewards)
+
+    def given(sql: str) -> str:
+        return f"CASE WHEN ({sql}) IN ({listed}) THEN NULL ELSE ({sql}) END"
+
+    answers = found.answers
+    if isinstance(answers, Wide):
+        wide = {name: {m: given(sql) for m, sql in per.items()} for name, per in answers.rewards.items()}
+        return replace(found, answers=replace(answers, rewards=wide))
+    if answers.nested:
+        inner = f"CASE WHEN value IN ({listed}) THEN NULL ELSE value END"
+        tall = {n: f"list_transform({sql}, lambda value: {inner})" for n, sql in answers.rewards.items()}
+    else:
+        tall = {name: given(sql) for name, sql in answers.rewards.items()}
+    return replace(found, answers=replace(answers, rewards=tall))
