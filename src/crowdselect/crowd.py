@@ -4,14 +4,14 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crowdselect.crowdkeys import KEYS, UNKNOWN, check_document, check_keys
+from crowdselect.crowdkeys import ALIASES, KEYS, UNKNOWN, check_document, check_keys
 from crowdselect.errors import InputError
 from crowdselect.names import read_name
 from crowdselect.textfile import not_utf8
@@ -46,6 +46,7 @@ class Crowd:
     Attributes:
         members: One per model; names differ.
         origin: What the crowd was made from, for messages.
+        aliases: Other names of members, each with the member's name.
 
     Example:
         >>> crowd = Crowd.from_names(["gemma-2-9b-it", "gemma-2-27b-it", "gpt-4o"])
@@ -55,6 +56,7 @@ class Crowd:
 
     members: tuple[Member, ...]
     origin: str = field(default="the models' names", compare=False)
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Crowd":
@@ -100,7 +102,8 @@ class Crowd:
         except RecursionError:
             raise InputError(f"{str(file)!r}: values are nested too deeply for a crowd file") from None
         members = [_member(name, entry, where=f"{str(file)!r}: model {name!r}") for name, entry in entries]
-        return cls(_distinct(members, origin=repr(str(file))), origin=repr(str(file)))
+        known = _distinct(members, origin=repr(str(file)))
+        return cls(known, origin=repr(str(file)), aliases=_aliases(entries, where=repr(str(file))))
 
     def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
         """Put the crowd in the order of a pool's models.
@@ -121,6 +124,9 @@ class Crowd:
             (['b-7b', 'c'], "the models' names: 1 of 2 entries is not in the pool: 'a-7b'")
         """
         by_name = {member.name: member for member in self.members}
+        for alias, name in self.aliases.items():
+            if alias in models and name not in models:
+                by_name[alias] = replace(by_name.pop(name), name=alias)
         missing = [name for name in models if name not in by_name]
         if len(missing) == len(models):
             raise InputError(
@@ -140,7 +146,7 @@ class Crowd:
                 f"so family and size are as the name says: {_listed(missing)}"
             )
         members = tuple(by_name.get(name) or _named(name) for name in models)
-        return Crowd(members, origin=self.origin), warnings
+        return Crowd(members, origin=self.origin, aliases=self.aliases), warnings
 
     @property
     def names(self) -> list[str]:
@@ -297,6 +303,25 @@ def _size(value: object, where: str) -> float | None:
     if not (math.isfinite(size) and size > 0):
         raise InputError(wanted)
     return size
+
+
+def _aliases(entries: Sequence[tuple[str, Mapping[str, Any]]], *, where: str) -> dict[str, str]:
+    """The other names that a file gives to models, each with the model's name."""
+    names = {name for name, _ in entries}
+    found: dict[str, str] = {}
+    for name, entry in entries:
+        listed = entry.get(ALIASES, [])
+        if not isinstance(listed, list) or not all(isinstance(alias, str) and alias for alias in listed):
+            raise InputError(
+                f"{where}: model {name!r}: aliases must be a list of names, got {_short(listed)}"
+            )
+        for alias in listed:
+            if alias in names or found.get(alias, name) != name:
+                raise InputError(
+                    f"{where}: model {name!r}: the alias {alias!r} is another model's too; keep one"
+                )
+            found[alias] = name
+    return found
 
 
 def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:

@@ -12,11 +12,13 @@ TEXTS = ("base_url", "model", "api_key_env", "system", "local", "family")
 NUMBERS = ("temperature", "top_p", "timeout", "requests_per_minute", "tokens_per_minute", "size_b")
 PRICES = ("price_in", "price_out")
 WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
-KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body")
+ALIASES = "aliases"
+"""Other names of a model, under which rewards may be filed: a list of texts."""
+KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
 """Of a model or a judge, beside its name."""
 
 _TABLES = ("defaults", "model", "judge", "notes")
-_DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local"})
+_DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local", ALIASES})
 _FREE = "x_"  # how a key begins that is nobody's business but the user's; so is what stands in [notes]
 _NO_SECRET = {"api_key_env"}
 _SECRET = re.compile(

@@ -34,12 +34,16 @@ class Source:
 
     pool: str
     read: HowRead
+    crowd: str | None = None
+    """A crowd file: models may be filed under other names in the rewards."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, read=self.read, rewards=self.rewards, limit=self.limit, seed=seed)
+        crowd = read_crowd(self.crowd)
+        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

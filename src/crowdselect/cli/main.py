@@ -125,7 +125,7 @@ def inspect(
     from crowdselect.terminal import stage_bar
 
     with (
-        made(Source, given).opened() as opened,
+        made(Source, {**given, "crowd": crowd}).opened() as opened,
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
@@ -161,7 +161,7 @@ def show_crowd(
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
-    with made(Source, given).opened() as opened:
+    with made(Source, {**given, "crowd": crowd}).opened() as opened:
         models = opened.models
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
@@ -208,7 +208,7 @@ def metrics(
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
-    asked = made(Measuring, given)
+    asked = made(Measuring, {**given, "crowd": crowd})
     with asked.source.opened() as opened, on_cluster(asked.engine) as run:
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
         with stage_bar("rewards and metrics"):

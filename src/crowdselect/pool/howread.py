@@ -58,10 +58,14 @@ class HowRead:
     """Leave malformed rows out, with a reason, instead of stopping at them."""
     reasoning: ReasoningUse = "keep"
     """Whether exports put the reasoning back before the answer."""
+    aliases: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
+    """(other name, name) of models, under which a second file may file their rewards; from a crowd file."""
 
     def __post_init__(self) -> None:
         pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "columns", tuple((str(what), str(name)) for what, name in pairs))
+        others = self.aliases.items() if isinstance(self.aliases, Mapping) else self.aliases
+        object.__setattr__(self, "aliases", tuple((str(other), str(name)) for other, name in others))
         object.__setattr__(self, "missing", self.no_rewards)
         if self.model_from not in {None, "file", "folder"}:
             raise OptionError(f"`model_from={self.model_from}` is unknown; choose file or folder")
@@ -86,16 +90,15 @@ class HowRead:
         """Whether it asks for more than a tidy pool has."""
         return bool(self.columns or self.model or self.model_from or self.filter or self.skip_invalid)
 
-    def of_part(self, layout: str) -> "HowRead":
+    def of_part(self, layout: str | None) -> "HowRead":
         """How a pool of this layout is read whose files were found, and rewritten where that was needed."""
-        return HowRead(layout=layout, missing=self.missing, reasoning=self.reasoning)
+        return HowRead(layout=layout, missing=self.missing, reasoning=self.reasoning, aliases=self.aliases)
 
     def as_dict(self) -> dict[str, Any]:
         """The options that are not as usual, as plain values for a manifest; see `from_dict`."""
         usual = asdict(HowRead())
         found = {name: value for name, value in asdict(self).items() if value != usual[name]}
-        if "columns" in found:
-            found["columns"] = self.named
+        found |= {name: dict(found[name]) for name in ("columns", "aliases") if name in found}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @classmethod

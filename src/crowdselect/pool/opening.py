@@ -91,7 +91,7 @@ def _plain(
         originals,
         tuple(facts["notes"]),
         facts["read_as"],
-        part=HowRead(missing=how.missing, reasoning=how.reasoning),
+        part=how.of_part(None),
         malformed=facts["malformed"],
     )
 
@@ -127,7 +127,7 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
         if kind == "json":
             return None
         raise
-    part = HowRead(layout=name, missing=how.missing, reasoning=how.reasoning)
+    part = how.of_part(name)
     notes = (*found.notes, *source.notes)
     return Opened(source, _without_missing(seen, how), found.files, notes, read_as=None, part=part)
 

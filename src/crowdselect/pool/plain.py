@@ -117,7 +117,11 @@ def rewritten(found: FoundFiles, how: HowRead, *, answers: bool = True) -> Plain
 
 def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
     times = [file.stat().st_mtime_ns for file in found.files]  # the fingerprint reads both ends only
-    read = {name: value for name, value in how.as_dict().items() if name not in {"missing", "reasoning"}}
+    read = {
+        name: value
+        for name, value in how.as_dict().items()
+        if name not in {"missing", "reasoning", "aliases"}
+    }
     said_ = json.dumps([_VERSION, fingerprint(found.files), times, read, found.models, found.kind, answers])
     names = [file.name for file in found.files]  # in messages and ids of rows without one
     return hashlib.sha256(f"{said_}{names}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

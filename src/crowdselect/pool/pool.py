@@ -112,7 +112,7 @@ class Pool:
             found = opened(self._connection, path, read)
             self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
-            self.rewards = Rewards(self._source, self._view.answers, second)
+            self.rewards = Rewards(self._source, self._view.answers, second, aliases=dict(read.aliases))
         except BaseException:
             self.close()
             raise
@@ -305,7 +305,7 @@ class Pool:
             scores = self._answers.scores(name)
         else:
             scores = self._joined.scores(name)
-            self._join_notes = [] if self._joined.note is None else [self._joined.note]
+            self._join_notes = self._joined.notes
         return scores
 
     @property

@@ -25,6 +25,7 @@ from crowdselect.selection.measure import (
     Look,
     Matrix,
     ensemble_of,
+    from_lists,
     known_of,
     looked,
     lowest_hashes,
@@ -32,6 +33,7 @@ from crowdselect.selection.measure import (
 )
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, Table
@@ -114,6 +116,8 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
         metrics |= more
         notes += [] if note is None else [note]
+    owner, told = _owners(merged, look, options)
+    notes += told
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -135,7 +139,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
-        owner=merged.numbers("owner").astype(np.int64) if "owner" in merged.table.column_names else None,
+        owner=owner,
         columns=merged.named("column"),
         rewards=merged.named("reward"),
         text_keys=merged.table["text_key"] if look.text_keys else None,
@@ -260,6 +264,15 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
     if order is not None:
         whole, shard = whole.take(order), shard[order]
     return _Merged(whole.combine_chunks(), facts, shard)
+
+
+def _owners(merged: _Merged, look: Look, options: Options | None) -> tuple[IntArray | None, list[str]]:
+    """The benchmark question that each row gives away, shape (N,), -1 = none; None where none were asked for."""
+    if options is None or "whole_question" not in merged.table.column_names:
+        return None, []
+    index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
+    found = from_lists(merged.numbers("whole_question"), merged.table["shared_runs"].combine_chunks())
+    return index.settled(found, look.questions)
 
 
 def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) -> IntArray:

@@ -29,8 +29,9 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.benchmarks import BenchmarkQuestion, contaminated
+from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.options import Options
+from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
@@ -394,8 +395,31 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
     if options.decontaminate:
-        columns["owner"] = pa.array(contaminated(texts, list(look.questions)).astype(np.int32))
+        index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
+        found = index.find(texts)
+        columns["whole_question"] = pa.array(found.whole.astype(np.int32))
+        columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
+    """The runs that each of n texts shares, a list per text; see `from_lists`."""
+    import pyarrow as pa
+
+    order = np.argsort(found.texts, kind="stable")
+    offsets = np.searchsorted(found.texts[order], np.arange(n + 1))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets.astype(np.int32)), pa.array(found.runs[order].astype(np.int32))
+    )
+
+
+def from_lists(whole: IntArray, lists: Any) -> Overlaps:  # noqa: ANN401  (an Arrow array)
+    """Put together what shards found: see `crowdselect.selection.overlap`."""
+    import pyarrow.compute as pc
+
+    counts = to_numpy(pc.list_value_length(lists)).astype(np.int64)
+    runs = to_numpy(pc.list_flatten(lists)).astype(np.int64)
+    return Overlaps(whole.astype(np.int64), np.repeat(np.arange(len(counts)), counts), runs)
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
