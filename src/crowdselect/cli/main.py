@@ -267,17 +267,19 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
     """Tell why one row is in or out."""
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.texts import texts_of
+    from crowdselect.selection.texts import shared_with_benchmark, texts_of
     from crowdselect.terminal import stage_bar, warn
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
     with stage_bar("reading the pool"):
         texts = texts_of(selection, story, pool=pool)
+        shared = shared_with_benchmark(selection, story, texts.instruction)
     if as_json:
-        print_json({**story, "instruction": texts.instruction, "answer": texts.answer})
+        more = {} if shared is None else {"shared_words": shared}
+        print_json({**story, "instruction": texts.instruction, "answer": texts.answer, **more})
     else:
-        print_story(story, instruction=texts.instruction, answer=texts.answer)
+        print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
     if texts.problem is not None:
         warn(texts.problem)
 

@@ -156,11 +156,19 @@ def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
 def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = None) -> None:
     """List the models with family and size, and with a reward their coverage and mean, the highest first."""
     shown = [*members]
+    cut = any(m.get("endings") for m in members)
     if reward is not None:
         unknown = float("-inf")
         shown.sort(key=lambda m: -(unknown if m["mean_reward"][reward] is None else m["mean_reward"][reward]))
     table(
-        ["model", "family", ">size (B)", "known from", *([] if reward is None else [">coverage", ">mean"])],
+        [
+            "model",
+            "family",
+            ">size (B)",
+            "known from",
+            *([] if reward is None else [">coverage", ">mean"]),
+            *([">unfinished"] if cut else []),
+        ],
         [
             [
                 m["name"],
@@ -172,6 +180,7 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
                     if reward is None
                     else [f"{m['coverage'][reward]:.1%}", _number(m["mean_reward"][reward])]
                 ),
+                *([_unfinished(m["endings"])] if cut else []),
             ]
             for m in shown
         ],
@@ -181,7 +190,18 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
     )
 
 
-def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: str | None) -> None:
+def _unfinished(endings: Mapping[str, int]) -> str:
+    """The share of a model's answers that were cut, filtered or broken off, and of which kind most were."""
+    every = sum(endings.values())
+    odd = {kind: count for kind, count in endings.items() if kind != "finished"}
+    if not every or not odd:
+        return "0%"
+    return f"{sum(odd.values()) / every:.1%} ({max(odd, key=lambda kind: odd[kind])})"
+
+
+def print_story(
+    story: Mapping[str, Any], *, instruction: str | None, answer: str | None, shared: str | None = None
+) -> None:
     """Tell one row's story, with its text where the pool is at hand."""
     say(f"instruction {visible(story['id'])}")
     if instruction is not None:
@@ -191,6 +211,8 @@ def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: st
         say(f"  {visible(answer, width=400)}")
     for line in story["story"]:
         say(f"- {visible(line)}")
+    if shared is not None:
+        say(f"- shared with the benchmark question: {visible(shared, width=400)}")
 
 
 def _print_picks(selection: Selection, pool: Chosen) -> None:

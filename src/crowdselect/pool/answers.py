@@ -145,6 +145,10 @@ class WideAnswers:
             {"cut": int(cut.sum())},
         )
 
+    def endings_of_models(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers ended: not known here."""
+        return [{} for _ in self.models]
+
     def text_codes(self) -> IntArray:
         """Tell apart the texts, shape (N, M); see `Pool.text_codes`."""
         out = np.full(self._shape, -1, dtype=np.int64, order="F")
@@ -458,6 +462,16 @@ class TallAnswers:
             str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
         }
         return Targets(usable, left & ~usable, endings)
+
+    def endings_of_models(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers with text ended; nothing where the pool does not say."""
+        if self._endings is None:
+            return [{} for _ in self.models]
+        counts = np.zeros((len(self.models), len(ENDINGS)), dtype=np.int64)
+        np.add.at(counts, (self.keys.model[self._said], self._endings[self._said]), 1)
+        return [
+            {kind: int(count) for kind, count in zip(ENDINGS, row, strict=True) if count} for row in counts
+        ]
 
     def finished(self, *, allow_cut: bool) -> BoolArray:
         """Say of each answer whether it may be trained on by how it ended, shape (A,)."""

@@ -334,6 +334,10 @@ class Pool:
         """
         return self._answers.answered()
 
+    def endings(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""
+        return self._answers.endings_of_models()
+
     def targets(self, *, allow_cut: bool = False) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
 

@@ -59,7 +59,9 @@ class RewardsFile:
         answers: WideAnswers | TallAnswers,
         *,
         aliases: Mapping[str, str],
+        part: bool,
     ) -> None:
+        self._part = part
         self._source = source
         self._columns = replace(columns, rewards=Directed(columns.rewards))
         self._index = index
@@ -109,7 +111,7 @@ class RewardsFile:
         asked = None if self._columns.sample is None else samples[here]
         here[here] = self._answers.holds(rows[here], models[here], asked)
         self.lost = int(np.count_nonzero(~here & ~beyond_limit))
-        if self.lost == len(rows):
+        if len(rows) and self.lost == len(rows) and not self._part:
             raise self._apart(ids, names, known, models)
         self._note_models(names, models)
         part = np.where(here, rows, -1)
@@ -159,8 +161,8 @@ class RewardsFile:
             lines = alias_lines(theirs, ours)
             joined = f"; in the crowd file these lines join them: {lines}" if lines else ""
             return InputError(
-                f"{path}: none of its {len(theirs)} models is one of the {len(ours)} of the pool; it says {theirs[0]!r}, "
-                f"the pool {ours[0]!r}{joined}"
+                f"{path}: none of its {len(ids):,} rows belongs to an answer of the pool: none of its {len(theirs)} models is "
+                f"one of the {len(ours)} of the pool; it says {theirs[0]!r}, the pool {ours[0]!r}{joined}"
             )
         return InputError(
             f"{path}: none of its {len(ids):,} rows belongs to an answer of the pool, though ids and models are known; it "
@@ -252,6 +254,7 @@ class Rewards:
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._aliases = aliases or {}
+        self._part = False
         self._source = source
         self._own = own
         self.second = second
@@ -337,12 +340,13 @@ class Rewards:
         """Say what messages are to call the second file, where it is a copy of a part of another."""
         if self.second is not None:
             self.second.path = path
+            self._part = True
 
     def file(self, index: Index, answers: WideAnswers | TallAnswers) -> RewardsFile | None:
         """Open the second file for the answers of the pool; None where there is none."""
         if self.second is None or self._columns is None:
             return None
-        return RewardsFile(self.second, self._columns, index, answers, aliases=self._aliases)
+        return RewardsFile(self.second, self._columns, index, answers, aliases=self._aliases, part=self._part)
 
     def _match(self, second: Source) -> RewardColumns:
         """Find the columns of the second file; none may have the name of a reward of the pool."""

@@ -14,6 +14,8 @@ from crowdselect.pool.index import Numbers
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.shards import answers_in
+from crowdselect.selection.benchmarks import read_questions
+from crowdselect.selection.overlap import shared_words
 from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.selection import Selection
 
@@ -214,6 +216,29 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
         except InputError as error:
             return Texts(problem=f"the texts are not shown: {error}")
     return Texts(instruction, answer, problem)
+
+
+def shared_with_benchmark(
+    selection: Selection, row: Mapping[str, Any], instruction: str | None
+) -> str | None:
+    """Give the words that a contaminated row shares with the question that bars it; None where that cannot be read.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        row: One of its rows.
+        instruction: Its text.
+    """
+    code, _, name = str(row["reason"]).partition(":")
+    if code != "contaminated" or instruction is None:
+        return None
+    for path in selection.options["decontaminate"]:
+        try:
+            asked = [question for question in read_questions(path) if question.id == name]
+        except InputError:
+            continue  # the file is gone: the words are not known, and nothing else is lost
+        if asked:
+            return shared_words(instruction, asked[0])
+    return None
 
 
 def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | None, str | None]:
