@@ -206,17 +206,20 @@ def turns_of(value: Any) -> list[Turn]:  # noqa: ANN401  (whatever a file holds)
     if isinstance(listed, Mapping) and ("role" in listed or "from" in listed):
         listed = [listed]
     if isinstance(listed, str) or not isinstance(listed, Sequence):
-        raise TurnsError("no list of messages")
+        raise TurnsError(f"messages are {str(value)[:80]!r}; wanted a list of {{role, content}}")
     return [_turn(turn) for turn in listed]
 
 
 def _turn(turn: Any) -> Turn:  # noqa: ANN401  (parsed JSON)
     if not isinstance(turn, Mapping):
-        raise TurnsError("a message is no object")
+        raise TurnsError(f"a message is {str(turn)[:80]!r}; wanted {{role, content}}")
     spoken = turn.get("role") or turn.get("from")
     role = ROLES.get(str(spoken).strip().lower())
     if role is None:
-        raise TurnsError(f"no known role {spoken!r}" if spoken else "a message has no role")
+        said_role = f"{spoken!r} is no known role" if spoken else "a message has no role"
+        raise TurnsError(f"messages: {said_role}; wanted one of user, assistant, system, tool")
+    if not {"content", "value", *_KEPT} & set(turn):
+        raise TurnsError(f"a message is {str(turn)[:80]!r}; wanted {{role, content}}")
     value = turn.get("content")
     found = said(turn.get("value") if value is None and "value" in turn else value)
     kept = {name: turn[name] for name in _KEPT if turn.get(name)}
@@ -252,6 +255,9 @@ def prompt_of(
     Returns:
         The prompt, or why there is none (`problem`).
 
+    Raises:
+        TurnsError: Messages are no list of messages.
+
     Example:
         >>> prompt_of(instruction="Translate.", input="A cat").instruction
         'Translate.\\nA cat'
@@ -262,8 +268,6 @@ def prompt_of(
         return _asked(instruction, input, said(system).text, messages, tools=bool(written(tools)))
     except NotTextError:
         return Asked(problem="not_text")
-    except TurnsError:
-        return Asked(problem="bad_turns")
 
 
 def _asked(instruction: Any, more: Any, system: str | None, messages: Any, *, tools: bool) -> Asked:  # noqa: ANN401
@@ -308,6 +312,8 @@ def _conversation(turns: list[Turn], needs: tuple[str, ...]) -> Asked:
         turns = turns[:-1]
     if any("tool_calls" in turn or turn["role"] == "tool" for turn in turns):
         needs = ("tools",)
+    if not any((turn["content"] or "").strip() or turn.get("tool_calls") for turn in turns):
+        return Asked(last=last, needs=needs)
     if not alternate(turns):
         needs = (*needs, "turns")
     return Asked(messages=turns, last=last, needs=needs, problem=None if usable(turns) else "bad_turns")

@@ -13,7 +13,7 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, no_model
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, no_model, zoo_models
 from crowdselect.pool.rowfiles import Row, is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
@@ -696,9 +696,10 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
     for name, kind in columns.items():
         if name not in names.taken:
             look((name,), kind)
-    return found
+    return [path for path in found if len(path) > 1 or _RATES.search(path[0])]  # others are models, see `zoo`
 
 
+_RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re.IGNORECASE)
 _NO_RATES = frozenset({"metadata", "meta", "usage", "extra_info", "stats", "timings"})
 
 
@@ -722,11 +723,7 @@ def _fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
 
 
 def _fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
-    models = sorted(
-        name
-        for name, kind in columns.items()
-        if kind.name == "struct" and name not in names.taken and "content" in kind.fields
-    )
+    models = [name for name in zoo_models(columns) if name not in names.taken]
     if not models or not (names.asked or names.id is not None):
         return None
 

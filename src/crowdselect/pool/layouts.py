@@ -99,6 +99,8 @@ class Tall:
     """Numeric columns, as SQL of DOUBLE."""
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false."""
     nested: bool = False
     ending: str | None = None
     """How an answer ended, as a place in `crowdselect.finish.ENDINGS`; None where the pool does not say."""
@@ -138,6 +140,8 @@ class Wide:
     """Every field that could be meant as a reward, as SQL of text."""
     leaves: Mapping[str, tuple[str, ...]]
     """Model → where its response is in a Parquet schema."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false, for all models that have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,14 +292,14 @@ def _is_distilabel(columns: Columns) -> bool:
 
 
 def _is_zoo(columns: Columns) -> bool:
-    return bool(_zoo_models(columns)) and (_id_column(columns) is not None or _has_text(columns))
+    return bool(zoo_models(columns)) and (_id_column(columns) is not None or _has_text(columns))
 
 
 def _is_matrix(columns: Columns) -> bool:
     return _id_column(columns) is not None and "response" not in columns and bool(_matrix_models(columns))
 
 
-def _zoo_models(columns: Columns) -> tuple[str, ...]:
+def zoo_models(columns: Columns) -> tuple[str, ...]:
     """Structs with `content` are models; where none has it, structs with a number are."""
     structs = {
         name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS
@@ -358,6 +362,7 @@ def _rows(columns: Columns) -> Tall:
         ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
         rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name in NUMERIC},
         fields={name: as_text(quote(name), kind) for name, kind in rest.items()},
+        bools=_bools(rest),
         reasoning=as_text(quote("reasoning"), columns["reasoning"]) if "reasoning" in columns else None,
     )
 
@@ -412,6 +417,7 @@ def _ultrafeedback(columns: Columns) -> View:
         response=each(response) if response is not None else None,
         rewards={n: each(as_number(inner(n), kind)) for n, kind in rest.items() if kind.name in NUMERIC},
         fields={n: each(as_text(inner(n), kind)) for n, kind in rest.items()},
+        bools=_bools(rest),
         nested=True,
     )
     pairs = each(f"{{'model': {model}, 'response': {response or 'NULL::VARCHAR'}}}")
@@ -447,7 +453,7 @@ def _distilabel(columns: Columns) -> View:
 
 def _zoo(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    models = _zoo_models(columns)
+    models = zoo_models(columns)
     rewards: dict[str, dict[str, str]] = {}
     fields: dict[str, dict[str, str]] = {}
     responses: dict[str, str] = {}
@@ -460,7 +466,10 @@ def _zoo(columns: Columns) -> View:
             fields.setdefault(name, {})[model] = as_text(leaf, kind)
             if kind.name in NUMERIC:
                 rewards.setdefault(name, {})[model] = as_number(leaf, kind)
-    answers = Wide(models, responses, rewards, fields, {model: (model, "content") for model in responses})
+    leaves = {model: (model, "content") for model in responses}
+    kinds = {name: [columns[m].fields[name] for m in found] for name, found in rewards.items()}
+    bools = frozenset(name for name, found in kinds.items() if all(kind.name == "bool" for kind in found))
+    answers = Wide(models, responses, rewards, fields, leaves, bools)
     pairs = [
         f"{{'model': {_text_literal(m)}, 'response': {responses.get(m, 'NULL::VARCHAR')}}}" for m in models
     ]
@@ -477,6 +486,10 @@ def _matrix(columns: Columns) -> View:
     others = [name for name in columns if name not in {*models, *_PARTS}]
     said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
     return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
+
+
+def _bools(columns: Columns) -> frozenset[str]:
+    return frozenset(name for name, kind in columns.items() if kind.name == "bool")
 
 
 def _text_literal(text: str) -> str:

@@ -15,7 +15,7 @@ from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, names_of
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
 from crowdselect.pool.plain import OWN, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import Source
@@ -207,8 +207,8 @@ def _usual_distilabel(columns: Columns) -> bool:
 
 def _usual_zoo(columns: Columns) -> bool:
     structs = [kind.fields for kind in columns.values() if kind.name == "struct" and "content" in kind.fields]
-    return all(fields["content"].name == "text" for fields in structs) and any(
-        kind.name == "number" for fields in structs for kind in fields.values()
+    return all(fields["content"].name == "text" for fields in structs) and (
+        not structs or any(kind.name == "number" for fields in structs for kind in fields.values())
     )
 
 
@@ -222,7 +222,7 @@ _KINDS: dict[str, Callable[[Columns], bool]] = {
 def _unusual_rows(source: Source, seen: View) -> bool:
     """Whether some row holds what SQL does not read: one look at the columns that may."""
     answers, tests = seen.answers, []
-    if not seen.id_made:
+    if not seen.id_made and not source.never_null(_id_leaf(source)):
         tests.append(f"({seen.id}) IS NULL")
     if isinstance(answers, Tall) and answers.nested:
         lists = [sql for sql in (answers.response, *answers.rewards.values()) if sql is not None]
@@ -231,7 +231,7 @@ def _unusual_rows(source: Source, seen: View) -> bool:
             f"len(list_filter({answers.model}, lambda name: name IS NULL)) > 0",
         ]
         tests += [f"len({sql}) IS DISTINCT FROM len({answers.model})" for sql in lists]
-    elif isinstance(answers, Tall):
+    elif isinstance(answers, Tall) and not source.never_null("model"):
         tests.append(f"({answers.model}) IS NULL")
     if seen.messages is not None:
         tests.append(
@@ -241,6 +241,10 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
         tests += [f"starts_with({sql}, '[{{\"')" for sql in texts if sql is not None]
     return bool(tests) and any(source.any(*tests))
+
+
+def _id_leaf(source: Source) -> str:
+    return next((name for name in ID_COLUMNS if name in source.columns), "")
 
 
 def _roles(messages: str) -> str:

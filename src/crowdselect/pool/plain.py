@@ -134,6 +134,8 @@ class _Rewriting:
         self._found = found
         self._how = how
         self._columns = self._found_columns()
+        if not self._columns:
+            raise InputError(f"{found.path}: the file is empty (no JSON object); wanted one object per line")
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -155,11 +157,10 @@ class _Rewriting:
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
         if self._bad and not self._how.skip_invalid:
-            more = "" if len(self._bad) == 1 else "the first: "
+            one = len(self._bad) == 1
             raise InputError(
-                f"{self._found.path}: {len(self._bad):,} of {self._rows:,} rows "
-                f"{'is' if len(self._bad) == 1 else 'are'} malformed; {more}{self._bad[0]}; correct "
-                f"{'it' if len(self._bad) == 1 else 'them'}, or leave malformed rows out with `skip_invalid=True`"
+                f"{self._bad[0]}; {len(self._bad):,} of {self._rows:,} rows {'is' if one else 'are'} malformed: correct "
+                f"{'it' if one else 'them'}, or leave malformed rows out with `skip_invalid=True`"
             )
         if not self._rows:
             raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
@@ -301,7 +302,9 @@ class _Rewriting:
             self._rows += 1
             place = f"{file}: row {at}"
             if isinstance(row, Broken):
-                yield self._malformed(place, row.what, f"{file.name}:{at}", at)
+                line = "line" if self._found.kind in {"json", "lm-eval"} else "row"
+                self._bad.append(f"{file}: {line} {at} {row.what}")
+                yield self._left_out(row.what, f"{file.name}:{at}", at)
                 continue
             if model is not None and row.get("model") is None:
                 row["model"] = model
@@ -309,6 +312,9 @@ class _Rewriting:
 
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
         self._bad.append(f"{place}: {what}")
+        return self._left_out(what, id_, at)
+
+    def _left_out(self, what: str, id_: str, at: int) -> Row:
         return {"id": self._repairs(id_), LEFT_OUT: f"malformed:{self._repairs(what)}", ROW: at}
 
     def _of_row(self, row: Row, place: str, unnamed: str, at: int) -> Iterator[Row]:
@@ -320,7 +326,7 @@ class _Rewriting:
                 raise MalformedError("the id is missing; wanted one in every row")
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
-        except MalformedError as error:
+        except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
         id_ = own if names.id is not None else self._made_id(row, asked, plain)
@@ -403,7 +409,7 @@ class _Rewriting:
         try:
             own = said(spelt_parts(answer.response))
             thought = said(answer.reasoning).text if answer.reasoning is not None else own.reasoning
-        except (NotTextError, TurnsError):
+        except NotTextError:
             return None, True
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
             own = self._ended(own, asked.last)

@@ -216,7 +216,7 @@ class Instructions:
     def _prompt(self, i: int, model: str, written: str | None) -> Chat:
         if self._differs[i]:
             chat = self._chat(i, written)
-            if not chat:
+            if not chat and self._view.left_out is None:  # else it is one of those that cannot be chosen
                 raise InputError(
                     f"{self._source.path}: messages of id {self._index.id(i)!r}, model {model!r} are missing, and "
                     "other models have theirs with own answers; wanted the conversation before the answer"

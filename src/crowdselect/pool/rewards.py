@@ -291,12 +291,8 @@ class Rewards:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
         found = self.names
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
-        numbers = [name for name in found if not self._is_bool(name)]
+        numbers = [name for name in found if name not in self._own.bools]
         return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
-
-    def _is_bool(self, name: str) -> bool:
-        kind = self._source.columns.get(name)
-        return kind is not None and kind.name == "bool"
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Ask which way a reward counts whose name says that lower is better.

@@ -16,7 +16,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.textfile import MARK, open_text
+from crowdselect.textfile import MARK, NESTED, broken_archive, open_text
 
 Row = dict[str, Any]
 BATCH = 1000
@@ -61,15 +61,20 @@ def rows_of(
         columns: Of Parquet and Arrow, read these only; None = all.
 
     Yields:
-        The number of each row in its file, from 1 (of JSON lines and CSV, the line that it begins on), and the row.
+        The number of each row in its file, from 1 (of JSON lines, that of the line), and the row.
 
     Raises:
         InputError: The file is not what its name says, or in another encoding than UTF-8.
     """
-    if kind in {"parquet", "arrow"}:
-        yield from enumerate(_table_rows(file, kind, columns), start=1)
-    else:
-        yield from _json_rows(file) if kind == "json" else _csv_rows(file)
+    try:
+        if kind in {"parquet", "arrow"}:
+            yield from enumerate(_table_rows(file, kind, columns), start=1)
+        else:
+            yield from _json_rows(file) if kind == "json" else _csv_rows(file)
+    except InputError:
+        raise
+    except (OSError, EOFError) as error:
+        raise broken_archive(file, error) from error
 
 
 def columns_of(files: Sequence[Path], kind: str) -> Columns:
@@ -313,14 +318,14 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: line {number}: {other_encoding(line, error)}") from error
+        raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
     try:
         value = json.loads(text)
     except RecursionError:
-        return Broken("it is nested too deeply")
+        return Broken(f"is not read: {NESTED}")
     except ValueError as error:
-        return Broken(f"it is not JSON ({' '.join(str(error).split())[:100]})")
-    return value if isinstance(value, dict) else Broken(f"it is a JSON {type(value).__name__}, not an object")
+        return Broken(f"is not JSON ({' '.join(str(error).split())[:100]})")
+    return value if isinstance(value, dict) else Broken(f"is a JSON {type(value).__name__}, not an object")
 
 
 def document_rows(file: Path) -> list[Row | Broken] | None:
@@ -367,14 +372,17 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
     rows = value if array else _oriented(value)
     if rows is None:
         return None
-    return [row if isinstance(row, dict) else Broken("it is not an object") for row in rows]
+    return [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
 
 
 def is_document(file: Path) -> bool:
     """Say whether a JSON file is one object that holds a table, rather than a row per line."""
-    with open_text(file) as stream:
-        head = stream.peek(64).removeprefix(MARK).lstrip()
-    return not head.startswith(b"[") and document_rows(file) is not None
+    try:
+        with open_text(file) as stream:
+            head = stream.peek(64).removeprefix(MARK).lstrip()
+        return not head.startswith(b"[") and document_rows(file) is not None
+    except (OSError, EOFError) as error:
+        raise broken_archive(file, error) from error
 
 
 def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
@@ -460,11 +468,9 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
         reader = csv.reader(lines, delimiter=dialect.delimiter)
         try:
             header = next(reader)
-            begin = reader.line_num + 1
-            for values in reader:
-                if values:
-                    yield begin, _csv_row(header, values)
-                begin = reader.line_num + 1
+            rows = (values for values in reader if values)
+            for number, values in enumerate(rows, start=1):
+                yield number, _csv_row(header, values)
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
         except csv.Error as error:
@@ -473,7 +479,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
 
 def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:
     if len(values) != len(header):
-        return Broken(f"it has {len(values)} fields, the header {len(header)}")
+        return Broken(f"has {len(values)} fields; wanted {len(header)}, as in the header")
     return {name: value or None for name, value in zip(header, values, strict=True)}
 
 
@@ -489,7 +495,7 @@ def raise_other_encoding(files: Sequence[Path]) -> None:
                 try:
                     line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise InputError(f"{file}: line {number}: {other_encoding(line, error)}") from error
+                    raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
 
 
 def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
@@ -501,7 +507,7 @@ def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
         ...     data.decode("utf-8")
         ... except UnicodeDecodeError as error:
         ...     print(other_encoding(data, error))
-        byte 0xe9 is not UTF-8; the file seems to be in Windows-1252 (Latin-1); save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)
+        holds byte 0xe9, which is not UTF-8; the file seems to be in Windows-1252 (Latin-1); save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)
     """
     byte = data[error.start]
     near = data[max(error.start - 1, 0) : error.start + 2]
@@ -511,4 +517,4 @@ def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
         if alone
         else ("another encoding, as GB18030 or Shift_JIS", "ENCODING")
     )
-    return f"byte 0x{byte:02x} is not UTF-8; the file seems to be in {name}; save it as UTF-8 (iconv -f {short} -t UTF-8)"
+    return f"holds byte 0x{byte:02x}, which is not UTF-8; the file seems to be in {name}; save it as UTF-8 (iconv -f {short} -t UTF-8)"

@@ -296,6 +296,13 @@ class Source:
         found = zip(self._metadata, self._leaves, strict=True)
         return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
 
+    def never_null(self, column: str) -> bool:
+        """Say whether Parquet's statistics prove that a column has neither nulls nor empty texts."""
+        if self.type != "parquet":
+            return False
+        found = zip(self._metadata, self._leaves, strict=True)
+        return all(len(at[column]) == 1 and _proves_values(metadata, at[column][0]) for metadata, at in found)
+
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
         which = int(np.searchsorted(self._ends, row, side="right"))
@@ -533,6 +540,17 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
         seen[name.casefold()] = name
+
+
+def _proves_values(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
+    """See `Source.never_null`, for one file."""
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(leaf).statistics
+        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
+            return False
+        if known.physical_type == "BYTE_ARRAY" and not known.min_raw:
+            return False
+    return True
 
 
 def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
