@@ -124,7 +124,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    known = {*(field.name for field in fields(HowRead)), "pool", "limit"}
+    known = {*(field.name for field in fields(HowRead)), "pool", "limit"} & given.keys()
     source = made(Source, {name: given.pop(name) for name in known})
     wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (

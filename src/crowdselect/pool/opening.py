@@ -3,10 +3,10 @@
 A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
@@ -16,9 +16,9 @@ from crowdselect.pool.files import FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, names_of
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
-from crowdselect.pool.plain import OWN, facts_of, rewritten
+from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.source import Source
+from crowdselect.pool.source import Source, connect
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,6 +30,8 @@ _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 class Opened:
     """A pool's relation, where its parts are, and what there is to say about how it was read."""
 
+    connection: "duckdb.DuckDBPyConnection"
+    """Of DuckDB, to be closed by who takes this."""
     source: Source
     view: View
     files: tuple[Path, ...]
@@ -43,11 +45,10 @@ class Opened:
     """Rows that were left out."""
 
 
-def opened(connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead) -> Opened:
+def opened(path: str, how: HowRead) -> Opened:
     """Open the files of a pool.
 
     Args:
-        connection: From `connect`.
         path: What was named.
         how: How it is to be read.
 
@@ -57,22 +58,36 @@ def opened(connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead) -> 
     """
     found = find_files(path, how)
     facts = facts_of(found.files[0])
-    if facts is not None:
-        return _plain(connection, path, found.files, facts, how)
-    tidy = None if how.rewrites or found.models or found.kind == "lm-eval" else _tidy(connection, found, how)
-    if tidy is not None:
-        return tidy
-    plain = rewritten(found, how)
-    return _plain(connection, path, plain.files, plain.facts, how)
+    if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
+        tidy = _connected(lambda connection: _tidy(connection, found, how))
+        if tidy is not None:
+            return tidy
+    plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
+    made = _connected(lambda connection: _plain(connection, path, plain, how))
+    assert made is not None  # noqa: S101  (a plain pool is always one)
+    return made
+
+
+def _connected(make: "Callable[[duckdb.DuckDBPyConnection], Opened | None]") -> Opened | None:
+    """Open something with a connection of its own, which is closed where nothing comes of it: DuckDB's errors may break it."""
+    connection = connect()
+    try:
+        made = make(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if made is None:
+        connection.close()
+    return made
 
 
 def _plain(
     connection: "duckdb.DuckDBPyConnection",
     path: str,
-    files: tuple[Path, ...],
-    facts: Mapping[str, Any],
+    plain: Plain,
     how: HowRead,
 ) -> Opened:
+    files, facts = plain.files, plain.facts
     mine = [facts["sources"][facts["parts"].index(file.name)] for file in files]
     originals = tuple(Path(file) for file in mine)
     source = Source(connection, path, files=files, kind="parquet", originals=originals, row="_row")
@@ -86,6 +101,7 @@ def _plain(
     source.columns = shown
     found = plain_view(shown, own, layout=facts["form"], id_made=facts["id_made"], many=facts["many"])
     return Opened(
+        connection,
         source,
         _without_missing(found, how),
         originals,
@@ -129,7 +145,8 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
         raise
     part = how.of_part(name)
     notes = (*found.notes, *source.notes)
-    return Opened(source, _without_missing(seen, how), found.files, notes, read_as=None, part=part)
+    view_ = _without_missing(seen, how)
+    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
 
 
 def _as_parquet(file: Path) -> Path:

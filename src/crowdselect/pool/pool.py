@@ -30,7 +30,7 @@ from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, Instructions
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class Pool:
         self.limit = limit
         self.seed = seed
         self._join_notes: list[str] = []
-        self._connection = connect()
+        found = opened(path, read)
+        self._connection = found.connection
         try:
-            found = opened(self._connection, path, read)
             self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
             self.rewards = Rewards(self._source, self._view.answers, second, aliases=dict(read.aliases))

@@ -291,7 +291,8 @@ class Rewards:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
         found = self.names
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
-        numbers = [name for name in found if name not in self._own.bools]
+        bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
+        numbers = [name for name in found if name not in bools]
         return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.textfile import MARK, NESTED, broken_archive, open_text
+from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
 BATCH = 1000
@@ -319,6 +319,8 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+    if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(line):
+        return Broken(f"is not read: {NESTED}")
     try:
         value = json.loads(text)
     except RecursionError:
@@ -359,6 +361,9 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
                     if line.strip():
                         return None  # a second object: lines
         rest = first + stream.read()
+    deep = too_deep(file) if rest.count(b"[") + rest.count(b"{") > DEEPEST else None
+    if deep is not None:
+        raise deep
     try:
         value = json.loads(rest.decode("utf-8"))
     except UnicodeDecodeError as error:

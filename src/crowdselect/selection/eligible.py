@@ -149,8 +149,8 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     if rows.owner is not None:
         barred["contaminated"] = rows.owner != _NONE
     if rows.n_rewards.any():  # a pool without rewards has its own way to be chosen from
-        fewest = min(options.min_rewards, len(rows.crowd.members))  # of one model alone there is one
-        barred["too_few_rewards"] = rows.n_rewards < fewest
+        alone = len(rows.crowd.members) == 1  # then there is one reward at most
+        barred["too_few_rewards"] = rows.n_rewards < (1 if alone else options.min_rewards)
     if weighted:
         barred |= _undefined(rows, options, too_few=barred["too_few_rewards"])
     answers = rows.answers
