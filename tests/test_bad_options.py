@@ -15,11 +15,11 @@ def _in_tmp(tmp_path, monkeypatch):
 
 
 SELECT = [
-    (["--budget", "0"], ["budget 0 is not positive"]),
-    (["--budget", "-3"], ["budget -3 is not positive"]),
+    (["--budget", "0"], ["--budget is 0; wanted at least 1"]),
+    (["--budget", "-3"], ["--budget is -3; wanted at least 1"]),
     (["--budget", "121"], ["121", "120"]),
     (["--budget", "99999999999999999999999"], ["99999999999999999999999"]),
-    (["--budget", "many"], ["'many' is not a valid integer", "crowdselect select --help"]),
+    (["--budget", "many"], ["'many' is neither a whole number nor a share", "crowdselect select --help"]),
     (["--reward", "nope"], ["no reward column 'nope'", "simulated_reward"]),
     (["--weights", "hardness=1"], ["hardness", "difficulty, separability, stability"]),
     (["--weights", "difficulty=nan"], ["difficulty", "nan"]),
@@ -76,7 +76,10 @@ SELECT = [
     (["--crowd", "others.toml"], ["others.toml", "no entry matches a model of the pool", "llama"]),
     (["--crowd", "single.toml"], ["stability has a weight", "crowdselect crowd POOL -o crowd.toml"]),
     (["--crowd", "empty.txt"], ["empty.txt", ".toml or .json"]),
-    (["--bugdet", "5"], ["No such option '--bugdet'", "crowdselect select --help"]),
+    (
+        ["--bugdet", "5"],
+        ["there is no option --bugdet; did you mean '--budget'?", "crowdselect select --help"],
+    ),
     (["surplus"], ["surplus"]),
     (["-o", "no/such/parent"], ["there is no folder"]),
 ]
@@ -110,7 +113,7 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(run, sim, arguments, pa
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["selct"], ["No such command 'selct'"]),
+        (["selct"], ["there is no command 'selct'; did you mean 'select'?"]),
         (["--verbose"], ["No such option '--verbose'"]),
         (["select"], ["Missing argument 'POOL'"]),
         (["select", "POOL"], ["Missing option '--budget'"]),
@@ -133,12 +136,12 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(run, sim, arguments, pa
         (["why", "nowhere"], ["Missing argument 'ID'"]),
         (["simulate"], ["Missing option '-o' / '--output'"]),
         (["simulate", "-o", "s.txt"], ["s.txt"]),
-        (["simulate", "-o", "s.parquet", "--instructions", "0"], ["instructions is 0"]),
-        (["simulate", "-o", "s.parquet", "--layout", "tall"], ["layout 'tall' is not simulated"]),
-        (["simulate", "-o", "s.parquet", "--crowd", "x"], ["crowd 'x' is not known"]),
-        (["simulate", "-o", "s.parquet", "--shards", "0"], ["shards is 0"]),
-        (["simulate", "-o", "s.parquet", "--samples", "2", "--layout", "matrix"], ["samples is 2"]),
-        (["simulate", "-o", "s.parquet", "--answer-chars", "1"], ["answer-chars=1"]),
+        (["simulate", "-o", "s.parquet", "--instructions", "0"], ["--instructions is 0"]),
+        (["simulate", "-o", "s.parquet", "--layout", "tall"], ["--layout is 'tall'"]),
+        (["simulate", "-o", "s.parquet", "--crowd", "x"], ["--crowd is 'x'"]),
+        (["simulate", "-o", "s.parquet", "--shards", "0"], ["--shards is 0"]),
+        (["simulate", "-o", "s.parquet", "--samples", "2", "--layout", "matrix"], ["--samples is 2"]),
+        (["simulate", "-o", "s.parquet", "--answer-chars", "1"], ["--answer-chars is 1"]),
         (["demo", "-o", "no/such/folder"], ["there is no folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -24,9 +24,11 @@ from crowdselect.cli.main import cli
 COMMANDS = [
     "collect",
     "compare",
+    "completion",
     "crowd",
     "demo",
     "evaluate",
+    "export",
     "inspect",
     "metrics",
     "report",
@@ -36,6 +38,7 @@ COMMANDS = [
     "select",
     "simulate",
     "train",
+    "view",
     "why",
 ]
 
@@ -59,7 +62,11 @@ def test_help_has_an_example_and_explains_every_option(run, name):
     assert re.search(rf"Example:  crowdselect {name}", ran.out)
     assert "\\b" not in ran.out
     for option in cli.get_command(click.Context(cli), name).params:
-        if option.param_type_name == "option" and option.opts[-1] not in {"-o", "--output"}:
+        if (
+            option.param_type_name == "option"
+            and not option.hidden
+            and option.opts[-1] not in {"-o", "--output"}
+        ):
             assert option.help, option.opts
             assert option.opts[-1] in ran.out
 

@@ -13,9 +13,8 @@ import pytest
 from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.compare.facts import figure_words
-from crowdselect.compare.pages import comparison_page
-from crowdselect.compare.selections import Chance, compare
+from crowdselect.compare.facts import Chance, figure_words
+from crowdselect.compare.selections import compare, comparison_page
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods.length import by_length
@@ -198,8 +197,8 @@ def test_selections_of_two_pools_are_refused(folders, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"draws": 1}, "draws=1 is too few"),
-        ({"clusters": 0}, "clusters=0 is not positive"),
+        ({"draws": 1}, "`draws` is 1; wanted at least 2"),
+        ({"clusters": 0}, "`clusters` is 0; wanted at least 1"),
         ({"unit": "pyproject.toml"}, "tokenizer"),
     ],
 )
@@ -242,10 +241,10 @@ def test_hostile_text_stays_text_and_nothing_can_run(tmp_path):
     assert "<img src=x onerror=alert(4)>" in parsed.text
     assert "\x00" not in page
     assert "\u202e" not in page
-    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "default-src 'none'; style-src 'sha256-" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert 'name=viewport content="width=device-width' in page
-    assert "prefers-color-scheme:dark" in page
+    assert 'name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme: dark" in page
 
 
 def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):

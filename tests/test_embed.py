@@ -224,7 +224,8 @@ def test_large_pools_where_no_word_is_shared_keep_their_words(monkeypatch):
 
 def test_missing_texts_name_the_first_id_and_how_many():
     with pytest.raises(
-        InputError, match=r"2 of 3 instructions have no text \(the first: id 'b'\), which lsa needs"
+        InputError,
+        match=r"2 of 3 instructions have no text \(the first: id 'b'\), which `embedder='lsa'` needs",
     ):
         embed(["x", None, None], ids=["a", "b", "c"])
 
@@ -558,7 +559,7 @@ def test_a_models_own_code_does_not_run_unless_asked(tmp_path):
         f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom sentence_transformers.models import Normalize\n",
         encoding="utf-8",
     )
-    with pytest.raises(OptionError, match="allow it with --trust-remote-code"):
+    with pytest.raises(OptionError, match="allow it with `trust_remote_code=True`"):
         embed(["a"], ids=["x"], embedder=str(tmp_path / "model"))
     assert not (tmp_path / "ran").exists()
 
@@ -750,7 +751,7 @@ def test_a_column_that_is_not_finite_or_does_not_fit():
         embed(["x", "y"], ids=["a", "b"], embedder="column:v", column=np.array([[1.0], [np.nan]]))
     with pytest.raises(ShapeError, match=r"column v has shape \(1, 1\); wanted \(2, D\)"):
         embed(["x", "y"], ids=["a", "b"], embedder="column:v", column=np.ones((1, 1)))
-    with pytest.raises(OptionError, match="column:v needs the values"):
+    with pytest.raises(OptionError, match="`embedder=column:v` needs the values"):
         embed(["x", "y"], ids=["a", "b"], embedder="column:v")
 
 

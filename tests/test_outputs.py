@@ -45,7 +45,10 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_ours(run, sim):
     select = ["select", sim, "--budget", 5, *FORMER]
     assert run(*select).code == 0
     first = tree(Path("out"))
-    run(*select).refuses("out: the folder is not empty; add --overwrite to replace a former result")
+    other = ["select", sim, "--budget", 6, *FORMER]
+    run(*other).refuses(
+        "out: holds another result: --budget was 5 and is now 6; pass --overwrite to replace it"
+    )
     assert tree(Path("out")) == first
     Path("out/notes.txt").write_text("mine")
     assert run("select", sim, "--budget", 6, *FORMER, "--overwrite").code == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import tree
 from crowdselect.errors import OutputError
 from crowdselect.manifests import MANIFEST, TOOL
 from crowdselect.repeats import difference, digest_of, is_current, made_by
@@ -72,3 +73,32 @@ def test_a_large_file_is_read_in_pieces_to_its_last_byte(
         content[place] ^= 1
     file.write_bytes(content)
     assert digest_of([file]) == before
+
+
+def test_select_again_is_up_to_date_and_another_names_what_differs(run, sim, tmp_path):
+    pool = tmp_path / "pool.parquet"
+    pool.write_bytes(Path(sim).read_bytes())
+    given = ("select", pool, "--budget", 5, "--clusters", 0, "-o", tmp_path / "out")
+    assert run(*given).code == 0
+    before = tree(tmp_path / "out")
+    again = run(*given, "--no-cache")
+    assert (again.code, again.out.count("\n")) == (0, 1)
+    assert again.out.startswith("up to date: ")
+    assert tree(tmp_path / "out") == before
+    assert json.loads(run(*given, "--json").out)["chosen"]
+    for more, said in (
+        (("--seed", 1), "--seed was 0 and is now 1"),
+        (("--method", "random"), "is now random"),
+        (("--format", "alpaca"), "--format was unset and is now alpaca"),
+        (("--exclude", "ids.txt"), "--exclude was not given then"),
+    ):
+        Path("ids.txt").write_text("x\n")
+        run(*given, *more).refuses(said, "--overwrite")
+    (tmp_path / "out" / "train.jsonl").unlink()
+    run(*given).refuses("train.jsonl is missing", "--overwrite")
+    assert run(*given, "--overwrite").code == 0
+    assert tree(tmp_path / "out").keys() == before.keys()
+    other = tmp_path / "other.parquet"
+    assert run("simulate", "-o", other, "--instructions", 120, "--seed", 9).code == 0
+    pool.write_bytes(other.read_bytes())
+    run(*given).refuses("POOL had other content then")

@@ -287,3 +287,11 @@ def test_without_the_extra_one_line_says_so(run, monkeypatch):
         run("train", "train.jsonl", "--base", "some/model", "-o", "m", *more).refuses(
             "transformers is not installed; run: pip install 'crowdselect[train]'"
         )
+
+
+def test_a_package_that_is_needed_at_the_end_is_missed_at_the_beginning(run, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    written([GOOD])
+    for more in (("-o", "m"), ("--dry-run",)):
+        run("train", "train.jsonl", "--base", "some/model", *more).refuses("vl_convert is not installed")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect.errors import OptionError
-from crowdselect.selection.where import Condition, matching, parse_where
+from crowdselect.selection.browse import Condition, matching, parse_where
 
 
 def rows(text: str, **columns: list[object]) -> list[bool]:

@@ -123,7 +123,7 @@ _SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 def whole_sql(reason: str) -> str:
     """SQL that is true where a reason, as it stands in a ledger, is of an answer that has come to an end.
 
-    Finished or cut: what is neither is asked again with `--retry-failed`.
+    Finished or cut: what is neither is asked again with `Limits.retry_failed`.
     """
     return f"lower(trim(coalesce({reason}, ''))) IN ({_listed((*FINISHED, *CUT))})"
 

@@ -150,18 +150,21 @@ def _held(path: Path) -> int | None:
     """
     if sys.platform == "win32":
         return None
-    import fcntl
+    from filelock import lock_descriptor
 
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = lock_descriptor(handle, blocking=False)
         path.lstat()
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         os.close(handle)
         raise
     except OSError:  # a file system without locks
         os.close(handle)
         return None
+    if not is_ours:
+        os.close(handle)
+        raise BlockingIOError(f"{path}: another process holds it")
     return handle
 
 

@@ -8,12 +8,12 @@ among the options that a command gives here.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import OutputError
-from crowdselect.manifests import read_manifest
+from crowdselect.manifests import own_files, read_manifest
 
 _WHOLE = 64 << 20  # bytes: a file up to this size is read whole
 _PIECES = 64  # of a larger one, so many pieces, evenly spaced from its first byte to its last
@@ -24,14 +24,15 @@ _ABSENT = "unset"
 def made_by(
     command: str,
     options: Mapping[str, Any],
-    inputs: Mapping[str, str | os.PathLike[str] | Iterable[Path] | None],
+    inputs: Mapping[str, str | os.PathLike[str] | Sequence[Path] | None],
 ) -> dict[str, Any]:
     """Describe what a result is made by, for its manifest and for `is_current`.
 
     Args:
         command: The command's name.
         options: Every option that changes the result, by its Python name; plain values.
-        inputs: Every input by its Python name: a path, or the files of one input; None = not given.
+        inputs: Every input by its Python name: a path, or the files of one input; None = not given. One that is not
+            there counts as not given: whoever reads it will say so.
 
     Returns:
         Plain values; equal ones make equal results.
@@ -46,7 +47,8 @@ def made_by(
             json.dumps(dict(options))
         ),  # as the manifest will give it back: tuples are lists
         "inputs": {
-            name: None if given is None else digest_of(_files(given)) for name, given in inputs.items()
+            name: None if given is None or not _there(given) else digest_of(_files(given))
+            for name, given in inputs.items()
         },
     }
 
@@ -57,23 +59,26 @@ def is_current(folder: Path, made: Mapping[str, Any], *, overwrite: bool) -> boo
     Args:
         folder: Where the command writes.
         made: From `made_by`.
-        overwrite: Whether a result that was made otherwise may be replaced.
+        overwrite: Begin anew, whatever is there.
 
     Returns:
         True: it was made by the same command from the same inputs. False: there is no finished result of ours, or
-        another, and it may be replaced.
+        it is to be replaced.
 
     Raises:
-        OutputError: Another finished result is there and `overwrite` is not given; the message names the first
-            difference.
+        OutputError: Another finished result is there, or one that has lost a file, and `overwrite` is not given; the
+            message names the first difference.
     """
-    manifest = read_manifest(folder)
+    manifest = None if overwrite else read_manifest(folder)
     if manifest is None:
         return False
     before = manifest.get("made")
     found = difference(before if isinstance(before, dict) else {}, made)
-    if found is None or overwrite:
-        return found is None
+    if found is None:
+        lost = next((name for name in sorted(own_files(folder)) if not (folder / name).exists()), None)
+        if lost is None:
+            return True
+        found = f"{lost} is missing"
     raise OutputError(
         f"{folder}: holds another result: {found}; pass `overwrite=True` to replace it, or write elsewhere"
     )
@@ -134,7 +139,11 @@ def digest_of(files: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def _files(given: str | os.PathLike[str] | Iterable[Path]) -> Iterable[Path]:
+def _there(given: str | os.PathLike[str] | Sequence[Path]) -> bool:
+    return all(Path(file).exists() for file in ([given] if isinstance(given, str | os.PathLike) else given))
+
+
+def _files(given: str | os.PathLike[str] | Sequence[Path]) -> Iterable[Path]:
     if not isinstance(given, str | os.PathLike):
         return given
     path = Path(given)

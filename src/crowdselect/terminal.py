@@ -18,6 +18,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, dire
 _WIDEST = 44  # terminal cells of a text, where every row is to keep to one line
 _NARROWEST = 8  # terminal cells that are left to a text on a narrow terminal
 _EVERY = 30.0  # seconds between two lines about a stage, in a pipe
+_PAGE = 100  # cells of a line of text in a pipe
 _NO_TERMINAL = 10_000  # columns where nobody looks at the width: in a pipe no table is folded
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 
@@ -109,6 +110,24 @@ def _shares(asked: list[int], *, room: int, most: int) -> list[int]:
     while widths and sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return widths
+
+
+def folded(text: str, *, indent: int = 0) -> list[str]:
+    """Break a text into lines that fit the terminal; one that is not seen on a terminal into lines of 100 cells.
+
+    Args:
+        text: One line, made safe by `visible`.
+        indent: Spaces before each line.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    wide = get_terminal_size().columns if sys.stdout.isatty() else _PAGE
+    console = Console(file=StringIO(), width=wide, color_system=None)
+    return [
+        " " * indent + line.plain.rstrip()
+        for line in Text(text).wrap(console, max(wide - indent, _NARROWEST))
+    ]
 
 
 def lines(pairs: Mapping[str, object]) -> None:

@@ -86,7 +86,7 @@ def check_output(
     elif target.is_dir():
         raise OutputError(f"{path}: this is a folder; name a file")
     elif os.path.lexists(target) and not overwrite:
-        raise OutputError(f"{path}: there is such a file already; add --overwrite to replace it")
+        raise OutputError(f"{path}: there is such a file already; add `overwrite=True` to replace it")
     return target
 
 
@@ -145,7 +145,7 @@ def _check_folder(
     if not any(target.iterdir()):
         return
     if not overwrite:
-        raise OutputError(f"{path}: the folder is not empty; add --overwrite to replace a former result")
+        raise OutputError(f"{path}: the folder is not empty; add `overwrite=True` to replace a former result")
     if not is_ours(place):
         raise OutputError(
             f"{path}: the folder holds no {MANIFEST} of ours, so it is not replaced; choose another place"
@@ -254,7 +254,7 @@ def claim(folder: Path, name: str, *, overwrite: bool) -> Path:
     target, own = folder / name, own_files(folder)
     if os.path.lexists(target) and name not in own and not overwrite:
         raise OutputError(
-            f"{target}: was not written by crowdselect; add --overwrite to replace it, or name another file with -o"
+            f"{target}: was not written by crowdselect; add `overwrite=True` to replace it, or name another file as `output`"
         )
     manifest = read_manifest(folder)
     if manifest is not None and name not in own:

@@ -109,7 +109,7 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
 
     Args:
         wanted: Whom to ask, and what.
-        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_talks` read them.
+        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_conversations` read them.
         options: How.
         total: Requests of each endpoint with all their turns, to be shown.
 
@@ -166,12 +166,12 @@ def answers_to(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) 
 
 @contextmanager
 def looked_into(
-    path: Path, endpoints: Sequence[Endpoint], *, present: Iterable[str], force: bool = False
+    path: Path | None, endpoints: Sequence[Endpoint], *, present: Iterable[str], force: bool = False
 ) -> Iterator[tuple[Ledger | None, Renamed]]:
     """Look into a ledger to plan: none is made, and nothing is handed over.
 
     Args:
-        path: Of the ledger.
+        path: Of the ledger; None = there is none.
         endpoints: Who would be asked.
         present: All names of the crowd file; see `find_renamed`.
         force: Open it on a network file system.
@@ -179,7 +179,7 @@ def looked_into(
     Yields:
         The ledger, None where there is none yet; and who had another name in it.
     """
-    with Ledger(path, force=force) if path.exists() else nullcontext(None) as ledger:
+    with Ledger(path, force=force) if path is not None and path.exists() else nullcontext(None) as ledger:
         yield ledger, find_renamed(ledger, endpoints, present=set(present))
 
 

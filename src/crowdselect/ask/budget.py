@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from crowdselect.ask.calls import AGAIN, ANSWERED, Request
-from crowdselect.ask.conversations import read_talks
+from crowdselect.ask.conversations import read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.errors import OptionError
@@ -143,14 +143,14 @@ def _add(
         for request in batch:
             _ask(made, endpoint, request)
         return
-    for talk in read_talks(ledger, endpoint, batch):
-        ended = [answer for answer in talk.answers if answer.status != "pending"]
+    for conversation in read_conversations(ledger, endpoint, batch):
+        ended = [answer for answer in conversation.answers if answer.status != "pending"]
         failed = bool(ended) and ended[-1].status not in ANSWERED
         again = bool(ended) and retry_failed and ended[-1].status in AGAIN
         made.done += len(ended) - again
         made.failed += failed and not retry_failed
-        if again or not (talk.is_whole or failed):
-            _ask(made, endpoint, talk.request)
+        if again or not (conversation.is_whole or failed):
+            _ask(made, endpoint, conversation.request)
 
 
 def _ask(made: Estimate, endpoint: Endpoint, request: Request) -> None:

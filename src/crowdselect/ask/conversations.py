@@ -12,7 +12,7 @@ NOT_ASKED = "not_asked"
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class Conversation:
     """A conversation as far as it has come."""
 
     request: Request
@@ -41,23 +41,23 @@ class Talk:
         return last.status, last.error or last.status
 
 
-def read_talks(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Talk]:
+def read_conversations(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Conversation]:
     """Look up what one endpoint said to some requests, following conversations as far as they have come."""
-    found = [Talk(request, (), len(request.then) + 1) for request in requests]
+    found = [Conversation(request, (), len(request.then) + 1) for request in requests]
     left = list(range(len(found)))
     while left:
         keys = [found[at].request.key(endpoint) for at in left]
         answers = ledger.get(keys)
         ongoing = []
         for at, key in zip(left, keys, strict=True):
-            answer, talk = answers.get(key), found[at]
+            answer, conversation = answers.get(key), found[at]
             if answer is None:
                 continue
-            request = talk.request
+            request = conversation.request
             if answer.status in ANSWERED and request.then:
                 request = request.follow(answer.text or "")
                 ongoing.append(at)
-            found[at] = Talk(request, (*talk.answers, answer), talk.turns)
+            found[at] = Conversation(request, (*conversation.answers, answer), conversation.turns)
         left = ongoing
     return found
 
@@ -81,8 +81,8 @@ def followed(
     while batch:
         keyed = [(request.key(endpoint), request) for request in batch]
         known = ledger.known([key for key, _ in keyed], retry_failed=retry_failed)
-        talks = [key for key, request in keyed if request.then and key in known]
-        answers = ledger.get(talks) if talks else {}
+        conversations = [key for key, request in keyed if request.then and key in known]
+        answers = ledger.get(conversations) if conversations else {}
         batch = []
         for key, request in keyed:
             answer = answers.get(key)
@@ -92,7 +92,7 @@ def followed(
 
 
 @dataclass(slots=True)
-class Tally:
+class ModelTally:
     """What became of one model's answers. Cost and tokens are of all requests answered, each counted once."""
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -115,21 +115,23 @@ class Tally:
         """Answers that have no row."""
         return self.statuses.total() - self.rows
 
-    def add(self, talk: Talk, *, shared: bool = False) -> None:
+    def add(self, conversation: Conversation, *, shared: bool = False) -> None:
         """Count a conversation.
 
         Args:
-            talk: The conversation.
+            conversation: The conversation.
             shared: Other instructions have requests of it too, which were sent and paid once.
         """
-        if talk.is_whole:
-            self.statuses[talk.answers[-1].status] += 1
-            self.odd.update(str(answer.finish_reason) for answer in talk.answers if answer.status == "odd")
+        if conversation.is_whole:
+            self.statuses[conversation.answers[-1].status] += 1
+            self.odd.update(
+                str(answer.finish_reason) for answer in conversation.answers if answer.status == "odd"
+            )
         else:
-            status, reason = talk.missing
+            status, reason = conversation.missing
             self.statuses[status] += 1
             self.reasons[reason] += 1
-        for answer in talk.answers:
+        for answer in conversation.answers:
             if shared and answer.key in self._counted:
                 continue
             if shared:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from crowdselect.ask.budget import Estimate
-from crowdselect.ask.conversations import Tally
+from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
-from crowdselect.terminal import say, table, visible
+from crowdselect.terminal import note, say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
 _STATUSES = ("ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "not_asked")
@@ -23,12 +23,6 @@ def announce(endpoints: Sequence[Endpoint], requests: int) -> None:
     for endpoint in endpoints:
         key = f"with the key of {endpoint.api_key_env}" if endpoint.api_key_env else "without a key"
         note(f"{visible(endpoint.name)}: up to {requests:,} requests to {visible(endpoint.host)}, {key}")
-
-
-def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def note_of(text: str) -> None:
@@ -178,7 +172,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
         note_of(line)
 
 
-def print_tallies(tallies: Mapping[str, Tally]) -> None:
+def print_tallies(tallies: Mapping[str, ModelTally]) -> None:
     """Print what is in the pool, and what is missing and why."""
     there = [status for status in _STATUSES if any(tally.statuses[status] for tally in tallies.values())]
     rows = [

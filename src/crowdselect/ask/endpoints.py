@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from crowdselect.ask.redact import Redactor
-from crowdselect.crowdkeys import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
+from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
 from crowdselect.errors import InputError, OptionError
 from crowdselect.textfile import not_utf8
 
@@ -149,8 +149,8 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
         path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[judge]]` table per judge.
 
     Returns:
-        The models and the judges; a table without `base_url` and `local` is in neither way reachable, which
-        is found by `check_reachable`.
+        The models and the judges; a table without `base_url` and `local` cannot be reached, which
+        `check_reachable` finds.
 
     Raises:
         InputError: The file is missing or broken, a key is unknown or a value makes no sense; the message
@@ -173,7 +173,7 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
         names = [endpoint.name for endpoint in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"{where}: {kind} {twice!r} stands there twice; keep one")
+            raise InputError(f"{where}: {kind} {twice!r} appears twice; keep one")
     return Endpoints(models, judges)
 
 

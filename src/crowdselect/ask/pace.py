@@ -44,7 +44,7 @@ class Bucket:
         return max(0.0, (min(amount, self.capacity) - self.level) / self.rate)
 
     def take(self, amount: float, *, now: float) -> None:
-        """Take it; a negative amount gives back."""
+        """Consume `amount`; a negative amount gives back."""
         self._fill(now)
         self.level = min(self.capacity, self.level - amount)
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crowdselect.cli.options import CROWD, made
+from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
-from crowdselect.engine.here import Run
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
@@ -18,11 +17,13 @@ from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
-from crowdselect.selection.folder import check_export, export, file_names
+from crowdselect.repeats import is_current, made_by
+from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
 from crowdselect.selection.run import select as run_select
+from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
 from crowdselect.terminal import print_json, say, stage_bar, visible
 from crowdselect.writing import check_beside, check_output, made_folder
@@ -94,7 +95,7 @@ class Selecting:
         if not entry_named(self.method).drawn:
             raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
         if self.seeds < 1:
-            raise OptionError(f"`seeds={self.seeds}` is not positive; wanted at least 1")
+            raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
             raise OptionError("`seeds` writes folders DIR/seed-S: give -o DIR, and leave out --json")
 
@@ -129,6 +130,7 @@ def choose(given: dict[str, Any]) -> None:
         raise OptionError(
             f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
         )
+    given = counted(given)
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
     asked = made(Selecting, given, settings={k: v for k, v in settings.items() if v is not None})
@@ -144,6 +146,16 @@ def choose(given: dict[str, Any]) -> None:
                 writing = replace(asked.writing, output=str(folder / f"seed-{seed}"))
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
                 _choose(one, method, run, brief=seed > first)
+
+
+def counted(given: dict[str, Any]) -> dict[str, Any]:
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    budget = given["budget"]
+    if not isinstance(budget, Share):
+        return given
+    names = ("pool", "layout", "rewards", "limit")
+    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+        return {**given, "budget": budget.of(len(pool.id_array))}
 
 
 def _method(asked: Selecting) -> Method:
@@ -183,6 +195,14 @@ def choose_and_write(
     """
     check_export(writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer)
     output = writing.output
+    made_so = _made_by(pool, options, writing, method)
+    if (
+        output is not None
+        and not writing.dry_run
+        and is_current(Path(output), made_so, overwrite=writing.overwrite)
+    ):
+        _show_current(Path(output), pool, writing)
+        return
     if output is not None:
         own = (
             writing.config,
@@ -212,23 +232,14 @@ def choose_and_write(
                 trainer=writing.trainer,
                 license=writing.license,
                 overwrite=writing.overwrite,
+                made=made_so,
             )
     if written is not None and writing.report:
         from crowdselect.cli.report import report_beside
 
         told = report_beside(str(output), pool, stages=stages)
     if writing.as_json:
-        print_json(
-            {
-                "written": None if written is None else str(written),
-                "options": selection.options,
-                "facts": selection.facts,
-                "counts": selection.counts(),
-                "warnings": selection.warnings,
-                "seconds": selection.seconds,
-                "chosen": selection.rows(),
-            }
-        )
+        _print_json(selection, written)
         return
     if brief and written is not None:
         say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
@@ -236,6 +247,62 @@ def choose_and_write(
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
     if told is not None:
         say(told)
+
+
+def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
+    """Describe what makes a selection what it is; where and how fast it is made plays no part."""
+    told = {**method.settings, **options.as_dict(), **method.settings}  # the method first: it says most
+    files = {name: told.pop(name) for name in ("include", "exclude", "metrics", "decontaminate")}
+    beside = {"embedder": options.embedder.removeprefix("file:"), "model": str(told.get("model"))}
+    for name in ("cache", "trust_remote_code"):
+        del told[name]
+    shown = {
+        "format": writing.format,
+        "file_type": writing.file_type,
+        "for": writing.trainer,
+        "license": writing.license,
+    }
+    return made_by(
+        "select",
+        {"read": pool.read.as_dict(), "limit": pool.limit, **told, **shown},
+        {
+            "pool": [file for file in pool.files if str(file) != pool.rewards_path],
+            "rewards": pool.rewards_path,
+            "crowd": writing.crowd,
+            **{name: file for name, file in files.items() if name != "decontaminate"},
+            "decontaminate": [Path(file) for file in files["decontaminate"]] or None,
+            **{name: place for name, place in beside.items() if Path(place).exists()},
+        },
+    )
+
+
+def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
+    """Say that there is nothing to do, but for a page that is asked for and not there."""
+    selection = load_selection(folder)
+    if writing.as_json:
+        _print_json(selection, folder)
+        return
+    say(
+        f"up to date: {visible(str(writing.output))} holds this selection of {selection.options['budget']} rows"
+    )
+    if writing.report and not (folder / REPORT).exists():
+        from crowdselect.cli.report import report_beside
+
+        say(report_beside(folder, pool, stages=Stages(show=stage_bar)))
+
+
+def _print_json(selection: Selection, written: Path | None) -> None:
+    print_json(
+        {
+            "written": None if written is None else str(written),
+            "options": selection.options,
+            "facts": selection.facts,
+            "counts": selection.counts(),
+            "warnings": selection.warnings,
+            "seconds": selection.seconds,
+            "chosen": selection.rows(),
+        }
+    )
 
 
 def checked(

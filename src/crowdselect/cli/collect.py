@@ -8,7 +8,7 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import engine_options, json_option, made, option, section
+from crowdselect.cli.options import dry_run_option, engine_options, json_option, made, option, section
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -21,15 +21,13 @@ _output = section("Output")
 
 @click.command(
     cls=Command,
-    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --plan",
+    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --dry-run",
 )
 @click.argument("instructions", required=False)
 @option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
-@option(
-    "--plan", "plan_only", is_flag=True, help="Say what would be sent and what it may cost; send nothing."
-)
+@dry_run_option("Say what would be sent and what it may cost; send nothing.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
 @option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
 @option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
@@ -59,7 +57,7 @@ _output = section("Output")
 @engine_options
 def collect(
     *,
-    plan_only: bool,
+    dry_run: bool,
     seal_only: bool,
     as_json: bool,
     **given: Any,  # noqa: ANN401  (the fields of `Task`)
@@ -71,8 +69,8 @@ def collect(
     """
     from crowdselect.collect.job import Task, last_task
 
-    if plan_only and seal_only:
-        raise OptionError("--plan and --seal do not go together")
+    if dry_run and seal_only:
+        raise OptionError("--dry-run and --seal do not go together")
     asked = ("instructions", "crowd")
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
@@ -82,7 +80,7 @@ def collect(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"
         )
     task = made(Task, given)
-    return _plan(task, as_json=as_json) if plan_only else _collect(task, seal_only=seal_only, as_json=as_json)
+    return _plan(task, as_json=as_json) if dry_run else _collect(task, seal_only=seal_only, as_json=as_json)
 
 
 def _plan(task: "Task", *, as_json: bool) -> int:
@@ -98,9 +96,9 @@ def _plan(task: "Task", *, as_json: bool) -> int:
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
-    from crowdselect.ask.display import announce, note, note_of, print_tallies, watch
+    from crowdselect.ask.display import announce, note_of, print_tallies, watch
     from crowdselect.collect.job import collect as run
-    from crowdselect.terminal import say, visible
+    from crowdselect.terminal import note, say, visible
 
     told: set[str] = set()
     said: list[str] = []

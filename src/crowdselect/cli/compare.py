@@ -29,7 +29,7 @@ from crowdselect.errors import OptionError
 
 if TYPE_CHECKING:
     from crowdselect.compare.robustness import Robustness
-    from crowdselect.compare.selections import Comparison
+    from crowdselect.compare.selections import SelectionComparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +115,8 @@ class _Comparing:
 def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
     """Compare selections with each other and with random ones."""
     from crowdselect.cli.choosing import read_crowd
-    from crowdselect.compare.pages import comparison_page
     from crowdselect.compare.selections import compare as run
+    from crowdselect.compare.selections import comparison_page
     from crowdselect.terminal import stage_bar
     from crowdselect.writing import check_output
 
@@ -151,7 +151,7 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
     )
 
 
-def _print_comparison(found: "Comparison") -> None:
+def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.compare.facts import figure_words
     from crowdselect.compare.selections import short_names
     from crowdselect.report.page import number
@@ -217,12 +217,12 @@ def _print_comparison(found: "Comparison") -> None:
 @cache_option
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
-    from crowdselect.cli.choosing import Trying, checked, read_crowd
-    from crowdselect.compare.pages import robustness_page
+    from crowdselect.cli.choosing import Trying, checked, counted, read_crowd
     from crowdselect.compare.robustness import robustness as run
+    from crowdselect.compare.robustness import robustness_page
     from crowdselect.terminal import stage_bar
 
-    asked = made(Trying, given)
+    asked = made(Trying, counted(given))
     options = asked.options
     check_page(asked.output)
     tried = _numbers(asked.try_clusters)

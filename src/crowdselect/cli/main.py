@@ -42,6 +42,9 @@ _DEMO_FOLDER = "crowdselect-demo"
 _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
+    "completion": "crowdselect.cli.look:completion",
+    "export": "crowdselect.cli.look:export",
+    "view": "crowdselect.cli.look:view",
     "collect": "crowdselect.cli.collect:collect",
     "evaluate": "crowdselect.cli.evaluate:evaluate",
     "robustness": "crowdselect.cli.compare:robustness",

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -29,6 +29,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
     "columns": ((str, dict), "a table of column names"),
+    "budget": ((int, str), "a whole number, or a share such as 10%"),
 }
 _Made = TypeVar("_Made", bound="DataclassInstance")
 
@@ -51,7 +52,7 @@ def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # 
         TypeError: An option belongs to no field: a slip of ours, which any test that runs the command finds.
 
     Example:
-        >>> from crowdselect.engine.options import EngineOptions
+        >>> from crowdselect.engine.here import EngineOptions
         >>> made(EngineOptions, {"engine": "ray", "ray_address": None, "workers": 4, "gpus_per_worker": 0.0}).workers
         4
     """
@@ -178,6 +179,52 @@ class ColumnNames(click.ParamType[tuple[tuple[str, str], ...]]):
         return tuple((what.strip(), name.strip()) for what, _, name in pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A budget that is a share of the pool."""
+
+    percent: float
+    """Above 0, at most 100."""
+
+    def of(self, instructions: int) -> int:
+        """Give the budget, rounded down, at least 1.
+
+        Example:
+            >>> Share(10).of(1005)
+            100
+        """
+        return max(int(instructions * self.percent / 100), 1)
+
+
+class Budget(click.ParamType[int | Share]):
+    """`N`, or `P%` of the pool's instructions."""
+
+    name = "budget"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
+        return "N|P%"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (a string from the command line, a number from a file)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int | Share:
+        """Read a budget; whether the pool has so many rows is checked later."""
+        if isinstance(value, int | Share):
+            return value
+        text = str(value).strip()
+        try:
+            if not text.endswith("%"):
+                return int(text)
+            percent = float(text[:-1])
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor a share such as 10%", param, ctx)
+        if not 0 < percent <= 100:
+            self.fail(f"{value!r} is not above 0% and at most 100%", param, ctx)
+        return Share(percent)
+
+
 def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
 
@@ -203,10 +250,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
-            listed = ", ".join(sorted(known))
-            raise OptionError(
-                f"{value}: unknown option {written!r}; the options are: {listed}{near_miss(name, known)}"
-            )
+            hint = near_miss(name, known) or f"; the options are: {', '.join(sorted(known))}"
+            raise OptionError(f"{value}: unknown option {written!r}{hint}")
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
         if name == "reward" and known[name].multiple and isinstance(setting, str):
@@ -237,6 +282,8 @@ def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
         return
     types, wanted = _KINDS[option.type.name]
     fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
+    if fits and isinstance(setting, str) and option.type.name == Budget.name:
+        fits = setting.endswith("%")
     if fits and isinstance(setting, dict):
         fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in setting.values())
     if not fits:
@@ -281,7 +328,10 @@ config_option = option(
     help="Options from a TOML file; flags win.",
 )
 budget_option = option(
-    "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
+    "--budget",
+    type=Budget(),
+    required=True,
+    help="How many instructions to choose, or a share of the pool's, such as 10%.",
 )
 weights_option = option(
     "--weights",
@@ -311,6 +361,16 @@ json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instea
 overwrite_option = _output(
     "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
 )
+
+
+def dry_run_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """Say what would be done, and end; `--plan` is what it was called in 0.1.0."""
+    return bundle(
+        option("--dry-run", is_flag=True, help=help),
+        option("--plan", "dry_run", is_flag=True, hidden=True),
+    )
+
+
 cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")

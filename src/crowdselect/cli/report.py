@@ -45,7 +45,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     """Show a selection on one page of HTML."""
     from crowdselect.progress import Stages
     from crowdselect.report.chartspec import check_figures, write_figures
-    from crowdselect.report.data import Run
+    from crowdselect.report.data import ReportData
     from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import reopen_pool
@@ -58,7 +58,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     check_extra()
     place = Path(output) if output is not None else claim(Path(folder), REPORT, overwrite=overwrite)
     opened, problem = reopen_pool(selection, pool)
-    run = Run(selection, opened, problem=problem)
+    run = ReportData(selection, opened, problem=problem)
     try:
         written, drawn = write_report(
             run,
@@ -90,7 +90,7 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
         One line: where the report is, or how to get it.
     """
     from crowdselect.errors import CrowdselectError, MissingExtraError
-    from crowdselect.report.data import Run
+    from crowdselect.report.data import ReportData
     from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.terminal import visible, warn
@@ -100,7 +100,7 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
     try:
         check_extra()
         place = claim(Path(folder), REPORT, overwrite=False)
-        write_report(Run(load_selection(folder), pool), place, overwrite=True, stages=stages)
+        write_report(ReportData(load_selection(folder), pool), place, overwrite=True, stages=stages)
     except MissingExtraError as error:
         return f"no report: {error}, then: {visible(again)}"
     except (KeyboardInterrupt, CrowdselectError, OSError):

@@ -8,6 +8,7 @@ import click
 from crowdselect.cli.entry import MISSING
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
+    dry_run_option,
     engine_options,
     json_option,
     limit_option,
@@ -45,7 +46,7 @@ _output = section("Output")
 )
 @option("--name", "names", multiple=True, metavar="COLUMN", help="The column to make; one for each --with.")
 @option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
-@option("--plan", is_flag=True, help="Say what would be done and end.")
+@dry_run_option("Say what would be scored and what it may cost; score nothing.")
 @option(
     "--ledger",
     metavar="FILE",
@@ -115,7 +116,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     specs: tuple[str, ...],
     names: tuple[str, ...],
     output: str,
-    plan: bool,  # noqa: FBT001  (as above)
+    dry_run: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
     **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
 ) -> int:
@@ -132,8 +133,8 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
         Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.
-        tallies = {} if options.engine.on_ray and not plan else job.plan()
-        if plan:
+        tallies = {} if options.engine.on_ray and not dry_run else job.plan()
+        if dry_run:
             _print_plan(job, tallies, as_json=as_json)
             return 0
         result = job.run(tallies)

@@ -8,7 +8,7 @@ from typing import Any
 from crowdselect.manifests import own_files
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
 from crowdselect.selection.texts import Chosen
-from crowdselect.terminal import lines, say, table, visible, warn
+from crowdselect.terminal import lines, say, show, table, visible, warn
 
 _PICKS = 8
 _LONGEST = 200  # characters of an instruction that a table may be asked to show
@@ -205,10 +205,10 @@ def print_story(
     """Tell one row's story, with its text where the pool is at hand."""
     say(f"instruction {visible(story['id'])}")
     if instruction is not None:
-        say(f"  {visible(instruction, width=400)}")
+        show(f"  {visible(instruction, width=400)}")
     if answer is not None:
         say(f"answer of {visible(answer_by(story))}")
-        say(f"  {visible(answer, width=400)}")
+        show(f"  {visible(answer, width=400)}")
     for line in story["story"]:
         say(f"- {visible(line)}")
     if shared is not None:
@@ -298,8 +298,7 @@ def _cluster_line(facts: Mapping[str, Any], options: Mapping[str, Any]) -> str |
 
 
 def _eligible(selection: Selection) -> int:
-    table_ = selection.table
-    return int(len(table_) - table_["score"].null_count)
+    return int(selection.eligible.sum())
 
 
 def _number(value: float | None) -> str | None:

@@ -149,15 +149,15 @@ def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Asked` and of
     """
     from crowdselect.train.settings import with_preset
 
-    del given["config"], given["resume"]  # the values of the first have become those of the others
+    del given["config"], given["resume"]
     asked = _Asked(**{part.name: given.pop(part.name) for part in fields(_Asked)})
     settings = with_preset(given)
     if asked.dry_run:
         _dry_run(asked, settings)
-    elif asked.output is None:
+        return
+    if asked.output is None:
         raise OptionError("say where to write with `output`, or add `dry_run=True`")
-    else:
-        _train(asked, asked.output, settings)
+    _train(asked, asked.output, settings)
 
 
 def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
@@ -166,7 +166,7 @@ def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
 
     with stage_bar("reading the rows as tokens"):
         found = plan(
-            asked.data, base=asked.base, output=asked.output, settings=settings, overwrite=asked.overwrite
+            asked.data, base=asked.base, settings=settings, output=asked.output, overwrite=asked.overwrite
         )
     if asked.as_json:
         print_json(found.facts())
@@ -206,9 +206,8 @@ def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
             stages=Stages(stage_bar),
         )
     except KeyboardInterrupt:
-        note(
-            f"checkpoints, if there are any, are in {visible(output)}.training; the same command goes on from there"
-        )
+        place = visible(output)
+        note(f"checkpoints, if there are any, are in {place}.training; the same command goes on from there")
         raise
     if not is_main():  # another process of `accelerate launch` speaks
         return

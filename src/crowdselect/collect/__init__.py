@@ -3,5 +3,5 @@
 instructions    what to ask
 job             the whole way from instructions to a pool; `plan` before anything is sent
 sharded         local models' answers made on a Ray cluster
-seal, manifest  the pool, and what it says of itself
+seal            the pool, and the manifest that says what is in it
 """

@@ -158,7 +158,7 @@ class _Facts:
         self.marks = bytearray()
 
     def shared(self) -> frozenset[int]:
-        """Find the marks that stand more than once."""
+        """Find the marks that appear more than once."""
         marks, counts = np.unique(np.frombuffer(self.marks, dtype="<u8"), return_counts=True)
         return frozenset(marks[counts > 1].tolist())
 
@@ -176,7 +176,7 @@ def open_instructions(path: str | PathLike[str], *, near: Path | None = None) ->
         the hash of the content, and repetitions are left out and counted.
 
     Raises:
-        InputError: A row cannot be asked, an id is missing or stands twice; the message names it.
+        InputError: A row cannot be asked, an id is missing or appears twice; the message names it.
     """
     text = fspath(path)
     connection = connect(memory=_MEMORY)
@@ -239,7 +239,7 @@ def _check_count(source: Source, facts: _Facts) -> None:
 
 
 def _check_ids(source: Source, id_: str) -> None:
-    """Every row needs an id, and every id may stand once."""
+    """Every row needs an id, and every id may appear once."""
     rows, there, different, one = (
         column[0].as_py()
         for column in source.fetch(

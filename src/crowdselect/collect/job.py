@@ -22,14 +22,14 @@ from crowdselect.ask.ask import (
     open_client,
 )
 from crowdselect.ask.budget import Estimate, Limits, check_cost_cap, estimate_requests
-from crowdselect.ask.conversations import Tally
+from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
-from crowdselect.collect.seal import manifest_path, read_pool_manifest, seal
+from crowdselect.collect.seal import pool_manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
 from crowdselect.writing import check_manifest, check_output
@@ -85,7 +85,7 @@ class Report:
         notes: Facts to tell the user.
     """
 
-    tallies: dict[str, Tally]
+    tallies: dict[str, ModelTally]
     sealed: Path | None
     fresh: bool
     outcome: AskResult | None
@@ -272,11 +272,11 @@ def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger:
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
+def _tallies(manifest: dict[str, Any]) -> dict[str, ModelTally]:
     """Read back what a pool's manifest says."""
     found = {}
     for name, facts in manifest["models"].items():
-        tally = Tally(
+        tally = ModelTally(
             cost=facts["cost"],
             cost_unknown=facts["cost_unknown"],
             prompt_tokens=facts["prompt_tokens"],
@@ -320,5 +320,5 @@ def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Pat
     ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
     ours = ours or ledger.noted(_SEALING) == str(Path(task.output).absolute())
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
-    check_manifest(manifest_path(Path(task.output)))
+    check_manifest(pool_manifest_path(Path(task.output)))
     return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect import __version__
-from crowdselect.ask.conversations import Talk, Tally, read_talks
+from crowdselect.ask.conversations import Conversation, ModelTally, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
@@ -55,7 +55,7 @@ def seal(
     *,
     samples: int,
     facts: Mapping[str, Any],
-) -> tuple[dict[str, Tally], bool]:
+) -> tuple[dict[str, ModelTally], bool]:
     """Write the pool and its manifest.
 
     Args:
@@ -73,7 +73,7 @@ def seal(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tallies = {endpoint.name: Tally() for endpoint in endpoints}
+    tallies = {endpoint.name: ModelTally() for endpoint in endpoints}
     schema = _schema(instructions, samples)
     groups = _Groups(instructions, endpoints, ledger, tallies, samples)
     tables = (_table(instructions, schema, *group) for group in groups)
@@ -146,7 +146,7 @@ class _Groups:
         instructions: Instructions,
         endpoints: Sequence[Endpoint],
         ledger: Ledger,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, ModelTally],
         samples: int,
     ) -> None:
         self._instructions = instructions
@@ -177,32 +177,34 @@ class _Groups:
     def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
         """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
-        said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        said = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
             first: Chat = json.loads(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
-            for endpoint, talks in zip(self._endpoints, said, strict=True):
-                for talk in talks[at * self._samples : (at + 1) * self._samples]:
-                    self._tallies[endpoint.name].add(talk, shared=shared)
-                    if talk.is_whole:
-                        rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
+            for endpoint, conversations in zip(self._endpoints, said, strict=True):
+                for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
+                    self._tallies[endpoint.name].add(conversation, shared=shared)
+                    if conversation.is_whole:
+                        rows.append((at, _row(prompt, beside[at], first, conversation, model=endpoint.name)))
         return rows
 
 
-def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Talk, *, model: str) -> _Row:
+def _row(
+    prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
+) -> _Row:
     """Make the row of a whole conversation, whose first request was `first`."""
     text, plain = beside
-    last = talk.answers[-1]
-    costs = [answer.cost for answer in talk.answers]
+    last = conversation.answers[-1]
+    costs = [answer.cost for answer in conversation.answers]
     known = [cost for cost in costs if cost is not None]
-    messages = first if talk.turns == 1 else talk.request.messages()
+    messages = first if conversation.turns == 1 else conversation.request.messages()
     return _Row(
         prompt.id,
         first[0]["content"] if plain else text,
         None if plain else messages,
         model,
-        talk.request.sample,
+        conversation.request.sample,
         last.text or "",
         last.finish_reason,
         last.reasoning,
@@ -212,7 +214,7 @@ def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Tal
     )
 
 
-def manifest_path(target: Path) -> Path:
+def pool_manifest_path(target: Path) -> Path:
     """Give the manifest's place: beside the pool, with its name."""
     return target.with_name(target.name + ".manifest.json")
 
@@ -220,7 +222,7 @@ def manifest_path(target: Path) -> Path:
 def read_pool_manifest(target: Path) -> dict[str, Any] | None:
     """Read the manifest of a sealed pool; None where there is none of ours, or the pool was changed since."""
     try:
-        found = json.loads(manifest_path(target).read_text(encoding="utf-8"))
+        found = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
     if not isinstance(found, dict) or found.get("tool") != TOOL or not target.is_file():
@@ -232,7 +234,7 @@ def write_pool_manifest(
     instructions: Instructions,
     ledger: Ledger,
     target: Path,
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, ModelTally],
     *,
     facts: Mapping[str, Any],
 ) -> None:
@@ -254,14 +256,14 @@ def write_pool_manifest(
         "models": {name: _tally_facts(tally) for name, tally in tallies.items()},
         "spent": {name: asdict(spent) for name, spent in ledger.spent().items()},
         **facts,
-        "written": sorted([target.name, manifest_path(target).name]),
+        "written": sorted([target.name, pool_manifest_path(target).name]),
         "fingerprint": fingerprint([target]),
     }
-    with new_file(manifest_path(target)) as partial:
+    with new_file(pool_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
-def _tally_facts(tally: Tally) -> dict[str, Any]:
+def _tally_facts(tally: ModelTally) -> dict[str, Any]:
     return {
         "rows": tally.rows,
         "missing": tally.missing,

@@ -15,9 +15,8 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.local_client import LocalClient
 from crowdselect.cache import KEY, Parts
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.session import cluster
-from crowdselect.engine.stream import streamed
+from crowdselect.engine.here import EngineOptions
+from crowdselect.engine.stream import cluster, streamed
 from crowdselect.errors import InputError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.types import Table
@@ -111,13 +110,10 @@ def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:
     return count
 
 
-class ReadRequests:
-    """Reads the files of requests that the driver wrote; runs in a task."""
-
-    def __call__(self, sources: Table) -> Iterator[Table]:
-        """Yield each file's requests."""
-        for path in sources["path"].to_pylist():
-            yield from (read_parquet(path).slice(begin, 64) for begin in range(0, _FILE, 64))
+def read_requests(sources: Table) -> Iterator[Table]:
+    """Read the files of requests that the driver wrote; runs in a task."""
+    for path in sources["path"].to_pylist():
+        yield from (read_parquet(path).slice(begin, 64) for begin in range(0, _FILE, 64))
 
 
 class GenerateWorker:
@@ -175,7 +171,7 @@ def _answered(endpoint: Endpoint, left: Iterator[Request], parts: Parts, engine:
             count += len(batch)
         arguments = {"endpoint": endpoint, "folder": parts.folder}
         size = BATCHES * endpoint.batch_size
-        for _ in streamed(sources, ReadRequests(), GenerateWorker, arguments, batch=size, options=engine):
+        for _ in streamed(sources, read_requests, GenerateWorker, arguments, batch=size, options=engine):
             pass
     return count
 

@@ -115,10 +115,10 @@ class Held:
     """An `Embeddable` of a pool that is held in memory."""
 
     path: str
-    all_ids: Sequence[str] | NDArray[Any]
-    """The N ids, in code-point order."""
-    all_texts: ObjectArray
-    """The N texts; None = no text."""
+    read_ids: Callable[[], Sequence[str] | NDArray[Any]]
+    """Gives the N ids, in code-point order."""
+    read_texts: Callable[[], ObjectArray]
+    """Gives the N texts; None = no text."""
     column: Callable[[str], NDArray[Any]]
     """Gives the vectors that a column holds, shape (N, D)."""
     has_text: bool = True
@@ -129,9 +129,19 @@ class Held:
         return run_here
 
     @classmethod
-    def of(cls, pool: Pool, texts: NDArray[Any]) -> "Held":
-        """Take an open pool and its texts, shape (N,)."""
-        return cls(pool.path, pool.ids, texts, pool.vector_column, pool.has_text)
+    def of(cls, pool: Pool, texts: Callable[[], ObjectArray]) -> "Held":
+        """Take an open pool, and what gives its texts, shape (N,): they are read only where vectors need them."""
+        return cls(pool.path, lambda: pool.ids, texts, pool.vector_column, pool.has_text)
+
+    @cached_property
+    def all_ids(self) -> Sequence[str] | NDArray[Any]:
+        """The N ids."""
+        return self.read_ids()
+
+    @cached_property
+    def all_texts(self) -> ObjectArray:
+        """The N texts."""
+        return self.read_texts()
 
     def texts(self, rows: IntArray, embedder: str) -> Values:
         """See `Embeddable`.

@@ -1,6 +1,6 @@
 """Vectors of a pool's rows: for some rows, or for all of them one block at a time, never held whole.
 
-`open_vectors` is the one way to them, whatever the embedder and wherever the pool is; `KINDS` says which embedders
+`open_vectors` is the one way to them, whatever the embedder and wherever the pool is; `EMBEDDERS` says which embedders
 there are. What is computed from texts is
 kept in the cache folder, as Parquet parts by text: nothing is embedded twice, whatever the files and whoever computes
 it, and a run that was killed goes on. A model's vectors stay; `lsa`'s, which belong to the texts that it was fitted
@@ -67,7 +67,7 @@ class Vectors(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class VectorsWanted:
     """What vectors are wanted for, and how; see `open_vectors`."""
 
     reading: Embeddable
@@ -82,7 +82,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class VectorKind:
     """A kind of vectors: how its embedders are written, and what opens them.
 
     Example:
@@ -94,7 +94,7 @@ class Kind:
     """How an embedder of this kind is written; `NAME:` in front of what it is told, or nothing but its name."""
     words: str
     """What it is, for messages and help."""
-    open: Callable[[Wanted], Vectors]
+    open: Callable[[VectorsWanted], Vectors]
     reads_text: bool = True
     """Vectors are made of the texts, so there must be some; else somebody gave them, and each must be usable."""
     runs_a_model: bool = False
@@ -137,7 +137,7 @@ def open_vectors(
         InputError: A text is missing, or the given vectors are not usable.
     """
     return vector_kind(embedder).open(
-        Wanted(
+        VectorsWanted(
             reading=reading,
             rows=rows,
             keys=keys,
@@ -151,13 +151,13 @@ def open_vectors(
     )
 
 
-def vector_kind(embedder: str) -> Kind:
+def vector_kind(embedder: str) -> VectorKind:
     """Find the kind of an embedder: what is written as none of the others is a model."""
-    for kind in KINDS.values():
+    for kind in EMBEDDERS.values():
         name, colon, _ = kind.form.partition(":")
         if embedder == name or (colon and embedder.startswith(f"{name}:")):
             return kind
-    return KINDS["model"]
+    return EMBEDDERS["model"]
 
 
 def vectors_of(
@@ -204,7 +204,7 @@ def vectors_of(
         return column
 
     return open_vectors(
-        Held("", ids, np.array(texts, dtype=object), values),
+        Held("", lambda: ids, lambda: np.array(texts, dtype=object), values),
         np.arange(len(ids)),
         keys=seeded_hash(ids, seed=seed, salt="sample"),
         embedder=embedder,
@@ -259,21 +259,21 @@ class GivenVectors:
         return found.values
 
 
-def _open_given(wanted: Wanted) -> GivenVectors:
+def _open_given(wanted: VectorsWanted) -> GivenVectors:
     return GivenVectors(wanted.reading, wanted.rows, wanted.embedder)
 
 
 # ── vectors of texts ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _open_model(wanted: Wanted) -> TextVectors:
+def _open_model(wanted: VectorsWanted) -> TextVectors:
     texts = wanted.reading.texts(wanted.rows, wanted.embedder)
     model = TextModel(wanted.embedder, trust_remote_code=wanted.trust_remote_code)
     shelf = model.shelf if wanted.cache else None
     return TextVectors(wanted.reading, texts, model, shelf=shelf, progress=wanted.progress)
 
 
-def _open_lsa(wanted: Wanted) -> TextVectors:
+def _open_lsa(wanted: VectorsWanted) -> TextVectors:
     reading, rows = wanted.reading, wanted.rows
     texts = reading.texts(rows, wanted.embedder)
     fitted = Lsa(texts, rows, wanted.keys, sample=wanted.sample, seed=wanted.seed)
@@ -354,21 +354,21 @@ def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Arra
 # ── which embedders there are ────────────────────────────────────────────────────────────────────────
 
 
-KINDS: dict[str, Kind] = {
-    "lsa": Kind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
-    "file": Kind(
+EMBEDDERS: dict[str, VectorKind] = {
+    "lsa": VectorKind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
+    "file": VectorKind(
         form="file:VECTORS",
         words="vectors of a file: Parquet (id, vector) or .npz (ids, vectors)",
         open=_open_given,
         reads_text=False,
     ),
-    "column": Kind(
+    "column": VectorKind(
         form="column:NAME",
         words="vectors of a column of the pool",
         open=_open_given,
         reads_text=False,
     ),
-    "model": Kind(
+    "model": VectorKind(
         form="MODEL",
         words="minilm (extra: minilm), a folder with a sentence-transformers model, or its name (OWNER/NAME; extra: embed)",
         open=_open_model,

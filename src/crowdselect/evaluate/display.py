@@ -3,11 +3,11 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from crowdselect.ask.display import announce, note, print_plan
+from crowdselect.ask.display import announce, print_plan
 from crowdselect.evaluate.comparison import Difference, MethodComparison
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.terminal import print_json, say, table, visible, warn
+from crowdselect.terminal import note, print_json, say, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
 
@@ -52,7 +52,8 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
             note(f"{visible(name)}: stopped: {visible(why)}")
     found = evaluation.result
     if as_json:
-        print_json({"written": str(evaluation.options.folder), **found, "stopped": evaluation.stopped})
+        place = {"written": str(evaluation.options.folder), "was_there": evaluation.was_there}
+        print_json({**place, **found, "stopped": evaluation.stopped})
         return
     title = PROTOCOLS[found["benchmark"]].title
     beside = f" against {found['baseline']}" if found["baseline"] is not None else ""
@@ -72,7 +73,8 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
         table(
             [">missing", "because"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()]
         )
-    say(f"written to {visible(evaluation.options.folder)}")
+    folder = visible(evaluation.options.folder)
+    say(f"{folder}: up to date" if evaluation.was_there else f"written to {folder}")
 
 
 def figure(value: float | None) -> str:

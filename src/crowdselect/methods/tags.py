@@ -27,8 +27,10 @@ def by_tags(*, column: str) -> Method:
     """
     found: list[frozenset[str]] = []
 
-    def score(seen: Seen, progress: Progress) -> Scored:  # noqa: ARG001  (as all methods)
-        found[:] = _read(seen, column)
+    def score(seen: Seen, _progress: Progress) -> Scored:
+        found[:] = [
+            read_tags(value, where=seen.where(row, column)) for row, value in enumerate(seen.column(column))
+        ]
         counts = np.array([len(tags) for tags in found], dtype=np.float64)
         return Scored(counts, {"no tags": counts == 0})
 
@@ -48,10 +50,6 @@ def by_tags(*, column: str) -> Method:
         arrange=arrange,
         columns=(column,),
     )
-
-
-def _read(seen: Seen, column: str) -> list[frozenset[str]]:
-    return [read_tags(value, where=seen.where(row, column)) for row, value in enumerate(seen.column(column))]
 
 
 def read_tags(value: str | None, *, where: str) -> frozenset[str]:

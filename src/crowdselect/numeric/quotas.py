@@ -196,7 +196,13 @@ def ranked(score: FloatArray, keys: UInt64Array) -> IntArray:
         [2, 0]
     """
     rows = np.flatnonzero(~np.isnan(score))
-    return rows[np.lexsort((keys[rows], -score[rows]))]
+    falling = -score[rows]
+    order = np.argsort(falling)
+    same = falling[order[1:]] == falling[order[:-1]]
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    among = order[tied]  # few rows as a rule: keys are looked at for these alone
+    order[tied] = among[np.lexsort((among, keys[rows[among]], falling[among]))]
+    return rows[order]
 
 
 def water_fill(capacities: Sequence[int], budget: int) -> tuple[int, int]:
@@ -275,7 +281,9 @@ def _duplicates(order: IntArray, groups: IntArray, *, n: int) -> IntArray:
     out = np.full(n, _NONE, dtype=np.int64)
     if len(order) == 0:
         return out
-    _, first, inverse = np.unique(groups[order], return_index=True, return_inverse=True)
-    stands_for = order[first[inverse]]
+    own = groups[order]
+    best = np.empty(own.max() + 1, dtype=np.int64)
+    best[own[::-1]] = order[::-1]  # the best-ranked is written last
+    stands_for = best[own]
     out[order] = np.where(stands_for == order, _NONE, stands_for)
     return out

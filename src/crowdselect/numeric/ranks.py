@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.types import BoolArray, FloatArray
@@ -43,7 +43,7 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
     for name, weight in weights.items():
         if name not in known:
             raise OptionError(
-                f"`weights` names an unknown metric, {name!r}; the metrics are: {', '.join(known)}"
+                f"`weights` names an unknown metric, {name!r}; the metrics are: {', '.join(known)}{near_miss(name, known)}"
             )
         if not np.isfinite(weight):
             raise OptionError(f"`weights`: {name}={weight} is not a finite number")

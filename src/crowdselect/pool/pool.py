@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
@@ -28,7 +28,7 @@ from crowdselect.pool.index import (
 )
 from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.opening import opened
-from crowdselect.pool.prompts import Chat, Instructions
+from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray
@@ -533,15 +533,17 @@ class Pool:
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
-    def _asked(self) -> Instructions:
-        return Instructions(self._source, self._view, self._index)
+    def _asked(self) -> PoolPrompts:
+        return PoolPrompts(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)
 
     def _kind(self, name: str) -> Kind:
         if name not in self._source.columns:
-            raise InputError(f"{self.path}: no column {name!r}; found {', '.join(self.columns)}")
+            raise InputError(
+                f"{self.path}: no column {name!r}; found {', '.join(self.columns)}{near_miss(name, self.columns)}"
+            )
         return self._source.columns[name]
 
     def _cells_of(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:

@@ -96,7 +96,7 @@ def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
     return {"role": role, "content": content, **{name: turn[name] for name in _KEPT if turn.get(name)}}
 
 
-class Instructions:
+class PoolPrompts:
     """The instructions of a pool; their texts are read when they are asked for."""
 
     def __init__(self, source: Source, view: View, index: Index) -> None:

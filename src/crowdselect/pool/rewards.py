@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.index import (
@@ -35,7 +35,7 @@ from crowdselect.pool.layouts import (
     direction_of,
     reward_columns,
 )
-from crowdselect.pool.prompts import Instructions
+from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
@@ -284,7 +284,7 @@ class Rewards:
             self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
-        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
+        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
 
     @property
     def usual(self) -> str | None:
@@ -368,7 +368,7 @@ class Samples:
     """The answers of a pool that numbers samples: a model may have several to an instruction."""
 
     def __init__(
-        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Instructions
+        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: PoolPrompts
     ) -> None:
         self._answers = answers
         self._known = known

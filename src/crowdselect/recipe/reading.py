@@ -20,7 +20,7 @@ from crowdselect.textfile import not_utf8
 
 POOL = "pool"
 MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
-"""Sections that may stand there more than once, as `[[select]]`."""
+"""Sections that may appear more than once, as `[[select]]`."""
 ARGUMENTS = {"collect": "instructions", "train": "data"}
 """Sections whose argument the user may give, and the name it has in a recipe."""
 BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
@@ -339,7 +339,7 @@ def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any]
     if not isinstance(value, list) or not value or not all(isinstance(part, dict) for part in value):
         raise OptionError(f"{path}: {section!r} is {value!r}; wanted a table, [{section}]")
     if section not in MANY:
-        raise OptionError(f"{path}: [[{section}]] may stand there once only; write [{section}]")
+        raise OptionError(f"{path}: [[{section}]] may appear only once; write [{section}]")
     return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
 
 

@@ -62,12 +62,12 @@ def write_rewards(
     return tallies
 
 
-def manifest_path(target: Path) -> Path:
+def rewards_manifest_path(target: Path) -> Path:
     """Where the manifest of a rewards file is."""
     return target.with_name(target.name + ".manifest.json")
 
 
-def write_manifest(
+def write_rewards_manifest(
     target: Path,
     *,
     pool: Pool,
@@ -86,9 +86,9 @@ def write_manifest(
         "fingerprint": pool.fingerprint(),
         "columns": {column.name: _described(column, tallies[column.name]) for column in columns},
         **facts,
-        "written": sorted([target.name, manifest_path(target).name]),
+        "written": sorted([target.name, rewards_manifest_path(target).name]),
     }
-    with new_file(manifest_path(target)) as partial:
+    with new_file(rewards_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -14,10 +14,11 @@ from crowdselect.embed.reading import Embeddable
 from crowdselect.embed.vectors import Vectors, open_vectors, vector_kind
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
+from crowdselect.numeric.quotas import ranked
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.options import Options
-from crowdselect.types import BoolArray, IntArray
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 
 class UnitVectors:
@@ -189,17 +190,20 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.where(length == 0, 1, length), dtype=np.float32)
 
 
-def lookahead(grouping: Grouping, order: IntArray, options: Options) -> "Lookahead | None":
+def lookahead(
+    grouping: Grouping, score: FloatArray, keys: UInt64Array, options: Options
+) -> "Lookahead | None":
     """Find what gives `crowdselect.numeric.quotas.choose` the vectors that near-duplicates need; None where they do not matter.
 
     Args:
         grouping: The clusters.
-        order: The eligible rows, best first.
+        score: Shape (N,). NaN = not eligible.
+        keys: Orders equal scores, shape (N,).
         options: `near_duplicates` and `budget` count here.
     """
     if options.near_duplicates is None or grouping.vectors is None:
         return None
-    return Lookahead(grouping.vectors, order, grouping.labels, first=options.budget)
+    return Lookahead(grouping.vectors, ranked(score, keys), grouping.labels, first=options.budget)
 
 
 class Lookahead:

@@ -15,7 +15,7 @@ from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rows import Rows
+from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
@@ -67,9 +67,6 @@ def selection_table(found: Found) -> Table:
     eligible = ~np.isnan(found.score)
     chosen = choice.rank > 0
 
-    def number(values: FloatArray) -> Any:  # noqa: ANN401
-        return pa.array(values, mask=np.isnan(values))
-
     def answer(
         columns: IntArray, samples: FloatArray | None, rewards: FloatArray, prefix: str
     ) -> dict[str, Any]:
@@ -78,7 +75,7 @@ def selection_table(found: Found) -> Table:
         named = {f"{prefix}model": names}
         if samples is not None:
             named[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
-        return {**named, f"{prefix}reward": number(np.where(known, rewards, np.nan))}
+        return {**named, f"{prefix}reward": nullable(np.where(known, rewards, np.nan))}
 
     return pa.table(
         {
@@ -88,11 +85,11 @@ def selection_table(found: Found) -> Table:
             "reason": pa.array(_with_choice(found), pa.string()),
             **answer(answers.chosen, answers.sample, answers.reward, ""),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
-            "score": number(found.score),
-            **{name: number(values) for name, values in rows.metrics.items()},
-            **{f"{name}_rank": number(values) for name, values in found.seen.ranks.items()},
+            "score": nullable(found.score),
+            **{name: nullable(values) for name, values in rows.metrics.items()},
+            **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
             "n_rewards": pa.array(rows.n_rewards),
-            **({} if rows.agreement is None else {"reward_agreement": number(rows.agreement.rows)}),
+            **({} if rows.agreement is None else {"reward_agreement": nullable(rows.agreement.rows)}),
             **(
                 {}
                 if answers.rejected is None or answers.rejected_reward is None

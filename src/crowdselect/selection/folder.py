@@ -43,6 +43,7 @@ def export(
     license: str | None = None,  # noqa: A002  (the option's name)
     overwrite: bool = False,
     run: Run | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a selection as a folder to train from.
 
@@ -57,6 +58,7 @@ def export(
         overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
         run: As for `crowdselect.select`.
+        made: From `crowdselect.repeats.made_by`, by which the same command knows its result again.
 
     Returns:
         The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
@@ -98,7 +100,7 @@ def export(
             selection,
             export={"format": name, "file": train_file, "trainer": trainer, "markers_cut": cuts.count},
         )
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
 
 

@@ -99,7 +99,9 @@ class _Asked:
 
 def _rows(shards: Shards, asked: _Asked) -> Rows:
     pool, options = shards.pool, asked.options
-    questions = read_benchmarks(options) if options is not None else ()
+    questions = tuple(
+        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
+    )
     look, notes = _look(shards, asked, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
@@ -314,15 +316,6 @@ def _said(look: Look, options: Options | None) -> str | None:
     if isinstance(look.reward, tuple) and options is not None:
         return f"{options.ensemble} of {', '.join(look.reward)}"
     return look.reward if isinstance(look.reward, str) else None
-
-
-def read_benchmarks(options: Options) -> tuple[tuple[str, list[BenchmarkQuestion]], ...]:
-    """Read the files of `decontaminate`.
-
-    Raises:
-        InputError: One cannot be read.
-    """
-    return tuple((path, read_questions(path)) for path in options.decontaminate)
 
 
 def score_matrix(

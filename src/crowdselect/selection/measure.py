@@ -345,7 +345,7 @@ def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Option
 def _scores(pool: Pool, look: Look) -> tuple[FloatArray, Agreement | None]:
     """The score matrix with a column for every model of the whole pool; of one reward, of an ensemble, or empty."""
     if look.reward is None:
-        return np.full((len(pool.ids), len(look.models)), np.nan, order="F"), None
+        return np.full((len(pool.id_array), len(look.models)), np.nan, order="F"), None
     if isinstance(look.reward, str):
         scores = pool.scores_of_part(look.reward)
         return _widened(scores, pool.models, look.models, fill=np.nan), None

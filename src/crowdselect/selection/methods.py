@@ -9,14 +9,14 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked, water_fill
+from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import AT_ONCE, Function, Of, RowReader, Shards
+from crowdselect.selection.reading import AT_ONCE, Function, Of, Shards, mapped
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
@@ -96,26 +96,12 @@ class Seen:
         """Name a value of a column in messages: pool, column and id."""
         return f"{self.shards.pool.path}: {name} of id {self.known.ids[row]!r}"
 
-    def read(self, of: Of) -> list[Any]:
-        """Read all eligible rows, in the order of `rows`; for what must see all of them before it begins.
-
-        Args:
-            of: "instruction" or "answer", texts; "both", `Answered`.
-
-        Raises:
-            OptionError: Answers are wanted, and the pool has no place for them.
-        """
-        found: dict[int, Any] = {}
-        for rows, batch in RowReader(self.shards, self.known).batches(self.rows, of=of, size=AT_ONCE):
-            found.update(zip(rows.tolist(), batch, strict=True))
-        return [found[row] for row in self.rows.tolist()]
-
     def map(self, function: Function, *, of: Of, progress: Progress, size: int = AT_ONCE) -> FloatArray:
         """Apply a function to the eligible rows batch by batch, wherever they are read.
 
         Args:
             function: Given at most `size` of what `of` says, gives a number for each; see `Function`.
-            of: As for `read`.
+            of: "instruction" or "answer", texts; "both", `Answered`.
             progress: Told how many rows are done.
             size: Rows of a batch.
 
@@ -123,11 +109,12 @@ class Seen:
             Shape (N,). NaN for rows that are not eligible, or for which the function gives it.
 
         Raises:
-            OptionError: As for `read`.
+            OptionError: Answers are wanted, and the pool has no place for them.
         """
         rows, done = self.rows, 0
         out = np.full(len(self.eligible), np.nan)
-        for batch, numbers in RowReader(self.shards, self.known).map(function, rows, of=of, size=size):
+        read = mapped(function, rows, shards=self.shards, known=self.known, of=of, size=size)
+        for batch, numbers in read:
             out[batch] = numbers
             done += len(batch)
             progress(done, len(rows))
@@ -251,7 +238,7 @@ def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
         keys=seen.keys,
         groups=seen.known.groups,
         budget=options.budget,
-        vectors=lookahead(grouping, ranked(score, seen.keys), options),
+        vectors=lookahead(grouping, score, seen.keys, options),
         near_duplicates=options.near_duplicates,
     )
 

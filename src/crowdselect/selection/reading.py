@@ -1,7 +1,7 @@
 """How a selection reads its pool: as it is, or file by file, here or on a cluster.
 
-`Shards` is the pool with the decision; `RowReader` gives a method texts and answers batch by batch, and `embeddable`
-shows embedders the same pool. Those who ask do not see which of the two ways it is.
+`Shards` is the pool with the decision; `mapped` has a function of a method applied to texts and answers batch by
+batch, and `embeddable` shows embedders the same pool. Those who ask do not see which of the two ways it is.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from crowdselect.embed.given import is_parquet
 from crowdselect.embed.reading import Embeddable, Filed, Held
-from crowdselect.engine.here import Run, Worker, as_it_is, run_here, unchanged
+from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
 from crowdselect.pool.files import file_type
 from crowdselect.pool.howread import HowRead
@@ -82,7 +82,9 @@ class Shards:
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
         """Read the texts of some rows (ascending), a block at a time: which rows, and their texts."""
         if self.whole:
-            yield rows, self.texts[rows].tolist()
+            import pyarrow as pa
+
+            yield rows, self.pool.text_array.take(pa.array(rows)).to_pylist()
             return
         sources = shard_sources(self.files, places, rows)
         for table in self.run(sources, partial(texts_in, read=self.pool.part), unchanged, {}, batch=BLOCK):
@@ -150,61 +152,54 @@ class Answered:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class RowReader:
-    """Reads rows of a pool: one that is open in this process, or its files where they are read."""
+def mapped(
+    function: Function, rows: IntArray, *, shards: Shards, known: Rows, of: Of, size: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Apply a function to rows, wherever they are read.
 
-    shards: Shards
-    known: Rows
+    Args:
+        function: Given at most `size` of what `of` says, gives a number for each.
+        rows: Ascending.
+        shards: How the pool is read.
+        known: Says whose answers are meant, and where each row is.
+        of: What is read of a row.
+        size: Rows of a batch; none holds rows of two files, and files come in any order.
 
-    def batches(self, rows: IntArray, *, of: Of, size: int) -> Iterator[tuple[IntArray, list[Any]]]:
-        """Read some rows (ascending), at most `size` at a time; files come in any order, and no batch holds rows of two.
+    Yields:
+        Some of the rows, and their numbers.
 
-        Raises:
-            OptionError: Answers are wanted, and the pool has no place for them.
-        """
-        if not self.shards.whole:
-            for at, table in self._run(rows, unchanged, {}, of=of, size=size):
-                yield at, [_unpacked(text, of) for text in table["text"].to_pylist()]
-            return
-        pool, answers, step = self.shards.pool, self.known.answers, max(AT_ONCE // size, 1) * size
-        for begin in range(0, len(rows), step):
-            block = rows[begin : begin + step]
-            if of == "instruction":
-                texts: list[Any] = [text or "" for text in self.shards.texts[block]]
-            else:
-                models = [pool.models[column] for column in answers.chosen[block].tolist()]
-                samples = None if answers.sample is None else answers.sample[block].tolist()
-                texts = _answered(pool, [self.known.ids[row] for row in block], models, samples, of)
-            for first in range(0, len(block), size):
-                yield block[first : first + size], texts[first : first + size]
+    Raises:
+        OptionError: Answers are wanted, and the pool has no place for them.
+    """
+    if shards.whole:
+        for batch, texts in _held(rows, shards=shards, known=known, of=of, size=size):
+            yield batch, function(texts)
+        return
+    values: dict[str, NDArray[Any]] = {"chosen": known.answers.chosen.astype(np.int32)}
+    if known.answers.sample is not None:
+        values["samples"] = known.answers.sample
+    sources = shard_sources(shards.files, known.places, rows, **values)
+    read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
+    for table in shards.run(sources, read, applied, {"function": function, "of": of}, batch=size):
+        at = known.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
+        yield at, table["number"].to_numpy()
 
-    def map(
-        self, function: Function, rows: IntArray, *, of: Of, size: int
-    ) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Apply a function to some rows (ascending), at most `size` at a time, wherever they are read.
 
-        Raises:
-            OptionError: As for `batches`.
-        """
-        if self.shards.whole:
-            for batch, texts in self.batches(rows, of=of, size=size):
-                yield batch, function(texts)
-            return
-        for at, table in self._run(rows, applied, {"function": function, "of": of}, of=of, size=size):
-            yield at, table["number"].to_numpy()
-
-    def _run(
-        self, rows: IntArray, worker: Worker, arguments: dict[str, Any], *, of: Of, size: int
-    ) -> Iterator[tuple[IntArray, Table]]:
-        shards, places, answers = self.shards, self.known.places, self.known.answers
-        values: dict[str, NDArray[Any]] = {"chosen": answers.chosen.astype(np.int32)}
-        if answers.sample is not None:
-            values["samples"] = answers.sample
-        sources = shard_sources(shards.files, places, rows, **values)
-        read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
-        for table in shards.run(sources, read, worker, arguments, batch=size):
-            yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table
+def _held(
+    rows: IntArray, *, shards: Shards, known: Rows, of: Of, size: int
+) -> Iterator[tuple[IntArray, list[Any]]]:
+    """Read rows of a pool that is open as a whole."""
+    pool, answers, step = shards.pool, known.answers, max(AT_ONCE // size, 1) * size
+    for begin in range(0, len(rows), step):
+        block = rows[begin : begin + step]
+        if of == "instruction":
+            texts: list[Any] = [text or "" for text in shards.texts[block]]
+        else:
+            models = [pool.models[column] for column in answers.chosen[block].tolist()]
+            samples = None if answers.sample is None else answers.sample[block].tolist()
+            texts = _answered(pool, [known.ids[row] for row in block], models, samples, of)
+        for first in range(0, len(block), size):
+            yield block[first : first + size], texts[first : first + size]
 
 
 def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
@@ -271,7 +266,7 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
     """Say where embedders find the texts and given vectors of a pool."""
     pool = shards.pool
     if shards.whole:
-        return Held.of(pool, shards.texts)
+        return Held.of(pool, lambda: shards.texts)
     import pyarrow as pa
 
     return Filed(

@@ -127,6 +127,13 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
         )
 
 
+def nullable(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Lay numbers out for a table: NaN becomes null."""
+    import pyarrow as pa
+
+    return pa.array(values, mask=np.isnan(values))
+
+
 def metrics_table(rows: Rows) -> Table:
     """Lay out the metrics of every instruction.
 
@@ -142,17 +149,14 @@ def metrics_table(rows: Rows) -> Table:
 
     found = rows.answers
 
-    def number(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
-        return pa.array(values, mask=np.isnan(values))
-
     best = pa.array(rows.crowd.names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0))
     return pa.table(
         {
             "id": pa.array(rows.ids, pa.string()),
             "n_rewards": pa.array(rows.n_rewards),
-            "mean_reward": number(-rows.metrics["difficulty"]),
+            "mean_reward": nullable(-rows.metrics["difficulty"]),
             "best_model": best,
-            "best_reward": number(found.best_reward),
-            **{name: number(values) for name, values in rows.metrics.items()},
+            "best_reward": nullable(found.best_reward),
+            **{name: nullable(values) for name, values in rows.metrics.items()},
         }
     )

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
+from crowdselect.types import BoolArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_COMPARED = 20_000  # ids among which one that is meant is looked for: about a second
 _IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
 
 
@@ -65,6 +67,14 @@ class Selection:
 
         return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
 
+    @property
+    def eligible(self) -> BoolArray:
+        """Rows that could be chosen, shape (N,): with a score, and no duplicate of another row."""
+        import pyarrow.compute as pc
+
+        duplicate = pc.starts_with(self.table["reason"], "duplicate_of:")
+        return np.asarray(pc.and_(pc.is_valid(self.table["score"]), pc.invert(duplicate)), dtype=np.bool_)
+
     def counts(self) -> dict[str, int]:
         """How many rows have each reason, ids after a colon left off, in the order of `REASONS`."""
         import pyarrow.compute as pc
@@ -95,6 +105,7 @@ class Selection:
         if not match:
             raise InputError(
                 f"id {instruction_id!r} is not in this selection's pool of {len(self.table)} instructions"
+                + near_miss(instruction_id, self.table["id"][:_COMPARED].to_pylist())
             )
         row = match[0]
         found = {**row, **self._standing(row)}
@@ -264,12 +275,11 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         >>> random_control.__name__
         'random_control'
     """
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
     columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
     wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
-    eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
+    eligible = wanted.filter(pa.array(selection.eligible))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
     values = {name: eligible[name].to_numpy() for name in columns}
