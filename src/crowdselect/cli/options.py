@@ -375,18 +375,27 @@ cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep ve
 layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
-read_options = bundle(
-    layout_option,
-    _pool(
-        "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
-    ),
-    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
-    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+_columns_option = _pool(
+    "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
+)
+_part_options = bundle(
     _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
     _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
+)
+_skip_option = _pool(
+    "--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+)
+instruction_options = bundle(_columns_option, _part_options, _skip_option)
+"""How a file of instructions is read."""
+read_options = bundle(
+    layout_option,
+    _columns_option,
+    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
+    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+    _part_options,
     _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
     _pool("--missing", type=float, multiple=True, metavar="NUMBER", help="Rewards of this value are none."),
-    _pool("--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."),
+    _skip_option,
     _pool(
         "--reasoning",
         metavar="keep|drop",

@@ -32,6 +32,7 @@ from crowdselect.collect.sharded import generate
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
+from crowdselect.pool.howread import HowRead
 from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
@@ -53,6 +54,7 @@ class Task:
         ledger: The ledger's file; None = the output's name with `.ledger`.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
+        read: How the instructions are read.
         limits: How far to go.
         engine: Where local models answer.
     """
@@ -64,6 +66,7 @@ class Task:
     ledger: str | None = None
     overwrite: bool = False
     force_ledger: bool = False
+    read: HowRead = field(default_factory=HowRead)
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -100,7 +103,7 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     """
     endpoints = load_endpoints(task.crowd)
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions))
+        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
         ledger, renamed = stack.enter_context(
             looked_into(task.ledger_path, endpoints.models, present=endpoints.names, force=task.force_ledger)
         )
@@ -146,7 +149,9 @@ def collect(
         check_cost_cap(endpoints.models, task.limits.max_cost)
     target = Path(task.output).absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
+        instructions = stack.enter_context(
+            open_instructions(task.instructions, near=_folder(target), read=task.read)
+        )
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
         instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
@@ -166,7 +171,7 @@ def collect(
 
 
 def last_task(ledger: Path) -> dict[str, Any]:
-    """Read from a ledger what its last run was about: instructions, crowd, samples.
+    """Read from a ledger what its last run was about: instructions, crowd, samples, and how the first were read.
 
     Raises:
         InputError: There is no ledger, or no run.
@@ -183,7 +188,12 @@ def last_task(ledger: Path) -> dict[str, Any]:
 def _remembered(task: Task) -> dict[str, Any]:
     """Give what `last_task` finds again, wherever that is run."""
     place = task.instructions if is_remote(task.instructions) else os.path.abspath(task.instructions)  # noqa: PTH100  (a glob is no Path)
-    return {"instructions": place, "crowd": str(Path(task.crowd).absolute()), "samples": task.samples}
+    return {
+        "instructions": place,
+        "crowd": str(Path(task.crowd).absolute()),
+        "samples": task.samples,
+        "read": task.read.as_dict(),
+    }
 
 
 def _ask(

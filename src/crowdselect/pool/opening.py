@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
-from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.columns import Columns, Kind, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
-from crowdselect.pool.files import FoundFiles, find_files, fingerprint
+from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, names_of
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
@@ -66,6 +66,73 @@ def opened(path: str, how: HowRead) -> Opened:
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedInstructions:
+    """A file of instructions as a relation: `id`, `instruction`, `messages`, `turns`, `tools`, and what else it has."""
+
+    source: Source
+    id: str | None
+    """The column of the id; None = there is none."""
+    left_out: str | None
+    """SQL of why a row cannot be asked; None = all can."""
+    notes: tuple[str, ...]
+
+
+def opened_instructions(
+    connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead
+) -> OpenedInstructions:
+    """Open a file of instructions, which need no answers: as it lies where it is tidy, else rewritten.
+
+    Args:
+        connection: From `connect`.
+        path: What was named.
+        how: How it is to be read.
+
+    Raises:
+        LayoutError: There is nothing to ask in it.
+        InputError: It is missing, empty or broken, or a row is malformed.
+    """
+    found = find_files(path, how)
+    usual = not (how.rewrites or found.models) and found.kind not in {"lm-eval", "arrow"}
+    if usual and not (found.kind == "json" and any(is_document(file) for file in found.files)):
+        source = Source(connection, path, files=found.files, kind=_file_type(found))
+        if _usual_instructions(source):
+            name = next((name for name in ID_COLUMNS if name in source.columns), None)
+            return OpenedInstructions(source, name, None, (*found.notes, *source.notes))
+    plain = rewritten(found, how, answers=False)
+    made = _plain(connection, path, plain, how)
+    source, facts = made.source, plain.facts
+    hidden = {"model", *(["id"] if facts["id_made"] else [])}
+    source.columns = {name: kind for name, kind in source.columns.items() if name not in hidden}
+    notes = (f"read as {facts['read_as']}", *made.notes)
+    return OpenedInstructions(source, None if facts["id_made"] else "id", made.view.left_out, notes)
+
+
+def _usual_instructions(source: Source) -> bool:
+    columns = source.columns
+    parts = [name for name in ("instruction", "messages") if name in columns]
+    if not parts and "turns" not in columns:
+        return False
+    if any(name in columns for name in _UNUSUAL) or ("input" in columns and "instruction" in columns):
+        return False
+    if "instruction" in columns and columns["instruction"].name not in {"text", "number"}:
+        return False
+    if "messages" not in columns:
+        return True
+    kind = columns["messages"]
+    messages = as_text(quote("messages"), kind)
+    odd = f"NOT coalesce(regexp_full_match({_roles(messages)}, '{TIDY_ROLES}'), {messages} IS NULL)"
+    return _usual_messages(kind) and not any(
+        source.any(f"{odd} AND trim({messages}) NOT IN ('', '[]', 'null')")
+    )
+
+
+def _file_type(found: FoundFiles) -> FileType:
+    if found.kind == "lm-eval":
+        raise InputError(f"{found.path}: is a results folder of lm-evaluation-harness; wanted a file")
+    return found.kind
 
 
 def _connected(make: "Callable[[duckdb.DuckDBPyConnection], Opened | None]") -> Opened | None:
