@@ -1,6 +1,5 @@
 """The command `crowdselect reward`; everything heavy is imported when it runs."""
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +17,7 @@ from crowdselect.cli.options import (
     read_options,
     section,
 )
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    known = {*(field.name for field in fields(HowRead)), "pool", "limit"} & given.keys()
+    known = {*READ_OPTIONS, "pool", "limit"}
     source = made(Source, {name: given.pop(name) for name in known})
     wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (

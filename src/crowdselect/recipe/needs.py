@@ -15,7 +15,7 @@ from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.cli.options import CROWD, Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
@@ -142,7 +142,7 @@ class Needs:
         if given is None:
             return None
         second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
-        names = [field.name.replace("_", "-") for field in fields(HowRead)]
+        names = [name.replace("_", "-") for name in READ_OPTIONS]
         read = {
             name.replace("-", "_"): step.options[name] for name in names if step.options.get(name) is not None
         }
@@ -221,7 +221,6 @@ def _chooses(step: Step) -> bool:
 
 def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
-    from dataclasses import fields
 
     from crowdselect.selection.folder import check_export
     from crowdselect.selection.options import Options

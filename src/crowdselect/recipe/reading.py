@@ -6,7 +6,7 @@ The commands that a recipe may hold bring their options along: they are click's 
 import itertools
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import click
 
 from crowdselect.cli.former import former_section
 from crowdselect.errors import InputError, OptionError, near_miss
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.textfile import not_utf8
 
 POOL = "pool"
@@ -105,7 +105,7 @@ def options_of(section: str) -> Mapping[str, click.Option]:
     """
     if section == POOL:
         every = options_of("select")
-        read = (field.name.replace("_", "-") for field in fields(HowRead))
+        read = (name.replace("_", "-") for name in READ_OPTIONS)
         return {name: every[name] for name in ("rewards", "limit", *read)}
     hidden = _OURS | _SET_BY_US.get(section, frozenset())
     return {name: option for name, option in _all_options(section).items() if name not in hidden}
