@@ -8,21 +8,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
-from crowdselect.pool.columns import Columns, Kind, as_text, quote
+from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, names_of
+from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import BrokenRowError, Source, connect
 
 if TYPE_CHECKING:
     import duckdb
 
+_SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
+_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -194,13 +199,18 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
         source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
     except LayoutError:
         raise
+    except BrokenRowError:
+        return None  # the others are read row by row
     except InputError:
         if kind == "json":
             return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
         raise
+    _leave_out_counters(source, how)
     columns = source.columns
     name = how.layout or detect(columns)
-    if name not in LAYOUTS or (name in FORMS and not _is_usual(columns, name, how, found.path)):
+    if name not in LAYOUTS or (
+        name in FORMS and not _is_usual(columns, name, how, found.path, source_kind=kind)
+    ):
         return None
     seen = view(columns, path=found.path, layout=name)
     try:
@@ -214,6 +224,23 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
     notes = (*found.notes, *source.notes)
     view_ = _without_missing(seen, how)
     return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+
+
+def _leave_out_counters(source: Source, how: HowRead) -> None:
+    """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+        return
+    names = [
+        name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
+    ]
+    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
+    wanted = np.arange(source.row_count, dtype=np.float64)
+    counters = [
+        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
+    ]
+    if counters and len(counters) < len(names):
+        source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
+        source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
 
 
 def _as_parquet(file: Path) -> Path:
@@ -234,13 +261,15 @@ def _as_parquet(file: Path) -> Path:
     return target
 
 
-def _is_usual(columns: Columns, name: str, how: HowRead, path: str) -> bool:
+def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_kind: str) -> bool:
     """Whether the columns have the usual names and kinds of a layout, and no part that SQL does not read."""
     try:
         names = names_of(columns, how, path=path)
         form = fitted(columns, names, replace(how, layout=None), path=path)
     except LayoutError:
         return False
+    if source_kind == "csv" and any(is_list_name(column) for column in columns):
+        return False  # a list is a text there
     if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
         return False
     if names.input is not None and names.instruction is not None:
@@ -323,7 +352,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         )
     if source.type in {"csv", "json"}:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
-        tests += [f"starts_with({sql}, '[{{\"')" for sql in texts if sql is not None]
+        tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
+        tests += [broken(sql) for sql in texts if sql is not None]
     return bool(tests) and any(source.any(*tests))
 
 

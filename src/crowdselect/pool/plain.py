@@ -42,6 +42,7 @@ from crowdselect.pool.forms import (
     MalformedError,
     Names,
     fitted,
+    is_list_name,
     names_of,
     no_form,
     unlisted,
@@ -139,7 +140,7 @@ class _Rewriting:
         self._how = how
         self._columns = self._found_columns()
         if not self._columns:
-            raise InputError(f"{found.path}: the file is empty (no JSON object); wanted one object per line")
+            raise self._without_objects()
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -153,6 +154,17 @@ class _Rewriting:
         self._counts = Counted()
         self._bad: list[str] = []
         self._rows = 0
+
+    def _without_objects(self) -> InputError:
+        for file in self._found.files:
+            for at, row in rows_of(file, self._found.kind):
+                if isinstance(row, Broken):
+                    return InputError(
+                        f"{file}: row {at} {row.what}; wanted objects with names (pandas: orient='records')"
+                    )
+        return InputError(
+            f"{self._found.path}: the file is empty (no JSON object); wanted one object per line"
+        )
 
     def into(self, home: Path) -> dict[str, Any]:
         """Write a part of each file into a folder, and give the facts."""
@@ -196,7 +208,7 @@ class _Rewriting:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind))
+            return dict(columns_of(self._found.files, self._found.kind, lists=is_list_name))
         seen = Seen()
         for _, row in (each for log in self._logs for each in self._logged(log)):
             if not isinstance(row, Broken):
@@ -220,7 +232,7 @@ class _Rewriting:
         if self._found.kind == "lm-eval":
             yield from self._logged(self._logs[number])
         else:
-            yield from rows_of(file, self._found.kind, wanted)
+            yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns

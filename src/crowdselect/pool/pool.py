@@ -150,7 +150,9 @@ class Pool:
             what = "the instruction and its answers" if whole else "the instruction"
             facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
         found = self.__dict__.get("_answers")
-        more = found.notes if isinstance(found, TallAnswers) else []
+        more = list(found.notes) if isinstance(found, TallAnswers) else []
+        asked = self.__dict__.get("_asked")
+        more += [] if asked is None else asked.notes
         return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
 
     @property
