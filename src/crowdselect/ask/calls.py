@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError
@@ -47,7 +47,7 @@ class Request(NamedTuple):
     """One thing to ask: a conversation that ends with a user's turn.
 
     Attributes:
-        prompt: The messages as JSON.
+        prompt: The messages as JSON; with tools an object of `messages` and `tools`.
         digest: SHA-256 of `prompt`.
         sample: Number of the answer, where several are wanted.
         then: Further user turns, each sent after the model's answer to the one before.
@@ -64,8 +64,11 @@ class Request(NamedTuple):
 
     def messages(self) -> Chat:
         """Parse the messages; the endpoint's system message is not among them."""
-        chat: Chat = json.loads(self.prompt)
-        return chat
+        return parsed_prompt(self.prompt)[0]
+
+    def tools(self) -> list[Any] | None:
+        """Parse the tools that the model may call; None where there are none."""
+        return parsed_prompt(self.prompt)[1]
 
     def follow(self, answer: str) -> "Request":
         """Make the request for the next turn, which holds the model's answer to this one.
@@ -76,7 +79,8 @@ class Request(NamedTuple):
             ['user', 'assistant', 'user']
         """
         turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
-        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:])
+        tools = self.tools()
+        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:], tools=tools)
 
 
 def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
@@ -90,19 +94,28 @@ def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
     return hashlib.sha256(settings + prompt + sample.to_bytes(8, "big")).digest()
 
 
-def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -> Request:
+def parsed_prompt(prompt: str) -> tuple[Chat, list[Any] | None]:
+    """Parse the prompt of a request: its messages, and the tools that may be called, if any."""
+    found = json.loads(prompt)
+    return (found["messages"], found["tools"]) if isinstance(found, dict) else (found, None)
+
+
+def make_request(
+    messages: Chat, *, sample: int = 0, then: Sequence[str] = (), tools: list[Any] | None = None
+) -> Request:
     """Make a request.
 
     Args:
         messages: A conversation that ends with a user's turn.
         sample: Number of the answer, where several are wanted; from 0.
         then: Further user turns.
+        tools: Tools that the model may call, as servers take them.
 
     Example:
         >>> make_request([{"role": "user", "content": "Hi"}]).prompt
         '[{"role":"user","content":"Hi"}]'
     """
-    prompt = _written(messages)
+    prompt = _written({"messages": messages, "tools": tools} if tools else messages)
     digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
     return Request(prompt, digest, sample, tuple(then))
 

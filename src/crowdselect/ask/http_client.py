@@ -232,6 +232,9 @@ class HttpClient:
         if endpoint.system is not None:
             messages = [{"role": "system", "content": endpoint.system}, *messages]
         fields: dict[str, Any] = {"model": endpoint.model, "messages": messages, **self._fixed}
+        tools = request.tools()
+        if tools is not None:
+            fields["tools"] = tools
         if endpoint.seed is not None:
             fields["seed"] = endpoint.seed + request.sample  # the same seed would give the same answer
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -161,7 +161,7 @@ class LocalClient:
         if self._endpoint.system is not None:
             messages = [{"role": "system", "content": self._endpoint.system}, *messages]
         tokens: list[int] = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            messages, tools=request.tools(), add_generation_prompt=True, tokenize=True, return_dict=False
         )
         return tokens
 

@@ -16,6 +16,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -39,13 +40,25 @@ class Source:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
-    layout: str | None = None
+    read: HowRead
+    crowd: str | None = None
+    """A crowd file: models may be filed under other names in the rewards."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, layout=self.layout, rewards=self.rewards, limit=self.limit, seed=seed)
+        crowd = read_crowd(self.crowd)
+        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Which pool `crowdselect metrics` reads, and where."""
+
+    source: Source
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +288,7 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
-    told = {"layout": pool.layout, "limit": pool.limit, **options.as_dict()}
+    told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
     for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
         del told[name]
     return told

@@ -10,13 +10,14 @@ from crowdselect.cli.options import (
     dry_run_option,
     engine_options,
     json_option,
-    layout_option,
     limit_option,
     made,
     option,
     pool_argument,
+    read_options,
     section,
 )
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ _output = section("Output")
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
 @pool_argument
-@layout_option
+@read_options
 @limit_option
 @_local("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @_local(
@@ -110,26 +111,26 @@ _output = section("Output")
 @_output("--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept.")
 @json_option
 @engine_options
-def reward(  # noqa: PLR0917  (click hands every option over by name)
-    pool: str,
-    layout: str | None,
-    limit: int | None,
+def reward(
     specs: tuple[str, ...],
     names: tuple[str, ...],
     output: str,
     dry_run: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
-    **chosen: Any,  # noqa: ANN401  (the fields of `JobOptions`)
+    **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges."""
-    from crowdselect.cli.following import POOL, choosing, given, say_next, without_dry_run
-    from crowdselect.pool.pool import open_pool
+    from crowdselect.cli.choosing import Source
+    from crowdselect.cli.following import POOL, choosing, say_next, without_dry_run
+    from crowdselect.cli.following import given as typed
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    wanted, options = parse_specs(specs, names), made(JobOptions, chosen)
+    known = {*READ_OPTIONS, "pool", "limit"}
+    source = made(Source, {name: given.pop(name) for name in known})
+    wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (
-        open_pool(pool, layout=layout, limit=limit) as opened,
+        source.opened() as opened,
         Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.
@@ -144,7 +145,7 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
     scored = [name for name, tally in result.tallies.items() if tally.scored]
     if scored and not as_json:
         columns = [*scored, *opened.reward_columns]
-        say_next(choosing(pool, [*given(*POOL), "--rewards", output], rewards=columns))
+        say_next(choosing(source.pool, [*typed(*POOL), "--rewards", output], rewards=columns))
     return 0 if result.is_complete else MISSING
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Kind, as_text, quote
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, detect
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import LAYOUTS, detect
+from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
 
@@ -36,6 +39,7 @@ OWN = (
 _MEMORY = "160MB"  # of DuckDB while it reads; more spills to disk
 _ROWS = 1024
 _WHOLE = r"'\s*[+-]?[0-9]{1,18}\s*'"
+_OWN = 6  # columns that `_row` takes
 _PROMPT = ("id", "prompt", "digest", "then")
 _PARTS = frozenset({"instruction", "messages", "turns"})
 
@@ -156,6 +160,7 @@ class _Facts:
         self.count = self.turns = self.blank = self.plain = self.chats = 0
         self.digests: list[bytes] = []
         self.marks = bytearray()
+        self.left_out: Counter[str] = Counter()
 
     def shared(self) -> frozenset[int]:
         """Find the marks that appear more than once."""
@@ -163,13 +168,16 @@ class _Facts:
         return frozenset(marks[counts > 1].tolist())
 
 
-def open_instructions(path: str | PathLike[str], *, near: Path | None = None) -> Instructions:
+def open_instructions(
+    path: str | PathLike[str], *, near: Path | None = None, read: HowRead | None = None
+) -> Instructions:
     """Read a file of instructions.
 
     Args:
         path: What a pool may be (a file, a folder, a glob; Parquet, JSONL, CSV), with `instruction`,
             `messages` or `turns`, perhaps `id`, and anything else.
         near: The folder for the temporary file; None = the system's.
+        read: How it is read: columns of other names, parts of a data set, malformed rows.
 
     Returns:
         The instructions. Those without text are left out and counted; where there is no id column an id is
@@ -181,30 +189,25 @@ def open_instructions(path: str | PathLike[str], *, near: Path | None = None) ->
     text = fspath(path)
     connection = connect(memory=_MEMORY)
     try:
-        source = Source(connection, text)
-        return _stage(source, near)
+        return _stage(opened_instructions(connection, text, read or HowRead()), near)
     finally:
         connection.close()
 
 
-def _stage(source: Source, near: Path | None) -> Instructions:
+def _stage(found: OpenedInstructions, near: Path | None) -> Instructions:
+    source, name = found.source, found.id
     columns = source.columns
-    if not _PARTS & set(columns):
-        raise InputError(
-            f"{source.path}: nothing to ask: found the columns {', '.join(columns)}; "
-            "wanted instruction, messages or turns"
-        )
-    name = next((name for name in ID_COLUMNS if name in columns), None)
     id_ = "NULL" if name is None else f"nullif({as_text(quote(name), columns[name])}, '')"
     if name is not None:
         _check_ids(source, id_)
     carried, notes = _carried(source, name)
     parts = [
         as_text(quote(part), columns[part]) if part in columns else "NULL"
-        for part in ("instruction", "messages", "turns")
+        for part in ("instruction", "messages", "turns", "tools")
     ]
+    parts.append(found.left_out or "NULL")
     others = [_typed(source, other) for other in carried]
-    facts = _Facts(source.files, carried, notes)
+    facts = _Facts(source.originals, carried, [*found.notes, *notes])
     stream = tempfile.TemporaryFile(dir=near)  # noqa: SIM115  (closed by Instructions.close)
     try:
         batches = source.batches(id_, *parts, *others, rows=_ROWS)
@@ -214,6 +217,7 @@ def _stage(source: Source, near: Path | None) -> Instructions:
         stream.close()
         raise
     skipped = _repeated(facts.digests) if name is None else np.zeros(facts.count, dtype=bool)
+    facts.notes += [f"{count} rows are left out: {why}" for why, count in facts.left_out.items()]
     if facts.blank:
         facts.notes.append(f"{facts.blank} rows have no text and are left out")
     if skipped.any():
@@ -299,7 +303,9 @@ def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: boo
     import pyarrow as pa
 
     rows, kept = [], []
-    for at, parts in enumerate(zip(*(batch.column(number).to_pylist() for number in range(4)), strict=True)):
+    for at, parts in enumerate(
+        zip(*(batch.column(number).to_pylist() for number in range(_OWN)), strict=True)
+    ):
         row = _row(source, parts, facts, made=made)
         if row is not None:
             rows.append(row)
@@ -313,7 +319,9 @@ def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: boo
     )
     values = zip(*rows, strict=True) if rows else [[]] * len(schema)
     columns = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
-    others = [batch.column(number).take(pa.array(kept, pa.int64())) for number in range(4, batch.num_columns)]
+    others = [
+        batch.column(number).take(pa.array(kept, pa.int64())) for number in range(_OWN, batch.num_columns)
+    ]
     names = [*schema.names, *(f"x{number}" for number in range(len(others)))]
     return pa.RecordBatch.from_arrays([*columns, *others], names=names)
 
@@ -322,11 +330,13 @@ def _row(
     source: Source, parts: tuple[str | None, ...], facts: _Facts, *, made: bool
 ) -> tuple[Any, ...] | None:
     """Put one instruction into its form, and take note of it; None where it has no text."""
-    id_, text, chat, turns = parts
-    number = facts.count + facts.blank + 1
-    request = _request(
-        text, chat, turns, f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
-    )
+    id_, text, chat, turns, tools, barred = parts
+    if barred is not None:
+        facts.left_out[barred] += 1
+        return None
+    number = facts.count + facts.blank + facts.left_out.total() + 1
+    where = f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
+    request = _request(text, chat, turns, tools, where)
     if request is None:
         facts.blank += 1
         return None
@@ -345,7 +355,9 @@ def _row(
     return name, request.prompt, request.digest, further, None if plain else text, plain
 
 
-def _request(text: str | None, chat: str | None, turns: str | None, where: str) -> Request | None:
+def _request(
+    text: str | None, chat: str | None, turns: str | None, tools: str | None, where: str
+) -> Request | None:
     """Put an instruction's parts together; None where there is no text."""
     messages = _chat(chat, where)
     then = _turns(turns, where)
@@ -355,11 +367,11 @@ def _request(text: str | None, chat: str | None, turns: str | None, where: str) 
         messages = user_turn(text) if text is not None and text.strip() else []
     if not messages:
         return None
-    if messages[-1]["role"] != "user":
+    if messages[-1]["role"] not in {"user", "tool"}:
         raise InputError(
             f"{where}: its messages end with the {messages[-1]['role']}'s; wanted the user's last, which is to be answered"
         )
-    return make_request(messages, then=then[1:])
+    return make_request(messages, then=then[1:], tools=None if tools is None else json.loads(tools))
 
 
 def _is_absent(written: str | None) -> bool:

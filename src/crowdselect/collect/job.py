@@ -33,6 +33,7 @@ from crowdselect.collect.sharded import generate
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
+from crowdselect.pool.howread import HowRead
 from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
@@ -54,6 +55,7 @@ class Task:
         ledger: The ledger's file; None = the output's name with `.ledger`, where there is an output.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
+        read: How the instructions are read.
         limits: How far to go.
         engine: Where local models answer.
     """
@@ -65,6 +67,7 @@ class Task:
     ledger: str | None = None
     overwrite: bool = False
     force_ledger: bool = False
+    read: HowRead = field(default_factory=HowRead)
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -119,7 +122,7 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     endpoints = _checked(task)
     no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions))
+        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
         ledger, renamed = stack.enter_context(
             looked_into(
                 None if no_place else task.ledger_path,
@@ -170,7 +173,9 @@ def collect(
     endpoints = _checked(task, seal_only=seal_only)
     target = task.target.absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
+        instructions = stack.enter_context(
+            open_instructions(task.instructions, near=_folder(target), read=task.read)
+        )
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
         instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
@@ -190,7 +195,7 @@ def collect(
 
 
 def last_task(ledger: Path) -> dict[str, Any]:
-    """Read from a ledger what its last run was about: instructions, crowd, samples.
+    """Read from a ledger what its last run was about: instructions, crowd, samples, and how the first were read.
 
     Raises:
         InputError: There is no ledger, or no run.
@@ -207,7 +212,12 @@ def last_task(ledger: Path) -> dict[str, Any]:
 def _remembered(task: Task) -> dict[str, Any]:
     """Give what `last_task` finds again, wherever that is run."""
     place = task.instructions if is_remote(task.instructions) else os.path.abspath(task.instructions)  # noqa: PTH100  (a glob is no Path)
-    return {"instructions": place, "crowd": str(Path(task.crowd).absolute()), "samples": task.samples}
+    return {
+        "instructions": place,
+        "crowd": str(Path(task.crowd).absolute()),
+        "samples": task.samples,
+        "read": task.read.as_dict(),
+    }
 
 
 def _ask(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect import __version__
+from crowdselect.ask.calls import parsed_prompt
 from crowdselect.ask.conversations import Conversation, ModelTally, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
@@ -180,7 +181,7 @@ class _Groups:
         said = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
-            first: Chat = json.loads(prompt.prompt)
+            first, _ = parsed_prompt(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
             for endpoint, conversations in zip(self._endpoints, said, strict=True):
                 for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
