@@ -178,7 +178,7 @@ def test_without_the_pool_what_the_folder_knows_is_shown(folders, tmp_path):
     assert any("pass its current path as `pool`" in problem for problem in found.problems)
     assert found.sides[0].figures["instruction_length"] is None
     assert found.sides[0].figures["difficulty"] is not None
-    assert "name its place" in comparison_page(found)
+    assert "pass its current path" in comparison_page(found)
     again = _compare(folders, pool=str(tmp_path / "moved.parquet"))
     assert again.problems == ()
     assert again.sides[0].figures["instruction_length"] is not None

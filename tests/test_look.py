@@ -85,7 +85,7 @@ def test_export_refuses_a_pool_that_has_changed(run, sim, tmp_path):
     (tmp_path / "chosen" / "manifest.json").write_text(json.dumps(facts))
     failed = run("export", tmp_path / "chosen", "-o", tmp_path / "other")
     assert failed.code == 2
-    assert "its content has changed since this selection was made" in failed.err
+    assert "its content is not what this selection was made from" in failed.err
     assert not (tmp_path / "other").exists()
 
 

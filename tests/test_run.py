@@ -595,7 +595,7 @@ def test_near_duplicates_by_words_name_the_chosen_row(tmp_path):
     assert reasons(found)["1"] == "near_duplicate_of:0"
     assert len(found.chosen) == 3
     with pytest.raises(
-        BudgetError, match="`budget=4` cannot be filled: only 3 rows are left when near-duplicates"
+        BudgetError, match="`budget=4` cannot be filled: only 3 rows are left without near-duplicates"
     ):
         choose(tmp_path / "pool.parquet", 4, near_duplicates=0.99)
 

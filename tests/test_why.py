@@ -73,7 +73,7 @@ def test_why_when_the_pool_has_moved_or_changed(run, tmp_path):
     run("simulate", "-o", "pool.parquet", "--instructions", 40, "--answer-chars", 80)
     changed = run("why", "out", first["id"])
     assert changed.code == 0
-    assert "its content has changed since this selection was made" in changed.err
+    assert "its content is not what this selection was made from" in changed.err
     run(
         "simulate",
         "-o",

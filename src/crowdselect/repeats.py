@@ -1,9 +1,9 @@
 """Repeated commands: whether the existing result is what the command would make, and if not, the first difference.
 
-A result says what it was made by: the command's options and a digest of the content of every input; paths and
+A result records how it was made: the command's options and a digest of the content of every input; paths and
 modification times do not count. Options that do not change a result (limits, prices, retries, devices, progress) are
-left out by the commands. A folder says it in its manifest, a page in its head, a Parquet file in its metadata; CSV and
-JSONL have no place for it.
+left out by the commands. The record of a folder is in its manifest, that of a page in its head, that of a Parquet file
+in its metadata; CSV and JSONL have no place for one.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _PIECE = 1 << 20
 _ABSENT = "unset"
 _MARK = b"crowdselect"  # in a Parquet file's metadata
 _META = re.compile(r'<meta name="crowdselect" content="([^"]*)">')
-_HEAD = 1 << 16  # bytes of a page in which it stands
+_HEAD = 1 << 16  # bytes of a page that are searched for it
 
 
 def made_by(
@@ -38,8 +38,8 @@ def made_by(
         command: The command's name.
         options: Every option that changes the result, by its Python name; plain values.
         inputs: Every input by its Python name: a path, or the paths of one input; None = not given. A missing file
-            counts as not given: reading it raises the error. A folder with a finished result of ours is
-            what its manifest says and lists, without its page and the time that it took.
+            counts as not given: reading it raises the error. Of a folder with a finished result of crowdselect,
+            the manifest and the files that it lists count, without page and timings.
 
     Returns:
         Plain values; if two are equal, so are the results.
@@ -87,16 +87,16 @@ def is_current(folder: Path, made: Mapping[str, Any], *, overwrite: bool) -> boo
 
 
 def is_current_file(path: Path, made: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Say the same of a single file; see `is_current`.
+    """Tell whether a single file exists already, so that the command has nothing to do; see `is_current`.
 
     Args:
         path: A page, or a Parquet file.
         made: From `made_by`.
-        overwrite: Begin anew, whatever is there.
+        overwrite: Start over, whatever exists.
 
     Returns:
-        True: it was made by the same command from the same inputs. False: it is not there, does not say what it was
-        made by, or is to be replaced.
+        True: it was made by the same command from the same inputs. False: it does not exist, does not say how it
+        was made, or is to be replaced.
 
     Raises:
         OutputError: It was made otherwise, and `overwrite` is not given; the message names the first difference.
@@ -104,28 +104,28 @@ def is_current_file(path: Path, made: Mapping[str, Any], *, overwrite: bool) -> 
     before = None if overwrite else made_in(path)
     if before is None:
         return False
-    found = difference(before, made)
-    if found is None:
+    differing = difference(before, made)
+    if differing is None:
         return True
-    raise _other(path, found)
+    raise _other(path, differing)
 
 
 def made_in(path: Path) -> dict[str, Any] | None:
-    """Read what a page or a Parquet file was made by; None where it does not say, or is not there."""
+    """Read how a page or a Parquet file was made; None if it does not say, or does not exist."""
     try:
         found = json.loads(_parquet_mark(path) if path.suffix == ".parquet" else _page_mark(path))
-    except (OSError, ValueError):  # not there, no such file, nothing in it
+    except (OSError, ValueError):  # no file, another kind of file, or no record in it
         return None
     return found if isinstance(found, dict) else None
 
 
 def as_text(made: Mapping[str, Any]) -> str:
-    """Write what a result is made by as ASCII, as `made_in` reads it."""
+    """Write how a result is made as ASCII, as `made_in` reads it."""
     return json.dumps(made, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def as_metadata(made: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """Write the same for the schema of a Parquet file."""
+    """Write how a result is made as metadata for the schema of a Parquet file."""
     return {_MARK: as_text(made).encode("ascii")}
 
 
@@ -138,7 +138,7 @@ def _page_mark(path: Path) -> str:
 def _parquet_mark(path: Path) -> bytes:
     import pyarrow.parquet as pq
 
-    found: dict[bytes, bytes] = pq.read_schema(path).metadata or {}  # what pyarrow raises is a ValueError
+    found: dict[bytes, bytes] = pq.read_schema(path).metadata or {}  # pyarrow's errors are ValueErrors
     return found.get(_MARK, b"")
 
 
@@ -204,7 +204,7 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def _content(given: str | os.PathLike[str] | Sequence[Path] | None) -> str | None:
-    """Hash one input; None where it is not given or not there."""
+    """Hash one input; None if it is not given or does not exist."""
     if given is None:
         return None
     places = [Path(given)] if isinstance(given, str | os.PathLike) else given
@@ -227,7 +227,7 @@ def _digest(place: Path) -> str:
 
 
 _PASSING = frozenset({"written", "seconds"})
-"""What in a manifest says nothing of what was made."""
+"""Entries of a manifest that do not describe what was made."""
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401  (any plain value)

@@ -19,7 +19,7 @@ from crowdselect.progress import Progress
 _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
 _WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
-_ENOUGH = 22  # terminal cells for whose sake of a text column others are left out
+_ENOUGH = 22  # terminal cells of a text column below which other columns are left out
 _NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
 _SHARED = 8  # fewest characters of a shared beginning that is left out
 _EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
@@ -181,7 +181,7 @@ def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) 
     )
     stdout = getattr(
         sys.stdout, "rich_proxied_file", sys.stdout
-    )  # what stands behind it while a display is live
+    )  # the real stream while a live display is on
     unicode = "utf" in (stdout.encoding or "").lower()
     made = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII)
     shown = []
@@ -353,7 +353,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 
 def thousands(value: object) -> str:
-    """A whole number with commas; anything else, as a manifest may hold it, as it is.
+    """Format a whole number with commas; return anything else, as a manifest may hold it, as text.
 
     Example:
         >>> thousands(1234), thousands("many")
@@ -363,7 +363,7 @@ def thousands(value: object) -> str:
 
 
 def counted(value: object, noun: str, plural: str | None = None) -> str:
-    """A count with its noun in the right number.
+    """Format a count with its noun in the right number.
 
     Example:
         >>> counted(1, "row"), counted(1234, "row"), counted(2, "family", "families")

@@ -63,7 +63,7 @@ class TextModel:
         self._model = _find_model(embedder, trust_remote_code=trust_remote_code)
         self._encode: Encode | None = None
 
-    dear = True
+    expensive = True
     """Its vectors are expensive, so they are stored at least during the run."""
 
     @property
@@ -74,12 +74,12 @@ class TextModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._remake, ()
 
-    def __call__(self, texts: list[str], told: Callable[[int], None] = lambda _: None) -> Float32Array:
+    def __call__(self, texts: list[str], advance: Callable[[int], None] = lambda _: None) -> Float32Array:
         """Compute a unit vector for each text, each distinct text once, the longest first.
 
         Args:
             texts: n texts.
-            told: Called with the number of texts embedded since the last call.
+            advance: Called with the number of texts embedded since the last call.
 
         Returns:
             Shape (n, D). The last bits may differ with the device and with what else is embedded in one batch.
@@ -93,7 +93,7 @@ class TextModel:
         for begin in range(0, len(unique), _STEP):
             batch = unique[begin : begin + _STEP]
             pieces.append(_unit(self._encode(batch), batch, self._model.name))
-            told(len(batch))
+            advance(len(batch))
         vectors = np.concatenate(pieces)
         row_of = {text: row for row, text in enumerate(unique)}
         return np.asarray(vectors[[row_of[text] for text in texts]])

@@ -31,18 +31,18 @@ from crowdselect.types import Float32Array, IntArray, ObjectArray, Table
 BATCH = 4096
 """Values per call of a function and, if a model embeds them, per stored part: the most that a crash loses."""
 
-Told = Callable[[int], None]
+Advance = Callable[[int], None]
 """Called with the number of values done since the last call."""
 Named = Mapping[str, Any]
 """Arrays or lists by name, with one entry per value."""
-Work = Callable[[Any, Told], Named]
+Work = Callable[[Any, Advance], Named]
 """A function of a batch: a list of texts, or vectors of shape (n, D). For files it must be picklable."""
 
 
 class Values(Protocol):
     """Texts or vectors by row."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """Call a function with some values, `BATCH` at a time; yield rows and what it returned for them, in any order."""
         ...
 
@@ -102,12 +102,12 @@ class HeldValues:
     batches: int = 1
     """How many batches a function gets per call."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`; in the order of the rows."""
         step = self.batches * BATCH
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
-            yield block, work(self.values(block), told)
+            yield block, work(self.values(block), advance)
 
 
 @dataclass(frozen=True)
@@ -219,12 +219,12 @@ class FiledValues:
     name: str
     """Their name in messages."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`."""
         sources = shard_sources(self.files, self.places, rows)
         arguments = {"work": work, "name": self.name}
         for table in self.run(sources, self.read, _on_table, arguments, batch=BATCH):
-            told(len(table))
+            advance(len(table))
             columns = {name: from_arrow(table[name], self.name) for name in table.column_names[2:]}
             yield self.places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), columns
 
@@ -296,12 +296,12 @@ class Known:
     texts: Sequence[str]
     """Their texts."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`."""
         known = np.isin(rows, self.rows)
-        yield from HeldValues(self._texts, batches=4).over(rows[known], work, told)
+        yield from HeldValues(self._texts, batches=4).over(rows[known], work, advance)
         if not known.all():
-            yield from self.source.over(rows[~known], work, told)
+            yield from self.source.over(rows[~known], work, advance)
 
     def _texts(self, rows: IntArray) -> list[str]:
         return [self.texts[i] for i in np.searchsorted(self.rows, rows).tolist()]

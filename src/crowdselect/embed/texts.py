@@ -26,9 +26,9 @@ from crowdselect.cache import (
     write_vectors,
 )
 from crowdselect.embed.reading import (
+    Advance,
     Embeddable,
     Named,
-    Told,
     Values,
     check_dimensions,
     from_arrow,
@@ -55,12 +55,12 @@ class TextEmbedder(Protocol):
     """Turns texts into vectors."""
 
     @property
-    def work(self) -> Callable[[list[str], Told], Float32Array]:
+    def work(self) -> Callable[[list[str], Advance], Float32Array]:
         """A function that computes the vectors of n texts, shape (n, D); it can be pickled."""
         ...
 
     @property
-    def dear(self) -> bool:
+    def expensive(self) -> bool:
         """Whether vectors are so expensive that they are stored during the run even without a cache."""
         ...
 
@@ -110,7 +110,7 @@ class TextVectors:
 
     def prepare(self, rows: IntArray) -> None:
         """See `Vectors`."""
-        if self._embedder.dear:
+        if self._embedder.expensive:
             self._each(rows, None, self._progress)
 
     def of(self, rows: IntArray) -> Float32Array:
@@ -151,23 +151,23 @@ class TextVectors:
             sources, kept = self._holding(texts, len(rows))
             new = results.missing(first[~kept[first]])
             if len(new):
-                told = counting(progress, len(first) - len(new), len(first))
-                self._compute(rows, new, finish, results, told)
+                advance = counting(progress, len(first) - len(new), len(first))
+                self._compute(rows, new, finish, results, advance)
             if finish is not None and texts is not None:
-                told = counting(progress if not len(new) else silent, 0, len(first))
-                self._look_up(sources, texts, finish, results, told)
+                advance = counting(progress if not len(new) else silent, 0, len(first))
+                self._look_up(sources, texts, finish, results, advance)
             if not results.missing(first if finish is not None else new).size:
                 return results.values if texts is None or keys is None else results.values[texts.find(keys)]
         raise OutputError(f"{folder()}: vectors disappear as they are read; does another process empty it?")
 
     def _compute(
-        self, rows: IntArray, new: IntArray, finish: Finish | None, results: "InOrder", told: Told
+        self, rows: IntArray, new: IntArray, finish: Finish | None, results: "InOrder", advance: Advance
     ) -> None:
         """Embed the texts of new rows (indices into `rows`), and store their vectors."""
         work, lost = partial(_embedded, embed=self._embedder.work, parts=self._parts, finish=finish), None
         try:
-            order = self._reading.longest_first(rows[new]) if self._embedder.dear else rows[new]
-            for batch, columns in self._source.over(order, work, told):
+            order = self._reading.longest_first(rows[new]) if self._embedder.expensive else rows[new]
+            for batch, columns in self._source.over(order, work, advance):
                 if finish is None and self._parts is not None:
                     lost = next((name for name in set(columns["part"]) if not self._parts.has(name)), None)
                 if lost is not None:
@@ -180,11 +180,16 @@ class TextVectors:
                 f"{self._parts.folder}: a worker wrote {lost}, and it is not here; on several machines "
                 "the cache folder must be one that all of them share: set CROWDSELECT_CACHE to it"
             )
-        if self._parts is not None and not self._embedder.dear:
+        if self._parts is not None and not self._embedder.expensive:
             keep_newest(self._parts.folder.parent, _POOLS_KEPT)
 
     def _look_up(
-        self, sources: Sequence[dict[str, Any]], texts: Keys, finish: Finish, results: "InOrder", told: Told
+        self,
+        sources: Sequence[dict[str, Any]],
+        texts: Keys,
+        finish: Finish,
+        results: "InOrder",
+        advance: Advance,
     ) -> None:
         """Read the vectors of texts from parts."""
         if not sources:
@@ -197,7 +202,7 @@ class TextVectors:
         for table in self._reading.run(sources, as_it_is, _of_parts, arguments, batch=1):
             positions = texts.find(joined(table[KEY]))
             wanted_rows = slice(None) if wanted is not None else np.flatnonzero(positions != _NOWHERE)
-            told(len(results.missing(positions[wanted_rows])))
+            advance(len(results.missing(positions[wanted_rows])))
             columns = {
                 name: from_arrow(table[name], self.name)[wanted_rows] for name in table.column_names[2:]
             }
@@ -246,7 +251,7 @@ class TextVectors:
 
     def _aside(self) -> Parts | None:
         """Create a folder for expensive vectors that is deleted at the end of the run; None if they are cheap."""
-        if not self._embedder.dear:
+        if not self._embedder.expensive:
             return None
         parent = None if self._reading.run is run_here else folder()
         try:
@@ -294,15 +299,15 @@ def silent(done: int, total: int) -> None:
     """Discard a progress report."""
 
 
-def counting(progress: Progress, done: int, total: int) -> Told:
+def counting(progress: Progress, done: int, total: int) -> Advance:
     """Return a function that counts up from `done` and reports it."""
 
-    def told(count: int) -> None:
+    def advance(count: int) -> None:
         nonlocal done
         done += count
         progress(done, total)
 
-    return told
+    return advance
 
 
 # ── functions of a batch ─────────────────────────────────────────────────────────────────────────────
@@ -322,19 +327,19 @@ def as_label(vectors: Float32Array, *, centres: Float32Array, name: str) -> Name
 
 def _embedded(
     texts: list[str],
-    told: Told,
+    advance: Advance,
     *,
-    embed: Callable[[list[str], Told], Float32Array],
+    embed: Callable[[list[str], Advance], Float32Array],
     parts: Parts | None,
     finish: Finish | None,
 ) -> Named:
     """Embed texts, unless their part exists, as after a repeated task; without `finish`, return the part's name."""
     if parts is None:
-        return {} if finish is None else finish(embed(texts, told))
+        return {} if finish is None else finish(embed(texts, advance))
     keys = text_keys(texts)
     name = parts.name(keys)
     if not parts.has(name) or finish is not None:
-        vectors = embed(texts, told)
+        vectors = embed(texts, advance)
         write_vectors(parts, keys, vectors)
     return {"part": [name] * len(texts)} if finish is None else finish(vectors)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from crowdselect.cache import folder, key_of
 from crowdselect.embed.models import TextModel
-from crowdselect.embed.reading import Embeddable, Held, Known, Named, Told, Values
+from crowdselect.embed.reading import Advance, Embeddable, Held, Known, Named, Values
 from crowdselect.embed.texts import (
     COMPUTED,
     Finish,
@@ -251,9 +251,9 @@ class GivenVectors:
         finish = partial(as_label, centres=centres, name=self._embedder)
         return self._each(rows, finish, counting(progress, 0, len(rows))).astype(np.int64)
 
-    def _each(self, rows: IntArray, finish: Finish, told: Told) -> NDArray[Any]:
+    def _each(self, rows: IntArray, finish: Finish, advance: Advance) -> NDArray[Any]:
         results = InOrder(len(rows), self._embedder)
-        for batch, columns in self._source.over(rows, partial(_finished, finish=finish), told):
+        for batch, columns in self._source.over(rows, partial(_finished, finish=finish), advance):
             results.take(np.searchsorted(rows, batch), columns, COMPUTED)
         return results.values
 
@@ -276,8 +276,8 @@ def _open_lsa(wanted: VectorsWanted) -> TextVectors:
     reading, rows = wanted.reading, wanted.rows
     texts = reading.texts(rows, wanted.embedder)
     fitted = Lsa(texts, rows, wanted.keys, sample=wanted.sample, seed=wanted.seed)
-    kept = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
-    shelf = fitted.shelf if kept else None
+    is_cached = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
+    shelf = fitted.shelf if is_cached else None
     return TextVectors(reading, fitted.texts, fitted, shelf=shelf, progress=wanted.progress)
 
 
@@ -292,7 +292,7 @@ class Lsa:
         seed: Seed of the fit.
     """
 
-    notes, dear = (), False
+    notes, expensive = (), False
 
     def __init__(self, source: Values, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
         by_key, self._count, self._seed = np.argsort(keys, kind="stable"), len(rows), seed
@@ -308,7 +308,7 @@ class Lsa:
         return lsa.fit(self._fitted_on, seed=self._seed)
 
     @property
-    def work(self) -> Callable[[list[str], Told], Float32Array]:
+    def work(self) -> Callable[[list[str], Advance], Float32Array]:
         """See `TextEmbedder`."""
         return partial(_projected, basis=self._basis)
 
@@ -335,18 +335,18 @@ def lsa_name(texts: int, dimensions: int) -> str:
     return f"lsa (fitted on {basis} texts, {dimensions} dimensions)"
 
 
-def _text(texts: list[str], told: Told) -> Named:  # noqa: ARG001  (as of `Work`)
+def _text(texts: list[str], advance: Advance) -> Named:  # noqa: ARG001  (as of `Work`)
     return {"text": texts}
 
 
-def _finished(vectors: Float32Array, told: Told, *, finish: Finish) -> Named:
-    told(len(vectors))
+def _finished(vectors: Float32Array, advance: Advance, *, finish: Finish) -> Named:
+    advance(len(vectors))
     return finish(vectors)
 
 
-def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Array:
+def _projected(texts: list[str], advance: Advance, *, basis: lsa.Basis) -> Float32Array:
     vectors = lsa.project(texts, basis)
-    told(len(texts))
+    advance(len(texts))
     return vectors
 
 

@@ -52,9 +52,9 @@ def by_ifd(
     """
 
     def score(seen: Seen, progress: Progress) -> Scored:
-        kept = parts if parts is not None else folder() / "ifd" if seen.options.cache else None
+        folder_of_parts = parts if parts is not None else folder() / "ifd" if seen.options.cache else None
         ratios_of = KeptRatios(
-            None if kept is None else Path(kept),
+            None if folder_of_parts is None else Path(folder_of_parts),
             model=model,
             max_length=max_length,
             batch_tokens=batch_tokens,
@@ -79,7 +79,7 @@ class KeptRatios:
     The model is loaded for the first batch that is not entirely cached.
 
     Args:
-        kept: The folder of the parts; None = no cache.
+        folder_of_parts: The folder of the parts; None = no cache.
         model: As for `by_ifd`, like the next two.
         max_length: As for `by_ifd`.
         batch_tokens: As for `by_ifd`.
@@ -91,10 +91,10 @@ class KeptRatios:
     """
 
     def __init__(
-        self, kept: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
+        self, folder_of_parts: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
     ) -> None:
         _check_tokens(max_length=max_length, batch_tokens=batch_tokens)
-        self._parts = None if kept is None else Parts(kept)
+        self._parts = None if folder_of_parts is None else Parts(folder_of_parts)
         self._load = partial(IfdModel, model, max_length=max_length, batch_tokens=batch_tokens, device=device)
         self._device = device
         self._identity = f"{_identity(model)} {max_length}"

@@ -205,8 +205,8 @@ def _weigh(counts: Any, *, columns: NDArray[np.int64], idf: NDArray[np.float64])
 def _decompose_exactly(weights: Any) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
     """Compute all significant right singular vectors, through the (n, n) products of the rows."""
     values, left = np.linalg.eigh((weights @ weights.T).toarray())
-    kept = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:DIMENSIONS]
-    left = left[:, kept] / np.sqrt(values[kept])
+    significant = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:DIMENSIONS]
+    left = left[:, significant] / np.sqrt(values[significant])
     right = np.asarray(weights.T @ left)
     signs = np.sign(
         right[np.abs(right).argmax(axis=0), np.arange(right.shape[1])]

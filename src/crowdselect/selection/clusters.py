@@ -98,9 +98,7 @@ def group(
     opened = vectors_for(reading, rows, keys, options, progress, k=k)
     if k > 1:
         labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
-    elif not vector_kind(
-        options.embedder
-    ).reads_text:  # every given vector must be usable, even if few are needed
+    elif not vector_kind(options.embedder).reads_text:  # all must be usable, even if few are needed
         opened.labels(rows, opened.of(rows[:1]), progress)
     else:
         opened.of(rows[:1])  # so that the embedder's name can state its dimensions

@@ -241,10 +241,8 @@ def _floor(best_reward: FloatArray, options: Options) -> float | None:
     if options.min_best_quantile is not None:
         known = np.sort(best_reward[~np.isnan(best_reward)])
         # A fraction: in floating point 0.07 x 100 is a little above 7, which would bar the row at the quantile itself.
-        position = (
-            math.ceil(Fraction(repr(options.min_best_quantile)) * (known.size - 1)) if known.size else 0
-        )
-        return float(known[position]) if known.size else None
+        index = math.ceil(Fraction(repr(options.min_best_quantile)) * (known.size - 1)) if known.size else 0
+        return float(known[index]) if known.size else None
     return options.min_best_reward
 
 

@@ -250,16 +250,16 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
 
 
 def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Mapping[str, str]:
-    """Write the files that a trainer needs besides the training file, with the paper's hyper-parameters.
+    """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
     The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
-    They make it save the model beside the folder, not in it: a training run has a folder and a manifest of its own.
+    With these files the model is saved beside the folder, not in it: a training run has its own folder and manifest.
 
     Args:
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
-        rows: Of the training file.
+        rows: Number of rows in the training file.
 
     Returns:
         Text by file name.
@@ -276,7 +276,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
 
 
 def _warm_up(rows: int) -> tuple[int, str]:
-    r"""The steps of the warm-up, and a comment that says why.
+    r"""Compute the steps of the warm-up, and a comment that says why.
 
     Example:
         >>> _warm_up(300)

@@ -112,9 +112,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
-        pool_notes += (
-            [] if lost is None or lost in pool_notes else [lost]
-        )  # a pool read as a whole has it already
+        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
     metrics = {name: merged.numbers(name) for name in METRICS}
     if options is not None and options.metrics is not None and look.reward is not None:
         more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))

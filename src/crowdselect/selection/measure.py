@@ -282,14 +282,14 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
-        own = Path(place) / "rewards.parquet"
+        part = Path(place) / "rewards.parquet"
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
-        with open_pool(path, read=look.read, rewards=own) as pool:
+            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+        with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
-            yield pool, kept
+            yield pool, count
 
 
 def _matrix(pool: Pool, look: Look) -> Matrix:
@@ -384,7 +384,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
 
 
 def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:
-    """Compute digests of the texts, and with the options their cache keys and shared benchmark questions."""
+    """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
     texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))

@@ -75,8 +75,8 @@ class Shards:
         """Call a function of `sources` with every shard's file."""
         return self.run(file_sources(self.files), as_it_is, function, arguments, batch=1)
 
-    def asked(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
-        """Have a function called with sources of its own, one by one."""
+    def call(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
+        """Call a function with the given sources, one by one."""
         return self.run(sources, as_it_is, function, {"read": self.pool.part}, batch=1)
 
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:

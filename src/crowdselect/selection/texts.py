@@ -167,7 +167,7 @@ def _fetch(
             source["samples"].append(sample)
     found: dict[Pair, dict[str, str | None]] = {}
     first: dict[str, str] = {}
-    for table in shards.asked(answers_in, list(wanted.values())):
+    for table in shards.call(answers_in, list(wanted.values())):
         for row in table.to_pylist():
             if first.setdefault(row["id"], row["path"]) != row["path"]:
                 raise SplitError(f"{row['path']}: id {row['id']!r} is in {first[row['id']]} too")
@@ -182,7 +182,7 @@ class Texts:
     instruction: str | None = None
     """None if the pool has none, or cannot be opened."""
     answer: str | None = None
-    """The answer to train on; None likewise."""
+    """The answer to train on; None if the pool has none, or cannot be opened."""
     problem: str | None = None
     """What the user should know: that the pool is gone, or has changed since."""
 
@@ -275,7 +275,7 @@ def _reopened(
             raise
         return None, f"{gone}: {error}; pass its current path as `pool`"
     if problem is None and pool.fingerprint() != facts["fingerprint"]:
-        problem = f"{pool.path}: its content has changed since this selection was made; {unsure} may differ"
+        problem = f"{pool.path}: its content is not what this selection was made from; {unsure} may differ"
     return pool, problem
 
 
