@@ -129,7 +129,7 @@ def _live_text(lanes: Sequence[Lane], total: int, seconds: float, *, wide: int) 
 
 def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     """Print what a run would do; what is not known is said to be."""
-    known = any(made.likely_tokens is not None for made in found.values())
+    is_likely_known = any(made.likely_tokens is not None for made in found.values())
     rows = [
         [
             name,
@@ -138,12 +138,12 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
             _about(made.prompt_tokens),
             _about(made.answer_tokens),
             _cost(made.cost),
-            *([_about(made.likely_tokens), _cost(made.likely_cost)] if known else []),
+            *([_about(made.likely_tokens), _cost(made.likely_cost)] if is_likely_known else []),
             "unknown" if made.minutes is None else _duration(made.minutes * 60),
         ]
         for name, made in found.items()
     ]
-    likely = [">likely tokens", ">likely cost"] if known else []
+    likely = [">likely tokens", ">likely cost"] if is_likely_known else []
     table(
         ["model", ">calls", ">done", ">prompt tokens", ">answer tokens", ">cost", *likely, ">time"],
         rows,
