@@ -231,7 +231,7 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
     scored, answers = (
         sum(getattr(t, what) for t in result.tallies.values()) for what in ("scored", "answers")
     )
-    now = f"{counted(result.computed, 'conversation')} scored in this run"
+    now = f"{counted(result.computed, 'conversation')} sent to the scorers in this run"
     nothing = "" if scored else "; there is nothing to choose by"
     say(f"written to {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}; {now}{nothing}")
 
