@@ -141,13 +141,8 @@ class Job:
         self.notes: dict[str, str] = {}
         """Judge → what it takes over from the name that it had before; once there is a plan."""
         self.columns = self._columns(specs)
-        self._made, growing = _made_by(pool, self.columns, self.references)
-        self.is_current = (
-            self._target is not None
-            and is_current_file(self._target, self._made, overwrite=options.overwrite, growing=growing)
-            and _is_whole(self._target, self.columns)
-            and not options.retry_failed
-        )
+        self._made = _made_by(pool, self.columns, self.references)
+        self.is_current = self._target is not None and self._is_current(self._target)
         """The rewards file that is there holds every score that can be had, so that there is nothing to do."""
 
     def __enter__(self) -> Self:
@@ -155,6 +150,14 @@ class Job:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _is_current(self, target: Path) -> bool:
+        growing = _growing(self.columns, made_in(target))
+        return (
+            is_current_file(target, self._made, overwrite=self._options.overwrite, growing=growing)
+            and _is_whole(target, self.columns)
+            and not self._options.retry_failed
+        )
 
     @property
     def target(self) -> Path:
@@ -444,16 +447,27 @@ def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool)
     return place
 
 
-def _made_by(
-    pool: Pool, columns: Sequence[Column], references: str | None
-) -> tuple[dict[str, Any], frozenset[str]]:
-    """Describe what a rewards file is made by, and name what of it may grow: rows, models, an imported file, a judge's samples."""
+def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> dict[str, Any]:
+    """Describe what a rewards file is made by."""
     told: dict[str, Any] = {"columns": [column.name for column in columns]}
     for column in columns:
         told |= _flat(column.name, column.scorer.settings)
     told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
-    growing = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
-    return made_by(_COMMAND, told, {"pool": pool.files}), frozenset({"pool", "limit", *growing})
+    return made_by(_COMMAND, told, {"pool": pool.files})
+
+
+def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set[str]:
+    """Name what may have been added to since a file was made: rows, models, a judge's samples, an imported file, columns."""
+    found = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
+    options = (before or {}).get("options")
+    had = options.get("columns") if isinstance(options, dict) else None
+    if isinstance(had, list) and all(name in {column.name for column in columns} for name in had):
+        new = [column for column in columns if column.name not in had]
+        found |= {
+            "columns",
+            *(place for column in new for place in _flat(column.name, column.scorer.settings)),
+        }
+    return found | {"pool", "limit"}
 
 
 def _flat(name: str, value: object) -> dict[str, Any]:
