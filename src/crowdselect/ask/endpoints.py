@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.redact import Redactor
 from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.textfile import not_utf8
 
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
@@ -194,6 +196,23 @@ def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | 
                 "say how to reach it, or set base_url in [defaults]"
             )
         key(endpoint)
+
+
+def check_installed(endpoint: Endpoint) -> None:
+    """Refuse an endpoint that this machine has not what it takes to ask; nothing is loaded.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+        InputError: The folder of a local model is not there.
+    """
+    if endpoint.local is None:
+        check_optional("openai", extra="collect")
+        return
+    for module in ("torch", "transformers"):
+        check_optional(module, extra="local")
+    adapter = Path(endpoint.local) / "adapter_config.json"
+    if not adapter.is_file():
+        check_model_folder(endpoint.local)
 
 
 def key(endpoint: Endpoint) -> str | None:

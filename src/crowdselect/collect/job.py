@@ -24,7 +24,7 @@ from crowdselect.ask.ask import (
 )
 from crowdselect.ask.budget import Estimate, Limits, check_cost_cap, estimate_requests
 from crowdselect.ask.conversations import ModelTally
-from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
+from crowdselect.ask.endpoints import Endpoint, Endpoints, check_installed, check_reachable, load_endpoints
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
@@ -336,8 +336,7 @@ def _checked(task: Task, *, seal_only: bool = False) -> Endpoints:
 def _check_packages(task: Task, asked: Sequence[Endpoint]) -> None:
     """Refuse to ask without the packages that it needs; none is loaded."""
     for endpoint in asked:
-        module, extra = ("openai", "collect") if endpoint.local is None else ("transformers", "local")
-        check_optional(module, extra=extra)
+        check_installed(endpoint)
     if task.engine.on_ray and any(endpoint.local for endpoint in asked):
         check_optional("ray", extra="ray")
 
