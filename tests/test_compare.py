@@ -254,7 +254,10 @@ def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):
     assert "difficulty, mean" in ran.out
     assert "above" in ran.out
     assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    run("compare", *folders, *common, "-o", tmp_path / "c.html").refuses("add --overwrite to replace it")
+    assert run("compare", *folders, *common, "-o", tmp_path / "c.html").out.startswith("up to date: ")
+    run("compare", *folders, *common, "--seed", 1, "-o", tmp_path / "c.html").refuses(
+        "--seed was 0 and is now 1", "--overwrite"
+    )
     run("compare", *folders, "-o", tmp_path / "c.pdf").refuses("name a file that ends in .html")
     run("compare", tmp_path / "nothing").refuses("not a crowdselect output folder (no manifest.json)")
     told = json.loads(run("compare", *folders, *common, "--json").out)

@@ -440,7 +440,7 @@ def test_a_run_stopped_while_the_page_is_made_says_that_the_selection_is_whole(s
     arguments = ["select", sim, "--budget", 5, "--clusters", 0, "-o", "my out", "--report"]
     code, errors = stopped(arguments, module="report.report", name="make_page")
     assert code == 130
-    said = "the selection in my out is complete, only its page is missing; make it with: crowdselect report 'my out'"
+    said = "the selection in my out is complete; only its page is missing: crowdselect report 'my out'"
     assert errors == f"warning: {said}\n\nstopped\n"
     assert len(train("my out")) == 5
     assert not Path("my out/report.html").exists()

@@ -169,7 +169,7 @@ def test_names(pool):
 def test_run_writes_every_answer_and_says_what_is_missing(pool):
     code, out = run(pool, "--with", own("length"), "-o", "r.parquet", "--no-self-test")
     assert code == 3
-    assert "3 conversations given to the scorers" in " ".join(out.split())
+    assert "3 conversations sent to the scorers" in " ".join(out.split())
     rows = pq.read_table("r.parquet").to_pylist()
     assert [(row["id"], row["model"], row["sample"], row["length"], row["reason"]) for row in rows] == [
         ("a", "m", 0, 3.0, None),
@@ -198,7 +198,7 @@ def test_nothing_that_was_scored_is_scored_again(pool):
     assert sorted(asked()) == ["one", "two", "uno!"]
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert (code, len(asked())) == (3, 3)
-    assert " 0 conversations given" in out
+    assert " 0 conversations sent" in out
     with Path("scorers_of_a_test.py").open("a") as file:
         file.write("\n# changed code is another scorer\n")
     run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
@@ -265,9 +265,7 @@ def test_function_that_is_none(pool):
 
 def test_last_line_counts_what_has_a_score(pool):
     _, said = run(pool, "--with", own("odd"), "--with", own("length"), "-o", "r.parquet", "--no-self-test")
-    assert "3 of 10 scores, 6 conversations given to the scorers in this run; use it with" in " ".join(
-        said.split()
-    )
+    assert "3 of 10 scores; 6 conversations sent to the scorers in this run" in " ".join(said.split())
     _, said = run(pool, "--with", own("none"), "-o", "n.parquet", "--no-self-test")
     assert "0 of 5 scores" in said
     assert "use it" not in said

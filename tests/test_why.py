@@ -158,7 +158,7 @@ def test_ids_that_look_like_options_or_shell_code(run):
         Path("only.txt").write_text(i)
         options = ["--budget", 1, "--clusters", 0, "--weights", "difficulty=1", "--include", "only.txt"]
         ran = run("select", "pool.parquet", *options, "-o", "my out", "--overwrite")
-        line = ran.out.split("crowdselect why ")[1].rstrip("\n")
+        line = ran.out.split("crowdselect why ")[1].split("\n")[0]
         shell = ["sh", "-c", f"{shlex.join(COMMAND)} why {line}"]
         done = subprocess.run(shell, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,20 @@ def is_current(folder: Path, made: Mapping[str, Any], *, overwrite: bool) -> boo
     raise _other(folder, differing)
 
 
-def is_current_file(path: Path, made: Mapping[str, Any], *, overwrite: bool) -> bool:
+def is_current_file(
+    path: Path, made: Mapping[str, Any], *, overwrite: bool, growing: Container[str] = ()
+) -> bool:
     """Tell whether a single file exists already, so that the command has nothing to do; see `is_current`.
 
     Args:
         path: A page, or a Parquet file.
         made: From `made_by`.
         overwrite: Start over, whatever exists.
+        growing: Options and inputs to which more may have been added, so that the file only lacks something.
 
     Returns:
         True: it was made by the same command from the same inputs. False: it does not exist, does not say how it
-        was made, or is to be replaced.
+        was made, lacks what was added, or is to be replaced.
 
     Raises:
         OutputError: It was made otherwise, and `overwrite` is not given; the message names the first difference.
@@ -104,9 +107,9 @@ def is_current_file(path: Path, made: Mapping[str, Any], *, overwrite: bool) -> 
     before = None if overwrite else made_in(path)
     if before is None:
         return False
-    differing = difference(before, made)
+    differing = difference(before, made, growing=growing)
     if differing is None:
-        return True
+        return difference(before, made) is None
     raise _other(path, differing)
 
 
@@ -148,8 +151,10 @@ def _other(place: Path, found: str) -> OutputError:
     )
 
 
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Describe the first difference between two results of `made_by`; None if they are equal.
+def difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, growing: Container[str] = ()
+) -> str | None:
+    """Describe the first difference between two results of `made_by`, except in `growing`; None if there is none.
 
     Example:
         >>> now = made_by("select", {"budget": 5, "seed": 0}, {})
@@ -164,11 +169,11 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         return f"it was made by `crowdselect {before['command']}`"
     for name in {**now["options"], **before["options"]}:
         old, new = before["options"].get(name), now["options"].get(name)
-        if old != new:
+        if old != new and name not in growing:
             return f"`{name}` was {_shown(old)} and is now {_shown(new)}"
     for name in {**now["inputs"], **before["inputs"]}:
         old, new = before["inputs"].get(name), now["inputs"].get(name)
-        if old != new:
+        if old != new and name not in growing:
             how = "was not given" if old is None else "was given" if new is None else "had other content"
             return f"`{name}` {how} when it was made"
     return None

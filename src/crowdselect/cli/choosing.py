@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
 from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
@@ -16,6 +17,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -23,11 +25,12 @@ from crowdselect.selection.folder import check_export, export, file_names, load_
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
+from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
 from crowdselect.terminal import counted as number_of
-from crowdselect.terminal import print_json, say, shown_path, stage_bar
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible
 from crowdselect.writing import check_beside, check_output, made_folder
 
 Shown = Literal["with next steps", "alone", "briefly"]
@@ -39,13 +42,25 @@ class Source:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
-    layout: str | None = None
+    read: HowRead
+    crowd: str | None = None
+    """A crowd file: models may be filed under other names in the rewards."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, layout=self.layout, rewards=self.rewards, limit=self.limit, seed=seed)
+        crowd = read_crowd(self.crowd)
+        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Which pool `crowdselect metrics` reads, and where."""
+
+    source: Source
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +147,10 @@ def choose(given: dict[str, Any]) -> None:
 
         check_extra()
     method = _method(asked)
-    with on_cluster(asked.engine) as run:
+    planned = asked.writing.dry_run and runs_a_model(asked.options, method)
+    if planned and asked.engine.on_ray:
+        check_optional("ray", extra="ray")
+    with nullcontext() if planned else on_cluster(asked.engine) as run:
         if asked.seeds is None:
             _choose(asked, method, run)
             return
@@ -217,6 +235,9 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
+    if writing.dry_run and runs_a_model(options, method):
+        _show_work(plan(pool, options, method=method, crowd=crowd, stages=stages), options, writing)
+        return
     selection = run_select(pool, options, crowd=crowd, stages=stages, method=method, run=run)
     texts = chosen_of(pool, selection, run=run)
     written, told = None, None
@@ -275,7 +296,7 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
-    told = {"layout": pool.layout, "limit": pool.limit, **options.as_dict()}
+    told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
     for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
         del told[name]
     return told
@@ -317,6 +338,21 @@ def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
 
         say(report_beside(folder, pool, stages=Stages(show=stage_bar)))
     say_next(after_select(str(writing.output), selection, pool=pool.path))
+
+
+def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> None:
+    """Say what models would compute."""
+    if writing.as_json:
+        print_json({"written": None, "options": options.as_dict(), "plan": [asdict(work) for work in works]})
+        return
+    table(
+        ["to be computed", ">rows", ">in the cache", ">left"],
+        [[work.what, work.rows, work.known, work.rows - work.known] for work in works],
+    )
+    for work in works:
+        if not work.is_here:
+            note(f"{visible(work.what)}: the model is fetched from the Hub first")
+    say("no model was run, so nothing was chosen; leave out --dry-run to choose")
 
 
 def _print_json(selection: Selection, written: Path | None) -> None:

@@ -8,7 +8,15 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import dry_run_option, engine_options, json_option, made, option, section
+from crowdselect.cli.options import (
+    dry_run_option,
+    engine_options,
+    instruction_options,
+    json_option,
+    made,
+    option,
+    section,
+)
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -26,6 +34,7 @@ _output = section("Output")
 @click.argument("instructions", required=False)
 @option("-o", "--output", metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
+@instruction_options
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
 @dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
@@ -77,6 +86,10 @@ def collect(
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
         given |= {name: given[name] or last[name] for name in (*asked, "samples")}
+        read = last.get("read", {})
+        given |= {
+            name: given[name] or read.get(name) for name in ("columns", "subset", "split", "skip_invalid")
+        }
     if any(given[name] is None for name in asked):
         raise OptionError(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"

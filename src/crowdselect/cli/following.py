@@ -13,10 +13,11 @@ from crowdselect.cli.flags import Option, typed_line
 from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import say, show, shown_path
 
-POOL = ("layout", "limit")
+POOL = (*READ_OPTIONS, "limit")
 """Options by which any command reads a pool."""
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """Those by which a pool with rewards is read."""

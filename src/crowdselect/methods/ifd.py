@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect._optional import optional
+from crowdselect._optional import check_optional, optional
 from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
@@ -51,16 +52,25 @@ def by_ifd(
             share. None = one in the cache folder, or no cache if `Options.cache` is off.
     """
 
-    def score(seen: Seen, progress: Progress) -> Scored:
+    def kept_ratios(seen: Seen) -> KeptRatios:
         folder_of_parts = parts if parts is not None else folder() / "ifd" if seen.options.cache else None
-        ratios_of = KeptRatios(
+        return KeptRatios(
             None if folder_of_parts is None else Path(folder_of_parts),
             model=model,
             max_length=max_length,
             batch_tokens=batch_tokens,
             device=device,
         )
-        ratios = seen.map(ratios_of, of="both", progress=progress, size=BATCH)
+
+    def known(seen: Seen, progress: Progress) -> int:
+        for module in ("torch", "transformers"):
+            check_optional(module, extra="reward")
+        check_model_folder(model)
+        found = seen.map(kept_ratios(seen).are_known, of="both", progress=progress, size=BATCH)
+        return int(np.nansum(found))
+
+    def score(seen: Seen, progress: Progress) -> Scored:
+        ratios = seen.map(kept_ratios(seen), of="both", progress=progress, size=BATCH)
         return Scored(
             ratios, {"its loss ratio is 1 or above": ratios >= 1, "no loss ratio": np.isnan(ratios)}
         )
@@ -69,6 +79,7 @@ def by_ifd(
         name="ifd",
         arguments={"model": model, "max_length": max_length},
         score=score,
+        known=known,
         needs=frozenset({"instruction", "answer"}),
     )
 
@@ -113,6 +124,10 @@ class KeptRatios:
         if missing:
             found |= zip(missing, self._computed(missing).tolist(), strict=True)
         return np.array([found[key] for key in keys])
+
+    def are_known(self, rows: Sequence[Answered]) -> FloatArray:
+        """Tell for each row whether its ratio is in the cache: 1 or 0. The model is not loaded."""
+        return np.asarray(self._known()[0].find([self._key(row) for row in rows]) >= 0, dtype=np.float64)
 
     def _computed(self, missing: dict[bytes, Answered]) -> FloatArray:
         """Compute some ratios, unless their part exists: the batch may have been started before."""

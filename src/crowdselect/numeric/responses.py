@@ -29,12 +29,15 @@ class PickedSamples:
     reward: FloatArray
     """The sample's own reward, shape (N, M). NaN = none."""
     prompts: IntArray | None
-    """The sample's prompt, coded as by `Pool.prompt_codes`; None = all answers of an id reply to the same messages."""
+    """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
+    texts: IntArray | None = None
+    """Of the sample, as `Pool.text_codes` has them; None = texts are not told apart."""
 
     def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
         """Apply `change` to every matrix; it also gets the value that marks missing entries."""
         prompts = None if self.prompts is None else change(self.prompts, _NONE)
-        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts)
+        texts = None if self.texts is None else change(self.texts, _NONE)
+        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def find_answers(
     pairs: bool,
     seed: int,
     prompts: IntArray | None = None,
+    texts: IntArray | None = None,
     picks: Picks | None = None,
 ) -> ChosenAnswers:
     """Choose each instruction's answer, and for pairs the one to reject.
@@ -121,8 +125,10 @@ def find_answers(
         pairs: Whether to choose an answer to reject, too.
         seed: Seed of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
-            None = all answers of an id reply to the same messages.
-        picks: Which sample represents each model, with its own reward and prompts; None = the pool has no samples.
+            None = all answers of an id are.
+        texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
+            are not told apart.
+        picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
             Models are chosen by `scores`, their means.
 
     Returns:
@@ -143,11 +149,14 @@ def find_answers(
     worst_of = scores if picks is None else picks.worst.reward
     rejected = None
     if pairs:
-        paired, others = usable, prompts
+        paired, others, other_texts = usable, prompts, texts
         if picks is not None:
             prompts, others = picks.best.prompts, picks.worst.prompts
+            texts, other_texts = picks.best.texts, picks.worst.texts
         if prompts is not None and others is not None:
-            paired = usable & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
+            paired = paired & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
+        if texts is not None and other_texts is not None:
+            paired = paired & (other_texts != np.take_along_axis(texts, chosen[:, None], axis=1))
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
         # The means may include samples without text, so the picked samples' own rewards are compared as well.
         rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)

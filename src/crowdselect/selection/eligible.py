@@ -16,6 +16,7 @@ import numpy as np
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.files import fingerprint, resolve
 from crowdselect.pool.sidecars import found_in, read_ids
+from crowdselect.selection.formats import holds_of
 from crowdselect.selection.options import Options
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, ObjectArray
@@ -30,6 +31,10 @@ REASONS: dict[str, str] = {
     "below_cut": "eligible, but others score higher",
     "excluded": "listed in `exclude`",
     "not_included": "not listed in `include`",
+    "malformed": "its row does not hold together (what is wrong stands after the colon)",
+    "not_text": "it holds something other than text, or all its answers do",
+    "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
+    "no_tools": "it needs tools, which the format does not hold",
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer answers with a reward than `min_rewards`",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
@@ -139,13 +144,14 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     Returns:
         Shape (N,): a reason, or `ELIGIBLE`.
     """
-    barred = dict(found.bars)
+    barred = dict(found.bars) | _by_what_they_are(rows, options)
     if not rows.blank.all():
         barred["no_instruction"] = rows.blank
     if rows.owner is not None:
         barred["contaminated"] = rows.owner != _NONE
-    if rows.n_rewards.any():  # a pool without any reward can still be chosen from, by methods that need none
-        barred["too_few_rewards"] = rows.n_rewards < options.min_rewards
+    if rows.n_rewards.any():  # a pool without rewards has its own way to be chosen from
+        alone = len(rows.crowd.members) == 1  # then there is one reward at most
+        barred["too_few_rewards"] = rows.n_rewards < (1 if alone else options.min_rewards)
     if weighted:
         barred |= _undefined(rows, options, too_few=barred["too_few_rewards"])
     answers = rows.answers
@@ -158,11 +164,28 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     if floor is not None:
         barred["below_floor"] = ~(answers.best_reward >= floor)
     reasons = eligibility(len(rows), barred)
+    if rows.left_out is not None:
+        for row in np.flatnonzero(reasons == "malformed"):
+            reasons[row] = rows.left_out[row]
     if rows.owner is not None:
         names = [question.id for _, questions in rows.questions for question in questions]
         for row in np.flatnonzero(reasons == "contaminated"):
             reasons[row] = f"contaminated:{names[rows.owner[row]]}"
     return reasons
+
+
+def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
+    """The rows that cannot be chosen whatever their rewards, and those that the format to write does not hold."""
+    if rows.left_out is None or rows.needs is None:
+        return {}
+    codes = np.array([None if why is None else why.partition(":")[0] for why in rows.left_out], dtype=object)
+    barred = {code: codes == code for code in ("malformed", "not_text", "bad_turns", "no_answer")}
+    holds = holds_of(options.format, trainer=options.trainer, file_type=options.file_type)
+    for need, code in (("tools", "no_tools"), ("turns", "bad_turns")):
+        if need not in holds:
+            lacking = np.array([need in words.split() for words in rows.needs], dtype=np.bool_)
+            barred[code] = lacking | barred.get(code, False)
+    return {code: found for code, found in barred.items() if found.any()}
 
 
 def _undefined(rows: Rows, options: Options, *, too_few: BoolArray) -> dict[str, BoolArray]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, OptionError
 from crowdselect.parquetfile import read_parquet
+from crowdselect.pool.content import MarkerCuts
 from crowdselect.pool.files import is_remote
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.prompts import Chat
@@ -74,17 +75,20 @@ def export(
         'export'
     """
     pairs = selection.options["pairs"]
-    name = check_export(format, file_type=file_type, pairs=pairs, trainer=trainer)
-    options = selection.options
-    lists = [options["include"], options["exclude"], *options["decontaminate"]]
+    name = check_export(
+        format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
+    )
+    asked = selection.options
+    lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
     writes = file_names(source, file_type=file_type, trainer=trainer)
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
     train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+    cuts = MarkerCuts()
     with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:
-            records = training_records(selection, source, format=name, trainer=trainer)
+            records = training_records(selection, source, format=name, trainer=trainer, cuts=cuts)
             _write_training(folder / train_file, records, name=name, trainer=trainer)
             count = len(selection.chosen)
             extra_files = (
@@ -95,7 +99,10 @@ def export(
         _write_parquet(folder / "selection.parquet", selection.table)
         card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        manifest = _manifest(selection, export={"format": name, "file": train_file, "trainer": trainer})
+        manifest = _manifest(
+            selection,
+            export={"format": name, "file": train_file, "trainer": trainer, "markers_cut": cuts.count},
+        )
         write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
 
@@ -150,6 +157,7 @@ def training_records(
     *,
     format: str,  # noqa: A002  (the option's name)
     trainer: str | None = None,
+    cuts: MarkerCuts | None = None,
 ) -> Iterator[Record]:
     """Build the training records, first choice first; only the chosen answers are read.
 
@@ -158,6 +166,7 @@ def training_records(
         pool: The pool.
         format: One of `crowdselect.selection.formats.FORMATS`.
         trainer: See `crowdselect.selection.formats.record`.
+        cuts: Counts the answers at whose end chat markers were cut.
 
     Yields:
         One record per chosen row.
@@ -165,25 +174,29 @@ def training_records(
     Raises:
         InputError: The pool no longer holds a chosen answer.
     """
-    rows = selection.rows()
+    rows, cuts = selection.rows(), cuts or MarkerCuts()
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
         chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
-        prompts, answers = pool.prompts(chosen, samples), _fetch(pool, chosen, samples)
+        prompts, answers = pool.prompts(chosen, samples), _fetch(pool, chosen, samples, cuts)
         paired = selection.options["pairs"] is not None
         rejected: list[str] | list[None] = [None] * len(batch)
         if paired:
             others = [(row["id"], row["rejected_model"]) for row in batch]
             samples = [row.get("rejected_sample") for row in batch]
-            rejected = _fetch(pool, others, samples)
+            rejected = _fetch(pool, others, samples, cuts)
             _check_prompts(pool, chosen, prompts, pool.prompts(others, samples))
-        for row, prompt, answer, other in zip(batch, prompts, answers, rejected, strict=True):
+        tools = pool.tools([row["id"] for row in batch])
+        for row, prompt, answer, other, may_call in zip(
+            batch, prompts, answers, rejected, tools, strict=True
+        ):
             yield record(
                 format,
                 instruction_id=row["id"],
                 prompt=prompt,
                 answer=answer,
                 rejected=other,
+                tools=may_call,
                 trainer=trainer,
             )
 
@@ -229,24 +242,31 @@ def _cause(error: Exception) -> str:
     return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
-def _fetch(pool: Chosen, pairs: list[tuple[str, str]], samples: list[float | None]) -> list[str]:
-    answers = pool.responses(pairs, samples)
+def _fetch(
+    pool: Chosen, pairs: list[tuple[str, str]], samples: list[float | None], cuts: MarkerCuts
+) -> list[str]:
+    answers = pool.exported(pairs, samples)
     for (instruction_id, model), answer in zip(pairs, answers, strict=True):
         if answer is None or not answer.strip():
             raise InputError(
                 f"{pool.path}: the answer of {model!r} to id {instruction_id!r} is gone; was the pool changed?"
             )
-    return [answer for answer in answers if answer is not None]
+    return [cuts(answer) for answer in answers if answer is not None]
 
 
 def _check_prompts(pool: Chosen, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
-    """Check that both answers of a pair reply to the same messages; otherwise they express no preference."""
-    for (instruction_id, model), prompt, other in zip(pairs, ours, others, strict=True):
-        if prompt != other:
+    """A pair of answers to different messages is no preference between two answers."""
+    for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
+        if _but_system(one) != _but_system(other):
             raise InputError(
                 f"{pool.path}: the messages before the rejected answer to id {instruction_id!r} are not those before "
                 f"that of {model!r}; was the pool changed? select again"
             )
+
+
+def _but_system(chat: Chat) -> Chat:
+    """What was asked: an answer may have a system prompt of its own, and the chosen one's is written."""
+    return [turn for turn in chat if turn["role"] != "system"]
 
 
 def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer: str | None) -> None:

@@ -11,9 +11,12 @@ from crowdselect.errors import InputError, OptionError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 Record = dict[str, Any]
 Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo"]
+
+IN_TURNS = ("sharegpt", "alpaca")
+"""Formats whose turns are the user's and the assistant's by turns, without tools."""
 
 _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -148,6 +151,23 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
         )
 
 
+def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozenset[str]:
+    """Say what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
+
+    Args:
+        name: A key of `FORMATS`; None = the usual one.
+        trainer: A key of `TRAINERS`, or None.
+        file_type: "jsonl" or "parquet"; calls of tools have no common type, so Parquet holds none.
+
+    Example:
+        >>> sorted(holds_of(None, trainer=None, file_type="jsonl")), sorted(holds_of("alpaca", trainer=None, file_type="jsonl"))
+        (['tools', 'turns'], [])
+    """
+    if name in IN_TURNS or (trainer is not None and trainer in TRAINERS and TRAINERS[trainer].in_turns):
+        return frozenset()
+    return frozenset({"turns", "tools"} if file_type == "jsonl" else {"turns"})
+
+
 def record(
     name: str,
     *,
@@ -155,6 +175,7 @@ def record(
     prompt: Messages,
     answer: str,
     rejected: str | None,
+    tools: str | None = None,
     trainer: str | None = None,
 ) -> Record:
     """Make one training record.
@@ -165,6 +186,7 @@ def record(
         prompt: The messages before the answer.
         answer: The answer to train on.
         rejected: The answer to prefer it to, for `dpo`.
+        tools: Those that may be called, as JSON.
         trainer: A key of `TRAINERS`, or None.
 
     Returns:
@@ -179,7 +201,7 @@ def record(
         [{'role': 'assistant', 'content': 'Hello'}]
     """
     reads = None if trainer is None else TRAINERS[trainer]
-    in_turns = name in {"sharegpt", "alpaca"} or (reads is not None and reads.in_turns)
+    in_turns = name in IN_TURNS or (reads is not None and reads.in_turns)
     if in_turns and not _alternates(prompt):
         others = " or ".join(f"`trainer={key!r}`" for key, other in TRAINERS.items() if other.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
@@ -191,7 +213,7 @@ def record(
     fields = FORMATS[name](prompt, answer, rejected)
     if name == "dpo" and reads is not None and reads.one_message:
         fields |= {"chosen": fields["chosen"][0], "rejected": fields["rejected"][0]}
-    return {"id": instruction_id, **fields}
+    return {"id": instruction_id, **fields, **({} if tools is None else {"tools": json.loads(tools)})}
 
 
 def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":

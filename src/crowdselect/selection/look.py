@@ -25,6 +25,7 @@ from crowdselect.selection.measure import (
     Look,
     Matrix,
     ensemble_of,
+    from_lists,
     known_of,
     looked,
     lowest_hashes,
@@ -32,6 +33,7 @@ from crowdselect.selection.measure import (
 )
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, Table
@@ -113,9 +115,11 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
     metrics = {name: merged.numbers(name) for name in METRICS}
     if options is not None and options.metrics is not None and look.reward is not None:
-        extra, column_note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
-        metrics |= extra
-        notes += [] if column_note is None else [column_note]
+        more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
+        metrics |= more
+        notes += [] if note is None else [note]
+    owner, told = _owners(merged, look, options)
+    notes += told
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -137,10 +141,12 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
-        owner=merged.numbers("owner").astype(np.int64) if "owner" in merged.table.column_names else None,
+        owner=owner,
         columns=merged.named("column"),
         rewards=merged.named("reward"),
         text_keys=merged.table["text_key"] if look.text_keys else None,
+        left_out=merged.numbers("left_out") if options is not None else None,
+        needs=merged.numbers("needs") if options is not None else None,
         places=places,
         shard=merged.shard,
         matrix=matrix if request.keep else None,
@@ -157,15 +163,17 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+    elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
+        name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
     sample_reward = name
-    if pool.sampled and name is None and (request.reward is not None or len(pool.reward_columns) == 1):
+    if name is None and (request.reward is not None or pool.usual_reward is not None):
         sample_reward = (
             request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
     cluster_columns = () if options is None or options.cluster_by is None else (options.cluster_by,)
     look = Look(
-        layout=pool.layout,
+        read=pool.part,
         rewards=pool.rewards_path,
         reward=name,
         sample_reward=sample_reward,
@@ -190,7 +198,7 @@ def _threshold(shards: Shards) -> int | None:
     pool = shards.pool
     if shards.whole or pool.limit is None:
         return None
-    arguments = {"layout": pool.layout, "limit": pool.limit, "seed": pool.seed}
+    arguments = {"read": pool.part, "limit": pool.limit, "seed": pool.seed}
     found = np.concatenate([to_numpy(table["hash"]) for table in shards.over(lowest_hashes, **arguments)])
     return int(np.sort(found)[: pool.limit][-1])
 
@@ -246,7 +254,9 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
     tables = [table for _, table in sorted(found, key=lambda each: each[0])]
     facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
     shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
-    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+    whole = pa.concat_tables(
+        [table.replace_schema_metadata(None) for table in tables], promote_options="default"
+    )
 
     def twice(id_: str, first: int, second: int) -> SplitError:
         return SplitError(
@@ -258,6 +268,15 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
     if order is not None:
         whole, shard = whole.take(order), shard[order]
     return _Merged(whole.combine_chunks(), facts, shard)
+
+
+def _owners(merged: _Merged, look: Look, options: Options | None) -> tuple[IntArray | None, list[str]]:
+    """The benchmark question that each row gives away, shape (N,), -1 = none; None where none were asked for."""
+    if options is None or "whole_question" not in merged.table.column_names:
+        return None, []
+    index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
+    found = from_lists(merged.numbers("whole_question"), merged.table["shared_runs"].combine_chunks())
+    return index.settled(found, look.questions)
 
 
 def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) -> IntArray:

@@ -22,14 +22,16 @@ from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import ChosenAnswers, Picks, find_answers
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
-from crowdselect.selection.benchmarks import BenchmarkQuestion, contaminated
+from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.options import Options
+from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
@@ -40,7 +42,7 @@ TEXT_KEY = "text_key"
 class Look:
     """What to read of each shard."""
 
-    layout: str
+    read: HowRead
     rewards: str | None
     """The second file, with rewards, of the whole pool."""
     reward: str | tuple[str, ...] | None
@@ -77,7 +79,9 @@ class Matrix:
     targets: Targets
     """Which answers may be trained on: with text and finished (or, in a pool without answers, with a reward)."""
     prompts: IntArray | None = None
-    """From `Pool.prompt_codes`, if pairs are made."""
+    """From `Pool.prompt_codes`, where pairs are made."""
+    texts: IntArray | None = None
+    """From `Pool.text_codes`, likewise."""
     picks: Picks | None = None
     """Which sample represents each model, in a pool with samples."""
     agreement: Agreement | None = None
@@ -101,6 +105,7 @@ class Matrix:
                 barred=None if barred is None else change(barred),
             ),
             None if self.prompts is None else change(self.prompts),
+            None if self.texts is None else change(self.texts),
             None if self.picks is None else self.picks.changed(lambda values, _: change(values)),
             self.agreement,
         )
@@ -130,13 +135,13 @@ def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
             yield shard, reader.read_all()
 
 
-def lowest_hashes(sources: Table, *, layout: str, limit: int, seed: int) -> Table:
-    """Compute each shard's `limit` lowest hashes of ids: `hash`; those of the whole pool are among them."""
+def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Table:
+    """Read the `limit` lowest hashes of ids of each shard: `hash`; the limit of the whole pool is among them."""
     import pyarrow as pa
 
     found = []
     for path in sources["path"].to_pylist():
-        with open_pool(path, layout=layout) as pool:
+        with open_pool(path, read=read) as pool:
             found.append(np.sort(_limit_keys(content_hash(pool.id_array), seed))[:limit])
     return pa.table({"hash": np.concatenate(found)})
 
@@ -178,6 +183,8 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
+        columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
+        columns["needs"] = pa.array(pool.needs()[rows], pa.string())
         columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
@@ -205,6 +212,7 @@ def answers_of(
         pairs=options is not None and options.pairs is not None,
         seed=0 if options is None else options.seed,
         prompts=matrix.prompts,
+        texts=matrix.texts,
         picks=matrix.picks,
     )
     if options is None:
@@ -268,18 +276,18 @@ def checked_metrics(
 def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
     """Open a shard with its own rows of the second file of rewards; also yield how many those are."""
     if look.rewards is None or not look.joined:
-        with open_pool(path, layout=look.layout) as pool:
+        with open_pool(path, read=look.read) as pool:
             yield pool, 0
         return
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
         part = Path(place) / "rewards.parquet"
-        with open_pool(path, layout=look.layout) as pool, closing(connect()) as connection:
+        with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
             count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
-        with open_pool(path, layout=look.layout, rewards=part) as pool:
+        with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
             yield pool, count
 
@@ -299,7 +307,10 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
         picks = picks.changed(lambda values, fill: _widened(values, pool.models, look.models, fill=fill))
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
     prompts = None if codes is None else _widened(codes, pool.models, look.models, fill=-1)
-    return Matrix(scores, targets, prompts, picks, agreement)
+    texts = None
+    if options.pairs is not None and look.has_responses and picks is None:
+        texts = _widened(pool.text_codes(), pool.models, look.models, fill=-1)
+    return Matrix(scores, targets, prompts, texts, picks, agreement)
 
 
 def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
@@ -351,7 +362,7 @@ def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArra
 
 def _numbers(look: Look, scores: FloatArray, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    if look.reward is None:
+    if look.reward is None or len(look.models) < 2:
         return {"n_rewards": n_rewards, **{name: np.full(len(scores), np.nan) for name in METRICS}}
     metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=ids, path=path)
     return {"n_rewards": n_rewards, **metrics}
@@ -384,8 +395,31 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
     if options.decontaminate:
-        columns["owner"] = pa.array(contaminated(texts, list(look.questions)).astype(np.int32))
+        index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
+        found = index.find(texts)
+        columns["whole_question"] = pa.array(found.whole.astype(np.int32))
+        columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
+    """The runs that each of n texts shares, a list per text; see `from_lists`."""
+    import pyarrow as pa
+
+    order = np.argsort(found.texts, kind="stable")
+    offsets = np.searchsorted(found.texts[order], np.arange(n + 1))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets.astype(np.int32)), pa.array(found.runs[order].astype(np.int32))
+    )
+
+
+def from_lists(whole: IntArray, lists: Any) -> Overlaps:  # noqa: ANN401  (an Arrow array)
+    """Put together what shards found: see `crowdselect.selection.overlap`."""
+    import pyarrow.compute as pc
+
+    counts = to_numpy(pc.list_value_length(lists)).astype(np.int64)
+    runs = to_numpy(pc.list_flatten(lists)).astype(np.int64)
+    return Overlaps(whole.astype(np.int64), np.repeat(np.arange(len(counts)), counts), runs)
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:

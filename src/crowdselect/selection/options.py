@@ -67,6 +67,14 @@ class Options:
     """File of ids: never choose these."""
     decontaminate: tuple[str, ...] = ()
     """Files of benchmark questions: never choose an instruction that shares text with one."""
+    decontaminate_ngram: int = 13
+    """So many words in a row, the same in instruction and question, are no chance."""
+    format: str | None = None
+    """The format that is to be written: what it cannot hold is not chosen."""
+    trainer: str | None = None
+    """Who is to read that, likewise."""
+    file_type: str = "jsonl"
+    """Its file type, likewise."""
     cache: bool = True
     """Keep vectors for the next run."""
     trust_remote_code: bool = False

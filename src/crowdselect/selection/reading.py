@@ -18,6 +18,7 @@ from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
 from crowdselect.pool.files import file_type
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import (
     BLOCK,
@@ -60,7 +61,7 @@ class Shards:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
-        found = self.over(models_in, layout=self.pool.layout)
+        found = self.over(models_in, read=self.pool.part)
         return tuple(
             sorted({name for table in found for some in table["models"].to_pylist() for name in some})
         )
@@ -76,7 +77,7 @@ class Shards:
 
     def call(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
         """Call a function with the given sources, one by one."""
-        return self.run(sources, as_it_is, function, {"layout": self.pool.layout}, batch=1)
+        return self.run(sources, as_it_is, function, {"read": self.pool.part}, batch=1)
 
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
         """Read the texts of some rows (ascending) in blocks: row numbers, and their texts."""
@@ -86,9 +87,7 @@ class Shards:
             yield rows, self.pool.text_array.take(pa.array(rows)).to_pylist()
             return
         sources = shard_sources(self.files, places, rows)
-        for table in self.run(
-            sources, partial(texts_in, layout=self.pool.layout), unchanged, {}, batch=BLOCK
-        ):
+        for table in self.run(sources, partial(texts_in, read=self.pool.part), unchanged, {}, batch=BLOCK):
             yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table["text"].to_pylist()
 
 
@@ -106,7 +105,7 @@ def shards_of(
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
     """
-    if run is None and (len(pool.files) == 1 or pool.row_count <= LARGE):
+    if run is None and (len(pool.parts) == 1 or pool.row_count <= LARGE):
         return Shards(pool)
     why_not = _needs_the_whole(pool, options) or method_needs
     if why_not is not None and run is not None:
@@ -117,9 +116,9 @@ def shards_of(
 
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
-    """Explain why a pool cannot be read file by file; None if it can."""
-    if any(file_type(file) != "parquet" for file in pool.files):
-        return "only Parquet files can be; write the pool, and its second file of rewards, as Parquet"
+    """Say why a pool cannot be read file by file; None where it can."""
+    if any(file_type(file) != "parquet" for file in pool.read_files):
+        return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
     odd = pool.odd_file
     if odd is not None:
         return f"{odd}; write its files with the same columns"
@@ -180,7 +179,7 @@ def mapped(
     if known.answers.sample is not None:
         values["samples"] = known.answers.sample
     sources = shard_sources(shards.files, known.places, rows, **values)
-    read = partial(rows_of, layout=shards.pool.layout, models=shards.models, of=of, size=size)
+    read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
     for table in shards.run(sources, read, applied, {"function": function, "of": of}, batch=size):
         batch = known.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
         yield batch, table["number"].to_numpy()
@@ -203,12 +202,12 @@ def _held(
             yield block[first : first + size], texts[first : first + size]
 
 
-def rows_of(sources: Table, *, layout: str, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
+def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
     """Read the wanted rows of shards, at most `size` at a time: `shard`, `row` (in the shard, in id order) and `text`."""
     import pyarrow as pa
 
     for source in sources.to_pylist():
-        with open_pool(source["path"], layout=layout) as pool:
+        with open_pool(source["path"], read=read) as pool:
             rows = wanted_rows(source, len(pool.ids))
             chosen = np.frombuffer(source["chosen"], np.int32)
             numbers = np.frombuffer(source["samples"]) if "samples" in source else None
@@ -273,7 +272,7 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
     return Filed(
         path=pool.path,
         files=shards.files,
-        layout=pool.layout,
+        read=pool.part,
         places=rows.places,
         run=shards.run,
         all_ids=pa.chunked_array([rows.ids.values]),

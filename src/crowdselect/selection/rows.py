@@ -76,7 +76,11 @@ class Rows:
     columns: Mapping[str, ObjectArray] = field(default_factory=dict)
     """Requested columns of the pool, shape (N,) each, of str; None where missing."""
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
-    """Requested reward columns: rewards of the answers to train on, shape (N,) each. NaN = none."""
+    """Reward columns that were asked for: of the answers to train on, shape (N,) each. NaN = none."""
+    left_out: ObjectArray | None = None
+    """Shape (N,): why a row cannot be chosen for what it is, a code of `REASONS`; None = nothing bars it."""
+    needs: ObjectArray | None = None
+    """Shape (N,): what an export has to hold, words of `turns` and `tools`."""
     text_keys: Table | None = None
     """The cache key of each text's vector, if a model embeds them."""
     places: Places

@@ -9,10 +9,13 @@ from typing import Any, Protocol
 
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, MissingExtraError, SplitError
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Numbers
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.shards import answers_in
+from crowdselect.selection.benchmarks import read_questions
+from crowdselect.selection.overlap import shared_words
 from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.selection import Selection
 
@@ -55,6 +58,14 @@ class Chosen(Protocol):
         """See `Pool.texts_of`."""
         ...
 
+    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:
+        """See `Pool.exported`."""
+        ...
+
+    def tools(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.tools`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -78,9 +89,20 @@ class Fetched:
         """See `Chosen`."""
         return [self._of(pair)["response"] for pair in pairs]
 
+    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (the selection's)
+        """See `Chosen`."""
+        return [self._of(pair)["exported"] for pair in pairs]
+
+    def tools(self, ids: Sequence[str]) -> list[str | None]:
+        """See `Chosen`."""
+        return self._per_id(ids, "tools")
+
     def texts_of(self, ids: Sequence[str]) -> list[str | None]:
         """See `Chosen`."""
-        known = {id_: row["instruction"] for (id_, _), row in self.found.items()}
+        return self._per_id(ids, "instruction")
+
+    def _per_id(self, ids: Sequence[str], name: str) -> list[str | None]:
+        known = {id_: row[name] for (id_, _), row in self.found.items()}
         missing = next((id_ for id_ in ids if id_ not in known), None)
         if missing is not None:
             raise InputError(f"{self.path}: no id {missing!r} in the pool")
@@ -196,6 +218,29 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     return Texts(instruction, answer, problem)
 
 
+def shared_with_benchmark(
+    selection: Selection, row: Mapping[str, Any], instruction: str | None
+) -> str | None:
+    """Give the words that a contaminated row shares with the question that bars it; None where that cannot be read.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        row: One of its rows.
+        instruction: Its text.
+    """
+    code, _, name = str(row["reason"]).partition(":")
+    if code != "contaminated" or instruction is None:
+        return None
+    for path in selection.options["decontaminate"]:
+        try:
+            asked = [question for question in read_questions(path) if question.id == name]
+        except InputError:
+            continue  # the file is gone: the words are not known, and nothing else is lost
+        if asked:
+            return shared_words(instruction, asked[0])
+    return None
+
+
 def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | None, str | None]:
     """Open the pool of a selection, with its rewards; the caller closes it.
 
@@ -235,14 +280,15 @@ def _reopened(
 
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
-    """Open the pool, with its second file of rewards if that still exists: the texts do not need it."""
+    """Open the pool, with its second file of rewards where that is still there: the texts do not need it."""
+    how = HowRead.from_dict(facts.get("read") or {"layout": facts["layout"]})
     try:
-        return open_pool(path, layout=facts["layout"], rewards=facts["rewards"]), None
+        return open_pool(path, read=how, rewards=facts["rewards"]), None
     except InputError as error:
         if facts["rewards"] is None:
             raise
-        problem = f"the rewards cannot be read ({error}), so it is not known whether the texts have changed"
-        return open_pool(path, layout=facts["layout"]), problem
+        problem = f"the rewards are not at hand ({error}), so it is not known whether the texts have changed"
+        return open_pool(path, read=how), problem
 
 
 def _read(pool: Pool, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
