@@ -19,7 +19,7 @@ from crowdselect.progress import Progress
 _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
 _WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
-_ENOUGH = 22  # terminal cells for whose sake of a text column others are left out
+_CUT, _FOLDED = 22, 30  # fewest terminal cells of a text, cut or folded, for which other columns are left out
 _NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
 _SHARED = 8  # fewest characters of a shared beginning that is left out
 _EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
@@ -123,7 +123,7 @@ def laid_out(
     if not _fits(made, wide, least=most):
         made = [column.narrowed() for column in made]
         for head in map(visible, optional):
-            if _fits(made, wide, least=_ENOUGH):
+            if _fits(made, wide, least=_CUT if one_line else _FOLDED):
                 break
             left_out += [head for column in made if column.long == head]
             made = [column for column in made if column.long != head]
