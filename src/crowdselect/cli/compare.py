@@ -115,6 +115,7 @@ class _Comparing:
 def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
     """Compare selections with each other and with random ones."""
     from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.following import training
     from crowdselect.compare.selections import compare as run
     from crowdselect.compare.selections import comparison_page
     from crowdselect.repeats import is_current_file
@@ -154,6 +155,7 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
         page=partial(comparison_page, found, made=made_so),
         facts=found.as_dict,
         show=partial(_print_comparison, found),
+        following=training(asked.folders[0]),
         as_json=asked.as_json,
     )
 
@@ -203,12 +205,12 @@ def _print_comparison(found: "SelectionComparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words, None if chance is None else f"{number(chance.mean)} +- {chance.spread:.2g}", *cells]
+            [words, None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Figures; above and below: beyond what one more random choice would show",
+        title="Figures (above, below: outside the range of 95% of random selections)",
     )
     names = [short[name] for name in found.names]
     table(
@@ -254,6 +256,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
     from crowdselect.cli.choosing import Trying, checked, counted, inputs_of, options_of, read_crowd
+    from crowdselect.cli.following import after_robustness
     from crowdselect.compare.robustness import robustness as run
     from crowdselect.compare.robustness import robustness_page
     from crowdselect.repeats import is_current_file, made_by
@@ -293,6 +296,7 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
         page=partial(robustness_page, found, made=made_so),
         facts=found.as_dict,
         show=partial(_print_robustness, found),
+        following=after_robustness(),
         as_json=asked.as_json,
     )
 
@@ -306,18 +310,18 @@ def _numbers(text: str) -> list[int]:
 
 def _print_robustness(found: "Robustness") -> None:
     from crowdselect.compare.robustness import AXES
-    from crowdselect.terminal import say, table, warn
+    from crowdselect.terminal import counted, say, table, warn
 
     rows = [
         [AXES[row["axis"]], row["variants"], f"{row['kept']:.0%}", f"{row['lowest']:.0%}", row["lowest_name"]]
         for row in found.summary()
     ]
     table(
-        ["what was changed", ">variants", ">kept, mean", ">kept, lowest", "where"],
+        ["changed", ">variants", ">kept (mean)", ">kept (lowest)", "lowest with"],
         rows,
-        title=f"How much of the selection of {len(found.chosen)} stays; the choice that matters most first",
+        title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
-    say(f"a random choice would keep {found.chance:.1%}; {found.eligible} instructions could be chosen")
+    say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
     for variant in found.variants:
         if variant.kept is None:
             warn(f"{AXES[variant.axis]} ({variant.name}): {variant.why}")

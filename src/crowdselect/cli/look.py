@@ -10,7 +10,7 @@ import click
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, say, visible
+from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
@@ -60,13 +60,15 @@ def view(
     if problem is not None:
         warn(problem)
     if opened is None:
-        raise InputError(f"{place}: its rows cannot be shown without the pool; name its place with `pool`")
+        raise InputError(
+            f"{place}: its rows cannot be shown without the pool; pass its current path as `pool`"
+        )
     with opened:
         rows = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
         found = rows.find(where=where, ids=ids)
         texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
         _paged(texts)
-        say(f"{len(found):,} of {len(opened.ids):,} rows")
+        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")
@@ -93,6 +95,7 @@ def export(
 ) -> None:
     """Write a finished selection in another form."""
     from crowdselect.cli.entry import say_current
+    from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError
     from crowdselect.manifests import own_files
     from crowdselect.repeats import is_current, made_by
@@ -123,7 +126,8 @@ def export(
             overwrite=overwrite,
             made=made,
         )
-    say(f"written to {visible(output)}: {', '.join(sorted(own_files(written)))}")
+    say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    say_next(training(output))
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")
@@ -140,7 +144,7 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    say(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
+    show(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
 
 
 def _paged(texts: Iterable[str]) -> None:
@@ -149,7 +153,7 @@ def _paged(texts: Iterable[str]) -> None:
         click.echo_via_pager(texts)
         return
     for text in texts:
-        say(text.removesuffix("\n"))
+        show(text.removesuffix("\n"))
 
 
 def _page(row: "Page", *, whole: bool) -> Iterator[str]:

@@ -51,6 +51,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
 
     The same command on the same selection and pool is up to date and writes nothing.
     """
+    from crowdselect.cli.following import say_next, training
     from crowdselect.progress import Stages
     from crowdselect.repeats import is_current_file
     from crowdselect.report.chartspec import check_figures, write_figures
@@ -58,7 +59,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.report.report import check_extra, write_report
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import reopen_pool
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import claim
 
     selection = load_selection(folder)
@@ -86,10 +87,11 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
         )
     for line in run.problems:
         warn(line)
-    say(f"written to {visible(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
+    say(f"written to {shown_path(place)}: {written.stat().st_size / 1e6:.1f} MB, opens offline")
     if figures is not None:
         files = write_figures(drawn, figures)
-        say(f"{len(files)} figures in {visible(figures)}")
+        say(f"{counted(len(files), 'figure')} in {shown_path(figures)}")
+    say_next(training(folder))
 
 
 def _made_by(folder: str | os.PathLike[str], pool: "Pool | None", *, method: str) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _made_by(folder: str | os.PathLike[str], pool: "Pool | None", *, method: str
 
 
 def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stages") -> str:
-    """Write the report of a selection that was just written, where its extra is installed.
+    """Write the report of a selection that was just written.
 
     Args:
         folder: What `export` wrote.
@@ -109,28 +111,26 @@ def report_beside(folder: str | os.PathLike[str], pool: "Pool", *, stages: "Stag
         stages: Times the stages.
 
     Returns:
-        One line: where the report is, or how to get it.
+        One line: where the report is.
+
+    Raises:
+        CrowdselectError: It cannot be made. The selection stays, and a line says how to make its page.
     """
-    from crowdselect.errors import CrowdselectError, MissingExtraError
+    from crowdselect.errors import CrowdselectError
     from crowdselect.report.data import ReportData
-    from crowdselect.report.report import check_extra, write_report
+    from crowdselect.report.report import write_report
     from crowdselect.selection.folder import load_selection
-    from crowdselect.terminal import visible, warn
+    from crowdselect.terminal import shown_path, warn
     from crowdselect.writing import claim
 
-    again = typed_line(["report", os.fspath(folder)])
     try:
-        check_extra()
         place = claim(Path(folder), REPORT, overwrite=False)
         made = _made_by(folder, pool, method=_MAP)
         write_report(
             ReportData(load_selection(folder), pool), place, overwrite=True, stages=stages, made=made
         )
-    except MissingExtraError as error:
-        return f"no report: {error}, then: {visible(again)}"
     except (KeyboardInterrupt, CrowdselectError, OSError):
-        warn(
-            f"the selection in {os.fspath(folder)} is complete, only its page is missing; make it with: {again}"
-        )
+        again = typed_line(["report", os.fspath(folder)])
+        warn(f"the selection in {shown_path(folder)} is complete; only its page is missing: {again}")
         raise
-    return f"report: {visible(place)} (open it in a browser)"
+    return f"report: {shown_path(place)} (open it in a browser)"

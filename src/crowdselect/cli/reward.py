@@ -10,14 +10,15 @@ from crowdselect.cli.options import (
     dry_run_option,
     engine_options,
     json_option,
-    layout_option,
     limit_option,
     made,
     option,
     pool_argument,
+    read_options,
     section,
 )
 from crowdselect.errors import OptionError
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _output = section("Output")
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
 @pool_argument
-@layout_option
+@read_options
 @limit_option
 @_local("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @_local(
@@ -111,31 +112,32 @@ _output = section("Output")
 @_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
 @json_option
 @engine_options
-def reward(  # noqa: PLR0917  (click hands every option over by name)
-    pool: str,
-    layout: str | None,
-    limit: int | None,
+def reward(
     specs: tuple[str, ...],
     names: tuple[str, ...],
     output: str | None,
     dry_run: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
-    **chosen: Any,  # noqa: ANN401  (the fields of `JobOptions`)
+    **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges.
 
     Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
     samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.
     """
-    from crowdselect.pool.pool import open_pool
+    from crowdselect.cli.choosing import Source
+    from crowdselect.cli.following import POOL, choosing, say_next, without_dry_run
+    from crowdselect.cli.following import given as typed
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
     if output is None and not dry_run:
         raise OptionError("say where to write with `output`, or add `dry_run=True`")
-    wanted, options = parse_specs(specs, names), made(JobOptions, chosen)
+    known = {*READ_OPTIONS, "pool", "limit"}
+    source = made(Source, {name: given.pop(name) for name in known})
+    wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (
-        open_pool(pool, layout=layout, limit=limit) as opened,
+        source.opened() as opened,
         Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.
@@ -143,15 +145,21 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
         tallies = job.plan() if count else {}
         if dry_run:
             _print_plan(job, tallies, output, as_json=as_json)
+            if not as_json:
+                say_next(without_dry_run("rewards.parquet"))
             return 0
         result = job.former() if job.is_current else job.run(tallies)
     _print_result(result, as_json=as_json)
+    scored = [name for name, tally in result.tallies.items() if tally.scored]
+    if scored and not as_json:
+        columns = [*scored, *opened.reward_columns]
+        say_next(choosing(source.pool, [*typed(*POOL), "--rewards", str(output)], rewards=columns))
     return 0 if result.is_complete else MISSING
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, *, as_json: bool) -> None:
     from crowdselect.ask.display import note_of
-    from crowdselect.terminal import say, table, visible
+    from crowdselect.terminal import say, shown_path, table
 
     rows = [
         {
@@ -173,7 +181,7 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
         }
         print_json(found)
         return
-    headings = ["column", ">answers", ">empty", ">to score", ">tokens, about", "requests and money"]
+    headings = ["column", ">answers", ">empty", ">to score", ">tokens (about)", "requests and cost"]
     table(
         headings,
         [
@@ -187,16 +195,16 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
             ]
             for row in rows
         ],
-        title="To be scored (equal conversations count once; what was scored before is left out)",
+        title="To score (equal conversations count once, scores already known are left out)",
     )
-    where = "" if output is None else f"would be written to {visible(output)}; "
-    say(f"{where}nothing was scored")
+    where = "" if output is None else f"; the rewards would go to {shown_path(output)}"
+    say(f"nothing was scored{where}")
     for line in job.notes.values():
         note_of(line)
 
 
 def _print_result(result: "Result", *, as_json: bool) -> None:
-    from crowdselect.terminal import say, table, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, table, warn
 
     if as_json:
         columns = {
@@ -238,12 +246,11 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
         sum(getattr(t, what) for t in result.tallies.values()) for what in ("scored", "answers")
     )
     if result.was_there:
-        say(f"up to date: {visible(result.target)}: {scored:,} of {answers:,} scores")
+        say(f"up to date: {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}")
         return
-    say(
-        f"written to {visible(result.target)}: {scored:,} of {answers:,} scores, {result.computed:,} conversations "
-        f"given to the scorers in this run{'; use it with --rewards' if scored else '; there is nothing to select by'}"
-    )
+    now = f"{counted(result.computed, 'conversation')} sent to the scorers in this run"
+    nothing = "" if scored else "; there is nothing to choose by"
+    say(f"written to {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}; {now}{nothing}")
 
 
 def _number(value: float | None) -> str | None:

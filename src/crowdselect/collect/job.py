@@ -1,4 +1,4 @@
-"""The whole way from instructions to a pool, on one page."""
+"""One run of `crowdselect collect`: from instructions to a pool."""
 
 import hashlib
 import json
@@ -33,13 +33,14 @@ from crowdselect.collect.sharded import generate
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
+from crowdselect.pool.howread import HowRead
 from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
-"""What makes an answer whole; a pool that was written by other rules is written anew."""
+"""Version of the rules for complete answers; a pool written by other rules is written again."""
 
 
-_SEALING = "sealing"  # the note of a ledger that names the pool which is being written
+_SEALING = "sealing"  # name of the ledger's note with the path of the pool being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Task:
         ledger: The ledger's file; None = the output's name with `.ledger`, where there is an output.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
+        read: How the instructions are read.
         limits: How far to go.
         engine: Where local models answer.
     """
@@ -65,6 +67,7 @@ class Task:
     ledger: str | None = None
     overwrite: bool = False
     force_ledger: bool = False
+    read: HowRead = field(default_factory=HowRead)
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -87,14 +90,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
-        tallies: Per model what is in the pool and what is missing.
-        sealed: The pool; None where it was not written.
-        fresh: The pool was there already and is as it would be written.
-        outcome: How the run ended; None where nothing was asked.
-        notes: Facts to tell the user.
+        tallies: Model name → counts of answers in the pool and of missing ones.
+        sealed: The pool's path; None if it was not written.
+        fresh: Whether the pool existed already and is up to date.
+        outcome: How the requests ended; None if nothing had to be sent.
+        notes: Lines for the user.
     """
 
     tallies: dict[str, ModelTally]
@@ -119,7 +122,7 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     endpoints = _checked(task)
     no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions))
+        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
         ledger, renamed = stack.enter_context(
             looked_into(
                 None if no_place else task.ledger_path,
@@ -150,27 +153,29 @@ def collect(
     announce: Callable[[Sequence[Endpoint], int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Report:
-    """Ask what is not known yet, and seal the pool.
+    """Send the requests that have no answer yet, and write the pool.
 
     Args:
         task: What to collect.
-        seal_only: Ask nothing.
-        clients: From an endpoint to its client; made when the first request is sent.
-        watch: Shows what goes on.
-        announce: Told of each endpoint that is asked how many requests are left, before the first is sent.
-        tell: Given, before that, a line on each model that has another name than before; they are notes, too.
+        seal_only: Send nothing; write the pool from the answers so far.
+        clients: Makes an endpoint's client; called when the first request is sent.
+        watch: Shows progress.
+        announce: Called before the first request with each endpoint to ask and its number of requests left.
+        tell: Called before that with a line on each renamed model; these lines are in `notes`, too.
 
     Returns:
-        What there is and what is missing.
+        The counts of answers and missing ones, and the pool's path.
 
     Raises:
-        CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
-            could not be written, see `LedgerError`.
+        CrowdselectError: A file or an option is invalid; nothing was sent. Or the ledger could not be written,
+            see `LedgerError`.
     """
     endpoints = _checked(task, seal_only=seal_only)
     target = task.target.absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
+        instructions = stack.enter_context(
+            open_instructions(task.instructions, near=_folder(target), read=task.read)
+        )
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
         instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
@@ -190,7 +195,7 @@ def collect(
 
 
 def last_task(ledger: Path) -> dict[str, Any]:
-    """Read from a ledger what its last run was about: instructions, crowd, samples.
+    """Read from a ledger what its last run was about: instructions, crowd, samples, and how the first were read.
 
     Raises:
         InputError: There is no ledger, or no run.
@@ -198,16 +203,21 @@ def last_task(ledger: Path) -> dict[str, Any]:
     if not ledger.exists():
         raise InputError(f"{ledger}: there is no ledger to seal; name the instructions and collect first")
     with Ledger(ledger, force=True) as opened:
-        found = opened.noted("last")
-    if not isinstance(found, dict):
+        last = opened.noted("last")
+    if not isinstance(last, dict):
         raise InputError(f"{ledger}: the ledger knows of no run; name the instructions and `crowd`")
-    return found
+    return last
 
 
 def _remembered(task: Task) -> dict[str, Any]:
     """Give what `last_task` finds again, wherever that is run."""
     place = task.instructions if is_remote(task.instructions) else os.path.abspath(task.instructions)  # noqa: PTH100  (a glob is no Path)
-    return {"instructions": place, "crowd": str(Path(task.crowd).absolute()), "samples": task.samples}
+    return {
+        "instructions": place,
+        "crowd": str(Path(task.crowd).absolute()),
+        "samples": task.samples,
+        "read": task.read.as_dict(),
+    }
 
 
 def _ask(
@@ -229,17 +239,17 @@ def _ask(
 def _left(
     task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger
 ) -> list[tuple[Endpoint, int]]:
-    """Count what each endpoint has still to be asked; in a ledger that knows nothing, that is all."""
+    """Count each endpoint's requests left to send; with an empty ledger that is all of them."""
     if not ledger.spent():
         return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
-    found = [
+    left = [
         (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.models
     ]
-    return [(endpoint, calls) for endpoint, calls in found if calls]
+    return [(endpoint, calls) for endpoint, calls in left if calls]
 
 
 def _estimate(task: Task, endpoint: Endpoint, instructions: Instructions, ledger: Ledger | None) -> Estimate:
-    """Estimate what one model has still to be asked."""
+    """Estimate the requests left for one model."""
     requests = instructions.requests(task.samples)
     return estimate_requests(requests, endpoint, ledger, retry_failed=task.limits.retry_failed)
 
@@ -253,14 +263,14 @@ def _seal(
     target: Path,
     outcome: AskResult | None,
 ) -> Report:
-    """Write the pool, unless it is there as it would be written."""
+    """Write the pool, unless it is up to date."""
     stamp = _stamp(task, endpoints, instructions, ledger)
     manifest = read_pool_manifest(target)
     if manifest is not None and manifest.get("stamp") == stamp:
         return Report(_tallies(manifest), target, True, outcome, instructions.notes)
     facts = {"samples": task.samples, "stamp": stamp, "stopped": {} if outcome is None else outcome.stopped}
     ledger.note(_SEALING, str(target))
-    ledger.flush()  # a kill between the pool and its manifest leaves a pool that is known to be ours
+    ledger.flush()  # so that a pool left by a kill before its manifest is recognised as ours
     try:
         tallies, written = seal(
             instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts
@@ -273,7 +283,7 @@ def _seal(
 def _is_finished(
     task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger, target: Path
 ) -> bool:
-    """Say whether the pool that is there holds every answer, so that nothing has to be looked up."""
+    """Return whether the existing pool has every answer, so that nothing needs to be looked up."""
     manifest = read_pool_manifest(target)
     if manifest is None or manifest.get("missing") != 0:
         return False
@@ -283,7 +293,7 @@ def _is_finished(
 
 
 def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
-    """Hash what a sealed pool depends on; the state of the ledger among it."""
+    """Hash everything a sealed pool depends on, including the state of the ledger."""
     parts = [
         _RULES,
         instructions.fingerprint,
@@ -297,8 +307,8 @@ def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger:
 
 
 def _tallies(manifest: dict[str, Any]) -> dict[str, ModelTally]:
-    """Read back what a pool's manifest says."""
-    found = {}
+    """Read the counts back from a pool's manifest."""
+    tallies = {}
     for name, facts in manifest["models"].items():
         tally = ModelTally(
             cost=facts["cost"],
@@ -309,8 +319,8 @@ def _tallies(manifest: dict[str, Any]) -> dict[str, ModelTally]:
         tally.statuses.update(facts["statuses"])
         tally.reasons.update(facts["reasons"])
         tally.odd.update(facts.get("odd", {}))
-        found[name] = tally
-    return found
+        tallies[name] = tally
+    return tallies
 
 
 def _checked(task: Task, *, seal_only: bool = False) -> Endpoints:

@@ -20,7 +20,7 @@ from crowdselect.numeric.metrics import by_family, compute_metrics
 from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.report.page import counted, render
+from crowdselect.report.page import render
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
@@ -31,6 +31,7 @@ from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")

@@ -36,11 +36,12 @@ from crowdselect.lengths import CHARACTERS
 from crowdselect.methods import METHODS
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.report.page import counted, render
+from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.selection.texts import reopen_pool
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 

@@ -5,7 +5,7 @@ where there is a cap on money.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.cli.options import CROWD, Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
@@ -141,9 +142,14 @@ class Needs:
         if given is None:
             return None
         second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
-        key = (given.source, step.options.get("layout"), second, step.options.get("limit"))
+        names = [name.replace("_", "-") for name in READ_OPTIONS]
+        read = {
+            name.replace("-", "_"): step.options[name] for name in names if step.options.get(name) is not None
+        }
+        key = (given.source, repr(read), second, step.options.get("limit"))
         if key not in self._pools:
-            self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
+            how = HowRead.from_dict(read)
+            self._pools[key] = self._look(given, read=how, rewards=second, limit=step.options.get("limit"))
         return self._pools[key]
 
     def _look(self, given: Input, **options: Any) -> _KnownPool | None:  # noqa: ANN401  (of `open_pool`)
@@ -215,8 +221,6 @@ def _chooses(step: Step) -> bool:
 
 def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
-    from dataclasses import fields
-
     from crowdselect.selection.folder import check_export
     from crowdselect.selection.options import Options
 

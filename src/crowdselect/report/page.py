@@ -26,7 +26,7 @@ from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.cache import folder
 from crowdselect.repeats import as_text
-from crowdselect.terminal import visible
+from crowdselect.terminal import counted, thousands, visible
 from crowdselect.writing import new_file
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -163,26 +163,6 @@ def percent(value: float, digits: int = 0) -> str:
         ('12%', '12.5%')
     """
     return f"{value:.{digits}%}"
-
-
-def thousands(value: object) -> str:
-    """A whole number with commas; anything else, as a manifest may hold it, as it is.
-
-    Example:
-        >>> thousands(1234), thousands("many")
-        ('1,234', 'many')
-    """
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def counted(value: object, noun: str, plural: str | None = None) -> str:
-    """A count with its noun in the right number.
-
-    Example:
-        >>> counted(1, "row"), counted(1234, "row"), counted(2, "family", "families")
-        ('1 row', '1,234 rows', '2 families')
-    """
-    return f"{thousands(value)} {noun if value == 1 else plural or f'{noun}s'}"
 
 
 def listed(names: Sequence[str]) -> str:
