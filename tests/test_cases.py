@@ -242,7 +242,9 @@ def test_a_marker_for_no_reward(cases: Path, run: Callable[..., Ran], choose: Ca
 
 def test_lists_of_generations(cases: Path, choose: Callable[..., Chosen]) -> None:
     path = cases / "24_openr1" / "pool.jsonl"
-    with pytest.raises(InputError, match="closest is the layout samples.*name the model with `model='NAME'`"):
+    with pytest.raises(
+        InputError, match=r"closest is the layout samples.*name the model with `model='NAME'`"
+    ):
         open_pool(path)
     with open_pool(path, model="r1") as pool:
         assert pool.models == ("r1",)
@@ -278,7 +280,7 @@ def test_lm_evaluation_harness(cases: Path, choose: Callable[..., Chosen]) -> No
 
 def test_a_finish_reason_that_is_an_error(
     cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path
-) -> None:  # noqa: ARG001  (it has to run)
+) -> None:
     case = cases / "30_collect_finish_error"
     ran = run(
         "collect", case / "ins.jsonl", "--crowd", case / "crowd.toml", "-o", tmp_path / "p.parquet", "--attempts", 2,
@@ -289,7 +291,7 @@ def test_a_finish_reason_that_is_an_error(
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_an_unfinished_verdict(cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path) -> None:  # noqa: ARG001  (as above)
+def test_an_unfinished_verdict(cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path) -> None:
     case = cases / "31_judge_think_cut"
     judge = f"judge:{case / 'crowd.toml'}#judge"
     ran = run("reward", case / "pool.jsonl", "--with", judge, "-o", tmp_path / "r.parquet", "--no-self-test")
@@ -359,7 +361,7 @@ def test_models_that_are_spelt_otherwise(
         ("60_collect_tools", "Say 0 things about rain"),
     ],
 )
-def test_what_is_sent(
+def test_what_is_sent(  # noqa: PLR0917  (fixtures)
     name: str, wanted: str, cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path
 ) -> None:
     case = cases / name

@@ -12,7 +12,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
-from crowdselect.manifests import REPORT
+from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
@@ -25,7 +25,7 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
-from crowdselect.terminal import print_json, say, stage_bar, visible
+from crowdselect.terminal import print_json, say, stage_bar, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
 
 
@@ -245,6 +245,9 @@ def choose_and_write(
         say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
         return
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+    cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
     if told is not None:
         say(told)
 
