@@ -15,9 +15,9 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
-from crowdselect.manifests import REPORT
+from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -30,7 +30,7 @@ from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
 from crowdselect.terminal import counted as number_of
-from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
 
 Shown = Literal["with next steps", "alone", "briefly"]
@@ -38,7 +38,7 @@ Shown = Literal["with next steps", "alone", "briefly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PoolOptions:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
@@ -59,7 +59,7 @@ class Source:
 class Measuring:
     """Which pool `crowdselect metrics` reads, and where."""
 
-    source: Source
+    source: PoolOptions
     engine: EngineOptions
 
 
@@ -84,7 +84,7 @@ class Writing:
 class Selecting:
     """All that `crowdselect select` is told."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     writing: Writing
     engine: EngineOptions
@@ -112,7 +112,7 @@ class Selecting:
 class Trying:
     """All that `crowdselect robustness` is told; see `crowdselect.compare.robustness.robustness`."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     crowd: str | None
     config: str | None
@@ -170,8 +170,8 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
-    names = ("pool", "layout", "rewards", "limit")
-    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+    names = {*READ_OPTIONS, "pool", "rewards", "limit", "crowd"}
+    with made(PoolOptions, {name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
         return {**given, "budget": budget.of(len(pool.id_array))}
 
 
@@ -266,6 +266,9 @@ def choose_and_write(
         say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
         return
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+    cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
     if told is not None:
         say(told)
     if shown != "with next steps":
