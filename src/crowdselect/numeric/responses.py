@@ -128,7 +128,7 @@ def find_answers(
             None = all answers of an id are.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
             are not told apart.
-        picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
+        picks: Which sample represents each model, with its own reward and prompts; None = the pool has no samples.
             Models are chosen by `scores`, their means.
 
     Returns:

@@ -136,7 +136,7 @@ def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
 
 
 def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Table:
-    """Read the `limit` lowest hashes of ids of each shard: `hash`; the limit of the whole pool is among them."""
+    """Compute each shard's `limit` lowest hashes of ids: `hash`; those of the whole pool are among them."""
     import pyarrow as pa
 
     found = []
