@@ -174,7 +174,11 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
         for column, tally in ((column, tallies[column.name]) for column in job.columns)
     ]
     if as_json:
-        found = {"output": None if output is None else str(job.target), "plan": rows, "notes": [*job.notes.values()]}
+        found = {
+            "output": None if output is None else str(job.target),
+            "plan": rows,
+            "notes": [*job.notes.values()],
+        }
         print_json(found)
         return
     headings = ["column", ">answers", ">empty", ">to score", ">tokens (about)", "requests and cost"]

@@ -53,6 +53,8 @@ from crowdselect.reward.scoring import (
     windows_of_files,
 )
 from crowdselect.reward.sealed import (
+    COMMAND,
+    is_ours,
     rewards_manifest_path,
     tallies_in,
     write_rewards,
@@ -63,7 +65,6 @@ from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
-_COMMAND = "reward"
 _TERMINAL, _PIPE = 0.25, 30.0  # seconds between two words of progress
 
 
@@ -441,8 +442,8 @@ def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool)
     """Refuse a place for the rewards, before a model is looked at; whether a file of ours may be replaced is seen later."""
     if Path(target).suffix != ".parquet":
         raise OutputError(f"{target}: rewards are written as Parquet; name a file that ends in .parquet")
-    ours = (made_in(Path(target)) or {}).get("command") == _COMMAND
-    place = check_output(target, inputs=_inputs(pool, specs), overwrite=overwrite or ours, folder=False)
+    may_replace = overwrite or is_ours(Path(target))
+    place = check_output(target, inputs=_inputs(pool, specs), overwrite=may_replace, folder=False)
     check_manifest(rewards_manifest_path(place))
     return place
 
@@ -453,7 +454,7 @@ def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> d
     for column in columns:
         told |= _flat(column.name, column.scorer.settings)
     told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
-    return made_by(_COMMAND, told, {"pool": pool.files})
+    return made_by(COMMAND, told, {"pool": pool.files})
 
 
 def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set[str]:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
+from crowdselect.pool.files import fingerprint
 from crowdselect.pool.pool import Pool
-from crowdselect.repeats import as_metadata
+from crowdselect.repeats import as_metadata, made_in
 from crowdselect.reward.protocol import Outcome
 from crowdselect.reward.run import Column, Scores, Tally, Window, outcomes
-from crowdselect.writing import TOOL, new_file
+from crowdselect.writing import TOOL, new_file, read_manifest
 
+COMMAND = "reward"
+"""What a rewards file says it was made by."""
 _PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
 _MOST_REASONS = 20
 
@@ -95,10 +98,20 @@ def write_rewards_manifest(
         "fingerprint": pool.fingerprint(),
         "columns": {column.name: _described(column, tallies[column.name]) for column in columns},
         **facts,
+        "content": fingerprint([target]),
         "written": sorted([target.name, rewards_manifest_path(target).name]),
     }
     with new_file(rewards_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def is_ours(target: Path) -> bool:
+    """Say whether a file is one that `reward` wrote and nobody has changed since."""
+    if (made_in(target) or {}).get("command") != COMMAND:
+        return False
+    manifest = read_manifest(target.parent, rewards_manifest_path(target).name)
+    # Without a manifest it is the file of a run that was killed before it wrote this.
+    return manifest is None or manifest.get("content") == fingerprint([target])
 
 
 def tallies_in(manifest: Mapping[str, Any]) -> dict[str, Tally]:
