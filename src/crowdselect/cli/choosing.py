@@ -85,7 +85,7 @@ class Selecting:
         if self.seeds is None:
             return
         if not entry_named(self.method).drawn:
-            raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
+            raise OptionError(f"`seeds` needs a method that draws at random; `method={self.method}` does not")
         if self.seeds < 1:
             raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
