@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -144,7 +145,13 @@ def test_folder_with_one_broken_file_names_it(tmp_path):
     write(tmp_path / "a.jsonl", long())
     bad = tmp_path / "b.jsonl"
     bad.write_text('{"id": "c"}\n{"id"\n')
-    fails(InputError, tmp_path, f"{bad}: line 2 is not JSON")
+    fails(
+        InputError,
+        tmp_path,
+        f"{bad}: row 1: the model is missing",
+        "2 of 6 rows are malformed",
+        "`skip_invalid=True`",
+    )
 
 
 # ── JSON and CSV ───────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +164,7 @@ def test_folder_with_one_broken_file_names_it(tmp_path):
         (b'{"id": "x", "model": ', "is not JSON"),
         (b'{"id": "x"} trailing', "is not JSON"),
         (b"{'id': 'x'}", "is not JSON"),
-        (b'{"id": "\xff\xfe"}', "is not JSON"),
+        (b'{"id": "\xff\xfe"}', "holds byte 0xff, which is not UTF-8"),
         (b"[1, 2]", "is a JSON list, not an object"),
         (b"7", "is a JSON int, not an object"),
     ],
@@ -185,7 +192,7 @@ def test_truncated_gzip(tmp_path):
 def test_uneven_csv(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("id,model,score\na,m,1\nb,m\n")
-    fails(InputError, path, f"{path}: line 3 has 2 fields; wanted 3")
+    fails(InputError, path, f"{path}: row 2 has 2 fields; wanted 3")
 
 
 def test_csv_column_without_a_name(tmp_path):
@@ -259,9 +266,13 @@ def test_neither_id_nor_text(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])
-def test_duplicate_answer(name, tmp_path):
+def test_answers_without_a_number_are_samples(name, tmp_path):
     path = write(tmp_path / name, long(model=["m", "n", "n", "n"]))
-    fails(InputError, path, path, "duplicate answer", "id 'b'", "model 'n'", "sample 0")
+    with open_pool(path) as pool:
+        assert pool.sampled
+        assert [note for note in pool.notes if "samples" in note] == [
+            "2 answers share instruction and model and have no sample number: they are samples, numbered by their content"
+        ]
 
 
 def test_duplicate_sample(tmp_path):
@@ -274,13 +285,15 @@ def test_duplicate_id_where_a_row_is_an_instruction(tmp_path):
     fails(InputError, path, f"{path}: row 3: duplicate id 'x'", "row 1")
 
 
-def test_duplicate_model_in_a_list(tmp_path):
+def test_a_model_twice_in_a_list_has_samples(tmp_path):
     path = tmp_path / "p.jsonl"
     answer = {"model": "m", "response": "x", "score": 1}
     path.write_text(
         json.dumps({"id": "x", "instruction": "?", "completions": [answer, {**answer, "model": "n"}, answer]})
     )
-    fails(InputError, path, "duplicate answer", "id 'x'", "model 'm'")
+    with open_pool(path) as pool:
+        assert pool.models == ("m", "n")
+        assert pool.sampled
 
 
 def test_lists_of_different_length(tmp_path):
@@ -288,7 +301,7 @@ def test_lists_of_different_length(tmp_path):
     lists = {"generations": ["x", "y"], "generation_models": ["m", "n"], "ratings": [1.0, 2.0]}
     rows = [{"instruction": "A?", **lists}, {"instruction": "B?", **lists, "ratings": [1.0]}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    fails(InputError, path, f"{path}: row 2: a list has 1 elements; wanted 2")
+    fails(InputError, path, f"{path}: row 2: ratings has 1 values for 2 answers", "1 of 2 rows is malformed")
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])
@@ -298,11 +311,12 @@ def test_one_id_with_different_texts(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "messages", ["hello", '{"role": "user"}', '[{"role": "user"}]', '[{"role": "user", "content": 7}]', "7"]
+    "messages",
+    ["hello", '{"role": "user"}', '[{"role": "user"}]', '[{"role": "tutor", "content": "7"}]', "7"],
 )
 def test_messages_that_are_none(messages, tmp_path):
     path = write(tmp_path / "p.jsonl", long(instruction=None, messages=[messages] * 4))
-    fails(InputError, path, path, "messages of id 'a'", repr(messages), "{role, content}")
+    fails(InputError, path, f"{path}: row 1: ", "message", "; wanted", "4 of 4 rows are malformed")
 
 
 def test_column_of_a_pool(tmp_path):
@@ -359,9 +373,16 @@ def test_no_reward(tmp_path):
 
 
 def test_several_rewards(tmp_path):
-    path = write(tmp_path / "p.csv", long(judge=[1, 2, 3, 4]))
-    fails(RewardError, path, path, "several reward columns: score, judge")
+    path = write(tmp_path / "p.csv", long(score=None, grade=[1, 2, 3, 4], judge=[1, 2, 3, 4]))
+    fails(RewardError, path, path, "several reward columns: grade, judge")
     use(path, reward="judge")
+
+
+@pytest.mark.parametrize("usual", ["rating", "reward", "correct"])
+def test_a_reward_of_a_usual_name_comes_first(usual, tmp_path):
+    path = write(tmp_path / "p.csv", long(score=None, judge=[1, 2, 3, 4], **{usual: [4, 3, 2, 1]}))
+    with open_pool(path) as pool:
+        assert pool.reward_name(None) == usual
 
 
 def test_unknown_reward(tmp_path):
@@ -376,15 +397,24 @@ def test_reward_that_is_text(name, reward, tmp_path):
     fails(RewardError, path, f"{path}: score is 'good' at id 'b'; wanted a number", reward=reward)
 
 
-@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl"])
-def test_reward_that_is_boolean(name, tmp_path):
-    path = write(tmp_path / name, long(score=[True, False, True, True]))
-    fails(RewardError, path, f"{path}: score is 'true' at id 'a'", reward="score")
+@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])
+def test_true_is_one(name, tmp_path):
+    with open_pool(write(tmp_path / name, long(score=[True, False, True, True]))) as pool:
+        assert pool.scores("score").tolist() == [[1, 0], [1, 1]]
 
 
-def test_numbers_written_as_text_are_no_reward(tmp_path):
-    path = write(tmp_path / "p.jsonl", long(score=["1", "2", "3", "4"]))
-    fails(RewardError, path, f"{path}: score holds no number", "written as text", reward="score")
+@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])
+def test_numbers_written_as_text_are_numbers_where_all_are(name, tmp_path):
+    with open_pool(write(tmp_path / name, long(score=["1", "2", "3", "4"]))) as pool:
+        assert pool.scores("score").tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("marker", ["NA", "n/a", "None", "null", "nan"])
+@pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])
+def test_what_stands_for_no_number_is_missing(name, marker, tmp_path):
+    with open_pool(write(tmp_path / name, long(score=["1", marker, "3", "4"]))) as pool:
+        assert np.isnan(pool.scores("score")).tolist() == [[False, True], [False, False]]
+        assert "score: 1 values such as NA are missing" in pool.notes
 
 
 def test_reward_that_is_text_for_one_model_of_a_zoo(tmp_path):

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.duplicates import normalised
-from crowdselect.selection.benchmarks import (
+from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.folder import export, load_selection
+from crowdselect.selection.overlap import (
     CHARACTERS,
     WORDS,
-    BenchmarkQuestion,
     contaminated,
-    read_questions,
 )
-from crowdselect.selection.folder import export, load_selection
 from crowdselect.simulate.pool import simulate
 
 LETTERS = st.sampled_from([*"abcAB .,!'_\n", "é", "é", "語", "本", "ส", "ำ", "،", " ", "한", "\x00"])
@@ -42,11 +41,16 @@ def _oracle(texts: list[str | None], questions: list[BenchmarkQuestion]) -> list
         a, b = normalised(one), normalised(other)
         words, others = _units(a)[0], _units(b)[0]
         runs = {tuple(others[i : i + WORDS]) for i in range(len(others) - WORDS + 1)}
+        at_all = any(words[i : i + len(others)] == others for i in range(len(words) - len(others) + 1))
+        if others and at_all and (len(others) >= 4 or 2 * len(others) >= len(words)):
+            return True
         if a == b != "" or any(tuple(words[i : i + WORDS]) in runs for i in range(len(words) - WORDS + 1)):
             return True
         if not (_unspaced(a) and _unspaced(b)):
             return False
         ours, theirs = _units(a)[1], _units(b)[1]
+        if len(theirs) >= 8 and theirs in ours:
+            return True
         pieces = {theirs[i : i + CHARACTERS] for i in range(len(theirs) - CHARACTERS + 1)}
         pieces = {piece for piece in pieces if _unspaced(piece) >= CHARACTERS / 2}
         return any(ours[i : i + CHARACTERS] in pieces for i in range(len(ours) - CHARACTERS + 1))
@@ -78,11 +82,13 @@ def test_thirteen_words_are_found_and_twelve_are_not() -> None:
     asked = [BenchmarkQuestion("a", ("one two",)), BenchmarkQuestion("b", (" ".join(words),))]
     inside = "Please: " + ", ".join(words[5 : 5 + WORDS]).upper() + "! Thanks"
     short = "Please: " + ", ".join(words[5 : 4 + WORDS]) + " thanks"
-    assert contaminated([inside, short, "ONE  two", "one two three", None], asked).tolist() == [
+    assert contaminated(
+        [inside, short, "ONE  two", "one two three", "one two three four five"], asked
+    ).tolist() == [
         1,
         -1,
         0,
-        -1,
+        0,  # a short question counts where it is half of the row
         -1,
     ]
 

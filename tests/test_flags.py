@@ -188,6 +188,7 @@ def test_near_misses(word, known, said):
 def test_columns_metrics_and_ids_are_told_with_what_was_meant(run, sim, tmp_path):
     dry = ("select", sim, "--budget", 3, "--dry-run")
     run(*dry, "--method", "column:instuction").refuses("did you mean 'instruction'?")
+    run(*dry, "--reward", "simulated_rewrad").refuses("did you mean 'simulated_reward'?")
     run(*dry, "--weights", "dificulty=1").refuses("did you mean 'difficulty'?")
     assert run("select", sim, "--budget", 3, "-o", tmp_path / "out").code == 0
     known = run("select", sim, "--budget", 3, "--dry-run", "--json")

@@ -278,9 +278,9 @@ def test_a_pool_that_is_gone_or_changed_is_said_in_the_page(extra, run, tmp_path
     assert said in ran.err
     assert said in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
     (tmp_path / "pool.parquet").unlink()
-    ran = run("report", str(tmp_path / "chosen"))
+    ran = run("report", str(tmp_path / "chosen"), "--overwrite")
     assert ran.code == 0
-    assert "name its place with --pool" in ran.err
+    assert "pass its current path as --pool" in ran.err
     assert "There is no map" in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
 
 

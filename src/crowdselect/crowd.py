@@ -5,7 +5,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ TEXTS = ("base_url", "model", "api_key_env", "system", "local", "family")
 NUMBERS = ("temperature", "top_p", "timeout", "requests_per_minute", "tokens_per_minute", "size_b")
 PRICES = ("price_in", "price_out")
 WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
-KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body")
-"""Keys of a model or a judge, besides `name`."""
+ALIASES = "aliases"
+"""Other names of a model, under which rewards may be filed: a list of texts."""
+KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
+"""Of a model or a judge, beside its name."""
 
 _TABLES = ("defaults", "model", "judge", "notes")
-_DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local"})
-_FREE = "x_"  # prefix of keys that are the user's own, like everything in [notes]
+_DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local", ALIASES})
+_FREE = "x_"  # how a key begins that is nobody's business but the user's; so is what stands in [notes]
 _NO_SECRET = {"api_key_env"}
 _SECRET = re.compile(
     r"(^|[_-])(api[_-]?key|apikey|secret|password|passwd|authorization|bearer|credentials?)($|[_-])"
@@ -124,7 +126,8 @@ class Crowd:
 
     Attributes:
         members: One per model; names differ.
-        origin: Where the crowd comes from, for messages.
+        origin: What the crowd was made from, for messages.
+        aliases: Other names of members, each with the member's name.
 
     Example:
         >>> crowd = Crowd.from_names(["gemma-2-9b-it", "gemma-2-27b-it", "gpt-4o"])
@@ -134,6 +137,7 @@ class Crowd:
 
     members: tuple[Member, ...]
     origin: str = field(default="the models' names", compare=False)
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Crowd":
@@ -179,7 +183,8 @@ class Crowd:
         except RecursionError:
             raise InputError(f"{str(file)!r}: values are nested too deeply for a crowd file") from None
         members = [_member(name, entry, where=f"{str(file)!r}: model {name!r}") for name, entry in entries]
-        return cls(_distinct(members, origin=repr(str(file))), origin=repr(str(file)))
+        known = _distinct(members, origin=repr(str(file)))
+        return cls(known, origin=repr(str(file)), aliases=_aliases(entries, where=repr(str(file))))
 
     def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
         """Align the crowd with a pool's models.
@@ -200,6 +205,9 @@ class Crowd:
             (['b-7b', 'c'], "the models' names: 1 of 2 entries is not in the pool: 'a-7b'")
         """
         by_name = {member.name: member for member in self.members}
+        for alias, name in self.aliases.items():
+            if alias in models and name not in models:
+                by_name[alias] = replace(by_name.pop(name), name=alias)
         missing = [name for name in models if name not in by_name]
         if len(missing) == len(models):
             raise InputError(
@@ -219,7 +227,7 @@ class Crowd:
                 f"so family and size are read off the name: {_listed(missing)}"
             )
         members = tuple(by_name.get(name) or _named(name) for name in models)
-        return Crowd(members, origin=self.origin), warnings
+        return Crowd(members, origin=self.origin, aliases=self.aliases), warnings
 
     @property
     def names(self) -> list[str]:
@@ -380,6 +388,25 @@ def _size(value: object, where: str) -> float | None:
     if not (math.isfinite(size) and size > 0):
         raise InputError(wanted)
     return size
+
+
+def _aliases(entries: Sequence[tuple[str, Mapping[str, Any]]], *, where: str) -> dict[str, str]:
+    """The other names that a file gives to models, each with the model's name."""
+    names = {name for name, _ in entries}
+    found: dict[str, str] = {}
+    for name, entry in entries:
+        listed = entry.get(ALIASES, [])
+        if not isinstance(listed, list) or not all(isinstance(alias, str) and alias for alias in listed):
+            raise InputError(
+                f"{where}: model {name!r}: aliases must be a list of names, got {_short(listed)}"
+            )
+        for alias in listed:
+            if alias in names or found.get(alias, name) != name:
+                raise InputError(
+                    f"{where}: model {name!r}: the alias {alias!r} is another model's too; keep one"
+                )
+            found[alias] = name
+    return found
 
 
 def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:

@@ -197,7 +197,7 @@ def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) 
     )
     stdout = getattr(
         sys.stdout, "rich_proxied_file", sys.stdout
-    )  # what stands behind it while a display is live
+    )  # the real stream while a live display is on
     unicode = "utf" in (stdout.encoding or "").lower()
     made = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII)
     shown = []
@@ -369,7 +369,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 
 def thousands(value: object) -> str:
-    """A whole number with commas; anything else, as a manifest may hold it, as it is.
+    """Format a whole number with commas; return anything else, as a manifest may hold it, as text.
 
     Example:
         >>> thousands(1234), thousands("many")
@@ -379,7 +379,7 @@ def thousands(value: object) -> str:
 
 
 def counted(value: object, noun: str, plural: str | None = None) -> str:
-    """A count with its noun in the right number.
+    """Format a count with its noun in the right number.
 
     Example:
         >>> counted(1, "row"), counted(1234, "row"), counted(2, "family", "families")

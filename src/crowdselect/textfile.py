@@ -173,6 +173,16 @@ def too_deep(file: Path) -> InputError | None:
     return None
 
 
+def is_deep(line: bytes) -> bool:
+    """Say whether lists and objects of a line of JSON are nested more than `DEEPEST` levels deep."""
+    depth = 0
+    for token in _BRACKETS.findall(line):
+        depth += _STEP.get(token, 0)
+        if depth > DEEPEST:
+            return True
+    return False
+
+
 def without_mark(file: Path, target: Path) -> None:
     """Copy a text file, decompressed and without its byte order mark."""
     with open_text(file) as stream, target.open("wb") as copy:

@@ -209,7 +209,7 @@ def new_files(folder: Path, *, manifest: str = MANIFEST) -> Iterator[Path]:
 
 
 def check_manifest(path: Path) -> None:
-    """Refuse to write the manifest of a file over a file that is not one of ours.
+    """Refuse to write a file's manifest over a file that crowdselect did not write.
 
     Raises:
         OutputError: There is such a file.

@@ -1,11 +1,13 @@
 """What every command that chooses does: check where to write, choose, write, say what was done."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
 from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
@@ -15,6 +17,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -22,11 +25,12 @@ from crowdselect.selection.folder import check_export, export, file_names, load_
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
+from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import chosen_of
+from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.terminal import counted as number_of
-from crowdselect.terminal import print_json, say, shown_path, stage_bar
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible
 from crowdselect.writing import check_beside, check_output, made_folder
 
 Shown = Literal["with next steps", "alone", "briefly"]
@@ -38,13 +42,25 @@ class Source:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
-    layout: str | None = None
+    read: HowRead
+    crowd: str | None = None
+    """A crowd file: models may be filed under other names in the rewards."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
-        return open_pool(self.pool, layout=self.layout, rewards=self.rewards, limit=self.limit, seed=seed)
+        crowd = read_crowd(self.crowd)
+        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """Which pool `crowdselect metrics` reads, and where."""
+
+    source: Source
+    engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +147,10 @@ def choose(given: dict[str, Any]) -> None:
 
         check_extra()
     method = _method(asked)
-    with on_cluster(asked.engine) as run:
+    planned = asked.writing.dry_run and runs_a_model(asked.options, method)
+    if planned and asked.engine.on_ray:
+        check_optional("ray", extra="ray")
+    with nullcontext() if planned else on_cluster(asked.engine) as run:
         if asked.seeds is None:
             _choose(asked, method, run)
             return
@@ -216,6 +235,9 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
+    if writing.dry_run and runs_a_model(options, method):
+        _show_work(plan(pool, options, method=method, crowd=crowd, stages=stages), options, writing)
+        return
     selection = run_select(pool, options, crowd=crowd, stages=stages, method=method, run=run)
     texts = chosen_of(pool, selection, run=run)
     written, told = None, None
@@ -239,46 +261,73 @@ def choose_and_write(
     if writing.as_json:
         _print_json(selection, written)
         return
-    if shown == "briefly" and written is not None:
-        rows = number_of(options.budget, "row")
-        say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
-        return
-    print_selection(selection, texts, folder=None if written is None else Path(str(output)))
-    if told is not None:
-        say(told)
-    if shown != "with next steps":
-        return
-    if written is None:
+    _show(selection, texts, folder=None if written is None else str(output), report=told, shown=shown)
+    if shown == "with next steps" and written is None:
         say_next(without_dry_run("chosen"))
-    else:
+    elif shown == "with next steps":
         say_next(after_select(str(output), selection, pool=pool.path))
+
+
+def _show(
+    selection: Selection, texts: Chosen, *, folder: str | None, report: str | None, shown: Shown
+) -> None:
+    """Print a selection and where it was written; None = nowhere."""
+    if shown == "briefly" and folder is not None:
+        rows = number_of(selection.options["budget"], "row")
+        say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
+        return
+    print_selection(selection, texts, folder=None if folder is None else Path(folder))
+    if report is not None:
+        say(report)
 
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
-    told = {**method.settings, **options.as_dict(), **method.settings}  # the method first: it says most
-    files = {name: told.pop(name) for name in ("include", "exclude", "metrics", "decontaminate")}
-    beside = {"embedder": options.embedder.removeprefix("file:"), "model": str(told.get("model"))}
-    for name in ("cache", "trust_remote_code"):
-        del told[name]
+    told = {
+        **method.settings,
+        **options_of(pool, options),
+        **method.settings,
+    }  # the method first: it says most
+    model = str(told.get("model"))
     shown = {
         "format": writing.format,
         "file_type": writing.file_type,
         "for": writing.trainer,
         "license": writing.license,
     }
-    return made_by(
-        "select",
-        {"layout": pool.layout, "limit": pool.limit, **told, **shown},
-        {
-            "pool": [file for file in pool.files if str(file) != pool.rewards_path],
-            "rewards": pool.rewards_path,
-            "crowd": writing.crowd,
-            **{name: file for name, file in files.items() if name != "decontaminate"},
-            "decontaminate": [Path(file) for file in files["decontaminate"]] or None,
-            **{name: place for name, place in beside.items() if Path(place).exists()},
-        },
-    )
+    inputs = inputs_of(pool, options, crowd=writing.crowd)
+    return made_by("select", {**told, **shown}, inputs | ({"model": model} if Path(model).exists() else {}))
+
+
+def options_of(pool: Pool, options: Options) -> dict[str, Any]:
+    """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
+    told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
+    for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
+        del told[name]
+    return told
+
+
+_FILES = ("include", "exclude", "metrics")
+
+
+def inputs_of(
+    pool: Pool, options: Options, *, crowd: str | None
+) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files that a choice is made from, for `made_by`."""
+    embedder = options.embedder.removeprefix("file:")
+    return {
+        **pool_of(pool),
+        "crowd": crowd,
+        **{name: getattr(options, name) for name in _FILES},
+        "decontaminate": [Path(file) for file in options.decontaminate] or None,
+        **({"embedder": embedder} if Path(embedder).exists() else {}),
+    }
+
+
+def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files of a pool, for `made_by`."""
+    own = [file for file in pool.files if str(file) != pool.rewards_path]
+    return {"pool": own, "rewards": pool.rewards_path}
 
 
 def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
@@ -294,6 +343,22 @@ def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
 
         say(report_beside(folder, pool, stages=Stages(show=stage_bar)))
     say_next(after_select(str(writing.output), selection, pool=pool.path))
+
+
+def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> None:
+    """Say what models would compute."""
+    if writing.as_json:
+        print_json({"written": None, "options": options.as_dict(), "plan": [asdict(work) for work in works]})
+        return
+    table(
+        ["to be computed", ">rows", ">in the cache", ">left"],
+        [[work.what, work.rows, work.known, work.rows - work.known] for work in works],
+    )
+    for work in works:
+        if not work.is_here:
+            note(f"{visible(work.what)}: the model is fetched from the Hub first")
+    say("no model was run, so nothing was chosen")
+    say_next(without_dry_run("chosen"))
 
 
 def _print_json(selection: Selection, written: Path | None) -> None:

@@ -8,7 +8,15 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import dry_run_option, engine_options, json_option, made, option, section
+from crowdselect.cli.options import (
+    dry_run_option,
+    engine_options,
+    instruction_options,
+    json_option,
+    made,
+    option,
+    section,
+)
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -24,10 +32,11 @@ _output = section("Output")
     epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --dry-run",
 )
 @click.argument("instructions", required=False)
-@option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
+@option("-o", "--output", metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
+@instruction_options
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
-@dry_run_option("Say what would be sent and what it may cost; send nothing.")
+@dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
 @option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
 @option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
@@ -71,10 +80,16 @@ def collect(
 
     if dry_run and seal_only:
         raise OptionError("--dry-run and --seal do not go together")
+    if given["output"] is None and not dry_run:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
     asked = ("instructions", "crowd")
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
         given |= {name: given[name] or last[name] for name in (*asked, "samples")}
+        read = last.get("read", {})
+        given |= {
+            name: given[name] or read.get(name) for name in ("columns", "subset", "split", "skip_invalid")
+        }
     if any(given[name] is None for name in asked):
         raise OptionError(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"
@@ -136,8 +151,8 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             models = sum(tally.rows > 0 for tally in report.tallies.values())
             of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave no answer"
             size = f"{counted(rows, 'answer')} of {counted(models, 'model')}"
-            say(f"{what}{shown_path(task.output)}: {size}{of}")
-            say_next(scoring(str(task.output), []))
+            say(f"{what}{shown_path(task.target)}: {size}{of}")
+            say_next(scoring(str(task.target), []))
     return MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 

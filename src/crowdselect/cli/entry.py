@@ -123,6 +123,11 @@ def show_or_write(
     say_next(following or {})
 
 
+def say_current(output: str) -> None:
+    """Say that a page is there as it would be written, so that there is nothing to do."""
+    say(f"up to date: {visible(output)} was made with these options from the same inputs")
+
+
 def _fail(message: str) -> NoReturn:
     sys.stderr.write(f"error: {visible(message)}\n")
     sys.exit(REFUSED)

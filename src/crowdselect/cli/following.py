@@ -16,10 +16,11 @@ from crowdselect.cli.flags import Option, typed_line
 from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import say, show, shown_path
 
-POOL = ("layout", "limit")
+POOL = (*READ_OPTIONS, "limit")
 """The options that say how a pool is read."""
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """The same, of a pool with rewards."""

@@ -2,12 +2,13 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crowdselect import __version__
-from crowdselect.cli.entry import run_command
+from crowdselect.cli.entry import run_command, say_current
 from crowdselect.cli.flags import Command, Group
 from crowdselect.cli.options import (
     answer_options,
@@ -126,24 +127,20 @@ def demo(output: str, as_json: bool) -> None:
 @reward_option
 @json_option
 def inspect(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     reward: str | None,
     as_json: bool,
+    **given: Any,  # noqa: ANN401  (the fields of `Source`)
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
-    from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.choosing import Source, read_crowd
     from crowdselect.cli.following import after_inspect, say_next
     from crowdselect.cli.summary import print_inspection
-    from crowdselect.pool.pool import open_pool
     from crowdselect.selection.inspection import inspect_pool
     from crowdselect.terminal import stage_bar
 
     with (
-        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
+        made(Source, {**given, "crowd": crowd}).opened() as opened,
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
@@ -151,7 +148,7 @@ def inspect(
         print_json(found)
         return
     print_inspection(found)
-    say_next(after_inspect(pool, found, reward=reward))
+    say_next(after_inspect(given["pool"], found, reward=reward))
 
 
 @cli.command("crowd", epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
@@ -165,30 +162,26 @@ def inspect(
 @option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
 def show_crowd(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     output: str | None,
     as_toml: bool,
     as_json: bool,
+    **given: Any,  # noqa: ANN401  (the fields of `Source`)
 ) -> None:
     """Show the models with family and size.
 
     With -o, they are also written to a crowd file.
     """
-    from crowdselect.cli.choosing import read_crowd
+    from crowdselect.cli.choosing import Source, read_crowd
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd
-    from crowdselect.pool.pool import open_pool
     from crowdselect.terminal import counted, say, shown_path, warn
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
-    with open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened:
+    with made(Source, {**given, "crowd": crowd}).opened() as opened:
         models, reward_columns = opened.models, opened.reward_columns
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
@@ -212,7 +205,7 @@ def show_crowd(
     for note in notes:
         warn(note)
     if not (as_toml or as_json):
-        say_next(after_crowd(pool, output, rewards=reward_columns))
+        say_next(after_crowd(given["pool"], output, rewards=reward_columns))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
@@ -223,44 +216,50 @@ def show_crowd(
 @overwrite_option
 @engine_options
 def metrics(
-    pool: str,
-    layout: str | None,
-    rewards: str | None,
-    limit: int | None,
     crowd: str | None,
     reward: str | None,
     ties: "Ties",
     overwrite: bool,
     output: str,
-    **where: Any,  # noqa: ANN401  (see `engine_options`)
+    **given: Any,  # noqa: ANN401  (the fields of `Source` and `EngineOptions`)
 ) -> None:
-    """Write the metrics of every instruction to a file."""
-    from crowdselect.cli.choosing import checked, read_crowd
-    from crowdselect.cli.following import SCORED_POOL, choosing, given, say_next
-    from crowdselect.engine.here import EngineOptions
+    """Write the metrics of every instruction to a file.
+
+    A Parquet file says what it was made by: the same command on the same inputs is up to date.
+    """
+    from crowdselect.cli.choosing import Measuring, checked, pool_of, read_crowd
+    from crowdselect.cli.following import SCORED_POOL, choosing, say_next
+    from crowdselect.cli.following import given as typed
     from crowdselect.engine.stream import on_cluster
-    from crowdselect.pool.pool import open_pool
+    from crowdselect.repeats import as_metadata, is_current_file, made_by
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
-    with (
-        open_pool(pool, layout=layout, rewards=rewards, limit=limit) as opened,
-        on_cluster(made(EngineOptions, where)) as run,
-    ):
+    asked = made(Measuring, {**given, "crowd": crowd})
+    with asked.source.opened() as opened:
+        told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
+        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
+        if is_current_file(Path(output), made_so, overwrite=overwrite):
+            say_current(output)
+            return
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
-        with stage_bar("rewards and metrics"):
+        with on_cluster(asked.engine) as run, stage_bar("rewards and metrics"):
             _, rows = look_at(
                 opened, options=None, reward=reward, crowd=read_crowd(crowd), ties=ties, run=run
             )
-            write_table(metrics_table(rows), target)
+            table = metrics_table(rows)
+            metadata = (table.schema.metadata or {}) | as_metadata(made_so)
+            write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):
             warn(note)
         sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
         say(f"written to {shown_path(target)}: {sizes}")
-        say_next(choosing(pool, given(*SCORED_POOL), rewards=opened.reward_columns, reward=reward))
+        say_next(
+            choosing(asked.source.pool, typed(*SCORED_POOL), rewards=opened.reward_columns, reward=reward)
+        )
 
 
 class _Select(Command):
@@ -310,17 +309,19 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
     from crowdselect.cli.following import after_why, say_next
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
-    from crowdselect.selection.texts import texts_of
+    from crowdselect.selection.texts import shared_with_benchmark, texts_of
     from crowdselect.terminal import stage_bar, warn
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
     with stage_bar("reading the pool"):
         texts = texts_of(selection, story, pool=pool)
+        shared = shared_with_benchmark(selection, story, texts.instruction)
     if as_json:
-        print_json({**story, "instruction": texts.instruction, "answer": texts.answer})
+        more = {} if shared is None else {"shared_words": shared}
+        print_json({**story, "instruction": texts.instruction, "answer": texts.answer, **more})
     else:
-        print_story(story, instruction=texts.instruction, answer=texts.answer)
+        print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
     if texts.problem is not None:
         warn(texts.problem)
     elif not as_json:

@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "boolean": ((bool,), "true or false"),
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
+    "columns": ((str, dict), "a table of column names"),
     "budget": ((int, str), "a whole number, or a share such as 10%"),
 }
 _Made = TypeVar("_Made", bound="DataclassInstance")
@@ -151,6 +152,31 @@ class Weights(click.ParamType[dict[str, float]]):
                 self.fail(f"{name.strip()!r} is named twice in {value!r}", param, ctx)
             weights[name.strip()] = weight
         return weights
+
+
+class ColumnNames(click.ParamType[tuple[tuple[str, str], ...]]):
+    """`WHAT=COLUMN,...`, or a table in a configuration file."""
+
+    name = "columns"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
+        return "WHAT=COLUMN,..."
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (a string from the command line, a table from a file)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[tuple[str, str], ...]:
+        """Read which column is what; which there are is checked where the pool is opened."""
+        if isinstance(value, tuple):
+            return value
+        if isinstance(value, dict):
+            return tuple((str(what), str(name)) for what, name in value.items())
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not pairs or not all(what.strip() and name.strip() for what, _, name in pairs):
+            self.fail(f"{value!r} is not of the form instruction=COLUMN,model=COLUMN", param, ctx)
+        return tuple((what.strip(), name.strip()) for what, _, name in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,9 +375,39 @@ cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep ve
 layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
+_columns_option = _pool(
+    "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
+)
+_part_options = bundle(
+    _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
+    _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
+)
+_skip_option = _pool(
+    "--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+)
+instruction_options = bundle(_columns_option, _part_options, _skip_option)
+"""How a file of instructions is read."""
+read_options = bundle(
+    layout_option,
+    _columns_option,
+    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
+    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+    _part_options,
+    _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
+    _pool("--missing", type=float, multiple=True, metavar="NUMBER", help="Rewards of this value are none."),
+    _skip_option,
+    _pool(
+        "--reasoning",
+        metavar="keep|drop",
+        default="keep",
+        show_default=True,
+        help="Whether what is written holds the reasoning before an answer.",
+    ),
+)
+"""How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
 pool_options = bundle(
     pool_argument,
-    layout_option,
+    read_options,
     _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     limit_option,
     crowd_option,
@@ -393,6 +449,14 @@ count_options = bundle(
         metavar="FILE",
         multiple=True,
         help="Never choose what shares text with these benchmark questions; may be given several times.",
+    ),
+    _counts(
+        "--decontaminate-ngram",
+        type=int,
+        default=13,
+        show_default=True,
+        metavar="N",
+        help="So many words in a row, the same in both, are no chance.",
     ),
 )
 """Which instructions may be chosen, and by what."""
@@ -507,7 +571,12 @@ folder_options = bundle(
         help="The data's licence, for the card.  [default: unknown]",
     ),
     _output("--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."),
-    _output("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+    _output(
+        "--dry-run",
+        is_flag=True,
+        help="Write nothing: choose and say what came out; where a model is run (ifd, an embedder), load none and say "
+        "what it would compute.",
+    ),
     overwrite_option,
     json_option,
 )

@@ -31,6 +31,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     lines(
         {
             "pool": f"{size}{gaps} ({facts['layout']} layout)",
+            "read as": facts.get("read_as"),
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
@@ -91,6 +92,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         {
             "pool": shown_path(found["pool"]),
             "layout": found["layout"],
+            "read as": found["read_as"],
             "instructions": f"{found['instructions']:,} ({found['without_text']:,} without text, {found['duplicates']:,} "
             f"{'repeats' if found['duplicates'] == 1 else 'repeat'} another)",
             "models": f"{found['models']:,}",
@@ -147,11 +149,19 @@ def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
 def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = None) -> None:
     """List the models with family and size, and with a reward their coverage and mean, the highest first."""
     shown = [*members]
+    cut = any(m.get("endings") for m in members)
     if reward is not None:
         unknown = float("-inf")
         shown.sort(key=lambda m: -(unknown if m["mean_reward"][reward] is None else m["mean_reward"][reward]))
     table(
-        ["model", "family", ">size (B)", "known from", *([] if reward is None else [">coverage", ">mean"])],
+        [
+            "model",
+            "family",
+            ">size (B)",
+            "known from",
+            *([] if reward is None else [">coverage", ">mean"]),
+            *([">unfinished"] if cut else []),
+        ],
         [
             [
                 m["name"],
@@ -163,6 +173,7 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
                     if reward is None
                     else [f"{m['coverage'][reward]:.1%}", _number(m["mean_reward"][reward])]
                 ),
+                *([_unfinished(m["endings"])] if cut else []),
             ]
             for m in shown
         ],
@@ -174,7 +185,18 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
     )
 
 
-def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: str | None) -> None:
+def _unfinished(endings: Mapping[str, int]) -> str:
+    """The share of a model's answers that were cut, filtered or broken off, and of which kind most were."""
+    every = sum(endings.values())
+    odd = {kind: count for kind, count in endings.items() if kind != "finished"}
+    if not every or not odd:
+        return "0%"
+    return f"{sum(odd.values()) / every:.1%} ({max(odd, key=lambda kind: odd[kind])})"
+
+
+def print_story(
+    story: Mapping[str, Any], *, instruction: str | None, answer: str | None, shared: str | None = None
+) -> None:
     """Tell one row's story, with its text where the pool is at hand."""
     say(f"instruction {visible(story['id'])}")
     if instruction is not None:
@@ -184,6 +206,8 @@ def print_story(story: Mapping[str, Any], *, instruction: str | None, answer: st
         show(fitted(f"  {visible(answer, width=400)}", hang=2))
     for line in story["story"]:
         say(f"- {visible(line)}", hang=2)
+    if shared is not None:
+        say(f"- shared with the benchmark question: {visible(shared, width=400)}", hang=2)
 
 
 def _print_picks(selection: Selection, pool: Chosen) -> None:

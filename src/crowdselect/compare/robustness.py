@@ -357,11 +357,12 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-def robustness_page(found: Robustness) -> str:
+def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None) -> str:
     """Write the robustness of a selection as one page; its template is `robustness.html`, see `crowdselect.report.page`.
 
     Args:
         found: From `robustness`.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         A whole HTML document without scripts. Names from pools are shown as text.
@@ -374,6 +375,7 @@ def robustness_page(found: Robustness) -> str:
         axes.append({**row, "words": AXES[row["axis"]], "shown": own[:_OPEN], "rest": own[_OPEN:]})
     return render(
         "robustness.html",
+        made=made,
         title=f"How stable is a selection of {counted(len(found.chosen), 'row')}?",
         kind="robustness",
         simulated=found.facts["simulated"],

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.finish import ENDINGS
+from crowdselect.finish import ENDINGS, ending_sql
 from crowdselect.numeric.responses import PickedSamples, Picks
-from crowdselect.pool.columns import blank, length
+from crowdselect.pool.columns import (
+    answer_alone,
+    blank,
+    broken,
+    folded,
+    length,
+    repaired,
+    thinks,
+    with_reasoning,
+)
 from crowdselect.pool.index import (
     AnswerBatch,
     AnswerKeys,
@@ -29,11 +39,12 @@ from crowdselect.pool.index import (
     not_numeric,
     pick,
     refuse_infinite,
+    repeated,
     said_text,
     sorted_keys,
     to_numpy,
 )
-from crowdselect.pool.layouts import Tall, Wide
+from crowdselect.pool.layouts import Directed, Tall, Wide, direction_of
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
@@ -54,8 +65,11 @@ class WideAnswers:
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M), NaN = none, column by column."""
-        numbers = self._layout.rewards[reward]
-        for model, sql in self._layout.fields[reward].items():
+        column, change = (reward, None) if reward in self._layout.rewards else direction_of(reward)
+        numbers = self._layout.rewards[column]
+        if change is not None:
+            numbers = {model: change(sql) for model, sql in numbers.items()}
+        for model, sql in self._layout.fields[column].items():
             found = None if model in numbers else first_not_number(self._source, self._index, sql)
             if found is not None:
                 raise not_numeric(self._source.path, f"{model}: {reward}", found)
@@ -74,43 +88,94 @@ class WideAnswers:
         out = np.zeros(self._shape, dtype=np.bool_, order="F")
         unproven = {}
         for j, model in enumerate(self.models):
-            if self._source.never_blank(self._layout.leaves.get(model)):
+            if model not in self._responses:
+                continue
+            if model not in self._thinking and self._source.never_blank(self._layout.leaves.get(model)):
                 out[:, j] = True
-            elif model in self._layout.responses:
-                unproven[model] = f"NOT {blank(self._layout.responses[model])}"
+            else:
+                unproven[model] = f"NOT {blank(self._responses[model])}"
         self._fill(out, unproven)
         return out
 
-    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (as TallAnswers)
-        """Read the responses of some cells, a column at a time."""
+    @cached_property
+    def _thinking(self) -> frozenset[str]:
+        """The models some of whose responses hold reasoning."""
+        found = self._layout.responses
+        return frozenset(
+            m for m, any_ in zip(found, self._source.any(*map(thinks, found.values())), strict=True) if any_
+        )
+
+    @cached_property
+    def _responses(self) -> Mapping[str, str]:
+        """SQL of the answers alone, without reasoning."""
+        found = self._layout.responses
+        return {model: answer_alone(sql) if model in self._thinking else sql for model, sql in found.items()}
+
+    def responses(
+        self,
+        cells: Cells,
+        samples: Numbers | None = None,  # noqa: ARG002  (as TallAnswers)
+        *,
+        whole: bool = False,
+    ) -> list[str | None]:
+        """Read the responses of some cells, a column at a time; `whole` with the reasoning before them."""
         sources = self._index.sources()
         out: list[str | None] = [None] * len(cells)
         for j in sorted({j for _, j in cells}):
-            if self.models[j] not in self._layout.responses:
+            model = self.models[j]
+            if model not in self._responses:
                 continue
-            places = [place for place, (_, model) in enumerate(cells) if model == j]
+            places = [place for place, (_, own) in enumerate(cells) if own == j]
             wanted = sources[[cells[place][0] for place in places]]
-            texts = self._source.take(self._layout.responses[self.models[j]], wanted).to_pylist()
+            sql = (self._layout.responses if whole else self._responses)[model]
+            texts = self._source.take(sql, wanted).to_pylist()
             for place, text in zip(places, texts, strict=True):
                 out[place] = said_text(text)
         return out
 
-    def targets(self, *, allow_cut: bool) -> Targets:  # noqa: ARG002  (as TallAnswers)
-        """Say which answers may be trained on: how they ended is not known here, so all that have text."""
-        return Targets(self.answered())
+    def targets(self, *, allow_cut: bool) -> Targets:
+        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`."""
+        said = self.answered()
+        if not self._thinking:
+            return Targets(said)
+        cut = np.zeros(self._shape, dtype=np.bool_, order="F")
+        found = {m: self._layout.responses[m] for m in self.models if m in self._thinking}
+        self._fill(
+            cut,
+            {
+                m: f"coalesce({ending_sql('NULL', sql)} = {ENDINGS.index('cut')}, false)"
+                for m, sql in found.items()
+            },
+        )
+        cut &= said
+        return Targets(
+            said if allow_cut else said & ~cut,
+            np.zeros_like(cut) if allow_cut else cut,
+            {"cut": int(cut.sum())},
+        )
+
+    def endings_of_models(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers ended: not known here."""
+        return [{} for _ in self.models]
+
+    def text_codes(self) -> IntArray:
+        """Tell apart the texts, shape (N, M); see `Pool.text_codes`."""
+        out = np.full(self._shape, -1, dtype=np.int64, order="F")
+        self._fill(out, {model: folded(sql) for model, sql in self._responses.items()})
+        return out
 
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the texts stay where they are."""
         out = np.full(self._shape, np.nan, order="F")
-        self._fill(out, {model: length(sql) for model, sql in self._layout.responses.items()})
+        self._fill(out, {model: length(sql) for model, sql in self._responses.items()})
         return out
 
     def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
         """Read all responses, about `size` at a time, instruction by instruction."""
-        models = np.flatnonzero([model in self._layout.responses for model in self.models])
+        models = np.flatnonzero([model in self._responses for model in self.models])
         names = [self.models[j] for j in models]
         begin = 0
-        sql = [self._layout.responses[name] for name in names]
+        sql = [self._responses[name] for name in names]
         for batch in self._source.batches(*sql, rows=max(1, size // max(len(names), 1))):
             row_of = self._index.row_of[begin : begin + len(batch)]
             begin += len(batch)
@@ -153,10 +218,69 @@ class WideAnswers:
 class TallAnswers:
     """A row of the source per answer, or an element of a row's lists."""
 
-    def __init__(self, source: Source, layout: Tall, index: Index) -> None:
+    def __init__(
+        self,
+        source: Source,
+        layout: Tall,
+        index: Index,
+        *,
+        everything: str | None = None,
+        row_number: str | None = None,
+    ) -> None:
+        """See `Pool`.
+
+        Args:
+            source: The rows.
+            layout: Where the parts of an answer are.
+            index: The instructions.
+            everything: SQL of what a row holds besides, by which equal rows are known.
+            row_number: SQL of the number of the user's row that a row was made of.
+        """
         self._source = source
-        self._layout = layout
+        self._layout = replace(layout, rewards=Directed(layout.rewards, nested=layout.nested))
         self._index = index
+        self._everything = everything
+        self._row_number = row_number
+
+        self.notes: list[str] = []
+        """What was found while answers were put in order, one line each."""
+
+    @property
+    def _thinks(self) -> bool:
+        """Whether some response holds reasoning."""
+        return self._seen_in_responses[0]
+
+    @cached_property
+    def _seen_in_responses(self) -> tuple[bool, bool]:
+        """Whether some response holds reasoning, and whether one holds control characters."""
+        raw = self._layout.response
+        if raw is None:
+            return False, False
+        tests = [
+            f"len(list_filter({raw}, lambda said: {test('said')})) > 0" if self._layout.nested else test(raw)
+            for test in (thinks, broken)
+        ]
+        found = self._source.any(*tests)
+        if found[1]:
+            count = self._source.fetch(f"count(*) FILTER ({tests[1]})").column(0)[0].as_py()
+            self.notes.append(f"{count} rows have answers with control characters, now U+FFFD")
+        return found[0], found[1]
+
+    @cached_property
+    def _raw(self) -> str | None:
+        """SQL of the responses, repaired where that is needed."""
+        raw = self._layout.response
+        return raw if raw is None or not self._seen_in_responses[1] else self._each(repaired, raw)
+
+    def _each(self, sql: Callable[[str], str], text: str) -> str:
+        """SQL of a function of a text, or of every text of a list."""
+        return f"list_transform({text}, lambda said: {sql('said')})" if self._layout.nested else sql(text)
+
+    @cached_property
+    def _response(self) -> str | None:
+        """SQL of the answers alone, without reasoning."""
+        raw = self._raw
+        return raw if raw is None or not self._thinks else self._each(answer_alone, raw)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -187,18 +311,21 @@ class TallAnswers:
         may: BoolArray,
         seed: int,
         history: str | None,
+        pairs: bool,
         told_apart: Callable[[IntArray], IntArray],
     ) -> Picks:
         """Choose among the answers that may be taken the sample that stands for each model.
 
-        `history` is SQL of what prompts are told apart by, where they are.
+        `history` is SQL of what prompts are told apart by, where they are; texts are told apart for `pairs`.
         """
         keys = self.keys
         said = may & (self._said if self._layout.response is not None else keys.row >= 0)
         draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
         codes = None if history is None else self._codes(history)
         best, worst = (
-            self._taken(pick(keys, rewards, said, draw, lowest=lowest), rewards, codes, told_apart)
+            self._taken(
+                pick(keys, rewards, said, draw, lowest=lowest), rewards, codes, told_apart, pairs=pairs
+            )
             for lowest in (False, True)
         )
         return Picks(best, worst)
@@ -209,6 +336,8 @@ class TallAnswers:
         rewards: FloatArray,
         codes: IntArray | None,
         told_apart: Callable[[IntArray], IntArray],
+        *,
+        pairs: bool,
     ) -> PickedSamples:
         at = self.keys.row[answers], self.keys.model[answers]
         number, own = (np.full((len(self._index.ids), len(self.models)), np.nan, order="F") for _ in range(2))
@@ -218,7 +347,11 @@ class TallAnswers:
             prompts = np.full(number.shape, -1, dtype=np.int64)
             prompts[at] = codes[answers]
             prompts = told_apart(prompts)
-        return PickedSamples(number, own, prompts)
+        texts = None
+        if pairs and self._response is not None:
+            texts = np.full(number.shape, -1, dtype=np.int64)
+            texts[at] = self._folded[answers]
+        return PickedSamples(number, own, prompts, texts)
 
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
@@ -239,7 +372,7 @@ class TallAnswers:
 
     def _named(self, cells: Cells, samples: Numbers | None) -> tuple[list[int], IntArray]:
         """The cells whose sample is named, and the answer of each."""
-        if samples is None or self._layout.sample is None:
+        if samples is None or not self.sampled:
             return [], np.empty(0, dtype=np.int64)
         named = [place for place, sample in enumerate(samples) if sample is not None]
         rows, models = np.array([cells[place] for place in named], dtype=np.int64).reshape(-1, 2).T
@@ -249,11 +382,11 @@ class TallAnswers:
     @cached_property
     def _said(self) -> BoolArray:
         """Which answers take part and have text, shape (A,)."""
-        keys, response, nested = self.keys, self._layout.response, self._layout.nested
+        keys, response, nested = self.keys, self._response, self._layout.nested
         if response is None:
             return np.zeros(len(keys.row), dtype=np.bool_)
         said = keys.row >= 0
-        if nested or not self._source.never_blank(("response",)):
+        if nested or self._thinks or not self._source.never_blank(("response",)):
             sql = (
                 f"list_transform({response}, lambda said: NOT {blank('said')})"
                 if nested
@@ -262,11 +395,13 @@ class TallAnswers:
             said &= to_numpy(self._flat(sql)).astype(np.bool_)
         return said
 
-    def responses(self, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
-        """Read the responses of some cells: of the sample that is named, else the first non-empty one."""
+    def responses(
+        self, cells: Cells, samples: Numbers | None = None, *, whole: bool = False
+    ) -> list[str | None]:
+        """Read the responses of some cells: of the sample that is named, else the first non-empty one; `whole` with the reasoning before them."""
         keys = self.keys
         out: list[str | None] = [None] * len(cells)
-        if self._layout.response is None or not cells:
+        if self._response is None or not cells:
             return out
         named, answers = self._named(cells, samples)
         wanted = np.array([i * len(self.models) + j for i, j in cells], dtype=np.int64)
@@ -274,11 +409,20 @@ class TallAnswers:
         spans = [keys.order[begin:end] for begin, end in zip(begins, ends, strict=True)]
         for place, answer in zip(named, answers, strict=True):
             spans[place] = answer[None][answer[None] >= 0]
-        texts = self._take(self._layout.response, np.concatenate(spans))
+        flat = np.concatenate(spans)
+        texts = self._take(self._response, flat)
+        wholes = self._take(self._whole, flat) if whole and self._whole is not None else texts
         owners = np.repeat(np.arange(len(cells)), list(map(len, spans))).tolist()
-        for place, text in zip(owners, texts, strict=True):
-            out[place] = out[place] or said_text(text)
+        for place, text, all_of_it in zip(owners, texts, wholes, strict=True):
+            if out[place] is None and said_text(text) is not None:
+                out[place] = all_of_it
         return out
+
+    @cached_property
+    def _whole(self) -> str | None:
+        """SQL of answers with the reasoning before them."""
+        raw, beside = self._raw, self._layout.reasoning
+        return raw if raw is None or beside is None else with_reasoning(raw, beside)
 
     def beside(self, sql: str, cells: Cells, samples: Numbers | None = None) -> list[str | None]:
         """Read a text of the rows that `responses` reads for some cells; None where a cell has no row."""
@@ -302,6 +446,18 @@ class TallAnswers:
         out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
         out[cell // len(self.models), cell % len(self.models)] = self._codes(sql)[answers]
         return out
+
+    def text_codes(self) -> IntArray:
+        """Tell apart the texts of the answers that `responses` reads, shape (N, M); see `Pool.text_codes`."""
+        cell, answers = self._standing
+        out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
+        out[cell // len(self.models), cell % len(self.models)] = self._folded[answers]
+        return out
+
+    @cached_property
+    def _folded(self) -> IntArray:
+        """A number of each answer's text, but for case and white space, shape (A,)."""
+        return to_numpy(self._flat(self._each(folded, self._response or "NULL::VARCHAR"))).astype(np.int64)
 
     def _codes(self, sql: str) -> IntArray:
         """Number the distinct texts of the answers' rows, shape (A,)."""
@@ -330,6 +486,16 @@ class TallAnswers:
         }
         return Targets(usable, left & ~usable, endings)
 
+    def endings_of_models(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers with text ended; nothing where the pool does not say."""
+        if self._endings is None:
+            return [{} for _ in self.models]
+        counts = np.zeros((len(self.models), len(ENDINGS)), dtype=np.int64)
+        np.add.at(counts, (self.keys.model[self._said], self._endings[self._said]), 1)
+        return [
+            {kind: int(count) for kind, count in zip(ENDINGS, row, strict=True) if count} for row in counts
+        ]
+
     def finished(self, *, allow_cut: bool) -> BoolArray:
         """Say of each answer whether it may be trained on by how it ended, shape (A,)."""
         if self._endings is None:
@@ -340,12 +506,14 @@ class TallAnswers:
     @cached_property
     def _endings(self) -> IntArray | None:
         """How each answer ended, as its place in `ENDINGS`, shape (A,); None where the pool does not say."""
-        sql = self._layout.ending
+        sql, raw = self._layout.ending, self._layout.response
+        if sql is None and raw is not None and self._thinks:
+            sql = self._each(lambda said: ending_sql("NULL", said), raw)
         return None if sql is None else to_numpy(self._flat(sql)).astype(np.int64)
 
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""
-        response = self._layout.response or "NULL::VARCHAR"
+        response = self._response or "NULL::VARCHAR"
         nested = self._layout.nested
         sql = f"list_transform({response}, lambda said: {length('said')})" if nested else length(response)
         values, path = to_numpy(self._flat(sql)), self._source.path
@@ -353,7 +521,7 @@ class TallAnswers:
 
     def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
-        keys, response = self.keys, self._layout.response or "NULL::VARCHAR"
+        keys, response = self.keys, self._response or "NULL::VARCHAR"
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -387,7 +555,7 @@ class TallAnswers:
 
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
         """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""
-        if samples is None or self._layout.sample is None:
+        if samples is None or not self.sampled:
             return np.isin(rows * len(self.models) + models, self.keys.cell)
         return self.places(rows, models, samples) >= 0
 
@@ -401,26 +569,102 @@ class TallAnswers:
 
     @cached_property
     def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
+        """The models' names, and which of them gave each answer; -1 where a row is no answer."""
+        import pyarrow.compute as pc
+
         names = self._flat(self._layout.model)
         missing = first_null(names)
-        if missing is not None:
+        if missing is None:
+            return codes_of(names)
+        if not self._layout.may_lack_model:
             place = self._source.place(int(self._rows[missing]))
             raise InputError(f"{place}: the model is missing; wanted its name; fill it in or drop the answer")
-        return codes_of(names)
+        found, codes = codes_of(pc.fill_null(names, ""))
+        return found[1:], codes - 1  # the empty text is first
 
     @property
     def sampled(self) -> bool:
-        """Samples are numbered, so a model may have several."""
-        return self._layout.sample is not None
+        """Samples are numbered, by the pool or here, so a model may have several."""
+        return self._layout.sample is not None or self._numbered_here
 
-    @cached_property
+    @property
+    def _numbered_here(self) -> bool:
+        return bool(self._keys_and_numbered[1])
+
+    @property
     def keys(self) -> AnswerKeys:
         """Which cell each answer belongs to."""
-        rows = self._index.row_of[self._rows]
+        return self._keys_and_numbered[0]
+
+    @cached_property
+    def _keys_and_numbered(self) -> tuple[AnswerKeys, bool]:
+        """Put the answers in order; what stands several times without a number is numbered, or dropped where a row is the same."""
+        codes = self._models_and_codes[1]
+        rows = np.where(codes < 0, -1, self._index.row_of[self._rows])
         sample = self._layout.sample
         samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))
-        codes = self._models_and_codes[1]
-        return sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
+        again = repeated(rows * len(self.models) + codes, samples, part=rows >= 0)
+        numbered = bool(again.size) and sample is None and not self._layout.whole
+        if numbered:
+            samples = self._with_numbers(samples, rows, codes, again)
+        elif again.size:
+            rows = self._without_twins(rows, codes, samples, again)
+        keys = sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
+        return keys, numbered
+
+    def _with_numbers(
+        self, samples: FloatArray, rows: IntArray, codes: IntArray, again: IntArray
+    ) -> FloatArray:
+        """Number the answers of a model to an instruction: by their content, in lists by their place."""
+        out = samples.copy()
+        if self._layout.nested:
+            order = again
+        else:
+            content = np.array(self._contents(self._rows[again], whole=False), dtype=object)
+            order = again[np.argsort(content, kind="stable")]
+        counts: dict[tuple[int, int], int] = {}
+        for answer in order.tolist():
+            cell = (int(rows[answer]), int(codes[answer]))
+            out[answer] = counts.get(cell, 0)
+            counts[cell] = counts.get(cell, 0) + 1
+        how = "their place" if self._layout.nested else "their content"
+        self.notes.append(
+            f"{len(again)} answers share instruction and model and have no sample number: they are samples, numbered by {how}"
+        )
+        return out
+
+    def _without_twins(
+        self, rows: IntArray, codes: IntArray, samples: FloatArray, again: IntArray
+    ) -> IntArray:
+        """Let a row that is equal to another in everything take no part."""
+        out = rows.copy()
+        known: set[tuple[int, int, float, str]] = set()
+        gone = []
+        for answer, content in zip(
+            again.tolist(), self._contents(self._rows[again], whole=True), strict=True
+        ):
+            key = (int(rows[answer]), int(codes[answer]), float(samples[answer]), content)
+            if key in known:
+                out[answer] = -1
+                gone.append(self._rows[answer])
+            known.add(key)
+        if gone:
+            count = len(gone)
+            if self._row_number is not None:
+                count = len(set(self._source.take(self._row_number, np.array(gone)).to_pylist()))
+            self.notes.append(f"{count} rows are equal to another in all columns and count once")
+        return out
+
+    def _contents(self, rows: IntArray, *, whole: bool) -> list[str]:
+        """A digest of what some rows of the source hold, the same whatever their file type: text and rewards first."""
+        layout = self._layout
+        rewards = [f"coalesce(CAST({sql} AS VARCHAR), '')" for _, sql in sorted(layout.rewards.items())]
+        first = [f"coalesce({layout.response or 'NULL'}, '')", *rewards]
+        others = [f"coalesce({sql}, '')" for _, sql in sorted(layout.fields.items())]
+        if whole and self._everything is not None:
+            others = [*others, self._everything]
+        head, tail = (f"md5(concat_ws(chr(31), {', '.join(parts)}))" for parts in (first, others or ["''"]))
+        return [str(text) for text in self._source.take(f"{head} || {tail}", rows).to_pylist()]
 
     @cached_property
     def _lengths(self) -> IntArray:

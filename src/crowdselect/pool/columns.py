@@ -9,6 +9,10 @@ _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
+MISSING_TEXTS = frozenset({"", "na", "n/a", "null", "none", "nan"})
+"""Texts, in any case, that stand for no number in a column of numbers."""
+MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
+
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
 
@@ -16,7 +20,7 @@ _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and 
 class Kind:
     """What a column or a field holds, whatever file type it comes from."""
 
-    name: Literal["text", "number", "bool", "list", "struct", "other"]
+    name: Literal["text", "number", "bool", "list", "struct", "mixed", "other"]
     fields: Mapping[str, "Kind"] = field(default_factory=lambda: MappingProxyType({}))
     """The fields of a struct."""
     item: "Kind | None" = None
@@ -48,10 +52,64 @@ def length(text: str) -> str:
     return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
 
 
-def without_answers(messages: str) -> str:
-    """SQL of the JSON of a conversation without the assistant's turns; other text stays as it is."""
-    turns = f"list_filter(TRY_CAST({messages} AS JSON[]), lambda turn: coalesce(turn ->> 'role', '') <> 'assistant')"
+def folded(text: str) -> str:
+    """SQL of a number that tells texts apart, but for case and white space; -1 where there is none."""
+    bare = f"trim(regexp_replace(lower({text}), '\\s+', ' ', 'g'))"
+    return f"CASE WHEN {blank(text)} THEN -1 ELSE CAST(hash({bare}) // 2 AS BIGINT) END"
+
+
+def without_turns(messages: str, *roles: str) -> str:
+    """SQL of the JSON of a conversation without the turns of some roles; other text stays as it is."""
+    listed = ", ".join(f"'{role}'" for role in roles)
+    turns = f"list_filter(TRY_CAST({messages} AS JSON[]), lambda turn: coalesce(turn ->> 'role', '') NOT IN ({listed}))"
     return f"coalesce(CAST(to_json({turns}) AS VARCHAR), {messages})"
+
+
+_SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
+_CONTROLS = r"'[\x00-\x08\x0e-\x1f]'"
+_QUOTES = "chr(34), chr(39), chr(96)"
+
+
+def thinks(response: str) -> str:
+    """SQL that is true where a response may hold reasoning."""
+    return f"contains({response}, 'think>')"
+
+
+def broken(text: str) -> str:
+    """SQL that is true where a text holds control characters, which servers and other files refuse."""
+    return f"regexp_matches({text}, {_CONTROLS})"
+
+
+def repaired(text: str) -> str:
+    """SQL of a text with U+FFFD for control characters: the twin of `crowdselect.pool.content.Repairs`."""
+    return f"regexp_replace({text}, {_CONTROLS}, chr(65533), 'g')"
+
+
+def answer_alone(response: str) -> str:
+    """SQL of a response without the reasoning before it: the twin of `crowdselect.pool.content.parted`."""
+    answer = f"ltrim(substr({response}, {_closes(response)} + 8), {_SPACES})"
+    return f"CASE WHEN {_is_parted(response)} THEN {answer} ELSE {response} END"
+
+
+def with_reasoning(response: str, reasoning: str) -> str:
+    """SQL of a response with the reasoning of another column before it: the twin of the one in `content`."""
+    begins = f"starts_with(ltrim({response}, {_SPACES}), '<think>')"
+    bare = f"trim({reasoning}, {_SPACES})"
+    return (
+        f"CASE WHEN coalesce({bare}, '') = '' OR {begins} THEN {response} "
+        f"ELSE '<think>' || chr(10) || {bare} || chr(10) || '</think>' || chr(10) || chr(10) || {response} END"
+    )
+
+
+def _closes(response: str) -> str:
+    return f"strpos({response}, '</think>')"
+
+
+def _is_parted(response: str) -> str:
+    """The first `</think>` ends reasoning that begins the response; it is not quoted, and nothing opens after a beginning."""
+    head = f"substr({response}, 1, {_closes(response)} - 1)"
+    begins = f"starts_with(ltrim({head}, {_SPACES}), '<think>') OR NOT contains({head}, '<think>')"
+    return f"({_closes(response)} > 0 AND ({begins}) AND right({head}, 1) NOT IN ({_QUOTES}))"
 
 
 def as_text(sql: str, kind: Kind) -> str:
@@ -62,9 +120,17 @@ def as_text(sql: str, kind: Kind) -> str:
 
 
 def as_number(sql: str, kind: Kind) -> str:
-    """SQL of a number as DOUBLE; an empty cell of a CSV is null."""
-    written = kind.written or kind.name == "text"
-    return f"CAST(nullif(trim({sql}), '') AS DOUBLE)" if written else f"CAST({sql} AS DOUBLE)"
+    """SQL of a number as DOUBLE: true is 1; an empty text and its like (`MISSING_TEXTS`) are null."""
+    if not (kind.written or kind.name == "text"):
+        return f"CAST({sql} AS DOUBLE)"
+    text = f"trim({sql})"
+    if kind.name == "bool":
+        return f"CASE lower({text}) WHEN 'true' THEN 1.0::DOUBLE WHEN 'false' THEN 0.0::DOUBLE END"
+    return (
+        f"CAST(CASE WHEN lower({text}) IN ({MISSING_SQL}) THEN NULL "
+        f"WHEN lower({text}) IN ('true', 'false') THEN CAST(lower({text}) = 'true' AS INTEGER)::VARCHAR "
+        f"ELSE {text} END AS DOUBLE)"
+    )
 
 
 def kind_of(sql_type: Any) -> Kind:  # noqa: ANN401  (DuckDB's type objects are not typed)
@@ -92,6 +158,8 @@ def kind_in_json(structure: Any, *, top: bool = False) -> Kind:  # noqa: ANN401 
         return Kind("struct", fields={name: kind_in_json(inner) for name, inner in structure.items()})
     if structure in {"UBIGINT", "BIGINT", "HUGEINT", "UHUGEINT", "DOUBLE"}:
         return Kind("number", written=top)
+    if structure == "JSON":  # a text in one row, something else in another
+        return Kind("mixed", written=True)
     return Kind("bool" if structure == "BOOLEAN" else "text", written=True)
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -19,10 +20,13 @@ from uuid import uuid4
 
 from crowdselect._optional import optional
 from crowdselect.cache import folder
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.lmeval import logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
-FileType = Literal["parquet", "json", "csv"]
+FileType = Literal["parquet", "arrow", "json", "csv"]
 
 HUB = "hf://datasets/"
 SCHEMES = ("s3://", "gs://")
@@ -31,6 +35,7 @@ SCHEMES = ("s3://", "gs://")
 _HARMLESS = {"region", "scheme", "endpoint_override"}  # what may follow the `?` in those; keys may not
 _TYPES: dict[str, FileType] = {
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
@@ -43,13 +48,35 @@ _EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
+@dataclass(frozen=True, slots=True)
+class FoundFiles:
+    """The files of a pool, as they were found."""
+
+    path: str
+    files: tuple[Path, ...]
+    kind: FileType | Literal["lm-eval"]
+    models: tuple[str | None, ...] = ()
+    """The model of each file, where its path says so; empty = no path does."""
+    notes: tuple[str, ...] = ()
+
+
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
-    """Find the data files of a path, and their common type.
+    """Find the data files of a path, and their common type; see `find_files`."""
+    found = find_files(path, HowRead())
+    if found.kind == "lm-eval":
+        raise InputError(f"{path}: is a results folder of lm-evaluation-harness; wanted one file")
+    return found.files, found.kind
+
+
+def find_files(path: str, how: HowRead) -> FoundFiles:
+    """Find the data files of a path.
 
     Args:
         path: A file, a folder (its Parquet, else JSONL, else CSV files), a glob, or
             `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, or a file or folder of a store, `s3://BUCKET/PATH` or
-            `gs://BUCKET/PATH`. Hidden files are ignored.
+            `gs://BUCKET/PATH`. Hidden files are ignored. A folder may be a data set of the Hub (its train split is
+            read), of `save_to_disk`, or the results of lm-evaluation-harness.
+        how: `subset`, `split` and `model_from` count here.
 
     Returns:
         The files in the order of their names, and what they are.
@@ -59,11 +86,23 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
         MissingExtraError: A Hub data set is asked for and huggingface_hub is not installed.
     """
     if path.startswith(HUB):
-        files = _in_folder(_hub_folder(path), path)
+        place: Path | None = _hub_folder(path)
     elif is_stored(path):
-        files = _in_folder(fetched(path, wanted=lambda name: _suffix(Path(name)) in _TYPES), path)
+        place = fetched(path, wanted=_is_wanted)
     else:
-        files = _local(path)
+        place = Path(path) if os.path.isdir(path) else None  # noqa: PTH112  (unlike Path's, False for a name too long)
+    notes: tuple[str, ...] = ()
+    if place is not None and place.is_dir():
+        logs = logs_in(place)
+        if logs:
+            return FoundFiles(path, tuple(log.file for log in logs), "lm-eval")
+        files, notes = _in_folder(place, path, how)
+    elif how.subset is not None or how.split is not None:
+        raise OptionError(
+            f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
+        )
+    else:
+        files = (place,) if place is not None else _local(path)
     for file in files:
         try:
             os.fspath(file).encode()
@@ -75,7 +114,10 @@ def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
         raise InputError(
             f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob"
         )
-    return files, kinds[0]
+    models = tuple(model_of(file, place or Path(), how) for file in files)
+    if any(models):
+        notes = (*notes, f"the model is the name of the {how.model_from or 'folder model=NAME'}")
+    return FoundFiles(path, files, kinds[0], models if any(models) else (), notes)
 
 
 def file_type(file: Path) -> FileType:
@@ -93,6 +135,8 @@ def file_type(file: Path) -> FileType:
     if size == 0:
         raise InputError(f"{file}: the file is empty (0 bytes); wanted data; write it again")
     known = _TYPES.get(_suffix(file))
+    if known == "arrow":
+        return "arrow"
     if known == "parquet" or (known is None and head == _MAGIC):
         if head != _MAGIC:
             raise InputError(
@@ -200,8 +244,6 @@ def _unpacked(name: str) -> str:
 
 
 def _local(path: str) -> tuple[Path, ...]:
-    if os.path.isdir(path):  # noqa: PTH112  (unlike Path's, it is False for a name too long to be one)
-        return _in_folder(Path(path), path)
     names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207  (the same; absolute globs)
     found = tuple(Path(name) for name in names if not os.path.isdir(name))  # noqa: PTH112
     if not found:
@@ -209,17 +251,20 @@ def _local(path: str) -> tuple[Path, ...]:
     return found
 
 
-def _in_folder(folder: Path, path: str) -> tuple[Path, ...]:
-    """Take a folder's data files, looking into its subfolders only where it has none itself."""
-    if folder.is_file():
-        return (folder,)
+def _in_folder(folder: Path, path: str, how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Take a folder's data files, looking into its subfolders only where it has none itself; and say what was left."""
     below = sorted(file for file in folder.rglob("*") if _is_data(file, folder))
     # A plain .json beside data is a description of it (a crowd, a card), not more data.
     for found in ([file for file in below if file.suffix.lower() != ".json"], below):
         files = [file for file in found if file.parent == folder] or found
         if files:
-            return tuple(files)
+            return data_files(folder, files, found, how)
     raise InputError(f"{path}: the folder holds no data; wanted .parquet, .jsonl or .csv files in it")
+
+
+def _is_wanted(name: str) -> bool:
+    """Say whether a file of a store belongs to a data set: data, or what says how it is laid out."""
+    return _suffix(Path(name)) in _TYPES or name in DESCRIPTIONS
 
 
 def _is_data(file: Path, folder: Path) -> bool:
@@ -236,6 +281,7 @@ def _hub_folder(path: str) -> Path:
     if not owner or not name:
         raise InputError(f"{path}: not a Hub data set; wanted {HUB}OWNER/NAME[@REVISION][/PATH]")
     wanted = [f"*{ending}{packed}" for ending in _TYPES for packed in ("", *_PACKED)]
+    wanted += list(DESCRIPTIONS)
     try:
         folder = Path(
             hub.snapshot_download(

@@ -139,7 +139,7 @@ def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str)
 
 
 def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array", IntArray]:
-    """Do what `codes_of` does for ids that may stand once each."""
+    """Do what `codes_of` does for ids that may stand once each; a row that is equal to an earlier one takes no part (-1)."""
 
     def twice(id_: str, first: int, second: int) -> InputError:
         return InputError(
@@ -147,8 +147,31 @@ def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array",
             "wanted one row per instruction; drop one"
         )
 
-    known, order = sorted_once(column.combine_chunks(), twice)
-    return known, np.arange(len(known), dtype=np.int64) if order is None else inverse(order)
+    twins = _twins(column, source)
+    ids = column.combine_chunks()
+    stays = np.setdiff1d(np.arange(len(ids), dtype=np.int64), twins)
+    if twins.size:
+        source.notes.append(f"{len(twins)} rows are equal to another in all columns and count once")
+        ids = ids.take(stays)
+    known, order = sorted_once(ids, twice)
+    out = np.full(len(column), -1, dtype=np.int64)
+    out[stays] = np.arange(len(known), dtype=np.int64) if order is None else inverse(order)
+    return known, out
+
+
+def _twins(ids: "pa.ChunkedArray", source: Source) -> IntArray:
+    """The rows of a repeated id that are equal in all columns to an earlier row of it."""
+    codes = codes_of(ids)[1] if len(ids.unique()) < len(ids) else None
+    if codes is None:
+        return np.empty(0, dtype=np.int64)
+    again = np.flatnonzero(np.bincount(codes)[codes] > 1)
+    known: set[tuple[int, str]] = set()
+    gone = []
+    for row, content in zip(again.tolist(), source.contents(again), strict=True):
+        if (int(codes[row]), content) in known:
+            gone.append(row)
+        known.add((int(codes[row]), content))
+    return np.array(gone, dtype=np.int64)
 
 
 def sorted_once(
@@ -318,6 +341,27 @@ def sorted_keys(
             f"sample {samples[at]:g}; wanted each once; drop one, or number them in a column `sample`"
         )
     return AnswerKeys(rows, models, samples, order, cell)
+
+
+def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArray:
+    """Find the answers that share their cell and the number of their sample with another, in their order.
+
+    Args:
+        cells: Shape (A,).
+        samples: Shape (A,).
+        part: Which answers take part, shape (A,).
+    """
+    there = np.flatnonzero(part)
+    order = (
+        there[np.lexsort((samples[there], cells[there]))]
+        if samples.any()
+        else there[np.argsort(cells[there], kind="stable")]
+    )
+    same = (cells[order[1:]] == cells[order[:-1]]) & (samples[order[1:]] == samples[order[:-1]])
+    if not same.any():
+        return np.empty(0, dtype=np.int64)
+    first, second = np.append(same, False), np.append(False, same)
+    return np.sort(order[first | second])
 
 
 def cell_means(

@@ -5,18 +5,30 @@ here. Two shapes cover all: `Tall` (a row, or an element of a row's list, per an
 model). A new layout is one more record of `LAYOUTS`; messages, help and the tables of the docs come from them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
-from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_answers
+from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
 
 NOT_REWARDS = frozenset(
-    {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"}
+    {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts", "truncated"}
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
+
+REFERENCES = frozenset({"answer", "reference", "target", "ground_truth", "solution", "gold", "label"})
+"""Columns that hold right answers; where they are numbers, they are taken for a reward only when named."""
+
+FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
+"""The names of rewards that come first where there are several, if one alone is there."""
+
+_DIRECTION = re.compile(r"(?P<way>up|down)(/(?P<scale>\d*\.?\d+))?")
+_COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
+
+NUMERIC = frozenset({"number", "bool"})
 
 ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
@@ -24,6 +36,56 @@ ID_COLUMNS = ("id", "uuid", "prompt_id")
 _PARTS = frozenset(
     {*ID_COLUMNS, "instruction", "messages", "model", "response"}
 )  # of `long`, and never rewards
+
+
+class Directed(Mapping[str, str]):
+    """SQL of rewards by name; a name may be followed by `:up`, `:down` or `:down/16`, unless it is whole itself.
+
+    `down` reverses the sign; with a number the reward is divided by it and, with `down`, taken from 1.
+
+    Example:
+        >>> Directed({"fails": "x"})["fails:down/16"]
+        '(1.0 - (x) / 16.0)'
+    """
+
+    def __init__(self, rewards: Mapping[str, str], *, nested: bool = False) -> None:
+        self._rewards = dict(rewards)
+        self._nested = nested
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._rewards:
+            return self._rewards[name]
+        column, change = direction_of(name)
+        if change is None or column not in self._rewards:
+            raise KeyError(name)
+        sql = self._rewards[column]
+        return f"list_transform({sql}, lambda value: {change('value')})" if self._nested else change(sql)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rewards or direction_of(str(name))[0] in self._rewards
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rewards)
+
+    def __len__(self) -> int:
+        return len(self._rewards)
+
+
+def direction_of(name: str) -> tuple[str, Callable[[str], str] | None]:
+    """Part the name of a reward from its direction: the column, and SQL of a value made of its SQL; None = there is none.
+
+    Example:
+        >>> direction_of("fails:down")[1]("x"), direction_of("fails")
+        ('(-(x))', ('fails', None))
+    """
+    column, colon, rest = name.rpartition(":")
+    match = _DIRECTION.fullmatch(rest)
+    if not colon or match is None:
+        return name, None
+    scale = float(match["scale"]) if match["scale"] else None
+    if match["way"] == "up":
+        return column, lambda sql: f"({sql})" if scale is None else f"(({sql}) / {scale!r})"
+    return column, lambda sql: f"(-({sql}))" if scale is None else f"(1.0 - ({sql}) / {scale!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +99,19 @@ class Tall:
     """Numeric columns, as SQL of DOUBLE."""
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false."""
     nested: bool = False
     ending: str | None = None
     """How an answer ended, as a place in `crowdselect.finish.ENDINGS`; None where the pool does not say."""
+    reasoning: str | None = None
+    """What was thought before an answer, where a column of its own says so."""
+    not_text: str | None = None
+    """Whether an answer is something other than text, which is then no response."""
+    whole: bool = False
+    """A row of the user's file held all answers of an instruction, so none stands twice unless a row does."""
+    may_lack_model: bool = False
+    """A row without a model is no answer; it tells of its instruction only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +125,8 @@ class RewardColumns:
     """Numeric columns, as SQL of DOUBLE."""
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +142,8 @@ class Wide:
     """Every field that could be meant as a reward, as SQL of text."""
     leaves: Mapping[str, tuple[str, ...]]
     """Model → where its response is in a Parquet schema."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false, for all models that have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +160,14 @@ class View:
     answers: Tall | Wide
     notes: tuple[str, ...] = ()
     """What to tell the user about the columns, one line each."""
+    tools: str | None = None
+    """SQL of JSON text: the tools that may be called."""
+    left_out: str | None = None
+    """Why an instruction cannot be chosen, a reason code; null where nothing bars it."""
+    needs: str | None = None
+    """What an export has to hold: `turns` that do not alternate, `tools`."""
+    row_number: str | None = None
+    """The number of the row of the user's file that a row was made of."""
 
     @property
     def row_is_instruction(self) -> bool:
@@ -163,7 +247,7 @@ def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
             "wanted id (or uuid), model and numeric columns"
         )
     rows = _rows(columns)
-    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields)
+    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields, rows.bools)
 
 
 def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
@@ -173,7 +257,17 @@ def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
         >>> candidates(["score", "latency"])
         ('score',)
     """
-    return tuple(name for name in rewards if name not in NOT_REWARDS)
+    return tuple(name for name in rewards if name not in NOT_REWARDS | REFERENCES)
+
+
+def no_model(name: str) -> bool:
+    """Say whether a numeric column is no model of a wide file, by its name.
+
+    Example:
+        >>> no_model("total_cost"), no_model("llama-8b")
+        (True, False)
+    """
+    return name in NOT_REWARDS | REFERENCES or _COUNTS.fullmatch(name) is not None
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -200,14 +294,14 @@ def _is_distilabel(columns: Columns) -> bool:
 
 
 def _is_zoo(columns: Columns) -> bool:
-    return bool(_zoo_models(columns)) and (_id_column(columns) is not None or _has_text(columns))
+    return bool(zoo_models(columns)) and (_id_column(columns) is not None or _has_text(columns))
 
 
 def _is_matrix(columns: Columns) -> bool:
     return _id_column(columns) is not None and "response" not in columns and bool(_matrix_models(columns))
 
 
-def _zoo_models(columns: Columns) -> tuple[str, ...]:
+def zoo_models(columns: Columns) -> tuple[str, ...]:
     """Structs with `content` are models; where none has it, structs with a number are."""
     structs = {
         name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS
@@ -221,7 +315,9 @@ def _zoo_models(columns: Columns) -> tuple[str, ...]:
 
 def _matrix_models(columns: Columns) -> tuple[str, ...]:
     return tuple(
-        sorted(n for n, kind in columns.items() if kind.name == "number" and n not in _PARTS | NOT_REWARDS)
+        sorted(
+            n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and not no_model(n)
+        )
     )
 
 
@@ -247,7 +343,7 @@ def _long(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
     # A conversation's own answers are no part of what it is about; other conversations keep the id of their text.
     asked = messages and (
-        f"CASE WHEN contains({messages}, '\"assistant\"') THEN {without_answers(messages)} ELSE {messages} END"
+        f"CASE WHEN contains({messages}, '\"assistant\"') THEN {without_turns(messages, 'assistant')} ELSE {messages} END"
     )
     made = id_ or _made_id(text, asked)
     return View("long", made, id_ is None, text, messages, _rows(columns))
@@ -266,8 +362,40 @@ def _rows(columns: Columns) -> Tall:
         sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
         response=said,
         ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
-        rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name == "number"},
+        rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name in NUMERIC},
         fields={name: as_text(quote(name), kind) for name, kind in rest.items()},
+        bools=_bools(rest),
+        reasoning=as_text(quote("reasoning"), columns["reasoning"]) if "reasoning" in columns else None,
+    )
+
+
+def plain_view(columns: Columns, own: frozenset[str], *, layout: str, id_made: bool, many: bool) -> View:
+    """Say where the parts of a rewritten pool are; see `crowdselect.pool.plain`.
+
+    Args:
+        columns: Those of the pool.
+        own: Those that say what was found while rewriting, as far as they hold anything.
+        layout: The form that the user's files have.
+        id_made: There is no id in these.
+        many: A row of theirs holds all answers of an instruction.
+    """
+
+    def named(name: str) -> str | None:
+        return quote(name) if name in own or name in columns else None
+
+    answers = replace(_rows(columns), not_text=named("_not_text"), may_lack_model=True, whole=many)
+    _, text, messages = _shared(columns)
+    return View(
+        layout,
+        quote("id"),
+        id_made,
+        text,
+        messages,
+        answers,
+        tools=named("tools"),
+        left_out=named("_left_out"),
+        needs=named("_needs"),
+        row_number=quote("_row"),
     )
 
 
@@ -289,8 +417,9 @@ def _ultrafeedback(columns: Columns) -> View:
         model=each(f"nullif({model}, '')"),
         sample=None,
         response=each(response) if response is not None else None,
-        rewards={n: each(as_number(inner(n), kind)) for n, kind in rest.items() if kind.name == "number"},
+        rewards={n: each(as_number(inner(n), kind)) for n, kind in rest.items() if kind.name in NUMERIC},
         fields={n: each(as_text(inner(n), kind)) for n, kind in rest.items()},
+        bools=_bools(rest),
         nested=True,
     )
     pairs = each(f"{{'model': {model}, 'response': {response or 'NULL::VARCHAR'}}}")
@@ -326,7 +455,7 @@ def _distilabel(columns: Columns) -> View:
 
 def _zoo(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    models = _zoo_models(columns)
+    models = zoo_models(columns)
     rewards: dict[str, dict[str, str]] = {}
     fields: dict[str, dict[str, str]] = {}
     responses: dict[str, str] = {}
@@ -337,9 +466,12 @@ def _zoo(columns: Columns) -> View:
                 responses[model] = as_text(leaf, kind)
                 continue
             fields.setdefault(name, {})[model] = as_text(leaf, kind)
-            if kind.name == "number":
+            if kind.name in NUMERIC:
                 rewards.setdefault(name, {})[model] = as_number(leaf, kind)
-    answers = Wide(models, responses, rewards, fields, {model: (model, "content") for model in responses})
+    leaves = {model: (model, "content") for model in responses}
+    kinds = {name: [columns[m].fields[name] for m in found] for name, found in rewards.items()}
+    bools = frozenset(name for name, found in kinds.items() if all(kind.name == "bool" for kind in found))
+    answers = Wide(models, responses, rewards, fields, leaves, bools)
     pairs = [
         f"{{'model': {_text_literal(m)}, 'response': {responses.get(m, 'NULL::VARCHAR')}}}" for m in models
     ]
@@ -356,6 +488,10 @@ def _matrix(columns: Columns) -> View:
     others = [name for name in columns if name not in {*models, *_PARTS}]
     said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
     return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
+
+
+def _bools(columns: Columns) -> frozenset[str]:
+    return frozenset(name for name, kind in columns.items() if kind.name == "bool")
 
 
 def _text_literal(text: str) -> str:

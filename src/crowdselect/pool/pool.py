@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import (
     AnswerBatch,
     Index,
@@ -22,12 +23,14 @@ from crowdselect.pool.index import (
     build_index,
     one_per_id,
     to_numpy,
+    values_per_id,
     vectors,
 )
-from crowdselect.pool.layouts import Tall, Wide, view
+from crowdselect.pool.layouts import Tall, Wide
+from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -39,28 +42,33 @@ ObjectArray = NDArray[np.object_]
 def open_pool(
     path: str | os.PathLike[str],
     *,
-    layout: str | None = None,
     rewards: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    read: HowRead | None = None,
+    **how: Any,  # noqa: ANN401  (the fields of `HowRead`)
 ) -> "Pool":
-    """Open a pool; only its columns are read.
+    """Open a pool.
+
+    A pool that is not tidy (see docs/pools.md) is rewritten once in the cache folder; `Pool.read_as` says how it was
+    understood.
 
     Args:
-        path: A file, a folder or a glob of Parquet, JSONL or CSV (plain, gzip, zstd) files, or
-            `hf://datasets/OWNER/NAME`.
-        layout: One of `layouts.LAYOUTS`; None = recognised from the columns.
+        path: A file, a folder or a glob of Parquet, JSONL, CSV or Arrow files, or `hf://datasets/OWNER/NAME`.
         rewards: A second file with `id`, `model` and numeric columns, joined by (id, model).
         limit: Take only this many instructions, chosen by a seeded hash of their ids.
         seed: Of that choice.
+        read: How it is read, as one object.
+        how: The same as arguments: `layout`, `columns`, `model`, `model_from`, `subset`, `split`, `filter`, `missing`,
+            `skip_invalid`, `reasoning`; see `crowdselect.pool.howread.HowRead`.
 
     Returns:
         The pool; close it, or use it in a `with`.
 
     Raises:
-        InputError: The file is missing, empty or broken.
+        InputError: The file is missing, empty or broken, or a row is malformed.
         LayoutError: Its columns fit no layout.
-        OptionError: `limit` is not positive.
+        OptionError: `limit` is not positive, or another value makes no sense.
 
     Example:
         >>> import tempfile
@@ -76,7 +84,7 @@ def open_pool(
         raise OptionError(f"`limit` is {limit}; wanted at least 1 instruction")
     return Pool(
         os.fspath(path),
-        layout=layout,
+        read or HowRead(**how),
         rewards=None if rewards is None else os.fspath(rewards),
         limit=limit,
         seed=seed,
@@ -91,25 +99,34 @@ class Pool:
     """
 
     def __init__(
-        self, path: str, *, layout: str | None, rewards: str | None, limit: int | None, seed: int
+        self, path: str, read: HowRead, *, rewards: str | None, limit: int | None, seed: int
     ) -> None:
         self.path = path
+        self.read = read
         self.rewards_path = rewards
         self.limit = limit
         self.seed = seed
         self._join_notes: list[str] = []
-        self._connection = connect()
+        found = opened(path, read)
+        self._connection = found.connection
         try:
-            self._source = Source(self._connection, path)
-            self._view = view(self._source.columns, path=path, layout=layout)
+            self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
-            self.rewards = Rewards(self._source, self._view.answers, second)
+            self.rewards = Rewards(self._source, self._view.answers, second, aliases=dict(read.aliases))
         except BaseException:
             self.close()
             raise
         self.layout = self._view.layout
         self.columns = tuple(self._source.columns)
-        self.files: tuple[Path, ...] = self._source.files + (second.files if second else ())
+        self.read_as = found.read_as
+        """How its files were understood, in one line; None where they are tidy."""
+        self.part = found.part
+        """How one of its files is opened by itself."""
+        self.parts = self._source.files
+        """The files that hold its rows: its own, or what they were rewritten to."""
+        self.malformed = found.malformed
+        self._read_notes = found.notes
+        self.files: tuple[Path, ...] = found.files + (second.files if second else ())
 
     def __enter__(self) -> Self:
         return self
@@ -126,16 +143,27 @@ class Pool:
     @property
     def notes(self) -> list[str]:
         """Facts to tell the user, one line each; more may come as data is read."""
-        facts = []
+        facts = list(self._read_notes)
+        answers = self._view.answers
         if self._view.id_made:
-            what = "the instruction and its answers" if self._view.row_is_instruction else "the instruction"
+            whole = self._view.row_is_instruction or (isinstance(answers, Tall) and answers.whole)
+            what = "the instruction and its answers" if whole else "the instruction"
             facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
-        return [*facts, *self._view.notes, *self._join_notes]
+        found = self.__dict__.get("_answers")
+        more = list(found.notes) if isinstance(found, TallAnswers) else []
+        asked = self.__dict__.get("_asked")
+        more += [] if asked is None else asked.notes
+        return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
 
     @property
     def reward_columns(self) -> tuple[str, ...]:
         """Candidates for the reward: numeric columns that are not counts, costs or numbers of a sample."""
         return self.rewards.names
+
+    @property
+    def usual_reward(self) -> str | None:
+        """The reward that is meant where none is named; None where there is none, or one has to be named."""
+        return self.rewards.usual
 
     @cached_property
     def ids(self) -> ObjectArray:
@@ -221,6 +249,14 @@ class Pool:
         """
         return self._asked.codes(self._answers)
 
+    def text_codes(self) -> NDArray[np.int64]:
+        """Tell apart the texts of answers within an id, but for case and white space.
+
+        Returns:
+            Shape (N, M): answers of the same number have the same text, -1 = no text.
+        """
+        return self._answers.text_codes()
+
     def reward_name(self, reward: str | None) -> str:
         """Find which reward is meant.
 
@@ -271,14 +307,13 @@ class Pool:
             scores = self._answers.scores(name)
         else:
             scores = self._joined.scores(name)
-            self._join_notes = [] if self._joined.note is None else [self._joined.note]
+            self._join_notes = self._joined.notes
         return scores
 
     @property
     def sampled(self) -> bool:
-        """The pool numbers samples: a model may have several answers to an instruction."""
-        answers = self._view.answers
-        return isinstance(answers, Tall) and answers.sample is not None
+        """A model may have several answers to an instruction, by number."""
+        return isinstance(self._answers, TallAnswers) and self._answers.sampled
 
     @property
     def samples(self) -> Samples | None:
@@ -300,6 +335,10 @@ class Pool:
             `has_responses`.
         """
         return self._answers.answered()
+
+    def endings(self) -> list[dict[str, int]]:
+        """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""
+        return self._answers.endings_of_models()
 
     def targets(self, *, allow_cut: bool = False) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
@@ -336,6 +375,55 @@ class Pool:
             InputError: An id or a model is not in the pool.
         """
         return self._answers.responses(self._cells_of(pairs), samples)
+
+    def exported(self, pairs: Sequence[tuple[str, str]], samples: Numbers | None = None) -> list[str | None]:
+        """Read some responses as they are written for training: with the reasoning before them, unless that is to be dropped.
+
+        Args:
+            pairs: See `responses`.
+            samples: Likewise.
+
+        Raises:
+            InputError: An id or a model is not in the pool.
+        """
+        whole = self.read.reasoning == "keep"
+        return self._answers.responses(self._cells_of(pairs), samples, whole=whole)
+
+    def tools(self, ids: Sequence[str]) -> list[str | None]:
+        """Read the tools that may be called for some instructions, as JSON; None where there are none.
+
+        Raises:
+            InputError: An id is not in the pool.
+        """
+        rows = self._rows_of(ids)
+        sql = self._view.tools
+        if sql is None:
+            return [None] * len(rows)
+        found = self._one_per_id(sql, "tools")
+        return [found[row].as_py() for row in rows]
+
+    def left_out(self) -> ObjectArray:
+        """Say what bars instructions by what they are, shape (N,): a reason code, perhaps with words after a colon; else None."""
+        out = np.full(len(self._index.ids), None, dtype=object)
+        if self._view.left_out is not None:
+            out = to_numpy(values_per_id(self._source, self._view, self._index, self._view.left_out)[0])
+        answers = self._view.answers
+        if isinstance(answers, Tall) and answers.not_text is not None:
+            odd, _ = values_per_id(
+                self._source, self._view, self._index, f"NULLIF({answers.not_text}, false)"
+            )
+            none = to_numpy(odd.is_valid()) & ~self.answered().any(axis=1) & (out == np.array(None))
+            out[none] = "not_text"
+        return out
+
+    def needs(self) -> ObjectArray:
+        """Say what an export of instructions has to hold, shape (N,): words of `turns` and `tools`; else an empty text."""
+        out = np.full(len(self._index.ids), "", dtype=object)
+        if self._view.needs is not None:
+            low, high = values_per_id(self._source, self._view, self._index, self._view.needs)
+            pairs = zip(to_numpy(low), to_numpy(high), strict=True)
+            out[:] = [" ".join(part for part in pair if part is not None) for pair in pairs]
+        return out
 
     def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.
@@ -402,6 +490,12 @@ class Pool:
         return self._source.odd_file()
 
     @property
+    def read_files(self) -> tuple[Path, ...]:
+        """What is read: its parts, and the second file of rewards."""
+        second = self.rewards.second
+        return self.parts + (second.files if second is not None else ())
+
+    @property
     def filled(self) -> tuple[Path, ...]:
         """Its own files that hold rows."""
         return self._source.filled
@@ -423,7 +517,12 @@ class Pool:
     def _answers(self) -> WideAnswers | TallAnswers:
         layout = self._view.answers
         if isinstance(layout, Tall):
-            return TallAnswers(self._source, layout, self._index)
+            view = self._view
+            parts = [sql for sql in (view.text, view.messages, view.tools) if sql is not None]
+            everything = f"concat_ws(chr(31), {', '.join(parts)})" if parts else None
+            return TallAnswers(
+                self._source, layout, self._index, everything=everything, row_number=view.row_number
+            )
         return WideAnswers(self._source, layout, self._index)
 
     @cached_property

@@ -13,7 +13,8 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.columns import blank, without_answers
+from crowdselect.pool.columns import blank, broken, repaired, without_turns
+from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import AnswerBatch, Cells, Index, Numbers, one_per_id, to_numpy, values_per_id
 from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Chat = list[dict[str, str]]
-"""Messages, each {"role": ..., "content": ...}."""
+Chat = list[dict[str, Any]]
+"""Messages, each {"role": ..., "content": ...}; with calls of tools the content may be None, see `content.Turn`."""
+
+_KEPT = ("tool_calls", "tool_call_id", "name")
 
 
 def parse_chat(written: str) -> Chat:
-    """Read the messages of an instruction; what else a message holds is left out.
+    """Read the messages of an instruction; what else a message holds is left out, but for calls of tools.
 
     Args:
         written: JSON, a list of {role, content}; null is no messages.
@@ -73,17 +76,26 @@ def chat_text(chat: Chat) -> str | None:
     if len(chat) == 1 and chat[0]["role"] == "user":
         text = chat[0]["content"]
     else:
-        text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in chat)
+        text = "\n\n".join(f"{turn['role']}: {_text_of(turn)}" for turn in chat)
     return text if text.strip() else None
 
 
-def _parse_turn(turn: Any) -> dict[str, str]:  # noqa: ANN401  (parsed JSON)
+def _text_of(turn: dict[str, Any]) -> str:
+    """What a turn says; where it says nothing but calls tools, the calls."""
+    if turn["content"]:
+        return str(turn["content"])
+    return json.dumps(turn["tool_calls"], ensure_ascii=False) if "tool_calls" in turn else ""
+
+
+def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
     if not isinstance(turn, dict):
         raise ValueError("not an object")  # noqa: TRY004  (as above)
     role, content = turn.get("role"), turn.get("content")
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise ValueError("role or content is not a text")  # noqa: TRY004  (as above)
-    return {"role": role, "content": content}
+    calls = isinstance(turn.get("tool_calls"), list) and content is None
+    if not isinstance(role, str) or not (isinstance(content, str) or calls):
+        raise ValueError("role or content is not a text")
+    text = Repairs()(content) if isinstance(content, str) else None
+    return {"role": role, "content": text, **{name: turn[name] for name in _KEPT if turn.get(name)}}
 
 
 class PoolPrompts:
@@ -93,6 +105,8 @@ class PoolPrompts:
         self._source = source
         self._view = view
         self._index = index
+        self.notes: list[str] = []
+        """What was found in the texts, one line each."""
 
     @cached_property
     def text(self) -> "pa.Array | None":
@@ -101,6 +115,9 @@ class PoolPrompts:
         import pyarrow.compute as pc
 
         own = self._view.text
+        if own is not None and self._source.any(broken(own))[0]:
+            own = repaired(own)
+            self.notes.append("some instructions hold control characters, now U+FFFD")
         text = (
             None
             if own is None
@@ -125,8 +142,13 @@ class PoolPrompts:
 
     @property
     def history(self) -> str | None:
-        """SQL of the messages, where those of some id differ in the assistant's turns; else None."""
+        """SQL of the messages, where those of some id differ in the turns of the assistant or the system; else None."""
         return self._view.messages if self._differs.any() else None
+
+    @property
+    def told_by(self) -> str | None:
+        """SQL of what tells prompts of an id apart, where they differ: the messages but the system's, which an answer may have of its own."""
+        return None if self.history is None else without_turns(self.history, "system")
 
     def prompts(
         self, cells: Cells, answers: WideAnswers | TallAnswers, samples: Numbers | None = None
@@ -154,7 +176,7 @@ class PoolPrompts:
 
     def codes(self, answers: WideAnswers | TallAnswers) -> IntArray | None:
         """Number the prompts: see `Pool.prompt_codes`."""
-        history = self.history
+        history = self.told_by
         if history is None or not isinstance(answers, TallAnswers):
             return None
         return self.told_apart(answers.codes(history))
@@ -175,9 +197,15 @@ class PoolPrompts:
         differs = to_numpy(other.is_valid())
         if not differs.any():
             return whole, differs
-        asked = one_per_id(
-            self._source, self._view, self._index, without_answers(sql), what="messages (but the assistant's)"
-        )
+        asked, differ = values_per_id(self._source, self._view, self._index, without_turns(sql, "assistant"))
+        if differ.null_count < len(differ):  # each model had a system prompt of its own
+            asked = one_per_id(
+                self._source,
+                self._view,
+                self._index,
+                without_turns(sql, "assistant", "system"),
+                what="messages (but the assistant's)",
+            )
         return pc.if_else(other.is_valid(), asked, whole), differs
 
     @property
@@ -195,7 +223,7 @@ class PoolPrompts:
     def _prompt(self, i: int, model: str, written: str | None) -> Chat:
         if self._differs[i]:
             chat = self._chat(i, written)
-            if not chat:
+            if not chat and self._view.left_out is None:  # else it is one of those that cannot be chosen
                 raise InputError(
                     f"{self._source.path}: messages of id {self._index.id(i)!r}, model {model!r} are missing, and "
                     "other models have theirs with own answers; wanted the conversation before the answer"

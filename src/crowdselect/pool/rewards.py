@@ -3,13 +3,16 @@
 The second file is joined by (id, model), and by sample where both have it.
 """
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.responses import Picks
 from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.index import (
@@ -22,25 +25,49 @@ from crowdselect.pool.index import (
     sorted_keys,
     to_numpy,
 )
-from crowdselect.pool.layouts import RewardColumns, Tall, Wide, candidates, reward_columns
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    Directed,
+    RewardColumns,
+    Tall,
+    Wide,
+    candidates,
+    direction_of,
+    reward_columns,
+)
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
-from crowdselect.types import FloatArray, IntArray
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_LOWER = re.compile(
+    r"difficulty|fail|error|loss|ppl", re.IGNORECASE
+)  # names of what is better when it is lower
 
 
 class RewardsFile:
     """The rewards of a file, as far as they belong to answers of the pool."""
 
     def __init__(
-        self, source: Source, columns: RewardColumns, index: Index, answers: WideAnswers | TallAnswers
+        self,
+        source: Source,
+        columns: RewardColumns,
+        index: Index,
+        answers: WideAnswers | TallAnswers,
+        *,
+        aliases: Mapping[str, str],
+        part: bool,
     ) -> None:
+        self._part = part
         self._source = source
-        self._columns = columns
+        self._columns = replace(columns, rewards=Directed(columns.rewards))
         self._index = index
         self._answers = answers
+        self._aliases = aliases
+        self._notes: list[str] = []
         self.lost = 0
         """How many rows belong to no answer; known once the file was read."""
 
@@ -61,37 +88,127 @@ class RewardsFile:
         return out
 
     @property
-    def note(self) -> str | None:
+    def notes(self) -> list[str]:
         """What to tell the user once the file was read."""
-        return lost_note(self._source.path, self.lost)
+        lost = lost_note(self._source.path, self.lost)
+        return [*self._notes, *([] if lost is None else [lost])]
 
     @cached_property
     def _keys(self) -> AnswerKeys:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         ids, names, sample = self._source.fetch(
             self._columns.id, self._columns.model, self._columns.sample or "0.0::DOUBLE"
         ).columns
         self._refuse_missing("id", ids)
         self._refuse_missing("model", names)
-        known_models = pa.array(self._answers.models, type=names.type)
-        models = to_numpy(pc.fill_null(pc.index_in(names, known_models), -1)).astype(np.int64)
+        models = self._models_of(names)
         rows, known = self._index.find(ids)
+        if not known.any():
+            ids = self._respelt(ids)
+            rows, known = self._index.find(ids)
         samples = to_numpy(sample)
         here = (rows >= 0) & (models >= 0)
         beyond_limit = known & (rows < 0) & (models >= 0)
         asked = None if self._columns.sample is None else samples[here]
         here[here] = self._answers.holds(rows[here], models[here], asked)
         self.lost = int(np.count_nonzero(~here & ~beyond_limit))
+        if len(rows) and self.lost == len(rows) and not self._part:
+            raise self._apart(ids, names, known, models)
+        self._note_models(names, models)
         part = np.where(here, rows, -1)
         path = self._source.path
         return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
+
+    def _models_of(self, names: "pa.ChunkedArray") -> IntArray:
+        """The place of each model among the pool's, -1 = none; under its name or another that a crowd file gives it."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        places = {name: place for place, name in enumerate(self._answers.models)}
+        ours = {self._aliases.get(name, name): place for name, place in places.items()}
+        distinct = pc.unique(names).to_pylist()
+        found = [places.get(name, ours.get(self._aliases.get(name, name), -1)) for name in distinct]
+        which = to_numpy(pc.index_in(names, pa.array(distinct, type=names.type))).astype(np.int64)
+        return np.array(found, dtype=np.int64)[which] if found else np.empty(0, dtype=np.int64)
+
+    def _respelt(self, ids: "pa.ChunkedArray") -> "pa.ChunkedArray":
+        """Spell whole numbers among the ids as the pool does: 3 for 3.0, or 3.0 for 3."""
+        import pyarrow.compute as pc
+
+        bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
+        spelt = next(
+            (other for other in (bare, pc.binary_join_element_wise(bare, "0", "."))
+             if self._index.find(other)[1].any()),
+            ids,
+        )  # fmt: skip
+        if spelt is not ids:
+            self._notes.append(
+                f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
+            )
+        return spelt
+
+    def _apart(
+        self, ids: "pa.ChunkedArray", names: "pa.ChunkedArray", known: BoolArray, models: IntArray
+    ) -> InputError:
+        """Say that no row of the file belongs to an answer, with a name of either side and what would join them."""
+        path, ours = self._source.path, self._answers.models
+        if not known.any():
+            return InputError(
+                f"{path}: none of its {len(ids):,} rows has an id of the pool; it says {ids[0].as_py()!r}, the pool "
+                f"{self._index.id(0)!r}; write the ids alike, or name its column"
+            )
+        if (models < 0).all():
+            theirs = sorted(set(names.to_pylist()))
+            lines = alias_lines(theirs, ours)
+            joined = f"; in the crowd file these lines join them: {lines}" if lines else ""
+            return InputError(
+                f"{path}: none of its {len(ids):,} rows belongs to an answer of the pool: none of its {len(theirs)} models is "
+                f"one of the {len(ours)} of the pool; it says {theirs[0]!r}, the pool {ours[0]!r}{joined}"
+            )
+        return InputError(
+            f"{path}: none of its {len(ids):,} rows belongs to an answer of the pool, though ids and models are known; it "
+            f"says id {ids[0].as_py()!r} of model {names[0].as_py()!r}"
+        )
+
+    def _note_models(self, names: "pa.ChunkedArray", models: IntArray) -> None:
+        """Say which models of the file are unknown while models of the pool have no reward."""
+        import pyarrow as pa
+
+        theirs = sorted(set(names.filter(pa.array(models < 0)).to_pylist()))
+        without = [name for place, name in enumerate(self._answers.models) if not (models == place).any()]
+        if theirs and without:
+            lines = alias_lines(theirs, without)
+            joined = f"; in the crowd file these lines join them: {lines}" if lines else ""
+            self._notes.append(
+                f"rewards: {len(theirs)} models of {self._source.path} are not in the pool, such as {theirs[0]!r}, and "
+                f"{len(without)} of the pool have no reward, such as {without[0]!r}{joined}"
+            )
 
     def _refuse_missing(self, what: str, values: "pa.ChunkedArray") -> None:
         missing = first_null(values)
         if missing is not None:
             raise missing_in(self._source, what, missing)
+
+
+def alias_lines(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Write the lines of a crowd file that make names of a rewards file names of the pool's models, as far as they are alike.
+
+    Example:
+        >>> alias_lines(["Qwen/Qwen2.5-7B"], ["qwen2.5-7b"])
+        '[[model]] name = "qwen2.5-7b" aliases = ["Qwen/Qwen2.5-7B"]'
+    """
+    by_key: dict[str, list[str]] = {}
+    for name in ours:
+        by_key.setdefault(_bare(name), []).append(name)
+    pairs = [(by_key[_bare(name)][0], name) for name in theirs if len(by_key.get(_bare(name), [])) == 1]
+    quoted = (
+        (json.dumps(own, ensure_ascii=False), json.dumps(other, ensure_ascii=False)) for own, other in pairs
+    )
+    return "; ".join(f"[[model]] name = {own} aliases = [{other}]" for own, other in quoted)
+
+
+def _bare(name: str) -> str:
+    """A model's name without its owner, case and signs."""
+    return re.sub(r"[^a-z0-9.]", "", re.split(r"/|__", name.casefold())[-1])
 
 
 def missing_in(source: Source, what: str, row: int) -> InputError:
@@ -128,7 +245,16 @@ def refuse_unnamed(source: Source, columns: RewardColumns) -> None:
 class Rewards:
     """Which rewards there are: of the pool itself, and of a second file."""
 
-    def __init__(self, source: Source, own: Tall | Wide, second: Source | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        own: Tall | Wide,
+        second: Source | None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self._aliases = aliases or {}
+        self._part = False
         self._source = source
         self._own = own
         self.second = second
@@ -144,8 +270,8 @@ class Rewards:
         """Find which reward is meant; see `Pool.reward_name`. The answers are read only where it is not numeric."""
         path, found = self._source.path, self.names
         listed = ", ".join(found) or "none"
-        if reward is None and len(found) == 1:
-            return found[0]
+        if reward is None:
+            reward = self.usual
         if reward is None and found:
             raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with `reward`")
         if reward is None:
@@ -154,14 +280,43 @@ class Rewards:
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
                 "wanted one, or a second file of rewards"
             )
-        if self.owns(reward) or (self._columns is not None and reward in self._columns.rewards):
+        if self.owns(reward) or (self._columns is not None and reward in Directed(self._columns.rewards)):
+            self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
-        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
+        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
+
+    @property
+    def usual(self) -> str | None:
+        """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
+        found = self.names
+        first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
+        bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
+        numbers = [name for name in found if name not in bools]
+        return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
+
+    def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
+        """Ask which way a reward counts whose name says that lower is better.
+
+        Raises:
+            RewardError: It has such a name, and no direction.
+        """
+        if _LOWER.search(reward) is None or direction_of(reward)[1] is not None:
+            return
+        low = high = float("nan")
+        if self.owns(reward):
+            values = answers().scores(reward)
+            if not np.isnan(values).all():
+                low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        raise RewardError(
+            f"{self._source.path}: {reward} goes from {low:g} to {high:g}, and its name does not say which end is better; "
+            f"write `reward={reward}:down` where lower is better (`reward={reward}:down/{high:g}` makes it 0 to 1), "
+            f"`reward={reward}:up` where higher is"
+        )
 
     def owns(self, name: str) -> bool:
         """Say whether a reward is a column of the pool itself."""
-        return name in self._own.rewards
+        return name in Directed(dict.fromkeys(self._own.rewards, ""))
 
     def joined(self, reward: str) -> bool:
         """Say whether a reward comes from the second file; if so, see that every row of that names an answer.
@@ -182,12 +337,13 @@ class Rewards:
         """Say what messages are to call the second file, where it is a copy of a part of another."""
         if self.second is not None:
             self.second.path = path
+            self._part = True
 
     def file(self, index: Index, answers: WideAnswers | TallAnswers) -> RewardsFile | None:
         """Open the second file for the answers of the pool; None where there is none."""
         if self.second is None or self._columns is None:
             return None
-        return RewardsFile(self.second, self._columns, index, answers)
+        return RewardsFile(self.second, self._columns, index, answers, aliases=self._aliases, part=self._part)
 
     def _match(self, second: Source) -> RewardColumns:
         """Find the columns of the second file; none may have the name of a reward of the pool."""
@@ -244,10 +400,11 @@ class Samples:
         Returns:
             The best-rewarded sample of each model that may be trained on, and the worst.
         """
-        answers, history = self._answers, self._asked.history if prompts else None
+        answers, history = self._answers, self._asked.told_by if prompts else None
         own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
         may = answers.finished(allow_cut=allow_cut)
-        return answers.pick(own, may=may, seed=seed, history=history, told_apart=self._asked.told_apart)
+        told_apart = self._asked.told_apart
+        return answers.pick(own, may=may, seed=seed, history=history, pairs=prompts, told_apart=told_apart)
 
     def rewards_of(self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
         """Read a reward of some samples, one each; NaN = none.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import open_pool
 from crowdselect.types import IntArray, ObjectArray, Table
 
@@ -93,23 +94,23 @@ def file_sources(files: Sequence[Path]) -> list[dict[str, Any]]:
     return [{"shard": number, "path": str(file)} for number, file in enumerate(files)]
 
 
-def models_in(sources: Table, *, layout: str) -> Table:
+def models_in(sources: Table, *, read: HowRead) -> Table:
     """Read the names of the models of some shards: `models`, a list each."""
     import pyarrow as pa
 
     found: list[list[str]] = []
     for path in sources["path"].to_pylist():
-        with open_pool(path, layout=layout) as pool:
+        with open_pool(path, read=read) as pool:
             found.append(list(pool.models))
     return pa.table({"models": found})
 
 
-def texts_in(sources: Table, *, layout: str) -> Iterator[Table]:
+def texts_in(sources: Table, *, read: HowRead) -> Iterator[Table]:
     """Read the texts of the wanted rows of shards, `BLOCK` at a time: `shard`, `row` (in the shard, in id order) and `text`."""
     import pyarrow as pa
 
     for source in sources.to_pylist():
-        with open_pool(source["path"], layout=layout) as pool:
+        with open_pool(source["path"], read=read) as pool:
             texts = pool.instructions()
         rows = wanted_rows(source, len(texts))
         for begin in range(0, len(rows), BLOCK):
@@ -153,7 +154,7 @@ def wanted_rows(source: dict[str, Any], count: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.unpackbits(np.frombuffer(source["rows"], dtype=np.uint8), count=count))
 
 
-def answers_in(sources: Table, *, layout: str) -> Table:
+def answers_in(sources: Table, *, read: HowRead) -> Table:
     """Read prompts and answers of some (id, model, sample), and no others; what is in other shards is skipped.
 
     Returns:
@@ -161,10 +162,10 @@ def answers_in(sources: Table, *, layout: str) -> Table:
     """
     import pyarrow as pa
 
-    names = ("path", "id", "model", "messages", "response", "instruction")
+    names = ("path", "id", "model", "messages", "response", "instruction", "exported", "tools")
     found: dict[str, list[str | None]] = {name: [] for name in names}
     for source in sources.to_pylist():
-        with open_pool(source["path"], layout=layout) as pool:
+        with open_pool(source["path"], read=read) as pool:
             ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
             every = zip(source["ids"], source["models"], source["samples"], strict=True)
             wanted = [each for each in every if each[0] in ids and each[1] in models]
@@ -175,5 +176,7 @@ def answers_in(sources: Table, *, layout: str) -> Table:
             found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs, samples)]
             texts = pool.responses(pairs, samples) if pool.has_responses else [None] * len(pairs)
             found["response"] += texts
+            found["exported"] += pool.exported(pairs, samples) if pool.has_responses else texts
+            found["tools"] += pool.tools([id_ for id_, _ in pairs])
             found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
     return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})

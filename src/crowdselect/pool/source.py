@@ -5,8 +5,6 @@ lies; JSON and CSV are parsed once, every top-level value kept as the text that 
 a table of DuckDB's that spills to disk.
 """
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -15,6 +13,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,10 @@ from uuid import uuid4
 import numpy as np
 
 from crowdselect.errors import InputError
-from crowdselect.pool.columns import Columns, Kind, kind_in_json, kind_of, quote, stored_type
-from crowdselect.pool.files import broken_line, delimiter, json_format, literal, resolve
-from crowdselect.textfile import NESTED, check_text, open_text, packing, too_deep, without_mark
+from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind, kind_in_json, kind_of, quote, stored_type
+from crowdselect.pool.files import FileType, broken_line, delimiter, json_format, literal, resolve
+from crowdselect.pool.rowfiles import Dialect, dialect_of, is_index, raise_other_encoding
+from crowdselect.textfile import NESTED, check_text, packing, too_deep, without_mark
 from crowdselect.types import IntArray
 
 if TYPE_CHECKING:
@@ -36,8 +36,29 @@ if TYPE_CHECKING:
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
-_FINITE = rf"'(?i)\s*[+-]?{_DIGITS}\s*'"
-_NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|nan|inf|infinity))?\s*'"  # also missing, infinite, or the empty cell
+_FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
+_NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?\s*'"  # also missing or infinite
+_MARKED = f"'(?i)\\s*({'|'.join(sorted(filter(None, MISSING_TEXTS)))})\\s*'"
+_LOOKED_AT = 1000  # rows by which a column of texts is seen to hold no numbers
+
+
+TEXT_PARTS = frozenset(
+    {
+        "id",
+        "uuid",
+        "prompt_id",
+        "instruction",
+        "messages",
+        "model",
+        "response",
+        "input",
+        "system",
+        "finish_reason",
+        "reasoning",
+    }
+    | {"answer", "reference", "target", "ground_truth", "solution", "label"}
+)
+"""Columns whose texts are no numbers even where all look so."""
 
 
 def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
@@ -67,19 +88,94 @@ def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
     return connection
 
 
+class BrokenRowError(InputError):
+    """A row of a text file cannot be read, others can."""
+
+
 class Source:
     """The rows of some files of one type."""
 
-    def __init__(self, connection: "duckdb.DuckDBPyConnection", path: str) -> None:
-        """Find the files and read their columns; see `files.resolve` for what a path may be."""
+    def __init__(
+        self,
+        connection: "duckdb.DuckDBPyConnection",
+        path: str,
+        *,
+        files: Sequence[Path] = (),
+        kind: FileType | None = None,
+        originals: Sequence[Path] = (),
+        row: str | None = None,
+    ) -> None:
+        """Find the files and read their columns.
+
+        Args:
+            connection: From `connect`.
+            path: See `files.resolve` for what it may be.
+            files: Its files, where they are known; with their `kind`.
+            kind: See there.
+            originals: What the files were made of, for messages; none = they are the user's own.
+            row: The column with the number of a row in those.
+        """
         self.path = path
-        self.files, self.type = resolve(path)
+        self.files: tuple[Path, ...] = tuple(files)
+        if kind is None:
+            self.files, kind = resolve(path)
+        self.type: FileType = kind
+        self.originals = tuple(originals) or self.files
+        self.notes: list[str] = []
+        self._row = row
         self._connection = connection
         self._name = f"source_{uuid4().hex}"
         self._set("files", [literal(file) for file in self.files])
         self._copies: dict[Path, Path] = {}
-        self.columns: Columns = _READERS[self.type](self)
+        self.columns: Columns = self._without_index(_READERS[self.type](self))
         _refuse_twins(self.path, list(self.columns))
+        self.columns = self._with_spelt_numbers(self.columns)
+
+    def _without_index(self, columns: Columns) -> Columns:
+        """Leave out the index that pandas writes as a column."""
+        index = [name for name in columns if is_index(name)]
+        if index:
+            self.notes.append(f"left out, an index that pandas wrote: {', '.join(index)}")
+        return {name: kind for name, kind in columns.items() if name not in index}
+
+    def _with_spelt_numbers(self, columns: Columns) -> Columns:
+        """Make columns of texts that are all numbers columns of numbers; CSV has no others."""
+        texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
+        if self.type == "csv" or not texts or self._row is not None:
+            return columns
+        numbers = self._numeric(texts, f" LIMIT {_LOOKED_AT}")
+        numbers = self._numeric(numbers, "") if numbers else []
+        self._note_marked(numbers)
+        return {name: Kind("number", written=True) if name in numbers else k for name, k in columns.items()}
+
+    def _numeric(self, names: Sequence[str], some: str) -> list[str]:
+        """Which columns of text hold numbers, or what stands for none, and nothing else."""
+        tests = ", ".join(
+            f"coalesce(bool_and(regexp_full_match({c}, {_NUMBER})) AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
+            for c in map(quote, names)
+        )
+        listed = ", ".join(map(quote, names))
+        with self._reading():
+            found = self._connection.sql(
+                f"SELECT {tests} FROM (SELECT {listed} FROM {self._relation}{some})"
+            ).fetchall()[0]
+        return [name for name, numeric in zip(names, found, strict=True) if numeric]
+
+    def _note_marked(self, names: Sequence[str]) -> None:
+        """Count what stands for no number in columns of numbers."""
+        if names:
+            counts = self.fetch(
+                *(f"count(*) FILTER (regexp_full_match({quote(n)}, {_MARKED}))" for n in names)
+            )
+            marked = {
+                name: c[0].as_py() for name, c in zip(names, counts.columns, strict=True) if c[0].as_py()
+            }
+            self.notes += [f"{name}: {n} values such as NA are missing" for name, n in marked.items()]
+
+    def any(self, *conditions: str) -> list[bool]:
+        """Say of each SQL condition whether it is true of any row."""
+        found = self.fetch(*(f"coalesce(bool_or({condition}), false)" for condition in conditions))
+        return [bool(column[0].as_py()) for column in found.columns]
 
     def fetch(self, *expressions: str) -> "pa.Table":
         """Evaluate SQL expressions on every row; columns in their order, rows in the order of the files."""
@@ -126,6 +222,11 @@ class Source:
         with self._reading():
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
+
+    def contents(self, rows: IntArray) -> list[str]:
+        """Give a digest of all that some rows hold."""
+        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in self.columns)
+        return [str(text) for text in self.take(f"md5(concat_ws(chr(31), {columns}))", rows).to_pylist()]
 
     def keep(self, key: str, values: "pa.Array", target: Path) -> int:
         """Write the rows whose key is one of some values to a Parquet file.
@@ -199,11 +300,21 @@ class Source:
         found = zip(self._metadata, self._leaves, strict=True)
         return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
 
+    def never_null(self, column: str) -> bool:
+        """Say whether Parquet's statistics prove that a column has neither nulls nor empty texts."""
+        if self.type != "parquet":
+            return False
+        found = zip(self._metadata, self._leaves, strict=True)
+        return all(len(at[column]) == 1 and _proves_values(metadata, at[column][0]) for metadata, at in found)
+
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
         which = int(np.searchsorted(self._ends, row, side="right"))
         start = int(self._ends[which] - self._counts[which])
-        return f"{self.files[which]}: row {row - start + 1}"
+        number = row - start + 1
+        if self._row is not None:
+            number = self.take(quote(self._row), np.array([row], dtype=np.int64))[0].as_py()
+        return f"{self.originals[which]}: row {number}"
 
     @cached_property
     def _counts(self) -> IntArray:
@@ -287,9 +398,13 @@ class Source:
         uneven = re.search(r"CSV Error on Line: (\d+).*Expected Number of Columns: (\d+) Found: (\d+)", text)
         named = next((file for file in self.files if str(file) in text), None)
         where = str(named) if named is not None else self.path
+        if self.type == "csv" and "utf-8" in text.casefold():
+            raise_other_encoding(self.files)
         if uneven:
             line, wanted, came = uneven.groups()
-            return InputError(f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header")
+            return BrokenRowError(
+                f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header"
+            )
         return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
 
     def _read_parquet_columns(self) -> Columns:
@@ -365,31 +480,23 @@ class Source:
     # CSV: every cell is text; the whole file decides which columns are numbers.
 
     def _read_csv_columns(self) -> Columns:
-        headers = {file: _header(file) for file in self.files}
-        names = list(dict.fromkeys(name for header in headers.values() for name in header))
+        self._dialects = {file: _dialect(file) for file in self.files}
+        names = list(dict.fromkeys(name for found in self._dialects.values() for name in found.header))
         _refuse_twins(self.path, names)
         self._create_table(dict.fromkeys(names, "VARCHAR"))
-        self._text_counts = [self._load_csv(file, header) for file, header in headers.items()]
-        numbers = self.fetch(
-            *(
-                f"coalesce(bool_and(regexp_full_match({c}, {_NUMBER})) "
-                f"AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
-                for c in map(quote, names)
-            )
-        )
-        kinds = [
-            Kind("number" if is_number[0].as_py() else "text", written=True) for is_number in numbers.columns
-        ]
-        return dict(zip(names, kinds, strict=True))
+        self._text_counts = [self._load_csv(file, found) for file, found in self._dialects.items()]
+        numbers = self._numeric(names, "")
+        self._note_marked(numbers)
+        return {name: Kind("number" if name in numbers else "text", written=True) for name in names}
 
-    def _load_csv(self, file: Path, header: list[str]) -> int:
+    def _load_csv(self, file: Path, dialect: Dialect) -> int:
         options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
         source = f"read_csv($file, {options}, compression=$packing, max_line_size=$longest, hive_partitioning=false)"
         values: dict[str, object] = {
             "file": literal(file),
             "packing": packing(file) or "uncompressed",
-            "delim": delimiter(file),
-            "columns": dict.fromkeys(header, "VARCHAR"),
+            "delim": dialect.delimiter,
+            "columns": dict.fromkeys(dialect.header, "VARCHAR"),
         }
         sql = f"INSERT INTO {self._table} BY NAME SELECT * FROM {source}"
         return int(self._roomy(sql, values, usual=1 << 21)[0][0])
@@ -418,19 +525,17 @@ _READERS = {
 }
 
 
-def _header(file: Path) -> list[str]:
-    """Read the first row of a CSV file."""
+def _dialect(file: Path) -> Dialect:
+    """Find how a CSV file is written; a first column without a name is pandas' index."""
     try:
-        with open_text(file) as stream:
-            header = next(
-                csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter(file)), []
-            )
-    except (OSError, ValueError, csv.Error) as error:
+        found = dialect_of(file, usual=delimiter(file))
+    except (OSError, EOFError) as error:
         raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
+    header = [name or (f"Unnamed: {at}" if at == 0 else "") for at, name in enumerate(found.header)]
     _refuse_twins(str(file), header)
     if not header or not all(header):
         raise InputError(f"{file}: a column has no name; found the header {header}; wanted a name for each")
-    return header
+    return replace(found, header=tuple(header))
 
 
 def _refuse_twins(path: str, names: Sequence[str]) -> None:
@@ -441,6 +546,17 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
         seen[name.casefold()] = name
+
+
+def _proves_values(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
+    """See `Source.never_null`, for one file."""
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(leaf).statistics
+        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
+            return False
+        if known.physical_type == "BYTE_ARRAY" and not known.min_raw:
+            return False
+    return True
 
 
 def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)

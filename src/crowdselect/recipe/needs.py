@@ -5,7 +5,7 @@ where there is a cap on money.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
 from crowdselect.cli.options import CROWD, Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
@@ -141,9 +142,14 @@ class Needs:
         if given is None:
             return None
         second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
-        key = (given.source, step.options.get("layout"), second, step.options.get("limit"))
+        names = [name.replace("_", "-") for name in READ_OPTIONS]
+        read = {
+            name.replace("-", "_"): step.options[name] for name in names if step.options.get(name) is not None
+        }
+        key = (given.source, repr(read), second, step.options.get("limit"))
         if key not in self._pools:
-            self._pools[key] = self._look(given, layout=key[1], rewards=key[2], limit=key[3])
+            how = HowRead.from_dict(read)
+            self._pools[key] = self._look(given, read=how, rewards=second, limit=step.options.get("limit"))
         return self._pools[key]
 
     def _look(self, given: Input, **options: Any) -> _KnownPool | None:  # noqa: ANN401  (of `open_pool`)
@@ -215,8 +221,6 @@ def _chooses(step: Step) -> bool:
 
 def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
-    from dataclasses import fields
-
     from crowdselect.selection.folder import check_export
     from crowdselect.selection.options import Options
 
@@ -275,36 +279,24 @@ def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool,
         raise OptionError(f"{pool.name} has no rewards; add [reward], or name a file of them in [pool]")
 
 
-def lacking(step: Step, folder: Path) -> str | None:
-    """Say what a step lacks on this machine.
-
-    Args:
-        step: One that is not done.
-        folder: Where relative paths begin.
-
-    Returns:
-        One line that names the table and what to do; None where nothing is known to be missing.
-    """
-    try:
-        for module, extra in _packages(step, folder):
-            check_optional(module, extra=extra)
-        for endpoint, path in _respondents(step, folder):
-            check_reachable((endpoint,), path=path)
-    except CrowdselectError as error:
-        return f"{step.where}: {error}"
-    return None
-
-
 def check_machine(steps: list[Step], folder: Path) -> None:
     """Refuse steps that lack something on this machine.
 
+    Args:
+        steps: Those that are not done.
+        folder: Where relative paths begin.
+
     Raises:
-        OptionError: See `lacking`.
+        OptionError: A package is not installed, or a key is not set; the message names the table and what to do.
     """
     for step in steps:
-        found = lacking(step, folder)
-        if found is not None:
-            raise OptionError(found)
+        try:
+            for module, extra in _packages(step, folder):
+                check_optional(module, extra=extra)
+            for endpoint, path in _respondents(step, folder):
+                check_reachable((endpoint,), path=path)
+        except CrowdselectError as error:
+            raise OptionError(f"{step.where}: {error}") from error
 
 
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import click
 
 from crowdselect.cli.former import former_section
 from crowdselect.errors import InputError, OptionError, near_miss
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.textfile import not_utf8
 
 POOL = "pool"
@@ -104,7 +105,8 @@ def options_of(section: str) -> Mapping[str, click.Option]:
     """
     if section == POOL:
         every = options_of("select")
-        return {name: every[name] for name in ("layout", "rewards", "limit")}
+        read = (name.replace("_", "-") for name in READ_OPTIONS)
+        return {name: every[name] for name in ("rewards", "limit", *read)}
     hidden = _OURS | _SET_BY_US.get(section, frozenset())
     return {name: option for name, option in _all_options(section).items() if name not in hidden}
 

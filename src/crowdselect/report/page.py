@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
@@ -25,6 +25,7 @@ from markupsafe import Markup
 from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.cache import folder
+from crowdselect.repeats import as_text
 from crowdselect.terminal import counted, thousands, visible
 from crowdselect.writing import new_file
 
@@ -33,13 +34,21 @@ _LONE = re.compile("[\ud800-\udfff]")
 _MEANT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render(template: str, *, scripts: Sequence[str] = (), data: Any = None, **values: Any) -> str:  # noqa: ANN401  (plain values)
+def render(
+    template: str,
+    *,
+    scripts: Sequence[str] = (),
+    data: Any = None,  # noqa: ANN401  (plain values)
+    made: Mapping[str, Any] | None = None,
+    **values: Any,  # noqa: ANN401  (plain values)
+) -> str:
     """Fill a template that extends `base.html`.
 
     Args:
         template: Its name in `templates/`.
         scripts: JavaScript of ours; nothing else may run.
         data: What the scripts read, plain values without NaN; None = no block of data.
+        made: From `crowdselect.repeats.made_by`, by which the same command knows its page again; None = it does not.
         values: For the template: `title`, `kind`, `simulated`, `warnings` (for `base.html`), and its own. None of them
             is taken for HTML.
 
@@ -70,6 +79,7 @@ def render(template: str, *, scripts: Sequence[str] = (), data: Any = None, **va
         style=Markup(style),  # noqa: S704  (ours)
         scripts=[Markup(script) for script in scripts],  # noqa: S704  (ours)
         data=None if data is None else json_block(data),
+        made=None if made is None else as_text(made),
         version=__version__,
     )
 

@@ -16,6 +16,7 @@ from crowdselect.cache import KEY, Keys, Parts
 from crowdselect.engine.here import EngineOptions, Read, Run, Worker, run_here
 from crowdselect.engine.stream import here, streamed
 from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import user_turn
 from crowdselect.reward.loading import LocalOptions
@@ -36,8 +37,8 @@ ON_RAY = (*COMPUTED, "import")
 _ITEM = "item"
 
 Source = dict[str, Any]
-"""What is read as one: a file of a pool (`path`, `layout`, `limit`), or conversations themselves (`items`, as JSON)."""
-WHOLE: Source = {"path": None, "layout": None, "limit": None, "items": None}
+"""What is read as one: a file of a pool (`path`, `read`, `limit`), or conversations themselves (`items`, as JSON)."""
+WHOLE: Source = {"path": None, "read": None, "limit": None, "items": None}
 """The pool that is open in this process."""
 
 
@@ -176,8 +177,8 @@ def check_on_ray(specs: Sequence[Spec], pool: Pool) -> None:
 
 def files_of(pool: Pool) -> list[Source]:
     """Give a pool's files, each of which a task reads as a pool of its own."""
-    facts = {"layout": pool.layout, "limit": pool.limit}
-    return [WHOLE | facts | {"path": str(file)} for file in pool.files]
+    facts = {"read": json.dumps(pool.part.as_dict()), "limit": pool.limit}
+    return [WHOLE | facts | {"path": str(file)} for file in pool.parts]
 
 
 def windows_of_files(pool: Pool) -> Iterator[Window]:
@@ -197,7 +198,9 @@ def items_of(source: Source) -> Iterator[list[Item]]:
 
 
 def _opened(source: Source) -> Pool:
-    return open_pool(source["path"], layout=source["layout"], limit=source["limit"])
+    return open_pool(
+        source["path"], read=HowRead.from_dict(json.loads(source["read"])), limit=source["limit"]
+    )
 
 
 # Reading and scoring, wherever that is

@@ -1,4 +1,4 @@
-"""One chosen row → one training record, in the form each trainer reads; and what a trainer needs beside it."""
+"""Training records: one per chosen row, in each trainer's format; and the other files that a trainer needs."""
 
 import json
 import math
@@ -11,9 +11,12 @@ from crowdselect.errors import InputError, OptionError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 Record = dict[str, Any]
 Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo"]
+
+IN_TURNS = ("sharegpt", "alpaca")
+"""Formats whose turns are the user's and the assistant's by turns, without tools."""
 
 _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -104,7 +107,7 @@ PAPER_TRAINING = {
     "warmup_steps": "150",
 }
 """The paper's hyper-parameters (its table 6), by the names that both trainers share."""
-_PREFERENCE_RATE = "1e-6"  # the paper gives none for preference training; TRL's own default for DPO
+_PREFERENCE_RATE = "1e-6"  # the paper states none for preference training; TRL's own default for DPO
 _NOTES = {
     "sft": "# The paper's hyper-parameters, full fine-tuning.\n",
     "dpo": (
@@ -148,6 +151,23 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
         )
 
 
+def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozenset[str]:
+    """Say what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
+
+    Args:
+        name: A key of `FORMATS`; None = the usual one.
+        trainer: A key of `TRAINERS`, or None.
+        file_type: "jsonl" or "parquet"; calls of tools have no common type, so Parquet holds none.
+
+    Example:
+        >>> sorted(holds_of(None, trainer=None, file_type="jsonl")), sorted(holds_of("alpaca", trainer=None, file_type="jsonl"))
+        (['tools', 'turns'], [])
+    """
+    if name in IN_TURNS or (trainer is not None and trainer in TRAINERS and TRAINERS[trainer].in_turns):
+        return frozenset()
+    return frozenset({"turns", "tools"} if file_type == "jsonl" else {"turns"})
+
+
 def record(
     name: str,
     *,
@@ -155,16 +175,18 @@ def record(
     prompt: Messages,
     answer: str,
     rejected: str | None,
+    tools: str | None = None,
     trainer: str | None = None,
 ) -> Record:
     """Make one training record.
 
     Args:
         name: A key of `FORMATS`.
-        instruction_id: Goes into the record as `id`, so that a row of training data can be traced.
+        instruction_id: Becomes the record's `id`, so that a row of training data can be traced.
         prompt: The messages before the answer.
         answer: The answer to train on.
         rejected: The answer to prefer it to, for `dpo`.
+        tools: Those that may be called, as JSON.
         trainer: A key of `TRAINERS`, or None.
 
     Returns:
@@ -179,23 +201,23 @@ def record(
         [{'role': 'assistant', 'content': 'Hello'}]
     """
     reads = None if trainer is None else TRAINERS[trainer]
-    in_turns = name in {"sharegpt", "alpaca"} or (reads is not None and reads.in_turns)
+    in_turns = name in IN_TURNS or (reads is not None and reads.in_turns)
     if in_turns and not _alternates(prompt):
-        others = " or ".join(f"`trainer={one!r}`" for one, its in TRAINERS.items() if its.in_turns)
+        others = " or ".join(f"`trainer={key!r}`" for key, other in TRAINERS.items() if other.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
         raise InputError(
-            f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} wants user and "
+            f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} needs user and "
             "assistant in turns, the last of the user, and at most one of the system, first; leave the row out with "
             f"`exclude`, or use `format='messages'` or `format='prompt-completion'` without {others}"
         )
-    made = FORMATS[name](prompt, answer, rejected)
+    fields = FORMATS[name](prompt, answer, rejected)
     if name == "dpo" and reads is not None and reads.one_message:
-        made |= {"chosen": made["chosen"][0], "rejected": made["rejected"][0]}
-    return {"id": instruction_id, **made}
+        fields |= {"chosen": fields["chosen"][0], "rejected": fields["rejected"][0]}
+    return {"id": instruction_id, **fields, **({} if tools is None else {"tools": json.loads(tools)})}
 
 
 def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
-    """The columns of a Parquet file of records, the same whatever the records hold.
+    """Build the schema of a Parquet file of records, the same whatever the records hold.
 
     Args:
         name: A key of `FORMATS`.
@@ -228,16 +250,16 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
 
 
 def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Mapping[str, str]:
-    """What a trainer needs beside the training file, with the paper's hyper-parameters.
+    """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
     The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
-    The model is written beside the folder, not into it: a training run has a folder and a manifest of its own.
+    With these files the model is saved beside the folder, not in it: a training run has its own folder and manifest.
 
     Args:
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
-        rows: Of the training file.
+        rows: Number of rows in the training file.
 
     Returns:
         Text by file name.
@@ -254,7 +276,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
 
 
 def _warm_up(rows: int) -> tuple[int, str]:
-    r"""The steps of the warm-up, and a comment that says why.
+    r"""Compute the steps of the warm-up, and a comment that says why.
 
     Example:
         >>> _warm_up(300)
@@ -326,19 +348,19 @@ def _llamafactory_yaml(stage: str, settings: Mapping[str, str], note: str) -> st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """What a trainer reads, and what it needs beside the training file."""
+    """What a trainer reads, and what it needs besides the training file."""
 
     title: str
     """Its name, in messages."""
     formats: tuple[str, ...]
     """Keys of `FORMATS` that it reads."""
     files: Callable[[str, str, str, Mapping[str, str], str], Mapping[str, str]]
-    """Makes its files, text by name, of: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters, and
+    """Builds its files, text by name, from: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters, and
     the comment on them."""
     in_turns: bool = False
-    """It would pass over a row whose turns do not alternate, without an error."""
+    """It would silently skip a row whose turns do not alternate."""
     one_message: bool = False
-    """It wants one message, not a list, as chosen and rejected."""
+    """It reads one message, not a list, as chosen and rejected."""
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -351,4 +373,4 @@ TRAINERS: dict[str, Trainer] = {
         one_message=True,
     ),
 }
-"""The trainers by the names that the command and manifests know."""
+"""The trainers by the names that commands and manifests use."""

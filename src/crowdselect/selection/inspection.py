@@ -1,4 +1,4 @@
-"""What is in a pool: layout, counts, models, rewards, gaps, duplicates. Plain values, for people and for JSON."""
+"""Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,9 @@ from crowdselect.pool.pool import Pool
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
+_FAR = 2  # a gap of so many times the largest other one
+_ALIKE = 0.3  # rank correlation from which on two rewards are of the same thing
+_TENTH = 0.12  # of a reward's range, counted from its lowest value
 _SAFE = 1e290  # rewards below this can be summed over any pool
 
 
@@ -27,8 +30,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `length_bias` (see there; None where the pool has no responses), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
-        have a reward: models that answered different instructions are not comparable by them.
+        coverage per reward column), `length_bias` (see the function; None where the pool has no responses),
+        `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
+        that have a reward, so they do not compare models that answered different instructions.
 
     Raises:
         CrowdselectError: The pool cannot be read, or has no such reward.
@@ -47,10 +51,13 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         if found["lowest"] == found["highest"]
     ]
     with_text = np.array([text is not None for text in texts], dtype=bool)
+    endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     return {
         "pool": pool.path,
         "layout": pool.layout,
+        "read_as": pool.read_as,
+        "malformed": pool.malformed,
         "simulated": "simulated" in pool.columns,
         "columns": list(pool.columns),
         "instructions": len(pool.ids),
@@ -67,6 +74,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
                 "family": member.family,
                 "size_b": member.size_b,
                 "source": member.source,
+                "endings": endings[j],
                 "coverage": {
                     name: float((~np.isnan(matrix[:, j])).mean()) for name, matrix in matrices.items()
                 },
@@ -74,14 +82,21 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             }
             for j, member in enumerate(aligned.members)
         ],
-        "notes": [*pool.notes, *notes, *missing, *equal],
+        "notes": [
+            *pool.notes,
+            *notes,
+            *missing,
+            *equal,
+            *_markers(pool, list(matrices)),
+            *_contradictions(matrices, pool),
+        ],
     }
 
 
 def length_bias(
     lengths: FloatArray, matrices: Mapping[str, FloatArray]
 ) -> dict[str, dict[str, float | None]]:
-    """Say how far rewards go with the length of answers.
+    """Measure how far rewards follow the length of answers.
 
     Args:
         lengths: Characters, shape (N, M). NaN = no text.
@@ -96,15 +111,58 @@ def length_bias(
         >>> length_bias(np.array([[1.0, 2.0, 3.0]]), {"a": np.array([[1.0, 2.0, 4.0]])})
         {'a': {'overall': 1.0, 'within': 1.0}}
     """
-    found = {}
+    biases = {}
     for name, matrix in matrices.items():
         agreement = reward_agreement({"length": lengths, name: matrix})
         pair = ("length", name)
-        found[name] = {
+        biases[name] = {
             "overall": _defined(agreement.overall[pair]),
             "within": _defined(agreement.within[pair]),
         }
-    return found
+    return biases
+
+
+def _markers(pool: Pool, names: list[str]) -> list[str]:
+    """Warn of a lowest value that is likely to stand for no reward: repeated, and far from the next."""
+    told = []
+    for name in names:
+        values = pool.samples.rewards(name) if pool.samples is not None else pool.scores_of_part(name).ravel()
+        found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+        if len(found) < 3 or counts[0] < 2:
+            continue
+        lowest, rest = found[0], found[1:]
+        gaps = np.diff(rest)
+        far = rest[0] - lowest > _FAR * max(float(gaps.max()), 0.0) and len(rest) > 2
+        below = lowest == -1 and rest[0] >= 0 and rest[-1] <= 1
+        from_one = lowest == 0 and bool((rest == rest.round()).all()) and rest[0] >= 1 and rest[-1] in {5, 10}
+        if float(lowest).is_integer() and lowest <= 0 and (far or below or from_one):
+            told.append(
+                f"{name}: the lowest value {lowest:g} stands {counts[0]} times, and the next is {rest[0]:g}: it may stand for no "
+                f"reward; if so, say `missing={lowest:g}`"
+            )
+    return told
+
+
+def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]:
+    """Warn of answers that one reward puts among the highest and another among the lowest, where the two agree otherwise."""
+    told = []
+    names = list(matrices)
+    agreement = reward_agreement(matrices).overall if len(names) > 1 else {}
+    for pair, rho in agreement.items():
+        if np.isnan(rho) or rho < _ALIKE:
+            continue
+        one, other = (matrices[name] for name in pair)
+        for high, low, (first, second) in ((one, other, pair), (other, one, pair[::-1])):
+            top, bottom = np.nanmax(high), np.nanmin(low)
+            spread = np.nanmax(low) - bottom
+            odd = (high == top) & (low <= bottom + _TENTH * spread)
+            if odd.any():
+                row, model = (int(each[0]) for each in np.nonzero(odd))
+                told.append(
+                    f"{int(odd.sum())} answers have the highest {first} ({top:g}) and among the lowest {second}, such as that of "
+                    f"{pool.models[model]} to id {pool.ids[row]!r}: one of the two is wrong there"
+                )
+    return told
 
 
 def _defined(value: float) -> float | None:
@@ -112,25 +170,35 @@ def _defined(value: float) -> float | None:
 
 
 def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], list[str]]:
-    """The score matrices to describe; and the candidates that hold no number, which is worth knowing too."""
+    """Read the score matrices to describe; and a note on each candidate column without a number."""
     if reward is not None:
-        return {pool.reward_name(reward): pool.scores(reward)}, []
-    matrices, missing = {}, []
+        name = pool.reward_name(reward)
+        return {name: _scores(pool, name)}, []
+    matrices: dict[str, FloatArray] = {}
+    notes: list[str] = []
     for name in pool.reward_columns[:_MOST_REWARDS]:
         try:
-            matrices[name] = pool.scores(name)
+            matrices[name] = _scores(pool, name)
         except RewardError as error:
-            missing.append(str(error))
+            notes.append(str(error))
     if len(pool.reward_columns) > _MOST_REWARDS:
-        missing.append(
+        notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
             "`reward` names another"
         )
-    return matrices, missing
+    return matrices, notes
+
+
+def _scores(pool: Pool, name: str) -> FloatArray:
+    """The score matrix of a reward, of one model too."""
+    scores = pool.scores_of_part(name)
+    if np.isnan(scores).all():
+        raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
+    return scores
 
 
 def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
-    """Count the answers that have a reward but no text: cells without a row are gaps, not empty answers."""
+    """Count the answers that have a reward but no text; cells without a row are gaps, not empty answers."""
     if not matrices:
         return 0
     rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)

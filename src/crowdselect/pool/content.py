@@ -1,0 +1,417 @@
+"""What a row says, decided in one place: its whole prompt, and what a value is as text.
+
+A value may be a text, a list of parts, a message or nothing, in prompts and answers, in every layout. What is asked
+of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Turn = dict[str, Any]
+"""A message: `role` and `content`, and for tools `tool_calls`, `tool_call_id`, `name` and a content that may be None."""
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter", "question"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "bing", "bard", "ai"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+    "function_call": "assistant",
+}
+"""Names of roles that the field's files use, and what each is here."""
+
+TIDY_ROLES = "(system,)?user(,assistant,user)*"
+"""A pattern of the roles of a conversation that every format holds, joined by commas."""
+
+_TEXT_PARTS = {"text", "input_text", "output_text"}
+_THOUGHT_PARTS = {"thinking", "reasoning", "reasoning_text", "summary_text"}
+_KEPT = ("tool_calls", "tool_call_id", "name")  # of a message, beside role and content
+_BROKEN = re.compile("[\ud800-\udfff\x00-\x08\x0e-\x1f]")
+_REPAIRED = "\ufffd"
+
+
+class NotTextError(ValueError):
+    """A value holds something that is no text: an image, a sound, an object of no known form."""
+
+
+class TurnsError(ValueError):
+    """Messages are not turns that an answer may follow."""
+
+
+@dataclass(slots=True)
+class Repairs:
+    """How many texts were repaired, and how many chat markers were seen."""
+
+    texts: int = 0
+
+    def __call__(self, text: str) -> str:
+        """Put U+FFFD where halves of surrogate pairs and control characters stand, which files and servers refuse.
+
+        Example:
+            >>> Repairs()("caf\\ud83d")
+            'caf�'
+        """
+        if _BROKEN.search(text) is None:
+            return text
+        self.texts += 1
+        return _BROKEN.sub(_REPAIRED, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A value as text."""
+
+    text: str | None
+    """None where there is none."""
+    reasoning: str | None = None
+    """What was thought before it, where that stands apart."""
+    calls: bool = False
+    """It is a call of tools, perhaps beside the text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a row asks."""
+
+    instruction: str | None = None
+    """A plain text; None where it is a conversation."""
+    messages: Sequence[Turn] | None = None
+    """A conversation, up to the turn that is to be answered."""
+    last: Said | None = None
+    """The assistant's turn that the row's own messages ended with, which is no part of the prompt."""
+    needs: tuple[str, ...] = ()
+    """What an export has to hold: `turns` that do not alternate, `tools`."""
+    problem: str | None = None
+    """Why it cannot be chosen: a code of `crowdselect.selection.eligible.REASONS`."""
+
+
+def said(value: Any) -> Said:  # noqa: ANN401  (whatever a file holds)
+    """Read a value as text.
+
+    Args:
+        value: A text, a number, a list of parts, a message, a part, or None.
+
+    Raises:
+        NotTextError: It holds anything else.
+
+    Example:
+        >>> said([{"type": "text", "text": "Hi "}, {"type": "text", "text": "you"}]).text
+        'Hi you'
+        >>> said({"role": "assistant", "content": "Hi", "reasoning_content": "Hm"})
+        Said(text='Hi', reasoning='Hm', calls=False)
+    """
+    if value is None or isinstance(value, str):
+        return Said(value)
+    if isinstance(value, bool):
+        return Said("true" if value else "false")
+    if isinstance(value, int | float):
+        return Said(None if value != value else str(value))  # noqa: PLR0124  (NaN)
+    if isinstance(value, Mapping):
+        return _object_said(value)
+    if isinstance(value, Sequence):
+        return _parts_said(value)
+    raise NotTextError(f"a {type(value).__name__}")
+
+
+def _object_said(value: Mapping[str, Any]) -> Said:
+    if "content" in value:
+        inner = said(value["content"])
+        thought = next(
+            (value[name] for name in ("reasoning_content", "reasoning") if value.get(name)), inner.reasoning
+        )
+        return Said(
+            inner.text, None if thought is None else said(thought).text, bool(value.get("tool_calls"))
+        )
+    if value.get("type") in {None, *_TEXT_PARTS} and "text" in value:
+        return said(value["text"])
+    if "value" in value and "from" in value:
+        return said(value["value"])
+    raise NotTextError(str(value.get("type") or "an object"))
+
+
+def _parts_said(parts: Sequence[Any]) -> Said:
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls = False
+    for part in parts:
+        if isinstance(part, Mapping) and part.get("type") in _THOUGHT_PARTS:
+            inner = part.get("thinking") or part.get("text") or part.get("reasoning") or part.get("summary")
+            thoughts.append(said(inner).text or "")
+            continue
+        if isinstance(part, Mapping) and part.get("type") == "text" and part.get("text") is None:
+            continue  # as Arrow fills up what other parts have
+        found = said(part)
+        texts.append(found.text or "")
+        thoughts += [] if found.reasoning is None else [found.reasoning]
+        calls |= found.calls
+    return Said("".join(texts) if texts else None, "\n\n".join(thoughts) if thoughts else None, calls)
+
+
+def written(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Parse a text that is the JSON of a list or an object, as a cell of a CSV file has it; others stay.
+
+    Example:
+        >>> written('[{"role": "user", "content": "Hi"}]'), written("[sic]")
+        ([{'role': 'user', 'content': 'Hi'}], '[sic]')
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, list | dict) else value
+
+
+def spelt_parts(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Parse a text that is the JSON of parts or of a message; any other JSON is an answer's own text.
+
+    Example:
+        >>> spelt_parts('[{"type": "text", "text": "Hi"}]'), spelt_parts('{"a": 1}')
+        ([{'type': 'text', 'text': 'Hi'}], '{"a": 1}')
+    """
+    found = written(value)
+    if isinstance(found, dict):
+        return found if set(found) & {"content"} and set(found) & {"role"} else value
+    parts = isinstance(found, list) and bool(found) and all(isinstance(part, dict) for part in found)
+    return (
+        found
+        if parts and all({"type", "text"} & set(p) or {"role", "content"} <= set(p) for p in found)
+        else value
+    )
+
+
+def turns_of(value: Any) -> list[Turn]:  # noqa: ANN401  (whatever a file holds)
+    """Read a conversation.
+
+    Args:
+        value: A list of {role, content} or {from, value}, or the JSON of one; None is no turns.
+
+    Returns:
+        Its turns, with a content that is a text (None beside `tool_calls`), and nothing of them that is empty.
+
+    Raises:
+        TurnsError: It is no such list, or a role is unknown.
+        NotTextError: A content is no text.
+
+    Example:
+        >>> turns_of([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}])
+        [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]
+    """
+    listed = written(value)
+    if listed is None or listed == "":
+        return []
+    if isinstance(listed, Mapping) and ("role" in listed or "from" in listed):
+        listed = [listed]
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise TurnsError(f"messages are {str(value)[:80]!r}; wanted a list of {{role, content}}")
+    return [_turn(turn) for turn in listed]
+
+
+def _turn(turn: Any) -> Turn:  # noqa: ANN401  (parsed JSON)
+    if not isinstance(turn, Mapping):
+        raise TurnsError(f"a message is {str(turn)[:80]!r}; wanted {{role, content}}")
+    spoken = turn.get("role") or turn.get("from")
+    role = ROLES.get(str(spoken).strip().lower())
+    if role is None:
+        said_role = f"{spoken!r} is no known role" if spoken else "a message has no role"
+        raise TurnsError(f"messages: {said_role}; wanted one of user, assistant, system, tool")
+    if not {"content", "value", *_KEPT} & set(turn):
+        raise TurnsError(f"a message is {str(turn)[:80]!r}; wanted {{role, content}}")
+    value = turn.get("content")
+    found = said(turn.get("value") if value is None and "value" in turn else value)
+    kept = {name: turn[name] for name in _KEPT if turn.get(name)}
+    if not (isinstance(kept.get("tool_calls", []), list)):
+        raise TurnsError("tool_calls is no list")
+    return {"role": role, "content": found.text, **{name: _plain(inner) for name, inner in kept.items()}}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  (parsed JSON)
+    """Leave out what is null in an object, as Arrow fills up what other rows have."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def prompt_of(
+    *,
+    instruction: Any = None,  # noqa: ANN401  (whatever a file holds)
+    input: Any = None,  # noqa: A002, ANN401  (the column's name)
+    system: Any = None,  # noqa: ANN401
+    messages: Any = None,  # noqa: ANN401
+    tools: Any = None,  # noqa: ANN401
+) -> Asked:
+    """Say what a row asks: the one rule for sending, comparing, embedding, scoring and exporting it.
+
+    Args:
+        instruction: A text or parts; or a conversation.
+        input: What the instruction is about: it follows on a new line.
+        system: A system prompt, for a conversation that has none of its own.
+        messages: A conversation, which may end with an assistant's turn.
+        tools: Tools that may be called.
+
+    Returns:
+        The prompt, or why there is none (`problem`).
+
+    Raises:
+        TurnsError: Messages are no list of messages.
+
+    Example:
+        >>> prompt_of(instruction="Translate.", input="A cat").instruction
+        'Translate.\\nA cat'
+        >>> prompt_of(instruction="Hi", system="Be brief.").messages
+        [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
+    """
+    try:
+        return _asked(instruction, input, said(system).text, messages, tools=bool(written(tools)))
+    except NotTextError:
+        return Asked(problem="not_text")
+
+
+def _asked(instruction: Any, more: Any, system: str | None, messages: Any, *, tools: bool) -> Asked:  # noqa: ANN401
+    text: str | None = None
+    turns = turns_of(messages)
+    told = written(instruction) if _is_spelt_chat(instruction) else instruction
+    if not turns and isinstance(told, list) and told and all(_is_message(turn) for turn in told):
+        turns = turns_of(told)
+    else:
+        parts = [said(spelt_parts(part)).text for part in (instruction, more)]
+        text = "\n".join(part for part in parts if part is not None and part.strip()) or None
+        if parts[0] is not None and not (parts[1] or "").strip():
+            text = parts[0]
+    needs = ("tools",) if tools else ()
+    if system is not None and not system.strip():
+        system = None
+    if not turns:
+        if text is None or not text.strip():
+            return Asked(problem="bad_turns" if system is not None else None, needs=needs)
+        if system is None:
+            return Asked(instruction=text, needs=needs)
+        turns = [{"role": "user", "content": text}]
+    if system is not None and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": system}, *turns]
+    return _conversation(turns, needs)
+
+
+def _is_message(turn: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    return isinstance(turn, Mapping) and ("role" in turn or "from" in turn)
+
+
+def _is_spelt_chat(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    return (
+        isinstance(value, str) and value.lstrip().startswith("[") and ('"role"' in value or '"from"' in value)
+    )
+
+
+def _conversation(turns: list[Turn], needs: tuple[str, ...]) -> Asked:
+    last = None
+    if turns[-1]["role"] == "assistant":
+        last = Said(turns[-1]["content"], calls="tool_calls" in turns[-1])
+        turns = turns[:-1]
+    if any("tool_calls" in turn or turn["role"] == "tool" for turn in turns):
+        needs = ("tools",)
+    if not any((turn["content"] or "").strip() or turn.get("tool_calls") for turn in turns):
+        return Asked(last=last, needs=needs)
+    if not alternate(turns):
+        needs = (*needs, "turns")
+    return Asked(messages=turns, last=last, needs=needs, problem=None if usable(turns) else "bad_turns")
+
+
+def usable(turns: Sequence[Turn]) -> bool:
+    """Say whether an answer may follow: a user's turn or a tool's is last, none is empty, no two are the assistant's in a row.
+
+    Example:
+        >>> usable([{"role": "user", "content": "Hi"}]), usable([{"role": "system", "content": "Hi"}])
+        (True, False)
+    """
+    roles = [turn["role"] for turn in turns]
+    empty = any(not (turn["content"] or "").strip() and not turn.get("tool_calls") for turn in turns)
+    twice = any(one == other == "assistant" for one, other in zip(roles, roles[1:], strict=False))
+    return "user" in roles and roles[-1] in {"user", "tool"} and not empty and not twice
+
+
+def alternate(turns: Sequence[Turn]) -> bool:
+    """Say whether user and assistant take turns, the user first and last, after at most one system turn."""
+    roles = [turn["role"] for turn in turns]
+    roles = roles[1:] if roles[:1] == ["system"] else roles
+    return len(roles) % 2 == 1 and roles == [("user", "assistant")[at % 2] for at in range(len(roles))]
+
+
+_QUOTES = ("`", "'", '"')
+
+
+def parted(response: str) -> tuple[str | None, str]:
+    """Part a response into the reasoning that it begins with and the answer; SQL's twin is in `columns`.
+
+    Reasoning stands before the first `</think>`, after a `<think>` at the beginning or after none at all. One that is
+    quoted or opened later is part of the answer, and one that never ends is all there is.
+
+    Example:
+        >>> parted("<think>7?</think> 8"), parted("Hm</think>8"), parted("Write `<think>` and `</think>`.")
+        (('7?', '8'), ('Hm', '8'), (None, 'Write `<think>` and `</think>`.'))
+    """
+    head, closed, answer = response.partition("</think>")
+    opens = head.lstrip().startswith("<think>")
+    if not closed or head.endswith(_QUOTES) or (not opens and "<think>" in head):
+        return None, response
+    return head.lstrip().removeprefix("<think>").strip(), answer.lstrip()
+
+
+MARKERS = ("</s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "<end_of_turn>")
+"""What chat templates end a turn with; left over at the end of an answer it is no part of it."""
+
+
+def without_markers(text: str) -> str:
+    """Cut chat markers off the end of an answer.
+
+    Example:
+        >>> without_markers("Hi<|im_end|>\\n</s>")
+        'Hi'
+    """
+    cut = text
+    while True:
+        bare = cut.rstrip()
+        marker = next((marker for marker in MARKERS if bare.endswith(marker)), None)
+        if marker is None:
+            return cut if cut is text else bare
+        cut = bare.removesuffix(marker)
+
+
+@dataclass(slots=True)
+class MarkerCuts:
+    """Cuts chat markers off the ends of answers, and counts how many had some."""
+
+    count: int = 0
+
+    def __call__(self, answer: str) -> str:
+        """Cut them; an answer that is nothing else stays."""
+        cut = without_markers(answer)
+        if cut == answer or not cut.strip():
+            return answer
+        self.count += 1
+        return cut
+
+
+def with_reasoning(text: str | None, reasoning: str | None) -> str | None:
+    r"""Put reasoning before an answer, as the models that write `<think>` themselves do.
+
+    Example:
+        >>> with_reasoning("8", "7 + 1")
+        '<think>\n7 + 1\n</think>\n\n8'
+    """
+    if reasoning is None or not reasoning.strip() or (text or "").lstrip().startswith("<think>"):
+        return text
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{text or ''}"
+
+
+@dataclass(slots=True)
+class Counted:
+    """Counts by name, for notes."""
+
+    of: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count one more."""
+        self.of[name] = self.of.get(name, 0) + count

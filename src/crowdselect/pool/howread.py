@@ -1,0 +1,117 @@
+"""How a pool is read: every option that says so in one object, which goes wherever the pool is opened again."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from crowdselect.errors import OptionError
+
+ReasoningUse = Literal["keep", "drop"]
+
+PARTS = (
+    *(
+        "id",
+        "instruction",
+        "input",
+        "system",
+        "messages",
+        "tools",
+        "model",
+        "sample",
+        "response",
+        "reasoning",
+    ),
+    *("finish_reason", "generations", "completions", "model_names", "reference"),
+)
+"""What `columns` may name besides rewards, which may have any name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowRead:
+    """How a pool is read. Every field has the name of an argument of `crowdselect.open_pool` and of an option.
+
+    Raises:
+        OptionError: A value makes no sense.
+
+    Example:
+        >>> HowRead(columns={"instruction": "task"}).columns
+        (('instruction', 'task'),)
+    """
+
+    layout: str | None = None
+    """One of the layouts or forms; None = recognised."""
+    columns: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
+    """(what, column of the file) for columns that have other names."""
+    model: str | None = None
+    """The model that gave all answers, where no column says so."""
+    model_from: str | None = None
+    """`file` or `folder`: the model is the name of the file, or of the folder that it lies in."""
+    subset: str | None = None
+    """Which configuration of a data set."""
+    split: str | None = None
+    """Which split of it; None = train."""
+    filter: str | None = None
+    """Which filter of lm-evaluation-harness."""
+    missing: tuple[float, ...] | float = ()
+    """Rewards of these values are none."""
+    skip_invalid: bool = False
+    """Leave malformed rows out, with a reason, instead of stopping at them."""
+    reasoning: ReasoningUse = "keep"
+    """Whether exports put the reasoning back before the answer."""
+    aliases: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
+    """(other name, name) of models, under which a second file may file their rewards; from a crowd file."""
+
+    def __post_init__(self) -> None:
+        pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
+        object.__setattr__(self, "columns", tuple((str(what), str(name)) for what, name in pairs))
+        others = self.aliases.items() if isinstance(self.aliases, Mapping) else self.aliases
+        object.__setattr__(self, "aliases", tuple((str(other), str(name)) for other, name in others))
+        object.__setattr__(self, "missing", self.no_rewards)
+        if self.model_from not in {None, "file", "folder"}:
+            raise OptionError(f"`model_from={self.model_from}` is unknown; choose file or folder")
+        if self.model is not None and self.model_from is not None:
+            raise OptionError("`model` and `model_from` both say whose answers they are; give one of them")
+        if self.reasoning not in get_args(ReasoningUse):
+            raise OptionError(f"`reasoning={self.reasoning}` is unknown; choose keep or drop")
+
+    @property
+    def no_rewards(self) -> tuple[float, ...]:
+        """`missing`, however it was given."""
+        values = (self.missing,) if isinstance(self.missing, int | float) else self.missing
+        return tuple(float(value) for value in values)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What → the column of the file."""
+        return dict(self.columns)
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether it asks for more than a tidy pool has."""
+        return bool(self.columns or self.model or self.model_from or self.filter or self.skip_invalid)
+
+    def of_part(self, layout: str | None) -> "HowRead":
+        """How a pool of this layout is read whose files were found, and rewritten where that was needed."""
+        return HowRead(layout=layout, missing=self.missing, reasoning=self.reasoning, aliases=self.aliases)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that are not as usual, as plain values for a manifest; see `from_dict`."""
+        usual = asdict(HowRead())
+        found = {name: value for name, value in asdict(self).items() if value != usual[name]}
+        found |= {name: dict(found[name]) for name in ("columns", "aliases") if name in found}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "HowRead":
+        """Read what `as_dict` gave.
+
+        Example:
+            >>> HowRead.from_dict(HowRead(missing=-1).as_dict()).missing
+            (-1.0,)
+        """
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**given)
+
+
+READ_OPTIONS = tuple(part.name for part in fields(HowRead) if part.name != "aliases")
+"""The fields that a user sets by an option of the same name."""

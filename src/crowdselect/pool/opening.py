@@ -1,0 +1,393 @@
+"""From a path to a relation and its view: a tidy pool as its files lie, any other rewritten first, and what was understood.
+
+A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crowdselect.cache import folder
+from crowdselect.errors import InputError, LayoutError
+from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
+from crowdselect.pool.content import TIDY_ROLES
+from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
+from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.index import to_numpy
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.source import BrokenRowError, Source, connect
+
+if TYPE_CHECKING:
+    import duckdb
+
+_SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
+_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
+_UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A pool's relation, where its parts are, and what there is to say about how it was read."""
+
+    connection: "duckdb.DuckDBPyConnection"
+    """Of DuckDB, to be closed by who takes this."""
+    source: Source
+    view: View
+    files: tuple[Path, ...]
+    """The user's own."""
+    notes: tuple[str, ...]
+    read_as: str | None
+    """How it was understood, in one line; None = it is tidy."""
+    part: HowRead
+    """How one of `source.files` is opened by itself."""
+    malformed: int = 0
+    """Rows that were left out."""
+
+
+def opened(path: str, how: HowRead) -> Opened:
+    """Open the files of a pool.
+
+    Args:
+        path: What was named.
+        how: How it is to be read.
+
+    Raises:
+        LayoutError: Its columns fit no layout and no form.
+        InputError: It is missing, empty or broken, or a row is malformed.
+    """
+    found = find_files(path, how)
+    facts = facts_of(found.files[0])
+    if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
+        tidy = _connected(lambda connection: _tidy(connection, found, how))
+        if tidy is not None:
+            return tidy
+    plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
+    made = _connected(lambda connection: _plain(connection, path, plain, how))
+    assert made is not None  # noqa: S101  (a plain pool is always one)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedInstructions:
+    """A file of instructions as a relation: `id`, `instruction`, `messages`, `turns`, `tools`, and what else it has."""
+
+    source: Source
+    id: str | None
+    """The column of the id; None = there is none."""
+    left_out: str | None
+    """SQL of why a row cannot be asked; None = all can."""
+    notes: tuple[str, ...]
+
+
+def opened_instructions(
+    connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead
+) -> OpenedInstructions:
+    """Open a file of instructions, which need no answers: as it lies where it is tidy, else rewritten.
+
+    Args:
+        connection: From `connect`.
+        path: What was named.
+        how: How it is to be read.
+
+    Raises:
+        LayoutError: There is nothing to ask in it.
+        InputError: It is missing, empty or broken, or a row is malformed.
+    """
+    found = find_files(path, how)
+    usual = not (how.rewrites or found.models) and found.kind not in {"lm-eval", "arrow"}
+    if usual and not (found.kind == "json" and any(is_document(file) for file in found.files)):
+        source = Source(connection, path, files=found.files, kind=_file_type(found))
+        if _usual_instructions(source):
+            name = next((name for name in ID_COLUMNS if name in source.columns), None)
+            return OpenedInstructions(source, name, None, (*found.notes, *source.notes))
+    plain = rewritten(found, how, answers=False)
+    made = _plain(connection, path, plain, how)
+    source, facts = made.source, plain.facts
+    hidden = {"model", *(["id"] if facts["id_made"] else [])}
+    source.columns = {name: kind for name, kind in source.columns.items() if name not in hidden}
+    notes = (f"read as {facts['read_as']}", *made.notes)
+    return OpenedInstructions(source, None if facts["id_made"] else "id", made.view.left_out, notes)
+
+
+def _usual_instructions(source: Source) -> bool:
+    columns = source.columns
+    parts = [name for name in ("instruction", "messages") if name in columns]
+    if not parts and "turns" not in columns:
+        return False
+    if any(name in columns for name in _UNUSUAL) or ("input" in columns and "instruction" in columns):
+        return False
+    if "instruction" in columns and columns["instruction"].name not in {"text", "number"}:
+        return False
+    if "messages" not in columns:
+        return True
+    kind = columns["messages"]
+    messages = as_text(quote("messages"), kind)
+    odd = f"NOT coalesce(regexp_full_match({_roles(messages)}, '{TIDY_ROLES}'), {messages} IS NULL)"
+    return _usual_messages(kind) and not any(
+        source.any(f"{odd} AND trim({messages}) NOT IN ('', '[]', 'null')")
+    )
+
+
+def _file_type(found: FoundFiles) -> FileType:
+    if found.kind == "lm-eval":
+        raise InputError(f"{found.path}: is a results folder of lm-evaluation-harness; wanted a file")
+    return found.kind
+
+
+def _connected(make: "Callable[[duckdb.DuckDBPyConnection], Opened | None]") -> Opened | None:
+    """Open something with a connection of its own, which is closed where nothing comes of it: DuckDB's errors may break it."""
+    connection = connect()
+    try:
+        made = make(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if made is None:
+        connection.close()
+    return made
+
+
+def _plain(
+    connection: "duckdb.DuckDBPyConnection",
+    path: str,
+    plain: Plain,
+    how: HowRead,
+) -> Opened:
+    files, facts = plain.files, plain.facts
+    mine = [facts["sources"][facts["parts"].index(file.name)] for file in files]
+    originals = tuple(Path(file) for file in mine)
+    source = Source(connection, path, files=files, kind="parquet", originals=originals, row="_row")
+    numbers = facts["numbers"]
+    shown: Columns = {
+        name: Kind(numbers[name], written=True) if name in numbers else kind
+        for name, kind in source.columns.items()
+        if name not in {*facts["unused"], *OWN}
+    }
+    own = frozenset(set(OWN) - set(facts["unused"]))
+    source.columns = shown
+    found = plain_view(shown, own, layout=facts["form"], id_made=facts["id_made"], many=facts["many"])
+    return Opened(
+        connection,
+        source,
+        _without_missing(found, how),
+        originals,
+        tuple(facts["notes"]),
+        facts["read_as"],
+        part=how.of_part(None),
+        malformed=facts["malformed"],
+    )
+
+
+def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRead) -> Opened | None:
+    """Open a pool as its files lie; None where it is not tidy."""
+    if found.kind == "json" and any(is_document(file) for file in found.files):
+        return None
+    if found.kind == "csv" and any(dialect_of(file).backslash for file in found.files):
+        return None
+    if found.kind == "lm-eval":
+        return None
+    files, kind = found.files, found.kind
+    if kind == "arrow":
+        files, kind = tuple(map(_as_parquet, files)), "parquet"
+    try:
+        source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
+    except LayoutError:
+        raise
+    except BrokenRowError:
+        return None  # the others are read row by row
+    except InputError:
+        if kind == "json":
+            return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
+        raise
+    _leave_out_counters(source, how)
+    columns = source.columns
+    name = how.layout or detect(columns)
+    if name not in LAYOUTS or (
+        name in FORMS and not _is_usual(columns, name, how, found.path, source_kind=kind)
+    ):
+        return None
+    seen = view(columns, path=found.path, layout=name)
+    try:
+        if _unusual_rows(source, seen):
+            return None
+    except InputError:
+        if kind == "json":
+            return None
+        raise
+    part = how.of_part(name)
+    notes = (*found.notes, *source.notes)
+    view_ = _without_missing(seen, how)
+    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+
+
+def _leave_out_counters(source: Source, how: HowRead) -> None:
+    """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+        return
+    names = [
+        name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
+    ]
+    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
+    wanted = np.arange(source.row_count, dtype=np.float64)
+    counters = [
+        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
+    ]
+    if counters and len(counters) < len(names):
+        source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
+        source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
+
+
+def _as_parquet(file: Path) -> Path:
+    """Copy an Arrow file to a Parquet file in the cache folder, a batch at a time."""
+    import pyarrow.parquet as pq
+
+    home = folder() / "arrow"
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / f"{fingerprint([file])[:32]}-{file.stat().st_mtime_ns}.parquet"
+    if not target.exists():
+        beside = target.with_suffix(".tmp")
+        with arrow_reader(file) as reader:
+            schema = reader.schema
+        with pq.ParquetWriter(beside, schema.remove_metadata(), compression="zstd") as writer:
+            for batch in arrow_batches(file):
+                writer.write_batch(batch.replace_schema_metadata(None))
+        beside.replace(target)
+    return target
+
+
+def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_kind: str) -> bool:
+    """Whether the columns have the usual names and kinds of a layout, and no part that SQL does not read."""
+    try:
+        names = names_of(columns, how, path=path)
+        form = fitted(columns, names, replace(how, layout=None), path=path)
+    except LayoutError:
+        return False
+    if source_kind == "csv" and any(is_list_name(column) for column in columns):
+        return False  # a list is a text there
+    if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
+        return False
+    if names.input is not None and names.instruction is not None:
+        return False
+    text = {"text", "number"}
+    parts = {
+        part: columns[column].name in text
+        for part in ("id", "instruction", "model", "response", "finish_reason")
+        if (column := getattr(form.names, part)) is not None
+    }
+    if names.messages is not None and not _usual_messages(columns[names.messages]):
+        return False
+    return all(parts.values()) and _KINDS.get(name, _any)(columns)
+
+
+def _usual_messages(kind: Kind) -> bool:
+    """Whether messages are JSON, or objects whose content is a text in all rows."""
+    if kind.name == "text":
+        return True
+    fields = kind.item.fields if kind.name == "list" and kind.item is not None else {}
+    return all(name in fields and fields[name].name == "text" for name in ("role", "content"))
+
+
+def _any(_: Columns) -> bool:
+    return True
+
+
+def _usual_ultrafeedback(columns: Columns) -> bool:
+    item = columns["completions"].item if "completions" in columns else None
+    if item is None or not {"model", "response"} <= set(item.fields):
+        return False
+    unusual = {"custom_system_prompt", "reasoning", "reasoning_content", "finish_reason"} & set(item.fields)
+    texts = all(item.fields[name].name == "text" for name in ("model", "response"))
+    numbers = any(kind.name == "number" for kind in item.fields.values())
+    return not unusual and texts and numbers
+
+
+def _usual_distilabel(columns: Columns) -> bool:
+    lists = {
+        name: columns[name].item
+        for name in ("generations", "generation_models", "ratings")
+        if name in columns
+    }
+    kinds = {name: "" if item is None else item.name for name, item in lists.items()}
+    usual = {"generations": {"text"}, "generation_models": {"text"}, "ratings": {"number"}}
+    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds
+
+
+def _usual_zoo(columns: Columns) -> bool:
+    structs = [kind.fields for kind in columns.values() if kind.name == "struct" and "content" in kind.fields]
+    return all(fields["content"].name == "text" for fields in structs) and (
+        not structs or any(kind.name == "number" for fields in structs for kind in fields.values())
+    )
+
+
+_KINDS: dict[str, Callable[[Columns], bool]] = {
+    "ultrafeedback": _usual_ultrafeedback,
+    "distilabel": _usual_distilabel,
+    "zoo": _usual_zoo,
+}
+
+
+def _unusual_rows(source: Source, seen: View) -> bool:
+    """Whether some row holds what SQL does not read: one look at the columns that may."""
+    answers, tests = seen.answers, []
+    if not seen.id_made and not source.never_null(_id_leaf(source)):
+        tests.append(f"({seen.id}) IS NULL")
+    if isinstance(answers, Tall) and answers.nested:
+        lists = [sql for sql in (answers.response, *answers.rewards.values()) if sql is not None]
+        tests += [
+            f"({answers.model}) IS NULL",
+            f"len(list_filter({answers.model}, lambda name: name IS NULL)) > 0",
+        ]
+        tests += [f"len({sql}) IS DISTINCT FROM len({answers.model})" for sql in lists]
+    elif isinstance(answers, Tall) and not source.never_null("model"):
+        tests.append(f"({answers.model}) IS NULL")
+    if seen.messages is not None:
+        tests.append(
+            f"NOT coalesce(regexp_full_match({_roles(seen.messages)}, '{TIDY_ROLES}'), {seen.messages} IS NULL)"
+        )
+    if source.type in {"csv", "json"}:
+        texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
+        tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
+        tests += [broken(sql) for sql in texts if sql is not None]
+    return bool(tests) and any(source.any(*tests))
+
+
+def _id_leaf(source: Source) -> str:
+    return next((name for name in ID_COLUMNS if name in source.columns), "")
+
+
+def _roles(messages: str) -> str:
+    """SQL of the roles of a conversation, with a mark where a message holds anything but a text."""
+    plain = "json_type(turn, '$.content') = 'VARCHAR' AND trim(turn ->> 'content') <> ''"
+    calls = "json_type(turn, '$.tool_calls') NOT IN ('NULL')"
+    turn = (
+        f"coalesce(turn ->> 'role', '?') || CASE WHEN coalesce({plain}, false) AND NOT coalesce({calls}, false) "
+        "THEN '' ELSE '!' END"
+    )
+    return f"array_to_string(list_transform(TRY_CAST({messages} AS JSON[]), lambda turn: {turn}), ',')"
+
+
+def _without_missing(found: View, how: HowRead) -> View:
+    """Make rewards of the values of `missing` null."""
+    if not how.no_rewards:
+        return found
+    listed = ", ".join(repr(value) for value in how.no_rewards)
+
+    def given(sql: str) -> str:
+        return f"CASE WHEN ({sql}) IN ({listed}) THEN NULL ELSE ({sql}) END"
+
+    answers = found.answers
+    if isinstance(answers, Wide):
+        wide = {name: {m: given(sql) for m, sql in per.items()} for name, per in answers.rewards.items()}
+        return replace(found, answers=replace(answers, rewards=wide))
+    if answers.nested:
+        inner = f"CASE WHEN value IN ({listed}) THEN NULL ELSE value END"
+        tall = {n: f"list_transform({sql}, lambda value: {inner})" for n, sql in answers.rewards.items()}
+    else:
+        tall = {name: given(sql) for name, sql in answers.rewards.items()}
+    return replace(found, answers=replace(answers, rewards=tall))

@@ -1,0 +1,548 @@
+"""Files of any form, rewritten once into one plain form: a row per answer, in Parquet, in the cache folder.
+
+A rewritten pool is an ordinary `long` pool: id, instruction or messages (JSON), tools, model, sample, response,
+finish_reason, and every other scalar as text. What cannot be chosen stays, with the reason in a column of its own.
+It is found again by the content of the files and by how they are read; a part is made of each file, a batch at a time.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from crowdselect import __version__
+from crowdselect.cache import folder, keep_newest
+from crowdselect.errors import InputError, LayoutError
+from crowdselect.finish import spoken
+from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.content import (
+    Asked,
+    Counted,
+    NotTextError,
+    Repairs,
+    Said,
+    TurnsError,
+    prompt_of,
+    said,
+    spelt_parts,
+    turns_of,
+    with_reasoning,
+    written,
+)
+from crowdselect.pool.files import FoundFiles, fingerprint
+from crowdselect.pool.forms import (
+    Answer,
+    Fitted,
+    MalformedError,
+    Names,
+    fitted,
+    is_list_name,
+    names_of,
+    no_form,
+    unlisted,
+)
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.lmeval import Log, logs_in, rows_in
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
+
+LEFT_OUT = "_left_out"
+"""The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
+NOT_TEXT = "_not_text"
+"""The column that is true where an answer is something other than text."""
+NEEDS = "_needs"
+"""The column of what an export has to hold: `turns` that do not alternate, `tools`."""
+ROW = "_row"
+"""The column of the row's number in the user's file."""
+OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
+
+_FACTS = "facts.json"
+_VERSION = 1  # of what is written here: another one is written anew
+_KEPT = 20  # rewritten pools that stay in the cache folder
+_BATCH = 2000
+_TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A rewritten pool."""
+
+    files: tuple[Path, ...]
+    facts: Mapping[str, Any]
+    """`form`, `notes`, `rows`, `numbers` (columns of numbers), `unused` (columns that hold nothing), `sources`."""
+
+
+def facts_of(file: Path) -> dict[str, Any] | None:
+    """The facts of the rewritten pool that a file is a part of; None where it is of none."""
+    place = file.parent / _FACTS
+    if file.parent.parent != folder() / "plain" or not place.exists():
+        return None
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return found
+
+
+def rewritten(found: FoundFiles, how: HowRead, *, answers: bool = True) -> Plain:
+    """Rewrite a pool, unless that was done before.
+
+    Args:
+        found: Its files.
+        how: How they are read.
+        answers: Whether there have to be answers; instructions to ask have none.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        LayoutError: The columns fit no form.
+        InputError: A row is malformed, and `skip_invalid` is not set; the message counts them all.
+    """
+    home = folder() / "plain" / _key(found, how, answers=answers)
+    if not (home / _FACTS).exists():
+        beside = home.with_name(f".{uuid4().hex}.tmp")
+        beside.mkdir(parents=True)
+        try:
+            facts = _Rewriting(found, how, answers=answers).into(beside)
+            (beside / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            if not home.exists():
+                beside.rename(home)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        keep_newest(home.parent, _KEPT)
+    facts = json.loads((home / _FACTS).read_text(encoding="utf-8"))
+    return Plain(tuple(home / name for name in facts["parts"]), facts)
+
+
+def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
+    times = [file.stat().st_mtime_ns for file in found.files]  # the fingerprint reads both ends only
+    read = {
+        name: value
+        for name, value in how.as_dict().items()
+        if name not in {"missing", "reasoning", "aliases"}
+    }
+    said_ = json.dumps(
+        [__version__, _VERSION, fingerprint(found.files), times, read, found.models, found.kind, answers]
+    )
+    names = [file.name for file in found.files]  # in messages and ids of rows without one
+    return hashlib.sha256(f"{said_}{names}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class _Rewriting:
+    """Rewrites the files of one pool."""
+
+    def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
+        self._found = found
+        self._how = how
+        self._columns = self._found_columns()
+        if not self._columns:
+            raise self._without_objects()
+        self._index = [name for name in self._columns if is_index(name)]
+        for name in self._index:
+            del self._columns[name]
+        if found.models and "model" not in self._columns:
+            self._columns = {**self._columns, "model": Kind("text")}
+        self._form, self._names = self._understood(answers=answers)
+        self._carried = self._carriable()
+        self._repairs = Repairs()
+        self._seen: dict[str, Seen] = {}
+        self._used: set[str] = set()
+        self._counts = Counted()
+        self._bad: list[str] = []
+        self._rows = 0
+
+    def _without_objects(self) -> InputError:
+        for file in self._found.files:
+            for at, row in rows_of(file, self._found.kind):
+                if isinstance(row, Broken):
+                    return InputError(
+                        f"{file}: row {at} {row.what}; wanted objects with names (pandas: orient='records')"
+                    )
+        return InputError(
+            f"{self._found.path}: the file is empty (no JSON object); wanted one object per line"
+        )
+
+    def into(self, home: Path) -> dict[str, Any]:
+        """Write a part of each file into a folder, and give the facts."""
+        parts = []
+        for number, file in enumerate(self._found.files):
+            parts.append(f"part-{number:05d}.parquet")
+            self._write(home / parts[-1], self._plain_rows(number, file))
+        if self._bad and not self._how.skip_invalid:
+            one = len(self._bad) == 1
+            raise InputError(
+                f"{self._bad[0]}; {len(self._bad):,} of {self._rows:,} rows {'is' if one else 'are'} malformed: correct "
+                f"{'it' if one else 'them'}, or leave malformed rows out with `skip_invalid=True`"
+            )
+        if not self._rows:
+            raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
+        numbers = {name: seen.kind().name for name, seen in self._seen.items()}
+        every = (
+            "instruction",
+            "messages",
+            "tools",
+            "sample",
+            "response",
+            "finish_reason",
+            LEFT_OUT,
+            NOT_TEXT,
+            NEEDS,
+        )
+        return {
+            "parts": parts,
+            "sources": [str(file) for file in self._found.files],
+            "form": "instructions" if self._form is None else self._form.name,
+            "id_made": self._names.id is None,
+            "read_as": self._read_as(),
+            "many": self._form is not None and self._form.many,
+            "notes": self._notes(),
+            "rows": self._rows,
+            "malformed": len(self._bad),
+            "numbers": {name: kind for name, kind in numbers.items() if kind in {"number", "bool"}},
+            "unused": [name for name in every if name not in self._used],
+        }
+
+    def _found_columns(self) -> dict[str, Kind]:
+        if self._found.kind != "lm-eval":
+            return dict(columns_of(self._found.files, self._found.kind, lists=is_list_name))
+        seen = Seen()
+        for _, row in (each for log in self._logs for each in self._logged(log)):
+            if not isinstance(row, Broken):
+                seen.add(row)
+        found = {name: inner.kind() for name, inner in seen.fields.items()}
+        for name in ("response", "target"):
+            found[name] = Kind("text")
+        return found
+
+    @cached_property
+    def _logs(self) -> list[Log]:
+        return logs_in(Path(self._found.path))
+
+    def _logged(self, log: Log) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a log of lm-evaluation-harness."""
+        return rows_in(log, chosen=self._how.filter, path=self._found.path)
+
+    def _read(self, number: int, wanted: list[str]) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a file, with their numbers."""
+        file = self._found.files[number]
+        if self._found.kind == "lm-eval":
+            yield from self._logged(self._logs[number])
+        else:
+            yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
+
+    def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
+        found, how, columns = self._found, self._how, self._columns
+        names = names_of(columns, how, path=found.path, same_within_id=self._same_within_id)
+        if not answers:
+            if not names.asked and "turns" not in columns:
+                raise LayoutError(
+                    f"{found.path}: nothing to ask: found the columns {', '.join(columns)}; wanted instruction, messages or "
+                    "turns; name the column with `columns='instruction=COLUMN'`"
+                )
+            return None, names
+        form = fitted(columns, names, how, path=found.path)
+        if _textless(form, columns):
+            raise no_form(columns, names, how, path=found.path)
+        return form, form.names
+
+    def _carriable(self) -> list[str]:
+        """The columns that go over as they are: scalars, and lists of scalars."""
+        taken = self._names.taken | (self._form.taken if self._form else frozenset())
+        scalar = {"text", "number", "bool"}
+        return [
+            name
+            for name, kind in self._columns.items()
+            if name not in taken
+            and (
+                kind.name in scalar
+                or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
+            )
+        ]
+
+    def _read_as(self) -> str:
+        read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
+        return "; ".join((read, *self._names.notes))
+
+    def _notes(self) -> list[str]:
+        names, counts = self._names, self._counts.of
+        notes = list(self._found.notes)
+        if self._index:
+            notes.append(
+                f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
+            )
+        if names.input is not None and names.input in self._used:
+            notes.append("the prompt is the instruction, and on a new line the input")
+        if self._repairs.texts:
+            notes.append(
+                f"{self._repairs.texts} texts held half a surrogate pair or a control character, now U+FFFD"
+            )
+        notes += [f"{count} {words}" for words, count in counts.items()]
+        if self._bad:
+            notes.append(
+                f"{len(self._bad)} of {self._rows} rows are malformed and left out; the first: {self._bad[0]}"
+            )
+        return notes
+
+    def _same_within_id(self, id_: str, model: str, column: str) -> bool:
+        """Whether a column has one value for all models of an id, and some id has several models."""
+        known: dict[str, tuple[str, set[str]]] = {}
+        for file in self._found.files:
+            for _, row in rows_of(file, self._found.kind, [id_, model, column]):
+                if isinstance(row, Broken):
+                    continue
+                value, models = known.setdefault(str(row.get(id_)), (str(row.get(column)), set()))
+                models.add(str(row.get(model)))
+                if value != str(row.get(column)):
+                    return False
+        return any(len(models) > 1 for _, models in known.values())
+
+    # From rows to plain rows
+
+    def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
+        model = self._found.models[number] if self._found.models else None
+        wanted = list(self._columns)
+        if self._found.kind in {"parquet", "arrow"}:
+            needed = (
+                self._names.taken
+                | (self._form.taken if self._form else frozenset())
+                | set(self._carried)
+                | {"turns"}
+            )
+            wanted = [name for name in wanted if name in needed]
+        for at, row in self._read(number, wanted):
+            self._rows += 1
+            place = f"{file}: row {at}"
+            if isinstance(row, Broken):
+                line = "line" if self._found.kind in {"json", "lm-eval"} else "row"
+                self._bad.append(f"{file}: {line} {at} {row.what}")
+                yield self._left_out(row.what, f"{file.name}:{at}", at)
+                continue
+            if model is not None and row.get("model") is None:
+                row["model"] = model
+            yield from self._of_row(row, place, f"{file.name}:{at}", at)
+
+    def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
+        self._bad.append(f"{place}: {what}")
+        return self._left_out(what, id_, at)
+
+    def _left_out(self, what: str, id_: str, at: int) -> Row:
+        return {"id": self._repairs(id_), LEFT_OUT: f"malformed:{self._repairs(what)}", ROW: at}
+
+    def _of_row(self, row: Row, place: str, unnamed: str, at: int) -> Iterator[Row]:
+        names = self._names
+        own = self._id_of(row)
+        try:
+            asked = self._asked(row)
+            if names.id is not None and own is None:
+                raise MalformedError("the id is missing; wanted one in every row")
+            answers = [] if self._form is None else list(self._form.answers(row))
+            plain = [self._answer(answer, asked) for answer in answers]
+        except (MalformedError, TurnsError) as error:
+            yield self._malformed(place, str(error), own or unnamed, at)
+            return
+        id_ = own if names.id is not None else self._made_id(row, asked, plain)
+        if id_ is None and self._form is None:
+            id_ = unnamed  # there may be turns
+        if id_ is None:
+            yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
+            return
+        base = self._base(row, asked, self._repairs(id_), at)
+        if not plain:
+            if self._form is not None:
+                base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
+            elif asked.last is not None:
+                self._counts.add("conversations end with an answer, which is not sent")
+            yield base
+        prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
+        for answer, values in zip(answers, plain, strict=True):
+            yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
+
+    def _id_of(self, row: Row) -> str | None:
+        value = row.get(self._names.id) if self._names.id else None
+        if value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
+            return None
+        return str(value)
+
+    def _asked(self, row: Row, system: Any = None) -> Asked:  # noqa: ANN401  (whatever a file holds)
+        names = self._names
+        value = row.get(names.instruction) if names.instruction else None
+        asked = prompt_of(
+            instruction=unlisted(value),
+            input=row.get(names.input) if names.input else None,
+            system=system or (row.get(names.system) if names.system else None),
+            messages=row.get(names.messages) if names.messages else None,
+            tools=row.get(names.tools) if names.tools else None,
+        )
+        if names.input and row.get(names.input):
+            self._used.add(names.input)
+        return asked
+
+    def _base(self, row: Row, asked: Asked, id_: str, at: int) -> Row:
+        """What all plain rows of a row have in common."""
+        base: Row = {"id": id_, ROW: at}
+        if asked.instruction is not None:
+            base["instruction"] = self._repairs(asked.instruction)
+        if asked.messages is not None and asked.problem is None:
+            base["messages"] = self._repairs(_encoded(list(asked.messages)))
+        tools = row.get(self._names.tools) if self._names.tools else None
+        if written(tools):
+            base["tools"] = self._repairs(_encoded(written(tools)))
+        if asked.needs:
+            base[NEEDS] = " ".join(asked.needs)
+        if asked.problem == "bad_turns" and self._form is None and row.get("turns"):
+            base["messages"] = self._repairs(_encoded(turns_of(row.get(self._names.messages or ""))))
+        elif asked.problem is not None:
+            base[LEFT_OUT] = asked.problem
+        for name in self._carried:
+            base[name] = self._scalar(name, row.get(name))
+        return base
+
+    def _own_prompt(self, answer: Answer, asked: Asked) -> Row:
+        """The messages of an answer where answers have system prompts of their own."""
+        system = _system(answer)
+        turns = list(asked.messages or [{"role": "user", "content": asked.instruction or ""}])
+        if system is not None:
+            turns = turns[1:] if turns[0]["role"] == "system" else turns
+            turns = [{"role": "system", "content": system}, *turns]
+        return {"messages": self._repairs(_encoded(turns))}
+
+    def _answer(self, answer: Answer, asked: Asked) -> Row:
+        """The columns of an answer's own."""
+        if answer.model is None:
+            raise MalformedError("the model is missing; wanted its name")
+        values: Row = {"model": self._repairs(answer.model), "sample": answer.sample}
+        text, odd = self._text(answer, asked)
+        values["response"] = None if text is None else self._repairs(text)
+        values[NOT_TEXT] = odd
+        finish = answer.finish_reason
+        values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
+        for name, value in answer.values.items():
+            column = _own_name(name)
+            values[column] = self._scalar(column, value)
+        return values
+
+    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, bool]:
+        """An answer's text with its reasoning before it; and whether it is something other than text."""
+        try:
+            own = said(spelt_parts(answer.response))
+            thought = said(answer.reasoning).text if answer.reasoning is not None else own.reasoning
+        except NotTextError:
+            return None, True
+        if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
+            own = self._ended(own, asked.last)
+        elif asked.last is not None and self._form is not None and self._form.name == "long":
+            own = asked.last
+        if own.calls and not (own.text or "").strip():
+            return None, True
+        return with_reasoning(own.text, thought), False
+
+    def _ended(self, own: Said, last: Said) -> Said:
+        """Compare the answer that the messages end with to the row's own."""
+        if own.text is None or not own.text.strip():
+            return last
+        if self._form is not None and self._form.name != "long":
+            return (
+                own  # a list of answers of its own: what the messages end with is one of them, or another's
+            )
+        if last.text is not None and spoken(last.text).strip() != spoken(own.text).strip():
+            raise MalformedError(
+                f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
+            )
+        return own
+
+    def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
+        """A value as text, and take note of what it is."""
+        if isinstance(value, float) and value in {float("inf"), float("-inf")}:
+            raise MalformedError(f"{name} is {value}, not a finite number")
+        self._seen.setdefault(name, Seen()).add(value)
+        if value is None or value != value:  # noqa: PLR0124  (NaN)
+            return None
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, float | int):
+            return repr(value)
+        return self._repairs(value if isinstance(value, str) else _encoded(value))
+
+    def _made_id(self, row: Row, asked: Asked, plain: Sequence[Row]) -> str | None:
+        """A hash of what the row holds: of the prompt, and where a row is an instruction of its answers too."""
+        text = asked.instruction
+        if text is None and asked.messages is not None:
+            text = _encoded([turn for turn in asked.messages if turn["role"] != "assistant"])
+        if text is None or not text.strip():
+            names = self._names
+            parts = [row.get(n) for n in (names.instruction, names.input, names.system, names.messages) if n]
+            text = _encoded(parts) if any(part is not None for part in parts) else None
+        if text is None:
+            return None
+        if self._form is not None and self._form.many:
+            pairs = [
+                {"model": p["model"], "response": p["response"]} for p in plain if p["response"] is not None
+            ]
+            text += chr(31) + _encoded(sorted(pairs, key=lambda pair: (pair["model"], pair["response"])))
+        return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+    def _write(self, target: Path, rows: Iterable[Row]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        text = pa.string()
+        own = [(NOT_TEXT, pa.bool_()), (ROW, pa.int64()), ("sample", pa.float64())]
+        others = dict.fromkeys((*self._carried, *map(_own_name, self._form.fields if self._form else ())))
+        schema = pa.schema([*((name, text) for name in _TEXTS), *own, *((name, text) for name in others)])
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for batch in _batches(rows):
+                for row in batch:
+                    self._used.update(
+                        name for name, value in row.items() if value is not None and value is not False
+                    )
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _system(answer: Answer) -> str | None:
+    """The system prompt that an answer has of its own; None where it has none."""
+    try:
+        text = said(answer.system).text
+    except NotTextError:
+        return None
+    return text if text is not None and text.strip() else None
+
+
+def _own_name(name: str) -> str:
+    """The column of a value of an answer's own; those of our own names get another."""
+    return f"answer_{name}" if name in {*_TEXTS, *OWN, "sample"} else name
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+def _textless(form: Fitted, columns: Columns) -> bool:
+    """Whether a form knows an id but not the text, and a column of long texts is there that was not understood."""
+    return not form.names.asked and any(
+        name.casefold() in _TEXT_COLUMNS and kind.name in {"text", "list", "struct"}
+        for name, kind in columns.items()
+    )
+
+
+_TEXT_COLUMNS = frozenset(
+    {
+        "instruction",
+        "prompt",
+        "question",
+        "problem",
+        "query",
+        "text",
+        "input",
+        "task",
+        "user",
+        "messages",
+        "conversations",
+        "content",
+    }
+)

@@ -1,0 +1,554 @@
+"""Files as Python rows, some at a time, for what SQL cannot read as it stands: mixed types, other orients, Arrow, odd CSV.
+
+A row keeps the number that it has in its file, from 1, and what is wrong with a row is said of it, not of the file.
+"""
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from crowdselect.errors import InputError
+from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
+from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, is_deep, open_text, too_deep
+
+Row = dict[str, Any]
+BATCH = 1000
+"""Rows of a Parquet file that are Python objects at once."""
+
+_SNIFFED = 1 << 20  # bytes of a CSV file by which its delimiter and escapes are found
+_DELIMITERS = (",", ";", "\t", "|")
+_LONGEST_FIELD = 1 << 28
+_LISTS = ("data", "rows", "train", "examples", "instances", "items")
+_NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
+_BOOLS = frozenset({"true", "false"})
+_ESCAPED = re.compile(r'((?:^|[^\\])(?:\\\\)*)\\"')
+INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
+"""Names of the index that pandas writes as a column; one without a name is one too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that cannot be read."""
+
+    what: str
+
+
+def is_index(name: str) -> bool:
+    """Say whether a column is an index that pandas wrote.
+
+    Example:
+        >>> is_index("Unnamed: 0"), is_index(""), is_index("id")
+        (True, True, False)
+    """
+    return INDEX.fullmatch(name) is not None
+
+
+def rows_of(
+    file: Path,
+    kind: str,
+    columns: Sequence[str] | None = None,
+    *,
+    lists: Callable[[str], bool] | None = None,
+) -> Iterator[tuple[int, Row | Broken]]:
+    """Read a file's rows.
+
+    Args:
+        file: The file.
+        kind: "parquet", "arrow", "json" or "csv".
+        columns: Of Parquet and Arrow, read these only; None = all.
+        lists: Says of a name whether its texts are lists that are written as texts.
+
+    Yields:
+        The number of each row in its file, from 1 (of JSON lines, that of the line), and the row.
+
+    Raises:
+        InputError: The file is not what its name says, or in another encoding than UTF-8.
+    """
+    try:
+        if kind in {"parquet", "arrow"}:
+            yield from enumerate(_table_rows(file, kind, columns), start=1)
+        elif kind == "json":
+            yield from _json_rows(file)
+        else:
+            for number, row in _csv_rows(file):
+                if not isinstance(row, Broken) and lists is not None:
+                    row |= {name: listed(value) for name, value in row.items() if lists(name)}
+                yield number, row
+    except InputError:
+        raise
+    except (OSError, EOFError) as error:
+        raise broken_archive(file, error) from error
+
+
+def columns_of(files: Sequence[Path], kind: str, *, lists: Callable[[str], bool] | None = None) -> Columns:
+    """Say what the columns of some files hold, by all their rows; of Parquet and Arrow by their schemas.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    seen = Seen()
+    for file in files:
+        if kind in {"parquet", "arrow"}:
+            _see_schema(seen, file, kind)
+        else:
+            for _, row in rows_of(file, kind, lists=lists):
+                if not isinstance(row, Broken):
+                    seen.add(row)
+    return {name: inner.kind() for name, inner in seen.fields.items()}
+
+
+def _see_schema(seen: "Seen", file: Path, kind: str) -> None:
+    """Take note of a schema; columns of texts that may be numbers are read."""
+    texts = []
+    for name, column in zip(*_schema(file, kind), strict=True):
+        seen.fields.setdefault(name, Seen()).add_type(column)
+        if _is_text(column):
+            texts.append(name)
+    open_ = set(texts)
+    for number, row in enumerate(_table_rows(file, kind, texts) if texts else ()):
+        if number % BATCH == 0 and number:
+            open_ = {name for name in open_ if seen.fields[name].kind().name == "number"}
+            if not open_:
+                break
+        for name in open_:
+            seen.fields[name].add(row.get(name))
+
+
+class Seen:
+    """What values of a column, or of a part of one, were seen."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+        self.fields: dict[str, Seen] = {}
+        self.item: Seen | None = None
+
+    def add(self, value: Any) -> None:  # noqa: ANN401  (whatever a file holds)
+        """Take note of a value."""
+        name = _name_of(value)
+        self.names[name] = self.names.get(name, 0) + 1
+        if name == "struct":
+            for key, inner in value.items():
+                self.fields.setdefault(str(key), Seen()).add(inner)
+        elif name == "list":
+            self.item = self.item or Seen()
+            for inner in value:
+                self.item.add(inner)
+
+    def add_type(self, column: Any) -> None:  # noqa: ANN401  (an Arrow type)
+        """Take note of an Arrow type."""
+        import pyarrow.types as pt
+
+        if pt.is_dictionary(column):
+            column = column.value_type
+        name = "other"
+        if pt.is_boolean(column):
+            name = "bool"
+        elif pt.is_integer(column) or pt.is_floating(column) or pt.is_decimal(column):
+            name = "number"
+        elif _is_text(column):
+            name = "schema text"
+        elif pt.is_null(column):
+            name = "null"
+        elif pt.is_struct(column):
+            name = "struct"
+            for index in range(column.num_fields):
+                inner = column.field(index)
+                self.fields.setdefault(inner.name, Seen()).add_type(inner.type)
+        elif pt.is_map(column):
+            name = "map"
+            self.item = self.item or Seen()
+            self.item.add_type(column.item_type)
+        elif pt.is_list(column) or pt.is_large_list(column) or pt.is_fixed_size_list(column):
+            name = "list"
+            self.item = self.item or Seen()
+            self.item.add_type(column.value_type)
+        self.names[name] = self.names.get(name, 0) + 1
+
+    def kind(self) -> Kind:
+        """What they are: a number where all that is not missing is one, a list or a struct where nothing else is."""
+        names = set(self.names) - {"null", "missing"}
+        if names == {"map"} or names == {"map", "struct"}:
+            inner = self.item.kind() if self.item else Kind("text")
+            return Kind("struct", fields={"*": inner} | {n: s.kind() for n, s in self.fields.items()})
+        if names == {"struct"}:
+            return Kind("struct", fields={name: inner.kind() for name, inner in self.fields.items()})
+        if names == {"list"}:
+            return Kind("list", item=self.item.kind() if self.item else Kind("text"))
+        if names == {"bool"}:
+            return Kind("bool")
+        if names and names <= {"number", "bool", "spelt number", "schema text"} and names != {"schema text"}:
+            return Kind("number", written="spelt number" in names)
+        return Kind("other" if names == {"other"} else "text")
+
+
+def _name_of(value: Any) -> str:  # noqa: ANN401, PLR0911  (whatever a file holds)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        if value.strip().lower() in MISSING_TEXTS:
+            return "missing"
+        is_number = _NUMBER.fullmatch(value) or value.strip().lower() in _BOOLS
+        return "spelt number" if is_number else "text"
+    if isinstance(value, Mapping):
+        return "struct"
+    return "list" if isinstance(value, list) else "other"
+
+
+def number_of(value: Any) -> float | None:  # noqa: ANN401  (whatever a file holds)
+    """Read a reward: true is 1, a number written as text is one, and what stands for nothing is None.
+
+    Raises:
+        ValueError: It is none of these.
+
+    Example:
+        >>> number_of(True), number_of("0.5"), number_of("N/A")
+        (1.0, 0.5, None)
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING_TEXTS):
+        return None
+    if isinstance(value, str) and value.strip().lower() in _BOOLS:
+        return float(value.strip().lower() == "true")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(value)
+    if isinstance(value, list | dict):
+        raise ValueError(str(value))  # noqa: TRY004  (one kind of error)
+    number = float(value)
+    return None if number != number else number  # noqa: PLR0124  (NaN)
+
+
+# Parquet and Arrow
+
+
+def arrow_reader(file: Path) -> Any:  # noqa: ANN401  (a reader of Arrow)
+    """Open an Arrow file, of either of its two formats.
+
+    Raises:
+        InputError: It is neither.
+    """
+    import pyarrow as pa
+
+    source = pa.memory_map(str(file.absolute()))
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return pa.ipc.open_file(source)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{file}: is not an Arrow file ({' '.join(str(error).split())[:120]})") from error
+
+
+def arrow_batches(file: Path) -> Iterator[Any]:
+    """Read an Arrow file, a batch at a time."""
+    with arrow_reader(file) as reader:
+        if hasattr(reader, "num_record_batches"):
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
+        else:
+            yield from reader
+
+
+def _schema(file: Path, kind: str) -> tuple[list[str], list[Any]]:
+    import pyarrow.parquet as pq
+
+    if kind == "parquet":
+        schema = pq.read_schema(file.absolute())
+    else:
+        with arrow_reader(file) as reader:
+            schema = reader.schema
+    return schema.names, schema.types
+
+
+def _table_rows(file: Path, kind: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    if kind == "arrow":
+        for batch in arrow_batches(file):
+            own = batch if columns is None else batch.select([n for n in columns if n in batch.schema.names])
+            for begin in range(0, len(own), BATCH):
+                yield from map(_pythonic, own.slice(begin, BATCH).to_pylist())
+        return
+    with pq.ParquetFile(file.absolute()) as table:
+        names = table.schema_arrow.names
+        wanted = names if columns is None else [name for name in names if name in set(columns)]
+        for batch in table.iter_batches(BATCH, columns=wanted):
+            yield from map(_pythonic, batch.to_pylist())
+
+
+def _pythonic(value: Any) -> Any:  # noqa: ANN401  (of Arrow)
+    """Make what JSON has of Arrow's values: maps are objects, decimals numbers, times texts."""
+    if isinstance(value, dict):
+        return {key: _pythonic(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        if value and all(isinstance(inner, tuple) and len(inner) == 2 for inner in value):
+            return {str(key): _pythonic(inner) for key, inner in value}  # a map
+        return [_pythonic(inner) for inner in value]
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return value
+
+
+def _is_text(column: Any) -> bool:  # noqa: ANN401  (an Arrow type)
+    import pyarrow.types as pt
+
+    if pt.is_dictionary(column):
+        column = column.value_type
+    return bool(pt.is_string(column) or pt.is_large_string(column))
+
+
+# JSON
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
+    document = document_rows(file)
+    if document is not None:
+        yield from enumerate(document, start=1)
+        return
+    with open_text(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            text = line.removeprefix(MARK) if number == 1 else line
+            if text.strip():
+                yield number, _json_line(file, number, text)
+
+
+def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+    if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(line):
+        return Broken(f"is not read: {NESTED}")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return Broken(f"is not read: {NESTED}")
+    except ValueError as error:
+        return Broken(f"is not JSON ({' '.join(str(error).split())[:100]})")
+    return value if isinstance(value, dict) else Broken(f"is a JSON {type(value).__name__}, not an object")
+
+
+def document_rows(file: Path) -> list[Row | Broken] | None:
+    """Read a JSON file that is one document: an array of rows, or a table as pandas and others write it; None = it is lines.
+
+    `{"data": [...]}`, and the orients `columns`, `index`, `split`, `table`, `records` and lists per column.
+
+    Raises:
+        InputError: It is an array or a document, and broken, or holds no rows.
+    """
+    with open_text(file) as stream:
+        first = b""
+        while not first.strip():
+            line = stream.readline()
+            if not line:
+                return None
+            first = line.removeprefix(MARK)
+        array = first.lstrip().startswith(b"[")
+        if not array:
+            try:
+                json.loads(first)
+            except RecursionError:
+                return None
+            except ValueError:
+                if not first.lstrip().startswith(b"{"):
+                    return None  # no document: lines, of which the first is broken
+                if first.rstrip().endswith(b"}"):
+                    return None
+            else:
+                while line := stream.readline():
+                    if line.strip():
+                        return None  # a second object: lines
+        rest = first + stream.read()
+    deep = too_deep(file) if rest.count(b"[") + rest.count(b"{") > DEEPEST else None
+    if deep is not None:
+        raise deep
+    try:
+        value = json.loads(rest.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: {other_encoding(rest, error)}") from error
+    except (ValueError, RecursionError) as error:
+        if not array:
+            return None
+        raise InputError(
+            f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted an array of objects, or one object per line"
+        ) from error
+    rows = value if array else _oriented(value)
+    if rows is None:
+        return None
+    return [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
+
+
+def is_document(file: Path) -> bool:
+    """Say whether a JSON file is one object that holds a table, rather than a row per line."""
+    try:
+        with open_text(file) as stream:
+            head = stream.peek(64).removeprefix(MARK).lstrip()
+        return not head.startswith(b"[") and document_rows(file) is not None
+    except (OSError, EOFError) as error:
+        raise broken_archive(file, error) from error
+
+
+def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
+    """The rows of a table in one object; None where the object is a row itself."""
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
+    for name in _LISTS:
+        if (
+            isinstance(value.get(name), list)
+            and value[name]
+            and all(isinstance(r, dict) for r in value[name])
+        ):
+            return list(value[name])
+    inner = list(value.values())
+    if inner and all(isinstance(column, dict) for column in inner):
+        return _by_index(value)
+    if inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
+    return None
+
+
+def _by_index(value: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """The orients `columns` (column → index → value) and `index` (index → column → value)."""
+    inner = {key: None for column in value.values() for key in column}
+    if all(key.isdigit() for key in inner) or not all(key.isdigit() for key in value):
+        return [{name: column.get(key) for name, column in value.items()} for key in inner]
+    return [dict(row) for row in value.values()]
+
+
+# CSV
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written."""
+
+    delimiter: str
+    backslash: bool
+    """A quotation mark within quotes is written `\\"`, not doubled."""
+    header: tuple[str, ...] = field(default=())
+
+
+def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
+    """Find how a CSV file is written, by its beginning.
+
+    Args:
+        file: The file.
+        usual: The delimiter that its name promises.
+
+    Raises:
+        InputError: It is not UTF-8, or not CSV.
+    """
+    with open_text(file) as stream:
+        head = stream.read(_SNIFFED).removeprefix(MARK)
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if len(head) < _SNIFFED or error.start < len(head) - 4:
+            raise InputError(f"{file}: {other_encoding(head, error)}") from error
+        text = head[: error.start].decode("utf-8")
+    found = {sign: _first_row(text, sign) for sign in dict.fromkeys((usual, *_DELIMITERS))}
+    delimiter = usual if len(found[usual]) > 1 else max(found, key=lambda sign: len(found[sign]))
+    if len(found[delimiter]) <= 1:
+        delimiter = usual
+    doubled = re.search(r'[^,;\t|\n"]""|""[^,;\t|\r\n"]', text) is not None
+    return Dialect(delimiter, _ESCAPED.search(text) is not None and not doubled, tuple(found[delimiter]))
+
+
+def _first_row(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
+    dialect = dialect_of(file, usual="\t" if ".tsv" in file.name.lower() else ",")
+    csv.field_size_limit(_LONGEST_FIELD)
+    with open_text(file) as stream:
+        lines: Iterable[str] = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+        if dialect.backslash:
+            lines = (_ESCAPED.sub(r'\1""', _ESCAPED.sub(r'\1""', line)) for line in lines)
+        reader = csv.reader(lines, delimiter=dialect.delimiter)
+        try:
+            header = next(reader)
+            rows = (values for values in reader if values)
+            for number, values in enumerate(rows, start=1):
+                yield number, _csv_row(header, values)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
+        except csv.Error as error:
+            raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV: {error}") from error
+
+
+def listed(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Parse a list that is written as a text, as JSON or as Python writes it; anything else stays.
+
+    Example:
+        >>> listed('["a", "b"]'), listed("['a', None]"), listed("a")
+        (['a', 'b'], ['a', None], 'a')
+    """
+    if not isinstance(text, str) or not text.lstrip().startswith("["):
+        return text
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else text
+    return text
+
+
+def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:
+    if len(values) != len(header):
+        return Broken(f"has {len(values)} fields; wanted {len(header)}, as in the header")
+    return {name: value or None for name, value in zip(header, values, strict=True)}
+
+
+def raise_other_encoding(files: Sequence[Path]) -> None:
+    """Name the line and the encoding of the first text among some files that is not UTF-8; nothing where all are.
+
+    Raises:
+        InputError: There is one.
+    """
+    for file in files:
+        with open_text(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+
+
+def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
+    """Name the encoding that a text which is not UTF-8 is likely in, and how to change it.
+
+    Example:
+        >>> data = "café".encode("latin-1")
+        >>> try:
+        ...     data.decode("utf-8")
+        ... except UnicodeDecodeError as error:
+        ...     print(other_encoding(data, error))
+        holds byte 0xe9, which is not UTF-8; the file seems to be in Windows-1252 (Latin-1); save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)
+    """
+    byte = data[error.start]
+    near = data[max(error.start - 1, 0) : error.start + 2]
+    alone = sum(value >= 0x80 for value in near) == 1
+    name, short = (
+        ("Windows-1252 (Latin-1)", "WINDOWS-1252")
+        if alone
+        else ("another encoding, as GB18030 or Shift_JIS", "ENCODING")
+    )
+    return f"holds byte 0x{byte:02x}, which is not UTF-8; the file seems to be in {name}; save it as UTF-8 (iconv -f {short} -t UTF-8)"
