@@ -28,7 +28,7 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import chosen_of
+from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.terminal import counted as number_of
 from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
@@ -101,7 +101,7 @@ class Selecting:
         if self.seeds is None:
             return
         if not entry_named(self.method).drawn:
-            raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
+            raise OptionError(f"`seeds` needs a method that draws at random; `method={self.method}` does not")
         if self.seeds < 1:
             raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
@@ -261,22 +261,29 @@ def choose_and_write(
     if writing.as_json:
         _print_json(selection, written)
         return
-    if shown == "briefly" and written is not None:
-        rows = number_of(options.budget, "row")
-        say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
-        return
-    print_selection(selection, texts, folder=None if written is None else Path(str(output)))
-    cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
-    if cut:
-        warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
-    if told is not None:
-        say(told)
-    if shown != "with next steps":
-        return
-    if written is None:
+    _show(selection, texts, folder=None if written is None else str(output), report=told, shown=shown)
+    if shown == "with next steps" and written is None:
         say_next(without_dry_run("chosen"))
-    else:
+    elif shown == "with next steps":
         say_next(after_select(str(output), selection, pool=pool.path))
+
+
+def _show(
+    selection: Selection, texts: Chosen, *, folder: str | None, report: str | None, shown: Shown
+) -> None:
+    """Print a selection and where it was written; None = nowhere."""
+    if shown == "briefly" and folder is not None:
+        rows = number_of(selection.options["budget"], "row")
+        say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
+        return
+    print_selection(selection, texts, folder=None if folder is None else Path(folder))
+    export_facts = {} if folder is None else (read_manifest(Path(folder)) or {}).get("export", {})
+    if export_facts.get("markers_cut"):
+        warn(
+            f"{number_of(export_facts['markers_cut'], 'answer')} ended with chat markers such as </s>, which are cut off"
+        )
+    if report is not None:
+        say(report)
 
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
@@ -355,7 +362,8 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     for work in works:
         if not work.is_here:
             note(f"{visible(work.what)}: the model is fetched from the Hub first")
-    say("no model was run, so nothing was chosen; leave out --dry-run to choose")
+    say("no model was run, so nothing was chosen")
+    say_next(without_dry_run("chosen"))
 
 
 def _print_json(selection: Selection, written: Path | None) -> None:

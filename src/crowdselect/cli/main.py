@@ -105,7 +105,7 @@ def demo(output: str, as_json: bool) -> None:
     from crowdselect.report.report import check_extra
     from crowdselect.selection.options import Options
     from crowdselect.simulate.pool import simulate
-    from crowdselect.terminal import note, say
+    from crowdselect.terminal import note, show
 
     try:
         check_extra()
@@ -119,7 +119,7 @@ def demo(output: str, as_json: bool) -> None:
         writing = Writing(output=output, overwrite=True, as_json=as_json, report=lacks is None)
         choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
     if lacks is not None:
-        (note if as_json else say)(f"no report: {lacks}")
+        (note if as_json else show)(f"no report: {lacks}")  # it ends with a command, which is not broken
 
 
 @cli.command(epilog="Example:  crowdselect inspect pool.parquet")
