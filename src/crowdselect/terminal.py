@@ -19,10 +19,11 @@ from crowdselect.progress import Progress
 _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
 _WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
-_ENOUGH = 22  # terminal cells of a text column below which other columns are left out
+_CUT, _FOLDED = 22, 30  # fewest terminal cells of a text, cut or folded, for which other columns are left out
 _NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
 _SHARED = 8  # fewest characters of a shared beginning that is left out
 _EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
+_BAR = 20  # terminal cells of a bar, so that name, counts and time stand beside it in 80
 _PAGE = 100  # cells per line of text in a pipe
 _NO_TERMINAL = 10_000  # terminal columns assumed in a pipe, so that no table is folded
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
@@ -123,7 +124,7 @@ def laid_out(
     if not _fits(made, wide, least=most):
         made = [column.narrowed() for column in made]
         for head in map(visible, optional):
-            if _fits(made, wide, least=_ENOUGH):
+            if _fits(made, wide, least=_CUT if one_line else _FOLDED):
                 break
             left_out += [head for column in made if column.long == head]
             made = [column for column in made if column.long != head]
@@ -381,29 +382,21 @@ def stage_bar(name: str) -> Iterator[Progress]:
         line.end()
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        SpinnerColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=_BAR),
+        TextColumn("{task.fields[count]}"),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(name, total=None, visible=False)
+        task = bars.add_task(name, total=None, visible=False, count="")
 
         def report(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
+            bars.update(task, completed=done, total=total, count=f"{done:,}/{total:,}")
 
         with _after_a_second(lambda: bars.update(task, visible=True)):
             yield report

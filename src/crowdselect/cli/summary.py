@@ -180,8 +180,8 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
         title="Models"
         if reward is None
         else f"Models, by their mean {visible(reward)} over what they answered",
-        short={"size (B)": "size", "coverage": "filled"},
-        optional=["known from", "coverage"],
+        short={"coverage": "filled"},
+        optional=[] if reward is None else ["known from", "coverage"],
     )
 
 
