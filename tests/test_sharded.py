@@ -294,7 +294,10 @@ def spoiled(how, tmp_path):
     ("how", "why"),
     [
         ("a file of no rows", None),
-        ("a file per model", "a pool that is read file by file must have all rows of an instruction in one file"),
+        (
+            "a file per model",
+            "a pool that is read file by file must have all rows of an instruction in one file",
+        ),
         ("no reward in a file", "part-1.parquet: no column 'simulated_reward', which other files have"),
         ("a column of nothing", "part-1.parquet: column 'simulated_reward' is of another type"),
         ("another type", "part-1.parquet: column 'simulated_reward' is of another type"),

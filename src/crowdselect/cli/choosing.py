@@ -257,12 +257,9 @@ def choose_and_write(
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
     if told is not None:
         say(told)
-    if shown != "with next steps":
-        return
-    if written is None:
-        say_next(without_dry_run("chosen"))
-    else:
-        say_next(after_select(str(output), selection, pool=pool.path))
+    if shown == "with next steps":
+        again = without_dry_run("chosen")
+        say_next(again if written is None else after_select(str(output), selection, pool=pool.path))
 
 
 def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
@@ -354,7 +351,8 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     for work in works:
         if not work.is_here:
             note(f"{visible(work.what)}: the model is fetched from the Hub first")
-    say("no model was run, so nothing was chosen; leave out --dry-run to choose")
+    say("no model was run, so nothing was chosen")
+    say_next(without_dry_run("chosen"))
 
 
 def _print_json(selection: Selection, written: Path | None) -> None:
