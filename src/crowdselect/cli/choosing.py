@@ -221,18 +221,7 @@ def choose_and_write(
         _show_current(Path(output), pool, writing)
         return
     if output is not None:
-        own = (
-            writing.config,
-            writing.crowd,
-            options.include,
-            options.exclude,
-            options.metrics,
-            *options.decontaminate,
-            options.embedder.removeprefix("file:"),
-        )
-        writes = file_names(pool, file_type=writing.file_type, trainer=writing.trainer)
-        writes += [REPORT] if writing.report else []
-        checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
+        _check_folder(output, pool, options, writing)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
     if writing.dry_run and runs_a_model(options, method):
@@ -268,6 +257,22 @@ def choose_and_write(
         say_next(after_select(str(output), selection, pool=pool.path))
 
 
+def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
+    """Refuse a folder that must not be written, before any work is done."""
+    own = (
+        writing.config,
+        writing.crowd,
+        options.include,
+        options.exclude,
+        options.metrics,
+        *options.decontaminate,
+        options.embedder.removeprefix("file:"),
+    )
+    writes = file_names(pool, file_type=writing.file_type, trainer=writing.trainer)
+    writes += [REPORT] if writing.report else []
+    checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
+
+
 def _show(
     selection: Selection, texts: Chosen, *, folder: str | None, report: str | None, shown: Shown
 ) -> None:
@@ -288,11 +293,8 @@ def _show(
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
-    told = {
-        **method.settings,
-        **options_of(pool, options),
-        **method.settings,
-    }  # the method first: it says most
+    own = method.settings  # first, for they say most; and last, for they count
+    told = {**own, **options_of(pool, options), **own}
     model = str(told.get("model"))
     shown = {
         "format": writing.format,

@@ -1,6 +1,7 @@
 """A comparison as one HTML page: tables, and a forest plot of the differences with their intervals and a line at 0."""
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from crowdselect._optional import optional
@@ -15,11 +16,12 @@ _WIDTH = 640  # pixels of the plot
 _ROW = 30  # pixels
 
 
-def comparison_page(found: MethodComparison) -> str:
+def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None = None) -> str:
     """Write the page; its template is `evaluate.html`, see `crowdselect.report.page`.
 
     Args:
         found: From `comparison.compare`.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         A complete HTML document without scripts.
@@ -30,6 +32,7 @@ def comparison_page(found: MethodComparison) -> str:
     drawn = forest_figure(found)
     return render(
         "evaluate.html",
+        made=made,
         title=f"{counted(len(found.standings), 'method')} on {PROTOCOLS[found.benchmark].title}",
         kind="evaluation",
         simulated=False,

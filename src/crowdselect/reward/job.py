@@ -65,6 +65,7 @@ from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
+_COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
 _TERMINAL, _PIPE = 0.25, 30.0  # seconds between two lines of progress
 
 
@@ -450,10 +451,10 @@ def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool)
 
 def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> dict[str, Any]:
     """Describe what a rewards file is made by."""
-    told: dict[str, Any] = {"columns": [column.name for column in columns]}
+    told: dict[str, Any] = {_COLUMNS: [column.name for column in columns]}
     for column in columns:
         told |= _flat(column.name, column.scorer.settings)
-    told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
+    told |= {"references": references, "read": pool.read.as_dict(), "limit": pool.limit}
     return made_by(COMMAND, told, {"pool": pool.files})
 
 
@@ -461,11 +462,11 @@ def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set
     """Name what may have been added to since a file was made: rows, models, a judge's samples, an imported file, columns."""
     found = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
     options = (before or {}).get("options")
-    had = options.get("columns") if isinstance(options, dict) else None
+    had = options.get(_COLUMNS) if isinstance(options, dict) else None
     if isinstance(had, list) and all(name in {column.name for column in columns} for name in had):
         new = [column for column in columns if column.name not in had]
         found |= {
-            "columns",
+            _COLUMNS,
             *(place for column in new for place in _flat(column.name, column.scorer.settings)),
         }
     return found | {"pool", "limit"}
