@@ -15,9 +15,9 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
-from crowdselect.manifests import REPORT
+from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -30,7 +30,7 @@ from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.terminal import counted as number_of
-from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
 
 Shown = Literal["with next steps", "alone", "briefly"]
@@ -38,7 +38,7 @@ Shown = Literal["with next steps", "alone", "briefly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PoolOptions:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
@@ -59,7 +59,7 @@ class Source:
 class Measuring:
     """Which pool `crowdselect metrics` reads, and where."""
 
-    source: Source
+    source: PoolOptions
     engine: EngineOptions
 
 
@@ -84,7 +84,7 @@ class Writing:
 class Selecting:
     """All that `crowdselect select` is told."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     writing: Writing
     engine: EngineOptions
@@ -112,7 +112,7 @@ class Selecting:
 class Trying:
     """All that `crowdselect robustness` is told; see `crowdselect.compare.robustness.robustness`."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     crowd: str | None
     config: str | None
@@ -170,8 +170,8 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
-    names = ("pool", "layout", "rewards", "limit")
-    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+    names = {*READ_OPTIONS, "pool", "rewards", "limit", "crowd"}
+    with made(PoolOptions, {name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
         return {**given, "budget": budget.of(len(pool.id_array))}
 
 
@@ -277,6 +277,9 @@ def _show(
         say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
         return
     print_selection(selection, texts, folder=None if folder is None else Path(folder))
+    cut = 0 if folder is None else (read_manifest(Path(folder)) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"chat markers such as </s> were cut off the end of {number_of(cut, 'answer')}")
     if report is not None:
         say(report)
 

@@ -135,11 +135,8 @@ class RewardsFile:
         import pyarrow.compute as pc
 
         bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
-        spelt = next(
-            (other for other in (bare, pc.binary_join_element_wise(bare, "0", "."))
-             if self._index.find(other)[1].any()),
-            ids,
-        )  # fmt: skip
+        long = pc.replace_substring_regex(bare, r"^(-?\d+)$", r"\1.0")
+        spelt = next((other for other in (bare, long) if self._index.find(other)[1].any()), ids)
         if spelt is not ids:
             self._notes.append(
                 f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
