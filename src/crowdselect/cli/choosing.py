@@ -282,11 +282,9 @@ def _show(
         say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
         return
     print_selection(selection, texts, folder=None if folder is None else Path(folder))
-    export_facts = {} if folder is None else (read_manifest(Path(folder)) or {}).get("export", {})
-    if export_facts.get("markers_cut"):
-        warn(
-            f"{number_of(export_facts['markers_cut'], 'answer')} ended with chat markers such as </s>, which are cut off"
-        )
+    cut = 0 if folder is None else (read_manifest(Path(folder)) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"chat markers such as </s> were cut off the end of {number_of(cut, 'answer')}")
     if report is not None:
         say(report)
 
