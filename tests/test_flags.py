@@ -10,6 +10,7 @@ from crowdselect.cli.flags import Command, Option, as_flags, named_options
 from crowdselect.cli.main import cli
 from crowdselect.cli.options import made
 from crowdselect.errors import CrowdselectError, MissingExtraError, OptionError, OutputError, near_miss
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import note, say, show, warn
 
 OPTIONS = [
