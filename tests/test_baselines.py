@@ -468,7 +468,7 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
             "--direction left is unknown; choose one of: up, down",
         ),
         ("length:model", ("--dry-run",), "is unknown; choose one of: instruction, answer"),
-        ("length", ("--device", "cpu", "--dry-run"), "--device is no setting of the method length"),
+        ("length", ("--device", "cpu", "--dry-run"), "--device is not a setting of the method length"),
         ("reward", ("--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         ("reward", (), "say where to write with -o DIR"),
         ("reward", ("--weights", "difficulty=1"), "--weights count with --method crowd"),

@@ -57,7 +57,7 @@ def test_parts_are_whole_or_not_there_and_found_by_their_keys(tmp_path):
     with pytest.raises(InputError, match=r"part-0\.parquet: this part is damaged"):
         parts.read(KEY)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="what was computed before is kept"):
+    with pytest.raises(OutputError, match="earlier parts are kept"):
         Parts(tmp_path / "file").write(name, {KEY: pa.array([key(1)])})
 
 

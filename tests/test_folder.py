@@ -107,7 +107,12 @@ def test_the_manifest_says_what_was_done(sim, tmp_path):
     assert found["facts"]["fingerprint"] == fingerprint
     assert sum(found["counts"].values()) == 120
     assert found["counts"]["selected"] == 15
-    assert found["export"] == {"format": "alpaca", "file": "train.jsonl", "trainer": "llamafactory", "markers_cut": 0}
+    assert found["export"] == {
+        "format": "alpaca",
+        "file": "train.jsonl",
+        "trainer": "llamafactory",
+        "markers_cut": 0,
+    }
     assert found["seconds"].keys() >= {"rewards and metrics", "eligibility", "clusters", "choice"}
     assert all(seconds >= 0 for seconds in found["seconds"].values())
 
@@ -295,7 +300,7 @@ def test_trl_knows_every_option_of_the_script(folders, name):
     )
     module = import_module(f"trl.scripts.{command[0]}")
     _script, training, model, *_ = module.make_parser().parse_args_and_config(command[1:])
-    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 150, 2048)
+    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 1, 2048)
     assert training.learning_rate == (1e-6 if name == "dpo" else 1e-5)
     assert str(training.lr_scheduler_type.value) == "cosine"
     assert model.model_name_or_path == "$MODEL"

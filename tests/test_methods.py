@@ -295,7 +295,7 @@ def test_kept_ratios_are_those_of_0_1_0_and_are_computed_once(tmp_path, monkeypa
     assert Halves.computed[4:] == ("a",)
     KeptRatios(None, **told)(rows[1:2])
     assert Halves.computed[5:] == ("a",)
-    with pytest.raises(OptionError, match="max-length=4 is too small"):
+    with pytest.raises(OptionError, match="`max_length=4` is too small"):
         KeptRatios(None, **{**told, "max_length": 4})
 
 

@@ -338,7 +338,7 @@ def test_two_runs_do_not_move_files_into_one_folder_at_once():
         with new_folder(Path("out").absolute(), overwrite=True) as folder:
             write_manifest(folder, {"tool": "crowdselect", "more": 1})
 
-    with pytest.raises(OutputError, match="out: another run is writing there"):
+    with pytest.raises(OutputError, match="out: another run is writing to this folder"):
         write()
     os.close(other)
     assert tree() == before
@@ -440,7 +440,7 @@ def test_a_run_stopped_while_the_page_is_made_says_that_the_selection_is_whole(s
     arguments = ["select", sim, "--budget", 5, "--clusters", 0, "-o", "my out", "--report"]
     code, errors = stopped(arguments, module="report.report", name="make_page")
     assert code == 130
-    said = "the selection in my out is complete, only its page is missing; make it with: crowdselect report 'my out'"
+    said = "the selection in my out is complete; only its page is missing: crowdselect report 'my out'"
     assert errors == f"warning: {said}\n\nstopped\n"
     assert len(train("my out")) == 5
     assert not Path("my out/report.html").exists()

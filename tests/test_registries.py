@@ -126,7 +126,7 @@ def test_every_method_takes_what_its_record_says(name):
         ("deita:mark,", {}, "write it as deita:COMPLEXITY,QUALITY"),
         ("tags:", {}, "needs COLUMN"),
         ("length:both", {}, "is unknown; choose one of: instruction, answer"),
-        ("length", {"device": "cpu"}, "`device` is no setting of the method length"),
+        ("length", {"device": "cpu"}, "`device` is not a setting of the method length"),
     ],
 )
 def test_a_method_that_is_written_otherwise_is_an_error(spec, settings, message):

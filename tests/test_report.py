@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from crowdselect import Options, export, open_pool, select
+from crowdselect._optional import install_command
 from crowdselect.errors import InputError, MissingExtraError
 from crowdselect.report.data import ReportData, content_words, longest, row_data, why
 from crowdselect.report.page import json_block, render
@@ -212,25 +213,25 @@ def bare(monkeypatch):
 def test_report_names_the_extra(bare, run, folder):
     ran = run("report", str(folder))
     assert ran.code == 2
-    assert "altair is not installed; run: pip install 'crowdselect[report]'" in ran.err
+    assert f"altair is not installed; run: {install_command('report')}" in ran.err
     assert not (folder / "report.html").exists()
 
 
-def test_select_and_demo_work_without_the_extra_and_say_how_to_get_it(bare, run, folder, tmp_path):
-    ran = run(
-        "select",
-        str(folder.parent / "pool.parquet"),
-        "--budget",
-        "5",
-        "--report",
-        "-o",
-        str(tmp_path / "new"),
-    )
+def test_without_the_extra_select_refuses_before_it_chooses(bare, run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("crowdselect.cli.choosing.open_pool", None)  # what is not called need not exist
+    pool, new = folder.parent / "pool.parquet", tmp_path / "new"
+    for more in (["-o", new], ["--dry-run"], ["-o", new, "--method", "random", "--seeds", 2]):
+        ran = run("select", pool, "--budget", 5, "--report", *more)
+        ran.refuses("altair is not installed", install_command("report"))
+    assert not new.exists()
+
+
+def test_without_the_extra_demo_goes_on_and_says_how_to_get_its_page(bare, run, tmp_path):
+    ran = run("demo", "-o", tmp_path / "demo")
     assert ran.code == 0
-    assert "pip install 'crowdselect[report]', then: crowdselect report" in ran.out
-    ran = run("demo", "-o", str(tmp_path / "demo"))
-    assert ran.code == 0
-    assert "pip install 'crowdselect[report]'" in ran.out
+    assert f"no report: altair is not installed; run: {install_command('report')}" in ran.out
+    assert f"crowdselect report {tmp_path / 'demo'}" in ran.out
+    assert not (tmp_path / "demo" / "report.html").exists()
 
 
 # With it
@@ -277,9 +278,9 @@ def test_a_pool_that_is_gone_or_changed_is_said_in_the_page(extra, run, tmp_path
     assert said in ran.err
     assert said in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
     (tmp_path / "pool.parquet").unlink()
-    ran = run("report", str(tmp_path / "chosen"))
+    ran = run("report", str(tmp_path / "chosen"), "--overwrite")
     assert ran.code == 0
-    assert "name its place with --pool" in ran.err
+    assert "pass its current path as --pool" in ran.err
     assert "There is no map" in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
 
 
@@ -304,5 +305,5 @@ def test_no_selection_no_report(run, tmp_path):
 def test_missing_extra_is_one_of_ours(bare, shown, tmp_path):
     from crowdselect.report.report import write_report
 
-    with pytest.raises(MissingExtraError, match=r"crowdselect\[report\]"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("report"))):
         write_report(shown, tmp_path / "report.html")

@@ -169,7 +169,7 @@ def test_names(pool):
 def test_run_writes_every_answer_and_says_what_is_missing(pool):
     code, out = run(pool, "--with", own("length"), "-o", "r.parquet", "--no-self-test")
     assert code == 3
-    assert "3 conversations given to the scorers" in " ".join(out.split())
+    assert "3 conversations sent to the scorers" in " ".join(out.split())
     rows = pq.read_table("r.parquet").to_pylist()
     assert [(row["id"], row["model"], row["sample"], row["length"], row["reason"]) for row in rows] == [
         ("a", "m", 0, 3.0, None),
@@ -198,11 +198,52 @@ def test_nothing_that_was_scored_is_scored_again(pool):
     assert sorted(asked()) == ["one", "two", "uno!"]
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert (code, len(asked())) == (3, 3)
-    assert " 0 conversations given" in out
+    assert " 0 conversations sent" in out
+    code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test")
+    assert (code, len(asked())) == (3, 3)  # two answers have nothing to score
+    assert "up to date: " in out
     with Path("scorers_of_a_test.py").open("a") as file:
         file.write("\n# changed code is another scorer\n")
     run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert len(asked()) == 6
+
+
+def test_a_file_of_ours_gets_what_was_added_and_nothing_else_is_replaced(pool):
+    def scores(*columns, code=0):
+        more = [part for name in columns for part in ("--with", own(name))]
+        found, out = run("grown.parquet", *more, "-o", "r.parquet", "--no-self-test")
+        assert found == code
+        return out
+
+    rows = pq.read_table(pool).to_pylist()[:3]
+    pq.write_table(pa.Table.from_pylist(rows[:2]), "grown.parquet")
+    assert "written to" in scores("slow")
+    before = Path("r.parquet").read_bytes()
+    assert "up to date: " in scores("slow")
+    assert Path("r.parquet").read_bytes() == before
+    pq.write_table(pa.Table.from_pylist(rows), "grown.parquet")  # more rows
+    assert " 1 conversations sent" in scores("slow")
+    assert "written to" in scores("slow", "length")  # one more scorer
+    with pytest.raises(OutputError, match="`columns` was"):
+        scores("length")
+    with Path("scorers_of_a_test.py").open("a") as file:
+        file.write("\n# changed\n")
+    with pytest.raises(OutputError, match=r"`slow\.code` was .* `overwrite=True`|--overwrite"):
+        scores("slow", "length")
+    Path("scorers_of_a_test.py").write_text(SCORERS)
+    Path("r.parquet.manifest.json").unlink()  # as of a run that was killed before it wrote this
+    assert "written to" in scores("slow", "length")
+    table = pq.read_table("r.parquet")
+    pq.write_table(table.append_column("mine", pa.array([1, 2, 3])), "r.parquet")
+    with pytest.raises(OutputError, match="there is such a file already"):
+        scores("slow", "length")
+
+
+def test_an_answer_that_failed_is_looked_up_again(pool):
+    given = (pool, "--with", own("odd"), "-o", "r.parquet", "--no-self-test")
+    assert run(*given)[0] == 3
+    code, out = run(*given)
+    assert (code, "written to" in out) == (3, True)
 
 
 def test_plan_scores_nothing_and_makes_no_ledger(pool, tmp_path):
@@ -265,9 +306,7 @@ def test_function_that_is_none(pool):
 
 def test_last_line_counts_what_has_a_score(pool):
     _, said = run(pool, "--with", own("odd"), "--with", own("length"), "-o", "r.parquet", "--no-self-test")
-    assert "3 of 10 scores, 6 conversations given to the scorers in this run; use it with" in " ".join(
-        said.split()
-    )
+    assert "3 of 10 scores; 6 conversations sent to the scorers in this run" in " ".join(said.split())
     _, said = run(pool, "--with", own("none"), "-o", "n.parquet", "--no-self-test")
     assert "0 of 5 scores" in said
     assert "use it" not in said

@@ -205,7 +205,7 @@ def test_the_command(run, pool, tmp_path):
     ran = run(*common, *few, "-o", tmp_path / "r.html")
     assert ran.code == 0, ran.err
     assert re.search(r"without one model +9 ", ran.out)
-    assert "a random choice would keep 20.0%; 60 instructions could be chosen" in ran.out
+    assert "a random choice would keep 20.0% (60 eligible instructions)" in ran.out
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert "<script" not in page

@@ -32,11 +32,11 @@ _output = section("Output")
     epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --dry-run",
 )
 @click.argument("instructions", required=False)
-@option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
+@option("-o", "--output", metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
 @instruction_options
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
-@dry_run_option("Say what would be sent and what it may cost; send nothing.")
+@dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
 @option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
 @option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
@@ -80,6 +80,8 @@ def collect(
 
     if dry_run and seal_only:
         raise OptionError("--dry-run and --seal do not go together")
+    if given["output"] is None and not dry_run:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
     asked = ("instructions", "crowd")
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
@@ -98,6 +100,7 @@ def collect(
 
 def _plan(task: "Task", *, as_json: bool) -> int:
     from crowdselect.ask.display import print_plan
+    from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.collect.job import plan
 
     found, notes = plan(task)
@@ -105,13 +108,15 @@ def _plan(task: "Task", *, as_json: bool) -> int:
         print_json({"models": {name: made.facts() for name, made in found.items()}, "notes": notes})
     else:
         print_plan(found, notes)
+        say_next(without_dry_run("pool.parquet"))
     return 0
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
     from crowdselect.ask.display import announce, note_of, print_tallies, watch
+    from crowdselect.cli.following import say_next, scoring
     from crowdselect.collect.job import collect as run
-    from crowdselect.terminal import note, say, visible
+    from crowdselect.terminal import counted, note, say, shown_path, visible
 
     told: set[str] = set()
     said: list[str] = []
@@ -126,8 +131,9 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             note_of(line)
     outcome = report.outcome
     if outcome is not None and outcome.interrupted:
-        waiting = f"; {outcome.abandoned} in flight were not waited for" if outcome.abandoned else ""
-        note(f"stopped: every answer that came is in {visible(task.ledger_path)}{waiting}")
+        lost = outcome.abandoned
+        waiting = f"; {lost:,} in flight {'was' if lost == 1 else 'were'} not waited for" if lost else ""
+        note(f"stopped: every answer received is in {shown_path(task.ledger_path)}{waiting}")
         note("run the same command again to go on, or add --seal to write what is there")
         return INTERRUPTED
     for name, why in {} if outcome is None else outcome.stopped.items():
@@ -141,10 +147,12 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         if report.sealed is None:
             say("there is no answer yet, so no pool was written")
         else:
-            what = "was there already and is up to date" if report.fresh else "written"
+            what = "up to date: " if report.fresh else "written to "
             models = sum(tally.rows > 0 for tally in report.tallies.values())
-            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models} gave none"
-            say(f"{visible(task.output)}: {what}: {rows:,} answers of {models} models{of}")
+            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave none"
+            size = f"{counted(rows, 'answer')} of {counted(models, 'model')}"
+            say(f"{what}{shown_path(task.target)}: {size}{of}")
+            say_next(scoring(str(task.target), []))
     return MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 

@@ -157,6 +157,7 @@ def compare(
 
 def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
+    from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
@@ -164,6 +165,8 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: 
     task = made(EvaluateOptions, given, protocol=PROTOCOLS[benchmark])
     if dry_run:
         show_plan(plan(task), as_json=as_json)
+        if not as_json:
+            say_next(without_dry_run(benchmark))
         return 0
     told: set[str] = set()
     report = run(task, watch=partial(watch, told=told), announce=announce_all, tell=note_of)

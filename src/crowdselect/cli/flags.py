@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from crowdselect.errors import CrowdselectError, near_miss
-from crowdselect.terminal import worded
+from crowdselect.terminal import visible, worded
 
 ESSENTIAL = "Options"
 """The first section of help."""
@@ -157,5 +157,5 @@ def _plain(value: str) -> str:
 
 
 def typed_line(arguments: Sequence[str]) -> str:
-    """Write a command that can be copied as it stands."""
-    return shlex.join(["crowdselect", *arguments])
+    """Write a command that can be copied as it stands: a shell reads nothing in its arguments, which may be data."""
+    return shlex.join(["crowdselect", *map(visible, arguments)])

@@ -10,7 +10,7 @@ import click
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
-from crowdselect.terminal import folded, say, show, visible
+from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
@@ -60,13 +60,15 @@ def view(
     if problem is not None:
         warn(problem)
     if opened is None:
-        raise InputError(f"{place}: its rows cannot be shown without the pool; name its place with `pool`")
+        raise InputError(
+            f"{place}: its rows cannot be shown without the pool; pass its current path as `pool`"
+        )
     with opened:
         rows = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
         found = rows.find(where=where, ids=ids)
         texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
         _paged(texts)
-        say(f"{len(found):,} of {len(opened.ids):,} rows")
+        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")
@@ -92,8 +94,11 @@ def export(
     overwrite: bool,
 ) -> None:
     """Write a finished selection in another form."""
+    from crowdselect.cli.entry import say_current
+    from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError
     from crowdselect.manifests import own_files
+    from crowdselect.repeats import is_current, made_by
     from crowdselect.selection.folder import export as write
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import reopen_pool
@@ -104,7 +109,12 @@ def export(
         if opened is not None:
             opened.close()
         raise InputError(f"{folder}: {problem}")
+    told = {"format": format, "file_type": file_type, "for": trainer, "license": license}
     with opened:
+        made = made_by("export", told, {"folder": folder, "pool": opened.files})
+        if is_current(Path(output), made, overwrite=overwrite):
+            say_current(output)
+            return
         written = write(
             selection,
             opened,
@@ -114,8 +124,10 @@ def export(
             trainer=trainer,
             license=license,
             overwrite=overwrite,
+            made=made,
         )
-    say(f"written to {visible(output)}: {', '.join(sorted(own_files(written)))}")
+    say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    say_next(training(output))
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")

@@ -571,7 +571,12 @@ folder_options = bundle(
         help="The data's licence, for the card.  [default: unknown]",
     ),
     _output("--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."),
-    _output("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+    _output(
+        "--dry-run",
+        is_flag=True,
+        help="Write nothing: choose and say what came out; where a model is run (ifd, an embedder), load none and say "
+        "what it would compute.",
+    ),
     overwrite_option,
     json_option,
 )

@@ -1,7 +1,7 @@
-"""What to ask: a file of instructions, checked and put into one form in a temporary file.
+"""Instructions to send: read from a file, checked, and stored in one form in a temporary file.
 
-Every endpoint goes through the instructions at its own speed, so they are kept where each can read on from
-its own place without holding them in memory. The temporary file has no name: it ends with the process.
+Every endpoint reads the instructions at its own speed, so they are stored where each can continue from its own
+position without holding them in memory. The temporary file has no name: it disappears with the process.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ OWN = (
     *("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning"),
     *("prompt_tokens", "completion_tokens", "cost"),
 )
-"""Columns of the sealed pool; a column of the instructions with such a name is not carried over."""
+"""Columns of the sealed pool; an instruction column with one of these names is not carried over."""
 
-_MEMORY = "160MB"  # of DuckDB while it reads; more spills to disk
+_MEMORY = "160MB"  # DuckDB's limit while it reads; more spills to disk
 _ROWS = 1024
 _WHOLE = r"'\s*[+-]?[0-9]{1,18}\s*'"
 _OWN = 6  # columns that `_row` takes
@@ -45,7 +45,7 @@ _PARTS = frozenset({"instruction", "messages", "turns"})
 
 
 class Prompt(NamedTuple):
-    """One instruction, ready to be asked."""
+    """One instruction, ready to be sent."""
 
     id: str
     prompt: str
@@ -72,17 +72,17 @@ def read_prompts(batch: "pa.RecordBatch") -> list[Prompt]:
 
 
 class Instructions:
-    """Instructions in the order of their file. Made by `open_instructions`; close it, or use it in a `with`.
+    """Instructions in file order. Returned by `open_instructions`; close it, or use it in a `with`.
 
     Attributes:
-        path: Where they came from.
-        count: How many there are; `turns` in all, further turns included.
-        notes: Facts to tell the user, one line each.
-        has_instruction: Some are plain texts.
-        has_messages: Some are conversations.
+        path: The input.
+        count: Number of instructions; `turns` counts their turns.
+        notes: Lines for the user.
+        has_instruction: Whether some are plain texts.
+        has_messages: Whether some are conversations.
         carried: Names of the input's other columns.
-        fingerprint: Hash of all ids, prompts and further turns, in their order.
-        shared: First requests that several instructions begin with, as `mark` gives them.
+        fingerprint: Hash of all ids, prompts and further turns, in order.
+        shared: Marks (`Prompt.mark`) of first requests that several instructions begin with.
     """
 
     def __init__(self, path: str, stream: IO[bytes], skipped: NDArray[np.bool_], facts: "_Facts") -> None:
@@ -113,12 +113,12 @@ class Instructions:
         self._stream.close()
 
     def prompts(self) -> Iterator[Prompt]:
-        """Go through the instructions; any number of times, also at once."""
+        """Iterate over the instructions; several iterations may run at once."""
         for batch in self.batches(_PROMPT):
             yield from read_prompts(batch)
 
     def requests(self, samples: int) -> Iterator[Request]:
-        """Give the requests for one model, sample by sample for every instruction."""
+        """Yield the requests for one model: every sample of an instruction, then the next instruction."""
         for prompt in self.prompts():
             for sample in range(samples):
                 yield prompt.request(sample)
@@ -150,7 +150,7 @@ class Instructions:
 
 
 class _Facts:
-    """What is learnt while the instructions are read."""
+    """Counts and hashes collected while the instructions are read."""
 
     def __init__(self, files: Sequence[Path], carried: Sequence[str], notes: list[str]) -> None:
         self.files = tuple(files)
@@ -163,7 +163,7 @@ class _Facts:
         self.left_out: Counter[str] = Counter()
 
     def shared(self) -> frozenset[int]:
-        """Find the marks that appear more than once."""
+        """Return the marks that appear more than once."""
         marks, counts = np.unique(np.frombuffer(self.marks, dtype="<u8"), return_counts=True)
         return frozenset(marks[counts > 1].tolist())
 
@@ -174,17 +174,17 @@ def open_instructions(
     """Read a file of instructions.
 
     Args:
-        path: What a pool may be (a file, a folder, a glob; Parquet, JSONL, CSV), with `instruction`,
-            `messages` or `turns`, perhaps `id`, and anything else.
+        path: A file, folder or glob as for a pool (Parquet, JSONL, CSV), with a column `instruction`,
+            `messages` or `turns`, optionally `id`, and any other columns.
         near: The folder for the temporary file; None = the system's.
         read: How it is read: columns of other names, parts of a data set, malformed rows.
 
     Returns:
-        The instructions. Those without text are left out and counted; where there is no id column an id is
-        the hash of the content, and repetitions are left out and counted.
+        The instructions. Those without text are skipped and counted; without an id column the id is the hash
+        of the content, and duplicates are skipped and counted.
 
     Raises:
-        InputError: A row cannot be asked, an id is missing or appears twice; the message names it.
+        InputError: A row cannot be sent, or an id is missing or appears twice; the message names it.
     """
     text = fspath(path)
     connection = connect(memory=_MEMORY)
@@ -243,24 +243,24 @@ def _check_count(source: Source, facts: _Facts) -> None:
 
 
 def _check_ids(source: Source, id_: str) -> None:
-    """Every row needs an id, and every id may appear once."""
-    rows, there, different, one = (
+    """Check that every row has an id, and that ids are unique."""
+    rows, present, different, duplicate = (
         column[0].as_py()
         for column in source.fetch(
             "count(*)", f"count({id_})", f"count(DISTINCT {id_})", f"mode({id_})"
         ).columns
     )
-    if there < rows:
+    if present < rows:
         missing = int(np.argmax(source.fetch(id_).column(0).is_null().to_numpy()))
         raise InputError(f"{source.place(missing)}: the id is missing; fill it in, or drop the whole column")
-    if different < there:
+    if different < present:
         raise InputError(
-            f"{source.path}: duplicate id {one!r}; wanted one row per instruction; drop one, or the whole column"
+            f"{source.path}: duplicate id {duplicate!r}; wanted one row per instruction; drop one, or the whole column"
         )
 
 
 def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
-    """Choose the columns that go into the pool too, and say which do not."""
+    """Return the columns to carry over into the pool, and notes about those that are not."""
     own = {name.casefold() for name in OWN} | _PARTS
     pool = detect(source.columns)
     carried, clash, answers = [], [], []
@@ -282,7 +282,7 @@ def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
 
 
 def _typed(source: Source, name: str) -> str:
-    """SQL of a carried column; numbers and truth values that a text file spells out get their types back."""
+    """Return the SQL of a carried column; numbers and booleans written as text in a file get their types back."""
     kind: Kind = source.columns[name]
     sql = quote(name)
     if not kind.written:
@@ -299,17 +299,17 @@ def _typed(source: Source, name: str) -> str:
 
 
 def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: bool) -> "pa.RecordBatch":
-    """Turn rows of the source into rows of the temporary file."""
+    """Convert rows of the source into rows of the temporary file."""
     import pyarrow as pa
 
-    rows, kept = [], []
+    rows, used = [], []
     for at, parts in enumerate(
         zip(*(batch.column(number).to_pylist() for number in range(_OWN)), strict=True)
     ):
         row = _row(source, parts, facts, made=made)
         if row is not None:
             rows.append(row)
-            kept.append(at)
+            used.append(at)
     text = pa.large_string()
     schema = pa.schema(
         [
@@ -320,7 +320,7 @@ def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: boo
     values = zip(*rows, strict=True) if rows else [[]] * len(schema)
     columns = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
     others = [
-        batch.column(number).take(pa.array(kept, pa.int64())) for number in range(_OWN, batch.num_columns)
+        batch.column(number).take(pa.array(used, pa.int64())) for number in range(_OWN, batch.num_columns)
     ]
     names = [*schema.names, *(f"x{number}" for number in range(len(others)))]
     return pa.RecordBatch.from_arrays([*columns, *others], names=names)
@@ -341,7 +341,9 @@ def _row(
         facts.blank += 1
         return None
     further = json.dumps(request.then, ensure_ascii=False) if request.then else None
-    mark = request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+    content_hash = (
+        request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+    )
     plain = _is_absent(chat) and _is_absent(turns)
     facts.plain += text is not None
     facts.chats += not plain
@@ -349,9 +351,9 @@ def _row(
     facts.turns += 1 + len(request.then)
     facts.marks += request.digest[:8]
     if made:
-        facts.digests.append(mark[:16])
-    name = mark.hex()[:32] if id_ is None else id_
-    facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + mark)
+        facts.digests.append(content_hash[:16])
+    name = content_hash.hex()[:32] if id_ is None else id_
+    facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + content_hash)
     return name, request.prompt, request.digest, further, None if plain else text, plain
 
 
@@ -375,7 +377,7 @@ def _request(
 
 
 def _is_absent(written: str | None) -> bool:
-    """Say whether there is no list: null, an empty cell, or the JSON of one of them."""
+    """Return whether there is no list: null, an empty cell, or JSON `null` or `[]`."""
     return written is None or written.strip() in {"", "null", "[]"}
 
 
@@ -394,19 +396,19 @@ def _turns(written: str | None, where: str) -> list[str]:
     if written is None or _is_absent(written):
         return []
     try:
-        found = json.loads(written)
+        parsed = json.loads(written)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(turn, str) and turn.strip() for turn in found):
+        parsed = None
+    if not isinstance(parsed, list) or not all(isinstance(turn, str) and turn.strip() for turn in parsed):
         raise InputError(f"{where}: turns are {written[:80]!r}; wanted a list of texts, none of them empty")
-    return found
+    return parsed
 
 
 def _repeated(digests: list[bytes]) -> NDArray[np.bool_]:
-    """Mark every row whose content stands further up."""
-    marks = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-    order = np.lexsort((marks[:, 1], marks[:, 0]))
-    same = (marks[order[1:]] == marks[order[:-1]]).all(axis=1)
-    out = np.zeros(len(marks), dtype=bool)
-    out[order[1:][same]] = True
-    return out
+    """Mark every row whose content appeared in an earlier row."""
+    hashes = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
+    repeated = np.zeros(len(hashes), dtype=bool)
+    repeated[order[1:][same]] = True
+    return repeated

@@ -1,4 +1,4 @@
-"""From the ledger to a pool: every answer in the `long` layout, in one order, and a manifest beside it."""
+"""Write a pool from the ledger: every answer in the `long` layout, in a fixed order, and a manifest beside it."""
 
 import itertools
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_KEYS = 128  # answers read at once: they may be long
+_KEYS = 128  # answers read at a time: they may be long
 _GROUP_BYTES = 32 << 20
 _GROUP_ROWS = 50_000
-_REASONS = 20  # listed per model
+_REASONS = 20  # most reasons listed per model
 
 
 class _Row(NamedTuple):
-    """A row of the pool, as far as it is ours."""
+    """A row of the pool, without the columns carried over from the instructions."""
 
     id: str
     instruction: str | None
@@ -45,7 +45,7 @@ class _Row(NamedTuple):
 
 
 _Placed = tuple[int, _Row]
-"""A row, and which instruction of its batch it is about."""
+"""The position of a row's instruction in its batch, and the row."""
 
 
 def seal(
@@ -60,16 +60,16 @@ def seal(
     """Write the pool and its manifest.
 
     Args:
-        instructions: What was asked.
-        endpoints: Who was asked, in the order of their rows.
-        ledger: What they said.
-        target: The Parquet file; a path that `outputs.check_output` has passed. It is replaced when the new one
-            is complete, and left alone where there is no answer at all.
+        instructions: The instructions that were sent.
+        endpoints: The models, in the order of their rows.
+        ledger: Where the answers are.
+        target: The Parquet file; a path checked by `writing.check_output`. It is replaced when the new one
+            is complete, and left alone if there is no answer at all.
         samples: Answers per model.
         facts: Further entries of the manifest.
 
     Returns:
-        Per model what there is and what is missing; and whether there was an answer to write.
+        Per model the counts of answers and of missing ones; and whether there was an answer to write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,15 +89,15 @@ def seal(
 
 
 def _gathered(tables: "Iterator[pa.Table]") -> "Iterator[list[pa.Table]]":
-    """Put small tables together, so that a row group is worth reading."""
-    some: list[pa.Table] = []
+    """Group small tables, so that row groups have a useful size."""
+    group: list[pa.Table] = []
     for table in tables:
-        some.append(table)
-        if sum(t.nbytes for t in some) > _GROUP_BYTES or sum(len(t) for t in some) > _GROUP_ROWS:
-            yield some
-            some = []
-    if some:
-        yield some
+        group.append(table)
+        if sum(t.nbytes for t in group) > _GROUP_BYTES or sum(len(t) for t in group) > _GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _schema(instructions: Instructions, samples: int) -> "pa.Schema":
@@ -126,21 +126,21 @@ def _table(
     staged: "pa.RecordBatch",
     rows: list[_Placed],
 ) -> "pa.Table":
-    """Put rows under each other, with the other columns of their instructions."""
+    """Build a table of rows, with the other columns of their instructions."""
     import pyarrow as pa
 
-    places = pa.array([at for at, _ in rows], pa.int64())
+    positions = pa.array([at for at, _ in rows], pa.int64())
     values = dict(zip(_Row._fields, zip(*(row for _, row in rows), strict=True), strict=True))
     columns: dict[str, Any] = {
         name: pa.array(values[name], schema.field(name).type) for name in schema.names if name in values
     }
     for number, name in enumerate(instructions.carried):
-        columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(places)
+        columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(positions)
     return pa.table(columns, schema=schema)
 
 
 class _Groups:
-    """The pool's rows in groups of bounded size, each row with its place in a batch of instructions."""
+    """The pool's rows in groups of bounded size, each row with its instruction's position in a batch."""
 
     def __init__(
         self,
@@ -176,14 +176,14 @@ class _Groups:
                 yield batch, group
 
     def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
-        """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
+        """Look up the answers to some instructions, ordered by instruction, model and sample; count missing ones."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
-        said = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        per_model = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
             first, _ = parsed_prompt(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
-            for endpoint, conversations in zip(self._endpoints, said, strict=True):
+            for endpoint, conversations in zip(self._endpoints, per_model, strict=True):
                 for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
                     self._tallies[endpoint.name].add(conversation, shared=shared)
                     if conversation.is_whole:
@@ -194,7 +194,7 @@ class _Groups:
 def _row(
     prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
 ) -> _Row:
-    """Make the row of a whole conversation, whose first request was `first`."""
+    """Build the row of a complete conversation, whose first request was `first`."""
     text, plain = beside
     last = conversation.answers[-1]
     costs = [answer.cost for answer in conversation.answers]
@@ -216,19 +216,19 @@ def _row(
 
 
 def pool_manifest_path(target: Path) -> Path:
-    """Give the manifest's place: beside the pool, with its name."""
+    """Return the manifest's path: beside the pool, with its name."""
     return target.with_name(target.name + ".manifest.json")
 
 
 def read_pool_manifest(target: Path) -> dict[str, Any] | None:
-    """Read the manifest of a sealed pool; None where there is none of ours, or the pool was changed since."""
+    """Read the manifest of a sealed pool; None if crowdselect wrote none, or the pool has changed since."""
     try:
-        found = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
+        manifest = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    if not isinstance(found, dict) or found.get("tool") != TOOL or not target.is_file():
+    if not isinstance(manifest, dict) or manifest.get("tool") != TOOL or not target.is_file():
         return None
-    return found if found.get("fingerprint") == fingerprint([target]) else None
+    return manifest if manifest.get("fingerprint") == fingerprint([target]) else None
 
 
 def write_pool_manifest(
@@ -239,7 +239,7 @@ def write_pool_manifest(
     *,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the manifest of a pool that is in its place."""
+    """Write the manifest of a finished pool."""
     manifest = {
         "tool": TOOL,
         "kind": "pool",

@@ -17,11 +17,11 @@ from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.report.page import counted
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray, IntArray
 
 MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")

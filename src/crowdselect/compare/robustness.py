@@ -20,7 +20,7 @@ from crowdselect.numeric.metrics import by_family, compute_metrics
 from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.report.page import counted, render
+from crowdselect.report.page import render
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
@@ -31,6 +31,7 @@ from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")
@@ -356,11 +357,12 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-def robustness_page(found: Robustness) -> str:
+def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None) -> str:
     """Write the robustness of a selection as one page; its template is `robustness.html`, see `crowdselect.report.page`.
 
     Args:
         found: From `robustness`.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         A whole HTML document without scripts. Names from pools are shown as text.
@@ -373,6 +375,7 @@ def robustness_page(found: Robustness) -> str:
         axes.append({**row, "words": AXES[row["axis"]], "shown": own[:_OPEN], "rest": own[_OPEN:]})
     return render(
         "robustness.html",
+        made=made,
         title=f"How stable is a selection of {counted(len(found.chosen), 'row')}?",
         kind="robustness",
         simulated=found.facts["simulated"],

@@ -36,11 +36,12 @@ from crowdselect.lengths import CHARACTERS
 from crowdselect.methods import METHODS
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
-from crowdselect.report.page import counted, render
+from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.selection.texts import reopen_pool
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 
@@ -365,11 +366,12 @@ def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed
 # The page
 
 
-def comparison_page(comparison: SelectionComparison) -> str:
+def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] | None = None) -> str:
     """Write a comparison as one page; its template is `compare.html`, see `crowdselect.report.page`.
 
     Args:
         comparison: From `compare`.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         A whole HTML document without scripts. Names and values from pools are shown as text.
@@ -391,6 +393,7 @@ def comparison_page(comparison: SelectionComparison) -> str:
     )
     return render(
         "compare.html",
+        made=made,
         title=f"{counted(comparison.settings['selections'], 'selection')} of one pool",
         kind="comparison",
         simulated=bool(comparison.pool["simulated"]),

@@ -8,7 +8,8 @@ from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, MethodComparison
 from crowdselect.evaluate.display import figure, p_value, span
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
-from crowdselect.report.page import counted, render
+from crowdselect.report.page import render
+from crowdselect.terminal import counted
 
 _WIDTH = 640  # pixels of the plot
 _ROW = 30  # pixels

@@ -1,4 +1,4 @@
-"""The highest numbers of a column, such as marks that a judge gave."""
+"""The highest numbers of a column, such as a judge's scores."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from crowdselect.selection.methods import Method, Scored, Seen
 
 
 def by_column(*, column: str) -> Method:
-    """The rows with the highest numbers; with the marks of a judge, AlpaGasus (Chen et al. 2023, arXiv 2307.08701).
+    """Choose the rows with the highest numbers; with a judge's scores, AlpaGasus (Chen et al. 2023, arXiv 2307.08701).
 
-    `score` is the number: of the answer to train on where the column is a reward of the pool, else of the row.
+    `score` is the number: that of the answer to train on if the column is a reward of the pool, else that of the row.
 
     Args:
         column: A reward column, such as the judge scorer of `crowdselect reward` makes, or one number per row.

@@ -1,4 +1,4 @@
-"""Which model's answer to train on, and which pair of answers to prefer between.
+"""Choose the answer to train on, and the answer to reject in a preference pair.
 
 Every draw is a seeded hash of the id and the model, so other rows and their order never change it.
 """
@@ -22,19 +22,19 @@ _TOP = re.compile(r"top([1-9]\d*)-random")
 
 @dataclass(frozen=True, slots=True)
 class PickedSamples:
-    """The sample that stands for each model's answers to each instruction."""
+    """The sample that represents each model's answers to each instruction."""
 
     number: FloatArray
-    """Shape (N, M). NaN = the model has none to take."""
+    """The sample's number, shape (N, M). NaN = the model has none to take."""
     reward: FloatArray
-    """The sample's own, shape (N, M). NaN = none."""
+    """The sample's own reward, shape (N, M). NaN = none."""
     prompts: IntArray | None
     """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
     texts: IntArray | None = None
     """Of the sample, as `Pool.text_codes` has them; None = texts are not told apart."""
 
     def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
-        """Give every matrix to `change`, with what stands for a missing value in it."""
+        """Apply `change` to every matrix; it also gets the value that marks missing entries."""
         prompts = None if self.prompts is None else change(self.prompts, _NONE)
         texts = None if self.texts is None else change(self.texts, _NONE)
         return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts, texts)
@@ -42,7 +42,7 @@ class PickedSamples:
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """What is taken of every model: one to train on, and one to reject."""
+    """The samples picked for every model: one to train on, and one to reject."""
 
     best: PickedSamples
     worst: PickedSamples
@@ -54,7 +54,7 @@ class Picks:
 
 @dataclass(frozen=True, slots=True)
 class ChosenAnswers:
-    """Which answers could be trained on, and which is chosen."""
+    """The chosen answer of each instruction, and what is known of the others."""
 
     chosen: IntArray
     """The chosen answer's column, shape (N,); -1 = none."""
@@ -63,7 +63,7 @@ class ChosenAnswers:
     best_reward: FloatArray
     """The highest reward of a usable answer, shape (N,). NaN = none."""
     reward: FloatArray
-    """The chosen answer's, shape (N,). NaN = none."""
+    """The chosen answer's reward, shape (N,). NaN = none."""
     rejected_reward: FloatArray | None
     """The rejected answer's, for pairs."""
     unsaid: int
@@ -73,13 +73,13 @@ class ChosenAnswers:
     rejected_sample: FloatArray | None = None
     """The rejected answer's, for pairs."""
     unfinished: BoolArray | None = None
-    """Where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    """Rows where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
     endings: Mapping[str, int] = field(default_factory=dict)
-    """How many answers with text ended so; see `crowdselect.finish`."""
+    """How many answers with text ended in each way; see `crowdselect.finish`."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
-    """Refuse an answer strategy that does not exist, or a teacher that the pool does not have.
+    """Refuse an unknown answer strategy, or a teacher that is not in the pool.
 
     Args:
         answer: "best", "random", "topN-random" (N a whole number) or "model:NAME".
@@ -122,8 +122,8 @@ def find_answers(
         hashes: Content hash of each id, shape (N,).
         models: The M models' names.
         answer: As for `choose_answers`.
-        pairs: Whether to find an answer to reject.
-        seed: Of ties and draws.
+        pairs: Whether to choose an answer to reject, too.
+        seed: Seed of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
             None = all answers of an id are.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
@@ -158,7 +158,7 @@ def find_answers(
         if texts is not None and other_texts is not None:
             paired = paired & (other_texts != np.take_along_axis(texts, chosen[:, None], axis=1))
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
-        # The means may be of samples without text: what is written must be in this order too.
+        # The means may include samples without text, so the picked samples' own rewards are compared as well.
         rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
@@ -175,7 +175,7 @@ def find_answers(
 
 
 def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:
-    """One number per row; NaN where the column is -1."""
+    """Take one number per row; NaN where the column is -1."""
     rewards = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)[:, 0]
     return np.where(columns != _NONE, rewards, np.nan)
 
@@ -245,9 +245,9 @@ def worst_answers(
     out = choose_answers(-scores, usable=usable, rows=rows, columns=columns, models=())
     both = np.flatnonzero((out != _NONE) & (best != _NONE))
     lower = scores[both, out[both]] < scores[both, best[both]]
-    found = np.full(len(out), _NONE, dtype=np.int64)
-    found[both[lower]] = out[both[lower]]
-    return found
+    rejected = np.full(len(out), _NONE, dtype=np.int64)
+    rejected[both[lower]] = out[both[lower]]
+    return rejected
 
 
 def _choose(
@@ -280,9 +280,9 @@ def _among_top(rewarded: FloatArray, draw: UInt64Array, *, top: int) -> IntArray
     order = np.lexsort((draw, -rewarded), axis=1)[:, :top]
     among = np.zeros(rewarded.shape, dtype=bool)
     np.put_along_axis(among, order, values=True, axis=1)
-    # Mixed once more: the order among equal rewards must not be the draw itself.
-    again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
-    return _lowest_draw(again, among & (rewarded > -np.inf))
+    # Mixed once more, so that the draw is independent of the order among equal rewards.
+    draw_again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
+    return _lowest_draw(draw_again, among & (rewarded > -np.inf))
 
 
 def _lowest_draw(draw: UInt64Array, allowed: BoolArray) -> IntArray:

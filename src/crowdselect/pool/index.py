@@ -360,7 +360,7 @@ def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArr
     same = (cells[order[1:]] == cells[order[:-1]]) & (samples[order[1:]] == samples[order[:-1]])
     if not same.any():
         return np.empty(0, dtype=np.int64)
-    first, second = np.append(same, False), np.append(False, same)  # noqa: FBT003  (of NumPy)
+    first, second = np.append(same, False), np.append(False, same)
     return np.sort(order[first | second])
 
 

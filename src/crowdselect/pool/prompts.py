@@ -93,7 +93,7 @@ def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
     role, content = turn.get("role"), turn.get("content")
     calls = isinstance(turn.get("tool_calls"), list) and content is None
     if not isinstance(role, str) or not (isinstance(content, str) or calls):
-        raise ValueError("role or content is not a text")  # noqa: TRY004  (as above)
+        raise ValueError("role or content is not a text")
     text = Repairs()(content) if isinstance(content, str) else None
     return {"role": role, "content": text, **{name: turn[name] for name in _KEPT if turn.get(name)}}
 

@@ -107,7 +107,7 @@ def run(
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
@@ -123,15 +123,12 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()
+    check_machine(store.todo(graph.steps), graph.recipe.folder)
     if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
-        for line in dict.fromkeys(lacking(step, graph.recipe.folder) for step in store.todo(graph.steps)):
-            if line is not None:
-                warn(line)
         return 0
-    check_machine(store.todo(graph.steps), graph.recipe.folder)
     with opened(folder) as lock:
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:

@@ -221,7 +221,6 @@ def _chooses(step: Step) -> bool:
 
 def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
-
     from crowdselect.selection.folder import check_export
     from crowdselect.selection.options import Options
 
@@ -280,36 +279,24 @@ def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool,
         raise OptionError(f"{pool.name} has no rewards; add [reward], or name a file of them in [pool]")
 
 
-def lacking(step: Step, folder: Path) -> str | None:
-    """Say what a step lacks on this machine.
-
-    Args:
-        step: One that is not done.
-        folder: Where relative paths begin.
-
-    Returns:
-        One line that names the table and what to do; None where nothing is known to be missing.
-    """
-    try:
-        for module, extra in _packages(step, folder):
-            check_optional(module, extra=extra)
-        for endpoint, path in _respondents(step, folder):
-            check_reachable((endpoint,), path=path)
-    except CrowdselectError as error:
-        return f"{step.where}: {error}"
-    return None
-
-
 def check_machine(steps: list[Step], folder: Path) -> None:
     """Refuse steps that lack something on this machine.
 
+    Args:
+        steps: Those that are not done.
+        folder: Where relative paths begin.
+
     Raises:
-        OptionError: See `lacking`.
+        OptionError: A package is not installed, or a key is not set; the message names the table and what to do.
     """
     for step in steps:
-        found = lacking(step, folder)
-        if found is not None:
-            raise OptionError(found)
+        try:
+            for module, extra in _packages(step, folder):
+                check_optional(module, extra=extra)
+            for endpoint, path in _respondents(step, folder):
+                check_reachable((endpoint,), path=path)
+        except CrowdselectError as error:
+            raise OptionError(f"{step.where}: {error}") from error
 
 
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:

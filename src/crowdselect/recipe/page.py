@@ -5,7 +5,8 @@ from typing import Any
 
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.recipe.reading import spoken
-from crowdselect.report.page import counted, render, signed
+from crowdselect.report.page import render, signed
+from crowdselect.terminal import counted
 
 _WORDS = {
     "answer_reward": "reward of the answer",

@@ -19,12 +19,11 @@ from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import Pool
-from crowdselect.report.page import counted
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.selection import Selection, samples_of
-from crowdselect.terminal import visible
+from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 IN_LINE = ("selected", "below_cut")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
@@ -25,7 +25,8 @@ from markupsafe import Markup
 from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.cache import folder
-from crowdselect.terminal import visible
+from crowdselect.repeats import as_text
+from crowdselect.terminal import counted, thousands, visible
 from crowdselect.writing import new_file
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -33,13 +34,21 @@ _LONE = re.compile("[\ud800-\udfff]")
 _MEANT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render(template: str, *, scripts: Sequence[str] = (), data: Any = None, **values: Any) -> str:  # noqa: ANN401  (plain values)
+def render(
+    template: str,
+    *,
+    scripts: Sequence[str] = (),
+    data: Any = None,  # noqa: ANN401  (plain values)
+    made: Mapping[str, Any] | None = None,
+    **values: Any,  # noqa: ANN401  (plain values)
+) -> str:
     """Fill a template that extends `base.html`.
 
     Args:
         template: Its name in `templates/`.
         scripts: JavaScript of ours; nothing else may run.
         data: What the scripts read, plain values without NaN; None = no block of data.
+        made: From `crowdselect.repeats.made_by`, by which the same command knows its page again; None = it does not.
         values: For the template: `title`, `kind`, `simulated`, `warnings` (for `base.html`), and its own. None of them
             is taken for HTML.
 
@@ -70,6 +79,7 @@ def render(template: str, *, scripts: Sequence[str] = (), data: Any = None, **va
         style=Markup(style),  # noqa: S704  (ours)
         scripts=[Markup(script) for script in scripts],  # noqa: S704  (ours)
         data=None if data is None else json_block(data),
+        made=None if made is None else as_text(made),
         version=__version__,
     )
 
@@ -153,26 +163,6 @@ def percent(value: float, digits: int = 0) -> str:
         ('12%', '12.5%')
     """
     return f"{value:.{digits}%}"
-
-
-def thousands(value: object) -> str:
-    """A whole number with commas; anything else, as a manifest may hold it, as it is.
-
-    Example:
-        >>> thousands(1234), thousands("many")
-        ('1,234', 'many')
-    """
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def counted(value: object, noun: str, plural: str | None = None) -> str:
-    """A count with its noun in the right number.
-
-    Example:
-        >>> counted(1, "row"), counted(1234, "row"), counted(2, "family", "families")
-        ('1 row', '1,234 rows', '2 families')
-    """
-    return f"{thousands(value)} {noun if value == 1 else plural or f'{noun}s'}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -85,6 +85,7 @@ def write_report(
     method: str = "tsne",
     overwrite: bool = False,
     stages: Stages | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> tuple[Path, dict[str, Figure]]:
     """Write the report of a run.
 
@@ -94,6 +95,7 @@ def write_report(
         method: Of the map, one of `crowdselect.report.projection.METHODS`.
         overwrite: Replace a file that is there.
         stages: Times the stages and shows progress.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         The file and its charts, by name, in the order of the page.
@@ -115,9 +117,10 @@ def write_report(
     with stage("figures"):
         contents = [(section, section.gather(run)) for section in SECTIONS]
     with stage("page"):
-        made, figures = make_page(run, [(section, found) for section, found in contents if found is not None])
+        shown = [(section, found) for section, found in contents if found is not None]
+        page, figures = make_page(run, shown, made=made)
         with new_file(target) as partial:
-            partial.write_text(made, encoding="utf-8", newline="\n")
+            partial.write_text(page, encoding="utf-8", newline="\n")
     return target, figures
 
 
@@ -131,12 +134,15 @@ def check_extra() -> None:
         optional(package, extra=EXTRA)
 
 
-def make_page(run: ReportData, contents: Sequence[tuple[Section, Content]]) -> tuple[str, dict[str, Figure]]:
+def make_page(
+    run: ReportData, contents: Sequence[tuple[Section, Content]], *, made: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Figure]]:
     """Put the sections of a run into one page.
 
     Args:
         run: The run.
         contents: The sections, with what they show.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
         HTML; and the charts by name.
@@ -168,6 +174,7 @@ def make_page(run: ReportData, contents: Sequence[tuple[Section, Content]]) -> t
         "report.html",
         scripts=[*vega, asset("report.js")],
         data=data,
+        made=made,
         title=f"{_pool_name(run)}: what was chosen",
         kind="report",
         simulated=bool(run.facts.get("simulated")),

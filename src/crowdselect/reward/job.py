@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.display import note_of
-from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.endpoints import Endpoint, check_installed
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed, names_in, take_over
 from crowdselect.cache import Parts
@@ -20,12 +21,21 @@ from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
+from crowdselect.repeats import is_current_file, made_by, made_in
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer, ImportScorer, score_columns
 from crowdselect.reward.protocol import Item, Scorer
-from crowdselect.reward.run import Column, Tally, outcomes_of, survey, windows
+from crowdselect.reward.run import (
+    NO_ANSWER,
+    NO_INSTRUCTION,
+    Column,
+    Tally,
+    outcomes_of,
+    survey,
+    windows,
+)
 from crowdselect.reward.scoring import (
     COMPUTED,
     WHOLE,
@@ -42,11 +52,18 @@ from crowdselect.reward.scoring import (
     self_test,
     windows_of_files,
 )
-from crowdselect.reward.sealed import rewards_manifest_path, write_rewards, write_rewards_manifest
+from crowdselect.reward.sealed import (
+    COMMAND,
+    is_ours,
+    rewards_manifest_path,
+    tallies_in,
+    write_rewards,
+    write_rewards_manifest,
+)
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
-from crowdselect.writing import check_manifest, check_output
+from crowdselect.writing import check_manifest, check_output, read_manifest
 
 _TERMINAL, _PIPE = 0.25, 30.0  # seconds between two words of progress
 
@@ -87,6 +104,8 @@ class Result:
     tallies: Mapping[str, Tally]
     computed: int
     warnings: Sequence[str]
+    was_there: bool = False
+    """The file held just this, and was left as it is."""
 
     @property
     def is_complete(self) -> bool:
@@ -100,31 +119,32 @@ class Job:
     Args:
         pool: From `crowdselect.open_pool`.
         specs: What to score with.
-        target: The rewards file to write.
+        target: The rewards file to write; None is enough for a plan. One that this command wrote is replaced where
+            rows, models or samples were added.
         options: How.
+
+    Raises:
+        OutputError: The place is refused; or it holds scores of other scorers, or other settings, and `overwrite` is
+            not given.
+        CrowdselectError: A scorer cannot be used.
     """
 
-    def __init__(self, pool: Pool, specs: Sequence[Spec], target: str, options: JobOptions) -> None:
-        if Path(target).suffix != ".parquet":
-            raise OutputError(f"{target}: rewards are written as Parquet; name a file that ends in .parquet")
+    def __init__(self, pool: Pool, specs: Sequence[Spec], target: str | None, options: JobOptions) -> None:
         self._pool, self._options = pool, options
-        self.target = check_output(
-            target, inputs=_inputs(pool, specs), overwrite=options.overwrite, folder=False
-        )
-        check_manifest(rewards_manifest_path(self.target))
-        own = self.target.with_name(self.target.name + ".ledger")
-        self.ledger_path = own if options.ledger is None else Path(options.ledger)
-        beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
-        self.parts = Parts(self.ledger_path.with_name(beside))
+        self._target = None if target is None else _checked(target, pool, specs, overwrite=options.overwrite)
         self._stack = ExitStack()
         self._ledger: Ledger | None = None
         self._setups: dict[str, ScorerSetup] = {}
         if options.engine.on_ray:
+            check_optional("ray", extra="ray")
             check_on_ray(specs, pool)
         self.references = _references(pool, specs, options.references)
         self.notes: dict[str, str] = {}
         """Judge → what it takes over from the name that it had before; once there is a plan."""
         self.columns = self._columns(specs)
+        self._made = _made_by(pool, self.columns, self.references)
+        self.is_current = self._target is not None and self._is_current(self._target)
+        """The rewards file that is there holds every score that can be had, so that there is nothing to do."""
 
     def __enter__(self) -> Self:
         return self
@@ -132,14 +152,50 @@ class Job:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _is_current(self, target: Path) -> bool:
+        growing = _growing(self.columns, made_in(target))
+        return (
+            is_current_file(target, self._made, overwrite=self._options.overwrite, growing=growing)
+            and _is_whole(target, self.columns)
+            and not self._options.retry_failed
+        )
+
+    @property
+    def target(self) -> Path:
+        """The rewards file.
+
+        Raises:
+            OptionError: None is named.
+        """
+        if self._target is None:
+            raise OptionError("say where to write with `output`, or add `dry_run=True`")
+        return self._target
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the scores of judges and servers are kept."""
+        own = self._options.ledger
+        return Path(own) if own is not None else self.target.with_name(self.target.name + ".ledger")
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Where computed scores are kept."""
+        beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
+        return Parts(self.ledger_path.with_name(beside))
+
     @property
     def paid(self) -> bool:
         """Something is computed or asked, and so kept."""
         return any(column.scorer.paid for column in self.columns)
 
     def plan(self) -> dict[str, Tally]:
-        """Count what there is to do; nothing is scored, and no ledger is made."""
-        stored = self._stored() if self.paid else None
+        """Count what there is to do; nothing is scored, and no ledger is made.
+
+        Raises:
+            CrowdselectError: This machine lacks something that it takes.
+        """
+        has_place = self._target is not None or self._options.ledger is not None
+        stored = self._stored() if self.paid and has_place else None
         endpoints, present = self._judges()
         renamed = find_renamed(self._ledger, endpoints, present=present)
         self.notes = dict(renamed.notes)
@@ -150,7 +206,7 @@ class Job:
                 return [False] * len(items)
             return judge.answered(items, self._ledger, renamed.before(judge.endpoint))
 
-        return survey(
+        found = survey(
             self._pool,
             self.columns,
             stored,
@@ -158,6 +214,21 @@ class Job:
             retry_failed=self._options.retry_failed,
             answered=answered,
         )
+        self._check_machine([column for column in self.columns if found[column.name].todo])
+        return found
+
+    def _check_machine(self, todo: Sequence[Column]) -> None:
+        """Refuse to score without the packages that it takes; what a local model needs is found as its card is read."""
+        for column in todo:
+            if isinstance(column.scorer, JudgeScorer):
+                check_installed(column.scorer.endpoint)
+            elif isinstance(column.scorer, ServedScorer) and self._options.served.tokenizer is not None:
+                check_optional("transformers", extra="reward")
+
+    def former(self) -> Result:
+        """Read what the rewards file that is there holds; only where `is_current`."""
+        manifest = read_manifest(self.target.parent, rewards_manifest_path(self.target).name) or {}
+        return Result(self.target, tallies_in(manifest), 0, manifest["warnings"], was_there=True)
 
     def run(self, plan: Mapping[str, Tally]) -> Result:
         """Score what is missing and write the rewards file.
@@ -166,6 +237,7 @@ class Job:
             plan: From `plan`; empty = nobody has counted what there is to do.
 
         Raises:
+            OptionError: No rewards file is named.
             OutputError: Another process is writing this file.
             CrowdselectError: A scorer cannot go on; run again to go on from there.
         """
@@ -180,7 +252,9 @@ class Job:
             computed = self._score(total, warnings)
         rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
         found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
-        tallies = write_rewards(found_in, self.columns, self._stored() if self.paid else None, self.target)
+        tallies = write_rewards(
+            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+        )
         for column in self.columns:
             column.scorer.close()
             warnings += [f"{column.name}: {note}" for note in column.scorer.notes]
@@ -310,8 +384,10 @@ class Job:
         """What is scored by now: in the ledger, where there is one, and in parts."""
         if self._ledger is None and self.ledger_path.exists():
             self._open()
-        beside = Parts(self.target.with_name(self.target.name + ".parts"))  # where 0.1.0 had those of workers
-        others = [] if beside.folder == self.parts.folder else [beside]
+        others = []
+        if self._target is not None:  # beside it 0.1.0 had the parts of workers
+            beside = Parts(self._target.with_name(self._target.name + ".parts"))
+            others = [] if beside.folder == self.parts.folder else [beside]
         computed = [column.digest for column in self.columns if self._computes(column)]
         return Stored(self._ledger, self.parts, *others, computed=computed)
 
@@ -360,6 +436,58 @@ class Job:
         if spec.kind == "judge":
             return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
         return LocalScorer(spec, placed(options.local, options.engine))
+
+
+def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool) -> Path:
+    """Refuse a place for the rewards, before a model is looked at; whether a file of ours may be replaced is seen later."""
+    if Path(target).suffix != ".parquet":
+        raise OutputError(f"{target}: rewards are written as Parquet; name a file that ends in .parquet")
+    may_replace = overwrite or is_ours(Path(target))
+    place = check_output(target, inputs=_inputs(pool, specs), overwrite=may_replace, folder=False)
+    check_manifest(rewards_manifest_path(place))
+    return place
+
+
+def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> dict[str, Any]:
+    """Describe what a rewards file is made by."""
+    told: dict[str, Any] = {"columns": [column.name for column in columns]}
+    for column in columns:
+        told |= _flat(column.name, column.scorer.settings)
+    told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
+    return made_by(COMMAND, told, {"pool": pool.files})
+
+
+def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set[str]:
+    """Name what may have been added to since a file was made: rows, models, a judge's samples, an imported file, columns."""
+    found = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
+    options = (before or {}).get("options")
+    had = options.get("columns") if isinstance(options, dict) else None
+    if isinstance(had, list) and all(name in {column.name for column in columns} for name in had):
+        new = [column for column in columns if column.name not in had]
+        found |= {
+            "columns",
+            *(place for column in new for place in _flat(column.name, column.scorer.settings)),
+        }
+    return found | {"pool", "limit"}
+
+
+def _flat(name: str, value: object) -> dict[str, Any]:
+    """Give nested settings as `NAME.SETTING`, so that a message can name the one that differs."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {place: one for key in value for place, one in _flat(f"{name}.{key}", value[key]).items()}
+
+
+def _is_whole(target: Path, columns: Sequence[Column]) -> bool:
+    """Say whether nothing is missing in a rewards file that may be there another time."""
+    manifest = read_manifest(target.parent, rewards_manifest_path(target).name)
+    if manifest is None:  # a run was killed before it wrote this
+        return False
+    found = tallies_in(manifest)
+    return all(
+        not column.scorer.paid or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
+        for column in columns
+    )
 
 
 def _inputs(pool: Pool, specs: Sequence[Spec]) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.files import fingerprint
 from crowdselect.reward.specs import Spec
 
@@ -83,7 +84,7 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     """
     torch = optional("torch", extra="reward")
     transformers = optional("transformers", extra="reward")
-    _check_folder(spec)
+    check_model_folder(spec.target)
     trust = options.trust_remote_code
     config = loaded(
         spec.target,
@@ -185,21 +186,6 @@ def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: A
                 f"{model}: there is no such folder here, and the Hub did not give it: {text}"
             ) from error
         raise InputError(f"{model}: cannot be loaded as a {kind}: {text}") from error
-
-
-def _check_folder(spec: Spec) -> None:
-    folder = Path(spec.target)
-    looks_local = spec.target.startswith((".", "/", "~")) or spec.target.count("/") > 1
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-        raise InputError(
-            f"{spec.target}: not a model: there is no config.json in this folder; found {found}; wanted a folder "
-            "that save_pretrained wrote"
-        )
-    if folder.is_file():
-        raise InputError(f"{spec.target}: this is a file; wanted a model's folder, or its name on the hub")
-    if looks_local and not folder.exists():
-        raise InputError(f"{spec.target}: no such folder; wanted a model's folder, or its name on the hub")
 
 
 def _check_code(spec: Spec, config: Any, *, trust: bool) -> None:  # noqa: ANN401  (of transformers)

@@ -1,4 +1,4 @@
-"""What is in a pool: layout, counts, models, rewards, gaps, duplicates. Plain values, for people and for JSON."""
+"""Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,8 +30,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `length_bias` (see there; None where the pool has no responses), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
-        have a reward: models that answered different instructions are not comparable by them.
+        coverage per reward column), `length_bias` (see the function; None where the pool has no responses),
+        `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
+        that have a reward, so they do not compare models that answered different instructions.
 
     Raises:
         CrowdselectError: The pool cannot be read, or has no such reward.
@@ -43,6 +44,12 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     matrices, missing = _matrices(pool, reward)
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     texts = pool.instructions()
+    rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
+    equal = [
+        f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
+        for name, found in rewards.items()
+        if found["lowest"] == found["highest"]
+    ]
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
@@ -58,7 +65,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "duplicates": int(repeated),
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
-        "rewards": {name: _describe(matrix) for name, matrix in matrices.items()},
+        "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [
@@ -79,6 +86,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *pool.notes,
             *notes,
             *missing,
+            *equal,
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
         ],
@@ -88,7 +96,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 def length_bias(
     lengths: FloatArray, matrices: Mapping[str, FloatArray]
 ) -> dict[str, dict[str, float | None]]:
-    """Say how far rewards go with the length of answers.
+    """Measure how far rewards follow the length of answers.
 
     Args:
         lengths: Characters, shape (N, M). NaN = no text.
@@ -103,15 +111,15 @@ def length_bias(
         >>> length_bias(np.array([[1.0, 2.0, 3.0]]), {"a": np.array([[1.0, 2.0, 4.0]])})
         {'a': {'overall': 1.0, 'within': 1.0}}
     """
-    found = {}
+    biases = {}
     for name, matrix in matrices.items():
         agreement = reward_agreement({"length": lengths, name: matrix})
         pair = ("length", name)
-        found[name] = {
+        biases[name] = {
             "overall": _defined(agreement.overall[pair]),
             "within": _defined(agreement.within[pair]),
         }
-    return found
+    return biases
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:
@@ -162,22 +170,23 @@ def _defined(value: float) -> float | None:
 
 
 def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], list[str]]:
-    """The score matrices to describe; and the candidates that hold no number, which is worth knowing too."""
+    """Read the score matrices to describe; and a note on each candidate column without a number."""
     if reward is not None:
         name = pool.reward_name(reward)
         return {name: _scores(pool, name)}, []
-    matrices, missing = {}, []
+    matrices: dict[str, FloatArray] = {}
+    notes: list[str] = []
     for name in pool.reward_columns[:_MOST_REWARDS]:
         try:
             matrices[name] = _scores(pool, name)
         except RewardError as error:
-            missing.append(str(error))
+            notes.append(str(error))
     if len(pool.reward_columns) > _MOST_REWARDS:
-        missing.append(
+        notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
             "`reward` names another"
         )
-    return matrices, missing
+    return matrices, notes
 
 
 def _scores(pool: Pool, name: str) -> FloatArray:
@@ -189,7 +198,7 @@ def _scores(pool: Pool, name: str) -> FloatArray:
 
 
 def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
-    """Count the answers that have a reward but no text: cells without a row are gaps, not empty answers."""
+    """Count the answers that have a reward but no text; cells without a row are gaps, not empty answers."""
     if not matrices:
         return 0
     rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)

@@ -1,7 +1,7 @@
-"""What one look at a pool, or at one of its files, tells of each instruction: a few numbers per row, and digests of texts.
+"""Measure one pool or one of its files: a few numbers per instruction, and digests of texts.
 
-`known_of` is given one opened shard and depends on nothing else, so it does not matter how many files there are, in
-which order they are looked at, and by whom: this process or a cluster. All rows of an instruction are in one file.
+`known_of` depends on one opened shard alone, so the number of files, their order, and where they are read (in this
+process or on a cluster) do not matter. All rows of an instruction are in one file.
 """
 
 import json
@@ -35,24 +35,24 @@ from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
-"""The column of what a text's vectors are found by, see `crowdselect.cache.key_of`."""
+"""The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is to be known of each shard."""
+    """What to read of each shard."""
 
     read: HowRead
     rewards: str | None
-    """The second file, of the whole pool."""
+    """The second file, with rewards, of the whole pool."""
     reward: str | tuple[str, ...] | None
     """The reward column, or several for an ensemble; None = there are no metrics."""
     sample_reward: str | tuple[str, ...] | None = None
-    """What samples are taken by; None = they are drawn."""
+    """The reward by which samples are picked; None = they are drawn."""
     joined: bool
-    """Whether one of these is in the second file."""
+    """Whether one of these two is in the second file."""
     models: tuple[str, ...]
-    """Of the whole pool."""
+    """The models of the whole pool."""
     crowd: Crowd
     """In the order of `models`."""
     ties: Ties
@@ -61,38 +61,38 @@ class Look:
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
     columns: tuple[str, ...] = ()
-    """Columns of the pool with one value per instruction that are wanted too."""
+    """Further columns of the pool to read, with one value per instruction."""
     text_keys: bool = False
     """Whether a model embeds the texts."""
     below: int | None = None
-    """With `limit`: only rows whose hash is at most this take part."""
+    """With `limit`: only rows whose hash is at most this are read."""
     limit_seed: int = 0
-    """Of that hash."""
+    """The seed of that hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What is held of a shard only on request."""
+    """The matrices of a shard, which are returned only on request."""
 
     scores: FloatArray
     """Rewards, shape (N, M). NaN = no reward."""
     targets: Targets
-    """Which answers may be trained on: have text and came to their end (or, in a pool without answers, have a reward)."""
+    """Which answers may be trained on: with text and finished (or, in a pool without answers, with a reward)."""
     prompts: IntArray | None = None
     """From `Pool.prompt_codes`, where pairs are made."""
     texts: IntArray | None = None
     """From `Pool.text_codes`, likewise."""
     picks: Picks | None = None
-    """Which sample stands for each model, in a pool with samples."""
+    """Which sample represents each model, in a pool with samples."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
 
     def rows(self, rows: IntArray) -> "Matrix":
-        """Only some rows."""
+        """Take some rows."""
         return self._changed(lambda values: values[rows])
 
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
-        """Only some models, or some of them twice; with `scores` of these."""
+        """Take some models, possibly some of them twice, with their own `scores`."""
         return replace(self._changed(lambda values: values[:, columns]), scores=scores)
 
     def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
@@ -112,7 +112,7 @@ class Matrix:
 
 
 def looked(sources: Table, *, look: Look) -> Table:
-    """Look at some shards, each in a file: `shard` and `table`, packed for `tables_of`."""
+    """Measure some shards, each in a file: a table of `shard` and `table`, packed for `tables_of`."""
     import pyarrow as pa
 
     packed = []
@@ -127,7 +127,7 @@ def looked(sources: Table, *, look: Look) -> Table:
 
 
 def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
-    """Give shards and their tables from what `looked` returned."""
+    """Unpack shards and their tables from what `looked` returned."""
     import pyarrow as pa
 
     for shard, packed in zip(found["shard"].to_pylist(), found["table"], strict=True):
@@ -151,12 +151,12 @@ def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
 
 
 def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
-    """Look at one opened shard.
+    """Measure one opened shard.
 
     Args:
         pool: The shard, or a whole pool.
-        look: What is to be known.
-        kept: How many rows of the second file of rewards are its own.
+        look: What to read.
+        kept: How many rows of the second file of rewards belong to the shard.
 
     Returns:
         A row per instruction in id order, with sums over the shard in its metadata (`facts`); and the matrices.
@@ -202,7 +202,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
 def answers_of(
     matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
 ) -> ChosenAnswers:
-    """Choose each instruction's answer by the options; without any, the best-rewarded one, whether it has text or not."""
+    """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text."""
     answers = find_answers(
         matrix.scores,
         usable=matrix.targets.usable,
@@ -223,10 +223,10 @@ def answers_of(
 def with_targets(
     answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
 ) -> ChosenAnswers:
-    """Add to a choice of answers what it had to leave out.
+    """Add the answers that had to be left out to a choice of answers.
 
     Args:
-        answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
+        answers: From `crowdselect.numeric.responses.find_answers`, given `targets.usable`.
         targets: From `Pool.targets`.
         scores: Rewards, shape (N, M). NaN = no reward.
         options: `answer` counts here.
@@ -250,10 +250,10 @@ def checked_metrics(
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
-        crowd: M members, in the order of the columns.
+        crowd: M members, in column order.
         ties: As for `crowdselect.stability`.
-        ids: For the messages, N of them.
-        path: Of the pool, likewise.
+        ids: The N ids, for messages.
+        path: The pool's path, for messages.
 
     Raises:
         InputError: A metric overflows; the id is named.
@@ -261,12 +261,12 @@ def checked_metrics(
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
     for name, metric in METRICS.items():
-        if metric.undefined is not None:  # no number says nothing then
+        if metric.undefined is not None:  # a missing value is no overflow then
             continue
-        beyond = np.flatnonzero((n_rewards >= metric.fewest) & ~np.isfinite(metrics[name]))
-        if beyond.size:
+        overflowing = np.flatnonzero((n_rewards >= metric.fewest) & ~np.isfinite(metrics[name]))
+        if overflowing.size:
             raise InputError(
-                f"{path}: {name} of id {ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
+                f"{path}: {name} of id {ids[overflowing[0]]!r} is too large for a number; its rewards are out of any "
                 "sensible range, rescale them"
             )
     return metrics
@@ -274,7 +274,7 @@ def checked_metrics(
 
 @contextmanager
 def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
-    """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
+    """Open a shard with its own rows of the second file of rewards; also yield how many those are."""
     if look.rewards is None or not look.joined:
         with open_pool(path, read=look.read) as pool:
             yield pool, 0
@@ -282,18 +282,18 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
-        own = Path(place) / "rewards.parquet"
+        part = Path(place) / "rewards.parquet"
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
-        with open_pool(path, read=look.read, rewards=own) as pool:
+            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+        with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
-            yield pool, kept
+            yield pool, count
 
 
 def _matrix(pool: Pool, look: Look) -> Matrix:
-    """A shard's, with a column for every model of the whole pool."""
+    """Read a shard's matrices, with a column for every model of the whole pool."""
     scores, agreement = _scores(pool, look)
     options, targets = look.options, Targets(~np.isnan(scores))
     if options is None:
@@ -314,7 +314,7 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
 
 
 def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
-    """Choose the sample that stands for each model: the best-rewarded to train on, the worst to reject.
+    """Pick the sample that represents each model: the best-rewarded to train on, the worst to reject.
 
     Args:
         pool: From `crowdselect.open_pool`.
@@ -324,7 +324,7 @@ def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Option
             answers to the same messages) count here.
 
     Returns:
-        What is taken of each model; None where the pool has no samples.
+        The samples picked for each model; None if the pool has no samples.
     """
     answers = pool.samples
     if answers is None:
@@ -343,7 +343,7 @@ def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Option
 
 
 def _scores(pool: Pool, look: Look) -> tuple[FloatArray, Agreement | None]:
-    """The score matrix with a column for every model of the whole pool; of one reward, of an ensemble, or empty."""
+    """Read the score matrix of one reward or an ensemble, or an empty one, with a column for every model of the pool."""
     if look.reward is None:
         return np.full((len(pool.id_array), len(look.models)), np.nan, order="F"), None
     if isinstance(look.reward, str):
@@ -354,7 +354,7 @@ def _scores(pool: Pool, look: Look) -> tuple[FloatArray, Agreement | None]:
 
 
 def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
-    """Make one score matrix of several rewards of a whole pool; and say how far they agree."""
+    """Combine several rewards of a whole pool into one score matrix; also return how far they agree."""
     matrices = {name: pool.scores(name) for name in rewards}
     agreement = reward_agreement(matrices)
     return combine_rewards(matrices, how=how), agreement
@@ -384,7 +384,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
 
 
 def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:
-    """Digests of the texts instead of the texts, and columns of the pool."""
+    """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
     texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
@@ -423,7 +423,7 @@ def from_lists(whole: IntArray, lists: Any) -> Overlaps:  # noqa: ANN401  (an Ar
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
-    """What was asked for by name: rewards of the answers to train on, and columns of the pool; others it does not have."""
+    """Read the columns requested by name, where the pool has them: rewards of the answers to train on, and columns."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
@@ -436,7 +436,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
 
 def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
-    """A reward of the answers to train on, shape (n,); of several samples, that of the one that is taken."""
+    """Read a reward of the answers to train on, shape (n,); of several samples, that of the picked one."""
     taken, numbered = np.maximum(answers.chosen, 0), pool.samples
     if answers.sample is None or numbered is None:
         scores = _widened(pool.scores_of_part(name), pool.models, look.models, fill=np.nan)
@@ -450,7 +450,7 @@ def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Chose
 def _widened(
     values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
 ) -> NDArray[Any]:
-    """Give a matrix of a shard's models a column for every model of the pool."""
+    """Widen a matrix of a shard's models to a column for every model of the pool."""
     if tuple(own) == tuple(models):
         return values
     out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")

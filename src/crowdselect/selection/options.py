@@ -16,11 +16,11 @@ Pairs = Literal["best-worst"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to choose. Every field has the name of its command-line option and goes into the manifest.
+    """How to choose. Every field is named like its command-line option and goes into the manifest.
 
     Raises:
-        OptionError: A value that makes no sense whatever the pool; what depends on the pool is checked
-            by `crowdselect.select`.
+        OptionError: A value makes no sense for any pool; `crowdselect.select` checks what depends on the
+            pool.
 
     Example:
         >>> Options(budget=100, weights={"separability": 1.0}).clusters
@@ -28,27 +28,27 @@ class Options:
     """
 
     budget: int
-    """How many rows to choose; exactly so many are chosen."""
+    """How many rows to choose; exactly that many are chosen."""
     reward: str | tuple[str, ...] | None = None
-    """The reward column, or several for an ensemble; None takes the only one there is."""
+    """The reward column, or several for an ensemble; None = the pool's only one."""
     ensemble: str | None = None
-    """How several rewards become one: "mean-rank" or "mean-z"."""
+    """How several rewards are combined: "mean-rank" or "mean-z"."""
     metrics: str | None = None
-    """File of numbers per instruction (id and numeric columns), which may have weights like our own metrics."""
+    """File of numbers per instruction (id and numeric columns), which can have weights like the built-in metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    """Weight per metric; one not named has weight 0, a negative weight turns a metric round."""
+    """Weight per metric; one that is not named has weight 0, a negative weight reverses a metric."""
     ties: Ties = "average"
     """How equal rewards count in stability; "paper" is the authors' rule."""
     clusters: int = 10
     """Number of clusters K; 0 = no clusters."""
     cluster_by: str | None = None
-    """A column of the pool to use as clusters instead."""
+    """A column of the pool whose values are the clusters instead."""
     embedder: str = "lsa"
-    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers name."""
+    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
     answer: str = "best"
     """Whose answer to train on: best, random, topN-random or model:NAME."""
     allow_cut: bool = False
-    """Take answers that were cut as training targets too."""
+    """Allow answers that were cut as training targets."""
     pairs: Pairs | None = None
     """Make preference pairs: "best-worst"."""
     seed: int = 0
@@ -60,7 +60,7 @@ class Options:
     min_best_quantile: float | None = None
     """Quality floor as a share of the pool, 0 to 1: 0.2 bars the fifth with the lowest best rewards."""
     near_duplicates: float | None = None
-    """Pass over a row whose cosine to one chosen in its cluster is above this, 0 to 1."""
+    """Skip a row whose cosine to one already chosen in its cluster is above this, 0 to 1."""
     include: str | None = None
     """File of ids: choose only among these."""
     exclude: str | None = None
@@ -78,12 +78,12 @@ class Options:
     cache: bool = True
     """Keep vectors for the next run."""
     trust_remote_code: bool = False
-    """Let an embedder from a hub run code of its own."""
+    """Let an embedder run its own code. Only for models whose code you have read."""
 
     def __post_init__(self) -> None:
         extra = (
             {} if self.metrics is None else self.weights
-        )  # whether the file has them is seen when it is read
+        )  # whether the file has these is checked when it is read
         object.__setattr__(self, "weights", check_weights(self.weights, known={**METRICS, **extra}))
         self._check_rewards()
         object.__setattr__(self, "decontaminate", _paths(self.decontaminate))
@@ -95,7 +95,7 @@ class Options:
             raise OptionError(f"`clusters` is {self.clusters}; wanted at least 0, which means none")
         if self.min_rewards < 1:
             raise OptionError(
-                f"`min_rewards` is {self.min_rewards}; wanted at least 1, as a row without a reward has no metric"
+                f"`min_rewards` is {self.min_rewards}; wanted at least 1, as a row without a reward has no metrics"
             )
         if self.pairs is not None and self.pairs not in get_args(Pairs):
             raise OptionError(
@@ -103,7 +103,7 @@ class Options:
             )
         if self.pairs is not None and self.answer != "best":
             raise OptionError(
-                f"`pairs={self.pairs!r}` prefers the best answer, so `answer={self.answer!r}` cannot hold too"
+                f"`pairs={self.pairs!r}` prefers the best answer, so it cannot be combined with `answer={self.answer!r}`"
             )
         self._check_shares()
 
@@ -117,7 +117,7 @@ class Options:
             )
         if len(names) > 1 and self.ensemble is None:
             raise OptionError(
-                f"several rewards ({', '.join(names)}) and no way to make one of them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
+                f"several rewards ({', '.join(names)}) but no `ensemble` to combine them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
             )
         if self.ensemble is not None and len(names) < 2:
             raise OptionError(
@@ -130,7 +130,7 @@ class Options:
             raise OptionError(f"`min_best_reward={self.min_best_reward}` is not a finite number")
         if self.min_best_reward is not None and self.min_best_quantile is not None:
             raise OptionError(
-                "`min_best_reward` and `min_best_quantile` are two ways to set one floor; give one of them"
+                "`min_best_reward` and `min_best_quantile` both set the quality floor; pass only one of them"
             )
         for name in ("min_best_quantile", "near_duplicates"):
             value = getattr(self, name)
@@ -138,7 +138,7 @@ class Options:
                 raise OptionError(f"`{name}={value}` is outside 0 to 1")
 
     def as_dict(self) -> dict[str, Any]:
-        """All options by name, as plain values for the manifest.
+        """Return all options by name, as plain values for the manifest.
 
         Example:
             >>> Options(budget=5).as_dict()["budget"]
@@ -154,11 +154,11 @@ def _paths(files: object) -> tuple[str, ...]:
 
 
 def wants_vectors(options: Options) -> bool:
-    """Say whether clusters or near-duplicates need vectors."""
+    """Tell whether clusters or near-duplicates need vectors."""
     by_vectors = options.clusters > 0 and options.cluster_by is None
     return by_vectors or options.near_duplicates is not None
 
 
 def wants_model(options: Options) -> bool:
-    """Say whether a model is to embed texts."""
+    """Tell whether a model has to embed texts."""
     return wants_vectors(options) and vector_kind(options.embedder).runs_a_model
