@@ -266,17 +266,21 @@ def choose_and_write(
         say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
         return
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+    _say_cuts(written)
+    if told is not None:
+        say(told)
+    if shown == "with next steps":
+        nothing = written is None
+        say_next(
+            without_dry_run("chosen") if nothing else after_select(str(output), selection, pool=pool.path)
+        )
+
+
+def _say_cuts(written: Path | None) -> None:
+    """Say at how many answers chat markers were cut off."""
     cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
     if cut:
         warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
-    if told is not None:
-        say(told)
-    if shown != "with next steps":
-        return
-    if written is None:
-        say_next(without_dry_run("chosen"))
-    else:
-        say_next(after_select(str(output), selection, pool=pool.path))
 
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:

@@ -186,44 +186,47 @@ def _plain(
 
 def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRead) -> Opened | None:
     """Open a pool as its files lie; None where it is not tidy."""
-    if found.kind == "json" and any(is_document(file) for file in found.files):
-        return None
-    if found.kind == "csv" and any(dialect_of(file).backslash for file in found.files):
-        return None
-    if found.kind == "lm-eval":
-        return None
-    files, kind = found.files, found.kind
-    if kind == "arrow":
-        files, kind = tuple(map(_as_parquet, files)), "parquet"
     try:
-        source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
-    except LayoutError:
-        raise
+        source = _as_they_lie(connection, found)
+        seen = None if source is None else _usual_view(source, how)
     except BrokenRowError:
         return None  # the others are read row by row
+    except LayoutError:
+        raise
     except InputError:
-        if kind == "json":
+        if found.kind == "json":
             return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
         raise
+    if source is None or seen is None:
+        return None
+    notes = (*found.notes, *source.notes)
+    view_, part = _without_missing(seen, how), how.of_part(seen.layout)
+    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+
+
+def _as_they_lie(connection: "duckdb.DuckDBPyConnection", found: FoundFiles) -> Source | None:
+    """The rows of files that SQL reads; None where it does not."""
+    files, kind = found.files, found.kind
+    if kind == "lm-eval" or (kind == "json" and any(map(is_document, files))):
+        return None
+    if kind == "csv" and any(dialect_of(file).backslash for file in files):
+        return None
+    if kind == "arrow":
+        files, kind = tuple(map(_as_parquet, files)), "parquet"
+    return Source(connection, found.path, files=files, kind=kind, originals=found.files)
+
+
+def _usual_view(source: Source, how: HowRead) -> View | None:
+    """Where the parts of a tidy pool are; None where it is none."""
     _leave_out_counters(source, how)
     columns = source.columns
     name = how.layout or detect(columns)
-    if name not in LAYOUTS or (
-        name in FORMS and not _is_usual(columns, name, how, found.path, source_kind=kind)
-    ):
+    if name not in LAYOUTS:
         return None
-    seen = view(columns, path=found.path, layout=name)
-    try:
-        if _unusual_rows(source, seen):
-            return None
-    except InputError:
-        if kind == "json":
-            return None
-        raise
-    part = how.of_part(name)
-    notes = (*found.notes, *source.notes)
-    view_ = _without_missing(seen, how)
-    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+    if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
+        return None
+    seen = view(columns, path=source.path, layout=name)
+    return None if _unusual_rows(source, seen) else seen
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:

@@ -337,8 +337,7 @@ class _Rewriting:
         own = self._id_of(row)
         try:
             asked = self._asked(row)
-            if names.id is not None and own is None:
-                raise MalformedError("the id is missing; wanted one in every row")
+            self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
         except (MalformedError, TurnsError) as error:
@@ -360,6 +359,10 @@ class _Rewriting:
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
+
+    def _check_id(self, own: str | None) -> None:
+        if self._names.id is not None and own is None:
+            raise MalformedError("the id is missing; wanted one in every row")
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
