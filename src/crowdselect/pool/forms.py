@@ -229,6 +229,8 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
+    if {"chosen", "rejected"} <= set(columns) and names.model is None and how.model is None:
+        raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
             f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
@@ -239,6 +241,16 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
             if found is not None:
                 return found
     raise no_form(columns, names, how, path=path)
+
+
+def textless(form: Fitted, columns: Columns) -> str | None:
+    """Give a column that looks like the text of instructions where a form has no place for one; None = all is well."""
+    if form.names.asked:
+        return None
+    kinds = {"text", "list", "struct", "mixed"}
+    return next(
+        (n for n, kind in columns.items() if n.casefold() in _TEXT_COLUMNS and kind.name in kinds), None
+    )
 
 
 def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
@@ -900,3 +912,21 @@ def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
     except (ValueError, SyntaxError):
         return text
     return "\n".join(found) if all(isinstance(part, str) for part in found) else text
+
+
+_TEXT_COLUMNS = frozenset(
+    {
+        "instruction",
+        "prompt",
+        "question",
+        "problem",
+        "query",
+        "text",
+        "input",
+        "task",
+        "user",
+        "messages",
+        "conversations",
+        "content",
+    }
+)

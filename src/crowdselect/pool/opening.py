@@ -15,7 +15,7 @@ from crowdselect.errors import InputError, LayoutError
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of
+from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
@@ -254,7 +254,7 @@ def _as_parquet(file: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     target = home / f"{fingerprint([file])[:32]}-{file.stat().st_mtime_ns}.parquet"
     if not target.exists():
-        beside = target.with_suffix(".tmp")
+        beside = home / f".{uuid4().hex}.tmp"
         with arrow_reader(file) as reader:
             schema = reader.schema
         with pq.ParquetWriter(beside, schema.remove_metadata(), compression="zstd") as writer:
@@ -271,9 +271,9 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
         form = fitted(columns, names, replace(how, layout=None), path=path)
     except LayoutError:
         return False
-    if source_kind == "csv" and any(is_list_name(column) for column in columns):
-        return False  # a list is a text there
-    if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
+    spelt = source_kind == "csv" and any(map(is_list_name, columns))  # a list is a text there
+    unusual = spelt or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:
         return False

@@ -20,7 +20,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
-from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
     Counted,
@@ -44,7 +44,7 @@ from crowdselect.pool.forms import (
     fitted,
     is_list_name,
     names_of,
-    no_form,
+    textless,
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
@@ -245,8 +245,12 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
-        if _textless(form, columns):
-            raise no_form(columns, names, how, path=found.path)
+        text = textless(form, columns)
+        if text is not None:
+            raise LayoutError(
+                f"{found.path}: no column is the instruction, and {text!r} may be one; name it with "
+                f"`columns='instruction={text}'`"
+            )
         return form, form.names
 
     def _carriable(self) -> list[str]:
@@ -421,6 +425,8 @@ class _Rewriting:
         text, odd = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd
+        if odd:
+            self._counts.add("answers are something other than text")
         finish = answer.finish_reason
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
@@ -523,29 +529,3 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
-
-
-def _textless(form: Fitted, columns: Columns) -> bool:
-    """Whether a form knows an id but not the text, and a column of long texts is there that was not understood."""
-    return not form.names.asked and any(
-        name.casefold() in _TEXT_COLUMNS and kind.name in {"text", "list", "struct"}
-        for name, kind in columns.items()
-    )
-
-
-_TEXT_COLUMNS = frozenset(
-    {
-        "instruction",
-        "prompt",
-        "question",
-        "problem",
-        "query",
-        "text",
-        "input",
-        "task",
-        "user",
-        "messages",
-        "conversations",
-        "content",
-    }
-)
