@@ -312,6 +312,32 @@ def test_pairs_are_no_crowd(kind: str, tmp_path: Path) -> None:
 
 
 @ALL
+def test_scores_of_pairs_are_no_models(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt_id": str(i),
+            "prompt": "p",
+            "chosen": "x",
+            "rejected": "y",
+            "score_chosen": 1.0,
+            "score_rejected": 0.0,
+        }
+        for i in range(2)
+    ]
+    with pytest.raises(LayoutError, match="these are preference pairs"):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_a_text_that_is_not_understood_is_told(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, [{"id": str(i), "text": f"Do {i}", "a": 1.0, "b": 2.0} for i in range(2)], kind)
+    with pytest.raises(LayoutError, match=r"'text' may be one; name it with `columns='instruction=text'`"):
+        open_pool(path)
+    with open_pool(path, columns={"instruction": "text"}) as pool:
+        assert list(pool.instructions()) == ["Do 0", "Do 1"]
+
+
+@ALL
 def test_the_closest_layout_is_told(kind: str, tmp_path: Path) -> None:
     with pytest.raises(
         LayoutError, match=r"closest is the layout long, which lacks the model .*`model='NAME'`"

@@ -38,10 +38,10 @@ TURN = st.one_of(
     st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt", "odd"]), "value": VALUE}),
 )
 CHAT = st.one_of(st.lists(TURN, max_size=4), st.none(), WORDS)
-REWARD = st.one_of(
-    st.floats(0, 1), st.integers(-1, 10), st.booleans(), st.sampled_from(["1", "NA", "", "x"]), st.none()
-)
-MODEL = st.sampled_from(["m-1b", "m-7b", None])
+NUMBER = st.one_of(st.floats(0, 1), st.integers(-1, 10), st.booleans())
+REWARD = st.one_of(NUMBER, NUMBER, NUMBER, NUMBER, st.sampled_from(["1", "NA", "", None]))
+MODEL = st.sampled_from(["m-1b", "m-7b", "m-1b", "m-7b", "m-1b", "m-7b", None])
+TWO = st.sampled_from([["m-1b", "m-7b"], ["m-1b", "m-7b"], ["m-1b", "m-7b"], ["m-7b"], ["m-1b", None], []])
 LONG = st.fixed_dictionaries(
     {"model": MODEL, "response": VALUE, "score": REWARD},
     optional={
@@ -55,29 +55,27 @@ LONG = st.fixed_dictionaries(
         "reasoning": WORDS,
     },
 )
+ANSWER = st.fixed_dictionaries({"model": MODEL, "response": VALUE, "score": REWARD})
 LISTED = st.fixed_dictionaries(
     {
         "instruction": VALUE,
-        "completions": st.one_of(
-            st.none(),
-            st.lists(st.fixed_dictionaries({"model": MODEL, "response": VALUE, "score": REWARD}), max_size=3),
-        ),
+        "completions": st.one_of(st.none(), *[st.lists(ANSWER, min_size=1, max_size=3)] * 4),
     }
 )
 PARALLEL = st.fixed_dictionaries(
     {
         "prompt": VALUE,
-        "generations": st.lists(VALUE, max_size=3),
-        "model_names": st.lists(MODEL, max_size=3),
-        "ratings": st.one_of(st.none(), st.lists(REWARD, max_size=3)),
+        "generations": st.lists(VALUE, min_size=2, max_size=2),
+        "model_names": TWO,
+        "ratings": st.one_of(st.none(), *[st.lists(REWARD, min_size=2, max_size=2)] * 4),
     }
 )
 SAMPLES = st.fixed_dictionaries(
     {
         "problem": VALUE,
         "model": MODEL,
-        "responses": st.lists(VALUE, max_size=3),
-        "rewards": st.lists(REWARD, max_size=3),
+        "responses": st.lists(VALUE, min_size=2, max_size=2),
+        "rewards": st.lists(REWARD, min_size=2, max_size=2),
     }
 )
 ROWS = st.one_of(*(st.lists(kind, min_size=1, max_size=8) for kind in (LONG, LISTED, PARALLEL, SAMPLES)))

@@ -163,7 +163,11 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     floor = _floor(answers.best_reward, options)
     if floor is not None:
         barred["below_floor"] = ~(answers.best_reward >= floor)
-    reasons = eligibility(len(rows), barred)
+    return _in_full(eligibility(len(rows), barred), rows)
+
+
+def _in_full(reasons: ObjectArray, rows: Rows) -> ObjectArray:
+    """Add to reasons what stands after their colon."""
     if rows.left_out is not None:
         for row in np.flatnonzero(reasons == "malformed"):
             reasons[row] = rows.left_out[row]

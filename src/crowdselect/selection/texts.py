@@ -281,7 +281,7 @@ def _reopened(
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
     """Open the pool, with its second file of rewards if that still exists: the texts do not need it."""
-    how = HowRead.from_dict(facts.get("read") or {"layout": facts["layout"]})
+    how = HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
     try:
         return open_pool(path, read=how, rewards=facts["rewards"]), None
     except InputError as error:
