@@ -114,7 +114,7 @@ class Decision:
     """Candidates better than the default in both choosing worlds."""
     candidate: str | None
     confirmed: bool
-    """Whether the candidate's interval is above 0 in both held-out worlds."""
+    """Whether the candidate's interval is above 0 in both kept worlds."""
 
 
 def decide(by_world: Mapping[str, Seen]) -> Decision:
