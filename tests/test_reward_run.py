@@ -319,7 +319,7 @@ def test_warnings_about_useless_scores(pool):
         "SELF-TEST: same gives 1 to both answers to 'What is the capital of France?'" in w
         for w in manifest["warnings"]
     )
-    assert "same: all 3 scores are 1, so they tell nothing" in manifest["warnings"]
+    assert "same: all 3 scores are 1, so they are not informative" in manifest["warnings"]
 
 
 @pytest.mark.parametrize(

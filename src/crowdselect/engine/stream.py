@@ -222,9 +222,9 @@ class _Applied:
 
 @contextmanager
 def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
-    """Give what has a pool's files read by a Ray cluster, for as long as the block runs; None with the local engine.
+    """Yield an engine on a Ray cluster, valid inside the block; None with the local engine.
 
-    The cluster is started or found when the first file is to be read: what is wrong with the options is said before.
+    The cluster is connected to or started before the first file is read, so that invalid options are reported first.
     """
     if not options.on_ray:
         yield None
@@ -248,5 +248,5 @@ def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
 
 
 def here() -> str:
-    """The folder that a worker is to find the user's modules in."""
+    """Return the folder in which workers look for the user's modules."""
     return str(Path.cwd())

@@ -139,7 +139,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
             found = gather(graph, store, summary)
             page = write_results(found, folder)
         except KeyboardInterrupt:
-            warn("stopped; what is done is kept: run the same recipe again to go on")
+            warn("stopped; completed steps are kept: run the same recipe again to resume")
             raise
     if as_json:
         print_json(found)

@@ -294,7 +294,7 @@ class Job:
                     warnings += [f"{column.name}: {note}" for note in sorted(notes_seen)]
             except KeyboardInterrupt:
                 meter.end()
-                warn("what was scored is kept: run the same command again to go on")
+                warn("scores so far are kept: run the same command again to resume")
                 raise
             finally:
                 meter.end()
@@ -359,7 +359,7 @@ class Job:
         if warnings and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
             raise CrowdselectError(
                 f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
-                "fix that, or pass `self_test=False` to score all the same"
+                "fix that, or pass `self_test=False` to score anyway"
             )
         return warnings
 
@@ -513,7 +513,7 @@ def _doubts(column: Column, tally: Tally) -> list[str]:
     warnings = []
     if tally.scored > 1 and tally.lowest == tally.highest:
         warnings.append(
-            f"{column.name}: all {tally.scored} scores are {tally.lowest:g}, so they tell nothing"
+            f"{column.name}: all {tally.scored} scores are {tally.lowest:g}, so they are not informative"
         )
     if tally.truncated:
         side: Any = column.scorer.settings.get("truncation_side")

@@ -126,7 +126,7 @@ def check_unfinished(place: Workplace, key: Mapping[str, Any]) -> None:
     if changed:
         raise OptionError(
             f"{place.folder}: the run that was stopped there after step {step} differs in {', '.join(changed[:4])}; run it "
-            "with its own settings, or begin anew with `overwrite=True`"
+            "with its own settings, or start over with `overwrite=True`"
         )
 
 
