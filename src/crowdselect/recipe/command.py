@@ -112,7 +112,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
 
     graph = build(read_recipe(recipe))
     folder = output.absolute()
@@ -146,14 +146,16 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
         return summary.code
     print_results(found)
     if summary.skipped:
-        warn(f"{len(summary.skipped)} steps were left out because of what failed")
-    say(f"written to {visible(page)}" if summary.made else f"{visible(folder)}: up to date")
+        skipped = len(summary.skipped)
+        was = "was" if skipped == 1 else "were"
+        warn(f"{counted(skipped, 'step')} {was} skipped because of what failed")
+    say(f"written to {shown_path(page)}" if summary.made else f"up to date: {shown_path(folder)}")
     return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
     from crowdselect.recipe.running import total
-    from crowdselect.terminal import say, table, visible
+    from crowdselect.terminal import say, shown_path, table
 
     if as_json:
         steps = [
@@ -169,4 +171,4 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         print_json({"output": str(folder), "steps": steps})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
-    say(f"{total(lines)}; in {visible(folder)}")
+    say(f"{total(lines)}; in {shown_path(folder)}")
