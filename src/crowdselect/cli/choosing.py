@@ -17,7 +17,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -170,8 +170,8 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
-    names = ("pool", "layout", "rewards", "limit")
-    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+    names = (*READ_OPTIONS, "pool", "rewards", "limit", "crowd")
+    with made(Source, {name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
         return {**given, "budget": budget.of(len(pool.id_array))}
 
 
