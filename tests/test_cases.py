@@ -235,14 +235,16 @@ def test_samples_without_a_number(cases: Path, choose: Callable[..., Chosen], tm
 def test_a_marker_for_no_reward(cases: Path, run: Callable[..., Ran], choose: Callable[..., Chosen]) -> None:
     path = cases / "22_sentinel_minus_one" / "pool.jsonl"
     said = run("inspect", path).err
-    assert "the lowest value -1 stands 6 times, and the next is 5" in said
+    assert "the lowest value -1 occurs 6 times, and the next is 5" in said
     assert "--missing -1" in said
     assert choose(path, "--missing", "-1").reasons()["too_few_rewards"] == 2
 
 
 def test_lists_of_generations(cases: Path, choose: Callable[..., Chosen]) -> None:
     path = cases / "24_openr1" / "pool.jsonl"
-    with pytest.raises(InputError, match="closest is the layout samples.*name the model with `model='NAME'`"):
+    with pytest.raises(
+        InputError, match=r"closest is the layout samples.*name the model with `model='NAME'`"
+    ):
         open_pool(path)
     with open_pool(path, model="r1") as pool:
         assert pool.models == ("r1",)
@@ -359,7 +361,7 @@ def test_models_that_are_spelt_otherwise(
         ("60_collect_tools", "Say 0 things about rain"),
     ],
 )
-def test_what_is_sent(
+def test_what_is_sent(  # noqa: PLR0917  (fixtures)
     name: str, wanted: str, cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path
 ) -> None:
     case = cases / name

@@ -895,7 +895,7 @@ def test_the_hub_is_an_extra(monkeypatch):
     ("name", "shape", "filled", "facts"),
     [
         ("shaberi", (320, 121), 0.992, (True, 5)),
-        ("zeroeval", (2840, 56), 0.810, (True, 1)),
+        ("zeroeval", (2840, 56), 0.810, (True, 2)),
         ("wildbench", (1024, 15), 0.799, (False, 3)),
     ],
 )

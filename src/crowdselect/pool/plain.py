@@ -20,7 +20,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
-from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
     Counted,
@@ -44,7 +44,7 @@ from crowdselect.pool.forms import (
     fitted,
     is_list_name,
     names_of,
-    no_form,
+    textless,
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
@@ -245,8 +245,12 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
-        if _textless(form, columns):
-            raise no_form(columns, names, how, path=found.path)
+        text = textless(form, columns)
+        if text is not None:
+            raise LayoutError(
+                f"{found.path}: no column is the instruction, and {text!r} may be one; name it with "
+                f"`columns='instruction={text}'`"
+            )
         return form, form.names
 
     def _carriable(self) -> list[str]:
@@ -337,8 +341,7 @@ class _Rewriting:
         own = self._id_of(row)
         try:
             asked = self._asked(row)
-            if names.id is not None and own is None:
-                raise MalformedError("the id is missing; wanted one in every row")
+            self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
         except (MalformedError, TurnsError) as error:
@@ -360,6 +363,10 @@ class _Rewriting:
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
+
+    def _check_id(self, own: str | None) -> None:
+        if self._names.id is not None and own is None:
+            raise MalformedError("the id is missing; wanted one in every row")
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
@@ -418,6 +425,8 @@ class _Rewriting:
         text, odd = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd
+        if odd:
+            self._counts.add("answers are something other than text")
         finish = answer.finish_reason
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
@@ -520,29 +529,3 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
-
-
-def _textless(form: Fitted, columns: Columns) -> bool:
-    """Whether a form knows an id but not the text, and a column of long texts is there that was not understood."""
-    return not form.names.asked and any(
-        name.casefold() in _TEXT_COLUMNS and kind.name in {"text", "list", "struct"}
-        for name, kind in columns.items()
-    )
-
-
-_TEXT_COLUMNS = frozenset(
-    {
-        "instruction",
-        "prompt",
-        "question",
-        "problem",
-        "query",
-        "text",
-        "input",
-        "task",
-        "user",
-        "messages",
-        "conversations",
-        "content",
-    }
-)

@@ -33,6 +33,7 @@ from crowdselect.pool.layouts import (
     Wide,
     candidates,
     direction_of,
+    no_model,
     reward_columns,
 )
 from crowdselect.pool.prompts import PoolPrompts
@@ -135,11 +136,8 @@ class RewardsFile:
         import pyarrow.compute as pc
 
         bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
-        spelt = next(
-            (other for other in (bare, pc.binary_join_element_wise(bare, "0", "."))
-             if self._index.find(other)[1].any()),
-            ids,
-        )  # fmt: skip
+        long = pc.replace_substring_regex(bare, r"^(-?\d+)$", r"\1.0")
+        spelt = next((other for other in (bare, long) if self._index.find(other)[1].any()), ids)
         if spelt is not ids:
             self._notes.append(
                 f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
@@ -289,7 +287,7 @@ class Rewards:
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
-        found = self.names
+        found = [name for name in self.names if not no_model(name)] or list(self.names)
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
         numbers = [name for name in found if name not in bools]

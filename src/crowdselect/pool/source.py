@@ -405,7 +405,8 @@ class Source:
             return BrokenRowError(
                 f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header"
             )
-        return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
+        kind = BrokenRowError if self.type == "csv" else InputError
+        return kind(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
 
     def _read_parquet_columns(self) -> Columns:
         with self._reading():
