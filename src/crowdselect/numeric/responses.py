@@ -29,9 +29,9 @@ class PickedSamples:
     reward: FloatArray
     """The sample's own reward, shape (N, M). NaN = none."""
     prompts: IntArray | None
-    """Of the sample, as `Pool.prompt_codes` has them; None = all answers of an id are to the same messages."""
+    """The sample's prompt, coded as by `Pool.prompt_codes`; None = all answers of an id reply to the same messages."""
     texts: IntArray | None = None
-    """Of the sample, as `Pool.text_codes` has them; None = texts are not told apart."""
+    """The sample's text, coded as by `Pool.text_codes`; None = texts are not compared."""
 
     def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
         """Apply `change` to every matrix; it also gets the value that marks missing entries."""
@@ -125,10 +125,10 @@ def find_answers(
         pairs: Whether to choose an answer to reject, too.
         seed: Seed of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
-            None = all answers of an id are.
+            None = all answers of an id reply to the same messages.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
-            are not told apart.
-        picks: Which sample stands for each model, with its own reward and prompts; None = the pool has no samples.
+            are not compared.
+        picks: Which sample represents each model, with its own reward and prompts; None = the pool has no samples.
             Models are chosen by `scores`, their means.
 
     Returns:

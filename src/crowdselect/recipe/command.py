@@ -71,10 +71,10 @@ max-cost = 50
     epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
 )
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
-@option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
-@dry_run_option("Say what is done, to do, and its cost; send nothing.")
-@option("--example", is_flag=True, help="Print a commented recipe to begin with.")
-@option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@option("-o", "--output", metavar="DIR", help="Folder for all results.  [default: the recipe without .toml]")
+@dry_run_option("Show what is done, what is left and its cost; send nothing.")
+@option("--example", is_flag=True, help="Print a commented example recipe.")
+@option("--keep-going", is_flag=True, help="After a failed step, run those that do not need it.")
 @option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
 @json_option
 def run(
@@ -89,8 +89,8 @@ def run(
 ) -> int:
     """Run a chain of commands from one file: collect to comparison.
 
-    What is done is known by its content and kept: run the same recipe again after a stop, a failure or a change,
-    and only what is missing is done. Ends with 3 if something is missing, with 2 if a step failed.
+    Completed steps are kept, keyed by content: run the same recipe again after a stop, a failure or a change, and only
+    the missing steps are run. Exits with 3 if something is missing, with 2 if a step failed.
     """
     if example:
         sys.stdout.write(EXAMPLE)
@@ -119,7 +119,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     check_place(folder)
     digests = Digests(graph.recipe.folder)
     for step in graph.steps:
-        meaning(step, digests)  # what is missing is said now, and not after hours
+        meaning(step, digests)  # reports missing files now, not after hours
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()

@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
     "below_cut": "eligible, but others score higher",
     "excluded": "listed in `exclude`",
     "not_included": "not listed in `include`",
-    "malformed": "its row does not hold together (what is wrong stands after the colon)",
+    "malformed": "its row is malformed (what is wrong follows the colon)",
     "not_text": "it holds something other than text, or all its answers do",
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
     "no_tools": "it needs tools, which the format does not hold",
@@ -149,7 +149,7 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         barred["no_instruction"] = rows.blank
     if rows.owner is not None:
         barred["contaminated"] = rows.owner != _NONE
-    if rows.n_rewards.any():  # a pool without rewards has its own way to be chosen from
+    if rows.n_rewards.any():  # a pool without any reward can still be chosen from, by methods that need none
         alone = len(rows.crowd.members) == 1  # then there is one reward at most
         barred["too_few_rewards"] = rows.n_rewards < (1 if alone else options.min_rewards)
     if weighted:

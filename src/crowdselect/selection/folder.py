@@ -78,8 +78,8 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
-    asked = selection.options
-    lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
+    options = selection.options
+    lists = [options["include"], options["exclude"], *options["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
     writes = file_names(source, file_type=file_type, trainer=trainer)
@@ -255,7 +255,7 @@ def _fetch(
 
 
 def _check_prompts(pool: Chosen, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
-    """A pair of answers to different messages is no preference between two answers."""
+    """Check that both answers of a pair reply to the same messages; otherwise they express no preference."""
     for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
         if _but_system(one) != _but_system(other):
             raise InputError(

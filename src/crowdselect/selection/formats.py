@@ -152,7 +152,7 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
 
 
 def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozenset[str]:
-    """Say what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
+    """Return what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
 
     Args:
         name: A key of `FORMATS`; None = the usual one.
