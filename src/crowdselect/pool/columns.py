@@ -70,11 +70,6 @@ _CONTROLS = r"'[\x00-\x08\x0e-\x1f]'"
 _QUOTES = "chr(34), chr(39), chr(96)"
 
 
-def thinks(response: str) -> str:
-    """SQL that is true where a response may hold reasoning."""
-    return f"contains({response}, 'think>')"
-
-
 def broken(text: str) -> str:
     """SQL that is true where a text holds control characters, which servers and other files refuse."""
     return f"regexp_matches({text}, {_CONTROLS})"

@@ -13,7 +13,7 @@ import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
-from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
+from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
@@ -357,7 +357,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
     if source.type in {"csv", "json"}:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
         tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
-        tests += [broken(sql) for sql in texts if sql is not None]
+        if any(seen.broken for seen in source.look_into(*(sql for sql in texts if sql is not None))):
+            return True
     return bool(tests) and any(source.any(*tests))
 
 
