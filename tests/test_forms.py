@@ -479,6 +479,8 @@ def test_the_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
         }  # fmt: skip
         (folder / "samples_t_2026-01-02T00-00-00.0.jsonl").write_text(json.dumps(row) + "\n")
         (folder / "samples_t_2026-01-01T00-00-00.0.jsonl").write_text(json.dumps({**row, "wer": 9}) + "\n")
+    with open_pool(tmp_path / "o__a-7b" / "samples_t_2026-01-02T00-00-00.0.jsonl") as pool:
+        assert pool.models == ("o/a-7b",)
     with open_pool(tmp_path) as pool:
         assert (pool.models, pool.ids.tolist()) == (("o/a-1b", "o/a-7b"), ["t:0"])
         assert pool.prompts([("t:0", "o/a-1b")]) == [[user("Say 7")]]

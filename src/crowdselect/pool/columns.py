@@ -9,7 +9,7 @@ _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
-MISSING_TEXTS = frozenset({"", "na", "n/a", "null", "none", "nan"})
+MISSING_TEXTS = frozenset({"", "na", "n/a", "#n/a", "<na>", "null", "none", "nan"})
 """Texts, in any case, that stand for no number in a column of numbers."""
 MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 

@@ -25,6 +25,7 @@ MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model",
 _TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 _MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 _REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+_FINISHES = ("finish_reasons", "finish_reason")
 _LISTS_OF_MODELS = ("generation_models", "model_names", "models")
 _LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
@@ -395,7 +396,7 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         model = how.model if names.model is None else _text(row.get(names.model))
         texts: list[Any] = row.get(name) or []
         for at, values in enumerate(_beside(row, texts, lists, named=name)):
-            finish = values.pop("finish_reasons", None) or values.pop("finish_reason", None)
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
     says = f"the answers of one model per row, in the list {name}"
@@ -405,7 +406,7 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=names,
         taken=frozenset({name, *lists}),
-        fields=tuple(lists),
+        fields=tuple(name for name in lists if name not in _FINISHES),
     )
 
 
@@ -478,7 +479,7 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
             if model is None:
                 raise MalformedError(f"a name in {models} is missing")
             count[model] = count.get(model, -1) + 1
-            finish = values.pop("finish_reasons", None)
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], _again(count[model]), values, finish_reason=finish)
 
     taken = {name, models, *lists} - names.taken
@@ -491,7 +492,7 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
         answers=answers,
         names=_with_notes(plain, names, note),
         taken=frozenset(taken | judge),
-        fields=tuple(lists),
+        fields=tuple(name for name in lists if name not in _FINISHES),
         many=True,
     )
 

@@ -344,6 +344,7 @@ class _Rewriting:
             self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
+            carried = {name: self._scalar(name, row.get(name)) for name in self._carried}
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
@@ -353,7 +354,7 @@ class _Rewriting:
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
-        base = self._base(row, asked, self._repairs(id_), at)
+        base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:
                 base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
@@ -404,8 +405,6 @@ class _Rewriting:
             base["messages"] = self._repairs(_encoded(turns_of(row.get(self._names.messages or ""))))
         elif asked.problem is not None:
             base[LEFT_OUT] = asked.problem
-        for name in self._carried:
-            base[name] = self._scalar(name, row.get(name))
         return base
 
     def _own_prompt(self, answer: Answer, asked: Asked) -> Row:
