@@ -134,7 +134,7 @@ def test_a_pool_without_a_crowd_can_still_be_chosen_from(tmp_path, drop):
         found = select(pool, Options(budget=3, clusters=0, answer="random"), method=by_length(of="answer"))
         assert len(found.chosen) == 3
         assert found.table["difficulty"].null_count == 12
-        assert found.facts["reward"] is None
+        assert found.facts["reward"] == ("score" if drop == "models" else None)
         assert any("the metrics are empty" in warning for warning in found.warnings)
 
 
@@ -475,7 +475,7 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
         (
             "reward",
             ("--seeds", 2, "-o", "d"),
-            "--seeds is for a method that draws; --method reward gives one",
+            "--seeds needs a method that draws at random; --method reward does not",
         ),
         ("tags", ("--dry-run",), "--method tags needs COLUMN"),
         ("tags:nothing", ("--dry-run",), "no column 'nothing'"),

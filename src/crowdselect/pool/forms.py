@@ -249,9 +249,10 @@ def textless(form: Fitted, columns: Columns) -> str | None:
     if form.names.asked:
         return None
     kinds = {"text", "list", "struct", "mixed"}
-    return next(
-        (n for n, kind in columns.items() if n.casefold() in _TEXT_COLUMNS and kind.name in kinds), None
-    )
+    texts = (
+        _TEXT_COLUMNS - {"task"} if form.name == "matrix" else _TEXT_COLUMNS
+    )  # there it names what was tested
+    return next((n for n, kind in columns.items() if n.casefold() in texts and kind.name in kinds), None)
 
 
 def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:

@@ -16,6 +16,7 @@ from crowdselect.pool.columns import Columns, as_number, as_text, quote, without
 
 NOT_REWARDS = frozenset(
     {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts", "truncated"}
+    | {"simulated"}
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 
