@@ -22,6 +22,7 @@ from crowdselect.selection.folder import check_export, export, file_names
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
+from crowdselect.selection.rl import CUSTOM
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.texts import chosen_of
 from crowdselect.terminal import print_json, say, stage_bar, visible
@@ -193,7 +194,13 @@ def choose_and_write(
             *options.decontaminate,
             options.embedder.removeprefix("file:"),
         )
-        writes = file_names(pool, file_type=writing.file_type, trainer=writing.trainer)
+        writes = file_names(
+            pool,
+            file_type=writing.file_type,
+            trainer=writing.trainer,
+            name=writing.format,
+            custom=options.source == CUSTOM,
+        )
         writes += [REPORT] if writing.report else []
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)

@@ -188,6 +188,11 @@ def show_crowd(
 @option("-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write.")
 @pool_options
 @reward_option
+@option(
+    "--also",
+    metavar="NAME,...",
+    help="Further numbers as columns, such as length,pass_rate; `inspect` lists them.",
+)
 @ties_option
 @overwrite_option
 @engine_options
@@ -197,6 +202,7 @@ def metrics(
     ties: "Ties",
     overwrite: bool,
     output: str,
+    also: str | None,
     **given: Any,  # noqa: ANN401  (the fields of `Source` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file."""
@@ -208,14 +214,16 @@ def metrics(
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
+    names = [name.strip() for name in (also or "").split(",") if name.strip()]
     asked = made(Measuring, {**given, "crowd": crowd})
     with asked.source.opened() as opened, on_cluster(asked.engine) as run:
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
         with stage_bar("rewards and metrics"):
+            known = read_crowd(crowd)
             _, rows = look_at(
-                opened, options=None, reward=reward, crowd=read_crowd(crowd), ties=ties, run=run
+                opened, options=None, reward=reward, crowd=known, ties=ties, run=run, also=names
             )
-            write_table(metrics_table(rows), target)
+            write_table(metrics_table(rows, also=names), target)
         for note in (*rows.pool_notes, *rows.notes):
             warn(note)
         say(f"written to {visible(target)}: {len(rows)} instructions, {len(rows.crowd.members)} models")

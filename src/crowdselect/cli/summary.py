@@ -105,6 +105,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "models": found["models"],
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
+            "numbers": ", ".join(found["numbers"]),
             "empty answers": None if empty is None else f"{empty} with a reward but no text",
         }
     )

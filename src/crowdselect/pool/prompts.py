@@ -92,7 +92,7 @@ def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
     role, content = turn.get("role"), turn.get("content")
     calls = isinstance(turn.get("tool_calls"), list) and content is None
     if not isinstance(role, str) or not (isinstance(content, str) or calls):
-        raise ValueError("role or content is not a text")  # noqa: TRY004  (as above)
+        raise ValueError("role or content is not a text")
     return {"role": role, "content": content, **{name: turn[name] for name in _KEPT if turn.get(name)}}
 
 
@@ -172,11 +172,21 @@ class Instructions:
         history = self.told_by
         if history is None or not isinstance(answers, TallAnswers):
             return None
-        return self.told_apart(answers.codes(history))
+        codes = answers.codes(history)
+        return self.told_apart(codes, np.arange(len(codes))[:, None])
 
-    def told_apart(self, codes: IntArray) -> IntArray:
-        """Give answers to the same messages the same number, shape (N, M): nulls are no difference, and texts may differ."""
-        return np.where(~self._differs[:, None] & (codes >= 0), 0, codes)
+    def told_apart(self, codes: IntArray, rows: IntArray) -> IntArray:
+        """Give answers to the same messages the same number; `rows` are their instructions. Nulls are no difference, and texts may differ."""
+        return np.where(~self._differs[rows] & (codes >= 0), 0, codes)
+
+    def of_rows(self, rows: Sequence[int]) -> list[Chat]:
+        """Give what all models were asked in some instructions."""
+        text = self.text
+        chats = [self._shared(row) for row in rows]
+        said = [None if text is None else text[row].as_py() for row in rows]
+        return [
+            chat or ([] if own is None else user_turn(own)) for chat, own in zip(chats, said, strict=True)
+        ]
 
     @cached_property
     def _read(self) -> "tuple[pa.Array | None, BoolArray]":

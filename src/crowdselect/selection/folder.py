@@ -17,8 +17,17 @@ from crowdselect.pool.content import MarkerCuts
 from crowdselect.pool.files import is_remote
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.prompts import Chat
+from crowdselect.selection import rl
 from crowdselect.selection.eligible import REASONS
-from crowdselect.selection.formats import Record, check_format, record, record_schema, trainer_files
+from crowdselect.selection.formats import (
+    RL,
+    Record,
+    check_format,
+    file_type_of,
+    record,
+    record_schema,
+    trainer_files,
+)
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
@@ -52,7 +61,7 @@ def export(
         path: The folder to make.
         format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
         file_type: "jsonl" or "parquet".
-        trainer: "trl" or "llamafactory": also write what that trainer needs.
+        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with what else that trainer needs.
         license: Goes into the card; None = unknown.
         overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
@@ -76,19 +85,25 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
-    asked = selection.options
+    asked, checked = selection.options, selection.facts.get("checked")
+    if (name == RL) != (checked is not None):
+        raise OptionError(
+            f"`format={name!r}` does not fit a selection made with `format={asked.get('format')!r}`; select again with it"
+        )
     lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
-    writes = file_names(source, file_type=file_type, trainer=trainer)
+    custom = bool(checked and checked["custom"])
+    writes = file_names(source, file_type=file_type, trainer=trainer, name=name, custom=custom)
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
-    train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+    train_file = training_file(source, name=name, file_type=file_type, trainer=trainer)
     cuts = MarkerCuts()
     with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:
             records = training_records(selection, source, format=name, trainer=trainer, cuts=cuts)
             _write_training(folder / train_file, records, name=name, trainer=trainer)
-            more = trainer_files(trainer, name=name, train_file=train_file) if trainer else {}
+            more = dict(trainer_files(trainer, name=name, train_file=train_file)) if trainer else {}
+            more |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
             for file, text in more.items():
                 (folder / file).write_text(text, encoding="utf-8")
         _write_parquet(folder / "selection.parquet", selection.table)
@@ -128,20 +143,37 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     return chosen
 
 
-def file_names(pool: Pool | Chosen, *, file_type: str, trainer: str | None) -> list[str]:
+def file_names(
+    pool: Pool | Chosen,
+    *,
+    file_type: str,
+    trainer: str | None,
+    name: str | None = None,
+    custom: bool = False,
+) -> list[str]:
     """Name the files of a selection's folder, before it is written.
 
     Args:
         pool: The pool.
         file_type: "jsonl" or "parquet".
         trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        name: The format; None = the usual one.
+        custom: Whether a reward function of one's own is written.
     """
     found = ["selection.parquet", "README.md", MANIFEST]
-    if pool.has_text and pool.has_responses:
-        train_file = f"train.{file_type}"
-        more = trainer_files(trainer, name="messages", train_file=train_file) if trainer else {}
-        found += [train_file, *more]
+    train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
+    if train_file is not None:
+        more = trainer_files(trainer, name=name or "messages", train_file=train_file) if trainer else {}
+        found += [train_file, *more, *([rl.REWARD_FILE] if custom else [])]
     return found
+
+
+def training_file(
+    pool: Pool | Chosen, *, name: str | None, file_type: str, trainer: str | None
+) -> str | None:
+    """Name the training file; None where the pool has no texts for it: answers too, but for reinforcement learning."""
+    enough = pool.has_text and (pool.has_responses or name == RL)
+    return f"train.{file_type_of(file_type, trainer=trainer)}" if enough else None
 
 
 def training_records(
@@ -162,12 +194,16 @@ def training_records(
         cuts: Counts the answers at whose end chat markers were cut.
 
     Yields:
-        One record per chosen row.
+        One record per chosen row, or per answer where a row may have several.
 
     Raises:
         InputError: The pool no longer holds a chosen answer.
     """
     rows, cuts = selection.rows(), cuts or MarkerCuts()
+    if format == RL:
+        yield from _rl_records(selection, pool, rows, trainer=trainer)
+        return
+    rows = [each for row in rows for each in _answers_of(row)]
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
         chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
@@ -192,6 +228,20 @@ def training_records(
                 tools=may_call,
                 trainer=trainer,
             )
+
+
+def _answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A chosen row once for each of its answers."""
+    return [{**row, **each} for each in row["answers"]] if row.get("answers") else [row]
+
+
+def _rl_records(
+    selection: Selection, pool: Chosen, rows: list[dict[str, Any]], *, trainer: str | None
+) -> Iterator[Record]:
+    checked, rate = selection.facts["checked"], selection.options["pass_rate"]
+    columns = rl.Columns(checked["reference"], checked["source"], custom=checked["custom"])
+    name = rl.PASS_RATE if rate is None else f"{rl.PASS_RATE}:{rate}"
+    return rl.records(rows, pool, columns, rate=name, trainer=trainer)
 
 
 def load_selection(path: str | os.PathLike[str]) -> Selection:
