@@ -204,7 +204,7 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
-            listed = ", ".join(sorted(known))
+            listed = ", ".join(sorted(name for name, param in known.items() if not param.hidden))
             raise OptionError(
                 f"{value}: unknown option {written!r}; the options are: {listed}{near_miss(name, known)}"
             )

@@ -111,7 +111,7 @@ _output = section("Output")
 @_output("--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept.")
 @json_option
 @engine_options
-def reward(
+def reward(  # noqa: PLR0917  (click hands every option over by name)
     specs: tuple[str, ...],
     names: tuple[str, ...],
     output: str,

@@ -129,7 +129,8 @@ def known_keys(section: str) -> list[str]:
     """Name the keys of a section's table."""
     own = {POOL: ["path"]}.get(section, ["label"])
     argument = ARGUMENTS.get(section)
-    return sorted([*options_of(section), *own, *([argument] if argument else [])])
+    shown = (name for name, option in options_of(section).items() if not option.hidden)
+    return sorted([*shown, *own, *([argument] if argument else [])])
 
 
 def check_key(section: str, key: str, *, where: str) -> str:

@@ -136,7 +136,7 @@ def refuse_former(given: Mapping[str, Any]) -> None:
     for name, form in FORMER.items():
         value = given.get(name)
         if value is not None:
-            shown = f"{float(Fraction(repr(value)) * 100):g}" if "%" in form else value
+            shown = f"{value * 100:g}" if "%" in form else value
             raise OptionError(f"`{name}` is now a band; write `keep={form.format(shown)!r}`")
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from crowdselect.selection.options import Options
-    from crowdselect.selection.texts import Chosen
 
 REFERENCES = ("answer", "target", "ground_truth", "solution")
 """Columns that are looked for as the reference, in this order."""
@@ -199,6 +198,23 @@ def pass_rate_of(options: "Options") -> str:
     return PASS_RATE if options.pass_rate is None else f"{PASS_RATE}:{options.pass_rate}"
 
 
+class Texts(Protocol):
+    """What there is to read of chosen rows; see `crowdselect.selection.texts.Chosen`."""
+
+    @property
+    def path(self) -> str:
+        """Of the pool, as it was given."""
+        ...
+
+    def asked(self, ids: Sequence[str]) -> list[Chat]:
+        """See `Pool.asked`."""
+        ...
+
+    def values_of(self, name: str, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.values_of`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A chosen row, before a trainer's form."""
@@ -213,7 +229,7 @@ class Prompt:
 
 
 def records(
-    rows: Sequence[Mapping[str, Any]], pool: "Chosen", columns: Columns, *, rate: str, trainer: str | None
+    rows: Sequence[Mapping[str, Any]], pool: Texts, columns: Columns, *, rate: str, trainer: str | None
 ) -> Iterator[dict[str, Any]]:
     """Make the records, first choice first.
 
