@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format bench bench-large bench-ray proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray proving-ground proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test      set up and test what the base install holds"
 	@echo "make test-all  the same with every extra that runs on a CPU"
 	@echo "make lint      ruff and mypy"
+	@echo "make docs      the documentation as a site, in build/site; links are checked"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
@@ -55,6 +56,14 @@ lint: $(VENV)/.base
 format: $(VENV)/.base
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) install --constraint constraints.txt --group docs
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.base
 	$(BIN)/python benchmarks/run.py

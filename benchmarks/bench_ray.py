@@ -86,24 +86,26 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
     """What the command does with `--engine ray`, from the files to the parts; a part says when it was written."""
     import pyarrow.parquet as pq
 
-    from crowdselect.cache import Keys, Parts
-    from crowdselect.engine.options import EngineOptions
+    from crowdselect.cache import Parts
+    from crowdselect.engine.here import EngineOptions
     from crowdselect.pool.pool import open_pool
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer
     from crowdselect.reward.run import Column
-    from crowdselect.reward.sharded import Recipe, score_shards, sources_of
+    from crowdselect.reward.scoring import ScorerSetup, files_of, on_workers, score
     from crowdselect.reward.specs import parse_spec
+    from crowdselect.reward.stored import Stored
 
     start = time.time()
     spec, options = parse_spec(f"hf:{model}"), LocalOptions(device="cpu")
     column = Column.of("score", LocalScorer(spec, options))
-    recipe = Recipe(spec, options, column.digest)
+    setup = ScorerSetup(spec, options, column.digest)
     engine = EngineOptions(engine="ray", workers=workers)
     parts = Parts(place / f"parts-{workers}")
     with open_pool(pool) as opened:
-        sources = sources_of(opened)
-    for _ in score_shards(sources, column, recipe, done=Keys.of(b""), parts=parts, engine=engine):
+        sources = files_of(opened)
+    way = on_workers(column, setup, Stored(None, parts), parts, engine=engine)
+    for _ in score(sources, way):
         pass
     return _rate(start, [(pq.read_metadata(path).num_rows, path.stat().st_mtime) for path in parts.paths()])
 

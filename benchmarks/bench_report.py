@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crowdselect import Options, export, load_selection, open_pool, select
 from crowdselect.progress import Stages
-from crowdselect.report.data import Run
+from crowdselect.report.data import ReportData
 from crowdselect.report.report import write_report
 from crowdselect.simulate.pool import simulate
 
@@ -49,7 +49,7 @@ def measure(folder: Path, pool: object, rows: int, budget: int) -> bool:
     """Make a report, print its figures, say whether a target was missed."""
     stages = Stages()
     start = time.perf_counter()
-    written, _ = write_report(Run(load_selection(folder), pool), folder / "report.html", stages=stages)
+    written, _ = write_report(ReportData(load_selection(folder), pool), folder / "report.html", stages=stages)
     whole = time.perf_counter() - start
     size = written.stat().st_size / 1e6
     figures = {

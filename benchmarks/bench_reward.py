@@ -144,7 +144,8 @@ def _memory(place: Path, rows: int) -> bool:
     from crowdselect.ask.ledger import Ledger
     from crowdselect.pool.pool import open_pool
     from crowdselect.reward.protocol import BaseScorer, Item, Scored, outcome_of
-    from crowdselect.reward.run import Column, score_pool
+    from crowdselect.reward.run import Column, windows
+    from crowdselect.reward.scoring import WHOLE, in_this_process, score
     from crowdselect.reward.sealed import write_rewards
 
     class Length(BaseScorer):
@@ -159,9 +160,9 @@ def _memory(place: Path, rows: int) -> bool:
     with open_pool(file) as pool, Ledger(place / "ledger") as ledger:
         _ = pool.models, pool.instructions()
         before, start = _peak(), time.perf_counter()
-        columns = [Column.of("length", Length("test", {"kind": "test"}))]
-        done = score_pool(pool, columns, ledger)
-        write_rewards(pool, columns, ledger, place / "rewards.parquet")
+        column = Column.of("length", Length("test", {"kind": "test"}))
+        done = sum(count for count, _ in score([WHOLE], in_this_process(column, pool, ledger)))
+        write_rewards(windows(pool), [column], ledger, place / "rewards.parquet")
         seconds = time.perf_counter() - start
     facts = {
         "rows": rows,

@@ -15,16 +15,16 @@ from typing import Any
 
 BUDGETS = {"zeroeval": 300, "shaberi": 50}
 SELECTIONS = {
-    "crowd": ("select",),
-    "crowd-0": ("select", "--clusters", "0"),
-    "random": ("baseline", "random", "--seeds", "5"),
-    "cluster-random": ("baseline", "random", "--clusters", "10", "--seeds", "5"),
-    "longest": ("baseline", "length", "--direction", "up"),
-    "shortest": ("baseline", "length", "--direction", "down"),
-    "longest-answer": ("baseline", "length", "--of", "answer"),
-    "reward": ("baseline", "reward"),
-    "lowest-reward": ("baseline", "reward", "--direction", "down"),
-    "facility": ("baseline", "facility-location"),
+    "crowd": (),
+    "crowd-0": ("--clusters", "0"),
+    "random": ("--method", "random", "--seeds", "5"),
+    "cluster-random": ("--method", "random", "--clusters", "10", "--seeds", "5"),
+    "longest": ("--method", "length"),
+    "shortest": ("--method", "length", "--direction", "down"),
+    "longest-answer": ("--method", "length:answer"),
+    "reward": ("--method", "reward"),
+    "lowest-reward": ("--method", "reward:down"),
+    "facility": ("--method", "facility-location"),
 }
 FIGURES = (
     "best_reward",
@@ -59,9 +59,8 @@ def main() -> int:
 def _pool(pool: Path, out: Path, budget: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     common = ["--crowd", str(pool.with_suffix(".models.json")), "--reward", "score", "--budget", str(budget)]
-    for name, (command, *rest) in SELECTIONS.items():
-        words = [rest.pop(0)] if command == "baseline" else []
-        _run(command, *words, str(pool), *common, *rest, "--overwrite", "-o", str(out / name))
+    for name, method in SELECTIONS.items():
+        _run("select", str(pool), *common, *method, "--overwrite", "-o", str(out / name))
     page = ("--overwrite", "--json", "-o")
     folders = [str(out / name) for name in SELECTIONS]
     _figures(json.loads(_run("compare", *folders, *page, str(out / "compare.html"))))

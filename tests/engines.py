@@ -54,8 +54,8 @@ class SentenceTransformer:
 """A stand-in for sentence-transformers, to be put where Python looks first: what it embeds stands in a file."""
 BATCH = 16
 _COMMAND = (
-    "import crowdselect.reward.sharded, crowdselect.embed.reading\n"
-    f"crowdselect.reward.sharded.BATCH = crowdselect.embed.reading.BATCH = {BATCH}\n"
+    "import crowdselect.reward.scoring, crowdselect.embed.reading\n"
+    f"crowdselect.reward.scoring.BATCH = crowdselect.embed.reading.BATCH = {BATCH}\n"
     "from crowdselect.cli.main import main\n"
     "main()\n"
 )

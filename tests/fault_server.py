@@ -250,11 +250,16 @@ class FaultServer:
         self.port = listener.sockets[0].getsockname()[1]
         started()
         await self._stop.wait()
+        # A connection that is half accepted when the listener closes never gets a transport, and its socket leaks.
+        loop.remove_reader(listener.sockets[0].fileno())
+        accepting = asyncio.all_tasks() - {asyncio.current_task()}
+        if accepting:
+            await asyncio.wait(accepting)
         listener.close()
-        for _ in range(3):  # a connection that was just accepted is made a round or two later
+        while self.connections:
             for connection in list(self.connections):
                 connection.transport.abort()
-            await asyncio.sleep(0.01)  # connection_lost is called in the next round
+            await asyncio.sleep(0)  # connection_lost is called in the next round
         if self._log is not None:
             os.close(self._log)
             self._log = None

@@ -192,7 +192,7 @@ def test_truncated_gzip(tmp_path):
 def test_uneven_csv(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("id,model,score\na,m,1\nb,m\n")
-    fails(InputError, path, f"{path}: line 3 has 2 fields; wanted 3")
+    fails(InputError, path, f"{path}: row 2 has 2 fields; wanted 3")
 
 
 def test_csv_column_without_a_name(tmp_path):

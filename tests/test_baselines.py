@@ -169,7 +169,7 @@ def test_seeds_make_a_folder_each(run, sim, tmp_path):
     assert alone.code == 0, alone.err
     assert [row["id"] for row in train(tmp_path / "alone")] == chosen[2]
     run("select", sim, "--method", "random", "--budget", 10, "--seeds", 0, "-o", out).refuses(
-        "--seeds 0 is not positive"
+        "--seeds is 0; wanted at least 1"
     )
     run("select", sim, "--method", "random", "--budget", 10, "--seeds", 2, "--json", "-o", out).refuses(
         "leave out --json"
@@ -415,7 +415,7 @@ def test_facility_location_in_a_pool(pool):
         pool, _options(embedder="column:vector"), method=facility_location(weight_by="crowdselect")
     )
     assert len(weighted.chosen) == 10
-    with pytest.raises(OptionError, match="neighbours=0 is not positive"):
+    with pytest.raises(OptionError, match="`neighbours` is 0; wanted at least 1"):
         facility_location(neighbours=0)
 
 
@@ -468,8 +468,8 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
             "--direction left is unknown; choose one of: up, down",
         ),
         ("length:model", ("--dry-run",), "is unknown; choose one of: instruction, answer"),
-        ("length", ("--device", "cpu", "--dry-run"), "--device is no setting of the method length"),
-        ("reward", ("--budget", 0, "--dry-run"), "is not positive"),
+        ("length", ("--device", "cpu", "--dry-run"), "--device is not a setting of the method length"),
+        ("reward", ("--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         ("reward", (), "say where to write with -o DIR"),
         ("reward", ("--weights", "difficulty=1"), "--weights count with --method crowd"),
         (

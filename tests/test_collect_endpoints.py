@@ -110,7 +110,7 @@ def test_a_file_holds_models_judges_and_defaults(tmp_path):
         ("[[model]]\nname = 'a'\nextra_body = 3", "extra_body must be a table, got 3"),
         ("[[model]]\nname = 'a'\nextra_body = { n = 3 }", "extra_body cannot hold 'n'"),
         ("[[model]]\nname = 'a'\nextra_body = { t = 2020-01-01 }", "cannot be sent as JSON"),
-        ("[[model]]\nname = 'a'\n[[model]]\nname = 'a'", "model 'a' stands there twice"),
+        ("[[model]]\nname = 'a'\n[[model]]\nname = 'a'", "model 'a' appears twice"),
         ("[[model]]\nbase_url = 'http://h'", "[[model]] number 1 needs a name as text, got None"),
         ("model = 3", "'model' is not a list of tables"),
         ("defaults = 3", "'defaults' is not a table"),

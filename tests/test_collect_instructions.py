@@ -10,6 +10,7 @@ import pytest
 
 from crowdselect.collect.instructions import open_instructions
 from crowdselect.errors import InputError
+from crowdselect.pool.howread import HowRead
 
 
 def jsonl(folder, *rows, name="in.jsonl"):
@@ -137,6 +138,37 @@ def test_a_pool_can_be_asked_again_and_its_answers_are_not_carried(tmp_path):
         assert any("m-7b" in note for note in found.notes)
 
 
+def test_what_is_asked_is_the_whole_prompt(tmp_path):
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    answered = [user("c"), {"role": "assistant", "content": "an answer"}]
+    picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    rows = (
+        {"id": "1", "instruction": "a", "input": "b"},
+        {"id": "2", "instruction": "a", "system": "s", "tools": tools},
+        {"id": "3", "messages": answered},
+        {"id": "4", "messages": picture},
+    )
+    with open_instructions(jsonl(tmp_path, *rows)) as found:
+        asked = {prompt.id: prompt.request(0) for prompt in found.prompts()}
+        assert asked["1"].messages() == [user("a\nb")]
+        assert asked["2"].messages() == [{"role": "system", "content": "s"}, user("a")]
+        assert asked["2"].tools() == tools
+        assert asked["3"].messages() == [user("c")]
+        assert "4" not in asked
+        assert "1 rows are left out: not_text" in found.notes
+        assert "1 conversations end with an answer, which is not sent" in found.notes
+
+
+@pytest.mark.parametrize("name", ["prompt", "question", "problem", "query"])
+def test_the_instruction_may_have_another_name(name, tmp_path):
+    with open_instructions(jsonl(tmp_path, {"id": "1", name: "a"})) as found:
+        assert [prompt.request(0).messages() for prompt in found.prompts()] == [[user("a")]]
+    with open_instructions(
+        jsonl(tmp_path, {"id": "1", "task": "b", name: "a"}), read=HowRead(columns={"instruction": "task"})
+    ) as found:
+        assert [prompt.request(0).messages() for prompt in found.prompts()] == [[user("b")]]
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -144,11 +176,7 @@ def test_a_pool_can_be_asked_again_and_its_answers_are_not_carried(tmp_path):
         ([{"id": "1", "instruction": "a"}, {"id": "1", "instruction": "b"}], "duplicate id '1'"),
         ([{"id": "1", "instruction": "a"}, {"instruction": "b"}], "row 2: the id is missing"),
         ([{"id": "1", "instruction": " "}], "holds no instruction with text"),
-        (
-            [{"id": "x", "messages": [user("a"), {"role": "assistant", "content": "b"}]}],
-            "id 'x': its messages end with the assistant's",
-        ),
-        ([{"id": "x", "messages": [{"role": "user"}]}], "id 'x': messages are"),
+        ([{"id": "x", "messages": [{"role": "user"}]}], "row 1: a message is"),
         ([{"id": "x", "turns": ["a", ""]}], "id 'x': turns are"),
         ([{"id": "x", "turns": "no list"}], "id 'x': turns are 'no list'"),
     ],

@@ -11,7 +11,7 @@ from crowdselect.ask.budget import Limits
 from crowdselect.ask.calls import Reply, ScriptedClient
 from crowdselect.cli import collect as command
 from crowdselect.collect.job import Task, collect, plan
-from crowdselect.collect.seal import manifest_path
+from crowdselect.collect.seal import pool_manifest_path
 from crowdselect.errors import CallError, OptionError, OutputError
 from crowdselect.pool.pool import open_pool
 
@@ -72,7 +72,7 @@ class Place:
         return pq.read_table(self.folder / "pool.parquet").to_pylist()
 
     def manifest(self):
-        return json.loads(manifest_path(self.folder / "pool.parquet").read_text())
+        return json.loads(pool_manifest_path(self.folder / "pool.parquet").read_text())
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_no_answer_no_pool(place):
 def test_a_foreign_file_is_not_replaced_and_ours_is(place):
     pool = place.folder / "pool.parquet"
     pool.write_bytes(b"somebody's")
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite=True`"):
         place.collect()
     assert place.asked == {}
     place.collect(overwrite=True)
@@ -202,7 +202,7 @@ def test_a_foreign_file_is_not_replaced_and_ours_is(place):
     with pool.open("ab") as stream:
         stream.write(b"changed by somebody")
     place.write(ROWS[:1])
-    with pytest.raises(OutputError, match="add --overwrite"):
+    with pytest.raises(OutputError, match="add `overwrite=True`"):
         place.collect()
     ledger = place.folder / "pool.parquet.ledger"
     before = ledger.read_bytes()
@@ -345,7 +345,7 @@ def test_the_command_plans(place, monkeypatch):
     monkeypatch.chdir(place.folder)
     done = CliRunner().invoke(
         command.collect,
-        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--plan"],
+        ["in.jsonl", "--crowd", "crowd.toml", "-o", "pool.parquet", "--dry-run"],
         standalone_mode=False,
     )
     assert done.return_value == 0
@@ -382,7 +382,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     place.collect()
     pool = place.folder / "pool.parquet"
     before = pool.read_bytes()
-    manifest_path(pool).unlink()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()
     ledger = next(place.folder.glob("*.ledger"))
@@ -396,7 +396,7 @@ def test_a_pool_that_was_written_without_its_manifest_is_known_to_be_ours(place,
     report = place.collect()
     assert (report.fresh, place.asked) == (False, {})
     assert pool.read_bytes() == before
-    assert manifest_path(pool).exists()
-    manifest_path(pool).unlink()
+    assert pool_manifest_path(pool).exists()
+    pool_manifest_path(pool).unlink()
     with pytest.raises(OutputError, match="there is such a file already"):
         place.collect()

@@ -13,9 +13,8 @@ import pytest
 from scipy import stats
 
 from crowdselect import Options, export, open_pool, select
-from crowdselect.compare.facts import figure_words
-from crowdselect.compare.pages import comparison_page
-from crowdselect.compare.selections import Chance, compare
+from crowdselect.compare.facts import Chance, figure_words
+from crowdselect.compare.selections import compare, comparison_page
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods.length import by_length
@@ -176,10 +175,10 @@ def test_one_random_selection_is_no_reference(tmp_path, folders):
 def test_without_the_pool_what_the_folder_knows_is_shown(folders, tmp_path):
     (tmp_path / "pool.parquet").rename(tmp_path / "moved.parquet")
     found = _compare(folders)
-    assert any("name its place with `pool`" in problem for problem in found.problems)
+    assert any("pass its current path as `pool`" in problem for problem in found.problems)
     assert found.sides[0].figures["instruction_length"] is None
     assert found.sides[0].figures["difficulty"] is not None
-    assert "name its place" in comparison_page(found)
+    assert "pass its current path" in comparison_page(found)
     again = _compare(folders, pool=str(tmp_path / "moved.parquet"))
     assert again.problems == ()
     assert again.sides[0].figures["instruction_length"] is not None
@@ -198,8 +197,8 @@ def test_selections_of_two_pools_are_refused(folders, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"draws": 1}, "draws=1 is too few"),
-        ({"clusters": 0}, "clusters=0 is not positive"),
+        ({"draws": 1}, "`draws` is 1; wanted at least 2"),
+        ({"clusters": 0}, "`clusters` is 0; wanted at least 1"),
         ({"unit": "pyproject.toml"}, "tokenizer"),
     ],
 )
@@ -242,10 +241,10 @@ def test_hostile_text_stays_text_and_nothing_can_run(tmp_path):
     assert "<img src=x onerror=alert(4)>" in parsed.text
     assert "\x00" not in page
     assert "\u202e" not in page
-    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "default-src 'none'; style-src 'sha256-" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert 'name=viewport content="width=device-width' in page
-    assert "prefers-color-scheme:dark" in page
+    assert 'name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme: dark" in page
 
 
 def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):
@@ -255,9 +254,12 @@ def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):
     assert "difficulty, mean" in ran.out
     assert "above" in ran.out
     assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    run("compare", *folders, *common, "-o", tmp_path / "c.html").refuses("add --overwrite to replace it")
+    assert run("compare", *folders, *common, "-o", tmp_path / "c.html").out.startswith("up to date: ")
+    run("compare", *folders, *common, "--seed", 1, "-o", tmp_path / "c.html").refuses(
+        "--seed was 0 and is now 1", "--overwrite"
+    )
     run("compare", *folders, "-o", tmp_path / "c.pdf").refuses("name a file that ends in .html")
-    run("compare", tmp_path / "nothing").refuses("no manifest.json of ours")
+    run("compare", tmp_path / "nothing").refuses("not a crowdselect output folder (no manifest.json)")
     told = json.loads(run("compare", *folders, *common, "--json").out)
     assert [s["name"] for s in told["selections"]] == folders
     assert told["selections"][0]["beyond_random"]["difficulty"] == 1

@@ -36,7 +36,7 @@ def test_from_names_says_what_it_read() -> None:
 def test_from_names_needs_different_names() -> None:
     with pytest.raises(InputError, match=r"^the models' names: there is no model"):
         Crowd.from_names([])
-    with pytest.raises(InputError, match=r"model 'a-7b' stands there twice"):
+    with pytest.raises(InputError, match=r"model 'a-7b' appears twice"):
         Crowd.from_names(["a-7b", "b-7b", "a-7b"])
 
 
@@ -154,7 +154,7 @@ def test_json_file(tmp_path: Path) -> None:
         ),
         ("c.toml", "[[model]]\nname = 7", "number 1 needs a name as text, got 7"),
         ("c.toml", '[[model]]\nname = " "', "needs a name as text, got ' '"),
-        ("c.toml", '[[model]]\nname = "a"\n[[model]]\nname = "a"', "model 'a' stands there twice"),
+        ("c.toml", '[[model]]\nname = "a"\n[[model]]\nname = "a"', "model 'a' appears twice"),
         ("c.toml", '[[model]]\nname = "a"\nfamily = 3', "model 'a': family must be text, got 3"),
         ("c.toml", '[[model]]\nname = "a"\nfamily = ""', "model 'a': family must be text, got ''"),
         (
@@ -172,7 +172,7 @@ def test_json_file(tmp_path: Path) -> None:
         ("c.json", "{}", "there is no model"),
         ("c.json", "[1]", r"wanted \{name: .*\}, got \[1\]"),
         ("c.json", '{"a": 7}', "model 'a': wanted an object with family and size_b, got 7"),
-        ("c.json", '{"a": {}, "a": {}}', "'a' stands there twice"),
+        ("c.json", '{"a": {}, "a": {}}', "'a' appears twice"),
         ("c.json", '{"a": {"size_b": NaN}}', "model 'a': size_b .*, got nan"),
         ("c.json", '{"a": {"size_b": [7]}}', r"model 'a': size_b .*, got \[7\]"),
         ("c.json", '{"\\ud800": {}}', "half a surrogate pair"),
@@ -213,7 +213,7 @@ def test_aligned_follows_the_pool(tmp_path: Path) -> None:
     )
     assert warnings == [
         f"{str(path)!r}: 1 of 3 entries is not in the pool: 'x\\n'",
-        f"{str(path)!r}: 1 of 3 models of the pool is without an entry, so family and size are as the name says: 'c'",
+        f"{str(path)!r}: 1 of 3 models of the pool is without an entry, so family and size are read off the name: 'c'",
     ]
 
 

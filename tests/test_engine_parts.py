@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect.cache import KEY, Keys, Parts, joined
-from crowdselect.engine import session
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine import stream
+from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.own import FunctionScorer
-from crowdselect.reward.protocol import settings_digest
-from crowdselect.reward.sharded import Reader, Recipe, ScoreWorker, sources_of
+from crowdselect.reward.run import Column
+from crowdselect.reward.scoring import ScorerSetup, ScoreWorker, files_of, on_workers
 from crowdselect.reward.specs import parse_spec
 from crowdselect.reward.stored import Stored
 from crowdselect.simulate.pool import simulate
@@ -57,7 +57,7 @@ def test_parts_are_whole_or_not_there_and_found_by_their_keys(tmp_path):
     with pytest.raises(InputError, match=r"part-0\.parquet: this part is damaged"):
         parts.read(KEY)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="what was computed before is kept"):
+    with pytest.raises(OutputError, match="earlier parts are kept"):
         Parts(tmp_path / "file").write(name, {KEY: pa.array([key(1)])})
 
 
@@ -70,16 +70,17 @@ def test_however_the_pool_is_cut_each_conversation_is_scored_once(count, tmp_pat
     place = tmp_path / ("pool" if count > 1 else "pool.parquet")
     simulate(place, instructions=30, shards=count, answer_chars=80)
     spec = parse_spec("python:scorers_of_parts:length")
-    digest = settings_digest(FunctionScorer(spec))
+    column = Column.of("length", FunctionScorer(spec))
+    setup = ScorerSetup(spec, LocalOptions(), column.digest)
     parts = Parts(tmp_path / "parts")
-    worker = ScoreWorker(Recipe(spec, LocalOptions(), digest), parts.folder, str(tmp_path))
+    worker = ScoreWorker(setup, parts.folder, str(tmp_path))
     with open_pool(place) as pool:
-        sources = sources_of(pool)
+        sources = files_of(pool)
     half = sources[: len(sources) // 2]
     for some in (half, sources, sources):  # stopped half-way, gone on with, and again
-        reader = Reader(digest, Stored(None, parts).done(digest, retry_failed=False))
+        read = on_workers(column, setup, Stored(None, parts), parts, engine=EngineOptions(engine="ray")).read
         for source in some:
-            for table in reader(pa.Table.from_pylist([source])):
+            for table in read(pa.Table.from_pylist([source])):
                 worker(table)
                 assert worker(table)["scored"].to_pylist() == [0]  # handed out a second time
     keys = parts.read(KEY)[KEY]
@@ -92,7 +93,7 @@ def test_a_worker_with_another_scorer_stops(tmp_path, monkeypatch):
     (tmp_path / "scorers_of_parts_2.py").write_text(SCORERS)
     spec = parse_spec("python:scorers_of_parts_2:length")
     with pytest.raises(InputError, match="on a worker it is not what it is on the driver"):
-        ScoreWorker(Recipe(spec, LocalOptions(), bytes(32)), tmp_path / "parts", str(tmp_path))
+        ScoreWorker(ScorerSetup(spec, LocalOptions(), bytes(32)), tmp_path / "parts", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"127.0.0.1:{free.getsockname()[1]}"
-    monkeypatch.setattr(session, "_found", lambda address: gone)
+    monkeypatch.setattr(stream, "_found", lambda address: gone)
     ray = SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked"))
-    with pytest.raises(OptionError, match=r"--ray-address auto: no Ray cluster there: .*ray start --head"):
-        session._start(ray, EngineOptions(engine="ray", ray_address="auto"))
+    with pytest.raises(OptionError, match=r"`ray_address=auto`: no Ray cluster there: .*ray start --head"):
+        stream._start(ray, EngineOptions(engine="ray", ray_address="auto"))

@@ -51,7 +51,7 @@ def test_both_forms_of_questions(tmp_path):
         ('{"question_id": 1, "turns": ["a", " "]}', "a turn of question '1' has no text"),
         (
             '{"uid": "u", "prompt": "a"}\n{"uid": "u", "prompt": "b"}',
-            "q.jsonl:2: question 'u' stands in the file twice",
+            "q.jsonl:2: question 'u' appears twice",
         ),
     ],
 )

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from commands import COMMAND, manifest
+from crowdselect import _optional
 from judging import CHAT, Bench, answered, between, compared, graded, read_jsonl, serve, write_jsonl
 
 pytest.importorskip("openai")
@@ -202,7 +203,7 @@ def test_kill_in_the_middle_of_judging_pays_for_nothing_twice(tmp_path):
 def test_plan_sends_and_writes_nothing_and_says_what_is_unknown(run, tmp_path):
     with serve() as server:
         bench = Bench(tmp_path, server.url, price_in=10.0, price_out=30.0)
-        found = json.loads(run(*bench.mt_bench(), "--plan", "--json").out)
+        found = json.loads(run(*bench.mt_bench(), "--dry-run", "--json").out)
         assert server.requests == []
     assert not (tmp_path / "out").exists()
     student, judge = found["plan"]["answers student"], found["plan"]["judge judge"]
@@ -227,7 +228,7 @@ def test_a_renamed_judge_and_a_renamed_model_are_asked_nothing_again(run, tmp_pa
         asked = len(server.requests)
         bench.crowd.write_text(text)
         again = [*bench.mt_bench(out="again"), *ledger]
-        plan = json.loads(run(*again, "--plan", "--json").out)["plan"]
+        plan = json.loads(run(*again, "--dry-run", "--json").out)["plan"]
         assert {name: made["calls"] for name, made in plan.items()} == {
             "answers student": 0,
             "judge judge": 0,
@@ -252,7 +253,7 @@ def test_a_result_is_written_again_under_the_new_names(run, tmp_path):
         assert run(*bench.mt_bench("pupil", judge="grader")).code == 0
         asked = len(server.requests)
         bench.crowd.write_text(text)
-        assert run(*bench.mt_bench(), "--plan").code == 0
+        assert run(*bench.mt_bench(), "--dry-run").code == 0
         for _ in range(2):
             assert run(*bench.mt_bench()).code == 0
             assert len(server.requests) == asked
@@ -348,7 +349,7 @@ def test_compare_writes_a_page_that_runs_nothing(run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "correct" not in ran.out + text  # there is one difference
     assert "<script" not in text
-    drawn = re.findall(r'<img alt="Differences" src="data:image/svg\+xml;base64,([^"]+)">', text)
+    drawn = re.findall(r'<img[^>]* src="data:image/svg\+xml;base64,([^"]+)"', text)
     assert text.count("src=") == len(drawn) == 2  # light and dark
     for one in drawn:
         assert base64.b64decode(one).startswith(b"<svg")
@@ -418,3 +419,35 @@ def test_a_refused_evaluation_leaves_no_folder(run, tmp_path):
         before = sorted(tmp_path.iterdir())
         run(*bench.mt_bench(out="x"), "--ledger", bench.mt).refuses("mt.jsonl")
         assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_needs_no_place_and_refuses_what_the_run_would(run, tmp_path, monkeypatch):
+    bench = Bench(tmp_path, "http://127.0.0.1:9")
+    *given, _, _ = bench.mt_bench()
+    assert given[-2:] == ["--references", bench.references]
+    run(*given).refuses("say where the result goes")
+    assert run(*given, "--dry-run").code == 0
+    assert run(*given, "--plan").code == 0  # as 0.1.0 called it
+    with monkeypatch.context() as patched:
+        patched.setattr(_optional, "find_spec", lambda name: None if name == "openai" else name)
+        run(*given, "--dry-run").refuses("openai is not installed")
+    bench.crowd.write_text(
+        bench.crowd.read_text().replace("[[judge]]", '[[judge]]\napi_key_env = "NO_SUCH_KEY"')
+    )
+    run(*given, "--dry-run").refuses("NO_SUCH_KEY")
+
+
+def test_the_same_evaluation_again_is_up_to_date(run, tmp_path):
+    with serve() as server:
+        bench = Bench(tmp_path, server.url)
+        assert json.loads(run(*bench.mt_bench(), "--json").out)["was_there"] is False
+        before = {
+            file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir() if file.suffix != ".sqlite"
+        }
+        assert run(*bench.mt_bench()).out.endswith("up to date: out\n")
+        assert json.loads(run(*bench.mt_bench(), "--json").out)["was_there"] is True
+        assert {file: file.stat().st_mtime_ns for file in before} == before
+        (tmp_path / "out" / "answers.jsonl").unlink()
+        assert "written to" in run(*bench.mt_bench()).out
+        assert "written to" in run(*bench.mt_bench(), "--seed", 7).out  # scored anew, nobody is asked
+        assert len(server.requests) == 32

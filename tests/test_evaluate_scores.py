@@ -19,7 +19,7 @@ from crowdselect.evaluate.comparison import (
 from crowdselect.evaluate.display import forest_lines
 from crowdselect.evaluate.files import Question
 from crowdselect.evaluate.judging import LABELS, Verdict, canonical, read_label, read_rating, weighed
-from crowdselect.evaluate.outcome import Group, Loaded
+from crowdselect.evaluate.outcome import Loaded, MethodRuns
 from crowdselect.evaluate.scores import (
     Cells,
     bradley_terry,
@@ -288,7 +288,7 @@ def test_a_difference_is_paired_and_its_interval_is_that_of_the_pairs():
     generator = np.random.default_rng(0)
     base = generator.uniform(2, 8, 80)  # questions differ far more than methods do
     better = base + generator.normal(0.3, 0.5, 80)
-    found = compare([Group("a", (loaded("a", better),)), Group("b", (loaded("b", base),))])
+    found = compare([MethodRuns("a", (loaded("a", better),)), MethodRuns("b", (loaded("b", base),))])
     [one] = found.differences
     pairs = better - base
     assert one.difference == pytest.approx(pairs.mean())
@@ -298,19 +298,23 @@ def test_a_difference_is_paired_and_its_interval_is_that_of_the_pairs():
         (pairs.mean() - 1.96 * spread, pairs.mean() + 1.96 * spread), abs=0.03
     )
     assert one.verdict == HIGHER
-    turned = compare([Group("b", (loaded("b", base),)), Group("a", (loaded("a", better),))]).differences[0]
+    turned = compare(
+        [MethodRuns("b", (loaded("b", base),)), MethodRuns("a", (loaded("a", better),))]
+    ).differences[0]
     assert turned.verdict == LOWER
 
 
 def test_equal_results_are_not_shown_to_differ():
     one = np.arange(1, 11)
-    [found] = compare([Group("a", (loaded("a", one),)), Group("b", (loaded("b", one),))]).differences
+    [found] = compare(
+        [MethodRuns("a", (loaded("a", one),)), MethodRuns("b", (loaded("b", one),))]
+    ).differences
     assert (found.difference, found.differing, found.p, found.verdict) == (0, 0, 1, UNCLEAR)
     assert found.interval == (0, 0)
 
 
 def test_one_question_shows_no_difference():
-    found = compare([Group("a", (loaded("a", [9]),)), Group("b", (loaded("b", [1]),))])
+    found = compare([MethodRuns("a", (loaded("a", [9]),)), MethodRuns("b", (loaded("b", [1]),))])
     [one] = found.differences
     assert (one.difference, one.interval, one.p, one.p_holm, one.verdict) == (8, None, None, None, UNCLEAR)
     assert {standing.interval for standing in found.standings} == {None}
@@ -321,7 +325,7 @@ def test_runs_are_a_second_level():
     shifts = np.array([-0.5, 0.0, 0.4, 0.7])
     runs = tuple(loaded(f"r{n}", np.full(400, 5 + shift)) for n, shift in enumerate(shifts))
     single = loaded("s", np.full(400, 5.0))
-    found = compare([Group("m", runs), Group("s", (single,))])
+    found = compare([MethodRuns("m", runs), MethodRuns("s", (single,))])
     [one] = found.differences
     assert one.difference == pytest.approx(shifts.mean())
     means = [np.mean(some) for some in itertools.product(shifts, repeat=4)]
@@ -347,11 +351,11 @@ def test_resampling_two_levels_is_what_a_loop_does():
 def test_only_common_turns_are_paired():
     one = loaded("a", [[5, 5], [6, 0], [9, 9]])
     other = loaded("b", [[4, 4], [4, 8], [1, 1]], ids=("q000", "q001", "q009"))
-    [found] = compare([Group("a", (one,)), Group("b", (other,))]).differences
+    [found] = compare([MethodRuns("a", (one,)), MethodRuns("b", (other,))]).differences
     assert found.difference == pytest.approx((5 + 5 + 6) / 3 - 4)
     assert (found.questions, found.left_out) == (2, 2)
     apart = loaded("c", [[4, 4]], ids=("z",))
-    [found] = compare([Group("a", (one,)), Group("c", (apart,))]).differences
+    [found] = compare([MethodRuns("a", (one,)), MethodRuns("c", (apart,))]).differences
     assert (found.difference, found.p_holm, found.verdict) == (None, None, UNCLEAR)
 
 
@@ -371,9 +375,9 @@ def test_holm_is_the_step_down_of_bonferroni():
 def test_several_comparisons_are_corrected_and_said():
     generator = np.random.default_rng(4)
     base = generator.uniform(3, 7, 60)
-    near = [Group(f"m{n}", (loaded(f"m{n}", base + generator.normal(0, 0.6, 60)),)) for n in range(5)]
-    edge = Group("edge", (loaded("edge", base + generator.normal(0.17, 0.6, 60)),))
-    ref = Group("ref", (loaded("ref", base),))
+    near = [MethodRuns(f"m{n}", (loaded(f"m{n}", base + generator.normal(0, 0.6, 60)),)) for n in range(5)]
+    edge = MethodRuns("edge", (loaded("edge", base + generator.normal(0.17, 0.6, 60)),))
+    ref = MethodRuns("ref", (loaded("ref", base),))
     found = compare([*near, edge, ref], against="ref")
     assert [one.other for one in found.differences] == ["ref"] * 6
     for one in found.differences:
@@ -387,17 +391,17 @@ def test_several_comparisons_are_corrected_and_said():
 
 
 def test_what_cannot_be_compared_is_refused():
-    one = Group("a", (loaded("a", [5]),))
+    one = MethodRuns("a", (loaded("a", [5]),))
     for name, value in (("benchmark", "arena-hard"), ("judge", "k"), ("baseline", "b")):
         with pytest.raises(InputError, match=f"its {name} is"):
-            compare([one, Group("b", (loaded("b", [5], **{name: value}),))])
+            compare([one, MethodRuns("b", (loaded("b", [5], **{name: value}),))])
     with pytest.raises(OptionError, match="at least two"):
         compare([one])
     with pytest.raises(OptionError, match="`against` is 'x'"):
-        compare([one, Group("b", (loaded("b", [5]),))], against="x")
+        compare([one, MethodRuns("b", (loaded("b", [5]),))], against="x")
 
 
 def test_a_forest_without_differences_is_none():
-    one = Group("a", (loaded("a", [5]),))
-    apart = Group("c", (loaded("c", [4], ids=("z",)),))
+    one = MethodRuns("a", (loaded("a", [5]),))
+    apart = MethodRuns("c", (loaded("c", [4], ids=("z",)),))
     assert forest_lines(compare([one, apart]).differences) == []

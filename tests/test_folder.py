@@ -69,10 +69,10 @@ def test_only_the_chosen_answers_are_fetched(sim, tmp_path, monkeypatch):
     with open_pool(sim) as pool:
         selection = select(pool, Options(budget=5, clusters=0, pairs="best-worst"))
         asked = []
-        real = type(pool).responses
+        real = type(pool).exported
         monkeypatch.setattr(
             type(pool),
-            "responses",
+            "exported",
             lambda self, pairs, samples: asked.extend(pairs) or real(self, pairs, samples),
         )
         assert len(list(training_records(selection, pool, format="dpo"))) == 5
@@ -107,7 +107,12 @@ def test_the_manifest_says_what_was_done(sim, tmp_path):
     assert found["facts"]["fingerprint"] == fingerprint
     assert sum(found["counts"].values()) == 120
     assert found["counts"]["selected"] == 15
-    assert found["export"] == {"format": "alpaca", "file": "train.jsonl", "trainer": "llamafactory"}
+    assert found["export"] == {
+        "format": "alpaca",
+        "file": "train.jsonl",
+        "trainer": "llamafactory",
+        "markers_cut": 0,
+    }
     assert found["seconds"].keys() >= {"rewards and metrics", "eligibility", "clusters", "choice"}
     assert all(seconds >= 0 for seconds in found["seconds"].values())
 
@@ -189,7 +194,7 @@ def test_texts_of_every_kind_arrive_unchanged(tmp_path):
         "\x1b[31m",
         "x\u2028\u2029\x85y",
         '"quoted" \\ back',
-        "<|im_end|>",
+        "<|im_end|> within",
     ]
     rows = answers({str(i): {"instruction": text} for i, text in enumerate(texts)})
     rows = [{**row, "response": f"{row['model']}: {row['instruction']}"} for row in rows]
@@ -200,7 +205,8 @@ def test_texts_of_every_kind_arrive_unchanged(tmp_path):
     with (tmp_path / "jsonl" / "train.jsonl").open(encoding="utf-8", newline="\n") as file:
         found = [json.loads(line) for line in file]
     assert found == pq.read_table(tmp_path / "parquet" / "train.parquet").to_pylist()
-    assert {row["messages"][0]["content"] for row in found} == set(texts)
+    repaired = {text.replace("\0", "\ufffd").replace("\x1b", "\ufffd") for text in texts}
+    assert {row["messages"][0]["content"] for row in found} == repaired
     assert all(row["messages"][1]["content"] == f"x-70b: {row['messages'][0]['content']}" for row in found)
 
 
@@ -294,7 +300,7 @@ def test_trl_knows_every_option_of_the_script(folders, name):
     )
     module = import_module(f"trl.scripts.{command[0]}")
     _script, training, model, *_ = module.make_parser().parse_args_and_config(command[1:])
-    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 150, 2048)
+    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 1, 2048)
     assert training.learning_rate == (1e-6 if name == "dpo" else 1e-5)
     assert str(training.lr_scheduler_type.value) == "cosine"
     assert model.model_name_or_path == "$MODEL"

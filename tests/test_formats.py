@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_refused(name, pairs, trainer, said):
 
 @pytest.mark.parametrize("name", ["messages", "sharegpt", "alpaca", "dpo"])
 def test_dataset_info_names_what_is_in_the_record(name):
-    files = trainer_files("llamafactory", name=name, train_file="train.jsonl")
+    files = trainer_files("llamafactory", name=name, train_file="train.jsonl", rows=9)
     info = json.loads(files["dataset_info.json"])["crowdselect"]
     row = made(name, trainer="llamafactory")
     assert info["file_name"] == "train.jsonl"
@@ -201,7 +201,7 @@ def test_dataset_info_names_what_is_in_the_record(name):
 
 @pytest.mark.parametrize(("name", "stage", "rate"), [("alpaca", "sft", 1e-5), ("dpo", "dpo", 1e-6)])
 def test_llamafactory_yaml(name, stage, rate):
-    text = trainer_files("llamafactory", name=name, train_file="train.jsonl")["llamafactory.yaml"]
+    text = trainer_files("llamafactory", name=name, train_file="train.jsonl", rows=4000)["llamafactory.yaml"]
     found = dict(line.split(": ") for line in text.splitlines() if not line.startswith("#"))
     assert found["stage"] == stage
     assert (found["dataset"], found["dataset_dir"], found["cutoff_len"]) == ("crowdselect", ".", "2048")
@@ -212,6 +212,22 @@ def test_llamafactory_yaml(name, stage, rate):
     assert found["output_dir"].startswith("../")  # not into the folder that --overwrite replaces
 
 
+@pytest.mark.parametrize(
+    ("rows", "steps", "said"),
+    [
+        (1, "0", "a tenth of the 3 steps on one GPU; the paper's is 150"),
+        (300, "45", "a tenth of the 450 steps on one GPU; the paper's is 150"),
+        (999, "150", "the paper's."),
+        (10_000, "150", "the paper's."),
+    ],
+)
+def test_the_warm_up_is_at_most_a_tenth_of_the_steps(rows, steps, said):
+    for trainer, file in (("trl", "trl.sh"), ("llamafactory", "llamafactory.yaml")):
+        text = trainer_files(trainer, name="messages", train_file="train.jsonl", rows=rows)[file]
+        assert re.search(r"warmup_steps[: ]+(\d+)", text.replace("# warmup_steps", ""))[1] == steps
+        assert said in text
+
+
 # TRL
 
 
@@ -220,7 +236,9 @@ def test_trl_script(name, stage, rate, tmp_path):
     """Run with a stand-in for `trl` that writes down what it is given."""
     folder = tmp_path / "a b; $x"
     folder.mkdir()
-    (folder / "trl.sh").write_text(trainer_files("trl", name=name, train_file="train.jsonl")["trl.sh"])
+    (folder / "trl.sh").write_text(
+        trainer_files("trl", name=name, train_file="train.jsonl", rows=4000)["trl.sh"]
+    )
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "trl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

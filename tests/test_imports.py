@@ -122,7 +122,7 @@ def test_only_dependencies_are_imported_by_name(name):
 
 
 def test_the_dependencies_are_few_and_all_used():
-    assert len(NAMES) <= 12
+    assert len(NAMES) <= 13  # scipy, threadpoolctl and markupsafe come with others anyway
     assert set().union(*(foreign(tree) for tree in MODULES.values())) >= ALWAYS
 
 

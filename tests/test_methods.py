@@ -14,10 +14,10 @@ from crowdselect.engine.here import run_here
 from crowdselect.errors import InputError, OptionError
 from crowdselect.methods import METHODS, Entry
 from crowdselect.methods.ifd import KeptRatios
-from crowdselect.report.data import Run
+from crowdselect.report.data import ReportData
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Scored, Seen
-from crowdselect.selection.reading import Answered, RowReader
+from crowdselect.selection.reading import Answered, mapped
 from crowdselect.selection.selection import score_line
 
 
@@ -33,6 +33,19 @@ def by_vowels(*, of="answer", weighted=False):
         return Scored(counts, {"no vowel": counts == 0}, notes=("vowels were counted",))
 
     return Method(name="vowels", arguments={"of": of}, score=score, weighted=weighted, needs=frozenset({of}))
+
+
+def both(rows):
+    return np.array([float(len(row.prompt[0]["content"] + row.answer)) for row in rows])
+
+
+def by_both():
+    """A method of prompts and answers."""
+
+    def score(seen, progress):
+        return Scored(seen.map(both, of="both", progress=progress, size=7))
+
+    return Method(name="both", score=score, needs=frozenset({"instruction", "answer"}))
 
 
 @pytest.fixture
@@ -118,7 +131,9 @@ def test_the_report_of_a_method_of_ones_own(toy, pool_file, tmp_path):
 
     with open_pool(pool_file) as pool:
         export(select(pool, _options(), method=METHODS["vowels"]()), pool, tmp_path / "run")
-        write_report(Run(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none")
+        write_report(
+            ReportData(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none"
+        )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "by the baseline <b>vowels</b>" in page
     assert "each metric as the share of eligible rows below it" not in page
@@ -145,11 +160,8 @@ def test_a_method_reads_what_it_says_it_needs_and_nothing_else(name, arguments, 
     def noted(of):
         texts.update({"instruction", "answer"} if of == "both" else {of})
 
-    for how in ("batches", "map"):
-        own = getattr(RowReader, how)
-        monkeypatch.setattr(
-            RowReader, how, lambda *given, own=own, of, **more: noted(of) or own(*given, of=of, **more)
-        )
+    own = Seen.map
+    monkeypatch.setattr(Seen, "map", lambda *given, of, **more: noted(of) or own(*given, of=of, **more))
     for how in ("column", "numbers"):
         real = getattr(Seen, how)
         monkeypatch.setattr(Seen, how, lambda seen, name, real=real: columns.add(name) or real(seen, name))
@@ -183,6 +195,7 @@ def cut(pool_file, tmp_path):
         METHODS["column"](column="mark"),
         METHODS["column"](column="score"),
         METHODS["deita"](complexity="mark", quality="score"),
+        by_both(),
         by_vowels(of="instruction"),
     ],
 )
@@ -198,24 +211,32 @@ def test_methods_that_read_texts_choose_the_same_file_by_file(method, options, c
     assert there.facts["notes"] == here.facts["notes"]
 
 
+def _texts(shards, known, rows, of):
+    """Row → what a function of a method is given of it, three rows at a time at most."""
+    given, read = [], {}
+
+    def noted(texts):
+        given.append(list(texts))
+        return np.zeros(len(texts))
+
+    for at, _ in mapped(noted, rows, shards=shards, known=known, of=of, size=3):
+        assert len(at) == len(given[-1]) <= 3
+        read.update(zip(at.tolist(), given[-1], strict=True))
+    return read
+
+
 def test_texts_are_the_same_file_by_file_in_batches_of_the_size_asked_for(cut):
     rows = np.array([0, 3, 4, 11, 12, 13, 14, 29])
     with open_pool(cut) as pool:
         options = _options(answer="random")
-        here, there = (RowReader(*look_at(pool, options=options, run=run)) for run in (None, run_here))
+        ways = [look_at(pool, options=options, run=run) for run in (None, run_here)]
         for of in ("instruction", "answer", "both"):
-            read = []
-            for reader in (here, there):
-                batches = list(reader.batches(rows, of=of, size=3))
-                assert all(len(at) == len(texts) <= 3 for at, texts in batches)
-                read.append(
-                    {row: text for at, texts in batches for row, text in zip(at.tolist(), texts, strict=True)}
-                )
+            read = [_texts(*way, rows, of) for way in ways]
             assert read[0] == read[1]
             assert sorted(read[0]) == rows.tolist()
         assert read[0][3] == Answered(
             prompt=[{"role": "user", "content": "Say aaa 3"}],
-            answer=pool.responses([("i03", pool.models[here.known.answers.chosen[3]])])[0],
+            answer=pool.responses([("i03", pool.models[ways[0][1].answers.chosen[3]])])[0],
         )
 
 
@@ -274,7 +295,7 @@ def test_kept_ratios_are_those_of_0_1_0_and_are_computed_once(tmp_path, monkeypa
     assert Halves.computed[4:] == ("a",)
     KeptRatios(None, **told)(rows[1:2])
     assert Halves.computed[5:] == ("a",)
-    with pytest.raises(OptionError, match="max-length=4 is too small"):
+    with pytest.raises(OptionError, match="`max_length=4` is too small"):
         KeptRatios(None, **{**told, "max_length": 4})
 
 

@@ -45,7 +45,10 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_ours(run, sim):
     select = ["select", sim, "--budget", 5, *FORMER]
     assert run(*select).code == 0
     first = tree(Path("out"))
-    run(*select).refuses("out: the folder is not empty; add --overwrite to replace a former result")
+    other = ["select", sim, "--budget", 6, *FORMER]
+    run(*other).refuses(
+        "out: holds another result: --budget was 5 and is now 6; pass --overwrite to replace it"
+    )
     assert tree(Path("out")) == first
     Path("out/notes.txt").write_text("mine")
     assert run("select", sim, "--budget", 6, *FORMER, "--overwrite").code == 0
@@ -65,7 +68,7 @@ def test_a_folder_without_our_manifest_is_never_replaced(run, sim, content):
         Path("out/manifest.json").write_text(content, encoding="latin-1")
     before = tree()
     run("select", sim, "--budget", 5, *FORMER, "--overwrite").refuses(
-        "out: the folder holds no manifest.json of ours"
+        "out: not a crowdselect output folder (no manifest.json)"
     )
     assert tree() == before
 
@@ -224,9 +227,13 @@ def test_an_output_does_not_join_the_pool(run):
     Path("pool").rename("deep/shards")
     before = tree()
     for pool in ("deep/shards", "deep/shards/", "deep/shards/*.parquet", "deep"):
-        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses("it would be read as a part of the pool")
-    run("metrics", "deep", "-o", "deep/m.parquet").refuses("it would be read as a part of the pool")
-    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses("it would be read as a part of the pool")
+        run("metrics", pool, "-o", "deep/shards/m.parquet").refuses(
+            "the output would be read as a part of the pool"
+        )
+    run("metrics", "deep", "-o", "deep/m.parquet").refuses("the output would be read as a part of the pool")
+    run("select", "deep", "--budget", 2, "-o", "deep/out").refuses(
+        "the output would be read as a part of the pool"
+    )
     assert tree() == before
     assert run("metrics", "deep/shards/part-00000.parquet", "-o", "deep/shards/m.parquet").code == 0
     Path("deep/shards/m.parquet").unlink()
@@ -301,7 +308,7 @@ def test_what_came_to_stand_there_meanwhile_is_not_replaced():
         Path("out").mkdir()
         Path("out/thesis.txt").write_text("years of work")
 
-    with pytest.raises(OutputError, match=r"no manifest\.json of ours"):
+    with pytest.raises(OutputError, match=r"not a crowdselect output folder \(no manifest\.json\)"):
         write_while(stranger, overwrite=True)
     assert tree() == {"out": None, "out/thesis.txt": b"years of work"}
 
@@ -340,7 +347,9 @@ def test_a_process_that_is_killed_while_writing(run, sim, how):
     left = [p for p in Path().iterdir() if p.name != "out"]
     assert all(p.name.startswith(".out.partial-") and not (p / "manifest.json").exists() for p in left)
     assert bool(left) == (how == signal.SIGKILL)
-    run("why", left[0] if left else "none", "sim-000000000").refuses("no manifest.json of ours")
+    run("why", left[0] if left else "none", "sim-000000000").refuses(
+        "not a crowdselect output folder (no manifest.json)"
+    )
     assert run(*select).code == 0  # nothing of it stands in the way
     assert len(train("out")) == 5
     assert [p.name for p in Path().iterdir()] == ["out"]  # what the dead process left is cleared away
@@ -439,8 +448,8 @@ def test_names_that_are_no_utf8(run, sim):
     Path(never).write_text("x")
     select = ["select", sim, "--budget", 4, "--clusters", 0, "--exclude", never, "-o"]
     made = os.fsdecode(b"\xffout")
-    run(*select, made).refuses("\\udcffout: its path is not UTF-8")
-    run("metrics", sim, "-o", f"{made}.csv").refuses("\\udcffout.csv: its path is not UTF-8")
+    run(*select, made).refuses("\\udcffout: the path is not UTF-8")
+    run("metrics", sim, "-o", f"{made}.csv").refuses("\\udcffout.csv: the path is not UTF-8")
     assert run(*select, "out").code == 0
     assert manifest("out")["options"]["exclude"] == never
     assert "`n\\udce9ver.txt`" in Path("out/README.md").read_text()
@@ -464,7 +473,7 @@ def test_check_beside_does_not_mind_one_file_or_another_folder():
     check_beside("out", pool=".", files=files, folder=True)
     for pool in (".", "*.parquet"):
         with pytest.raises(
-            OutputError, match=re.escape(f"b.parquet: there it would be read as a part of the pool {pool}")
+            OutputError, match=re.escape(f"b.parquet: the output would be read as a part of the pool {pool}")
         ):
             check_beside("b.parquet", pool=pool, files=files, folder=False)
 

@@ -256,7 +256,7 @@ def test_a_link_to_a_folder_is_written_through_and_stays_a_link(run, sim):
     assert mine_is_whole(Path("far/away"))
     assert beside() == ["far", "link"]
     assert beside(Path("far")) == ["away"]
-    run("select", sim, "--budget", 5, "-o", "link").refuses("link: the folder is not empty")
+    run("select", sim, "--budget", 5, "-o", "link").refuses("link: holds another result: --clusters was 0")
 
 
 # Killed at any moment
@@ -338,7 +338,7 @@ def test_two_runs_do_not_move_files_into_one_folder_at_once():
         with new_folder(Path("out").absolute(), overwrite=True) as folder:
             write_manifest(folder, {"tool": "crowdselect", "more": 1})
 
-    with pytest.raises(OutputError, match="out: another run is writing there"):
+    with pytest.raises(OutputError, match="out: another run is writing to this folder"):
         write()
     os.close(other)
     assert tree() == before
@@ -440,7 +440,7 @@ def test_a_run_stopped_while_the_page_is_made_says_that_the_selection_is_whole(s
     arguments = ["select", sim, "--budget", 5, "--clusters", 0, "-o", "my out", "--report"]
     code, errors = stopped(arguments, module="report.report", name="make_page")
     assert code == 130
-    said = "the selection in my out is complete, only its page is missing; make it with: crowdselect report 'my out'"
+    said = "the selection in my out is complete; only its page is missing: crowdselect report 'my out'"
     assert errors == f"warning: {said}\n\nstopped\n"
     assert len(train("my out")) == 5
     assert not Path("my out/report.html").exists()
@@ -524,13 +524,13 @@ def test_baselines_refused_leave_no_folder(run, sim):
 
 def test_a_recipe_refused_leaves_no_folder(run, monkeypatch, sim):
     from crowdselect.errors import InputError
-    from crowdselect.recipe import needs
+    from crowdselect.recipe import running
 
     def refuse(*_arguments, **_options):
         raise InputError("pool: no such thing")
 
     Path("recipe.toml").write_text(f'[pool]\nfile = "{sim}"\n[select]\nbudget = 3\n')
-    monkeypatch.setattr(needs, "make_plan", refuse)
+    monkeypatch.setattr(running, "make_plan", refuse)
     ran = run("run", "recipe.toml", "-o", "out")
     assert ran.code == 2
     assert beside() == ["recipe.toml"]
@@ -582,7 +582,7 @@ def test_asking_leaves_the_handlers_of_signals_as_they_were():
 def test_sigterm_ends_a_command_on_ray_as_ctrl_c_does(sim):
     pytest.importorskip("ray", exc_type=ImportError)
     arguments = ["select", sim, "--budget", 5, "-o", "out", "--engine", "ray"]
-    code, errors = stopped(arguments, module="cli.main", name="choose_from")
+    code, errors = stopped(arguments, module="cli.choosing", name="_choose")
     assert (code, errors) == (130, "\nstopped\n")
     assert beside() == []
 

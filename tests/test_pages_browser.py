@@ -62,6 +62,8 @@ ALLOWED = {
         "rect",
         "circle",
         "line",
+        "g",
+        "text",
         "details",
         "summary",
         "dl",
@@ -116,11 +118,10 @@ def write_pool(place: Path) -> Path:
 
 def select_and_report(place: Path) -> None:
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.compare.pages import comparison_page, robustness_page
-    from crowdselect.compare.robustness import robustness
-    from crowdselect.compare.selections import compare
+    from crowdselect.compare.robustness import robustness, robustness_page
+    from crowdselect.compare.selections import compare, comparison_page
     from crowdselect.report.chartspec import write_figures
-    from crowdselect.report.data import Run
+    from crowdselect.report.data import ReportData
     from crowdselect.report.report import write_report
 
     path = write_pool(place)
@@ -140,7 +141,7 @@ def select_and_report(place: Path) -> None:
         with open_pool(path) as pool:
             export(select(pool, options, crowd=crowd), pool, folders[-1], license=META)
     with open_pool(path) as pool:
-        run = Run(load_selection(folders[0]), pool)
+        run = ReportData(load_selection(folders[0]), pool)
         _, found = write_report(run, place / "report.html", method="pca")
         write_figures(found, place / "figures")
         options = Options(budget=20, reward=SCRIPT, cluster_by=META, cache=False)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crowdselect._optional import install_command
 from crowdselect.errors import InputError, MissingExtraError
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.pool import Pool, open_pool
@@ -882,7 +883,7 @@ def test_a_data_set_that_is_not_there(path, said, hub):
 
 def test_the_hub_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=re.escape("crowdselect[hub]")):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("hub"))):
         open_pool("hf://datasets/owner/name")
 
 

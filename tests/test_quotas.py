@@ -177,7 +177,9 @@ def test_a_budget_above_what_can_be_chosen_says_how_many(pool, near, more):
     eligible = int((~np.isnan(pool["score"])).sum())
     distinct = len(set(pool["groups"][~np.isnan(pool["score"])]))
     if most + more <= distinct:
-        expected = f"`budget={most + more}` cannot be filled: only {most} rows are left when near-duplicates"
+        expected = (
+            f"`budget={most + more}` cannot be filled: only {most} rows are left without near-duplicates"
+        )
     elif distinct < eligible:
         expected = (
             f"`budget={most + more}` is more than can be chosen: {eligible} instructions are eligible, "

@@ -16,8 +16,8 @@ import pytest
 
 from collecting import wait_for
 from crowdselect.recipe.graph import build
-from crowdselect.recipe.needs import make_plan
 from crowdselect.recipe.reading import read_recipe
+from crowdselect.recipe.running import make_plan
 from crowdselect.recipe.store import Digests, Store, key_of
 
 CROWD = """
@@ -123,7 +123,7 @@ def table(out: Path) -> dict:
             ["[compare]", "different crowds (a.toml, b.toml)", 'crowd = "crowd.toml"'],
         ),
         ("[[compare]]\n[[compare]]\n[select]\nbudget = 1", ["[[compare]]", "once"]),
-        ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["stands there twice"]),
+        ("[[select]]\nbudget = 1\n[[select]]\nbudget = 1", ["appears twice"]),
         ("[train]\nlora = true", ["[train]", "nothing to train on"]),
         ("[train]\ndata = 'x.jsonl'", ["--base"]),
         ("[evaluate.mt-bench]\nquestions = 'q'\njudge = 'c#j'", ["no model to measure"]),
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_named(place, run, text, words):
     recipe = write(place, text + ("" if text.startswith("budget") else pool))
     if words[0] == "both":
         words = ["[collect]", "[pool]", "keep one"]
-    run("run", recipe, "--plan").refuses("recipe.toml", *words)
+    run("run", recipe, "--dry-run").refuses("recipe.toml", *words)
     assert not (place / "recipe").exists()
 
 
@@ -187,7 +187,7 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
         write(tmp_path, '{"id": "a", "instruction": "Hello"}\n', f"{name}.jsonl")
     many = [json.dumps({"id": f"i{n}", "instruction": f"Say {n}."}) + "\n" for n in range(1000)]
     write(tmp_path, "".join(many), "instructions.jsonl")
-    ran = run("run", tmp_path / "recipe.toml", "--plan", "--json")
+    ran = run("run", tmp_path / "recipe.toml", "--dry-run", "--json")
     assert ran.code == 0, ran
     steps = json.loads(ran.out)["steps"]
     counts = {
@@ -259,7 +259,14 @@ def test_the_baselines_in_the_papers_page_are_as_the_commands_want_them(place):
 @pytest.mark.real
 def test_the_judges_tokens_in_the_papers_page_are_those_of_the_plan(tmp_path, run, data, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_API_KEY", "none")
-    own = ("--judge", f"{DOCS / 'recipes' / 'crowd.toml'}#judge", "--plan", "--json", "-o", tmp_path / "out")
+    own = (
+        "--judge",
+        f"{DOCS / 'recipes' / 'crowd.toml'}#judge",
+        "--dry-run",
+        "--json",
+        "-o",
+        tmp_path / "out",
+    )
     mt = (
         "--questions",
         data / "eval/mt_bench_question.jsonl",

@@ -21,7 +21,7 @@ from crowdselect import (
 )
 from crowdselect.compare.robustness import PAPER_METRICS, robustness
 from crowdselect.compare.selections import compare
-from crowdselect.embed.vectors import KINDS, Kind, vector_kind
+from crowdselect.embed.vectors import EMBEDDERS, VectorKind, vector_kind
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.methods import METHODS, Argument, Entry, method_named
 from crowdselect.numeric.metrics import Metric, by_family
@@ -126,7 +126,7 @@ def test_every_method_takes_what_its_record_says(name):
         ("deita:mark,", {}, "write it as deita:COMPLEXITY,QUALITY"),
         ("tags:", {}, "needs COLUMN"),
         ("length:both", {}, "is unknown; choose one of: instruction, answer"),
-        ("length", {"device": "cpu"}, "`device` is no setting of the method length"),
+        ("length", {"device": "cpu"}, "`device` is not a setting of the method length"),
     ],
 )
 def test_a_method_that_is_written_otherwise_is_an_error(spec, settings, message):
@@ -295,6 +295,19 @@ def test_a_folder_that_is_older_than_a_metric(name, sim, place, monkeypatch):
 # Another method
 
 
+def test_another_method_is_named_on_the_command_line(shortest, sim, place, run):
+    ran = run("select", sim, "--budget", BUDGET, "--method", "shortest", "-o", "run")
+    assert ran.code == 0, ran.err
+    assert "shortest The shortest texts." in " ".join(run("select", "--help").out.split())
+    with open_pool(sim) as pool:
+        found = select(pool, Options(budget=BUDGET, clusters=0), method=METHODS["shortest"]())
+    assert load_selection("run").chosen == found.chosen
+    text = f'[pool]\npath = "{sim}"\n[select]\nmethod = ["shortest", "random"]\nbudget = 3\n'
+    (place / "recipe.toml").write_text(text)
+    planned = run("run", "recipe.toml", "--dry-run", "--json")
+    assert [step["step"] for step in json.loads(planned.out)["steps"]] == ["shortest", "random"]
+
+
 def test_another_method_chooses_explains_and_is_compared(shortest, sim, place, run):
     with open_pool(sim) as pool:
         found = select(pool, _options(weights=dict(DEFAULT_WEIGHTS)), method=METHODS["shortest"]())
@@ -370,8 +383,8 @@ def measured(texts, told):
 
 
 def test_another_kind_of_vectors_is_one_record(place, monkeypatch):
-    kind = Kind(form="lengths:WHAT", words="how long texts are", open=Lengths)
-    monkeypatch.setitem(KINDS, "lengths", kind)
+    kind = VectorKind(form="lengths:WHAT", words="how long texts are", open=Lengths)
+    monkeypatch.setitem(EMBEDDERS, "lengths", kind)
     assert vector_kind("lengths:x") is kind
     path = place / "pool.csv"
     rows = [

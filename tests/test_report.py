@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from crowdselect import Options, export, open_pool, select
+from crowdselect._optional import install_command
 from crowdselect.errors import InputError, MissingExtraError
-from crowdselect.report.data import Run, longest, row_data, why
-from crowdselect.report.page import esc, json_block, page
+from crowdselect.report.data import ReportData, content_words, longest, row_data, why
+from crowdselect.report.page import json_block, render
 from crowdselect.report.projection import POINTS, project, sample
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.texts import reopen_pool
@@ -46,7 +47,7 @@ def shown(folder):
     selection = load_selection(folder)
     pool, problem = reopen_pool(selection)
     assert problem is None
-    return Run(selection, pool)
+    return ReportData(selection, pool)
 
 
 # Figures of the run
@@ -102,10 +103,34 @@ def test_a_row_of_two_lists_is_sent_once(shown):
     assert dict(zip(data["fields"], data["rows"][1], strict=True))["id"] == shown.ids[5]
 
 
-def test_typical_words_are_of_the_cluster(shown):
-    words = shown.typical_words(3)
+def test_typical_words_set_a_cluster_apart(shown):
+    words = shown.typical_words(5)
     assert sorted(words) == sorted(set(shown.cluster[shown.eligible].tolist()))
-    assert all(len(found) == 3 for found in words.values())
+    texts = [set(content_words(text)) for text in shown.texts]
+    for label, found in words.items():
+        assert len(found) <= 5
+        here = shown.eligible & (shown.cluster == label)
+        for word in found:
+            holds = np.array([word in text for text in texts])
+            assert holds[here].mean() > holds[shown.eligible & ~here].mean()
+    assert any(len(found) == 5 for found in words.values())
+
+
+def test_japanese_and_chinese_are_cut_into_words():
+    pytest.importorskip("budoux", reason="budoux is not installed (extra: report)", exc_type=ImportError)
+    japanese = content_words("量子コンピュータについて説明してください。GPUは10台です。")
+    assert japanese == ["量子コンピュータ", "説明", "gpu"]
+    chinese = content_words("请写一篇关于机器学习的文章。")
+    assert {"机器", "学习", "文章"} <= set(chinese)
+    assert "的" not in chinese
+
+
+def test_eligible_rows_are_no_duplicates(shown):
+    reasons = shown.selection.table["reason"].to_pylist()
+    copies = np.array([reason.startswith("duplicate_of:") for reason in reasons])
+    assert copies.any()
+    assert not (shown.eligible & copies).any()
+    assert (shown.eligible | copies).tolist() == (~np.isnan(shown.score)).tolist()
 
 
 def test_long_texts_are_cut_until_they_fit():
@@ -133,8 +158,8 @@ def test_the_map_is_the_same_twice_and_says_how_it_was_made(shown):
 
 
 def test_without_a_pool_there_is_no_map_and_the_reason_is_said(shown):
-    alone = Run(shown.selection, None, problem="gone")
-    assert project(alone).said == "the pool is not at hand"
+    alone = ReportData(shown.selection, None, problem="gone")
+    assert project(alone).said == "the pool could not be read"
     assert (alone.texts, alone.rewards, alone.typical_words(3)) == (None, None, {})
     assert alone.answers([0]) == [None]
 
@@ -145,7 +170,7 @@ def test_a_folder_cannot_ask_for_foreign_code(shown, monkeypatch):
         "crowdselect.report.projection.vectors_of", lambda *_, **given: asked.update(given) or 1 / 0
     )
     options = {**shown.options, "embedder": "someone/model", "trust_remote_code": True}
-    foreign = Run(
+    foreign = ReportData(
         type(shown.selection)(table=shown.selection.table, options=options, facts=shown.facts), shown.pool
     )
     with pytest.raises(ZeroDivisionError):
@@ -163,19 +188,16 @@ def test_json_in_a_page_reads_back_and_ends_nothing(text):
     assert not re.search("[<>&\u2028\u2029\ud800-\udfff]", block)
 
 
-def test_esc_leaves_nothing_that_acts():
-    assert esc('<a b="c">\x1b\u202e&') == "&lt;a b=&quot;c&quot;&gt;\\x1b\\u202e&amp;"
-
-
-def test_the_policy_names_every_script_and_style_of_the_page():
-    made = page(title="t", body="<main></main>", data={}, vega="window.vegaEmbed = 1;")
+@pytest.mark.parametrize("scripts", [[], ["window.vegaEmbed = 1;", "'use strict';"]])
+def test_the_policy_names_every_script_and_style_of_the_page(scripts):
+    made = render("base.html", scripts=scripts, data={}, title="t", kind="page", simulated=False, warnings=[])
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', made)[1]
     assert policy.startswith("default-src 'none'; ")
+    assert ("script-src" in policy) == bool(scripts)
     assert "unsafe" not in policy
-    for part in [
-        *re.findall(r"<script>(.*?)</script>", made, re.DOTALL),
-        *re.findall(r"<style>(.*?)</style>", made, re.DOTALL),
-    ]:
+    found = re.findall(r"<script>(.*?)</script>", made, re.DOTALL)
+    assert found == scripts
+    for part in [*found, *re.findall(r"<style>(.*?)</style>", made, re.DOTALL)]:
         assert base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() in policy
 
 
@@ -191,25 +213,25 @@ def bare(monkeypatch):
 def test_report_names_the_extra(bare, run, folder):
     ran = run("report", str(folder))
     assert ran.code == 2
-    assert "altair is not installed; run: pip install 'crowdselect[report]'" in ran.err
+    assert f"altair is not installed; run: {install_command('report')}" in ran.err
     assert not (folder / "report.html").exists()
 
 
-def test_select_and_demo_work_without_the_extra_and_say_how_to_get_it(bare, run, folder, tmp_path):
-    ran = run(
-        "select",
-        str(folder.parent / "pool.parquet"),
-        "--budget",
-        "5",
-        "--report",
-        "-o",
-        str(tmp_path / "new"),
-    )
+def test_without_the_extra_select_refuses_before_it_chooses(bare, run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("crowdselect.cli.choosing.open_pool", None)  # what is not called need not exist
+    pool, new = folder.parent / "pool.parquet", tmp_path / "new"
+    for more in (["-o", new], ["--dry-run"], ["-o", new, "--method", "random", "--seeds", 2]):
+        ran = run("select", pool, "--budget", 5, "--report", *more)
+        ran.refuses("altair is not installed", install_command("report"))
+    assert not new.exists()
+
+
+def test_without_the_extra_demo_goes_on_and_says_how_to_get_its_page(bare, run, tmp_path):
+    ran = run("demo", "-o", tmp_path / "demo")
     assert ran.code == 0
-    assert "pip install 'crowdselect[report]', then: crowdselect report" in ran.out
-    ran = run("demo", "-o", str(tmp_path / "demo"))
-    assert ran.code == 0
-    assert "pip install 'crowdselect[report]'" in ran.out
+    assert f"no report: altair is not installed; run: {install_command('report')}" in ran.out
+    assert f"crowdselect report {tmp_path / 'demo'}" in ran.out
+    assert not (tmp_path / "demo" / "report.html").exists()
 
 
 # With it
@@ -256,9 +278,9 @@ def test_a_pool_that_is_gone_or_changed_is_said_in_the_page(extra, run, tmp_path
     assert said in ran.err
     assert said in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
     (tmp_path / "pool.parquet").unlink()
-    ran = run("report", str(tmp_path / "chosen"))
+    ran = run("report", str(tmp_path / "chosen"), "--overwrite")
     assert ran.code == 0
-    assert "name its place with --pool" in ran.err
+    assert "pass its current path as --pool" in ran.err
     assert "There is no map" in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
 
 
@@ -283,5 +305,5 @@ def test_no_selection_no_report(run, tmp_path):
 def test_missing_extra_is_one_of_ours(bare, shown, tmp_path):
     from crowdselect.report.report import write_report
 
-    with pytest.raises(MissingExtraError, match=r"crowdselect\[report\]"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("report"))):
         write_report(shown, tmp_path / "report.html")

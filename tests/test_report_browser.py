@@ -55,7 +55,7 @@ def made(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
     from crowdselect import Crowd, Options, export, load_selection, open_pool, select
-    from crowdselect.report.data import Run
+    from crowdselect.report.data import ReportData
     from crowdselect.report.report import write_report
 
     place = tmp_path_factory.mktemp("hostile")
@@ -79,7 +79,7 @@ def made(tmp_path_factory):
     with open_pool(place / "pool.parquet") as pool:
         options = Options(budget=CHOSEN, clusters=3, cache=False)
         export(select(pool, options, crowd=Crowd.from_file(place / "crowd.json")), pool, place / "chosen")
-        write_report(Run(load_selection(place / "chosen"), pool), place / "report.html", method="pca")
+        write_report(ReportData(load_selection(place / "chosen"), pool), place / "report.html", method="pca")
     return place / "report.html"
 
 
@@ -269,6 +269,19 @@ def test_hover_tells_and_changes_of_colour_and_theme_redraw(opened):
     assert chart.get_attribute("data-drawn") == "dark"
     page.page.emulate_media(color_scheme="light")
     page.page.wait_for_selector('[data-chart="answer-length"][data-drawn="light"]')
+    page.clean()
+
+
+def test_a_click_on_the_map_shows_the_row(opened):
+    page = opened()
+    chart = page.page.locator('[data-chart="map"]')
+    chart.scroll_into_view_if_needed()
+    place = page.page.locator("#point")
+    assert place.is_hidden()
+    chart.locator("svg .role-mark path").last.dispatch_event("click")
+    place.wait_for(state="visible")
+    assert place.locator(".why").inner_text().startswith(("Chosen: place ", "Not chosen: place "))
+    assert "number" in place.locator(".text").first.inner_text()
     page.clean()
 
 

@@ -275,7 +275,7 @@ def test_a_run_with_a_judge(crowd, tmp_path):
     out = str(tmp_path / "r.parquet")
     with RewardServer(CHAT, answer=answer) as server:
         args = [str(tmp_path / "p.parquet"), "--with", crowd(f"{server.url}/v1", max_tokens=8), "-o", out]
-        planned = CliRunner().invoke(reward, [*args, "--plan", "--json"], standalone_mode=False)
+        planned = CliRunner().invoke(reward, [*args, "--dry-run", "--json"], standalone_mode=False)
         (plan,) = json.loads(planned.output)["plan"]
         assert plan["requests"] == plan["to_score"] > 0
         assert not server.requests
@@ -318,11 +318,12 @@ def test_a_renamed_judge_is_asked_nothing_again(crowd, tmp_path):
 
         call("old")
         asked = len(server.requests)
-        plan = json.loads(call("new", "--overwrite", "--plan", "--json").stdout)
+        plan = json.loads(call("new", "--overwrite", "--dry-run", "--json").stdout)
         assert [(row["to_score"], row["requests"]) for row in plan["plan"]] == [(0, 0)]
         (note,) = plan["notes"]
         assert note.startswith(f"'new' takes over {asked} answers of 'old'")
-        assert f"note: {note}" in call("new", "--overwrite").stderr
+        said = note.replace("`ledger`", "--ledger")  # JSON speaks Python, a terminal the command line
+        assert f"note: {said}" in call("new", "--overwrite").stderr
         assert "takes over" not in call("new", "--overwrite").stderr
         assert len(server.requests) == asked
     table = pq.read_table(tmp_path / "r.parquet")
@@ -341,7 +342,7 @@ def test_a_ledger_of_0_1_0_pays_for_nothing_again_whatever_the_judge_is_called(t
     (tmp_path / "crowd.toml").write_text(renamed.replace(":18399/", ":9/"))
     spec, out = f"judge:{tmp_path}/crowd.toml#{name}", str(tmp_path / "r.parquet")
     args = [str(STORED / "pool.jsonl"), "--with", spec, "-o", out, "--ledger", str(tmp_path / "l")]
-    planned = CliRunner().invoke(reward, [*args, "--plan", "--json"], standalone_mode=False)
+    planned = CliRunner().invoke(reward, [*args, "--dry-run", "--json"], standalone_mode=False)
     (plan,) = json.loads(planned.stdout)["plan"]
     assert (plan["to_score"], plan["requests"]) == (0, 0)
     ran = CliRunner().invoke(reward, args, standalone_mode=False)

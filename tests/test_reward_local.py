@@ -22,7 +22,7 @@ from crowdselect.reward.local import (  # noqa: E402
     encode,
 )
 from crowdselect.reward.protocol import Item  # noqa: E402
-from crowdselect.reward.selftest import self_test  # noqa: E402
+from crowdselect.reward.scoring import self_test  # noqa: E402
 from crowdselect.reward.specs import parse_spec  # noqa: E402
 from tiny_rewards import NO_SYSTEM, SHAPES, TEMPLATE, build_reward, reward_tokenizer  # noqa: E402
 

@@ -24,10 +24,11 @@ from crowdselect.errors import (
     OptionError,
     OutputError,
 )
+from crowdselect.locks import hold
 from crowdselect.reward.job import Job, JobOptions
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, outcome_of
-from crowdselect.reward.run import Column, score_pool, survey, windows
-from crowdselect.reward.selftest import PAIRS, built_in_items, self_test
+from crowdselect.reward.run import Column, survey, windows
+from crowdselect.reward.scoring import PAIRS, WHOLE, built_in_items, in_this_process, score, self_test
 from crowdselect.reward.specs import check_columns, parse_spec, parse_specs
 from crowdselect.simulate.pool import simulate
 
@@ -85,6 +86,11 @@ def run(*args):
     if found.exception is not None:
         raise found.exception
     return found.return_value, found.output
+
+
+def scored(pool, column, stored, **options):
+    """How many scores were computed."""
+    return sum(count for count, _ in score([WHOLE], in_this_process(column, pool, stored, **options)))
 
 
 def own(name):
@@ -163,7 +169,7 @@ def test_names(pool):
 def test_run_writes_every_answer_and_says_what_is_missing(pool):
     code, out = run(pool, "--with", own("length"), "-o", "r.parquet", "--no-self-test")
     assert code == 3
-    assert "3 conversations given to the scorers" in " ".join(out.split())
+    assert "3 conversations sent to the scorers" in " ".join(out.split())
     rows = pq.read_table("r.parquet").to_pylist()
     assert [(row["id"], row["model"], row["sample"], row["length"], row["reason"]) for row in rows] == [
         ("a", "m", 0, 3.0, None),
@@ -192,16 +198,57 @@ def test_nothing_that_was_scored_is_scored_again(pool):
     assert sorted(asked()) == ["one", "two", "uno!"]
     code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert (code, len(asked())) == (3, 3)
-    assert " 0 conversations given" in out
+    assert " 0 conversations sent" in out
+    code, out = run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test")
+    assert (code, len(asked())) == (3, 3)  # two answers have nothing to score
+    assert "up to date: " in out
     with Path("scorers_of_a_test.py").open("a") as file:
         file.write("\n# changed code is another scorer\n")
     run(pool, "--with", own("slow"), "-o", "r.parquet", "--no-self-test", "--overwrite")
     assert len(asked()) == 6
 
 
+def test_a_file_of_ours_gets_what_was_added_and_nothing_else_is_replaced(pool):
+    def scores(*columns, code=0):
+        more = [part for name in columns for part in ("--with", own(name))]
+        found, out = run("grown.parquet", *more, "-o", "r.parquet", "--no-self-test")
+        assert found == code
+        return out
+
+    rows = pq.read_table(pool).to_pylist()[:3]
+    pq.write_table(pa.Table.from_pylist(rows[:2]), "grown.parquet")
+    assert "written to" in scores("slow")
+    before = Path("r.parquet").read_bytes()
+    assert "up to date: " in scores("slow")
+    assert Path("r.parquet").read_bytes() == before
+    pq.write_table(pa.Table.from_pylist(rows), "grown.parquet")  # more rows
+    assert " 1 conversations sent" in scores("slow")
+    assert "written to" in scores("slow", "length")  # one more scorer
+    with pytest.raises(OutputError, match="`columns` was"):
+        scores("length")
+    with Path("scorers_of_a_test.py").open("a") as file:
+        file.write("\n# changed\n")
+    with pytest.raises(OutputError, match=r"`slow\.code` was .* `overwrite=True`|--overwrite"):
+        scores("slow", "length")
+    Path("scorers_of_a_test.py").write_text(SCORERS)
+    Path("r.parquet.manifest.json").unlink()  # as of a run that was killed before it wrote this
+    assert "written to" in scores("slow", "length")
+    table = pq.read_table("r.parquet")
+    pq.write_table(table.append_column("mine", pa.array([1, 2, 3])), "r.parquet")
+    with pytest.raises(OutputError, match="there is such a file already"):
+        scores("slow", "length")
+
+
+def test_an_answer_that_failed_is_looked_up_again(pool):
+    given = (pool, "--with", own("odd"), "-o", "r.parquet", "--no-self-test")
+    assert run(*given)[0] == 3
+    code, out = run(*given)
+    assert (code, "written to" in out) == (3, True)
+
+
 def test_plan_scores_nothing_and_makes_no_ledger(pool, tmp_path):
     code, out = run(
-        pool, "--with", own("slow"), "--with", own("length"), "-o", "r.parquet", "--plan", "--json"
+        pool, "--with", own("slow"), "--with", own("length"), "-o", "r.parquet", "--dry-run", "--json"
     )
     assert code == 0
     plan = {row["column"]: row for row in json.loads(out)["plan"]}
@@ -219,7 +266,7 @@ def test_plan_scores_nothing_and_makes_no_ledger(pool, tmp_path):
         own("length"),
         "-o",
         "r.parquet",
-        "--plan",
+        "--dry-run",
         "--json",
         "--overwrite",
     )
@@ -259,9 +306,7 @@ def test_function_that_is_none(pool):
 
 def test_last_line_counts_what_has_a_score(pool):
     _, said = run(pool, "--with", own("odd"), "--with", own("length"), "-o", "r.parquet", "--no-self-test")
-    assert "3 of 10 scores, 6 conversations given to the scorers in this run; use it with" in " ".join(
-        said.split()
-    )
+    assert "3 of 10 scores; 6 conversations sent to the scorers in this run" in " ".join(said.split())
     _, said = run(pool, "--with", own("none"), "-o", "n.parquet", "--no-self-test")
     assert "0 of 5 scores" in said
     assert "use it" not in said
@@ -390,12 +435,12 @@ def test_a_broken_run_goes_on_where_it_was(tmp_path):
     first, second = Counting(fail_at=77), Counting()
     with open_pool("p.parquet") as pool:
         with Ledger("l") as ledger, pytest.raises(OptionError, match="broke"):
-            score_pool(pool, [Column.of("x", first)], ledger)
+            scored(pool, Column.of("x", first), ledger)
         with Ledger("l") as ledger:
             column = Column.of("x", second)
             left = survey(pool, [column], ledger, references=None, retry_failed=False)["x"].todo
-            assert score_pool(pool, [column], ledger) == left == len(second.asked)
-            assert score_pool(pool, [column], ledger) == 0
+            assert scored(pool, column, ledger) == left == len(second.asked)
+            assert scored(pool, column, ledger) == 0
     both = first.asked + second.asked
     assert len(first.asked) == 77
     assert len(both) == len(set(both))
@@ -410,12 +455,24 @@ def test_other_settings_are_scored_apart_and_failures_on_request(tmp_path):
     simulate(tmp_path / "p.parquet", instructions=5)
     with open_pool("p.parquet") as pool, Ledger("l") as ledger:
         failing = Failing()
-        n = score_pool(pool, [Column.of("x", failing)], ledger)
+        n = scored(pool, Column.of("x", failing), ledger)
         assert n == len(failing.asked) > 0
-        assert score_pool(pool, [Column.of("x", Counting())], ledger) == 0
-        assert score_pool(pool, [Column.of("x", Counting(settings={"kind": "other"}))], ledger) == n
-        assert score_pool(pool, [Column.of("x", Counting())], ledger, retry_failed=True) == n
-        assert score_pool(pool, [Column.of("x", Counting())], ledger, retry_failed=True) == 0
+        assert scored(pool, Column.of("x", Counting()), ledger) == 0
+        assert scored(pool, Column.of("x", Counting(settings={"kind": "other"})), ledger) == n
+        assert scored(pool, Column.of("x", Counting()), ledger, retry_failed=True) == n
+        assert scored(pool, Column.of("x", Counting()), ledger, retry_failed=True) == 0
+
+
+def test_two_runs_on_one_output(pool, tmp_path):
+    lock = hold(tmp_path / "r.parquet.lock")
+    with (
+        lock,
+        pytest.raises(OutputError, match=r"r\.parquet: another process is scoring into this file; wait"),
+    ):
+        run(pool, "--with", own("slow"), "-o", "r.parquet")
+    assert not Path("asked.txt").exists()
+    assert run(pool, "--with", own("slow"), "-o", "r.parquet")[0] == 3
+    assert not Path("r.parquet.lock").exists()
 
 
 def test_two_runs_on_one_ledger(pool):
@@ -457,8 +514,8 @@ def test_killed_runs_score_nothing_twice_but_what_was_in_flight(tmp_path):
     assert (
         needed <= len(asked) <= needed + 200 * kills
     )  # a call, and what waits a twentieth of a second to be written
-    scored = [row for row in table.to_pylist() if row["reason"] is None]
-    assert len(scored) == len([1 for row in table.to_pylist() if row["slow"] is not None]) > 800
+    there = [row for row in table.to_pylist() if row["reason"] is None]
+    assert len(there) == len([1 for row in table.to_pylist() if row["slow"] is not None]) > 800
 
 
 # Self-test

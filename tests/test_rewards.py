@@ -151,7 +151,7 @@ def test_one_reward_in_a_tuple_is_one_reward(pool):
     [
         (
             {"reward": ("a", "b")},
-            "several rewards \\(a, b\\) and no way to make one of them; add `ensemble='mean-rank'`",
+            "several rewards \\(a, b\\) but no `ensemble` to combine them; add `ensemble='mean-rank'`",
         ),
         ({"reward": ("a", "a"), "ensemble": "mean-z"}, "names a column twice"),
         ({"reward": "a", "ensemble": "mean-z"}, "`ensemble='mean-z'` needs two rewards or more"),

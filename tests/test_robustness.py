@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
-from crowdselect.compare.pages import robustness_page
-from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness
+from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness, robustness_page
 from crowdselect.errors import OptionError
 
 SIZES = (1, 3, 7)
@@ -167,7 +166,7 @@ def test_what_cannot_be_made_says_why_and_is_counted(tmp_path):
         found = robustness(pool, _options(answer="model:qwen2-7b"), bootstraps=0, seeds=0, clusters=(99,))
         variant = next(v for v in found.variants if v.axis == "family" and "wen" in v.name)
         assert (variant.kept, variant.jaccard) == (None, None)
-        assert "no model family of two sizes" in variant.why
+        assert "no model family has two sizes" in variant.why
         assert "no model 'qwen2-7b' in the pool to teach" in _by(found, "model")["qwen2-7b"].why
         assert "99 clusters are more than the 60 eligible" in _by(found, "clusters")["99"].why
         told = {row["axis"]: row for row in found.summary()}
@@ -196,7 +195,7 @@ def test_the_summary_puts_first_what_matters_most(pool):
         assert row["kept"] == pytest.approx(np.mean(own))
         assert row["lowest"] == min(own)
     assert json.loads(json.dumps(found.as_dict()))["summary"][0]["axis"] == rows[0]["axis"]
-    with pytest.raises(OptionError, match="bootstraps=-1 is negative"):
+    with pytest.raises(OptionError, match="`bootstraps` is -1; wanted at least 0"):
         robustness(pool, _options(), bootstraps=-1)
 
 
@@ -206,14 +205,14 @@ def test_the_command(run, pool, tmp_path):
     ran = run(*common, *few, "-o", tmp_path / "r.html")
     assert ran.code == 0, ran.err
     assert re.search(r"without one model +9 ", ran.out)
-    assert "a random choice would keep 20.0%; 60 instructions could be chosen" in ran.out
+    assert "a random choice would keep 20.0% (60 eligible instructions)" in ran.out
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert "<script" not in page
     told = json.loads(run(*common, *few, "--json").out)
     assert {variant["axis"] for variant in told["variants"]} == set(AXES)
     run(*common, *few, "-o", tmp_path / "r.html").refuses("add --overwrite")
-    run(*common, "--try-clusters", "a,b").refuses("try-clusters 'a,b' is not a list of whole numbers")
+    run(*common, "--try-clusters", "a,b").refuses("--try-clusters a,b is not a list of whole numbers")
     run(*common, "-o", tmp_path / "r.txt").refuses("name a file that ends in .html")
 
 

@@ -493,7 +493,7 @@ def test_the_floor_looks_at_answers_with_text_only(tmp_path):
     rows = instruction("a", "A?", large=9.0, texts=("s", "", "o")) + instruction("b", "B?", large=1.0)
     found = choose(write(tmp_path / "pool.parquet", rows), 1, min_best_reward=1.0)
     assert reasons(found) == {"a": "below_floor", "b": "selected"}
-    assert "1 answers with a reward have no text; they were passed over and none is chosen" in found.warnings
+    assert "1 scored answer has no text and was skipped" in found.warnings
 
 
 @pytest.mark.parametrize("strategy", ["best", "random", "top2-random", "model:large"])
@@ -557,8 +557,8 @@ def test_a_cluster_per_row_and_a_budget_of_all(tmp_path):
         assert everything.counts() == {"selected": 8}
         few = choose(pool, 3, **options)
         assert few.chosen == ["0", "1", "2"]
-        said = [warning for warning in few.warnings if "give no row" in warning]
-        assert [warning[:33] for warning in said] == ["5 of 8 clusters give no row: ther"] * (
+        said = [warning for warning in few.warnings if "contribute no row" in warning]
+        assert [warning[:33] for warning in said] == ["5 of 8 clusters contribute no row"] * (
             options != {"clusters": 0}
         )
     with pytest.raises(OptionError, match="`clusters=9` is more than the 8 eligible instructions"):
@@ -595,7 +595,7 @@ def test_near_duplicates_by_words_name_the_chosen_row(tmp_path):
     assert reasons(found)["1"] == "near_duplicate_of:0"
     assert len(found.chosen) == 3
     with pytest.raises(
-        BudgetError, match="`budget=4` cannot be filled: only 3 rows are left when near-duplicates"
+        BudgetError, match="`budget=4` cannot be filled: only 3 rows are left without near-duplicates"
     ):
         choose(tmp_path / "pool.parquet", 4, near_duplicates=0.99)
 
@@ -663,11 +663,11 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     )
     pool = write(tmp_path / "pool.parquet", rows)
     warning = (
-        "1 of the 1 chosen instructions were answered well by nobody: their best reward is the pool's lowest (0); "
+        "no model answered 1 of the 1 chosen instructions well: their best reward is the pool's lowest (0); "
         "set a floor with `min_best_reward` or `min_best_quantile`"
     )
     assert warning in choose(pool, 1).warnings
-    assert not any("by nobody" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
+    assert not any("no model" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
 
 
 @pytest.mark.real
@@ -680,7 +680,7 @@ def test_the_hardest_questions_of_zeroeval_were_answered_by_nobody(data):
     nobody = sum(best[id_] == 0 for id_ in found.chosen)
     assert nobody > 20
     assert any(
-        line.startswith(f"{nobody} of the 100 chosen instructions were answered well by nobody")
+        line.startswith(f"no model answered {nobody} of the 100 chosen instructions well")
         for line in found.warnings
     )
 

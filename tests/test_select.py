@@ -41,7 +41,7 @@ def test_the_defaults(run, sim):
     assert "10 by k-means, 3 chosen from each" in ran.out
     assert "chosen    30 of 120 eligible" in ran.out
     assert "written to out: 30 rows to train on" in ran.out
-    assert "why a row is in or out: crowdselect why out sim-" in ran.out
+    assert "why a row is in or out:\n  crowdselect why out sim-" in ran.out
     assert sorted(p.name for p in Path("out").iterdir()) == [
         "README.md",
         "manifest.json",
@@ -149,7 +149,7 @@ def test_limit_layout_rewards_and_crowd(run, sim):
         "long",
     )
     assert {member["source"] for member in facts["crowd"]} == {"file"}
-    assert "1 family of two sizes or more: x 1/2/3/4/5/6/7/8/9/10/11/12B" in ran.out
+    assert "1 family of two or more sizes: x 1/2/3/4/5/6/7/8/9/10/11/12B" in ran.out
 
 
 def test_dry_run_writes_nothing_but_checks_the_place(run, sim, tmp_path):

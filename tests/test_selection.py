@@ -169,7 +169,7 @@ def test_the_story_of_a_chosen_row(small):
     assert "answer to train on: m (reward 1; 2 rewards in all)" in lines
     assert "score 0.7: place 2 of 4 in cluster 0, which gave 2" in lines
     assert f"the last place there went to {LINE} (rank 3, score 0.7)" in lines
-    assert lines[-1].endswith("or the cluster's quota below 2")
+    assert lines[-1].endswith("or the cluster's quota fell below 2")
 
 
 def test_the_story_of_a_row_below_the_cut(small):
@@ -177,18 +177,20 @@ def test_the_story_of_a_row_below_the_cut(small):
     assert told.startswith("not chosen: below_cut (eligible, but others score higher)")
     assert "score 0.6: place 3 of 4 in cluster 0, which gave 2" in told
     assert "to be chosen it needs 0.1 more score, or a quota of up to 3 in its cluster" in told
-    assert "its cluster gave no row: a larger `budget` or fewer `clusters`" in story(small, "elsewhere")
+    assert "no row of its cluster was taken: it needs a larger `budget` or fewer `clusters`" in story(
+        small, "elsewhere"
+    )
 
 
 def test_the_stories_of_duplicates_name_the_other_row_with_all_its_colons(small):
     told = story(small, "copy")
     assert told.startswith(f"not chosen: duplicate_of:{ID} (the same text as a better-scoring instruction")
     assert (
-        f"to be chosen: only in the place of {ID}: leave that out (`exclude`), and this row's own score must reach the cut"
+        f"to be chosen: only instead of {ID}: exclude that one (`exclude`); this row's own score must also reach the cut"
         in told
     )
     assert (
-        f"to be chosen: only in the place of {LINE}: leave that out (`exclude`), and this row's own score must reach the cut"
+        f"to be chosen: only instead of {LINE}: exclude that one (`exclude`); this row's own score must also reach the cut"
         in story(small, "copy elsewhere")
     )
     near = story(small, "near:1")
@@ -199,7 +201,7 @@ def test_the_stories_of_duplicates_name_the_other_row_with_all_its_colons(small)
 
 def test_a_tie_at_the_cut_is_said_to_be_one():
     told = story(selection_of([taken("a", 1, 0.5), {"id": "b"}]), "b")
-    assert "it needs any more score (a seeded hash broke the tie)" in told
+    assert "it needs a slightly higher score (a seeded hash broke the tie)" in told
 
 
 @pytest.mark.parametrize(
@@ -207,9 +209,9 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
     [
         ("excluded", "take its id out of `exclude`"),
         ("not_included", "add its id to `include`"),
-        ("no_instruction", "give it text in the pool"),
+        ("no_instruction", "add its text to the pool"),
         ("too_few_rewards", r"score more answers (it has 2), or lower `min_rewards` (3)"),
-        ("no_number", "give it a number in the file of `metrics`"),
+        ("no_number", "add its number to the `metrics` file"),
         ("no_stability", "or set the weight of stability to 0"),
         ("no_answer", "an answer with text that `answer=random` can take"),
         ("no_pair", "two answers to one prompt with different rewards"),
@@ -295,10 +297,15 @@ def test_a_selection_read_back_tells_the_same(chosen, sim, tmp_path):
 
 
 def test_reading_from_a_folder_that_is_no_selection_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"nothing here: no manifest.json of ours"):
+    with pytest.raises(
+        InputError, match=r"nothing here: not a crowdselect output folder \(no manifest.json\)"
+    ):
         load_selection(tmp_path / "nothing here")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "selection.parquet")
-    with pytest.raises(InputError, match=r"no manifest.json of ours; name a folder that `select` wrote"):
+    with pytest.raises(
+        InputError,
+        match=r"not a crowdselect output folder \(no manifest.json\); pass a folder created by `crowdselect select`",
+    ):
         load_selection(tmp_path)
 
 

@@ -294,7 +294,10 @@ def spoiled(how, tmp_path):
     ("how", "why"),
     [
         ("a file of no rows", None),
-        ("a file per model", "a pool that is read file by file has all rows of an instruction in one file"),
+        (
+            "a file per model",
+            "a pool that is read file by file must have all rows of an instruction in one file",
+        ),
         ("no reward in a file", "part-1.parquet: no column 'simulated_reward', which other files have"),
         ("a column of nothing", "part-1.parquet: column 'simulated_reward' is of another type"),
         ("another type", "part-1.parquet: column 'simulated_reward' is of another type"),
@@ -448,7 +451,7 @@ def test_a_pool_without_metrics_can_be_drawn_from(models, tmp_path):
         here = select(pool, options, method=random_choice())
         there = by_file(pool, options, method=random_choice())
         assert_same(here, there)
-        assert there.facts["reward"] is None
+        assert there.facts["reward"] == ("simulated_reward" if models == 1 else None)
 
 
 class Ratios:
@@ -530,9 +533,9 @@ def test_given_vectors_that_cannot_be_used_are_one_line(few, tmp_path):
     for embedder, kind, words in (
         (f"file:{tmp_path}/few.parquet", InputError, r"few\.parquet: no vector for id"),
         (f"file:{tmp_path}/named.parquet", InputError, r"named\.parquet: no column 'vector'"),
-        (f"file:{tmp_path}/v.npz", OptionError, "is no Parquet file"),
-        ("file:gone", OptionError, "`embedder='file:gone'` is no Parquet file"),
-        ("file:", OptionError, "`embedder='file:'` is no Parquet file"),
+        (f"file:{tmp_path}/v.npz", OptionError, "is not a Parquet file"),
+        ("file:gone", OptionError, "`embedder='file:gone'` is not a Parquet file"),
+        ("file:", OptionError, "`embedder='file:'` is not a Parquet file"),
         ("column:v", InputError, "column:v: some vectors have 2 numbers, others 6"),
         ("column:w", InputError, "no column 'w'"),
     ):

@@ -311,9 +311,9 @@ def member(name, family, size):
     ("members", "line"),
     [
         ([], "no family of two sizes among 0 models"),
-        ([member("a", None, None)], "no family of two sizes among 1 models"),
+        ([member("a", None, None)], "no family of two sizes among 1 model"),
         ([member("a", "f", 7), member("b", "f", 7.0)], "no family of two sizes among 2 models"),
-        ([member("a", "f", 1.5), member("b", "f", 7)], "1 family of two sizes or more: f 1.5/7B"),
+        ([member("a", "f", 1.5), member("b", "f", 7)], "1 family of two or more sizes: f 1.5/7B"),
         (
             [
                 member("a", "f", 7),
@@ -322,11 +322,11 @@ def member(name, family, size):
                 member("d", "e", 3),
                 member("e", None, 9),
             ],
-            "1 family of two sizes or more: f 1.5/7B; 3 of the 5 models in no such family",
+            "1 family of two or more sizes: f 1.5/7B; 3 of 5 models in no such family",
         ),
         (
             [member(f"{f}{s}", f"f{f}", s) for f in range(8) for s in (1, 2)],
-            "8 families of two sizes or more: f0 1/2B, f1 1/2B, f2 1/2B, f3 1/2B, f4 1/2B, f5 1/2B, and 2 more",
+            "8 families of two or more sizes: f0 1/2B, f1 1/2B, f2 1/2B, f3 1/2B, f4 1/2B, f5 1/2B, and 2 more",
         ),
     ],
 )

@@ -253,18 +253,18 @@ def test_shares_may_be_zero_or_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"instructions": 0}, "instructions is 0; wanted 1 to 999999999"),
-        ({"layout": "wide"}, "layout 'wide' is not simulated; wanted one of long, zoo, matrix"),
-        ({"answer_chars": 79}, "answer-chars=79"),
-        ({"samples": 0}, "samples is 0"),
-        ({"samples": 2, "layout": "zoo"}, r"samples is 2; .* \(this is 'zoo'\)"),
-        ({"shards": 0}, "shards is 0"),
+        ({"instructions": 0}, "`instructions` is 0; wanted 1 to 999999999"),
+        ({"layout": "wide"}, "`layout` is 'wide'; wanted one of long, zoo, matrix"),
+        ({"answer_chars": 79}, "`answer_chars` is 79; wanted at least 80"),
+        ({"samples": 0}, "`samples` is 0"),
+        ({"samples": 2, "layout": "zoo"}, r"`samples` is 2; .* \(this is 'zoo'\)"),
+        ({"shards": 0}, "`shards` is 0"),
         ({"shards": 3, "instructions": 2}, "the number of instructions, 2"),
-        ({"missing": 1.5}, "missing is 1.5; wanted a share from 0 to 1"),
-        ({"empty": float("nan")}, "empty is nan"),
-        ({"crowd": "real"}, "crowd 'real' is not known; wanted 'demo' or 'paper'"),
-        ({"families": 13}, "families is 13; wanted 1 to 12"),
-        ({"sizes": 5}, "sizes is 5; wanted 1 to 4"),
+        ({"missing": 1.5}, "`missing` is 1.5; wanted a share from 0 to 1"),
+        ({"empty": float("nan")}, "`empty` is nan"),
+        ({"crowd": "real"}, "`crowd` is 'real'; wanted 'demo' or 'paper'"),
+        ({"families": 13}, "`families` is 13; wanted 1 to 12"),
+        ({"sizes": 5}, "`sizes` is 5; wanted 1 to 4"),
         ({"models": ["sim-a", "gpt-4o"]}, "model 'gpt-4o' is simulated: its name must begin with 'sim-'"),
     ],
 )
@@ -275,12 +275,12 @@ def test_options_that_make_no_sense(tmp_path: Path, options: dict, message: str)
 
 
 def test_the_place_to_write_to(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"a\.txt': layout 'long' is written as"):
+    with pytest.raises(OptionError, match=r"a\.txt': `layout='long'` is written as"):
         simulate(tmp_path / "a.txt", instructions=2)
-    with pytest.raises(OptionError, match=r"a\.csv': layout 'zoo' is written as"):
+    with pytest.raises(OptionError, match=r"a\.csv': `layout='zoo'` is written as"):
         simulate(tmp_path / "a.csv", instructions=2, layout="zoo")
     made = simulate(tmp_path / "new" / "a.parquet", instructions=2)
-    with pytest.raises(OutputError, match=r"a\.parquet' is there already"):
+    with pytest.raises(OutputError, match=r"a\.parquet' already; pass `overwrite=True`"):
         simulate(made.path, instructions=3)
     assert pq.read_metadata(simulate(made.path, instructions=3, overwrite=True).path).num_rows == 36
     with pytest.raises(OutputError, match="shards go into a new or empty folder"):

@@ -387,8 +387,8 @@ def test_the_students_end_becomes_the_models_end():
         (("--base", "nowhere/at/all"), ["no such folder"]),
         (("--base", "rows.jsonl"), ["this is a file"]),
         (("--base", "."), ["there is no config.json"]),
-        (("--base", "base", "--objective", "dpo"), ["needs preference pairs", "--pairs best-worst"]),
-        (("--base", "base", "--lora", "--lora-targets", "nope"), ["--lora-targets 'nope'"]),
+        (("--base", "base", "--objective", "dpo"), ["needs preference pairs", "pairs='best-worst'"]),
+        (("--base", "base", "--lora", "--lora-targets", "nope"), ["--lora-targets is 'nope'"]),
         (("--base", "base", "--set", "learning_rate=1"), ["use --learning-rate"]),
         (("--base", "base", "--set", "push_to_hub=true"), ["not sent anywhere"]),
         (("--base", "base", "--set", "optimm=adafactor"), ["SFTConfig has no such setting"]),
@@ -411,7 +411,7 @@ def test_a_base_that_is_nowhere(run, monkeypatch):
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
     run("train", "rows.jsonl", "--base", "m/nosuch", "-o", "m").refuses(
-        "m/nosuch: there is no such folder here, and it could not be had from the Hub: We couldn't connect"
+        "m/nosuch: there is no such folder here, and the Hub did not give it: We couldn't connect"
     )
 
 
@@ -433,7 +433,7 @@ def test_settings_from_a_file_and_those_of_the_trainer(run):
     )
     assert ran.code == 0, ran.err
     settings = manifest("m")["plan"]["settings"]
-    assert (settings["lora"], settings["seed"], settings["max_steps"], settings["more"]) == (
+    assert (settings["lora"], settings["seed"], settings["max_steps"], settings["set"]) == (
         True,
         6,
         1,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crowdselect._optional import install_command
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
 from crowdselect.train.diary import drawn, losses
@@ -285,5 +286,13 @@ def test_without_the_extra_one_line_says_so(run, monkeypatch):
         run("train", data, "--base", base, "-o", output).refuses(said)
     for more in ((), ("--dry-run",)):
         run("train", "train.jsonl", "--base", "some/model", "-o", "m", *more).refuses(
-            "transformers is not installed; run: pip install 'crowdselect[train]'"
+            f"transformers is not installed; run: {install_command('train')}"
         )
+
+
+def test_a_package_that_is_needed_at_the_end_is_missed_at_the_beginning(run, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    written([GOOD])
+    for more in (("-o", "m"), ("--dry-run",)):
+        run("train", "train.jsonl", "--base", "some/model", *more).refuses("vl_convert is not installed")

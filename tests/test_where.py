@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crowdselect.errors import OptionError
-from crowdselect.selection.where import Condition, matching, parse_where
+from crowdselect.selection.browse import Condition, matching, parse_where
 
 
 def rows(text: str, **columns: list[object]) -> list[bool]:
@@ -60,7 +60,7 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
 def test_text_has_no_order_and_is_no_number() -> None:
     with pytest.raises(OptionError, match="= and != only"):
         rows("topic < b", topic=["a", "b"])
-    with pytest.raises(OptionError, match="'high' is none"):
+    with pytest.raises(OptionError, match="'high' is not a number"):
         rows("score > high", score=[1.0])
 
 

@@ -65,7 +65,7 @@ def test_why_when_the_pool_has_moved_or_changed(run, tmp_path):
     assert "chosen, rank 1 of 3" in gone.out
     assert first["messages"][0]["content"][:50] not in gone.out
     assert "warning: the texts are not shown" in gone.err
-    assert "name its place with --pool" in gone.err
+    assert "pass its current path as --pool" in gone.err
     moved = run("why", "out", first["id"], "--pool", "moved.parquet")
     assert (moved.code, moved.err) == (0, "")
     assert first["messages"][0]["content"][:50] in moved.out
@@ -117,7 +117,7 @@ def test_why_when_the_rewards_file_has_gone(run, sim):
     ran = run("why", "out", first["id"])
     assert ran.code == 0
     assert first["messages"][0]["content"][:50] in ran.out
-    assert "the rewards are not at hand" in ran.err
+    assert "the rewards cannot be read" in ran.err
 
 
 def test_why_of_a_damaged_selection(run, chosen, tmp_path):
@@ -128,9 +128,15 @@ def test_why_of_a_damaged_selection(run, chosen, tmp_path):
             lambda f: (f / "manifest.json").write_text('{"tool": "crowdselect", "kind": "selection"}'),
             "has no 'options'",
         ),
-        (lambda f: (f / "manifest.json").write_text('{"tool": "crowdselect"}'), "no manifest.json of ours"),
-        (lambda f: (f / "manifest.json").write_text("{"), "no manifest.json of ours"),
-        (lambda f: (f / "manifest.json").unlink(), "no manifest.json of ours"),
+        (
+            lambda f: (f / "manifest.json").write_text('{"tool": "crowdselect"}'),
+            "not a selection; pass a folder created by",
+        ),
+        (
+            lambda f: (f / "manifest.json").write_text("{"),
+            "not a crowdselect output folder (no manifest.json)",
+        ),
+        (lambda f: (f / "manifest.json").unlink(), "not a crowdselect output folder (no manifest.json)"),
     ):
         folder = tmp_path / "damaged"
         shutil.copytree(chosen, folder)
@@ -152,7 +158,7 @@ def test_ids_that_look_like_options_or_shell_code(run):
         Path("only.txt").write_text(i)
         options = ["--budget", 1, "--clusters", 0, "--weights", "difficulty=1", "--include", "only.txt"]
         ran = run("select", "pool.parquet", *options, "-o", "my out", "--overwrite")
-        line = ran.out.split("crowdselect why ")[1].rstrip("\n")
+        line = ran.out.split("crowdselect why ")[1].split("\n")[0]
         shell = ["sh", "-c", f"{shlex.join(COMMAND)} why {line}"]
         done = subprocess.run(shell, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

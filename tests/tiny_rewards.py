@@ -109,7 +109,7 @@ def _train(model, tokenizer, *, steps: int) -> None:
     """Teach it to score good answers above bad ones, in pairs, as reward models are trained."""
     import torch
 
-    from crowdselect.reward.selftest import PAIRS
+    from crowdselect.reward.scoring import PAIRS
 
     pairs = [(q, good, bad) for q, good, bad in PAIRS] + [
         (q, g, b) for q, *_ in PAIRS for g, b in zip(GOOD, BAD, strict=True)

@@ -2,7 +2,7 @@
 
     >>> from crowdselect import Options, export, open_pool, select
 
-The names below load when first used, so that `import crowdselect` costs nothing.
+The names below load when first used, so that `import crowdselect` is instant.
 """
 
 from importlib import import_module
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (the front door's names have many types)
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (the public names have many types)
     if name not in _HOMES:
         raise AttributeError(f"module 'crowdselect' has no attribute {name!r}; it has: {', '.join(__all__)}")
     return getattr(import_module(f"crowdselect.{_HOMES[name]}"), name)

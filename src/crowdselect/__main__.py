@@ -1,4 +1,4 @@
-"""`python -m crowdselect`, which launchers of several processes need: `accelerate launch -m crowdselect ...`."""
+"""`python -m crowdselect`, as multi-process launchers call it: `accelerate launch -m crowdselect ...`."""
 
 from crowdselect.cli.main import main
 

@@ -1,11 +1,11 @@
-"""What was computed, as Parquet parts: found again by the content it was computed from, whoever computed it.
+"""A cache of computed results in Parquet parts, looked up by the content they were computed from.
 
-A part is written beside and renamed, so a part that is there is whole; its pages have checksums, so a damaged one is
-noticed. Its name is a hash of its keys: a batch that is handed out a second time finds its part. No part is ever
-changed, so any number of processes share a folder.
+A part is written under a temporary name and then renamed, so an existing part is complete; its pages have checksums,
+so damage is detected. Its name is a hash of its keys, so a batch that is computed a second time finds its part. Parts
+are never changed, so any number of processes can share a folder.
 
-What is kept between runs lies in one folder (`folder()`): the environment variable CROWDSELECT_CACHE, else the
-platform's own place for caches. It holds nothing that cannot be computed again: to empty it, delete it.
+The cache between runs is one folder (`folder()`): the environment variable CROWDSELECT_CACHE, else the platform's
+cache folder. Everything in it can be computed again: to empty it, delete it.
 """
 
 import os
@@ -25,7 +25,7 @@ from crowdselect.errors import InputError, OutputError
 from crowdselect.parquetfile import read_parquet
 
 KEY = "key"
-"""The column of every part that says what a row was computed from: 32 bytes."""
+"""The column of every part that identifies what a row was computed from: 32 bytes."""
 
 _VECTOR = "vector"
 _LENGTH = 32
@@ -34,12 +34,12 @@ _NOWHERE = -1
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Many keys, found by their first 128 bits; 16 bytes each.
+    """A sorted index of many keys, compared by their first 128 bits.
 
     Attributes:
         high: Shape (n,), ascending.
         low: Shape (n,), ascending where `high` is equal.
-        place: Shape (n,), where each stood in what it was made of.
+        place: Shape (n,), the position of each key in the sequence it was built from.
     """
 
     high: NDArray[np.uint64]
@@ -48,37 +48,37 @@ class Keys:
 
     @classmethod
     def of(cls, keys: Sequence[bytes] | bytes, *, prefer: NDArray[np.bool_] | None = None) -> Self:
-        """Sort keys.
+        """Build the index.
 
         Args:
-            keys: Of 32 bytes each, or all of them joined.
-            prefer: Of equal keys the first of those that are preferred is kept, else the first.
+            keys: 32 bytes each, or all of them joined.
+            prefer: Which to keep of equal keys: the first preferred one, else the first.
 
         Example:
             >>> Keys.of([b"b" * 32, b"a" * 32, b"b" * 32]).find([b"b" * 32, b"c" * 32]).tolist()
             [0, -1]
         """
         high, low = _halves(keys)
-        behind = np.zeros(len(high), dtype=np.bool_) if prefer is None else ~prefer
-        order = np.lexsort((behind, low, high))  # stable: equal keys stay in their order
+        last = np.zeros(len(high), dtype=np.bool_) if prefer is None else ~prefer
+        order = np.lexsort((last, low, high))  # stable: equal keys stay in their order
         high, low = high[order], low[order]
         first = np.ones(len(order), dtype=np.bool_)
         first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         return cls(high[first], low[first], order[first])
 
     def find(self, keys: Sequence[bytes] | bytes) -> NDArray[np.int64]:
-        """Give the place of each key, -1 where it is none of these."""
+        """Return the position of each key, -1 if it is not in the index."""
         high, low = _halves(keys)
-        at = np.searchsorted(self.high, high)
+        position = np.searchsorted(self.high, high)
         found = np.full(len(high), _NOWHERE, dtype=np.int64)
-        open_ = np.flatnonzero(at < len(self.high))
+        open_ = np.flatnonzero(position < len(self.high))
         while open_.size:
-            same = self.high[at[open_]] == high[open_]
-            hit = same & (self.low[at[open_]] == low[open_])
-            found[open_[hit]] = self.place[at[open_[hit]]]
-            open_ = open_[same & ~hit]  # another key with the same first half: look at the next
-            at[open_] += 1
-            open_ = open_[at[open_] < len(self.high)]
+            same = self.high[position[open_]] == high[open_]
+            hit = same & (self.low[position[open_]] == low[open_])
+            found[open_[hit]] = self.place[position[open_[hit]]]
+            open_ = open_[same & ~hit]  # another key with the same first half: try the next
+            position[open_] += 1
+            open_ = open_[position[open_] < len(self.high)]
         return found
 
 
@@ -86,27 +86,27 @@ class Parts:
     """A folder of parts.
 
     Args:
-        folder: Made with the first part.
+        folder: Created with the first part.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def name(self, keys: Sequence[bytes]) -> str:
-        """Name the part of some keys."""
+        """Return the file name of the part with these keys."""
         return f"part-{sha256(b''.join(keys)).hexdigest()[:32]}.parquet"
 
     def has(self, name: str) -> bool:
-        """Say whether a part is there, and so whole."""
+        """Tell whether a part exists, and is therefore complete."""
         return (self.folder / name).exists()
 
     def write(self, name: str, columns: dict[str, Any], *, compression: str = "zstd") -> None:
-        """Write a part, whole or not at all.
+        """Write a part atomically.
 
         Args:
             name: From `name`.
             columns: Arrow arrays, `KEY` among them.
-            compression: Any that Parquet has; "none" for what cannot be made smaller.
+            compression: Any that Parquet supports; "none" for incompressible data.
 
         Raises:
             OutputError: It cannot be written.
@@ -114,34 +114,34 @@ class Parts:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        beside = self.folder / f".{uuid4().hex}.tmp"
+        temporary = self.folder / f".{uuid4().hex}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 pq.write_table(
                     pa.table(columns),
                     file,
                     compression=compression,
                     use_dictionary=compression != "none",
-                    write_statistics=False,  # nobody looks at them, and no checksum covers them
+                    write_statistics=False,  # unused, and not covered by a checksum
                     write_page_checksum=True,
                 )
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self.folder / name)
+            temporary.replace(self.folder / name)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: a part cannot be written ({error.strerror or error}); what was computed before is kept"
+                f"{self.folder}: a part cannot be written ({error.strerror or error}); earlier parts are kept"
             ) from error
         finally:
             with suppress(OSError):
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
     def read(self, *columns: str) -> Any:  # noqa: ANN401  (an Arrow table)
-        """Read columns of all parts, in the order of their names; None where there is no part.
+        """Read columns of all parts, in the order of their names; None if there is no part.
 
         Raises:
-            InputError: A part is damaged, which only a disk or a stranger does.
+            InputError: A part is damaged; an interrupted run cannot cause that.
         """
         import pyarrow as pa
 
@@ -149,11 +149,11 @@ class Parts:
         return pa.concat_tables(tables) if tables else None
 
     def paths(self) -> list[Path]:
-        """List the parts that are there."""
+        """List the existing parts, by name."""
         return sorted(self.folder.glob("part-*.parquet"))
 
     def keys(self) -> Keys:
-        """Find what is done."""
+        """Index the keys of all parts."""
         table = self.read(KEY)
         return Keys.of(b"" if table is None else joined(table[KEY]))
 
@@ -163,7 +163,7 @@ def read_part(path: Path, *columns: str) -> Any:  # noqa: ANN401  (an Arrow tabl
 
     Raises:
         InputError: It is damaged.
-        FileNotFoundError: It is not there (NotADirectoryError where its folder is none).
+        FileNotFoundError: It does not exist (NotADirectoryError if its folder is not a folder).
     """
     import pyarrow as pa
 
@@ -172,14 +172,14 @@ def read_part(path: Path, *columns: str) -> Any:  # noqa: ANN401  (an Arrow tabl
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (pa.ArrowException, OSError) as error:
-        said = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: this part is damaged ({said}); delete it, and it is computed again"
+            f"{path}: this part is damaged ({cause}); delete it to have it recomputed"
         ) from error
 
 
-def joined(column: Any) -> bytes:  # noqa: ANN401  (a column of Arrow)
-    """Join a column of keys.
+def joined(column: Any) -> bytes:  # noqa: ANN401  (an Arrow column)
+    """Join a column of keys into one byte string.
 
     Example:
         >>> import pyarrow as pa
@@ -189,14 +189,14 @@ def joined(column: Any) -> bytes:  # noqa: ANN401  (a column of Arrow)
     import pyarrow as pa
 
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    found = []
+    pieces = []
     for chunk in chunks:
         keys = chunk.cast(pa.binary(_LENGTH))
         begin = keys.offset * _LENGTH
-        found.append(
+        pieces.append(
             keys.buffers()[1].to_pybytes()[begin : begin + len(keys) * _LENGTH] if len(keys) else b""
         )
-    return b"".join(found)
+    return b"".join(pieces)
 
 
 def _halves(keys: Sequence[bytes] | bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -209,7 +209,7 @@ def write_vectors(parts: Parts, keys: Sequence[bytes], vectors: NDArray[np.float
     """Write vectors of single texts as a part.
 
     Args:
-        parts: Where.
+        parts: Where to write it.
         keys: n different keys, from `key_of`.
         vectors: Shape (n, D).
 
@@ -242,7 +242,7 @@ def read_vectors(path: Path) -> tuple[bytes, NDArray[np.float32]]:
 
 
 def folder() -> Path:
-    """Where vectors are kept.
+    """Return the cache folder.
 
     Returns:
         CROWDSELECT_CACHE if set, else the platform's cache folder of crowdselect. It may not exist yet.
@@ -258,7 +258,7 @@ def folder() -> Path:
 
 
 def key_of(*parts: str | int) -> bytes:
-    """Digest of several values; no two different lists of values share one.
+    """Hash several values; different lists of values get different digests.
 
     Args:
         parts: Texts and numbers.
@@ -270,7 +270,7 @@ def key_of(*parts: str | int) -> bytes:
         >>> key_of("ab", "c") == key_of("a", "bc")
         False
     """
-    # A text may hold half of a surrogate pair: that must not stop us.
+    # surrogatepass: a text may hold half of a surrogate pair
     data = [
         (part if isinstance(part, str) else f"{part:+d}").encode("utf-8", "surrogatepass") for part in parts
     ]
@@ -278,7 +278,7 @@ def key_of(*parts: str | int) -> bytes:
 
 
 def text_keys(texts: Sequence[str]) -> list[bytes]:
-    """Give `key_of` each text, in half the time.
+    """Compute `key_of` for each text, in half the time.
 
     Example:
         >>> text_keys(["a"]) == [key_of("a")]
@@ -289,7 +289,7 @@ def text_keys(texts: Sequence[str]) -> list[bytes]:
 
 
 def _packed(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401  (an Arrow array)
-    """Put rows into an Arrow array, as bytes: lists of numbers would take Parquet many times as long to read."""
+    """Put rows into an Arrow array of bytes, which Parquet reads many times faster than lists of numbers."""
     import pyarrow as pa
 
     rows, dimensions = vectors.shape
@@ -298,7 +298,7 @@ def _packed(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401  (an Arrow arr
 
 
 def _unpacked(column: Any) -> NDArray[np.float32]:  # noqa: ANN401  (an Arrow column)
-    """Give the rows of what `packed` made, shape (n, D)."""
+    """Read the rows back from what `_packed` returned, shape (n, D)."""
     width = column.type.byte_width
     chunks = [
         np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :][: len(chunk) * width]
@@ -310,20 +310,20 @@ def _unpacked(column: Any) -> NDArray[np.float32]:  # noqa: ANN401  (an Arrow co
 
 
 def reason(error: Exception) -> str:
-    """Say what an error about a part was made of, without the path that a note names anyway."""
-    why = error.__cause__ or error
-    return " ".join(str(getattr(why, "strerror", None) or why).split())[:200]
+    """Return the cause of an error about a part, without the path, which the note names anyway."""
+    cause = error.__cause__ or error
+    return " ".join(str(getattr(cause, "strerror", None) or cause).split())[:200]
 
 
 def discard(path: Path) -> None:
     """Delete a part, if that is still possible."""
-    with suppress(OSError):  # another process was quicker, or it is not ours to delete: either way no harm
+    with suppress(OSError):  # already deleted by another process, or not permitted: harmless either way
         path.unlink()
 
 
 def keep_newest(place: Path, count: int) -> None:
-    """Delete all that lies in a folder but what was written last, as far as that is possible."""
-    with suppress(OSError):  # another process is tidying up
+    """Delete all but the `count` newest entries of a folder, as far as possible."""
+    with suppress(OSError):  # another process is cleaning up too
         entries = sorted(place.iterdir(), key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
         for entry in entries[count:]:
             rmtree(entry, ignore_errors=True) if entry.is_dir() else discard(entry)

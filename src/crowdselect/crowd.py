@@ -1,7 +1,8 @@
-"""The crowd: which family a model belongs to and how large it is, from a file or read off its name."""
+"""The crowd: each model's family and size, from a crowd file or its name; and the keys of that file."""
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,91 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.crowdkeys import ALIASES, KEYS, UNKNOWN, check_document, check_keys
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, near_miss
 from crowdselect.names import read_name
 from crowdselect.textfile import not_utf8
 from crowdselect.types import FloatArray
+
+UNKNOWN = "unknown"
+"""What a file writes for an unknown family or size; it overrides what the model's name says."""
+TEXTS = ("base_url", "model", "api_key_env", "system", "local", "family")
+NUMBERS = ("temperature", "top_p", "timeout", "requests_per_minute", "tokens_per_minute", "size_b")
+PRICES = ("price_in", "price_out")
+WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
+ALIASES = "aliases"
+"""Other names of a model, under which rewards may be filed: a list of texts."""
+KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
+"""Of a model or a judge, beside its name."""
+
+_TABLES = ("defaults", "model", "judge", "notes")
+_DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local", ALIASES})
+_FREE = "x_"  # how a key begins that is nobody's business but the user's; so is what stands in [notes]
+_NO_SECRET = {"api_key_env"}
+_SECRET = re.compile(
+    r"(^|[_-])(api[_-]?key|apikey|secret|password|passwd|authorization|bearer|credentials?)($|[_-])"
+    r"|(access|auth|api|bearer)[_-]?token$",
+    re.IGNORECASE,
+)
+
+
+def check_document(document: Mapping[str, Any], *, where: str) -> None:
+    """Refuse unknown keys in a crowd file; values that should be tables but are not are left to the reader.
+
+    Args:
+        document: The parsed TOML file.
+        where: The file, for messages.
+
+    Raises:
+        InputError: A key is unknown; the message names file, table, key and the nearest known one.
+    """
+    check_keys(document, _TABLES, where=f"{where}: top level")
+    defaults = document.get("defaults")
+    if isinstance(defaults, dict):
+        check_keys(defaults, _DEFAULT_KEYS, where=f"{where}: [defaults]")
+    for kind in ("model", "judge"):
+        tables = document.get(kind)
+        for number, table in enumerate(tables if isinstance(tables, list) else [], start=1):
+            if isinstance(table, dict):
+                name = table.get("name")
+                label = f"{kind} {name!r}" if isinstance(name, str) else f"[[{kind}]] number {number}"
+                check_keys(table, ("name", *KEYS), where=f"{where}: {label}")
+
+
+def check_keys(names: Iterable[str], known: tuple[str, ...], *, where: str) -> None:
+    """Refuse unknown keys, and those that look like a secret.
+
+    Args:
+        names: The keys of a table. Those that begin with `x_` are allowed.
+        known: The keys it may have.
+        where: File and table, for messages.
+
+    Raises:
+        InputError: See `check_document`.
+
+    Example:
+        >>> check_keys(["size_b", "x_owner"], KEYS, where="crowd.toml")
+    """
+    for name in names:
+        if name in known:
+            continue
+        refuse_secret(name, where)
+        if name.startswith(_FREE):
+            continue
+        raise InputError(f"{where}: unknown key {name!r}{near_miss(name, known)}")
+
+
+def refuse_secret(name: str, where: str) -> None:
+    """Refuse a key whose name suggests that its value is a secret.
+
+    Raises:
+        InputError: It does.
+    """
+    if name not in _NO_SECRET and _SECRET.search(name):
+        raise InputError(
+            f"{where}: {name!r} looks like a secret, which does not belong in this file; put it into an "
+            "environment variable and name it with api_key_env"
+        )
+
 
 _LEFT_OUT = f'leave it out to have it read off the name, or write "{UNKNOWN}"'
 _SHOWN = 5  # names listed in a message before "and N more"
@@ -27,7 +108,7 @@ class Member:
 
     Attributes:
         name: As the pool spells it.
-        family: Models of one series that differ in size share it. None = unknown.
+        family: Shared by the models of one series that differ in size. None = unknown.
         size_b: Billions of parameters, all experts of a mixture included. None = unknown.
         source: Where family and size come from: `"file"`, `"name"` (at least one was read off the name) or
             `"unknown"`.
@@ -41,7 +122,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The models that answered, each with its family and size as far as they are known.
+    """The models that answered, each with its family and size where known.
 
     Attributes:
         members: One per model; names differ.
@@ -80,8 +161,8 @@ class Crowd:
         Args:
             path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, or JSON
                 `{name: {"family": ..., "size_b": ...}}`. What is absent is read off the name; `"unknown"`
-                (or null) is unknown, whatever the name says. Other keys say how to reach a model: their
-                values are not looked at here.
+                (or null) is unknown, whatever the name says. Other keys configure how to reach a model: their
+                values are not checked here.
 
         Returns:
             One member per entry, in the file's order.
@@ -106,14 +187,14 @@ class Crowd:
         return cls(known, origin=repr(str(file)), aliases=_aliases(entries, where=repr(str(file))))
 
     def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
-        """Put the crowd in the order of a pool's models.
+        """Align the crowd with a pool's models.
 
         Args:
             models: The pool's models, the columns of its score matrix.
 
         Returns:
-            A crowd with exactly one member per model, in that order, read off the name where this crowd has
-            no entry; and one-line warnings: entries absent from the pool, models without an entry.
+            A crowd with exactly one member per model, in that order, read off the name if this crowd has
+            no entry; and one-line warnings: entries not in the pool, models without an entry.
 
         Raises:
             InputError: Not one model of the pool has an entry.
@@ -143,7 +224,7 @@ class Crowd:
         if missing:
             warnings.append(
                 f"{self.origin}: {_count(missing, len(models), 'models of the pool')} without an entry, "
-                f"so family and size are as the name says: {_listed(missing)}"
+                f"so family and size are read off the name: {_listed(missing)}"
             )
         members = tuple(by_name.get(name) or _named(name) for name in models)
         return Crowd(members, origin=self.origin, aliases=self.aliases), warnings
@@ -165,12 +246,12 @@ class Crowd:
 
     @property
     def has_order(self) -> bool:
-        """Whether some family has two different known sizes; without one, stability has nothing to go by."""
+        """Whether some family has two different known sizes; stability is undefined without one."""
         sizes: dict[str, set[float]] = {}
         for member in self.members:
             if member.family is not None and member.size_b is not None:
                 sizes.setdefault(member.family, set()).add(member.size_b)
-        return any(len(found) > 1 for found in sizes.values())
+        return any(len(known) > 1 for known in sizes.values())
 
     def to_toml(self) -> str:
         """Write the crowd as TOML for a person to check and edit.
@@ -180,7 +261,7 @@ class Crowd:
             the names hold. Comments say what was inferred and what is missing.
 
         Raises:
-            InputError: A name or family holds half a surrogate pair, which no UTF-8 file can.
+            InputError: A name or family holds half a surrogate pair, which UTF-8 cannot encode.
 
         Example:
             >>> print(Crowd.from_names(["sim-oak-7b"]).to_toml())
@@ -233,40 +314,42 @@ def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise InputError(f"{path!r}: {key!r} stands there twice; keep one")
+                raise InputError(f"{path!r}: {key!r} appears twice; keep one")
             seen[key] = value
         return seen
 
     try:
-        found = json.loads(text, object_pairs_hook=once)
+        document = json.loads(text, object_pairs_hook=without_repeats)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path!r}: broken JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from error
-    if not isinstance(found, dict):
-        raise InputError(f'{path!r}: wanted {{name: {{"family": ..., "size_b": ...}}}}, got {_short(found)}')
-    for name, entry in found.items():
+    if not isinstance(document, dict):
+        raise InputError(
+            f'{path!r}: wanted {{name: {{"family": ..., "size_b": ...}}}}, got {_short(document)}'
+        )
+    for name, entry in document.items():
         if not isinstance(entry, dict):
             raise InputError(
                 f"{path!r}: model {name!r}: wanted an object with family and size_b, got {_short(entry)}"
             )
         check_keys(entry, KEYS, where=f"{path!r}: model {name!r}")
-    return list(found.items())
+    return list(document.items())
 
 
 def _named(name: str) -> Member:
-    """Read all off the name."""
+    """Build a member from its name alone."""
     family, size_b = read_name(name)
     known = family is not None or size_b is not None
     return Member(name, family, size_b, "name" if known else "unknown")
 
 
 def _member(name: str, entry: Mapping[str, Any], *, where: str) -> Member:
-    """Take what the file says, and read the rest off the name."""
+    """Build a member from its entry in the file, reading what is missing off the name."""
     read = _named(name)
     family = _family(entry["family"], where) if "family" in entry else read.family
     size_b = _size(entry["size_b"], where) if "size_b" in entry else read.size_b
@@ -274,12 +357,14 @@ def _member(name: str, entry: Mapping[str, Any], *, where: str) -> Member:
         (name + (family or "")).encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{where}: half a surrogate pair in its name or family fits in no UTF-8 file"
+            f"{where}: its name or family holds half a surrogate pair, which UTF-8 cannot encode; rename it"
         ) from None
-    left = [value for key, value in (("family", read.family), ("size_b", read.size_b)) if key not in entry]
-    if any(value is not None for value in left):
+    inferred = [
+        value for key, value in (("family", read.family), ("size_b", read.size_b)) if key not in entry
+    ]
+    if any(value is not None for value in inferred):
         return Member(name, family, size_b, "name")
-    return Member(name, family, size_b, "unknown" if len(left) == 2 else "file")
+    return Member(name, family, size_b, "unknown" if len(inferred) == 2 else "file")
 
 
 def _family(value: object, where: str) -> str | None:
@@ -330,7 +415,7 @@ def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:
     seen: set[str] = set()
     for member in members:
         if member.name in seen:
-            raise InputError(f"{origin}: model {member.name!r} stands there twice; keep one")
+            raise InputError(f"{origin}: model {member.name!r} appears twice; keep one")
         seen.add(member.name)
     return tuple(members)
 
@@ -346,11 +431,11 @@ def _toml_table(member: Member) -> str:
         lines.append(f"size_b = {int(member.size_b) if whole else repr(member.size_b)}")
     read = _named(member.name)
     unknown = []
-    for key, value, said in (
+    for key, value, stated in (
         ("family", member.family, read.family),
         ("size_b", member.size_b, read.size_b),
     ):
-        if value is None and said is not None:  # left out, it would be read off the name
+        if value is None and stated is not None:  # left out, it would be read off the name
             lines.append(f'{key} = "{UNKNOWN}"')
         elif value is None:
             unknown.append(key)
@@ -360,25 +445,27 @@ def _toml_table(member: Member) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string; what a reader cannot see is written as its code."""
-    marks = []
-    for mark in text:
-        code = ord(mark)
+    """Write a TOML basic string, with unprintable characters as escapes."""
+    out = []
+    for character in text:
+        code = ord(character)
         if 0xD800 <= code < 0xE000:
-            raise InputError(f"{text!r}: a name with half a surrogate pair fits in no UTF-8 file; rename it")
-        if mark in '"\\':
-            marks.append("\\" + mark)
-        elif mark.isprintable():
-            marks.append(mark)
+            raise InputError(
+                f"{text!r}: a name with half a surrogate pair cannot be encoded in UTF-8; rename it"
+            )
+        if character in '"\\':
+            out.append("\\" + character)
+        elif character.isprintable():
+            out.append(character)
         else:
-            marks.append(f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")
-    return '"' + "".join(marks) + '"'
+            out.append(f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")
+    return '"' + "".join(out) + '"'
 
 
 def _short(value: object) -> str:
     try:
         shown = repr(value)
-    except ValueError:  # an integer of thousands of digits is not turned into text
+    except ValueError:  # Python does not print integers of thousands of digits
         shown = "a very long integer"
     return shown if len(shown) <= 60 else shown[:57] + "..."
 

@@ -2,12 +2,12 @@
 
     CrowdselectError
     ├── InputError (ValueError)        a file, row or column is not what it should be
-    │   ├── LayoutError                 the columns fit no layout we know
-    │   ├── RewardError                 no usable reward, or a choice between several is needed
+    │   ├── LayoutError                 the columns fit no known layout
+    │   ├── RewardError                 no usable reward, or several and none was named
     │   └── SplitError                  rows of one instruction are in several files that are read one by one
     ├── OptionError (ValueError)       an option's value makes no sense, or not with this pool
     │   └── BudgetError                 the budget cannot be filled
-    ├── OutputError (OSError)          the place to write to is refused
+    ├── OutputError (OSError)          the output path is refused
     ├── ShapeError (ValueError)        arrays do not fit together
     ├── LedgerError (OSError)          the ledger of answers cannot be used or written
     ├── CallError (RuntimeError)       a model gave no answer
@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterable
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Ask whether another word was meant: the end of a message about one that is unknown.
+    """Suggest the nearest known word, as the end of a message about an unknown one.
 
     Args:
-        word: What was said.
-        known: What could have been.
+        word: The unknown word.
+        known: The words that are valid.
 
     Returns:
-        `; did you mean 'X'?`, X the nearest; empty where none is near.
+        `; did you mean 'X'?`, X being the nearest known word; empty if none is close.
 
     Example:
         >>> near_miss("lenght", ["random", "length"]), near_miss("x", ["random", "length"])
@@ -41,7 +41,7 @@ def near_miss(word: str, known: Iterable[str]) -> str:
 
 
 class CrowdselectError(Exception):
-    """The root: catch this to catch all of them."""
+    """The base class: catch it to catch every error of this library."""
 
     def reword(self, change: Callable[[str], str]) -> None:
         """Change the message."""
@@ -57,7 +57,7 @@ class LayoutError(InputError):
 
 
 class RewardError(InputError):
-    """There is no usable reward, or several candidates and no choice."""
+    """There is no usable reward, or there are several candidates and none was named."""
 
 
 class SplitError(InputError):
@@ -69,11 +69,11 @@ class OptionError(CrowdselectError, ValueError):
 
 
 class BudgetError(OptionError):
-    """The budget is not positive or above what can be chosen; the message says how many can."""
+    """The budget is not positive, or more than can be chosen; the message says how many can."""
 
 
 class OutputError(CrowdselectError, OSError):
-    """The output would overwrite something that is not ours, or an input."""
+    """The output would overwrite an input or something that crowdselect did not write."""
 
 
 class ShapeError(CrowdselectError, ValueError):
@@ -81,7 +81,7 @@ class ShapeError(CrowdselectError, ValueError):
 
 
 class LedgerError(CrowdselectError, OSError):
-    """The ledger is in use, of a newer version, not one, or cannot be written; the message says which."""
+    """The file is no ledger, is in use, comes from a newer version or cannot be written; the message says which."""
 
 
 class CallError(CrowdselectError, RuntimeError):
@@ -89,8 +89,8 @@ class CallError(CrowdselectError, RuntimeError):
 
     Attributes:
         verdict: What to do: `"retry"`; `"refused"`: retry, and ask less often; `"filtered"` and `"failed"`:
-            asking again would not help; `"stop"`: this endpoint answers nothing until somebody mends it.
-        retry_after: Seconds that the server asked to wait; None = it did not say.
+            asking again would not help; `"stop"`: this endpoint answers nothing until somebody fixes it.
+        retry_after: Seconds to wait, as the server requested; None = it named none.
         billed: The answer may have been paid for although it did not arrive.
     """
 
@@ -112,9 +112,9 @@ def _rebuilt(message: str, verdict: str, retry_after: float | None, billed: bool
 
 
 class MissingExtraError(CrowdselectError, ImportError):
-    """An optional package is absent; the message names the extra that brings it."""
+    """An optional package is missing; the message names the extra that installs it."""
 
     def reword(self, change: Callable[[str], str]) -> None:
-        """Change the message, which an ImportError keeps twice."""
+        """Change the message, which an ImportError stores twice."""
         super().reword(change)
         self.msg = str(self.args[0])

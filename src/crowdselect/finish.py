@@ -30,11 +30,11 @@ _OPEN, _CLOSED = "<think>", "</think>"
 
 
 def ending(reason: str | None, text: str = "") -> Ending:
-    """Say how an answer ended.
+    """Classify how an answer ended.
 
     Args:
-        reason: As the server said it, in any case; None = it said none, which is how some servers finish.
-        text: What was answered: where it begins with a `<think>` that is never closed, it was cut.
+        reason: The server's finish reason, in any case; None = it sent none, as some servers do at a normal end.
+        text: The answer: one that begins with a `<think>` that is never closed was cut.
 
     Example:
         >>> ending("MAX_TOKENS"), ending(None, "Hi"), ending("stop", "<think>Hm"), ending("repetition")
@@ -45,7 +45,7 @@ def ending(reason: str | None, text: str = "") -> Ending:
 
 
 def is_thinking(text: str) -> bool:
-    """Say whether a text opens with a `<think>` that it never closes.
+    """Tell whether a text opens with a `<think>` that it never closes.
 
     Example:
         >>> is_thinking("<think> Hm"), is_thinking("<think>Hm</think> Hi")
@@ -55,7 +55,7 @@ def is_thinking(text: str) -> bool:
 
 
 def spoken_from(text: str) -> int:
-    """Find where a reply begins once its thinking is over; the text's length where it never is.
+    """Find where the reply after the thinking begins; the text's length if the thinking never ends.
 
     Example:
         >>> spoken_from("<think>7?</think> 8"), spoken_from("8"), spoken_from("<think>7?")
@@ -71,12 +71,12 @@ def spoken_from(text: str) -> int:
 
 
 def spoken(text: str) -> str:
-    """Give a reply without the thinking before it."""
+    """Return a reply without the thinking before it."""
     return text[spoken_from(text) :]
 
 
 def why_ended(reason: str | None, text: str = "") -> str | None:
-    """Say in words why an answer is not whole; None where it is, or where the reason is unknown."""
+    """Describe why an answer is incomplete; None if it is complete, or the reason is unknown."""
     kind = ending(reason, text)
     if kind in {"finished", "odd"}:
         return None
@@ -88,7 +88,7 @@ def why_ended(reason: str | None, text: str = "") -> str | None:
 
 
 def no_verdict(reason: str | None, text: str) -> str | None:
-    """Say why a judge's reply is no verdict, whatever stands in it; None where it may be read.
+    """Describe why a judge's reply is no verdict, whatever it contains; None if it may be read.
 
     Example:
         >>> no_verdict("length", "Score: 7"), no_verdict("stop", "Score: 7")
@@ -99,31 +99,31 @@ def no_verdict(reason: str | None, text: str) -> str | None:
 
 
 def ending_sql(reason: str, text: str | None) -> str:
-    """SQL of `ending`, as its place in `ENDINGS`.
+    """Build the SQL of `ending`, whose value is an index into `ENDINGS`.
 
     Args:
-        reason: SQL of the reason, a text.
-        text: SQL of what was answered; None = there is none.
+        reason: SQL expression of the reason, a text.
+        text: SQL expression of the answer; None = there is none.
     """
-    said = f"lower(trim(coalesce({reason}, '')))"
+    reason_sql = f"lower(trim(coalesce({reason}, '')))"
     cases = [
-        f"WHEN {said} IN ({_listed(names)}) THEN {place}"
-        for place, names in ((1, CUT), (2, FILTERED), (3, FAILED))
+        f"WHEN {reason_sql} IN ({_listed(names)}) THEN {code}"
+        for code, names in ((1, CUT), (2, FILTERED), (3, FAILED))
     ]
     if text is not None:
         cases.append(
             f"WHEN starts_with(ltrim({text}, {_SPACES}), '{_OPEN}') AND NOT contains({text}, '{_CLOSED}') THEN 1"
         )
-    return f"CAST(CASE {' '.join(cases)} WHEN {said} IN ({_listed(FINISHED)}) THEN 0 ELSE 4 END AS UTINYINT)"
+    return f"CAST(CASE {' '.join(cases)} WHEN {reason_sql} IN ({_listed(FINISHED)}) THEN 0 ELSE 4 END AS UTINYINT)"
 
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 
 
 def whole_sql(reason: str) -> str:
-    """SQL that is true where a reason, as it stands in a ledger, is of an answer that has come to an end.
+    """Build SQL that is true for the reasons, as a ledger records them, of answers that need no second try.
 
-    Finished or cut: what is neither is asked again with `--retry-failed`.
+    Those are finished or cut; anything else is asked again with `Limits.retry_failed`.
     """
     return f"lower(trim(coalesce({reason}, ''))) IN ({_listed((*FINISHED, *CUT))})"
 

@@ -16,7 +16,7 @@ Counter = Callable[[Sequence[str]], NDArray[np.float64]]
 
 
 def counter(unit: str) -> Counter:
-    """Make a function that measures texts.
+    """Return a function that measures texts.
 
     Args:
         unit: `CHARACTERS`, or a tokenizer: a `tokenizer.json`, a folder that holds one, or a name on the Hub.
@@ -37,7 +37,7 @@ def counter(unit: str) -> Counter:
     tokenizers = optional("tokenizers", extra="reward")
     file = Path(unit) / "tokenizer.json" if Path(unit).is_dir() else Path(unit)
     try:
-        made = (
+        tokenizer = (
             tokenizers.Tokenizer.from_file(str(file))
             if file.is_file()
             else tokenizers.Tokenizer.from_pretrained(unit)
@@ -47,9 +47,9 @@ def counter(unit: str) -> Counter:
         raise InputError(
             f"{unit}: no tokenizer: {words}; wanted {CHARACTERS}, a tokenizer.json, a folder with one or a name on the Hub"
         ) from error
-    made.no_truncation()
-    made.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return lambda texts: np.array(
-        [len(coded.ids) for coded in made.encode_batch(list(texts), add_special_tokens=False)],
+        [len(coded.ids) for coded in tokenizer.encode_batch(list(texts), add_special_tokens=False)],
         dtype=np.float64,
     )

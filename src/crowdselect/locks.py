@@ -1,4 +1,4 @@
-"""Locks between processes: one holder per file, let go of when its process ends, however it ends."""
+"""Locks between processes: one holder per file, released when its process ends, however it ends."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-_PATIENCE = 0.1  # seconds: a holder that ends may remove the file at the very moment when it is tried
-_AGAIN = 0.01
+_PATIENCE = 0.1  # seconds: a holder that ends may remove the file at the very moment it is tried
+_AGAIN = 0.01  # seconds between two tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Held:
     _is_new: bool
 
     def close(self) -> None:
-        """Let go; a file that was made here is removed while it is still held."""
+        """Release the lock; a file that was created for it is removed while it is still held."""
         if self._is_new and self._lock.is_locked:
-            with suppress(OSError):  # Windows removes no open file: it stays, and locks nothing
+            with suppress(OSError):  # Windows cannot remove an open file: it stays, and locks nothing
                 self.path.unlink()
         self._lock.release()
 
@@ -42,13 +42,13 @@ def hold(path: Path) -> Held | None:
     """Lock a file.
 
     Args:
-        path: Made where there is none; its folder must be there.
+        path: Created if missing; its folder must exist.
 
     Returns:
-        The lock; None where another process, or another caller in this one, holds it.
+        The lock; None if another process, or another caller in this one, holds it.
 
     Raises:
-        OSError: The file cannot be made or locked.
+        OSError: The file cannot be created or locked.
 
     Example:
         >>> from tempfile import mkdtemp

@@ -1,4 +1,4 @@
-"""What in a folder is ours: the files that its manifest lists, and nothing else."""
+"""Which files of a folder crowdselect wrote: those that its manifest lists, and no others."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".crowdselect-unfinished.json"
-"""Lists what is ours in a folder whose files are being replaced; a killed process leaves it behind."""
+"""Lists the files of crowdselect in a folder while they are being replaced; a killed process leaves it behind."""
 TOOL = "crowdselect"
 REPORT = "report.html"
-"""The page's name in a selection's folder."""
+"""File name of the report in a selection's folder."""
 
-# What 0.1.0, whose manifests list nothing, wrote into folders of each kind, whatever its options.
+# What 0.1.0, whose manifests list no files, wrote into folders of each kind, whatever its options.
 _FORMER = {
     "selection": ("README.md", REPORT, "selection.parquet"),
     "evaluation": ("answers.jsonl", "baseline_answers.jsonl", "judgments.jsonl", "result.json"),
@@ -38,14 +38,14 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any] | None:
-    """A finished result's manifest.
+    """Read the manifest of a finished result.
 
     Args:
         folder: A folder.
         name: The manifest's file name.
 
     Returns:
-        The manifest, or None where there is none of ours.
+        The manifest; None if there is none, or another tool wrote it.
 
     Example:
         >>> read_manifest(Path("no-such-folder")) is None
@@ -59,64 +59,64 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any], name: str = MANIFEST) -> None:
-    """Write a manifest that lists every file of its folder; it is written last.
+    """Write a manifest that lists every file of its folder; call it last.
 
     Args:
-        folder: A folder that holds all other files of a result, and nothing else.
-        facts: Its other entries.
+        folder: A folder that holds all the other files of a result, and nothing else.
+        facts: The manifest's other entries.
         name: The manifest's file name.
     """
-    # In ASCII: a path may hold bytes that are no UTF-8, and names characters that turn text round.
+    # In ASCII: a path may hold bytes that are not UTF-8, and a name characters that reverse the direction of text.
     text = json.dumps({**facts, "written": sorted({*files_in(folder), name})}, indent=2)
     (folder / name).write_text(text + "\n", encoding="ascii")
 
 
 def files_in(folder: Path) -> list[str]:
-    """Every file below a folder, relative to it, with `/`; links are files and are not followed."""
-    found = []
-    for place, _, names in os.walk(folder):
-        found += [(Path(place) / name).relative_to(folder).as_posix() for name in names]
-    return sorted(found)
+    """List every file below a folder, relative to it, with `/`; links count as files and are not followed."""
+    files = []
+    for parent, _, names in os.walk(folder):
+        files += [(Path(parent) / name).relative_to(folder).as_posix() for name in names]
+    return sorted(files)
 
 
 def own_files(folder: Path, name: str = MANIFEST) -> set[str]:
-    """Say which files of a folder are ours to replace or to remove.
+    """List the files of a folder that crowdselect wrote, and so may replace or remove.
 
     Args:
         folder: A folder.
         name: The manifest's file name.
 
     Returns:
-        Relative paths, with `/`; none leads out of the folder, whatever the manifest says. Empty where there is
-        no manifest of ours. `files` in a manifest are those of the pool and never ours.
+        Relative paths, with `/`; none leads out of the folder, whatever the manifest says. Empty if there is
+        no manifest of crowdselect. The entry `files` of a manifest lists the pool's files and never counts.
 
     Example:
         >>> own_files(Path("no-such-folder"))
         set()
     """
-    own: set[str] = set()
-    for place in (name, UNFINISHED):
-        manifest = read_manifest(folder, place)
+    listed: set[str] = set()
+    for manifest_name in (name, UNFINISHED):
+        manifest = read_manifest(folder, manifest_name)
         if manifest is not None:
-            own |= {place, *_listed(manifest, folder)}
-    return {one for one in own if _stays_inside(folder, one)}
+            listed |= {manifest_name, *_listed(manifest, folder)}
+    return {file for file in listed if _stays_inside(folder, file)}
 
 
 def is_ours(folder: Path, name: str = MANIFEST) -> bool:
-    """Whether a folder holds a result of ours, or what is left of one that was being replaced."""
-    return any(read_manifest(folder, place) is not None for place in (name, UNFINISHED))
+    """Tell whether a folder holds a result of crowdselect, or the remains of one that was being replaced."""
+    return any(read_manifest(folder, manifest_name) is not None for manifest_name in (name, UNFINISHED))
 
 
 def in_the_way(folder: Path, names: Iterable[str], name: str = MANIFEST) -> str | None:
-    """Find a file that is not ours where one of ours is to be written.
+    """Find a file that crowdselect did not write where it is about to write one.
 
     Args:
         folder: A folder; it may be missing.
-        names: Relative paths that are to be written.
+        names: Relative paths to be written.
         name: The manifest's file name.
 
     Returns:
-        The first such file, relative to the folder; None where the way is free.
+        The first such file, relative to the folder; None if nothing is in the way.
     """
     own = own_files(folder, name)
     for wanted in sorted(names):
@@ -136,20 +136,20 @@ def in_the_way(folder: Path, names: Iterable[str], name: str = MANIFEST) -> str 
 def _listed(manifest: Mapping[str, Any], folder: Path) -> set[str]:
     written = manifest.get("written")
     if isinstance(written, list):
-        return {one for one in written if isinstance(one, str)}
+        return {file for file in written if isinstance(file, str)}
     kind, export = manifest.get("kind"), manifest.get("export")
-    found = set(_FORMER.get(kind, ())) if isinstance(kind, str) else set()
+    names = set(_FORMER.get(kind, ())) if isinstance(kind, str) else set()
     if kind == "training" and folder.is_dir():
-        found |= {one.name for one in folder.iterdir() if _SHARD.fullmatch(one.name)}
+        names |= {file.name for file in folder.iterdir() if _SHARD.fullmatch(file.name)}
     if kind == "selection" and isinstance(export, dict):
         file, trainer = export.get("file"), export.get("trainer")
-        found |= {file} if isinstance(file, str) else set()
-        found |= set(_FORMER_TRAINER.get(trainer, ())) if isinstance(trainer, str) else set()
-    return found
+        names |= {file} if isinstance(file, str) else set()
+        names |= set(_FORMER_TRAINER.get(trainer, ())) if isinstance(trainer, str) else set()
+    return names
 
 
 def _stays_inside(folder: Path, name: str) -> bool:
-    """A manifest is data: what it lists may be anything."""
+    """Tell whether a listed name leads to a file inside the folder: a manifest may list anything."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\0" in name:
         return False

@@ -1,15 +1,15 @@
 """What a model's name says about its family and its size.
 
 Stability compares a model's reward with its size inside its family, so a wrong family is worse
-than none. Two rules follow. What a name does not say stays unknown; and whatever is left of a name
-without its size is its family, so that somebody's fine-tune of a known model never joins that
+than none. Two rules follow. What a name does not state stays unknown; and the family is the whole
+rest of the name without its size, so that somebody's fine-tune of a known model never joins that
 model's family by accident: when in doubt, a model is a family of its own.
 """
 
 import re
 from collections.abc import Sequence
 
-# Sizes that a name states as a word. The words stand for sizes in these series only.
+# Sizes that a name states as a word, which means a size in these series only.
 _SIZE_WORDS: dict[tuple[str, ...], float] = {
     ("phi", "3", "mini"): 3.8,
     ("phi", "3", "small"): 7.0,
@@ -20,7 +20,7 @@ _SIZE_WORDS: dict[tuple[str, ...], float] = {
     ("llama", "4", "maverick"): 400.0,
 }
 # Published totals of mixtures of experts. Experts share their attention layers, so the total is not
-# the product; a shape that is not listed here has a size nobody can read off its name.
+# the product; for a shape that is not listed here, the name does not tell the size.
 _MIXTURES = {"8x7b": 46.7, "8x22b": 141.0}
 
 _ORGANISATION = re.compile(r"^.*(?:/|__)(?=.)", re.DOTALL)
@@ -57,7 +57,7 @@ def read_name(name: str) -> tuple[str | None, float | None]:
     Returns:
         Family and size in billions of parameters. The size is None where the name states none, states two
         different ones, or only part of it (active parameters, one expert). The family is None where the
-        name has no word for size, because then nothing tells a series from its member.
+        name has no word for size, because then the series cannot be told from its member.
 
     Example:
         >>> read_name("Qwen/Qwen2.5-7B-Instruct-AWQ"), read_name("Phi-3-mini-128k-instruct")
@@ -66,22 +66,22 @@ def read_name(name: str) -> tuple[str | None, float | None]:
         (('olmo-2-1124', 7.0), (None, None))
     """
     words = _words(name)
-    place, stated = _size_word(words)
-    rest = [word for at, word in enumerate(words) if at != place and not _states_size(word, words)]
+    index, stated = _size_word(words)
+    rest = [word for i, word in enumerate(words) if i != index and not _states_size(word, words)]
     if len(rest) == len(words):
         return None, None
     return "-".join(rest) or None, _size(words) if stated is None else stated
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name that say something about the model itself."""
+    """Split a name into the words that describe the model itself."""
     text = _PROVIDER.sub("", _ORGANISATION.sub("", name.strip())).lower()
     text = _DECIMAL_MARK.sub(r"\1.\2", _QUANTISED_FILE.sub("", text))
     words: list[str] = []
     for word in filter(None, _BREAKS.split(text)):
         after_fp8 = word == "dynamic" and "fp8" in text
-        served = word == "turbo" and words[-1:] == ["instruct"]  # a host's faster copy of the same weights
-        if not (_QUANTISED.fullmatch(word) or after_fp8 or served):
+        host_copy = word == "turbo" and words[-1:] == ["instruct"]  # a host's faster copy of the same weights
+        if not (_QUANTISED.fullmatch(word) or after_fp8 or host_copy):
             words.append(_VERSION_P.sub(r"\1.\2", "instruct" if word == "inst" else word))
     if words[:1] == ["meta"] and words[1:2] and words[1].startswith("llama"):
         words = words[1:]
@@ -89,7 +89,7 @@ def _words(name: str) -> list[str]:
 
 
 def _size_word(words: Sequence[str]) -> tuple[int, float | None]:
-    """Place and size of a word that stands for a size in its series; (-1, None) without one."""
+    """Return index and size of a word that means a size in its series; (-1, None) without one."""
     for series, size_b in _SIZE_WORDS.items():
         for start in range(len(words) - len(series) + 1):
             if tuple(words[start : start + len(series)]) == series:
@@ -98,7 +98,7 @@ def _size_word(words: Sequence[str]) -> tuple[int, float | None]:
 
 
 def _states_size(word: str, words: Sequence[str]) -> bool:
-    """Whether a word speaks of size; millions beside billions count something else."""
+    """Tell whether a word states a size; millions beside billions count something else."""
     if _MILLIONS.fullmatch(word):
         return not any(_BILLIONS.fullmatch(other) for other in words)
     return any(
@@ -107,7 +107,7 @@ def _states_size(word: str, words: Sequence[str]) -> bool:
 
 
 def _size(words: Sequence[str]) -> float | None:
-    """The one total that the words state, or None."""
+    """Return the one total that the words state, or None."""
     mixtures = [word for word in words if _MIXTURE.fullmatch(word)]
     if mixtures:
         return _MIXTURES.get(mixtures[0]) if len(mixtures) == 1 else None
@@ -118,6 +118,6 @@ def _size(words: Sequence[str]) -> float | None:
         float(f"{match[1]}.{match[2]}") for word in words if (match := _BILLIONS_INSIDE.fullmatch(word))
     }
     millions = {float(match[1]) / 1000 for word in words if (match := _MILLIONS.fullmatch(word))}
-    found = billions or millions
-    size_b = found.pop() if len(found) == 1 else 0.0
+    sizes = billions or millions
+    size_b = sizes.pop() if len(sizes) == 1 else 0.0
     return size_b if size_b > 0 else None

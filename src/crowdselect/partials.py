@@ -1,4 +1,4 @@
-"""What is written beside its place until it is whole: held by the process that writes it, cleared away once that is dead."""
+"""Partial files and folders: written beside their target, locked by the writing process, removed once it is dead."""
 
 import json
 import os
@@ -19,19 +19,19 @@ _FORMER = ".former"
 
 @contextmanager
 def partial_of(target: Path, *, folder: bool, inside: bool = False) -> Iterator[Path]:
-    """Make a hidden file or folder beside `target`, and clear away those of dead processes.
+    """Create a hidden file or folder beside `target`, and remove those of dead processes.
 
     Args:
-        target: What it is to become.
-        folder: A folder, not a file.
-        inside: Make it in `target`, a folder that is there.
+        target: The path it will be renamed to.
+        folder: Create a folder, not a file.
+        inside: Create it in `target`, an existing folder.
 
     Yields:
-        Its path. If it has not been renamed when the block ends, it is removed.
+        Its path. It is removed if it has not been renamed when the block ends.
     """
-    place = target if inside else target.parent
-    _clear(place, target.name)
-    path, lock = _made(place, target, folder=folder)
+    parent = target if inside else target.parent
+    _clear(parent, target.name)
+    path, lock = _made(parent, target, folder=folder)
     try:
         path.chmod((0o777 if folder else 0o666) & ~_umask())
         yield path
@@ -42,18 +42,19 @@ def partial_of(target: Path, *, folder: bool, inside: bool = False) -> Iterator[
 
 
 def put_in_place(folder: Path, complete: Path, name: str = MANIFEST) -> None:
-    """Move the files of a complete result into a folder: in the place of those that are ours there.
+    """Move the files of a complete result into a folder, replacing those that crowdselect wrote there.
 
-    Everything else in the folder stays where it is. The manifest goes first and comes last, so that its presence
-    means complete; meanwhile `UNFINISHED` says what is ours. If a move fails, all are undone. Ctrl-C waits.
+    Everything else in the folder stays where it is. The old manifest is moved out first and the new one moved in
+    last, so that its presence means complete; meanwhile `UNFINISHED` lists our files. If a move fails, all are
+    undone. Ctrl-C is deferred.
 
     Args:
-        folder: A folder that is there.
+        folder: An existing folder.
         complete: A folder on the same file system, with the result.
         name: The manifest's file name.
 
     Raises:
-        OutputError: A file that is not ours is in the way; nothing was changed.
+        OutputError: A file that crowdselect did not write is in the way; nothing was changed.
     """
     new, own = files_in(complete), own_files(folder, name)
     blocked = in_the_way(folder, new, name)
@@ -69,12 +70,12 @@ def put_in_place(folder: Path, complete: Path, name: str = MANIFEST) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let no two processes move files into a folder at once."""
+    """Prevent two processes from moving files into a folder at the same time."""
     try:
         lock = _held(folder)
     except BlockingIOError:
         raise OutputError(
-            f"{folder}: another run is writing there; wait until it ends, and run again"
+            f"{folder}: another run is writing to this folder; wait until it ends, then run again"
         ) from None
     try:
         yield
@@ -84,14 +85,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _exchange(folder: Path, complete: Path, *, own: set[str], new: list[str], name: str) -> None:
-    """Move our former files out, the manifest first, and the new ones in, the manifest last."""
+    """Move our old files out, the manifest first, and the new ones in, the manifest last."""
     moved: list[tuple[Path, Path]] = []
     try:
-        for one in sorted(own, key=lambda one: one != name):
-            if (folder / one).is_symlink() or (folder / one).is_file():
-                _move(folder / one, complete / _FORMER / one, moved)
-        for one in sorted(new, key=lambda one: one == name):
-            _move(complete / one, folder / one, moved)
+        for file in sorted(own, key=lambda file: file != name):
+            if (folder / file).is_symlink() or (folder / file).is_file():
+                _move(folder / file, complete / _FORMER / file, moved)
+        for file in sorted(new, key=lambda file: file == name):
+            _move(complete / file, folder / file, moved)
     except BaseException:
         for source, goal in reversed(moved):
             goal.rename(source)
@@ -101,11 +102,11 @@ def _exchange(folder: Path, complete: Path, *, own: set[str], new: list[str], na
 
 
 def _say_unfinished(folder: Path, complete: Path, names: set[str]) -> None:
-    said = complete / UNFINISHED
-    said.write_text(
+    partial = complete / UNFINISHED
+    partial.write_text(
         json.dumps({"tool": TOOL, "kind": "unfinished", "written": sorted(names)}), encoding="ascii"
     )
-    said.replace(folder / UNFINISHED)
+    partial.replace(folder / UNFINISHED)
 
 
 def _move(source: Path, goal: Path, moved: list[tuple[Path, Path]]) -> None:
@@ -115,21 +116,21 @@ def _move(source: Path, goal: Path, moved: list[tuple[Path, Path]]) -> None:
 
 
 def _remove_empty(folder: Path, names: set[str]) -> None:
-    """Remove the folders that files of ours were in, where nothing is left in them."""
-    above = {parent for one in names for parent in (folder / one).parents if folder in parent.parents}
-    for place in sorted(above, key=lambda one: len(one.parts), reverse=True):
-        with suppress(OSError):  # something is left in it, or it was no folder
-            place.rmdir()
+    """Remove the folders that held our files and are now empty."""
+    above = {parent for name in names for parent in (folder / name).parents if folder in parent.parents}
+    for parent in sorted(above, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # not empty, or not a folder
+            parent.rmdir()
 
 
-def _made(place: Path, target: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """Make what is to be written into, and hold it; one who clears away may have been faster."""
+def _made(parent: Path, target: Path, *, folder: bool) -> tuple[Path, int | None]:
+    """Create the file or folder to write into, and lock it; another process may have cleared it away in between."""
     prefix, suffix = f".{target.name}.partial-", target.suffix
     while True:
         if folder:
-            path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         else:
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=place)
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=parent)
             os.close(handle)
             path = Path(name)
         try:
@@ -139,40 +140,43 @@ def _made(place: Path, target: Path, *, folder: bool) -> tuple[Path, int | None]
 
 
 def _held(path: Path) -> int | None:
-    """Hold a file or folder until the process ends, however it ends.
+    """Lock a file or folder until the process ends, however it ends.
 
     Returns:
-        What holds it; None where the system has no such locks, or not here.
+        The descriptor that holds the lock; None if the system, or the file system, has no such locks.
 
     Raises:
-        BlockingIOError: Another process holds it.
-        FileNotFoundError: It has gone.
+        BlockingIOError: Another process holds the lock.
+        FileNotFoundError: The file or folder is gone.
     """
     if sys.platform == "win32":
         return None
-    import fcntl
+    from filelock import lock_descriptor
 
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = lock_descriptor(handle, blocking=False)
         path.lstat()
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         os.close(handle)
         raise
     except OSError:  # a file system without locks
         os.close(handle)
         return None
+    if not is_ours:
+        os.close(handle)
+        raise BlockingIOError(f"{path}: another process holds it")
     return handle
 
 
-def _clear(place: Path, name: str) -> None:
-    """Remove what dead processes have left of a result of this name; what a living one holds is left alone."""
+def _clear(parent: Path, name: str) -> None:
+    """Remove what dead processes left of a result with this name; what a live process holds is left alone."""
     ours = re.compile(rf"\.{re.escape(name)}\.partial-[a-z0-9_]{{8}}(\.\w+)?")
     try:
-        found = [place / one for one in os.listdir(place) if ours.fullmatch(one)]  # noqa: PTH208  (names alone)
+        leftovers = [parent / entry for entry in os.listdir(parent) if ours.fullmatch(entry)]  # noqa: PTH208  (names alone)
     except OSError:
         return
-    for path in found:
+    for path in leftovers:
         try:
             lock = _held(path)
         except OSError:  # in use, gone, a link, or somebody else's

@@ -1,4 +1,4 @@
-"""How long each stage of a run takes, and a place to show that it is under way."""
+"""How long each stage of a run takes, and a hook to show its progress."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
+"""Called with how many units are done and how many there are in all."""
 
 
 def _silent(name: str) -> AbstractContextManager[Progress]:  # noqa: ARG001  (the place to show it, not shown)
@@ -14,7 +14,7 @@ def _silent(name: str) -> AbstractContextManager[Progress]:  # noqa: ARG001  (th
 
 
 def _ignore(done: int, total: int) -> None:
-    """Report progress to nobody."""
+    """Discard a progress report."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def _nothing() -> Iterator[Progress]:
 
 @dataclass(slots=True)
 class Stages:
-    """Times stages by name; `show` may draw them on a terminal.
+    """Timer of named stages; `show` may draw them on a terminal.
 
     Example:
         >>> stages = Stages()
@@ -35,13 +35,13 @@ class Stages:
     """
 
     show: Callable[[str], AbstractContextManager[Progress]] = _silent
-    """Given a stage's name, shows it while the block runs; yields where to report progress."""
+    """Shows the stage of a given name while the block runs; yields the function to report progress to."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds per stage, in the order in which they began."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Progress]:
-        """Time one stage; the same name again adds to it."""
+        """Time one stage; using a name again adds to its time."""
         start = time.perf_counter()
         with self.show(name) as progress:
             yield progress

@@ -1,7 +1,7 @@
-"""Chance that does not depend on order: a seeded 64-bit hash of each id.
+"""Randomness that does not depend on order: a seeded 64-bit hash of each id.
 
-Every tie, draw and sample of crowdselect is decided by these numbers, so that the same pool gives
-the same result in any row order, file type or layout, and adding a row changes no other row's draw.
+These numbers decide every tie, draw and sample of crowdselect, so that the same pool gives the same
+result in any row order, file type or layout, and adding a row changes no other row's draw.
 """
 
 from collections.abc import Sequence
@@ -34,15 +34,18 @@ def content_hash(ids: Sequence[str] | NDArray[Any]) -> UInt64Array:
         >>> bool(content_hash(["x", "y"])[1] == content_hash(["y"])[0])
         True
     """
-    out, hashed = np.empty(len(ids), dtype=np.uint64), _hash_arrow if hasattr(ids, "buffers") else _hash_block
+    out, hash_block = (
+        np.empty(len(ids), dtype=np.uint64),
+        _hash_arrow if hasattr(ids, "buffers") else _hash_block,
+    )
     for begin in range(0, len(ids), _BLOCK):
         block = ids[begin : begin + _BLOCK]
-        out[begin : begin + len(block)] = hashed(block)
+        out[begin : begin + len(block)] = hash_block(block)
     return out
 
 
 def reseeded(hashes: UInt64Array, *, seed: int, salt: str = "") -> UInt64Array:
-    """Give hashes an order of their own for one seed and one use.
+    """Derive new hashes, and so a new order, for one seed and one use.
 
     Args:
         hashes: Shape (N,), from `content_hash`.
@@ -98,14 +101,14 @@ def mixed_hash(rows: UInt64Array, columns: UInt64Array) -> UInt64Array:
 
 def _start(seed: int, salt: str) -> np.uint64:
     low, high = (np.array([part & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64) for part in (seed, seed >> 64))
-    state = low + _mix(high)  # mixed, so that 1 and 2^64 do not come to the same
+    state = low + _mix(high)  # mixed, so that 1 and 2^64 differ
     for word in [0, *salt.encode()]:
         state = _mix(state + np.uint64(_WEYL) + np.uint64(word))
     return np.uint64(state[0])
 
 
 def _hash_block(ids: Sequence[str] | NDArray[Any]) -> UInt64Array:
-    """Mix the ids' UTF-8 bytes eight at a time; the ids still unfinished get fewer with each step."""
+    """Mix the ids' UTF-8 bytes eight at a time; each step has fewer unfinished ids left."""
     joined = "".join(ids)
     if joined.isascii():
         data, lengths = joined.encode(), np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
@@ -116,7 +119,7 @@ def _hash_block(ids: Sequence[str] | NDArray[Any]) -> UInt64Array:
 
 
 def _hash_arrow(ids: Any) -> UInt64Array:  # noqa: ANN401  (an Arrow array of strings)
-    """Do what `_hash_block` does from the buffers of an Arrow array without nulls."""
+    """Do the same as `_hash_block`, from the buffers of an Arrow array without nulls."""
     _, offsets, data = ids.buffers()
     kind = np.int64 if str(ids.type).startswith("large") else np.int32
     ends = np.frombuffer(offsets, kind)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)

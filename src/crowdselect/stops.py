@@ -9,11 +9,11 @@ from types import FrameType
 
 
 def handle_sigterm() -> None:
-    """Raise KeyboardInterrupt at SIGTERM, in this process alone: a forked one ends at once, as it would have."""
-    own = os.getpid()
+    """Raise KeyboardInterrupt on SIGTERM in this process only: a forked one ends at once, as by default."""
+    owner = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != own:
+        if os.getpid() != owner:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         raise KeyboardInterrupt
@@ -23,7 +23,7 @@ def handle_sigterm() -> None:
 
 @contextmanager
 def kept_handlers(*numbers: int) -> Iterator[None]:
-    """Put handlers of signals back that a library replaces in the block (Ray, asyncio)."""
+    """Restore signal handlers that a library replaces during the block (Ray, asyncio)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -38,20 +38,20 @@ def kept_handlers(*numbers: int) -> Iterator[None]:
 
 @contextmanager
 def unbroken() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block ends."""
+    """Defer Ctrl-C and SIGTERM until the block ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
-    def wait(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+    def defer(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
 
     try:
         with kept_handlers(signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal.SIGINT, wait)
-            signal.signal(signal.SIGTERM, wait)
+            signal.signal(signal.SIGINT, defer)
+            signal.signal(signal.SIGTERM, defer)
             yield
     finally:
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])

@@ -1,7 +1,7 @@
-"""Text files as other tools write them: packed or not, whatever their names say, with a byte order mark or without.
+"""Text files as other tools write them: compressed or not, whatever the name says, with or without a byte order mark.
 
-What nobody here can read is refused in one line that says what to do: pipes, UTF-16, other archives, JSON that is
-nested too deeply.
+What cannot be read is refused with one line that says what to do: pipes, UTF-16, other archives, JSON that is nested
+too deeply.
 """
 
 import io
@@ -14,13 +14,13 @@ from pathlib import Path
 from crowdselect.errors import InputError
 
 MARK = b"\xef\xbb\xbf"
-"""The byte order mark of UTF-8, which stands for nothing."""
+"""The byte order mark of UTF-8, which carries no information."""
 
 DEEPEST = 126
-"""Levels of lists and objects that DuckDB reads."""
+"""The most levels of lists and objects that DuckDB reads."""
 
 NESTED = f"a value is nested more than {DEEPEST} levels deep; leave it out, or write it as text"
-"""Of JSON that nobody here can read."""
+"""The message about JSON that is nested too deeply."""
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip"}
@@ -35,36 +35,34 @@ _STEP = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 
 
 def check_file(file: Path) -> None:
-    """Refuse a pipe, a socket or a device; to open one may take for ever.
+    """Refuse a pipe, a socket or a device; opening one may block forever.
 
     Raises:
         InputError: It is one of these.
-        OSError: It is not there.
+        OSError: It does not exist.
     """
     mode = file.stat().st_mode
     if stat.S_ISFIFO(mode):
-        raise InputError(
-            f"{file}: is a pipe, which can be read only once; write what comes through it to a file first"
-        )
+        raise InputError(f"{file}: is a pipe, which can be read only once; write its content to a file first")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{file}: is not a regular file; write its content to one first")
 
 
 def packing(file: Path) -> str | None:
-    """Say how a file is packed, by its first bytes: `gzip`, `zstd`, or None."""
+    """Detect a file's compression by its first bytes: `gzip`, `zstd`, or None."""
     with file.open("rb") as stream:
         return _packing(stream.read(4))
 
 
 def open_text(file: Path) -> io.BufferedReader:
-    """Open a text file as bytes, unpacked."""
+    """Open a text file as bytes, decompressed."""
     import pyarrow as pa
 
     return io.BufferedReader(pa.input_stream(str(file.absolute()), compression=packing(file)))
 
 
 def check_text(file: Path) -> bool:
-    """Refuse a file that is no UTF-8 text at all, by its first bytes.
+    """Refuse a file that cannot be UTF-8 text, by its first bytes.
 
     Returns:
         Whether it begins with a byte order mark.
@@ -89,7 +87,7 @@ def check_text(file: Path) -> bool:
 
 
 def read_text(path: str | PathLike[str], *, wanted: str) -> str:
-    """Read a whole text file, which may also be a pipe; unpacked, and without its byte order mark.
+    """Read a whole text file or pipe, decompressed and without its byte order mark.
 
     Args:
         path: The file.
@@ -126,7 +124,7 @@ def read_text(path: str | PathLike[str], *, wanted: str) -> str:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Say why a text cannot be decoded, naming the encoding where its first bytes tell.
+    """Describe why a text cannot be decoded, naming the encoding if its first bytes tell.
 
     Example:
         >>> try:
@@ -142,7 +140,7 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def encoding_of(head: bytes) -> str | None:
-    r"""Recognise UTF-16 and UTF-32 by the mark that a text begins with, or by the null bytes beside its first letters.
+    r"""Detect UTF-16 and UTF-32 by the byte order mark, or by the null bytes beside the first letters.
 
     Example:
         >>> encoding_of(b"i\x00d\x00"), encoding_of(b"id,a")
@@ -158,13 +156,13 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def broken_archive(file: Path, error: Exception) -> InputError:
-    """Say that a file cannot be unpacked."""
-    said = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{file}: cannot be unpacked ({said}); the file is broken; copy it again")
+    """Build the error about a file that cannot be decompressed."""
+    cause = " ".join(str(error).split())[:200] or type(error).__name__
+    return InputError(f"{file}: cannot be unpacked ({cause}); the file is broken; copy it again")
 
 
 def too_deep(file: Path) -> InputError | None:
-    """Find the first line of a JSON file where lists and objects are nested more than `DEEPEST` levels deep."""
+    """Return an error that names the first line of a JSON file nested more than `DEEPEST` levels deep, if any."""
     depth = 0
     with open_text(file) as stream:
         for number, line in enumerate(stream, start=1):
@@ -175,8 +173,18 @@ def too_deep(file: Path) -> InputError | None:
     return None
 
 
+def is_deep(line: bytes) -> bool:
+    """Say whether lists and objects of a line of JSON are nested more than `DEEPEST` levels deep."""
+    depth = 0
+    for token in _BRACKETS.findall(line):
+        depth += _STEP.get(token, 0)
+        if depth > DEEPEST:
+            return True
+    return False
+
+
 def without_mark(file: Path, target: Path) -> None:
-    """Copy a text file, unpacked and without a byte order mark at its beginning."""
+    """Copy a text file, decompressed and without its byte order mark."""
     with open_text(file) as stream, target.open("wb") as copy:
         copy.write(stream.read(len(MARK)).removeprefix(MARK))
         while piece := stream.read(1 << 22):

@@ -1,4 +1,4 @@
-"""Array and table aliases: what a signature calls the things that pass through it."""
+"""Aliases for arrays and tables in signatures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where results are written: never over an input or a stranger's files, never half finished."""
+"""Write results safely: never over an input or other people's files, never half finished."""
 
 import json
 import os
@@ -37,7 +37,7 @@ __all__ = [
     "write_table",
 ]
 
-_TABLES = (".parquet", ".csv", ".jsonl")  # forms of a table
+_TABLES = (".parquet", ".csv", ".jsonl")  # table formats
 
 
 def check_output(
@@ -48,59 +48,61 @@ def check_output(
     folder: bool,
     writes: Iterable[str] = (),
 ) -> Path:
-    """Refuse a place to write to before any work is done.
+    """Check an output path before any work is done.
 
     Args:
         path: The file or folder to write.
-        inputs: Every file that is read.
-        overwrite: Replace what is there. In a folder only what our own manifest lists there is replaced.
+        inputs: Every file that the command reads.
+        overwrite: Replace an existing result. In a folder, only the files that our manifest lists are replaced.
         folder: Whether `path` will be a folder.
-        writes: The files, as far as they are known, that will be written into it.
+        writes: The files that will be written into it, as far as they are known.
 
     Returns:
         The absolute path.
 
     Raises:
-        OutputError: The path is an input or contains one, is there already, is not ours to replace, or its
+        OutputError: The path is an input or contains one, exists already, is not ours to replace, or its
             parent folder is missing.
 
     Example:
         >>> check_output("no-such-folder-yet", inputs=[], overwrite=False, folder=True).name
         'no-such-folder-yet'
     """
-    target = Path(os.path.abspath(path))  # noqa: PTH100  (symbolic links stay: the link's own place is written)
+    target = Path(os.path.abspath(path))  # noqa: PTH100  (symbolic links stay: the link's own path is written)
     try:
         os.fspath(target).encode()
     except UnicodeEncodeError:
-        raise OutputError(f"{path}: its path is not UTF-8, and Parquet is written to no other") from None
+        raise OutputError(
+            f"{path}: the path is not UTF-8, which Parquet needs; choose another path"
+        ) from None
     for source in inputs:
         if _is_or_contains(target, source):
             raise OutputError(f"{path}: the output is, or contains, the input {source}; choose another place")
-    home = _led_to(target).parent if folder else target.parent
-    if not home.is_dir():
-        raise OutputError(f"{path}: there is no folder {home}; make it first")
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: no permission to write into {home}; choose another place")
+    parent = _led_to(target).parent if folder else target.parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {parent}; make it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write into {parent}; choose another place")
     if folder:
         _check_folder(target, path, overwrite=overwrite, writes=writes)
     elif target.is_dir():
         raise OutputError(f"{path}: this is a folder; name a file")
     elif os.path.lexists(target) and not overwrite:
-        raise OutputError(f"{path}: there is such a file already; add --overwrite to replace it")
+        raise OutputError(f"{path}: there is such a file already; add `overwrite=True` to replace it")
     return target
 
 
 def check_beside(path: str | os.PathLike[str], *, pool: str, files: Iterable[Path], folder: bool) -> None:
-    """Refuse an output that would be read as a part of the pool the next time.
+    """Refuse an output path where the next run would read the output as a part of the pool.
 
     Args:
         path: The file or folder to write.
         pool: The pool as the user named it: a file, a folder or a glob.
-        files: The files that it is made of.
+        files: The pool's files.
         folder: Whether `path` will be a folder.
 
     Raises:
-        OutputError: A file beside the files of a folder or glob; or a folder inside a pool's folder that is
+        OutputError: A file beside the files of a folder or glob, or a folder inside a pool's folder that is
             read with its subfolders.
 
     Example:
@@ -114,19 +116,19 @@ def check_beside(path: str | os.PathLike[str], *, pool: str, files: Iterable[Pat
     inside = place in target.parents and place not in homes
     if inside or (target.parent in homes and not folder):
         raise OutputError(
-            f"{path}: there it would be read as a part of the pool {pool}; choose another place"
+            f"{path}: the output would be read as a part of the pool {pool}; choose another place"
         )
 
 
 def _is_or_contains(target: Path, source: Path) -> bool:
-    """Compare the paths as they are written and where they lead: either may go through symbolic links."""
+    """Compare the paths as written and as resolved: either may go through symbolic links."""
     sources = [Path(way(source)) for way in (os.path.abspath, os.path.realpath)]
     targets = [target, Path(os.path.realpath(target))]
     return any(place in (real, *real.parents) for place in targets for real in sources)
 
 
 def _led_to(target: Path) -> Path:
-    """The folder that is written: where `target` is a symbolic link to one, that one, and the link stays."""
+    """Return the folder to write: `target`, or the folder that it links to, so that the link stays."""
     return Path(os.path.realpath(target)) if target.is_symlink() and target.is_dir() else target
 
 
@@ -145,10 +147,12 @@ def _check_folder(
     if not any(target.iterdir()):
         return
     if not overwrite:
-        raise OutputError(f"{path}: the folder is not empty; add --overwrite to replace a former result")
+        raise OutputError(
+            f"{path}: the folder is not empty; add `overwrite=True` to replace an earlier result"
+        )
     if not is_ours(place):
         raise OutputError(
-            f"{path}: the folder holds no {MANIFEST} of ours, so it is not replaced; choose another place"
+            f"{path}: not a crowdselect output folder (no {MANIFEST}), so it is not replaced; choose another place"
         )
     blocked = in_the_way(place, writes)
     if blocked is not None:
@@ -159,38 +163,38 @@ def _check_folder(
 
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Fill a folder beside `target` and put it in its place when the block ends without an error.
+    """Create a folder beside `target` and move it into place when the block ends without an error.
 
-    What stands in `target` and is not ours stays there: see `partials.put_in_place`.
+    Files in `target` that are not ours stay: see `partials.put_in_place`.
 
     Args:
         target: A path that `check_output` has passed; a symbolic link to a folder stays one.
-        overwrite: As for `check_output`, which is asked once more at the end: it may have been long ago.
+        overwrite: As for `check_output`, which may have run long ago, so the check is repeated at the end.
 
     Yields:
-        The folder to write into. Its manifest must be written last, by `write_manifest`: where the process dies
-        in between, what is left has none, and `target` is as it was.
+        The folder to write into. Its manifest must be written last, by `write_manifest`: if the process dies
+        before that, what is left has none, and `target` is unchanged.
 
     Raises:
-        OutputError: It cannot be written, or something else has come to stand there meanwhile.
+        OutputError: It cannot be written, or something else has appeared there in the meantime.
     """
     with _explained(target):
-        place = _led_to(target)
-        with partial_of(place, folder=True) as partial:
+        resolved = _led_to(target)
+        with partial_of(resolved, folder=True) as partial:
             yield partial
             _check_folder(target, target, overwrite=overwrite)
-            if place.exists():
-                put_in_place(place, partial)
+            if resolved.exists():
+                put_in_place(resolved, partial)
             else:
-                partial.rename(place)
+                partial.rename(resolved)
 
 
 @contextmanager
 def new_files(folder: Path, *, manifest: str = MANIFEST) -> Iterator[Path]:
-    """Fill a hidden folder inside `folder`, and move its files into `folder` when the block ends without an error.
+    """Create a hidden folder inside `folder`, and move its files into `folder` when the block ends without an error.
 
     Args:
-        folder: A folder that is there, with whatever in it; only what its manifest lists is replaced or removed.
+        folder: An existing folder, whatever it holds; only files that its manifest lists are replaced or removed.
         manifest: The manifest's file name.
 
     Yields:
@@ -205,7 +209,7 @@ def new_files(folder: Path, *, manifest: str = MANIFEST) -> Iterator[Path]:
 
 
 def check_manifest(path: Path) -> None:
-    """Refuse to write the manifest of a file over a file that is not one of ours.
+    """Refuse to write a file's manifest over a file that crowdselect did not write.
 
     Raises:
         OutputError: There is such a file.
@@ -218,21 +222,21 @@ def check_manifest(path: Path) -> None:
 
 @contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
-    """Make a folder that other results go into; where it is new and stays empty, it is removed again.
+    """Create a folder for other results; if it is new and stays empty, remove it again.
 
     Args:
-        folder: Its path; it may be there.
+        folder: Its path; it may exist.
 
     Raises:
-        OutputError: It cannot be made.
+        OutputError: It cannot be created.
     """
-    there = folder.is_dir()
+    existed = folder.is_dir()
     with _explained(folder):
         folder.mkdir(exist_ok=True)
     try:
         yield
     finally:
-        if not there:
+        if not existed:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
@@ -241,9 +245,9 @@ def claim(folder: Path, name: str, *, overwrite: bool) -> Path:
     """List one more file in the manifest of a finished result, before it is written.
 
     Args:
-        folder: Of the result.
-        name: The file.
-        overwrite: Take it though a file of that name is there that is not ours.
+        folder: The result's folder.
+        name: The file's name.
+        overwrite: Take the name even if a file of that name exists that is not ours.
 
     Returns:
         Its path.
@@ -254,7 +258,7 @@ def claim(folder: Path, name: str, *, overwrite: bool) -> Path:
     target, own = folder / name, own_files(folder)
     if os.path.lexists(target) and name not in own and not overwrite:
         raise OutputError(
-            f"{target}: was not written by crowdselect; add --overwrite to replace it, or name another file with -o"
+            f"{target}: was not written by crowdselect; add `overwrite=True` to replace it, or name another file as `output`"
         )
     manifest = read_manifest(folder)
     if manifest is not None and name not in own:
@@ -266,13 +270,13 @@ def claim(folder: Path, name: str, *, overwrite: bool) -> Path:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """Write a file beside `target` and put it in its place when the block ends without an error.
+    """Write a file beside `target` and move it into place when the block ends without an error.
 
     Args:
         target: A path that `check_output` has passed.
 
     Yields:
-        The path to write to; it has the target's ending.
+        The path to write to, with the target's file name extension.
 
     Raises:
         OutputError: It cannot be written.
@@ -284,7 +288,7 @@ def new_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _explained(target: Path) -> Iterator[None]:
-    """Say of a full disk or a missing permission what could not be written."""
+    """Turn system errors, such as a full disk, into an `OutputError` that names what could not be written."""
     try:
         yield
     except OutputError:
@@ -294,7 +298,7 @@ def _explained(target: Path) -> Iterator[None]:
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Refuse an ending that names no form of table, before any work is done.
+    """Check that a path ends in a known table format, before any work is done.
 
     Args:
         path: Ends in `.parquet`, `.csv` or `.jsonl`.
@@ -313,7 +317,7 @@ def check_ending(path: str | os.PathLike[str]) -> None:
 
 
 def write_table(table: Any, path: Path) -> None:  # noqa: ANN401  (a pyarrow table)
-    """Write a table in the form that the file's ending names, whole or not at all.
+    """Write a table atomically, in the format of the file's ending.
 
     Args:
         table: A pyarrow table.

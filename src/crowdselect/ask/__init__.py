@@ -1,16 +1,16 @@
-"""The one door to models: requests in, answers in a ledger, each paid once.
+"""Requests to models: sent at most once, with every answer recorded in a ledger.
 
-Whoever asks models (`collect`, judges, benchmarks) makes requests, calls `ask`, and reads the answers:
+`collect`, judges and benchmarks build requests, call `ask`, and read the answers:
 
-    ask          `ask(wanted, ledger, options)`, and how answers are read
+    ask          `ask(wanted, ledger, options)`: all endpoints at once, until done or Ctrl-C; reading answers
     endpoints    crowd.toml to `Endpoint`s: models and judges
-    calls        `Request`, `Reply`, `CallError` and the `Client` protocol
-    http_client, local_client, scripted    three clients
-    ledger, ledger_file    every answer on disk, once
-    conversations, renamed    answers read back, also where a model had another name
-    pace         how fast one endpoint may be asked
-    budget, limits    hard stops, counted over resumes
-    lane, runner, committed    one endpoint's part of a run; all of them, until the end or Ctrl-C
-    plan, display    what a run would do; what a person sees of it
-    redact       keys taken out of whatever is stored or said
+    calls        `Request`, `Reply`, `CallError`, the `Client` protocol, and a scripted client
+    http_client  HTTP for all models, and the client for OpenAI-compatible servers
+    local_client    the client for a model in this process
+    ledger, ledger_file    every answer on disk, once; the file that holds them
+    conversations, renamed    reading answers back, also for a renamed model
+    lane, pace   one endpoint's part of a run; its concurrency and rate limits
+    budget       limits, an estimate before a run, hard stops while it runs
+    display      progress and estimates, for people
+    redact       removes keys from everything stored or shown
 """

@@ -1,7 +1,7 @@
-"""The one door to models: `ask` sends what a ledger does not know yet, and the answers are read from the ledger.
+"""`ask` sends the requests that are not yet in a ledger; the answers are read from the ledger.
 
-Whoever asks models makes requests, calls `ask`, and reads what was answered. Pace, retries, the budget, what a person
-sees meanwhile, Ctrl-C, and why somebody was asked no further are the same for all.
+All requests to models go through here, so rate limits, retries, the budget, progress, Ctrl-C and the reasons why an
+endpoint stopped early work the same way everywhere.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from crowdselect.stops import kept_handlers
 Opener = Callable[[Endpoint], Client]
 """Makes the client of an endpoint."""
 Watch = Callable[[Sequence[Lane], int], AbstractContextManager[Callable[[], None]]]
-"""Given the lanes and the number of requests of each, shows them; yields what is called to show them anew."""
+"""Takes the lanes and the number of requests per lane, and shows progress; yields a function that refreshes it."""
 
 SAME_STOP = 0.1
-"""Seconds within which two signals are one stop: `run` hands on what a whole group of processes may have got."""
-_LOOK = 0.25  # seconds between two looks at the lanes
+"""Seconds within which two signals are one stop: a recipe run forwards a signal that its process group may have received too."""
+_LOOK = 0.25  # seconds between two checks of the lanes
 
 
 def open_client(endpoint: Endpoint) -> Client:
@@ -49,11 +49,11 @@ def open_client(endpoint: Endpoint) -> Client:
 
 
 class Wanted(NamedTuple):
-    """What one endpoint is asked.
+    """The requests for one endpoint.
 
     Attributes:
-        endpoint: Whom to ask.
-        requests: What, lazily: no more than a few hundred are held at once.
+        endpoint: The endpoint to ask.
+        requests: Read lazily: no more than a few hundred are in memory at once.
     """
 
     endpoint: Endpoint
@@ -65,10 +65,10 @@ class AskOptions:
     """How models are asked.
 
     Attributes:
-        limits: How far to go: money, requests, retries.
-        opener: Makes the clients; called when the first request is to be sent, and not at all where nothing is.
-        redact: Knows the keys that must not be stored; None = those of the endpoints that are asked.
-        watch: Shows what goes on; None = nothing is shown.
+        limits: Limits on money, requests and retries.
+        opener: Makes the clients; called before the first request is sent, and never if there is nothing to send.
+        redact: Removes the keys that must not be stored; None = the keys of the endpoints that are asked.
+        watch: Shows progress; None = nothing is shown.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -82,9 +82,9 @@ class AskResult:
     """How a run ended.
 
     Attributes:
-        interrupted: By Ctrl-C (or SIGTERM).
-        abandoned: Requests whose answers were not waited for.
-        stopped: Why an endpoint's lane ended early, per name.
+        interrupted: Whether Ctrl-C (or SIGTERM) ended it.
+        abandoned: Number of requests in flight whose answers were not waited for.
+        stopped: Endpoint name → why its lane ended early.
     """
 
     interrupted: bool
@@ -93,10 +93,10 @@ class AskResult:
 
 
 class InterruptedAskError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: what was answered is in the ledger.
+    """Ctrl-C or SIGTERM ended the run; all answers so far are in the ledger.
 
     Attributes:
-        outcome: How the asking ended.
+        outcome: How the run ended.
     """
 
     def __init__(self, outcome: AskResult) -> None:
@@ -105,19 +105,19 @@ class InterruptedAskError(KeyboardInterrupt):
 
 
 def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total: int = 0) -> AskResult:
-    """Ask every endpoint what the ledger does not know yet.
+    """Send every endpoint the requests that the ledger has no answer to.
 
     Args:
-        wanted: Whom to ask, and what.
-        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_talks` read them.
-        options: How.
-        total: Requests of each endpoint with all their turns, to be shown.
+        wanted: The endpoints and their requests.
+        ledger: Where the answers go; all are on disk when this returns. `answers_to` and `read_conversations` read them.
+        options: Limits, clients, progress.
+        total: Requests per endpoint, counting every turn; for progress only.
 
     Returns:
-        How it ended: per endpoint that was not asked everything, why.
+        How the run ended, and why, for each endpoint that was stopped early.
 
     Raises:
-        InterruptedAskError: By Ctrl-C.
+        InterruptedAskError: Ctrl-C ended the run.
         OptionError: A cap on money with an unknown price; nothing is sent.
         LedgerError: An answer could not be written.
 
@@ -125,13 +125,13 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         >>> from pathlib import Path
         >>> from tempfile import mkdtemp
         >>> from crowdselect.ask.calls import ScriptedClient, make_request
-        >>> who = Endpoint("m", base_url="http://localhost/v1", model="m")
+        >>> endpoint = Endpoint("m", base_url="http://localhost/v1", model="m")
         >>> requests = [make_request([{"role": "user", "content": "Hi"}])]
         >>> options = AskOptions(opener=lambda _: ScriptedClient(lambda request: "Hello"))
         >>> with Ledger(Path(mkdtemp()) / "ledger") as ledger:
-        ...     ended = ask([Wanted(who, requests)], ledger, options)
-        ...     said = answers_to(ledger, who, requests)
-        >>> ended.stopped, [answer.text for answer in said]
+        ...     ended = ask([Wanted(endpoint, requests)], ledger, options)
+        ...     answers = answers_to(ledger, endpoint, requests)
+        >>> ended.stopped, [answer.text for answer in answers]
         ({}, ['Hello'])
     """
     clients = _Clients([endpoint for endpoint, _ in wanted], options.opener)
@@ -148,38 +148,38 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
 
 
 def answers_to(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Answer | None]:
-    """Read what became of requests of one turn each.
+    """Read the answers to single-turn requests from a ledger.
 
     Args:
         ledger: Where the answers are.
-        endpoint: Who was asked.
-        requests: What; the same one may come several times.
+        endpoint: The endpoint that was asked.
+        requests: Its requests; duplicates are allowed.
 
     Returns:
-        One per request; None where it was not asked, or nothing has come yet.
+        One per request, in order; None if it was not sent or has no answer yet.
     """
     keys = [request.key(endpoint) for request in requests]
     rows = ledger.get(list(dict.fromkeys(keys)))
-    found = [rows.get(one) for one in keys]
-    return [None if answer is None or answer.status == "pending" else answer for answer in found]
+    answers = [rows.get(key) for key in keys]
+    return [None if answer is None or answer.status == "pending" else answer for answer in answers]
 
 
 @contextmanager
 def looked_into(
-    path: Path, endpoints: Sequence[Endpoint], *, present: Iterable[str], force: bool = False
+    path: Path | None, endpoints: Sequence[Endpoint], *, present: Iterable[str], force: bool = False
 ) -> Iterator[tuple[Ledger | None, Renamed]]:
-    """Look into a ledger to plan: none is made, and nothing is handed over.
+    """Open an existing ledger for planning: none is created, and no answers are taken over by a new name.
 
     Args:
-        path: Of the ledger.
-        endpoints: Who would be asked.
-        present: All names of the crowd file; see `find_renamed`.
-        force: Open it on a network file system.
+        path: The ledger's file; None = there is none.
+        endpoints: The endpoints that would be asked.
+        present: All names in the crowd file; see `find_renamed`.
+        force: Open it even on a network file system.
 
     Yields:
-        The ledger, None where there is none yet; and who had another name in it.
+        The ledger, None if there is none yet; and the endpoints that have another name in it.
     """
-    with Ledger(path, force=force) if path.exists() else nullcontext(None) as ledger:
+    with Ledger(path, force=force) if path is not None and path.exists() else nullcontext(None) as ledger:
         yield ledger, find_renamed(ledger, endpoints, present=set(present))
 
 
@@ -191,17 +191,17 @@ def run(
     redact: Redactor | None = None,
     watch: Callable[[], None] | None = None,
 ) -> AskResult:
-    """Ask every lane's endpoint what the ledger does not know yet.
+    """Run all lanes: send the requests that the ledger has no answer to.
 
     Args:
         lanes: One per endpoint.
         ledger: Where the answers go; all are on disk when this returns.
-        limits: How far to go.
-        redact: Knows the keys that must not be stored; None = those of the lanes' endpoints.
+        limits: Limits on money, requests and retries.
+        redact: Removes the keys that must not be stored; None = the keys of the lanes' endpoints.
         watch: Called four times per second.
 
     Returns:
-        How it ended; what was answered is in the ledger and in `Lane.counts`.
+        How it ended; the answers are in the ledger, the counts in `Lane.counts`.
 
     Raises:
         OptionError: A cap on money with an unknown price; nothing is sent.
@@ -211,12 +211,12 @@ def run(
     check_cost_cap(endpoints, limits.max_cost)
     ledger.keep_settings(endpoints)
     known = Redactor.of(endpoints) if redact is None else redact
-    with kept_handlers(signal.SIGINT, signal.SIGTERM):  # asyncio would leave the system's own behind
+    with kept_handlers(signal.SIGINT, signal.SIGTERM):  # asyncio would leave the default handlers behind
         return asyncio.run(_LaneRunner(lanes, ledger, limits, known, watch).go())
 
 
 class _Clients:
-    """All clients, made together when the first is needed: a run with nothing to ask loads nothing."""
+    """All clients, created together when the first is needed: a run with nothing to send loads nothing."""
 
     def __init__(self, endpoints: Sequence[Endpoint], make: Opener) -> None:
         self._endpoints = endpoints
@@ -268,16 +268,18 @@ class _LaneRunner:
         return AskResult(self._signals > 0, self._abandoned, {} if self._signals else stopped)
 
     async def _until_done(self, tasks: "Sequence[asyncio.Future[None]]") -> None:
-        """Wait for the lanes; the first error of one ends all."""
-        left: set[asyncio.Future[None]] = set(tasks)
-        while left:
-            done, left = await asyncio.wait(left, timeout=_LOOK, return_when=asyncio.FIRST_EXCEPTION)
+        """Wait for the lanes; the first error in one ends all."""
+        unfinished: set[asyncio.Future[None]] = set(tasks)
+        while unfinished:
+            done, unfinished = await asyncio.wait(
+                unfinished, timeout=_LOOK, return_when=asyncio.FIRST_EXCEPTION
+            )
             if self._watch is not None:
                 self._watch()
             for task in done:
                 task.result()
 
-    # Ctrl-C: the first stops sending and waits a little for answers, the second ends at once.
+    # The first Ctrl-C stops sending and waits briefly for answers in flight; the second ends at once.
 
     def _interrupt(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -299,7 +301,7 @@ class _LaneRunner:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM, where the event loop can and this is the main thread."""
+        """Handle SIGINT and SIGTERM if the event loop can and this is the main thread."""
         loop = asyncio.get_running_loop()
         listened = []
         try:
@@ -307,7 +309,7 @@ class _LaneRunner:
                 loop.add_signal_handler(number, self._interrupt)
                 listened.append(number)
         except (NotImplementedError, ValueError, RuntimeError):
-            # asyncio says so on Windows and outside the main thread: Ctrl-C then raises KeyboardInterrupt instead
+            # raised on Windows and outside the main thread: Ctrl-C then raises KeyboardInterrupt instead
             pass
         try:
             yield

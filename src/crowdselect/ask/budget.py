@@ -1,6 +1,6 @@
-"""What asking may cost: the limits of a run, an estimate before it, and hard stops while it runs.
+"""The cost of requests: the limits of a run, an estimate before it, and hard caps while it runs.
 
-Hard stops count over resumes and over runs that were killed.
+Hard caps hold across resumed runs and count runs that were killed.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from crowdselect.ask.calls import AGAIN, ANSWERED, Request
-from crowdselect.ask.conversations import read_talks
+from crowdselect.ask.conversations import read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.errors import OptionError
@@ -23,16 +23,16 @@ _BATCH = 256  # requests looked up in the ledger at once
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a run goes.
+    """The limits of a run.
 
     Attributes:
         max_cost: Money, over all runs on the ledger; None = no cap.
         max_requests: Requests sent, retries included, over all runs on the ledger; None = no cap.
-        attempts: How often one request is sent before it is given up; refusals (429, 503) count a quarter.
+        attempts: How often one request is sent before giving up; a refusal (429, 503) counts as a quarter.
         wait: Seconds before the first retry; later ones wait twice as long each time, up to 64 times.
-        patience: Seconds that an endpoint may give no answer at all before the run goes on without it.
-        grace: Seconds that answers in flight are waited for after Ctrl-C.
-        retry_failed: Ask again what has failed before.
+        patience: Seconds that an endpoint may return no answer at all before the run continues without it.
+        grace: Seconds to wait for answers in flight after Ctrl-C.
+        retry_failed: Send requests again that failed before.
     """
 
     max_cost: float | None = None
@@ -45,7 +45,7 @@ class Limits:
 
 
 def estimated_tokens(text: str) -> float:
-    """Guess how many tokens a text has: a token per four bytes, as is usual for English.
+    """Estimate the number of tokens of a text: one per four bytes, typical for English.
 
     Example:
         >>> estimated_tokens("Hello you!!!")
@@ -55,14 +55,14 @@ def estimated_tokens(text: str) -> float:
 
 
 def most_prompt_tokens(request: Request, endpoint: Endpoint) -> int:
-    """Bound the tokens of a prompt: never more than it has bytes, and what a chat template adds."""
+    """Upper bound on the tokens of a prompt: its length in bytes, plus what a chat template adds."""
     size = len(request.prompt.encode("utf-8", "surrogatepass")) + len((endpoint.system or "").encode())
     turns = 1 + request.prompt.count('"role"')  # at least as many as there are messages
     return size + _MESSAGE_TOKENS * turns + _TEMPLATE_TOKENS
 
 
 def check_cost_cap(endpoints: tuple[Endpoint, ...], max_cost: float | None) -> None:
-    """Refuse a cap on money that could not be kept.
+    """Refuse a cost cap that could not be enforced.
 
     Raises:
         OptionError: A price or the most tokens of an answer is unknown.
@@ -85,20 +85,20 @@ def check_cost_cap(endpoints: tuple[Endpoint, ...], max_cost: float | None) -> N
 
 @dataclass(slots=True)
 class Estimate:
-    """What one model has still to be asked. None = unknown.
+    """What is still to be sent to one model, and what it may cost. None = unknown.
 
     Attributes:
-        calls: Requests to send, if none has to be sent twice.
-        done: Requests that the ledger knows already.
-        failed: Of these, those that failed and are not asked again.
-        prompt_tokens: About: a token per four bytes. In a conversation the answers to earlier turns count as
-            long as `max_tokens`.
-        answer_tokens: At most: `max_tokens` each.
-        likely_tokens: If answers are as long as this model's latest were.
-        cost: At most.
-        likely_cost: With `likely_tokens`.
-        minutes: At least, at the given limits per minute.
-        renamed: What the model takes over from the name that it had before, or why nothing; None = it had none.
+        calls: Requests to send, without retries.
+        done: Requests with a result in the ledger.
+        failed: Those of `done` that failed and are not sent again.
+        prompt_tokens: Estimated at one token per four bytes. In a conversation each earlier answer counts as
+            `max_tokens` long.
+        answer_tokens: Upper bound: `max_tokens` each.
+        likely_tokens: Estimate if answers are as long as this model's latest ones.
+        cost: Upper bound.
+        likely_cost: Cost with `likely_tokens`.
+        minutes: Lower bound from the limits per minute.
+        renamed: Which answers the model takes over from its former name, or why none; None = it had no other name.
     """
 
     calls: int = 0
@@ -113,84 +113,91 @@ class Estimate:
     renamed: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Give the estimate as plain values."""
+        """Return the estimate as plain values."""
         return asdict(self)
 
 
 def estimate_requests(
     requests: Iterable[Request], endpoint: Endpoint, ledger: Ledger | None, *, retry_failed: bool = False
 ) -> Estimate:
-    """Estimate what asking one endpoint comes to.
+    """Estimate the requests, tokens, cost and time for one endpoint.
 
     Args:
-        requests: What it would be asked, read once.
-        endpoint: Who would be asked; where it was renamed, as the ledger knows it.
-        ledger: What is known already; None = nothing.
-        retry_failed: What failed before would be asked again.
+        requests: The requests it would get, read once.
+        endpoint: The endpoint; if it was renamed, under its name in the ledger.
+        ledger: Answers so far; None = none.
+        retry_failed: Count requests that failed before as to be sent again.
     """
-    made = Estimate()
-    left = iter(requests)
-    while batch := list(itertools.islice(left, _BATCH)):
-        _add(made, endpoint, ledger, batch, retry_failed=retry_failed)
-    _price(made, endpoint, ledger)
-    return made
+    estimate = Estimate()
+    remaining = iter(requests)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        _add(estimate, endpoint, ledger, batch, retry_failed=retry_failed)
+    _price(estimate, endpoint, ledger)
+    return estimate
 
 
 def _add(
-    made: Estimate, endpoint: Endpoint, ledger: Ledger | None, batch: Sequence[Request], *, retry_failed: bool
+    estimate: Estimate,
+    endpoint: Endpoint,
+    ledger: Ledger | None,
+    batch: Sequence[Request],
+    *,
+    retry_failed: bool,
 ) -> None:
     if ledger is None:
         for request in batch:
-            _ask(made, endpoint, request)
+            _ask(estimate, endpoint, request)
         return
-    for talk in read_talks(ledger, endpoint, batch):
-        ended = [answer for answer in talk.answers if answer.status != "pending"]
+    for conversation in read_conversations(ledger, endpoint, batch):
+        ended = [answer for answer in conversation.answers if answer.status != "pending"]
         failed = bool(ended) and ended[-1].status not in ANSWERED
         again = bool(ended) and retry_failed and ended[-1].status in AGAIN
-        made.done += len(ended) - again
-        made.failed += failed and not retry_failed
-        if again or not (talk.is_whole or failed):
-            _ask(made, endpoint, talk.request)
+        estimate.done += len(ended) - again
+        estimate.failed += failed and not retry_failed
+        if again or not (conversation.is_whole or failed):
+            _ask(estimate, endpoint, conversation.request)
 
 
-def _ask(made: Estimate, endpoint: Endpoint, request: Request) -> None:
+def _ask(estimate: Estimate, endpoint: Endpoint, request: Request) -> None:
     """Count a request and the turns that follow it."""
     size = estimated_tokens(request.prompt) + estimated_tokens(endpoint.system or "")
     for number, turn in enumerate(("", *request.then)):
         size += estimated_tokens(turn)
-        made.calls += 1
+        estimate.calls += 1
         if number and endpoint.most_tokens is None:
-            made.prompt_tokens = None
-        elif made.prompt_tokens is not None:
-            made.prompt_tokens += size + number * (endpoint.most_tokens or 0)
+            estimate.prompt_tokens = None
+        elif estimate.prompt_tokens is not None:
+            estimate.prompt_tokens += size + number * (endpoint.most_tokens or 0)
 
 
-def _price(made: Estimate, endpoint: Endpoint, ledger: Ledger | None) -> None:
+def _price(estimate: Estimate, endpoint: Endpoint, ledger: Ledger | None) -> None:
     most = endpoint.most_tokens
-    made.answer_tokens = None if most is None and made.calls else float(made.calls * (most or 0))
+    estimate.answer_tokens = None if most is None and estimate.calls else float(estimate.calls * (most or 0))
     mean = None if ledger is None else ledger.mean_tokens(endpoint)
-    made.likely_tokens = None if mean is None else made.calls * mean
-    made.cost = endpoint.cost(made.prompt_tokens, made.answer_tokens)
-    made.likely_cost = (
-        None if made.likely_tokens is None else endpoint.cost(made.prompt_tokens, made.likely_tokens)
+    estimate.likely_tokens = None if mean is None else estimate.calls * mean
+    estimate.cost = endpoint.cost(estimate.prompt_tokens, estimate.answer_tokens)
+    estimate.likely_cost = (
+        None
+        if estimate.likely_tokens is None
+        else endpoint.cost(estimate.prompt_tokens, estimate.likely_tokens)
     )
     times = []
     if endpoint.requests_per_minute is not None:
-        times.append(made.calls / endpoint.requests_per_minute)
-    if endpoint.tokens_per_minute is not None and made.prompt_tokens is not None:
-        answers = made.likely_tokens if made.likely_tokens is not None else made.answer_tokens
+        times.append(estimate.calls / endpoint.requests_per_minute)
+    if endpoint.tokens_per_minute is not None and estimate.prompt_tokens is not None:
+        answers = estimate.likely_tokens if estimate.likely_tokens is not None else estimate.answer_tokens
         if answers is not None:
-            times.append((made.prompt_tokens + answers) / endpoint.tokens_per_minute)
-    made.minutes = max(times) if times else None
+            times.append((estimate.prompt_tokens + answers) / endpoint.tokens_per_minute)
+    estimate.minutes = max(times) if times else None
 
 
 class Budget:
-    """What may still be sent.
+    """Tracks what may still be sent.
 
-    Every request is counted when it is sent. Money is reserved for the most that a request can cost and
-    settled when its answer is there. What is sent and not yet in a row of the ledger (in flight, answered a
-    moment ago, or waiting for another try) is on disk as a sum before it is sent, rounded up, so that the next
-    run can count what a killed one may have paid.
+    Every request is counted when it is sent. The most that it can cost is reserved then and settled when its
+    answer arrives. The total of requests that are not yet in a row of the ledger (in flight, just answered,
+    or waiting for a retry) is written to disk, rounded up, before they are sent, so that the next run can count
+    what a killed run may have paid.
     """
 
     def __init__(self, ledger: Ledger, *, max_cost: float | None, max_requests: int | None) -> None:
@@ -205,13 +212,13 @@ class Budget:
         self._holding = asyncio.Lock()
 
     def allows(self, cost: float | None) -> Literal["yes", "later", "no"]:
-        """Say whether one more request fits.
+        """Return whether one more request fits.
 
         Args:
             cost: The most it can cost; None = unknown (then there is no cap on money).
 
         Returns:
-            `"later"`: it may, once answers in flight turn out cheaper than reserved.
+            `"yes"`, `"no"`, or `"later"`: it may fit once answers in flight turn out cheaper than reserved.
         """
         if self.max_requests is not None and self.requests + 1 > self.max_requests:
             return "no"
@@ -220,7 +227,7 @@ class Budget:
         return "later" if self._open_requests else "no"
 
     async def reserve(self, cost: float | None) -> None:
-        """Take what `allows` has allowed; the reservation is on disk when this returns."""
+        """Reserve what `allows` has allowed; the reservation is on disk when this returns."""
         self.requests += 1
         self._open_requests += 1
         self._open_cost += cost or 0.0
@@ -235,17 +242,17 @@ class Budget:
                 await self._hold(max(_LEAST_HOLD, 2 * requests), 2 * money)
 
     def settle(self, reserved: float | None, spent: float) -> None:
-        """Give a reservation back, and count what the request cost or may have cost."""
+        """Release a reservation, and count what the request cost or may have cost."""
         self._open_requests -= 1
         self._open_cost = self._open_cost - (reserved or 0.0) if self._open_requests else 0.0
         self.cost += spent
 
     async def close(self) -> None:
-        """Nothing is in flight any more."""
+        """Clear the reservation on disk: nothing is in flight any more."""
         await self._hold(0, 0.0)
 
     def _unrecorded(self) -> tuple[int, float]:
-        """Bound what a kill at this moment would leave out of the ledger's rows: requests and money."""
+        """Upper bound on what the ledger's rows would miss if the process were killed now: requests and money."""
         requests, money = self._recorded
         return self.requests - requests, self.cost + self._open_cost - money
 
@@ -254,7 +261,7 @@ class Budget:
         return requests <= self._held_requests and money <= self._held_cost
 
     async def _hold(self, requests: int, money: float) -> None:
-        """Put on disk what rows do not count yet, rounded up where the caps leave room for it."""
+        """Write to disk what rows do not count yet, rounded up if the caps leave room."""
         least_requests, least_money = self._unrecorded()
         if self.max_requests is not None:
             requests = min(requests, max(self.max_requests - self._recorded[0], least_requests))

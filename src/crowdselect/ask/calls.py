@@ -1,11 +1,11 @@
-"""What passes between a lane and a client: a request, a reply, an error; the client's protocol, and a scripted client."""
+"""Requests, replies and errors that lanes and clients exchange; the client protocol, and a scripted client."""
 
 import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError
@@ -13,25 +13,25 @@ from crowdselect.finish import ending, why_ended
 from crowdselect.pool.prompts import Chat
 
 Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
-"""How a request ended; of a finish reason `crowdselect.finish` says which.
+"""How a request ended; `crowdselect.finish` maps finish reasons.
 
-`ok`; `length`: cut off, at the limit of tokens or while thinking; `empty`: no text; `odd`: for a reason that nobody
-knows; `filtered`: withheld by a content filter; `failed`: an error that asking again would not fix, or an answer
+`ok`; `length`: cut off, at the token limit or while thinking; `empty`: no text; `odd`: an unknown finish
+reason; `filtered`: withheld by a content filter; `failed`: an error that a retry would not fix, or an answer
 that the server broke off; `gave_up`: retried as often as allowed;
-`pending`: sent, but the run ended before an answer came, so it is asked again.
+`pending`: sent, but the run ended before an answer arrived, so it is sent again.
 """
 
 _written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 ANSWERED: tuple[Status, ...] = ("ok", "length", "empty", "odd")
-"""These have a row in the pool."""
+"""Statuses that have a row in the pool."""
 MISSING: tuple[Status, ...] = ("filtered", "failed", "gave_up")
-"""These have none."""
+"""Statuses without a row in the pool."""
 AGAIN: tuple[Status, ...] = (*MISSING, "odd")
-"""These are asked again with `retry_failed=True`."""
+"""Statuses that are sent again with `retry_failed=True`."""
 
 
 def status_of(finish_reason: str | None, text: str) -> Status:
-    """Read the status off an answer's finish reason and text.
+    """Return the status for an answer's finish reason and text.
 
     Example:
         >>> status_of("stop", "Hi"), status_of("length", "Hi"), status_of(None, " "), status_of("error", "Hi")
@@ -44,13 +44,13 @@ def status_of(finish_reason: str | None, text: str) -> Status:
 
 
 class Request(NamedTuple):
-    """One thing to ask: a conversation that ends with a user's turn.
+    """One request to a model: a conversation that ends with a user's turn.
 
     Attributes:
-        prompt: The messages as JSON.
+        prompt: The messages as JSON; with tools an object of `messages` and `tools`.
         digest: SHA-256 of `prompt`.
-        sample: Number of the answer, where several are wanted.
-        then: Further user turns, each sent after the model's answer to the one before.
+        sample: Number of the answer if several are wanted.
+        then: Further user turns, each sent after the model's answer to the previous one.
     """
 
     prompt: str
@@ -59,16 +59,19 @@ class Request(NamedTuple):
     then: tuple[str, ...] = ()
 
     def key(self, endpoint: Endpoint) -> bytes:
-        """Give the 32 bytes that the ledger knows this request by, wherever and whenever it is asked."""
+        """Return the request's key in the ledger, 32 bytes; it depends on content only."""
         return request_key(endpoint.digest, self.digest, self.sample)
 
     def messages(self) -> Chat:
         """Parse the messages; the endpoint's system message is not among them."""
-        chat: Chat = json.loads(self.prompt)
-        return chat
+        return parsed_prompt(self.prompt)[0]
+
+    def tools(self) -> list[Any] | None:
+        """Parse the tools that the model may call; None where there are none."""
+        return parsed_prompt(self.prompt)[1]
 
     def follow(self, answer: str) -> "Request":
-        """Make the request for the next turn, which holds the model's answer to this one.
+        """Return the request for the next turn, which includes the model's answer to this one.
 
         Example:
             >>> first = make_request([{"role": "user", "content": "Hi"}], then=("And now?",))
@@ -76,11 +79,12 @@ class Request(NamedTuple):
             ['user', 'assistant', 'user']
         """
         turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
-        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:])
+        tools = self.tools()
+        return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:], tools=tools)
 
 
 def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
-    """Make the key of a request; see `Request.key`.
+    """Compute the key of a request; see `Request.key`.
 
     Args:
         settings: Digest of the endpoint's settings.
@@ -90,28 +94,37 @@ def request_key(settings: bytes, prompt: bytes, sample: int) -> bytes:
     return hashlib.sha256(settings + prompt + sample.to_bytes(8, "big")).digest()
 
 
-def make_request(messages: Chat, *, sample: int = 0, then: Sequence[str] = ()) -> Request:
+def parsed_prompt(prompt: str) -> tuple[Chat, list[Any] | None]:
+    """Parse the prompt of a request: its messages, and the tools that may be called, if any."""
+    found = json.loads(prompt)
+    return (found["messages"], found["tools"]) if isinstance(found, dict) else (found, None)
+
+
+def make_request(
+    messages: Chat, *, sample: int = 0, then: Sequence[str] = (), tools: list[Any] | None = None
+) -> Request:
     """Make a request.
 
     Args:
         messages: A conversation that ends with a user's turn.
-        sample: Number of the answer, where several are wanted; from 0.
+        sample: Number of the answer if several are wanted; from 0.
         then: Further user turns.
+        tools: Tools that the model may call, as servers take them.
 
     Example:
         >>> make_request([{"role": "user", "content": "Hi"}]).prompt
         '[{"role":"user","content":"Hi"}]'
     """
-    prompt = _written(messages)
+    prompt = _written({"messages": messages, "tools": tools} if tools else messages)
     digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
     return Request(prompt, digest, sample, tuple(then))
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as the client read it. None = the server did not say.
+    """An answer as the client read it. None = not reported by the server.
 
-    No tokens for a text, or none for a prompt, is no count: some servers say 0 where they did not count.
+    Zero tokens for a nonempty text, or for a prompt, become None: some servers report 0 when they did not count.
     """
 
     text: str
@@ -128,43 +141,43 @@ class Reply:
 
     @property
     def status(self) -> Status:
-        """What the finish reason and the text say; see `status_of`."""
+        """The status from finish reason and text; see `status_of`."""
         return status_of(self.finish_reason, self.text)
 
     @property
     def error(self) -> str | None:
-        """Why it counts as no answer; None where it is one."""
+        """Why it does not count as an answer; None if it does."""
         return why_ended(self.finish_reason, self.text) if self.status in MISSING else None
 
 
 @runtime_checkable
 class Client(Protocol):
-    """Asks one endpoint. `ask` may be called many times at once, from one event loop."""
+    """Sends requests to one endpoint. `ask` may run many times concurrently, in one event loop."""
 
     async def ask(self, request: Request) -> Reply:
-        """Ask once; no retries.
+        """Send a request once, without retries.
 
         Raises:
-            CallError: There is no answer; the error says whether asking again makes sense.
+            CallError: There is no answer; the error says whether a retry makes sense.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of connections or memory."""
+        """Close connections, free memory."""
         ...
 
 
 class ScriptedClient:
-    """Answers with what a function returns, without a server: for tests and for trying a run; what it raises is raised.
+    """Answers with what a function returns, without a server, for tests and dry runs; its exceptions propagate.
 
     Args:
-        answer: From a request to a reply, or to the text of one. A `CallError` that it raises is treated as
+        answer: Takes a request, returns a reply or its text. A `CallError` that it raises is treated as
             a server's error.
         latency: Seconds that every answer takes.
 
     Attributes:
-        asked: Every request, in the order in which they came.
-        peak: The most that were asked at once.
+        asked: Every request, in order of arrival.
+        peak: The most requests that were open at once.
     """
 
     def __init__(self, answer: Callable[[Request], Reply | str], *, latency: float = 0.0) -> None:
@@ -175,19 +188,19 @@ class ScriptedClient:
         self.peak = 0
 
     async def ask(self, request: Request) -> Reply:
-        """Give the scripted answer."""
+        """Return the scripted answer."""
         self.asked.append(request)
         self.open += 1
         self.peak = max(self.peak, self.open)
         try:
             await asyncio.sleep(self._latency)
-            found = self._answer(request)
+            answer = self._answer(request)
         finally:
             self.open -= 1
-        return found if isinstance(found, Reply) else Reply(found, "stop")
+        return answer if isinstance(answer, Reply) else Reply(answer, "stop")
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What models have said so far: conversations read back from the ledger, and counts of what is missing."""
+"""Conversations read back from the ledger, and counts of what is missing."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ NOT_ASKED = "not_asked"
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """A conversation as far as it has come."""
+class Conversation:
+    """A conversation, possibly unfinished."""
 
     request: Request
-    """The last turn that was asked, or the one to be asked next."""
+    """The last turn that was sent, or the next one to send."""
     answers: tuple[Answer, ...]
-    """One per turn that was asked."""
+    """One per turn that was sent."""
     turns: int
-    """That it shall have."""
+    """Number of user turns when complete."""
 
     @property
     def is_whole(self) -> bool:
-        """Every turn is answered."""
+        """Whether every turn is answered."""
         return len(self.answers) == self.turns and self.answers[-1].status in ANSWERED
 
     @property
     def missing(self) -> tuple[str, str]:
-        """Why it is not whole: a status (`not_asked` too) and a reason for people."""
+        """Why it is not complete: a status (may be `not_asked`) and a readable reason."""
         last = self.answers[-1] if self.answers else None
         if last is None or last.status in ANSWERED:
             return NOT_ASKED, "not asked"
@@ -41,48 +41,48 @@ class Talk:
         return last.status, last.error or last.status
 
 
-def read_talks(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Talk]:
-    """Look up what one endpoint said to some requests, following conversations as far as they have come."""
-    found = [Talk(request, (), len(request.then) + 1) for request in requests]
-    left = list(range(len(found)))
-    while left:
-        keys = [found[at].request.key(endpoint) for at in left]
+def read_conversations(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) -> list[Conversation]:
+    """Read one endpoint's answers to some requests, following each conversation to its last answered turn."""
+    conversations = [Conversation(request, (), len(request.then) + 1) for request in requests]
+    unfinished = list(range(len(conversations)))
+    while unfinished:
+        keys = [conversations[at].request.key(endpoint) for at in unfinished]
         answers = ledger.get(keys)
         ongoing = []
-        for at, key in zip(left, keys, strict=True):
-            answer, talk = answers.get(key), found[at]
+        for at, key in zip(unfinished, keys, strict=True):
+            answer, conversation = answers.get(key), conversations[at]
             if answer is None:
                 continue
-            request = talk.request
+            request = conversation.request
             if answer.status in ANSWERED and request.then:
                 request = request.follow(answer.text or "")
                 ongoing.append(at)
-            found[at] = Talk(request, (*talk.answers, answer), talk.turns)
-        left = ongoing
-    return found
+            conversations[at] = Conversation(request, (*conversation.answers, answer), conversation.turns)
+        unfinished = ongoing
+    return conversations
 
 
 def followed(
     requests: Sequence[Request], endpoint: Endpoint, ledger: Ledger, *, retry_failed: bool
 ) -> Iterator[tuple[bytes, Request, bool]]:
-    """Follow conversations as far as they have come, to find what has still to be asked.
+    """Follow conversations to their last answered turn, to find the requests still to send.
 
     Args:
         requests: First turns.
-        endpoint: Who is asked.
-        ledger: What is known.
-        retry_failed: What has failed before has still to be asked.
+        endpoint: The endpoint they are sent to.
+        ledger: Answers so far.
+        retry_failed: Count requests that failed before as still to send.
 
     Yields:
-        For every turn that was asked or can be: its key, its request, and whether nothing has to be asked for it.
-        The same key may come several times.
+        For every turn that was sent or can be: its key, its request, and whether it needs no further request.
+        The same key may appear several times.
     """
     batch = list(requests)
     while batch:
         keyed = [(request.key(endpoint), request) for request in batch]
         known = ledger.known([key for key, _ in keyed], retry_failed=retry_failed)
-        talks = [key for key, request in keyed if request.then and key in known]
-        answers = ledger.get(talks) if talks else {}
+        conversations = [key for key, request in keyed if request.then and key in known]
+        answers = ledger.get(conversations) if conversations else {}
         batch = []
         for key, request in keyed:
             answer = answers.get(key)
@@ -92,13 +92,13 @@ def followed(
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of one model's answers. Cost and tokens are of all requests answered, each counted once."""
+class ModelTally:
+    """Counts of one model's answers. Cost and tokens cover all answered requests, each counted once."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     odd: Counter[str] = field(default_factory=Counter)
-    """Finish reasons that nobody knows, of answers that are kept."""
+    """Unknown finish reasons, of answers that are in the pool."""
     cost: float = 0.0
     cost_unknown: int = 0
     prompt_tokens: int = 0
@@ -112,24 +112,26 @@ class Tally:
 
     @property
     def missing(self) -> int:
-        """Answers that have no row."""
+        """Answers without a row in the pool."""
         return self.statuses.total() - self.rows
 
-    def add(self, talk: Talk, *, shared: bool = False) -> None:
+    def add(self, conversation: Conversation, *, shared: bool = False) -> None:
         """Count a conversation.
 
         Args:
-            talk: The conversation.
-            shared: Other instructions have requests of it too, which were sent and paid once.
+            conversation: The conversation.
+            shared: Whether other instructions share its requests, which were sent and paid for once.
         """
-        if talk.is_whole:
-            self.statuses[talk.answers[-1].status] += 1
-            self.odd.update(str(answer.finish_reason) for answer in talk.answers if answer.status == "odd")
+        if conversation.is_whole:
+            self.statuses[conversation.answers[-1].status] += 1
+            self.odd.update(
+                str(answer.finish_reason) for answer in conversation.answers if answer.status == "odd"
+            )
         else:
-            status, reason = talk.missing
+            status, reason = conversation.missing
             self.statuses[status] += 1
             self.reasons[reason] += 1
-        for answer in talk.answers:
+        for answer in conversation.answers:
             if shared and answer.key in self._counted:
                 continue
             if shared:

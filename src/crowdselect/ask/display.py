@@ -4,31 +4,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from crowdselect.ask.budget import Estimate
-from crowdselect.ask.conversations import Tally
+from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
-from crowdselect.terminal import say, table, visible
+from crowdselect.terminal import counted, laid_out, note, say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
 _STATUSES = ("ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "not_asked")
 _SHOWN_REASONS = 3  # per model
-_NAME = 40
 
 
 def announce(endpoints: Sequence[Endpoint], requests: int) -> None:
     """Say where requests will go, and whose keys with them, before the first is sent."""
     for endpoint in endpoints:
         key = f"with the key of {endpoint.api_key_env}" if endpoint.api_key_env else "without a key"
-        note(f"{visible(endpoint.name)}: up to {requests:,} requests to {visible(endpoint.host)}, {key}")
-
-
-def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+        most = counted(requests, "request")
+        note(f"{visible(endpoint.name)}: up to {most} to {visible(endpoint.host)}, {key}")
 
 
 def note_of(text: str) -> None:
@@ -54,12 +47,14 @@ def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) ->
         return
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def update() -> None:
-            live.update(_live_table(lanes, total, time.monotonic() - started), refresh=True)
+            text = _live_text(lanes, total, time.monotonic() - started, wide=console.width)
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
         yield update
 
@@ -106,39 +101,35 @@ def _state(lane: Lane, *, brief: bool = False) -> str:
     return ""
 
 
-def _live_table(lanes: Sequence[Lane], total: int, seconds: float) -> Any:  # noqa: ANN401  (rich stays unloaded)
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=box.SIMPLE_HEAD)
-    headings = ("done", "of", "failed", "in flight", "at most", "tokens/s", "cost", "left")
-    made.add_column("model", overflow="ellipsis", max_width=_NAME)
-    for heading in headings:
-        made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("", overflow="fold")
+def _live_text(lanes: Sequence[Lane], total: int, seconds: float, *, wide: int) -> str:
+    """Lay out where each endpoint is, in so many cells; below, what holds one up."""
+    rows = []
     for lane in lanes:
         counts = lane.counts
         asked = counts.done - counts.known
         left = (total - counts.done) * seconds / asked if asked else None
-        cells = (
-            visible(lane.endpoint.name),
-            f"{counts.done:,}",
-            f"{total:,}",
-            f"{counts.failed:,}",
-            f"{counts.in_flight}",
-            f"{int(lane.pace.limit)}" if lane.pace is not None else "-",
-            f"{counts.tokens / max(seconds, 1e-9):,.0f}",
-            _money(counts.cost, counts.cost_unknown),
-            "-" if left is None else _duration(left),
-            visible(_state(lane), width=100),
+        rows.append(
+            [
+                lane.endpoint.name,
+                f"{counts.done:>{len(f'{total:,}')},}/{total:,}",
+                f"{counts.failed:,}",
+                f"{counts.in_flight:,}",
+                None if lane.pace is None else f"{int(lane.pace.limit):,}",
+                f"{counts.tokens / max(seconds, 1e-9):,.0f}",
+                _money(counts.cost, counts.cost_unknown),
+                None if left is None else _duration(left),
+            ]
         )
-        made.add_row(*(Text(cell) for cell in cells))
-    return made
+    heads = ["model", ">done", ">failed", ">in flight", ">at most", ">tokens/s", ">cost", ">left"]
+    text, _ = laid_out(heads, rows, wide=wide, one_line=True, optional=["at most", "tokens/s", "cost"])
+    states = [(lane.endpoint.name, _state(lane)) for lane in lanes]
+    held_up = [f"{visible(name)}: {visible(state)}" for name, state in states if state]
+    return text + "\n".join(held_up)
 
 
 def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     """Print what a run would do; what is not known is said to be."""
+    is_likely_known = any(made.likely_tokens is not None for made in found.values())
     rows = [
         [
             name,
@@ -146,39 +137,37 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
             f"{made.done:,}",
             _about(made.prompt_tokens),
             _about(made.answer_tokens),
-            _about(made.likely_tokens),
             _cost(made.cost),
-            _cost(made.likely_cost),
+            *([_about(made.likely_tokens), _cost(made.likely_cost)] if is_likely_known else []),
             "unknown" if made.minutes is None else _duration(made.minutes * 60),
         ]
         for name, made in found.items()
     ]
-    columns = [
-        "model",
-        ">calls",
-        ">done",
-        ">prompt tokens",
-        ">answer tokens",
-        ">likely",
-        ">cost",
-        ">likely",
-        ">time",
-    ]
-    table(columns, rows, title="Plan (prompt tokens: about; answer tokens and cost: at most; time: at least)")
+    likely = [">likely tokens", ">likely cost"] if is_likely_known else []
+    table(
+        ["model", ">calls", ">done", ">prompt tokens", ">answer tokens", ">cost", *likely, ">time"],
+        rows,
+        title="Plan (prompt tokens: an estimate; answer tokens and cost: at most; time: at least)",
+        optional=["done", "prompt tokens", "answer tokens"],
+    )
     failed = sum(made.failed for made in found.values())
     if failed:
-        say(f"{failed:,} requests failed before and are not asked again without `retry_failed=True`")
+        say(
+            f"{counted(failed, 'request')} failed before and {'is' if failed == 1 else 'are'} not sent again without "
+            "`retry_failed=True`"
+        )
     costs = [made.cost for made in found.values()]
     known = [cost for cost in costs if cost is not None]
     total = f"at most {sum(known):.4f}" if len(known) == len(costs) else "unknown"
-    say(f"in all {sum(made.calls for made in found.values()):,} calls; cost {total}; nothing was sent")
+    calls = counted(sum(made.calls for made in found.values()), "call")
+    say(f"{calls} in all; cost {total}; nothing was sent")
     if len(known) < len(costs):
-        say("a cost is unknown where price_in, price_out or max_tokens is not in the crowd file")
+        say("a cost is unknown where the crowd file lacks price_in, price_out or max_tokens")
     for line in notes:
         note_of(line)
 
 
-def print_tallies(tallies: Mapping[str, Tally]) -> None:
+def print_tallies(tallies: Mapping[str, ModelTally]) -> None:
     """Print what is in the pool, and what is missing and why."""
     there = [status for status in _STATUSES if any(tally.statuses[status] for tally in tallies.values())]
     rows = [
@@ -196,8 +185,8 @@ def print_tallies(tallies: Mapping[str, Tally]) -> None:
     for name, tally in tallies.items():
         for reason, count in tally.odd.most_common(_SHOWN_REASONS):
             note(
-                f"note: {visible(name)}: {count:,} answers ended for an unknown reason ({visible(reason, width=60)}); they are "
-                "kept, and `retry_failed=True` asks again"
+                f"note: {visible(name)}: {counted(count, 'answer')} ended for an unknown reason "
+                f"({visible(reason, width=60)}) and {'was' if count == 1 else 'were'} kept; `retry_failed=True` asks again"
             )
     reasons = [
         [name, count, visible(reason, width=300)]
@@ -206,7 +195,7 @@ def print_tallies(tallies: Mapping[str, Tally]) -> None:
     ]
     if reasons:
         table(
-            ["model", ">missing", "because"], reasons, title="Missing (all counts and reasons: the manifest)"
+            ["model", ">missing", "why"], reasons, title="Missing (the manifest has all counts and reasons)"
         )
 
 

@@ -1,4 +1,4 @@
-"""How to reach the models of a crowd and the judges: the rest of what crowd.toml says."""
+"""How to reach a crowd's models and judges, read from crowd.toml."""
 
 import hashlib
 import ipaddress
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.redact import Redactor
-from crowdselect.crowdkeys import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
+from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.textfile import not_utf8
 
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
@@ -23,35 +25,35 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Write an endpoint's settings as the ledger keeps them: equal settings are equal texts."""
+    """Write an endpoint's settings as the ledger stores them; equal settings give equal texts."""
     return json.dumps(settings, sort_keys=True, allow_nan=False, default=str)
 
 
 def settings_digest(text: str) -> bytes:
-    """Hash an endpoint's settings, as `settings_text` writes them."""
+    """Hash an endpoint's settings as written by `settings_text`."""
     return hashlib.sha256(text.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model or a judge, and how it is asked.
+    """A model or a judge: how to reach it, and its generation settings.
 
     Attributes:
-        name: As the crowd and the pool spell it.
+        name: As spelt in the crowd and the pool.
         role: `"model"` of the crowd, or `"judge"`.
         base_url: Of an OpenAI-compatible server, up to and including `/v1`; None for a local model.
         local: Name or path of a model that runs in this process; None for a server.
-        model: The name that is sent; for a local model the same as `local`.
+        model: The name sent to the server; for a local model the same as `local`.
         api_key_env: The environment variable that holds the key; None = no key is sent.
         system: A system message put before every conversation.
-        temperature: None = not sent: the server decides. `top_p`, `max_tokens` and `seed` likewise.
-        extra_body: Further fields of the request, sent as they are.
-        timeout: Seconds that one answer may take.
-        max_concurrency: The most requests in flight at once.
+        temperature: None = not sent, so the server decides. `top_p`, `max_tokens` and `seed` likewise.
+        extra_body: Further fields of the request, sent unchanged.
+        timeout: Seconds allowed for one answer.
+        max_concurrency: Maximum number of requests in flight.
         requests_per_minute: None = no limit; `tokens_per_minute` likewise.
-        price_in: Money per million prompt tokens. None = unknown, which is not 0; for a local model, which nobody
-            charges for, it becomes 0. `price_out` likewise.
-        batch_size: Of a local model.
+        price_in: Money per million prompt tokens. None = unknown, which is not 0; for a local model, which is free,
+            it becomes 0. `price_out` likewise.
+        batch_size: Prompts per batch, for a local model.
     """
 
     name: str
@@ -74,7 +76,7 @@ class Endpoint:
     price_out: float | None = None
     batch_size: int = 8
     digest: bytes = field(init=False, repr=False, compare=False, default=b"")
-    """32 bytes of everything that changes answers: part of the key of every request."""
+    """SHA-256 of all settings that change answers: part of the key of every request."""
 
     def __post_init__(self) -> None:
         for name in PRICES if self.local is not None else ():
@@ -83,7 +85,7 @@ class Endpoint:
         object.__setattr__(self, "digest", settings_digest(self.settings()))
 
     def settings(self) -> str:
-        """Write what changes answers as JSON with sorted keys; not where the server is, nor how fast it is asked."""
+        """Write the settings that change answers as JSON with sorted keys; without the server's address or rate limits."""
         names = ("name", "model", "system", "temperature", "top_p", "max_tokens", "seed")
         values = {name: getattr(self, name) for name in names} | {"extra_body": dict(self.extra_body)}
         return settings_text(values)
@@ -103,17 +105,17 @@ class Endpoint:
 
     @property
     def most_tokens(self) -> int | None:
-        """The most tokens an answer may have; None = unknown."""
-        found = [
+        """Maximum number of tokens of an answer; None = unknown."""
+        limits = [
             self.max_tokens,
             self.extra_body.get("max_completion_tokens"),
             self.extra_body.get("max_tokens"),
         ]
-        known = [value for value in found if isinstance(value, int)]
+        known = [value for value in limits if isinstance(value, int)]
         return max(known) if known else None
 
     def cost(self, prompt_tokens: float | None, completion_tokens: float | None) -> float | None:
-        """Say what some tokens cost; None where a count or a price is unknown.
+        """Return what some tokens cost; None if a needed count or price is unknown.
 
         Example:
             >>> Endpoint("m", price_in=1.0, price_out=2.0).cost(500_000, 250_000)
@@ -131,15 +133,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """What a crowd file says about reaching its models and judges, in the file's order."""
+    """A crowd file's models and judges, in the file's order."""
 
     models: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]
 
     @property
     def names(self) -> set[str]:
-        """The names of all of them."""
-        return {one.name for one in (*self.models, *self.judges)}
+        """All names, of models and judges."""
+        return {endpoint.name for endpoint in (*self.models, *self.judges)}
 
 
 def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
@@ -149,8 +151,8 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
         path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[judge]]` table per judge.
 
     Returns:
-        The models and the judges; a table without `base_url` and `local` is in neither way reachable, which
-        is found by `check_reachable`.
+        The models and the judges; a table with neither `base_url` nor `local` cannot be reached, which
+        `check_reachable` reports.
 
     Raises:
         InputError: The file is missing or broken, a key is unknown or a value makes no sense; the message
@@ -173,12 +175,12 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
         names = [endpoint.name for endpoint in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"{where}: {kind} {twice!r} stands there twice; keep one")
+            raise InputError(f"{where}: {kind} {twice!r} appears twice; keep one")
     return Endpoints(models, judges)
 
 
 def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | os.PathLike[str]) -> None:
-    """Refuse endpoints that cannot be asked, before anything is sent.
+    """Refuse endpoints that cannot be reached, before anything is sent.
 
     Raises:
         InputError: There is none, or one has neither a `base_url` nor a `local` model.
@@ -196,14 +198,31 @@ def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | 
         key(endpoint)
 
 
+def check_installed(endpoint: Endpoint) -> None:
+    """Refuse an endpoint that this machine has not what it takes to ask; nothing is loaded.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+        InputError: The folder of a local model is not there.
+    """
+    if endpoint.local is None:
+        check_optional("openai", extra="collect")
+        return
+    for module in ("torch", "transformers"):
+        check_optional(module, extra="local")
+    adapter = Path(endpoint.local) / "adapter_config.json"
+    if not adapter.is_file():
+        check_model_folder(endpoint.local)
+
+
 def key(endpoint: Endpoint) -> str | None:
     """Read an endpoint's key from its environment variable.
 
     Returns:
-        The key; None where the endpoint needs none.
+        The key; None if the endpoint needs none.
 
     Raises:
-        OptionError: The variable is not set, is empty, or holds what no HTTP header can.
+        OptionError: The variable is not set, is empty, or holds characters not allowed in an HTTP header.
     """
     name = endpoint.api_key_env
     if name is None:
@@ -238,7 +257,7 @@ def _document(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _refuse_values(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Refuse a file that holds the value of a key which it names, wherever; the message does not show it."""
+    """Refuse a file that contains, anywhere, the value of a key that it names; the message does not show it."""
     known = Redactor.of_variables({name for name in _variables(document) if _VARIABLE.fullmatch(name)})
     places = [(place, known.held(text)) for place, text in _texts(document, "")]
     lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -252,7 +271,7 @@ def _refuse_values(document: Mapping[str, Any], path: str | os.PathLike[str]) ->
 
 
 def _variables(value: object) -> Iterator[str]:
-    """Find the variables that tables name as the places of their keys."""
+    """Yield the environment variables that tables name in `api_key_env`."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "api_key_env" and isinstance(inner, str):
@@ -264,7 +283,7 @@ def _variables(value: object) -> Iterator[str]:
 
 
 def _texts(value: object, place: str) -> Iterator[tuple[str, str]]:
-    """Give all texts of a document, names of keys too, with their places for people."""
+    """Yield all texts of a document, names of keys included, with a readable description of their place."""
     if isinstance(value, dict):
         for name, inner in value.items():
             here = f"{place}: {name}" if place else str(name)
@@ -284,13 +303,13 @@ def _tables(document: Mapping[str, Any], kind: str, where: str) -> list[tuple[di
     tables = document.get(kind, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{where}: {kind!r} is not a list of tables; write each under its own [[{kind}]]")
-    found = []
+    named = []
     for number, table in enumerate(tables, start=1):
         name = table.get("name")
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{where}: [[{kind}]] number {number} needs a name as text, got {_short(name)}")
-        found.append((table, f"{where}: {kind} {name!r}"))
-    return found
+        named.append((table, f"{where}: {kind} {name!r}"))
+    return named
 
 
 def _endpoint(

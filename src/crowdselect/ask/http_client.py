@@ -1,7 +1,7 @@
-"""HTTP to models: connections, how much is read, what a status means; and a client for any OpenAI-compatible server.
+"""HTTP to models: connections, size limits, error statuses; and a client for any OpenAI-compatible server.
 
-What is shared with served reward models (`reward.served`) comes first. `HttpClient` sends through the `openai` SDK,
-which neither retries nor parses here: retries are the lane's business, and what comes back may be anything.
+The part shared with served reward models (`reward.served`) comes first. `HttpClient` sends through the `openai` SDK
+with its retries and parsing off: lanes retry, and a server may return anything.
 """
 
 import email.utils
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import httpx2
 
 LONGEST = 64 << 20
-"""Bytes of the longest answer that is read, unpacked."""
+"""Maximum size of an answer in bytes, decompressed."""
 LONGEST_ERROR = 64 << 10
-"""Bytes of an error that are read, unpacked."""
+"""Bytes read of an error's body, decompressed."""
 CONNECT = 20.0
-"""Seconds for a connection; the whole answer has a timeout of its own."""
+"""Seconds to connect; the whole answer has a separate timeout."""
 
-_SHARE = 32  # requests in flight through one pool of connections
+_SHARE = 32  # requests in flight per connection pool
 _STOP = {
     401: "the key is refused",
     402: "payment is required",
@@ -45,25 +45,25 @@ _RETRIED = frozenset({408, 409, 425})
 _FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 _LONGEST_MESSAGE = 300
-_LONGEST_WAIT = 3600.0  # a server that asks for more is left for a later run
+_LONGEST_WAIT = 3600.0  # seconds; a server that asks for a longer wait is left for a later run
 
 
 def open_transport(
     endpoint: Endpoint, *, on_response: "Callable[[httpx2.Response], Awaitable[None]] | None" = None
 ) -> "httpx2.AsyncClient":
-    """Open the connections to one server; close them with `aclose`, or use them in an `async with`.
+    """Return an HTTP client for one server; close it with `aclose`, or use it in an `async with`.
 
     Args:
-        endpoint: Where the server is, and how many seconds one answer may take.
-        on_response: Called with the head of every answer.
+        endpoint: The server's URL, and the timeout of an answer.
+        on_response: Called with the status and headers of every answer.
     """
     import httpx2
 
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(endpoint.timeout, connect=min(CONNECT, endpoint.timeout), pool=None),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=_SHARE),
-        follow_redirects=False,  # an answer comes from the host that was announced, or not at all
-        trust_env=not endpoint.is_loopback,  # a proxy must not see what is meant for this machine
+        follow_redirects=False,  # answers come from the announced host only
+        trust_env=not endpoint.is_loopback,  # a proxy must not see local traffic
         verify=_certificates(),
         event_hooks={"response": [] if on_response is None else [on_response]},
     )
@@ -71,39 +71,39 @@ def open_transport(
 
 @cache
 def _certificates() -> "ssl.SSLContext":
-    """Read the certificates that hosts are checked against: once, for it takes longer than a request."""
+    """Load the trusted certificates, once: it takes longer than a request."""
     import httpx2
 
     return httpx2.create_ssl_context()
 
 
 async def read_whole(response: "httpx2.Response") -> bytes:
-    """Read an answer piece by piece, so that its size is known before it is all here.
+    """Read an answer chunk by chunk, so that one that is too long is refused early.
 
     Raises:
         CallError: It is longer than `LONGEST`.
     """
-    body = bytearray()  # not a list of pieces: a server may send a byte at a time
-    async for piece in response.aiter_bytes():
-        if len(body) + len(piece) > LONGEST:
+    body = bytearray()  # not a list of chunks: a server may send a byte at a time
+    async for chunk in response.aiter_bytes():
+        if len(body) + len(chunk) > LONGEST:
             raise CallError(f"the answer is longer than {LONGEST >> 20} MiB", verdict="failed", billed=True)
-        body += piece
+        body += chunk
     return bytes(body)
 
 
 async def refusal(response: "httpx2.Response", known: Redactor) -> CallError:
-    """Say what an answer that is none means, from its status and the beginning of its body.
+    """Turn an error response into a `CallError`, from its status and the beginning of its body.
 
     Args:
-        response: Not a success; its body was not read yet.
-        known: Knows the keys that no message may show.
+        response: Not a success; its body is unread.
+        known: Removes keys from the message.
     """
     import httpx2
 
     body = bytearray()
-    with suppress(httpx2.HTTPError, httpx2.StreamError):  # the status counts, whatever is with its body
-        async for piece in response.aiter_bytes():
-            body += piece[:LONGEST_ERROR]
+    with suppress(httpx2.HTTPError, httpx2.StreamError):  # the status counts even if the body cannot be read
+        async for chunk in response.aiter_bytes():
+            body += chunk[:LONGEST_ERROR]
             if len(body) >= LONGEST_ERROR:
                 break
     text = known.beginning(bytes(body), LONGEST_ERROR)
@@ -111,12 +111,14 @@ async def refusal(response: "httpx2.Response", known: Redactor) -> CallError:
 
 
 def broken_connection(error: Exception, known: Redactor) -> CallError:
-    """Say what broke; before the connection stood nothing can have been paid."""
+    """Turn a transport error into a `CallError`; it cannot have been billed if no connection was made."""
     import httpx2
 
-    cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error  # the SDK's wraps one
-    before = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.ProxyError)
-    unsent = isinstance(cause, before)
+    cause = (
+        error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
+    )  # the SDK's error wraps one
+    unconnected = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.ProxyError)
+    unsent = isinstance(cause, unconnected)
     what = "cannot connect" if unsent else "the connection broke"
     detail = known.brief(str(cause), 200)
     return CallError(f"{what}: {type(cause).__name__}{f': {detail}' if detail else ''}", billed=not unsent)
@@ -124,9 +126,9 @@ def broken_connection(error: Exception, known: Redactor) -> CallError:
 
 @dataclass(slots=True)
 class _Share:
-    """A client of the SDK and how many requests it has in flight.
+    """An SDK client and its number of requests in flight.
 
-    The HTTP library looks through all connections of a pool for every request, so many in one are slow.
+    The HTTP library scans all connections of a pool for every request, so large pools are slow.
     """
 
     client: Any
@@ -134,7 +136,7 @@ class _Share:
 
 
 class HttpClient:
-    """Asks one endpoint over HTTP.
+    """Sends requests to one endpoint over HTTP.
 
     Args:
         endpoint: With a `base_url`.
@@ -148,12 +150,12 @@ class HttpClient:
         self._key = key or ""
         self._known = Redactor({str(endpoint.api_key_env): self._key})
         self._fixed = _fixed_fields(endpoint)
-        # Without a key no Authorization header is sent at all; the SDK wants this said with every request.
+        # Without a key no Authorization header is sent; the SDK needs this option on every request.
         self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
         self._shares = [_Share(self._open())]
 
     def _open(self) -> Any:  # noqa: ANN401  (the SDK's client)
-        """Make a client of the SDK with connections of its own."""
+        """Create an SDK client with its own connections."""
         endpoint = self._endpoint
         transport = open_transport(endpoint, on_response=self._refuse)
         with _without_ambient_settings():
@@ -174,7 +176,7 @@ class HttpClient:
         """Send one request and read its answer.
 
         Raises:
-            CallError: No usable answer came.
+            CallError: There was no usable answer.
         """
         import httpx2
 
@@ -190,7 +192,7 @@ class HttpClient:
         return parse_reply(self._known.body(body), self._known)
 
     async def _refuse(self, response: "httpx2.Response") -> None:
-        """Raise what an error's status means before the SDK sees it, which would read the whole of its body."""
+        """Raise an error response as `CallError` before the SDK sees it, which would read the whole body."""
         if not response.is_success:
             raise await refusal(response, self._known)
 
@@ -203,7 +205,7 @@ class HttpClient:
             share.open -= 1
 
     def _share(self) -> _Share:
-        """Take the first share that has room; the later ones rest when little is asked at once."""
+        """Return the first share with room, so that later ones stay idle when few requests are in flight."""
         for share in self._shares:
             if share.open < _SHARE:
                 return share
@@ -232,6 +234,9 @@ class HttpClient:
         if endpoint.system is not None:
             messages = [{"role": "system", "content": endpoint.system}, *messages]
         fields: dict[str, Any] = {"model": endpoint.model, "messages": messages, **self._fixed}
+        tools = request.tools()
+        if tools is not None:
+            fields["tools"] = tools
         if endpoint.seed is not None:
             fields["seed"] = endpoint.seed + request.sample  # the same seed would give the same answer
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
@@ -239,13 +244,13 @@ class HttpClient:
 
 def _fixed_fields(endpoint: Endpoint) -> dict[str, Any]:
     names = ("temperature", "top_p", "max_tokens")
-    found = {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
-    return {**found, **endpoint.extra_body}
+    given = {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
+    return {**given, **endpoint.extra_body}
 
 
 @contextmanager
 def _without_ambient_settings() -> Iterator[None]:
-    """Hide OPENAI_* while a client is made: it would send their keys, names and headers to any host."""
+    """Hide OPENAI_* while a client is created: it would send their keys, names and headers to any host."""
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
     try:
         yield
@@ -254,29 +259,29 @@ def _without_ambient_settings() -> Iterator[None]:
 
 
 def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
-    """Read the JSON of a chat completion.
+    """Parse the JSON of a chat completion.
 
     Args:
-        body: As it came.
-        known: Knows the keys that no message may show; None = there are none.
+        body: The response body.
+        known: Removes keys from messages; None = there are none.
 
     Raises:
-        CallError: It is not one; it may have been paid for all the same.
+        CallError: It is not a chat completion; it may have been billed all the same.
 
     Example:
         >>> parse_reply(b'{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}').text
         'Hi'
     """
     try:
-        found = json.loads(body.decode("utf-8"))
+        completion = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise CallError(f"the answer is not UTF-8 text (byte {error.start + 1})", billed=True) from error
     except (ValueError, RecursionError) as error:
         raise CallError(
             f"the answer is not JSON: it begins with {_excerpt(body, known)}", billed=True
         ) from error
-    choices = found.get("choices") if isinstance(found, dict) else None
-    _check_error(found, choices)
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    _check_error(completion, choices)
     if not isinstance(choices, list):
         raise CallError(f"the answer has no choices: it begins with {_excerpt(body, known)}", billed=True)
     if not choices:
@@ -285,7 +290,7 @@ def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
     if not isinstance(message, dict):
         raise CallError(f"the answer has no message: it begins with {_excerpt(body, known)}", billed=True)
     finish = choices[0].get("finish_reason")
-    usage = found.get("usage")
+    usage = completion.get("usage")
     return Reply(
         _content(message),
         finish if isinstance(finish, str) else None,
@@ -295,15 +300,15 @@ def parse_reply(body: bytes, known: Redactor | None = None) -> Reply:
     )
 
 
-def _check_error(found: Any, choices: Any) -> None:  # noqa: ANN401  (any JSON)
-    """Raise the error that a server reports with HTTP 200, in the body or in the choice, by its own code.
+def _check_error(completion: Any, choices: Any) -> None:  # noqa: ANN401  (any JSON)
+    """Raise an error that a server reports with HTTP 200, in the body or in the choice, by the server's error code.
 
     Raises:
-        CallError: There is one; where text came with it, that may have been paid for.
+        CallError: There is such an error; if it came with a choice, it may have been billed.
     """
     first = choices[0] if isinstance(choices, list) and choices else None
-    for place in (first, found):
-        error = place.get("error") if isinstance(place, dict) else None
+    for holder in (first, completion):
+        error = holder.get("error") if isinstance(holder, dict) else None
         if not error:
             continue
         code = str(error.get("code")) if isinstance(error, dict) else ""
@@ -320,7 +325,7 @@ def _check_error(found: Any, choices: Any) -> None:  # noqa: ANN401  (any JSON)
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """Give the text of a message; null is an empty answer, parts are put together."""
+    """Return the text of a message; null becomes an empty answer, parts are concatenated."""
     content = message.get("content")
     if content is None:
         content = message.get("refusal") or ""
@@ -333,8 +338,8 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def _reasoning(message: Mapping[str, Any]) -> str | None:
-    found = message.get("reasoning_content") or message.get("reasoning")
-    return found if isinstance(found, str) else None
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    return reasoning if isinstance(reasoning, str) else None
 
 
 def _count(usage: object, name: str) -> int | None:
@@ -351,31 +356,31 @@ def _status_error(
     billed: bool = False,
     inside: bool = False,
 ) -> CallError:
-    """Say what a status means for the request and for the endpoint: HTTP's, or one inside an answer of HTTP 200."""
+    """Turn an error status (of HTTP, or inside an HTTP 200 answer) into a `CallError` with a verdict."""
     message, codes = _explained(text)
     message = hide(message)[:_LONGEST_MESSAGE]
-    said = f"HTTP 200 with error {status}" if inside else f"HTTP {status}"
-    said = f"{said}: {message}" if message else said
+    summary = f"HTTP 200 with error {status}" if inside else f"HTTP {status}"
+    summary = f"{summary}: {message}" if message else summary
     if any(code in codes for code in _FILTERS) and status in {400, 403, 422}:
-        return CallError(said, verdict="filtered", billed=billed)
+        return CallError(summary, verdict="filtered", billed=billed)
     if status in _STOP or any(code in codes for code in _SPENT):
         why = _STOP.get(status, "the account's quota is used up")
-        return CallError(f"{said} ({why})", verdict="stop", billed=billed)
+        return CallError(f"{summary} ({why})", verdict="stop", billed=billed)
     if 300 <= status < 400:
         return CallError(
-            f"{said} (the server redirects to another place; correct base_url)", verdict="failed"
+            f"{summary} (the server redirects to another place; correct base_url)", verdict="failed"
         )
     if status in _SLOW or status in _RETRIED or status >= 500:
         after = _retry_after(headers)
         if after is not None and after > _LONGEST_WAIT:
-            return CallError(f"{said} (it asks to wait for {after:.0f} s)", verdict="stop")
+            return CallError(f"{summary} (it asks to wait for {after:.0f} s)", verdict="stop")
         verdict = "refused" if status in _SLOW else "retry"
-        return CallError(said, verdict=verdict, retry_after=after, billed=billed)
-    return CallError(said, verdict="failed", billed=billed)
+        return CallError(summary, verdict=verdict, retry_after=after, billed=billed)
+    return CallError(summary, verdict="failed", billed=billed)
 
 
 def _explained(text: str) -> tuple[str, str]:
-    """Give an error body's message on one line, and its codes in lower case."""
+    """Return an error body's message on one line, and its codes in lower case."""
     message, codes = text, ""
     try:
         found = json.loads(text)
@@ -393,7 +398,7 @@ def _explained(text: str) -> tuple[str, str]:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how long to wait: milliseconds, seconds or a date."""
+    """Return the seconds to wait, from a header in milliseconds, in seconds or as a date; None if there is none."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:

@@ -1,4 +1,4 @@
-"""One endpoint's part of a run: takes requests one by one, leaves out what the ledger knows, asks the rest."""
+"""One endpoint's part of a run: reads its requests, skips those in the ledger, sends the rest."""
 
 import asyncio
 import heapq
@@ -21,8 +21,8 @@ from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, LedgerError
 
 _BATCH = 256  # requests looked up in the ledger at once
-_REFUSALS = 4  # refusals (429, 503) count a quarter of other failures: they cost nothing
-_UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, where max_tokens is not set
+_REFUSALS = 4  # refusals (429, 503) per counted failure: they cost nothing
+_UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, if max_tokens is not set
 _LONGEST_ERROR = 500
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -43,7 +43,7 @@ class Counts:
 
     @property
     def done(self) -> int:
-        """Requests that need no more asking."""
+        """Requests that are finished."""
         return self.known + sum(self.ended.values())
 
     @property
@@ -54,30 +54,30 @@ class Counts:
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    """A request on its way to its row."""
+    """A request until its result is recorded."""
 
     request: Request
     key: bytes
     attempts: int = 0
     refusals: int = 0
     uncounted: int = 0
-    """Attempts that no row of the ledger counts yet."""
+    """Attempts not yet counted in a row of the ledger."""
     lost: float = 0.0
     error: str = ""
     row: int = 0
-    """Number of its row in the ledger, once there is one."""
-    said: str | None = None
-    """The answer, which further turns follow."""
+    """Its sequence number from `Ledger.put`; 0 = not recorded yet."""
+    answer: str | None = None
+    """The answer, for the conversation's next turn."""
 
 
 class Lane:
-    """Asks one endpoint everything that it should be asked and the ledger does not know.
+    """Sends one endpoint all its requests that have no result in the ledger.
 
     Args:
-        endpoint: Whom to ask.
-        client: How; or what makes the client, which is called before the first request is sent and not at all
-            where nothing has to be asked.
-        requests: What, lazily: no more than a few hundred are held at once.
+        endpoint: The endpoint.
+        client: Its client; or a function that makes it, called before the first request is sent, and never if
+            there is nothing to send.
+        requests: Read lazily: no more than a few hundred are in memory at once.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Lane:
         self._make = None if isinstance(client, Client) else client
         self.counts = Counts()
         self.stopped: str | None = None
-        """Why it does not go on."""
+        """Why it ended early; None = it did not."""
         self.pace: Pace | None = None
         self._source: Iterator[Request] = iter(requests)
         self._exhausted = False
@@ -97,13 +97,13 @@ class Lane:
         self._numbers = itertools.count()
         self._pending: set[bytes] = set()
         self._beside: dict[bytes, list[Request]] = {}
-        """Other conversations that begin with what is being asked."""
+        """Other conversations that begin with a request in flight."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._crash: BaseException | None = None
 
     async def run(self, ledger: Ledger, budget: Budget, limits: Limits, redact: Redactor) -> None:
-        """Go on until everything is answered or given up, or `stop` is called; then wait for what is in flight.
+        """Run until everything is answered or given up, or `stop` is called; then wait for requests in flight.
 
         Raises:
             LedgerError: An answer could not be written.
@@ -137,19 +137,19 @@ class Lane:
         self._wake.set()
 
     def abandon(self) -> None:
-        """Wait no longer for what is in flight."""
+        """Cancel requests in flight."""
         for task in self._tasks:
             task.cancel()
 
     @property
     def waits(self) -> bool:
-        """Nothing is sent at the moment because the endpoint refuses or does not answer."""
+        """Whether sending is paused because the endpoint refuses requests or does not answer."""
         return self.pace is not None and self.pace.is_paused and self.stopped is None
 
-    # Choosing what comes next.
+    # Choosing the next request.
 
     async def _step(self) -> bool:
-        """Send one request, or wait for a reason to go on; False when nothing is left to do."""
+        """Send one request, or wait until something changes; False when nothing is left to do."""
         item = self._next()
         if item is None:
             return await self._idle()
@@ -167,7 +167,7 @@ class Lane:
         return True
 
     def _next(self) -> _Item | None:
-        """Give a request that is due again, one that follows an answer, or a new one, in this order."""
+        """Return a retry that is due, else a follow-up turn, else a new request; None if there is none."""
         if self._later and self._later[0][0] <= time.monotonic():
             return heapq.heappop(self._later)[2]
         if self._is_crowded:
@@ -178,13 +178,13 @@ class Lane:
 
     @property
     def _is_crowded(self) -> bool:
-        """So many wait for another try that no new ones should be begun."""
+        """Whether so many retries are waiting that no new request should start."""
         return len(self._later) >= 2 * self._pace.limit + 16
 
     async def _idle(self) -> bool:
-        """Nothing can be sent: wait for an answer or a time, if there is one to come."""
+        """Wait for an answer or the next retry, as nothing can be sent now; False if there is neither."""
         if not self._exhausted and not self._is_crowded:
-            await asyncio.sleep(0)  # all of a batch was known; let the other lanes have their turn
+            await asyncio.sleep(0)  # a whole batch was known; let the other lanes run
             return True
         if not self._later and not self._tasks:
             return False
@@ -192,7 +192,7 @@ class Lane:
         return True
 
     def _refill(self) -> None:
-        """Take some requests, and leave out what is known, following conversations as far as they are."""
+        """Read some requests, skip known ones, and follow conversations to their last answered turn."""
         batch = list(itertools.islice(self._source, _BATCH))
         self._exhausted = not batch
         retry = self._limits.retry_failed
@@ -203,7 +203,7 @@ class Lane:
                 self._ready.append(_Item(request, key))
 
     def _is_new(self, key: bytes, request: Request) -> bool:
-        """Say whether nobody asks this yet; if somebody does, the answer to it goes on to this request's next turn too."""
+        """Return whether a request is not in flight yet; if it is, its answer also continues this conversation."""
         if key not in self._pending:
             self._pending.add(key)
             return True
@@ -213,13 +213,13 @@ class Lane:
         return False
 
     def _tokens(self, request: Request) -> float:
-        """Guess the tokens that a server counts against a limit per minute."""
+        """Estimate the tokens that a server counts against a limit per minute."""
         if self.endpoint.tokens_per_minute is None:
             return 0.0
         return estimated_tokens(request.prompt) + (self.endpoint.most_tokens or _UNKNOWN_ANSWER)
 
     def _most(self, item: _Item) -> float | None:
-        """Bound what a request can cost; None where that is unknown."""
+        """Upper bound on what a request can cost; None if unknown."""
         endpoint = self.endpoint
         if endpoint.price_in is None or endpoint.price_out is None:
             return None
@@ -228,16 +228,16 @@ class Lane:
         return endpoint.cost(most_prompt_tokens(item.request, endpoint), endpoint.most_tokens or 0)
 
     async def _reserved(self, most: float | None) -> bool:
-        answer = self._budget.allows(most)
-        if answer == "yes":
-            self._ready_client()  # where none can be made, nothing is sent and nothing counts as sent
+        verdict = self._budget.allows(most)
+        if verdict == "yes":
+            self._ready_client()  # if this fails, nothing is sent and nothing counts as sent
             await self._budget.reserve(most)
             if self.stopped is None:
                 return True
-            self._budget.settle(most, 0.0)  # stopped meanwhile
+            self._budget.settle(most, 0.0)  # stopped in the meantime
             self._budget.requests -= 1
             return False
-        if answer == "no":
+        if verdict == "no":
             cap = (
                 "`max_requests`"
                 if self._budget.max_cost is None
@@ -249,18 +249,18 @@ class Lane:
         return False
 
     def _check_patience(self) -> None:
-        """Go on without an endpoint that has given no answer for too long."""
+        """Stop if the endpoint has returned no answer for too long."""
         silent = time.monotonic() - self._pace.well_at
         if self._pace.failures and silent > self._limits.patience and not self._tasks:
-            last = next((item.error for item in self._waiting() if item.error), "no answer")
+            last_error = next((item.error for item in self._waiting() if item.error), "no answer")
             self.stop(
-                f"gave no answer for {silent:.0f} s (last: {last}); run the same command again to go on"
+                f"gave no answer for {silent:.0f} s (last: {last_error}); run the same command again to go on"
             )
 
     def _waiting(self) -> list[_Item]:
         return [*(entry[2] for entry in self._later), *self._ready]
 
-    # Asking.
+    # Sending.
 
     def _send(self, item: _Item, tokens: float, most: float | None) -> None:
         client = self._ready_client()
@@ -275,7 +275,7 @@ class Lane:
         task.add_done_callback(self._ended)
 
     def _ready_client(self) -> Client:
-        """Make the client now rather than within the time that an answer may take: libraries load slowly."""
+        """Return the client, created outside an answer's timeout, as libraries load slowly."""
         if self.client is None and self._make is not None:
             self.client = self._make()
         if self.client is None:
@@ -306,11 +306,13 @@ class Lane:
             raise
         else:
             self._answer(item, sent, reply, most, latency=time.perf_counter() - started)
-        if item.row:  # its place is free once it is on disk: no more than what is in flight can be lost
+        if (
+            item.row
+        ):  # hold its slot until it is on disk, so that a crash loses no more than the requests in flight
             await self._committed.wait(item.row)
             for request in (item.request, *self._beside.pop(item.key, ())):
-                if item.said is not None and request.then:
-                    self._follow(request.follow(item.said))
+                if item.answer is not None and request.then:
+                    self._follow(request.follow(item.answer))
 
     def _settle(self, item: _Item, most: float | None, *, lost: float, cost: float = 0.0) -> None:
         item.lost += lost
@@ -338,10 +340,10 @@ class Lane:
             error=reply.error,
             latency=round(latency, 4),
         )
-        item.said = text if status in ANSWERED else None
+        item.answer = text if status in ANSWERED else None
 
     def _follow(self, request: Request) -> None:
-        """Put the next turn of a conversation in front, unless it is known."""
+        """Queue a conversation's next turn at the front, unless it is known."""
         key = request.key(self.endpoint)
         if self._ledger.known([key], retry_failed=self._limits.retry_failed):
             self.counts.known += 1
@@ -364,13 +366,13 @@ class Lane:
                 due = time.monotonic() + self._pace.backoff(item.attempts)
                 heapq.heappush(self._later, (due, next(self._numbers), item))
             return
-        self._pace.well_at = time.monotonic()  # it answers, if only with an error
+        self._pace.well_at = time.monotonic()  # it responds, if only with an error
         self._record(item, "filtered" if error.verdict == "filtered" else "failed", error=item.error)
         if error.verdict == "stop":
             self.stop(f"{item.error}; fix that, then run again with `retry_failed=True`")
 
     def _clean(self, text: str) -> str:
-        """Take keys out, and halves of surrogate pairs, which no file can hold."""
+        """Remove keys, and lone surrogates, which UTF-8 cannot encode."""
         if not text.isascii():
             try:
                 text.encode()
@@ -379,7 +381,7 @@ class Lane:
         return self._redact.text(text)
 
     def _record(self, item: _Item, status: Status, **facts: Any) -> None:  # noqa: ANN401  (fields of `Answer`)
-        """Have a row written: what became of a request, and the attempts that no row counts yet."""
+        """Queue a row for the ledger: a request's result, and its attempts not counted in a row yet."""
         endpoint, request = self.endpoint, item.request
         item.row = self._ledger.put(
             Answer(
@@ -402,7 +404,7 @@ class Lane:
     # Waiting and ending.
 
     async def _doze(self, seconds: float | None) -> None:
-        """Wait until something has happened, or so long."""
+        """Wait until something has happened, or for `seconds`."""
         if seconds is None:
             await self._wake.wait()
         elif seconds > 0:
@@ -420,7 +422,7 @@ class Lane:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _leave_rest(self) -> None:
-        """Record what was sent and has no answer, so that its attempts count; it is asked again next time."""
+        """Record requests that were sent but have no answer, so that their attempts count; the next run sends them again."""
         if self._crash is None:
             for item in self._waiting():
                 if item.uncounted:
@@ -440,7 +442,7 @@ class Committed:
         """Wait until an answer is on disk.
 
         Args:
-            number: From `Ledger.put`; no smaller than in the calls before.
+            number: From `Ledger.put`; must not decrease between calls.
 
         Raises:
             LedgerError: It could not be written.
@@ -454,11 +456,11 @@ class Committed:
         if self._waiting and not self._is_listening:
             self._is_listening = True
             self._ledger.on_commit(self._wake)
-        self._look()  # also what was committed before the ledger knew that somebody waits
+        self._look()  # also for what was committed before the listener was registered
 
     def _wake(self) -> None:
-        """Called from the thread that writes."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        """Schedule a check; called from the ledger's writer thread."""
+        with suppress(RuntimeError):  # the loop is closed: no task waits any more
             self._loop.call_soon_threadsafe(self._again)
 
     def _again(self) -> None:
@@ -476,7 +478,7 @@ class Committed:
 
 
 def _end(future: "asyncio.Future[None]", error: LedgerError | None = None) -> None:
-    if future.done():  # who waited was cancelled
+    if future.done():  # the waiting task was cancelled
         return
     if error is None:
         future.set_result(None)

@@ -1,4 +1,4 @@
-"""The ledger: every answer on disk once, keyed by what was asked, written by one thread in small groups."""
+"""The ledger: every answer on disk once, keyed by request content, written by one thread in small groups."""
 
 import json
 import sqlite3
@@ -17,14 +17,14 @@ from crowdselect.ask.ledger_file import holds_nothing, open_database, open_reade
 from crowdselect.errors import LedgerError
 from crowdselect.finish import whole_sql, why_ended
 
-_GROUP = 0.01  # seconds that answers are gathered before a commit, where they come in numbers
-_MANY = 2  # answers in a commit
+_GROUP = 0.01  # seconds to gather answers before a commit, when many arrive
+_MANY = 2  # answers in a commit that count as many
 _ASKED = 500  # keys looked up at once
-_BACKLOG = 64 << 20  # characters waiting to be written; more, and the runner waits
+_BACKLOG = 64 << 20  # characters waiting to be written, above which lanes wait
 
 
 class Answer(NamedTuple):
-    """A row of the ledger: what became of one request.
+    """A row of the ledger: the result of one request.
 
     Attributes:
         key: 32 bytes, see `Request.key`.
@@ -33,13 +33,13 @@ class Answer(NamedTuple):
         prompt: The request's digest.
         sample: Number of the answer.
         status: See `calls.Status`.
-        text: None where no answer came.
-        reasoning: What the model thought aloud, where the server keeps it apart.
-        finish_reason: As the server said it.
-        prompt_tokens: As the server counted. None = it did not say. `completion_tokens` likewise.
-        cost: Of this answer. None = unknown.
+        text: The answer; None if there is none.
+        reasoning: The model's reasoning, if the server returns it separately.
+        finish_reason: As reported by the server.
+        prompt_tokens: As counted by the server. None = not reported. `completion_tokens` likewise.
+        cost: Cost of this answer. None = unknown.
         lost: The most that attempts without a usable answer may have cost.
-        attempts: How often it was sent.
+        attempts: How often the request was sent.
         error: Why there is no answer.
         latency: Seconds from sending to the whole answer.
         at: When it was recorded, in seconds since 1970.
@@ -77,7 +77,7 @@ _SPEND = (
     "lost = lost + excluded.lost, unknown = unknown + excluded.unknown"
 )
 _WHOLE = f"status NOT IN {AGAIN} AND (prompt = key OR {whole_sql('finish_reason')})"
-"""An answer that `retry_failed=True` does not ask for again. A score, whose key is its prompt, has no reason of a server."""
+"""Rows that `retry_failed=True` does not send again. A score, whose key is its prompt, has no server's finish reason."""
 SAVE_SETTINGS = "INSERT OR IGNORE INTO settings (digest, json) VALUES (?, ?)"
 SAVE_NOTE = (
     "INSERT INTO notes (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -86,13 +86,13 @@ SAVE_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a ledger's requests came to.
+    """Sums over a ledger's requests.
 
     Attributes:
         attempts: Requests sent, retries included, and those in flight when a run was killed.
-        cost: Of all answers whose cost is known.
+        cost: Total of all answers with a known cost.
         lost: The most that attempts without a usable answer may have cost.
-        unknown: Answers whose cost is unknown; they are not in `cost`.
+        unknown: Number of answers with unknown cost; they are not in `cost`.
     """
 
     attempts: int
@@ -102,10 +102,10 @@ class Spent:
 
 
 class Ledger:
-    """Answers on disk. Made by `Ledger(path)`; close it, or use it in a `with`."""
+    """Answers on disk. Close it, or use it in a `with`."""
 
     def __init__(self, path: str | PathLike[str], *, force: bool = False) -> None:
-        """Open or make a ledger and hold it alone; see `ledger_file.open_database` for what is refused."""
+        """Open or create a ledger and lock it; see `ledger_file.open_database` for what is refused."""
         self.path = Path(path)
         self._is_new = not self.path.exists()
         self._writer, self._lock = open_database(self.path, force=force)
@@ -146,7 +146,7 @@ class Ledger:
     # Writing.
 
     def put(self, answer: Answer) -> int:
-        """Have an answer written; it is on disk within a tenth of a second.
+        """Queue an answer for writing; it is on disk within a tenth of a second.
 
         Returns:
             Its sequence number among all answers put.
@@ -169,22 +169,22 @@ class Ledger:
             return self._put
 
     def is_committed(self, number: int) -> bool:
-        """Say whether the answer of a number that `put` gave is on disk.
+        """Return whether the answer with this number from `put` is on disk.
 
         Raises:
-            LedgerError: It is not, and never will be.
+            LedgerError: It is not, and writing has failed.
         """
         if self._committed < number and self._error is not None:
             raise self._error
         return self._committed >= number
 
     def on_commit(self, listener: Callable[[], None]) -> None:
-        """Call somebody once, from the writer's thread, when something has been committed or has failed."""
+        """Call `listener` once, from the writer's thread, after the next commit or failure."""
         with self._state:
             self._waiting.append(listener)
 
     def note(self, name: str, value: Any) -> None:  # noqa: ANN401  (anything JSON can hold)
-        """Have a fact about the ledger written, such as what the last run was about."""
+        """Queue a named value for writing, such as the inputs of the last run."""
         with self._state:
             if self._error is not None:
                 raise self._error
@@ -192,10 +192,10 @@ class Ledger:
             self._state.notify_all()
 
     def flush(self) -> None:
-        """Wait until all that was put is on disk.
+        """Wait until everything queued is on disk.
 
         Raises:
-            LedgerError: It cannot be written; what was written before is intact.
+            LedgerError: It cannot be written; earlier rows are intact.
         """
         with self._state:
             self._asked_for += 1
@@ -208,11 +208,11 @@ class Ledger:
 
     @property
     def is_behind(self) -> bool:
-        """So much waits to be written that no more should be asked before a `flush`."""
+        """Whether so much waits to be written that nothing should be sent before a `flush`."""
         return self._backlog > _BACKLOG
 
     def close(self) -> None:
-        """Write what is left, and let go of the file.
+        """Write what is queued, and close the file.
 
         Raises:
             LedgerError: Some answers could not be written; the message says how many.
@@ -224,17 +224,17 @@ class Ledger:
             self._hurry.set()
             self._state.notify_all()
         self._thread.join()
-        left: LedgerError | None = None
+        unwritten: LedgerError | None = None
         if self._error is not None and self._queue:
-            left = self._last_try()
+            unwritten = self._last_try()
         self._reader.close()
-        empty = self._is_new and left is None and self._asked_nothing()
+        empty = self._is_new and unwritten is None and self._asked_nothing()
         self._writer.close()
-        if empty:  # of a command that was refused: nothing stays behind
+        if empty:  # of a command that was refused: leave no file behind
             remove_database(self.path)
         self._lock.close()
-        if left is not None:
-            raise left
+        if unwritten is not None:
+            raise unwritten
 
     def _asked_nothing(self) -> bool:
         try:
@@ -245,17 +245,17 @@ class Ledger:
     # Reading.
 
     def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
-        """Say which requests need not be asked.
+        """Return the keys of requests that need not be sent.
 
         Args:
-            keys: Of requests.
-            retry_failed: Those without an answer, or that ended for an unknown reason, do not count.
+            keys: Keys of requests.
+            retry_failed: Exclude requests without an answer or with an unknown finish reason.
 
         Returns:
-            The keys that have ended.
+            The keys with a final result.
         """
         again = AGAIN if retry_failed else ()
-        with self._state:  # before the file is read: what is written meanwhile is found there
+        with self._state:  # before the file is read: what is written in between is found there
             waiting = {key: self._unsaved[key].status for key in keys if key in self._unsaved}
         found = {key for key, status in waiting.items() if status not in again}
         skipped = f" AND {_WHOLE}" if retry_failed else ""
@@ -266,18 +266,18 @@ class Ledger:
         return found - self._open
 
     def keys_of(self, settings: bytes, *, retry_failed: bool = False) -> list[bytes]:
-        """Give the keys on disk that have ended, of one endpoint or scorer.
+        """Return the keys on disk with a final result, of one endpoint or scorer.
 
         Args:
             settings: Its digest.
-            retry_failed: Those without an answer are left out.
+            retry_failed: Exclude requests without an answer or with an unknown finish reason.
         """
         skipped = f" AND {_WHOLE}" if retry_failed else ""
         sql = f"SELECT key FROM answers WHERE settings = ? AND status <> 'pending'{skipped}"
         return [bytes(key) for (key,) in self._select(sql, (settings,))]
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """Read what became of some requests, as it is judged today; those that were never recorded are left out."""
+        """Read the results of some requests, with statuses by today's rules; keys without a row are omitted."""
         found: dict[bytes, Answer] = {}
         columns = ", ".join(_COLUMNS)
         with self._state:
@@ -289,12 +289,12 @@ class Ledger:
         return found | waiting
 
     def spent(self) -> dict[str, Spent]:
-        """Sum up the requests on disk per endpoint; `""` holds those in flight when a run was killed."""
+        """Return the sums on disk per endpoint; `""` holds requests in flight when a run was killed."""
         rows = self._select("SELECT model, attempts, cost, lost, unknown FROM spent ORDER BY model")
         return {model: Spent(*values) for model, *values in rows}
 
     def mean_tokens(self, endpoint: Endpoint) -> float | None:
-        """Give the mean length of an endpoint's latest answers in tokens; None where none is known."""
+        """Return the mean length in tokens of an endpoint's latest 1,000 answers; None if none is known."""
         sql = (
             "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM answers WHERE settings = ? "
             "AND completion_tokens IS NOT NULL ORDER BY number DESC LIMIT 1000)"
@@ -303,7 +303,7 @@ class Ledger:
         return None if value is None else float(value)
 
     def noted(self, name: str) -> Any:  # noqa: ANN401  (what `note` was given)
-        """Read a fact that is on disk; None where there is none."""
+        """Read a value written by `note`; None if there is none on disk."""
         rows = self._select("SELECT value FROM notes WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
@@ -316,17 +316,17 @@ class Ledger:
             ) from error
 
     def keep_settings(self, endpoints: Iterable[Endpoint]) -> None:
-        """Record what the endpoints' settings are, so that old rows can be understood."""
+        """Record the endpoints' settings, so that old rows can be understood."""
         rows = [(endpoint.digest, endpoint.settings()) for endpoint in endpoints]
         self._now(lambda: self._writer.executemany(SAVE_SETTINGS, rows))
 
     def settings(self) -> dict[bytes, dict[str, Any]]:
-        """Give the settings of every endpoint that was asked, by digest; its name is one of them."""
+        """Return the settings of every endpoint that was asked, by digest; its name is one of them."""
         rows = self._select("SELECT digest, json FROM settings")
         return {bytes(digest): json.loads(text) for digest, text in rows}
 
     def count(self, settings: bytes) -> int:
-        """Count the answers on disk of one endpoint, by its digest."""
+        """Count one endpoint's answers on disk, by its digest."""
         sql = f"SELECT count(*) FROM answers WHERE settings = ? AND status IN {ANSWERED}"
         return int(self._select(sql, (settings,))[0][0])
 
@@ -334,7 +334,7 @@ class Ledger:
         """Change what is on disk in one transaction.
 
         Args:
-            act: Given a connection that changes rows, and another that sees them as they were before.
+            act: Called with a connection for the changes, and another that sees the rows as they were before.
 
         Raises:
             LedgerError: It cannot be written; nothing was changed.
@@ -363,7 +363,7 @@ class Ledger:
         return bool(self._queue or self._notes or self._closing or self._saved < self._asked_for)
 
     def _commit(self) -> bool:
-        """Write all that waits in one transaction; False where that failed."""
+        """Write everything queued in one transaction; False if that failed."""
         with self._state:
             answers, self._queue = self._queue, []
             notes, self._notes = self._notes, {}
@@ -424,7 +424,7 @@ class Ledger:
                     self._writer.execute("ROLLBACK")
 
     def _last_try(self) -> LedgerError | None:
-        """Write once more what could not be written; somebody may have made room."""
+        """Try once more to write what could not be written; the disk may have room by now."""
         try:
             self._now(lambda: self._insert(self._queue, self._notes))
         except LedgerError as error:
@@ -451,9 +451,9 @@ def _keys_with(statuses: Sequence[Status]) -> str:
 
 
 def _as_now(answer: Answer) -> Answer:
-    """Judge a server's answer by today's table of finish reasons: an earlier version may have taken it for whole."""
+    """Set an answer's status by today's table of finish reasons: an earlier version may have taken it for complete."""
     if answer.prompt == answer.key or answer.text is None or answer.status not in ANSWERED:
-        return answer  # a score, or nothing that a table could say anything about
+        return answer  # a score, or no answer
     status = status_of(answer.finish_reason, answer.text)
     error = why_ended(answer.finish_reason, answer.text) if status in MISSING else answer.error
     return answer._replace(status=status, error=error)
@@ -464,7 +464,7 @@ def _slices(keys: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
 
 
 def _explained(path: Path, error: Exception) -> str:
-    """Say what to do about an error of SQLite; a full disk and a file-size limit look alike to it."""
+    """Explain an SQLite error; a full disk and a file-size limit look alike to it."""
     text = str(error)
     if "full" in text or "disk I/O" in text:
         return (
@@ -475,5 +475,5 @@ def _explained(path: Path, error: Exception) -> str:
 
 
 def now() -> float:
-    """Give the time for `Answer.at`."""
+    """Return the time for `Answer.at`."""
     return round(time.time(), 3)

@@ -1,4 +1,4 @@
-"""The ledger's file: its tables, its lock, and the places where it cannot be."""
+"""The ledger's file: its tables, its lock, and the file systems it cannot be on."""
 
 import os
 import sqlite3
@@ -10,7 +10,7 @@ from crowdselect.errors import LedgerError
 from crowdselect.locks import Held, hold
 
 VERSION = 1
-_APPLICATION = 0x43524C47  # "CRLG": tells our files from other SQLite databases
+_APPLICATION = 0x43524C47  # "CRLG": marks our files among SQLite databases
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
     | {
@@ -59,23 +59,23 @@ CREATE TABLE spent (
     unknown INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-# `spent` is kept by the writer in the transaction of the answers themselves, so that the budget of a resumed
-# run is known without reading every row.
+# `spent` is updated in the same transaction as the answers, so that the budget of a resumed run is known
+# without reading every row.
 
 
 def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Held]:
-    """Open the ledger for writing, and hold its lock.
+    """Open the ledger for writing, and take its lock.
 
     Args:
-        path: The file; made where there is none.
-        force: Open it on a network file system too.
+        path: The file; created if missing.
+        force: Open it even on a network file system.
 
     Returns:
-        The connection, to be used by one thread at a time; and the lock, held until it is closed or the
-        process ends, however it ends.
+        The connection, for one thread at a time; and the lock, held until it is closed or the process ends,
+        even by a crash.
 
     Raises:
-        LedgerError: It is in use, on a network file system, of a newer version or no ledger.
+        LedgerError: It is in use, on a network file system, of a newer version or not a ledger.
     """
     if not path.parent.is_dir():
         raise LedgerError(f"{path}: there is no folder {path.parent}; make it first")
@@ -85,7 +85,7 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Held]
             f"{path}: lies on a network file system ({kind}), where the ledger's locks and WAL break; put it on "
             "a local disk with `ledger`, or pass `force_ledger=True` if this machine alone uses it"
         )
-    lock, there = _lock(path), path.exists()
+    lock, existed = _lock(path), path.exists()
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
         try:
@@ -94,7 +94,7 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Held]
             connection.close()
             raise
     except BaseException as error:
-        if not there:
+        if not existed:
             remove_database(path)
         lock.close()
         if isinstance(error, sqlite3.Error):
@@ -104,21 +104,21 @@ def open_database(path: Path, *, force: bool) -> tuple[sqlite3.Connection, Held]
 
 
 def remove_database(path: Path) -> None:
-    """Remove a ledger that holds nothing, and SQLite's files beside it."""
+    """Delete an empty ledger, and SQLite's files beside it."""
     for end in ("-wal", "-shm", ""):
         path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def holds_nothing(connection: sqlite3.Connection) -> bool:
-    """Whether nothing was asked yet, so that there is nothing to keep."""
+    """Return whether nothing was ever sent, so that the file can be deleted."""
     counted = "(SELECT count(*) FROM answers) + (SELECT count(*) FROM spent)"
     held = "(SELECT count(*) FROM notes WHERE name = 'hold' AND value NOT LIKE '[0,%')"
-    (found,) = connection.execute(f"SELECT {counted} + {held}").fetchone()
-    return int(found) == 0
+    (entries,) = connection.execute(f"SELECT {counted} + {held}").fetchone()
+    return int(entries) == 0
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open a second connection that only reads."""
+    """Open a second, read-only connection."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     connection.execute(
@@ -128,7 +128,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check whose file it is before anything is changed; make the tables of a new one."""
+    """Check that the file is a ledger before changing anything; create the tables of a new one."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -151,7 +151,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _lock(path: Path) -> Held:
-    """Lock a file beside the ledger; SQLite's own locks on the ledger itself are left alone."""
+    """Lock a file beside the ledger; SQLite's own locks on the ledger are not touched."""
     beside = path.with_name(path.name + ".lock")
     try:
         lock = hold(beside)
@@ -167,31 +167,31 @@ def _lock(path: Path) -> Held:
 
 
 def network_file_system(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str | None:
-    """Name the network file system that a path lies on.
+    """Return the type of the network file system that a path is on.
 
     Args:
-        path: It need not exist.
+        path: Any path; it need not exist.
         mounts: The kernel's list of mounts.
 
     Returns:
-        Its type; None where the file system is local, or the platform has no such list.
+        The type; None if the file system is local, or the platform has no such list.
     """
     try:
         text = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
     real = os.path.realpath(path)
-    best, found = "", None
+    best, kind = "", None
     for line in text.splitlines():
         parts = line.split(" ")
         if len(parts) < 3:
             continue
-        place = parts[1]
+        mount = parts[1]
         with suppress(UnicodeError):
-            place = (
-                place.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode()
+            mount = (
+                mount.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode()
             )
-        inside = real == place or real.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(best):
-            best, found = place, parts[2]
-    return found if found in _NETWORK else None
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, parts[2]
+    return kind if kind in _NETWORK else None

@@ -1,4 +1,4 @@
-"""A client for a model on this machine, through transformers: requests are gathered and answered in batches."""
+"""A client for a model on this machine, through transformers: requests are collected and answered in batches."""
 
 import asyncio
 import hashlib
@@ -12,8 +12,8 @@ from crowdselect.ask.calls import Reply, Request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError, InputError
 
-_GATHER = 0.02  # seconds in which requests that come together make a batch
-_DEFAULT_TOKENS = 1024  # of an answer, where max_tokens is not set
+_GATHER = 0.02  # seconds to collect requests for a batch
+_DEFAULT_TOKENS = 1024  # maximum of an answer if max_tokens is not set
 
 
 @dataclass(slots=True)
@@ -25,14 +25,14 @@ class _Waiting:
 class LocalClient:
     """Generates answers in batches with left padding and the model's own chat template.
 
-    Sampling draws from a hash of the seed and the request (the Gumbel trick), so that an answer does not
-    depend on which others were in its batch. Weights are read from safetensors files only, and no code that
-    comes with a model is run.
+    Sampling is seeded by a hash of the seed and the request (Gumbel-max trick), so that an answer does not
+    depend on the rest of its batch. Weights are read from safetensors files only, and a model's own code is
+    never run.
 
     Args:
         endpoint: With a `local` model: a folder or a name on the hub; with peft also an adapter.
-        shared: Where tokenizer and model are kept for other clients of the same model, which is asked with other
-            settings: its weights are read once. None = this client has its own, and lets go of them when it closes.
+        shared: Holds tokenizer and model for clients of the same model with other settings, so that its weights are
+            read once. None = this client loads its own, and frees them when it closes.
     """
 
     def __init__(self, endpoint: Endpoint, *, shared: list[tuple[Any, Any]] | None = None) -> None:
@@ -49,7 +49,7 @@ class LocalClient:
         self._shared = shared
 
     async def ask(self, request: Request) -> Reply:
-        """Wait for a batch that this request is in.
+        """Queue a request, and wait for the batch that answers it.
 
         Raises:
             CallError: The prompt is too long, or the model has no chat template.
@@ -61,7 +61,7 @@ class LocalClient:
         return await waiting.answer
 
     async def close(self) -> None:
-        """Let go of the model; what is being generated for nobody any more ends with its next token."""
+        """Free the model; a generation still running ends with its next token."""
         self._closing.set()
         if self._worker is not None:
             self._worker.cancel()
@@ -70,7 +70,7 @@ class LocalClient:
         self._loaded = None
 
     async def _work(self) -> None:
-        """Answer batch after batch until none waits."""
+        """Answer batches until the queue is empty."""
         await asyncio.sleep(_GATHER)
         loop = asyncio.get_running_loop()
         while self._queue:
@@ -79,7 +79,7 @@ class LocalClient:
             replies: list[Reply | CallError] | list[Exception]
             try:
                 replies = await loop.run_in_executor(self._thread, self._generate, [w.request for w in batch])
-            except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told, and raise it)
+            except Exception as error:  # noqa: BLE001  (any error is passed on to the waiting tasks, which raise it)
                 replies = [error for _ in batch]
             for waiting, reply in zip(batch, replies, strict=True):
                 if waiting.answer.done():
@@ -90,7 +90,7 @@ class LocalClient:
                     waiting.answer.set_exception(reply)
 
     def answers(self, requests: list[Request]) -> list[Reply | CallError]:
-        """Answer requests here and now, in batches; without an event loop.
+        """Answer requests synchronously, in batches, without an event loop.
 
         Raises:
             CallError: The model cannot be used.
@@ -100,7 +100,7 @@ class LocalClient:
         return [reply for batch in batches for reply in self._generate(batch)]
 
     def _load(self) -> tuple[Any, Any]:
-        """Read tokenizer and model, once; in the thread that generates."""
+        """Load tokenizer and model once, in the thread that generates."""
         if self._shared:
             return self._shared[0]
         if self._loaded is None:
@@ -129,31 +129,31 @@ class LocalClient:
         tokenizer, model = self._load()
         endpoint, torch = self._endpoint, self._torch
         prompts = [self._prompt(request, tokenizer) for request in requests]
-        most = endpoint.max_tokens or _DEFAULT_TOKENS
+        max_tokens = endpoint.max_tokens or _DEFAULT_TOKENS
         room = getattr(model.config, "max_position_embeddings", None)
-        fits = [room is None or len(prompt) + most <= room for prompt in prompts]
-        chosen = [at for at, ok in enumerate(fits) if ok]
+        is_short = [room is None or len(prompt) + max_tokens <= room for prompt in prompts]
+        runnable = [at for at, ok in enumerate(is_short) if ok]
         replies: list[Reply | CallError] = [
             CallError(
-                f"the prompt has {len(prompt)} tokens, which with max_tokens {most} are more than the model's {room}",
+                f"the prompt has {len(prompt)} tokens, which with max_tokens {max_tokens} are more than the model's {room}",
                 verdict="failed",
             )
             for prompt in prompts
         ]
-        if not chosen:
+        if not runnable:
             return replies
-        inputs = tokenizer.pad({"input_ids": [prompts[at] for at in chosen]}, return_tensors="pt").to(
+        inputs = tokenizer.pad({"input_ids": [prompts[at] for at in runnable]}, return_tensors="pt").to(
             model.device
         )
         with torch.inference_mode():
-            made = model.generate(
+            generated = model.generate(
                 **inputs,
-                generation_config=self._settings(model, tokenizer, most),
-                logits_processor=self._sampling(model, [requests[at] for at in chosen]),
+                generation_config=self._settings(model, tokenizer, max_tokens),
+                logits_processor=self._sampling(model, [requests[at] for at in runnable]),
             )
         width = inputs["input_ids"].shape[1]
-        for at, tokens in zip(chosen, made[:, width:].tolist(), strict=True):
-            replies[at] = self._reply(tokens, len(prompts[at]), model, tokenizer, most=most)
+        for at, tokens in zip(runnable, generated[:, width:].tolist(), strict=True):
+            replies[at] = self._reply(tokens, len(prompts[at]), model, tokenizer, max_tokens=max_tokens)
         return replies
 
     def _prompt(self, request: Request, tokenizer: Any) -> list[int]:  # noqa: ANN401  (transformers' classes)
@@ -161,14 +161,14 @@ class LocalClient:
         if self._endpoint.system is not None:
             messages = [{"role": "system", "content": self._endpoint.system}, *messages]
         tokens: list[int] = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            messages, tools=request.tools(), add_generation_prompt=True, tokenize=True, return_dict=False
         )
         return tokens
 
-    def _settings(self, model: Any, tokenizer: Any, most: int) -> Any:  # noqa: ANN401
-        """Greedy decoding: what is drawn is drawn by `_sampling`."""
+    def _settings(self, model: Any, tokenizer: Any, max_tokens: int) -> Any:  # noqa: ANN401
+        """Return settings for greedy decoding; `_sampling` adds the randomness."""
         return self._transformers.GenerationConfig(
-            max_new_tokens=most,
+            max_new_tokens=max_tokens,
             do_sample=False,
             eos_token_id=_ends(model, tokenizer),
             pad_token_id=tokenizer.pad_token_id,
@@ -177,14 +177,16 @@ class LocalClient:
 
     def _sampling(self, model: Any, requests: list[Request]) -> Any:  # noqa: ANN401
         endpoint, library = self._endpoint, self._transformers
-        own = model.generation_config
+        defaults = model.generation_config
         temperature = endpoint.temperature
         if temperature is None:
-            temperature = (own.temperature or 1.0) if own.do_sample else 0.0
+            temperature = (defaults.temperature or 1.0) if defaults.do_sample else 0.0
         steps = library.LogitsProcessorList([_Unless(self._closing)])
         if temperature == 0:
             return steps
-        top_p = endpoint.top_p if endpoint.top_p is not None else (own.top_p if own.do_sample else None)
+        top_p = (
+            endpoint.top_p if endpoint.top_p is not None else (defaults.top_p if defaults.do_sample else None)
+        )
         steps.append(library.TemperatureLogitsWarper(float(temperature)))
         if top_p is not None and top_p < 1:
             steps.append(library.TopPLogitsWarper(top_p=top_p))
@@ -198,18 +200,18 @@ class LocalClient:
         model: Any,  # noqa: ANN401
         tokenizer: Any,  # noqa: ANN401
         *,
-        most: int,
+        max_tokens: int,
     ) -> Reply:
         ends = set(_ends(model, tokenizer))
-        at = next((number for number, token in enumerate(tokens) if token in ends), None)
-        said = tokens if at is None else tokens[:at]
-        text = tokenizer.decode(said, skip_special_tokens=True)
-        finish = "length" if at is None and len(tokens) >= most else "stop"
-        return Reply(text, finish, None, prompt_tokens, len(said) + (at is not None))
+        end = next((number for number, token in enumerate(tokens) if token in ends), None)
+        content = tokens if end is None else tokens[:end]
+        text = tokenizer.decode(content, skip_special_tokens=True)
+        finish = "length" if end is None and len(tokens) >= max_tokens else "stop"
+        return Reply(text, finish, None, prompt_tokens, len(content) + (end is not None))
 
 
 class _Unless:
-    """Ends a generation that nobody waits for; called for every token."""
+    """Stops a generation when the client is closing; called for every token."""
 
     def __init__(self, closing: Event) -> None:
         self._closing = closing
@@ -221,7 +223,7 @@ class _Unless:
 
 
 class _Gumbel:
-    """Adds noise to the logits so that the largest is a draw from their distribution; per row and step."""
+    """Adds Gumbel noise to the logits, so that the largest is a draw from their distribution; per row and step."""
 
     def __init__(self, torch: Any, seeds: list[int]) -> None:  # noqa: ANN401  (a module)
         self._torch = torch
@@ -235,12 +237,12 @@ class _Gumbel:
 
 
 def _seed(endpoint: Endpoint, request: Request) -> int:
-    """Draw a seed from the endpoint's and what is asked, whatever else is asked beside it."""
+    """Derive a seed from the endpoint and the request alone, whatever else is in the batch."""
     return int.from_bytes(hashlib.sha256(b"seed" + request.key(endpoint)).digest()[:7], "big")
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401  (transformers' classes)
-    """Give the tokens that end an answer."""
-    found = model.generation_config.eos_token_id
-    found = found if isinstance(found, list) else [found]
-    return sorted({token for token in (*found, tokenizer.eos_token_id) if token is not None})
+    """Return the tokens that end an answer."""
+    model_ends = model.generation_config.eos_token_id
+    model_ends = model_ends if isinstance(model_ends, list) else [model_ends]
+    return sorted({token for token in (*model_ends, tokenizer.eos_token_id) if token is not None})

@@ -1,8 +1,8 @@
-"""How fast one endpoint may be asked: it finds out, and obeys what it is told.
+"""Adaptive concurrency and rate limits for one endpoint.
 
-Concurrency starts at 4. Every answer lets one more request in (so it doubles per round) until the first
-sign of trouble; from then on it grows by one per round. It halves on 429, 503 and time-outs, and where
-latency has risen without more work being done: a self-hosted server queues instead of refusing.
+Concurrency starts at 4. Every answer raises it by one (so it doubles per round) until the first sign of
+overload; from then on it grows by one per round. It halves on 429, 503 and timeouts, and when latency has
+risen without more throughput: a self-hosted server queues instead of refusing.
 """
 
 import math
@@ -16,14 +16,14 @@ from crowdselect.errors import CallError
 _START = 4
 _LONGEST = 64.0  # the longest pause between two tries of a dead endpoint, in units of `wait`
 _DEAD_AFTER = 5  # failures in a row, of requests sent one after another, before an endpoint is paused
-_GAIN = 1.2  # twice as many at once must get at least so much more done, or they only wait for each other
-_FRESH = 120.0  # seconds for which a measured speed is compared with
-_LEAST = 32  # answers to judge by, or a whole round if that is more
-_CONSTANT = 32  # tokens that an answer of no length would take as long as
+_GAIN = 1.2  # doubling the concurrency must raise throughput by this factor, or requests are queueing
+_FRESH = 120.0  # seconds for which a measured rate stays comparable
+_LEAST = 32  # answers per measurement, or a whole round if that is more
+_CONSTANT = 32  # fixed cost of an answer, in tokens
 
 
 class Bucket:
-    """A token bucket: what was not used fills up to the capacity; what is taken may overdraw it once.
+    """A token bucket: it refills up to its capacity, and one request may overdraw it.
 
     Example:
         >>> bucket = Bucket(per_minute=60, capacity=1, now=0.0)
@@ -39,12 +39,12 @@ class Bucket:
         self._at = now
 
     def delay(self, amount: float, *, now: float) -> float:
-        """Seconds until so much may be taken."""
+        """Return the seconds until `amount` may be taken."""
         self._fill(now)
         return max(0.0, (min(amount, self.capacity) - self.level) / self.rate)
 
     def take(self, amount: float, *, now: float) -> None:
-        """Take it; a negative amount gives back."""
+        """Consume `amount`; a negative amount gives back."""
         self._fill(now)
         self.level = min(self.capacity, self.level - amount)
 
@@ -55,7 +55,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Sent:
-    """A request in flight, as the pace sees it."""
+    """A request in flight: when it was sent, its estimated tokens, and how many were in flight with it."""
 
     at: float
     tokens: float
@@ -63,15 +63,15 @@ class Sent:
 
 
 class Pace:
-    """The speed of one endpoint.
+    """Limits requests to one endpoint.
 
     Args:
-        ceiling: The most requests in flight.
+        ceiling: Maximum number of requests in flight.
         requests_per_minute: None = no limit; `tokens_per_minute` likewise.
         wait: Seconds of the first pause; later ones double.
         adaptive: False keeps the concurrency at `ceiling`.
-        clock: Seconds that only grow.
-        seed: Of the jitter.
+        clock: A monotonic clock in seconds.
+        seed: Seed of the jitter.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Pace:
         self.limit: float = min(_START, ceiling) if adaptive else ceiling
         self.paused_until = 0.0
         self.failures = 0
-        """In a row; those of requests that were in flight together count once."""
+        """Failures in a row; those of requests in flight together count once."""
         self.well_at = clock()
-        """When the endpoint last did what it should."""
+        """When the endpoint last responded normally."""
         self._calm_limit = math.inf
-        """Up to here it doubles per round, above it grows by one per round."""
+        """Up to here concurrency doubles per round, above it grows by one per round."""
         self._cut_at = clock()
         self._full_at = -math.inf
         now = clock()
@@ -105,9 +105,9 @@ class Pace:
         self._tokens = self._bucket(tokens_per_minute, now, seconds=60.0)
         self._window = _Window(self.limit)
         self._rates: dict[int, tuple[float, float]] = {}
-        """Tokens per second when 2^n requests were in flight, as it was last measured, and when."""
+        """n → latest tokens per second with 2^n requests in flight, and when it was measured."""
         self._suspicious = False
-        """The window before looked like queueing; one alone may be chance."""
+        """Whether the previous window looked like queueing; one alone may be chance."""
 
     @staticmethod
     def _bucket(per_minute: float | None, now: float, *, seconds: float) -> Bucket | None:
@@ -116,14 +116,14 @@ class Pace:
         return Bucket(per_minute=per_minute, capacity=max(1.0, per_minute * seconds / 60), now=now)
 
     def delay(self, in_flight: int, tokens: float) -> float | None:
-        """Say when the next request may be sent.
+        """Return when the next request may be sent.
 
         Args:
-            in_flight: Requests in flight now.
-            tokens: That the next one may take.
+            in_flight: Number of requests in flight now.
+            tokens: Estimated tokens of the next one.
 
         Returns:
-            Seconds, 0 = now; None = once an answer has come.
+            Seconds to wait, 0 = now; None = until an answer has arrived.
         """
         now = self._clock()
         if now < self.paused_until:
@@ -139,7 +139,7 @@ class Pace:
         return max(waits)
 
     def send(self, in_flight: int, tokens: float) -> Sent:
-        """Note that a request is sent now, beside so many others."""
+        """Record that a request is sent now, with `in_flight` others in flight."""
         now = self._clock()
         if self._requests is not None:
             self._requests.take(1, now=now)
@@ -148,7 +148,7 @@ class Pace:
         return Sent(now, tokens, in_flight + 1)
 
     def answered(self, sent: Sent, *, prompt_tokens: int | None, tokens: int | None) -> None:
-        """Note an answer: its latency, and the tokens it really took."""
+        """Record an answer: its latency, and the tokens it actually used."""
         now = self._clock()
         self.well_at = now
         self.failures = 0
@@ -156,7 +156,7 @@ class Pace:
             self._tokens.take(prompt_tokens + tokens - sent.tokens, now=now)
         if not self._adaptive:
             return
-        full = sent.at <= self._full_at  # more would have been sent at once, had it been allowed
+        full = sent.at <= self._full_at  # more would have been in flight, had it been allowed
         if full and self.limit < self.ceiling:
             self.limit = min(
                 self.ceiling, self.limit + (1.0 if self.limit < self._calm_limit else 1.0 / self.limit)
@@ -165,16 +165,16 @@ class Pace:
             self._judge(now)
 
     def failed(self, sent: Sent, error: CallError, *, slow: bool) -> None:
-        """Note a failure.
+        """Record a failure.
 
         Args:
             sent: The request.
-            error: What came of it.
-            slow: Whether it is a sign of too much at once: refused, or timed out.
+            error: Its error.
+            slow: Whether it is a sign of overload: refused, or timed out.
         """
         now = self._clock()
-        news = sent.at >= self._cut_at  # sent since the last cut: not another echo of the same trouble
-        if news:
+        is_new = sent.at >= self._cut_at  # sent since the last cut: not a consequence of the same overload
+        if is_new:
             self.failures += 1
             dead = self.failures >= _DEAD_AFTER
             if slow or dead:
@@ -187,7 +187,7 @@ class Pace:
             self._pause(now, error.retry_after)
 
     def backoff(self, attempts: int) -> float:
-        """Seconds before what has failed so often is tried again, with jitter.
+        """Return the seconds before the next retry after `attempts` failures, with jitter.
 
         Example:
             >>> 3.0 <= Pace(ceiling=8, wait=1.0).backoff(3) <= 5.0
@@ -198,7 +198,7 @@ class Pace:
 
     @property
     def is_paused(self) -> bool:
-        """Nothing is sent at the moment because of what the endpoint did."""
+        """Whether sending is paused because of the endpoint's responses."""
         return self._clock() < self.paused_until
 
     def _pause(self, now: float, seconds: float) -> None:
@@ -212,7 +212,7 @@ class Pace:
         self._window = _Window(self.limit)
 
     def _judge(self, now: float) -> None:
-        """At the end of a window: is as much done with half as many requests at once, only faster?"""
+        """At the end of a window, halve the concurrency if half as many requests in flight had the same throughput."""
         window, self._window = self._window, _Window(self.limit)
         level = int(math.log2(window.in_flight))
         half, measured = self._rates.get(level - 1, (math.inf, -math.inf))
@@ -224,7 +224,7 @@ class Pace:
 
 
 class _Window:
-    """Some answers: how many were in flight together, and how long a token took."""
+    """Averages over some answers: requests in flight, and time per token."""
 
     def __init__(self, limit: float) -> None:
         self._enough = max(limit, _LEAST)
@@ -234,7 +234,7 @@ class _Window:
         self._in_flight = 0
 
     def add(self, sent: Sent, seconds: float, tokens: int | None) -> bool:
-        """Take an answer in; True when there are enough to judge by."""
+        """Add an answer; True when there are enough for a measurement."""
         self._answers += 1
         self._seconds += seconds
         self._tokens += _CONSTANT + (tokens or 0)
@@ -243,10 +243,10 @@ class _Window:
 
     @property
     def in_flight(self) -> float:
-        """Requests in flight together, on average."""
+        """Mean number of requests in flight."""
         return self._in_flight / self._answers
 
     @property
     def rate(self) -> float:
-        """Tokens per second of all that was in flight (Little's law), whenever the answers happened to come."""
+        """Tokens per second over all requests in flight, by Little's law."""
         return self.in_flight * self._tokens / max(self._seconds, 1e-9)

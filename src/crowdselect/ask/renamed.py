@@ -1,4 +1,4 @@
-"""A model or judge that has another name in the crowd file than in the ledger: its answers are not paid again."""
+"""Models and judges renamed in the crowd file: their answers in the ledger are reused, not paid for again."""
 
 import json
 import sqlite3
@@ -12,11 +12,11 @@ from crowdselect.ask.ledger import SAVE_NOTE, SAVE_SETTINGS, Ledger
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """Answers that go from one name to another.
+    """Answers that a new name takes over from a former one.
 
     Attributes:
         before: The name in the ledger.
-        answers: How many there are to the requests that the new name sends.
+        answers: Number of its answers to requests that the new name sends too.
     """
 
     before: str
@@ -25,18 +25,18 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """Who has another name than before.
+    """Models and judges with another name than before.
 
     Attributes:
-        taken: New name → what it takes over.
-        notes: New name → what to tell the user: what is taken over, or why nothing is.
+        taken: New name → the answers it takes over.
+        notes: New name → a line for the user: what is taken over, or why nothing is.
     """
 
     taken: Mapping[str, TakeOver]
     notes: Mapping[str, str]
 
     def before(self, endpoint: Endpoint) -> Endpoint:
-        """Give an endpoint as the ledger knows it until the answers are handed over."""
+        """Return an endpoint under its name in the ledger, valid until its answers are taken over."""
         found = self.taken.get(endpoint.name)
         return endpoint if found is None else replace(endpoint, name=found.before)
 
@@ -45,57 +45,57 @@ NOBODY = Renamed({}, {})
 
 
 def names_in(*paths: str) -> set[str]:
-    """Give the names of all models and judges of some crowd files."""
+    """Return the names of all models and judges in some crowd files."""
     return {name for path in paths for name in load_endpoints(path).names}
 
 
 def find_renamed(
     ledger: Ledger | None, endpoints: Sequence[Endpoint], *, present: Collection[str]
 ) -> Renamed:
-    """Find out who was asked before under another name; nothing is written.
+    """Find endpoints that were asked before under another name; nothing is written.
 
-    A name that has nothing in the ledger takes over the answers of the one name that sent the same requests (its
-    settings are the same but for the name) and is no longer in the crowd file. Where several could give, or several
-    could take, nobody does: two servers that both call their model `default` get the same requests and are two models.
+    A name without answers in the ledger takes over those of the one name that sent the same requests (equal
+    settings except the name) and is no longer in the crowd file. If several names match on either side, nothing is
+    taken over: two servers that both call their model `default` get the same requests but are two models.
 
     Args:
         ledger: None = there is none yet.
-        endpoints: Who is asked; those of one name are one, asked in several ways.
-        present: All names of the crowd file.
+        endpoints: The endpoints to ask; equal names are one model with several settings.
+        present: All names in the crowd file.
 
     Returns:
-        Who takes over what, and what to tell the user.
+        Which names take over which answers, and lines for the user.
     """
     known = {} if ledger is None else ledger.spent()
-    new = [one for one in endpoints if one.name not in known]
+    new = [endpoint for endpoint in endpoints if endpoint.name not in known]
     if ledger is None or not new or not known:
         return NOBODY
     asked = ledger.settings()
     gone: dict[str, dict[str, int]] = {}
     for before in sorted({settings["name"] for settings in asked.values()} & set(known) - set(present)):
-        for one in new:
-            digest = replace(one, name=before).digest
+        for endpoint in new:
+            digest = replace(endpoint, name=before).digest
             count = ledger.count(digest) if digest in asked else 0
             if count:
-                found = gone.setdefault(one.name, {})
+                found = gone.setdefault(endpoint.name, {})
                 found[before] = found.get(before, 0) + count
     return _decided(gone)
 
 
 def former_names(ledger: Ledger, renamed: Renamed, name: str) -> set[str]:
-    """Give all names that somebody had in the ledger before this one.
+    """Return all former names in the ledger of one name.
 
     Args:
         ledger: The ledger.
-        renamed: What is still to be handed over.
-        name: The name of today.
+        renamed: Answers still to be taken over.
+        name: The current name.
     """
     before = _renamings(ledger) | {new: taken.before for new, taken in renamed.taken.items()}
-    found: set[str] = set()
-    while name in before and before[name] not in found:
+    former: set[str] = set()
+    while name in before and before[name] not in former:
         name = before[name]
-        found.add(name)
-    return found
+        former.add(name)
+    return former
 
 
 def take_over(
@@ -105,16 +105,16 @@ def take_over(
     present: Collection[str],
     tell: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Hand the answers of renamed models over to their new names; see `find_renamed`.
+    """Move the answers of renamed models to their new names; see `find_renamed`.
 
     Args:
         ledger: Where the answers are.
-        endpoints: Who is asked.
-        present: All names of the crowd file.
-        tell: Given each of the facts once all is handed over; None = nobody.
+        endpoints: The endpoints to ask.
+        present: All names in the crowd file.
+        tell: Called with each line for the user after all answers are moved; None = no one is told.
 
     Returns:
-        Facts to tell the user.
+        The lines for the user.
 
     Raises:
         LedgerError: It cannot be written; nothing was changed.
@@ -129,12 +129,12 @@ def take_over(
 
 
 def rename(ledger: Ledger, before: str, name: str) -> None:
-    """Hand everything of one name over to another, as if it had been asked under that.
+    """Move everything recorded under one name to another, as if it had been asked under that.
 
     Args:
         ledger: Where the answers are.
-        before: The name that has answers.
-        name: One that has nothing in the ledger.
+        before: The name with answers.
+        name: A name with nothing in the ledger.
 
     Raises:
         LedgerError: It cannot be written; nothing was changed.
@@ -148,9 +148,9 @@ def rename(ledger: Ledger, before: str, name: str) -> None:
     renamings = json.dumps(_renamings(ledger) | {name: before})
 
     def moved(reader: sqlite3.Connection) -> Iterator[tuple[bytes, str, bytes, int]]:
-        """Give rows with the keys that the requests have under the new name.
+        """Yield the updates of rows: the requests' keys under the new name.
 
-        Rows of other settings stay: they are scores, whose keys hold no request.
+        Rows with other settings stay: they are scores, whose keys contain no request.
         """
         sql = "SELECT number, settings, prompt, sample FROM answers WHERE model = ?"
         for number, old, prompt, sample in reader.execute(sql, (before,)):
@@ -168,12 +168,12 @@ def rename(ledger: Ledger, before: str, name: str) -> None:
 
 
 def _renamings(ledger: Ledger) -> dict[str, str]:
-    """Say which names have what was asked under another: new name → the one before."""
+    """Return the renamings so far: new name → former name."""
     return dict(ledger.noted("renamed") or {})
 
 
 def _decided(gone: Mapping[str, Mapping[str, int]]) -> Renamed:
-    """Let each take over from one, where it is the only one to do so."""
+    """Match each new name with a former one if the match is unique on both sides."""
     taken: dict[str, TakeOver] = {}
     notes: dict[str, str] = {}
     for name, before in gone.items():

@@ -1,32 +1,41 @@
 """What every command that chooses does: check where to write, choose, write, say what was done."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from crowdselect.cli.options import CROWD, made
+from crowdselect._optional import check_optional
+from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
+from crowdselect.cli.options import CROWD, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
-from crowdselect.engine.here import Run
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
-from crowdselect.manifests import REPORT
+from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
-from crowdselect.selection.folder import check_export, export, file_names
+from crowdselect.repeats import is_current, made_by
+from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
+from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.rl import CUSTOM
 from crowdselect.selection.run import select as run_select
+from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import chosen_of
-from crowdselect.terminal import print_json, say, stage_bar, visible
+from crowdselect.terminal import counted as number_of
+from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
+
+Shown = Literal["with next steps", "alone", "briefly"]
+"""How much is printed of a selection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +104,7 @@ class Selecting:
         if not entry_named(self.method).drawn:
             raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
         if self.seeds < 1:
-            raise OptionError(f"`seeds={self.seeds}` is not positive; wanted at least 1")
+            raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
             raise OptionError("`seeds` writes folders DIR/seed-S: give -o DIR, and leave out --json")
 
@@ -130,21 +139,41 @@ def choose(given: dict[str, Any]) -> None:
         raise OptionError(
             f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
         )
+    given = counted(given)
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
     asked = made(Selecting, given, settings={k: v for k, v in settings.items() if v is not None})
+    if asked.writing.report:
+        from crowdselect.report.report import check_extra
+
+        check_extra()
     method = _method(asked)
-    with on_cluster(asked.engine) as run:
+    planned = asked.writing.dry_run and runs_a_model(asked.options, method)
+    if planned and asked.engine.on_ray:
+        check_optional("ray", extra="ray")
+    with nullcontext() if planned else on_cluster(asked.engine) as run:
         if asked.seeds is None:
             _choose(asked, method, run)
             return
         folder = Path(str(asked.writing.output))
         first = asked.options.seed
+        places = {seed: str(folder / f"seed-{seed}") for seed in range(first, first + asked.seeds)}
         with nullcontext() if asked.writing.dry_run else made_folder(folder):
-            for seed in range(first, first + asked.seeds):
-                writing = replace(asked.writing, output=str(folder / f"seed-{seed}"))
+            for seed, output in places.items():
+                writing = replace(asked.writing, output=output)
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
-                _choose(one, method, run, brief=seed > first)
+                _choose(one, method, run, shown="briefly" if seed > first else "alone")
+        say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
+
+
+def counted(given: dict[str, Any]) -> dict[str, Any]:
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    budget = given["budget"]
+    if not isinstance(budget, Share):
+        return given
+    names = ("pool", "layout", "rewards", "limit")
+    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+        return {**given, "budget": budget.of(len(pool.id_array))}
 
 
 def _method(asked: Selecting) -> Method:
@@ -158,9 +187,9 @@ def _method(asked: Selecting) -> Method:
     return method_named(asked.method, **settings)
 
 
-def _choose(asked: Selecting, method: Method, run: Run | None, *, brief: bool = False) -> None:
+def _choose(asked: Selecting, method: Method, run: Run | None, *, shown: Shown = "with next steps") -> None:
     with asked.source.opened(seed=asked.options.seed) as pool:
-        choose_and_write(pool, asked.options, asked.writing, method=method, run=run, brief=brief)
+        choose_and_write(pool, asked.options, asked.writing, method=method, run=run, shown=shown)
 
 
 def choose_and_write(
@@ -170,7 +199,7 @@ def choose_and_write(
     *,
     method: Method = OURS,
     run: Run | None = None,
-    brief: bool = False,
+    shown: Shown = "with next steps",
 ) -> None:
     """Check where to write, choose, write, say what was done.
 
@@ -180,10 +209,18 @@ def choose_and_write(
         writing: Where to write and how.
         method: What gives the score.
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
-        brief: Say in one line what was written.
+        shown: How much is printed where it is not JSON; `briefly` is one line.
     """
     check_export(writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer)
     output = writing.output
+    made_so = _made_by(pool, options, writing, method)
+    if (
+        output is not None
+        and not writing.dry_run
+        and is_current(Path(output), made_so, overwrite=writing.overwrite)
+    ):
+        _show_current(Path(output), pool, writing)
+        return
     if output is not None:
         own = (
             writing.config,
@@ -205,6 +242,9 @@ def choose_and_write(
         checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
+    if writing.dry_run and runs_a_model(options, method):
+        _show_work(plan(pool, options, method=method, crowd=crowd, stages=stages), options, writing)
+        return
     selection = run_select(pool, options, crowd=crowd, stages=stages, method=method, run=run)
     texts = chosen_of(pool, selection, run=run)
     written, told = None, None
@@ -219,30 +259,124 @@ def choose_and_write(
                 trainer=writing.trainer,
                 license=writing.license,
                 overwrite=writing.overwrite,
+                made=made_so,
             )
     if written is not None and writing.report:
         from crowdselect.cli.report import report_beside
 
         told = report_beside(str(output), pool, stages=stages)
     if writing.as_json:
-        print_json(
-            {
-                "written": None if written is None else str(written),
-                "options": selection.options,
-                "facts": selection.facts,
-                "counts": selection.counts(),
-                "warnings": selection.warnings,
-                "seconds": selection.seconds,
-                "chosen": selection.rows(),
-            }
-        )
+        _print_json(selection, written)
         return
-    if brief and written is not None:
-        say(f"written to {visible(str(output))}: {options.budget} rows to train on, seed {options.seed}")
+    if shown == "briefly" and written is not None:
+        rows = number_of(options.budget, "row")
+        say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
         return
     print_selection(selection, texts, folder=None if written is None else Path(str(output)))
+    cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
     if told is not None:
         say(told)
+    if shown != "with next steps":
+        return
+    if written is None:
+        say_next(without_dry_run("chosen"))
+    else:
+        say_next(after_select(str(output), selection, pool=pool.path))
+
+
+def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
+    """Describe what makes a selection what it is; where and how fast it is made plays no part."""
+    told = {
+        **method.settings,
+        **options_of(pool, options),
+        **method.settings,
+    }  # the method first: it says most
+    model = str(told.get("model"))
+    shown = {
+        "format": writing.format,
+        "file_type": writing.file_type,
+        "for": writing.trainer,
+        "license": writing.license,
+    }
+    inputs = inputs_of(pool, options, crowd=writing.crowd)
+    return made_by("select", {**told, **shown}, inputs | ({"model": model} if Path(model).exists() else {}))
+
+
+def options_of(pool: Pool, options: Options) -> dict[str, Any]:
+    """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
+    told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
+    for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
+        del told[name]
+    return told
+
+
+_FILES = ("include", "exclude", "metrics")
+
+
+def inputs_of(
+    pool: Pool, options: Options, *, crowd: str | None
+) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files that a choice is made from, for `made_by`."""
+    embedder = options.embedder.removeprefix("file:")
+    return {
+        **pool_of(pool),
+        "crowd": crowd,
+        **{name: getattr(options, name) for name in _FILES},
+        "decontaminate": [Path(file) for file in options.decontaminate] or None,
+        **({"embedder": embedder} if Path(embedder).exists() else {}),
+    }
+
+
+def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
+    """Give the files of a pool, for `made_by`."""
+    own = [file for file in pool.files if str(file) != pool.rewards_path]
+    return {"pool": own, "rewards": pool.rewards_path}
+
+
+def _show_current(folder: Path, pool: Pool, writing: Writing) -> None:
+    """Say that there is nothing to do, but for a page that is asked for and not there."""
+    selection = load_selection(folder)
+    if writing.as_json:
+        _print_json(selection, folder)
+        return
+    rows = number_of(selection.options["budget"], "row")
+    say(f"up to date: {shown_path(str(writing.output))} holds this selection of {rows}")
+    if writing.report and not (folder / REPORT).exists():
+        from crowdselect.cli.report import report_beside
+
+        say(report_beside(folder, pool, stages=Stages(show=stage_bar)))
+    say_next(after_select(str(writing.output), selection, pool=pool.path))
+
+
+def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> None:
+    """Say what models would compute."""
+    if writing.as_json:
+        print_json({"written": None, "options": options.as_dict(), "plan": [asdict(work) for work in works]})
+        return
+    table(
+        ["to be computed", ">rows", ">in the cache", ">left"],
+        [[work.what, work.rows, work.known, work.rows - work.known] for work in works],
+    )
+    for work in works:
+        if not work.is_here:
+            note(f"{visible(work.what)}: the model is fetched from the Hub first")
+    say("no model was run, so nothing was chosen; leave out --dry-run to choose")
+
+
+def _print_json(selection: Selection, written: Path | None) -> None:
+    print_json(
+        {
+            "written": None if written is None else str(written),
+            "options": selection.options,
+            "facts": selection.facts,
+            "counts": selection.counts(),
+            "warnings": selection.warnings,
+            "seconds": selection.seconds,
+            "chosen": selection.rows(),
+        }
+    )
 
 
 def checked(

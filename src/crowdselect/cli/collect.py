@@ -8,7 +8,15 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import engine_options, json_option, made, option, section
+from crowdselect.cli.options import (
+    dry_run_option,
+    engine_options,
+    instruction_options,
+    json_option,
+    made,
+    option,
+    section,
+)
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -21,15 +29,14 @@ _output = section("Output")
 
 @click.command(
     cls=Command,
-    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --plan",
+    epilog="Example:  crowdselect collect instructions.jsonl --crowd crowd.toml -o pool.parquet --dry-run",
 )
 @click.argument("instructions", required=False)
-@option("-o", "--output", required=True, metavar="FILE", help="The pool to write (.parquet).")
+@option("-o", "--output", metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
+@instruction_options
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
-@option(
-    "--plan", "plan_only", is_flag=True, help="Say what would be sent and what it may cost; send nothing."
-)
+@dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
 @option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
 @option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
@@ -59,7 +66,7 @@ _output = section("Output")
 @engine_options
 def collect(
     *,
-    plan_only: bool,
+    dry_run: bool,
     seal_only: bool,
     as_json: bool,
     **given: Any,  # noqa: ANN401  (the fields of `Task`)
@@ -71,22 +78,29 @@ def collect(
     """
     from crowdselect.collect.job import Task, last_task
 
-    if plan_only and seal_only:
-        raise OptionError("--plan and --seal do not go together")
+    if dry_run and seal_only:
+        raise OptionError("--dry-run and --seal do not go together")
+    if given["output"] is None and not dry_run:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
     asked = ("instructions", "crowd")
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
         given |= {name: given[name] or last[name] for name in (*asked, "samples")}
+        read = last.get("read", {})
+        given |= {
+            name: given[name] or read.get(name) for name in ("columns", "subset", "split", "skip_invalid")
+        }
     if any(given[name] is None for name in asked):
         raise OptionError(
             "name a file of instructions and a crowd: crowdselect collect INSTRUCTIONS --crowd FILE -o FILE"
         )
     task = made(Task, given)
-    return _plan(task, as_json=as_json) if plan_only else _collect(task, seal_only=seal_only, as_json=as_json)
+    return _plan(task, as_json=as_json) if dry_run else _collect(task, seal_only=seal_only, as_json=as_json)
 
 
 def _plan(task: "Task", *, as_json: bool) -> int:
     from crowdselect.ask.display import print_plan
+    from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.collect.job import plan
 
     found, notes = plan(task)
@@ -94,13 +108,15 @@ def _plan(task: "Task", *, as_json: bool) -> int:
         print_json({"models": {name: made.facts() for name, made in found.items()}, "notes": notes})
     else:
         print_plan(found, notes)
+        say_next(without_dry_run("pool.parquet"))
     return 0
 
 
 def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
-    from crowdselect.ask.display import announce, note, note_of, print_tallies, watch
+    from crowdselect.ask.display import announce, note_of, print_tallies, watch
+    from crowdselect.cli.following import say_next, scoring
     from crowdselect.collect.job import collect as run
-    from crowdselect.terminal import say, visible
+    from crowdselect.terminal import counted, note, say, shown_path, visible
 
     told: set[str] = set()
     said: list[str] = []
@@ -115,8 +131,9 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
             note_of(line)
     outcome = report.outcome
     if outcome is not None and outcome.interrupted:
-        waiting = f"; {outcome.abandoned} in flight were not waited for" if outcome.abandoned else ""
-        note(f"stopped: every answer that came is in {visible(task.ledger_path)}{waiting}")
+        lost = outcome.abandoned
+        waiting = f"; {lost:,} in flight {'was' if lost == 1 else 'were'} not waited for" if lost else ""
+        note(f"stopped: every answer received is in {shown_path(task.ledger_path)}{waiting}")
         note("run the same command again to go on, or add --seal to write what is there")
         return INTERRUPTED
     for name, why in {} if outcome is None else outcome.stopped.items():
@@ -130,10 +147,12 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         if report.sealed is None:
             say("there is no answer yet, so no pool was written")
         else:
-            what = "was there already and is up to date" if report.fresh else "written"
+            what = "up to date: " if report.fresh else "written to "
             models = sum(tally.rows > 0 for tally in report.tallies.values())
-            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models} gave none"
-            say(f"{visible(task.output)}: {what}: {rows:,} answers of {models} models{of}")
+            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave none"
+            size = f"{counted(rows, 'answer')} of {counted(models, 'model')}"
+            say(f"{what}{shown_path(task.target)}: {size}{of}")
+            say_next(scoring(str(task.target), []))
     return MISSING if any(tally.missing for tally in report.tallies.values()) else 0
 
 

@@ -1,13 +1,13 @@
 """The commands `crowdselect compare` and `robustness`: selections side by side, and how much of one stays."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.entry import check_page, show_or_write
+from crowdselect.cli.entry import check_page, say_current, show_or_write
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
     answer_options,
@@ -29,7 +29,7 @@ from crowdselect.errors import OptionError
 
 if TYPE_CHECKING:
     from crowdselect.compare.robustness import Robustness
-    from crowdselect.compare.selections import Comparison
+    from crowdselect.compare.selections import SelectionComparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +115,25 @@ class _Comparing:
 def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
     """Compare selections with each other and with random ones."""
     from crowdselect.cli.choosing import read_crowd
-    from crowdselect.compare.pages import comparison_page
+    from crowdselect.cli.following import training
     from crowdselect.compare.selections import compare as run
+    from crowdselect.compare.selections import comparison_page
+    from crowdselect.repeats import is_current_file
     from crowdselect.terminal import stage_bar
     from crowdselect.writing import check_output
 
     asked = made(_Comparing, given)
     check_page(asked.output)
-    target = None
+    target, made_so = None, None
     if asked.output is not None:
-        inputs = [Path(place) for place in (*asked.folders, *([asked.crowd] if asked.crowd else []))]
-        target = check_output(asked.output, inputs=inputs, overwrite=asked.overwrite, folder=False)
+        made_so = _compared_by(asked)
+        if is_current_file(Path(asked.output), made_so, overwrite=asked.overwrite):
+            if not asked.as_json:
+                say_current(asked.output)
+                return
+        else:
+            inputs = [Path(place) for place in (*asked.folders, *([asked.crowd] if asked.crowd else []))]
+            target = check_output(asked.output, inputs=inputs, overwrite=asked.overwrite, folder=False)
     with stage_bar("comparing") as progress:
         found = run(
             asked.folders,
@@ -144,14 +152,44 @@ def compare(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Comparing`)
         )
     show_or_write(
         target,
-        page=partial(comparison_page, found),
+        page=partial(comparison_page, found, made=made_so),
         facts=found.as_dict,
         show=partial(_print_comparison, found),
+        following=training(asked.folders[0]),
         as_json=asked.as_json,
     )
 
 
-def _print_comparison(found: "Comparison") -> None:
+def _compared_by(asked: _Comparing) -> dict[str, Any]:
+    """Describe what a comparison is made by."""
+    from crowdselect.repeats import made_by
+
+    told = asdict(asked) | {"names": asked.names or asked.folders}
+    for name in ("folders", "pool", "crowd", "cache", "output", "overwrite", "as_json"):
+        del told[name]
+    folders = [Path(folder) for folder in asked.folders]
+    return made_by(
+        "compare",
+        told,
+        {"folders": folders, "pool": _pool_files(folders[0], asked.pool), "crowd": asked.crowd},
+    )
+
+
+def _pool_files(folder: Path, pool: str | None) -> list[Path] | None:
+    """Find the files of the pool that a selection, or the draws in a folder, were made from; None = not here."""
+    from crowdselect.manifests import read_manifest
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.texts import reopen_pool
+
+    draws = [] if read_manifest(folder) is not None else sorted(folder.glob("seed-*"))
+    opened, _ = reopen_pool(load_selection(draws[0] if draws else folder), pool)
+    if opened is None:
+        return None
+    with opened:
+        return list(opened.files)
+
+
+def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.compare.facts import figure_words
     from crowdselect.compare.selections import short_names
     from crowdselect.report.page import number
@@ -167,12 +205,12 @@ def _print_comparison(found: "Comparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words, None if chance is None else f"{number(chance.mean)} +- {chance.spread:.2g}", *cells]
+            [words, None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Figures; above and below: beyond what one more random choice would show",
+        title="Figures (above, below: outside the range of 95% of random selections)",
     )
     names = [short[name] for name in found.names]
     table(
@@ -217,22 +255,32 @@ def _print_comparison(found: "Comparison") -> None:
 @cache_option
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
-    from crowdselect.cli.choosing import Trying, checked, read_crowd
-    from crowdselect.compare.pages import robustness_page
+    from crowdselect.cli.choosing import Trying, checked, counted, inputs_of, options_of, read_crowd
+    from crowdselect.cli.following import after_robustness
     from crowdselect.compare.robustness import robustness as run
+    from crowdselect.compare.robustness import robustness_page
+    from crowdselect.repeats import is_current_file, made_by
     from crowdselect.terminal import stage_bar
 
-    asked = made(Trying, given)
+    asked = made(Trying, counted(given))
     options = asked.options
     check_page(asked.output)
     tried = _numbers(asked.try_clusters)
     with asked.source.opened(seed=options.seed) as pool:
-        target = None
+        target, made_so = None, None
         if asked.output is not None:
-            own = (asked.config, asked.crowd, options.include, options.exclude, options.metrics)
-            target = checked(
-                asked.output, pool, *own, *options.decontaminate, overwrite=asked.overwrite, folder=False
+            told = {"bootstraps": asked.bootstraps, "seeds": asked.seeds, "try_clusters": tried}
+            made_so = made_by(
+                "robustness", options_of(pool, options) | told, inputs_of(pool, options, crowd=asked.crowd)
             )
+            if not is_current_file(Path(asked.output), made_so, overwrite=asked.overwrite):
+                own = (asked.config, asked.crowd, options.include, options.exclude, options.metrics)
+                target = checked(
+                    asked.output, pool, *own, *options.decontaminate, overwrite=asked.overwrite, folder=False
+                )
+            elif not asked.as_json:
+                say_current(asked.output)
+                return
         with stage_bar("choosing again") as progress:
             found = run(
                 pool,
@@ -245,9 +293,10 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
             )
     show_or_write(
         target,
-        page=partial(robustness_page, found),
+        page=partial(robustness_page, found, made=made_so),
         facts=found.as_dict,
         show=partial(_print_robustness, found),
+        following=after_robustness(),
         as_json=asked.as_json,
     )
 
@@ -261,18 +310,18 @@ def _numbers(text: str) -> list[int]:
 
 def _print_robustness(found: "Robustness") -> None:
     from crowdselect.compare.robustness import AXES
-    from crowdselect.terminal import say, table, warn
+    from crowdselect.terminal import counted, say, table, warn
 
     rows = [
         [AXES[row["axis"]], row["variants"], f"{row['kept']:.0%}", f"{row['lowest']:.0%}", row["lowest_name"]]
         for row in found.summary()
     ]
     table(
-        ["what was changed", ">variants", ">kept, mean", ">kept, lowest", "where"],
+        ["changed", ">variants", ">kept (mean)", ">kept (lowest)", "lowest with"],
         rows,
-        title=f"How much of the selection of {len(found.chosen)} stays; the choice that matters most first",
+        title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
-    say(f"a random choice would keep {found.chance:.1%}; {found.eligible} instructions could be chosen")
+    say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
     for variant in found.variants:
         if variant.kept is None:
             warn(f"{AXES[variant.axis]} ({variant.name}): {variant.why}")

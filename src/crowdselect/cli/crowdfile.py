@@ -6,8 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from crowdselect.crowd import Crowd
-from crowdselect.crowdkeys import check_document
+from crowdselect.crowd import Crowd, check_document
 from crowdselect.errors import InputError, OptionError
 from crowdselect.writing import check_output, new_file
 

@@ -14,10 +14,12 @@ import click
 
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.stops import handle_sigterm
-from crowdselect.terminal import print_json, say, visible
+from crowdselect.terminal import print_json, say, shown_path, visible
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from crowdselect.cli.following import Steps
 
 REFUSED = 2
 MISSING = 3
@@ -91,6 +93,7 @@ def show_or_write(
     page: Callable[[], str],
     facts: Callable[[], Mapping[str, Any]],
     show: Callable[[], None],
+    following: "Steps | None" = None,
     as_json: bool,
 ) -> None:
     """End a command that makes a page if one is asked for, and prints what it found.
@@ -100,6 +103,7 @@ def show_or_write(
         page: Makes the page.
         facts: What is printed as JSON.
         show: Prints the same for a person.
+        following: What to type next.
         as_json: Print JSON.
     """
     if target is not None:
@@ -111,9 +115,17 @@ def show_or_write(
     if as_json:
         print_json(facts())
         return
+    from crowdselect.cli.following import say_next
+
     show()
     if target is not None:
-        say(f"written to {visible(target)}")
+        say(f"written to {shown_path(target)}")
+    say_next(following or {})
+
+
+def say_current(output: str) -> None:
+    """Say that a page is there as it would be written, so that there is nothing to do."""
+    say(f"up to date: {visible(output)} was made with these options from the same inputs")
 
 
 def _fail(message: str) -> NoReturn:

@@ -8,13 +8,22 @@ import click
 
 from crowdselect.cli.entry import INTERRUPTED, MISSING, check_page, show_or_write
 from crowdselect.cli.flags import Group
-from crowdselect.cli.options import bundle, json_option, made, option, overwrite_option, section, seed_option
+from crowdselect.cli.options import (
+    bundle,
+    dry_run_option,
+    json_option,
+    made,
+    option,
+    overwrite_option,
+    section,
+    seed_option,
+)
 from crowdselect.errors import OptionError
 
 _asking = section("How models are asked")
 _output = section("Output")
 _sources = bundle(
-    option("-o", "--output", required=True, metavar="DIR", help="The folder of the result."),
+    option("-o", "--output", metavar="DIR", help="The folder of the result."),
     option("--questions", required=True, metavar="FILE", help="The questions (.jsonl)."),
     option(
         "--model",
@@ -27,7 +36,7 @@ _sources = bundle(
 )
 _settings = bundle(
     option("--name", metavar="NAME", help="What the model is called; which one, where a file holds several."),
-    option("--plan", is_flag=True, help="Say what would be sent and what it may cost; send nothing."),
+    dry_run_option("Say what would be sent and what it may cost; send nothing."),
     option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
     option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
     seed_option,
@@ -64,14 +73,14 @@ def evaluate() -> None:
 @_sources
 @option("--references", metavar="FILE", help="Reference answers for math, reasoning and coding.")
 @_settings
-def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
+def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Grade answers to two-turn questions from 1 to 10.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
     gets answers.jsonl and judgments.jsonl in FastChat's form, result.json and a manifest. Ends with 3 if verdicts
     are missing; they are left out of the score and counted.
     """
-    return _evaluate("mt-bench", given, plan_only=plan, as_json=as_json)
+    return _evaluate("mt-bench", given, dry_run=dry_run, as_json=as_json)
 
 
 @evaluate.command(
@@ -86,14 +95,14 @@ def mt_bench(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401
     help="Whose answers count 50: an endpoint, a folder or a file.",
 )
 @_settings
-def arena_hard(*, plan: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
+def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Lay answers beside a baseline's, in both orders; say how often they win.
 
     Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
     gets answers.jsonl and judgments.jsonl in arena-hard-auto's form, result.json and a manifest. Ends with 3 if
     verdicts are missing; their questions are left out of the score and counted.
     """
-    return _evaluate("arena-hard", given, plan_only=plan, as_json=as_json)
+    return _evaluate("arena-hard", given, dry_run=dry_run, as_json=as_json)
 
 
 @evaluate.command(
@@ -146,15 +155,18 @@ def compare(
     )
 
 
-def _evaluate(benchmark: str, given: dict[str, Any], *, plan_only: bool, as_json: bool) -> int:
+def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
+    from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
 
     task = made(EvaluateOptions, given, protocol=PROTOCOLS[benchmark])
-    if plan_only:
+    if dry_run:
         show_plan(plan(task), as_json=as_json)
+        if not as_json:
+            say_next(without_dry_run(benchmark))
         return 0
     told: set[str] = set()
     report = run(task, watch=partial(watch, told=told), announce=announce_all, tell=note_of)

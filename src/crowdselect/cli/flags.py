@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from crowdselect.errors import CrowdselectError, near_miss
-from crowdselect.terminal import worded
+from crowdselect.terminal import visible, worded
 
 ESSENTIAL = "Options"
 """The first section of help."""
@@ -103,10 +103,12 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def named_options(command: click.Command) -> dict[str, Option]:
-    """Give the options of a command by the names that Python has for them: the field's, and the flag's own."""
-    found: dict[str, Option] = {}
+def named_options(command: click.Command) -> dict[str, Option | click.Argument]:
+    """Give the options and arguments of a command by the names that Python has for them: the field's, and the flag's own."""
+    found: dict[str, Option | click.Argument] = {}
     for param in command.params:
+        if isinstance(param, click.Argument):
+            found[str(param.name)] = param
         if isinstance(param, Option):
             own = param.flag.removeprefix("--").replace("-", "_")
             for name in (own.removeprefix("no_"), own, str(param.name)):
@@ -114,7 +116,7 @@ def named_options(command: click.Command) -> dict[str, Option]:
     return found
 
 
-def as_flags(text: str, *, options: Mapping[str, Option]) -> str:
+def as_flags(text: str, *, options: Mapping[str, Option | click.Argument]) -> str:
     """Write the options of a command as they are typed.
 
     Args:
@@ -134,8 +136,10 @@ def as_flags(text: str, *, options: Mapping[str, Option]) -> str:
     return _NAMED.sub(flag, text)
 
 
-def _typed(option: Option, value: str | None) -> str | None:
-    """Write one option, with its value where there is one; None where no flag says that."""
+def _typed(option: Option | click.Argument, value: str | None) -> str | None:
+    """Write one option, with its value where there is one; None where no flag says that. An argument has a word in capitals."""
+    if isinstance(option, click.Argument):
+        return option.metavar if value is None else None
     if option.is_flag:
         off = option.flag if option.flag.startswith("--no-") else next(iter(option.secondary_opts), None)
         on = None if option.flag.startswith("--no-") else option.flag
@@ -153,5 +157,5 @@ def _plain(value: str) -> str:
 
 
 def typed_line(arguments: Sequence[str]) -> str:
-    """Write a command that can be copied as it stands."""
-    return shlex.join(["crowdselect", *arguments])
+    """Write a command that can be copied as it stands: a shell reads nothing in its arguments, which may be data."""
+    return shlex.join(["crowdselect", *map(visible, arguments)])

@@ -39,8 +39,8 @@ def translated(arguments: list[str]) -> str:
     Example:
         >>> translated(["length", "pool.parquet", "--of=answer", "--budget", "9", "-o", "out"])
         'crowdselect select --method length:answer pool.parquet --budget 9 -o out'
-        >>> translated(["direct-score", "p.csv", "--judge", "c.toml#j", "-o", "d"])
-        'crowdselect reward p.csv --with judge:c.toml#j --name marks -o marks.parquet && crowdselect select --method column:marks --rewards marks.parquet p.csv -o d'
+        >>> print(translated(["direct-score", "p.csv", "--judge", "c.toml#j", "-o", "d"]))
+        crowdselect reward p.csv --with 'judge:c.toml#j' --name marks -o marks.parquet && crowdselect select --method column:marks --rewards marks.parquet p.csv -o d
     """
     if not arguments or arguments[0].startswith("-"):
         return f"{typed_line(['select', '--method'])} NAME POOL --budget N -o DIR"

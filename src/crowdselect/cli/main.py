@@ -2,12 +2,13 @@
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crowdselect import __version__
-from crowdselect.cli.entry import run_command
+from crowdselect.cli.entry import run_command, say_current
 from crowdselect.cli.flags import Command, Group
 from crowdselect.cli.options import (
     answer_options,
@@ -42,6 +43,9 @@ _DEMO_FOLDER = "crowdselect-demo"
 _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
+    "completion": "crowdselect.cli.look:completion",
+    "export": "crowdselect.cli.look:export",
+    "view": "crowdselect.cli.look:view",
     "collect": "crowdselect.cli.collect:collect",
     "evaluate": "crowdselect.cli.evaluate:evaluate",
     "robustness": "crowdselect.cli.compare:robustness",
@@ -96,16 +100,26 @@ def demo(output: str, as_json: bool) -> None:
     """Choose 100 rows of a simulated pool."""
     from crowdselect.cache import folder
     from crowdselect.cli.choosing import Writing, choose_and_write
+    from crowdselect.errors import MissingExtraError
     from crowdselect.pool.pool import open_pool
+    from crowdselect.report.report import check_extra
     from crowdselect.selection.options import Options
     from crowdselect.simulate.pool import simulate
+    from crowdselect.terminal import note, say
 
+    try:
+        check_extra()
+        lacks = None
+    except MissingExtraError as error:
+        lacks = error
     place = folder() / "demo"
     place.mkdir(parents=True, exist_ok=True)
     simulate(place / "pool.parquet", overwrite=True)
     with open_pool(place / "pool.parquet") as pool:
-        writing = Writing(output=output, overwrite=True, as_json=as_json, report=True)
+        writing = Writing(output=output, overwrite=True, as_json=as_json, report=lacks is None)
         choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
+    if lacks is not None:
+        (note if as_json else say)(f"no report: {lacks}")
 
 
 @cli.command(epilog="Example:  crowdselect inspect pool.parquet")
@@ -120,6 +134,7 @@ def inspect(
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
     from crowdselect.cli.choosing import Source, read_crowd
+    from crowdselect.cli.following import after_inspect, say_next
     from crowdselect.cli.summary import print_inspection
     from crowdselect.selection.inspection import inspect_pool
     from crowdselect.terminal import stage_bar
@@ -129,7 +144,11 @@ def inspect(
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
-    print_json(found) if as_json else print_inspection(found)
+    if as_json:
+        print_json(found)
+        return
+    print_inspection(found)
+    say_next(after_inspect(given["pool"], found, reward=reward))
 
 
 @cli.command("crowd", epilog="Example:  crowdselect crowd pool.parquet -o crowd.toml")
@@ -155,14 +174,15 @@ def show_crowd(
     """
     from crowdselect.cli.choosing import Source, read_crowd
     from crowdselect.cli.crowdfile import complete_file
+    from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd
-    from crowdselect.terminal import say, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, warn
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(Source, {**given, "crowd": crowd}).opened() as opened:
-        models = opened.models
+        models, reward_columns = opened.models, opened.reward_columns
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
@@ -178,10 +198,14 @@ def show_crowd(
         print_crowd(members)
         say(crowd_line(members))
         if output is not None:
-            what = f"{len(added)} models added" if added else "all models were there; nothing was changed"
-            say(f"{visible(output)}: {what}")
+            what = (
+                f"{counted(len(added), 'model')} added" if added else "every model was there; nothing changed"
+            )
+            say(f"{shown_path(output)}: {what}")
     for note in notes:
         warn(note)
+    if not (as_toml or as_json):
+        say_next(after_crowd(given["pool"], output, rewards=reward_columns))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
@@ -205,28 +229,45 @@ def metrics(
     also: str | None,
     **given: Any,  # noqa: ANN401  (the fields of `Source` and `EngineOptions`)
 ) -> None:
-    """Write the metrics of every instruction to a file."""
-    from crowdselect.cli.choosing import Measuring, checked, read_crowd
+    """Write the metrics of every instruction to a file.
+
+    A Parquet file says what it was made by: the same command on the same inputs is up to date.
+    """
+    from crowdselect.cli.choosing import Measuring, checked, pool_of, read_crowd
+    from crowdselect.cli.following import SCORED_POOL, choosing, say_next
+    from crowdselect.cli.following import given as typed
     from crowdselect.engine.stream import on_cluster
+    from crowdselect.repeats import as_metadata, is_current_file, made_by
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
     names = [name.strip() for name in (also or "").split(",") if name.strip()]
     asked = made(Measuring, {**given, "crowd": crowd})
-    with asked.source.opened() as opened, on_cluster(asked.engine) as run:
+    with asked.source.opened() as opened:
+        told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
+        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
+        if is_current_file(Path(output), made_so, overwrite=overwrite):
+            say_current(output)
+            return
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
-        with stage_bar("rewards and metrics"):
+        with on_cluster(asked.engine) as run, stage_bar("rewards and metrics"):
             known = read_crowd(crowd)
             _, rows = look_at(
                 opened, options=None, reward=reward, crowd=known, ties=ties, run=run, also=names
             )
-            write_table(metrics_table(rows, also=names), target)
+            table = metrics_table(rows, also=names)
+            metadata = (table.schema.metadata or {}) | as_metadata(made_so)
+            write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):
             warn(note)
-        say(f"written to {visible(target)}: {len(rows)} instructions, {len(rows.crowd.members)} models")
+        sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
+        say(f"written to {shown_path(target)}: {sizes}")
+        say_next(
+            choosing(asked.source.pool, typed(*SCORED_POOL), rewards=opened.reward_columns, reward=reward)
+        )
 
 
 class _Select(Command):
@@ -273,6 +314,7 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 @json_option
 def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> None:
     """Tell why one row is in or out."""
+    from crowdselect.cli.following import after_why, say_next
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import shared_with_benchmark, texts_of
@@ -290,6 +332,8 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
         print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
     if texts.problem is not None:
         warn(texts.problem)
+    elif not as_json:
+        say_next(after_why(folder, instruction_id))
 
 
 @cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")
@@ -333,8 +377,9 @@ def simulate(
     overwrite: bool,
 ) -> None:
     """Write a pool of a simulated crowd whose truth is known."""
+    from crowdselect.cli.following import say_next
     from crowdselect.simulate.pool import simulate as write
-    from crowdselect.terminal import say, visible
+    from crowdselect.terminal import counted, say, shown_path
 
     made = write(
         output,
@@ -347,6 +392,6 @@ def simulate(
         seed=seed,
         overwrite=overwrite,
     )
-    say(
-        f"written to {visible(output)}: a simulated pool of {instructions} instructions x {len(made.crowd.names)} models"
-    )
+    size = f"{counted(instructions, 'instruction')} x {counted(len(made.crowd.names), 'model')}"
+    say(f"written to {shown_path(output)}: a simulated pool of {size}")
+    say_next({"see what is in it": [["inspect", output]]})

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -30,6 +30,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "weights": ((str, dict), "a table of numbers"),
     "columns": ((str, dict), "a table of column names"),
+    "budget": ((int, str), "a whole number, or a share such as 10%"),
 }
 _Made = TypeVar("_Made", bound="DataclassInstance")
 
@@ -52,7 +53,7 @@ def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # 
         TypeError: An option belongs to no field: a slip of ours, which any test that runs the command finds.
 
     Example:
-        >>> from crowdselect.engine.options import EngineOptions
+        >>> from crowdselect.engine.here import EngineOptions
         >>> made(EngineOptions, {"engine": "ray", "ray_address": None, "workers": 4, "gpus_per_worker": 0.0}).workers
         4
     """
@@ -179,6 +180,52 @@ class ColumnNames(click.ParamType[tuple[tuple[str, str], ...]]):
         return tuple((what.strip(), name.strip()) for what, _, name in pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A budget that is a share of the pool."""
+
+    percent: float
+    """Above 0, at most 100."""
+
+    def of(self, instructions: int) -> int:
+        """Give the budget, rounded down, at least 1.
+
+        Example:
+            >>> Share(10).of(1005)
+            100
+        """
+        return max(int(instructions * self.percent / 100), 1)
+
+
+class Budget(click.ParamType[int | Share]):
+    """`N`, or `P%` of the pool's instructions."""
+
+    name = "budget"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
+        return "N|P%"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (a string from the command line, a number from a file)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int | Share:
+        """Read a budget; whether the pool has so many rows is checked later."""
+        if isinstance(value, int | Share):
+            return value
+        text = str(value).strip()
+        try:
+            if not text.endswith("%"):
+                return int(text)
+            percent = float(text[:-1])
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor a share such as 10%", param, ctx)
+        if not 0 < percent <= 100:
+            self.fail(f"{value!r} is not above 0% and at most 100%", param, ctx)
+        return Share(percent)
+
+
 def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
 
@@ -204,10 +251,9 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
-            listed = ", ".join(sorted(name for name, param in known.items() if not param.hidden))
-            raise OptionError(
-                f"{value}: unknown option {written!r}; the options are: {listed}{near_miss(name, known)}"
-            )
+            shown = sorted(name for name, param in known.items() if not param.hidden)
+            hint = near_miss(name, shown) or f"; the options are: {', '.join(shown)}"
+            raise OptionError(f"{value}: unknown option {written!r}{hint}")
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
         if name == "reward" and known[name].multiple and isinstance(setting, str):
@@ -238,6 +284,8 @@ def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
         return
     types, wanted = _KINDS[option.type.name]
     fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
+    if fits and isinstance(setting, str) and option.type.name == Budget.name:
+        fits = setting.endswith("%")
     if fits and isinstance(setting, dict):
         fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in setting.values())
     if not fits:
@@ -294,7 +342,10 @@ config_option = option(
     help="Options from a TOML file; flags win.",
 )
 budget_option = option(
-    "--budget", type=int, required=True, metavar="N", help="How many instructions to choose."
+    "--budget",
+    type=Budget(),
+    required=True,
+    help="How many instructions to choose, or a share of the pool's, such as 10%.",
 )
 weights_option = option(
     "--weights",
@@ -324,22 +375,41 @@ json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instea
 overwrite_option = _output(
     "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
 )
+
+
+def dry_run_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """Say what would be done, and end; `--plan` is what it was called in 0.1.0."""
+    return bundle(
+        option("--dry-run", is_flag=True, help=help),
+        option("--plan", "dry_run", is_flag=True, hidden=True),
+    )
+
+
 cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
 layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
-read_options = bundle(
-    layout_option,
-    _pool(
-        "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
-    ),
-    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
-    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+_columns_option = _pool(
+    "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
+)
+_part_options = bundle(
     _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
     _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
+)
+_skip_option = _pool(
+    "--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+)
+instruction_options = bundle(_columns_option, _part_options, _skip_option)
+"""How a file of instructions is read."""
+read_options = bundle(
+    layout_option,
+    _columns_option,
+    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
+    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+    _part_options,
     _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
     _pool("--missing", type=float, multiple=True, metavar="NUMBER", help="Rewards of this value are none."),
-    _pool("--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."),
+    _skip_option,
     _pool(
         "--reasoning",
         metavar="keep|drop",
@@ -544,7 +614,12 @@ folder_options = bundle(
         help="The data's licence, for the card.  [default: unknown]",
     ),
     _output("--report", is_flag=True, help="Also make report.html, a page about the choice (extra: report)."),
-    _output("--dry-run", is_flag=True, help="Choose and say what came out, but write nothing."),
+    _output(
+        "--dry-run",
+        is_flag=True,
+        help="Write nothing: choose and say what came out; where a model is run (ifd, an embedder), load none and say "
+        "what it would compute.",
+    ),
     overwrite_option,
     json_option,
 )

@@ -1,6 +1,5 @@
 """The command `crowdselect reward`; everything heavy is imported when it runs."""
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +7,7 @@ import click
 from crowdselect.cli.entry import MISSING
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
+    dry_run_option,
     engine_options,
     json_option,
     limit_option,
@@ -17,7 +17,8 @@ from crowdselect.cli.options import (
     read_options,
     section,
 )
-from crowdselect.pool.howread import HowRead
+from crowdselect.errors import OptionError
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ _output = section("Output")
     help="hf:NAME_OR_PATH, http:URL, judge:crowd.toml#NAME, python:MODULE:FUNCTION or import:FILE; may be repeated.",
 )
 @option("--name", "names", multiple=True, metavar="COLUMN", help="The column to make; one for each --with.")
-@option("-o", "--output", required=True, metavar="FILE", help="The .parquet file to write.")
-@option("--plan", is_flag=True, help="Say what would be done and end.")
+@option("-o", "--output", metavar="FILE", help="The .parquet file to write.")
+@dry_run_option("Say what would be scored and what it may cost; score nothing. Needs no -o.")
 @option(
     "--ledger",
     metavar="FILE",
@@ -108,23 +109,31 @@ _output = section("Output")
 @_judge("--logprobs/--no-logprobs", default=True, help="Ask for the score tokens' log-probabilities.")
 @_judge("--max-cost", type=float, metavar="MONEY", help="Spending cap, over all runs.")
 @_judge("--max-requests", type=int, metavar="N", help="Stop after so many, over all runs.")
-@_output("--overwrite", is_flag=True, help="Replace a former rewards file; what was scored before is kept.")
+@_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
 @json_option
 @engine_options
-def reward(  # noqa: PLR0917  (click hands every option over by name)
+def reward(
     specs: tuple[str, ...],
     names: tuple[str, ...],
-    output: str,
-    plan: bool,  # noqa: FBT001  (as above)
+    output: str | None,
+    dry_run: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
     **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
 ) -> int:
-    """Score every answer of a pool with reward models or judges."""
+    """Score every answer of a pool with reward models or judges.
+
+    Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
+    samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.
+    """
     from crowdselect.cli.choosing import Source
+    from crowdselect.cli.following import POOL, choosing, say_next, without_dry_run
+    from crowdselect.cli.following import given as typed
     from crowdselect.reward.job import Job, JobOptions
     from crowdselect.reward.specs import parse_specs
 
-    known = {*(field.name for field in fields(HowRead)), "pool", "limit"}
+    if output is None and not dry_run:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
+    known = {*READ_OPTIONS, "pool", "limit"}
     source = made(Source, {name: given.pop(name) for name in known})
     wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (
@@ -132,18 +141,25 @@ def reward(  # noqa: PLR0917  (click hands every option over by name)
         Job(opened, wanted, output, options) as job,
     ):
         # On a cluster nobody counts first: reading everything once more would take longer than it tells.
-        tallies = {} if options.engine.on_ray and not plan else job.plan()
-        if plan:
-            _print_plan(job, tallies, as_json=as_json)
+        count = dry_run or not (options.engine.on_ray or job.is_current)
+        tallies = job.plan() if count else {}
+        if dry_run:
+            _print_plan(job, tallies, output, as_json=as_json)
+            if not as_json:
+                say_next(without_dry_run("rewards.parquet"))
             return 0
-        result = job.run(tallies)
+        result = job.former() if job.is_current else job.run(tallies)
     _print_result(result, as_json=as_json)
+    scored = [name for name, tally in result.tallies.items() if tally.scored]
+    if scored and not as_json:
+        columns = [*scored, *opened.reward_columns]
+        say_next(choosing(source.pool, [*typed(*POOL), "--rewards", str(output)], rewards=columns))
     return 0 if result.is_complete else MISSING
 
 
-def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) -> None:
+def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, *, as_json: bool) -> None:
     from crowdselect.ask.display import note_of
-    from crowdselect.terminal import say, table, visible
+    from crowdselect.terminal import say, shown_path, table
 
     rows = [
         {
@@ -158,10 +174,14 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
         for column, tally in ((column, tallies[column.name]) for column in job.columns)
     ]
     if as_json:
-        found = {"output": str(job.target), "plan": rows, "notes": [*job.notes.values()]}
+        found = {
+            "output": None if output is None else str(job.target),
+            "plan": rows,
+            "notes": [*job.notes.values()],
+        }
         print_json(found)
         return
-    headings = ["column", ">answers", ">empty", ">to score", ">tokens, about", "requests and money"]
+    headings = ["column", ">answers", ">empty", ">to score", ">tokens (about)", "requests and cost"]
     table(
         headings,
         [
@@ -175,15 +195,16 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", *, as_json: bool) ->
             ]
             for row in rows
         ],
-        title="To be scored (equal conversations count once; what was scored before is left out)",
+        title="To score (equal conversations count once, scores already known are left out)",
     )
-    say(f"would be written to {visible(job.target)}; nothing was scored")
+    where = "" if output is None else f"; the rewards would go to {shown_path(output)}"
+    say(f"nothing was scored{where}")
     for line in job.notes.values():
         note_of(line)
 
 
 def _print_result(result: "Result", *, as_json: bool) -> None:
-    from crowdselect.terminal import say, table, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, table, warn
 
     if as_json:
         columns = {
@@ -199,6 +220,7 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
         }
         found = {
             "written": str(result.target),
+            "up_to_date": result.was_there,
             "computed": result.computed,
             "columns": columns,
             "warnings": [*result.warnings],
@@ -223,10 +245,12 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
     scored, answers = (
         sum(getattr(t, what) for t in result.tallies.values()) for what in ("scored", "answers")
     )
-    say(
-        f"written to {visible(result.target)}: {scored:,} of {answers:,} scores, {result.computed:,} conversations "
-        f"given to the scorers in this run{'; use it with --rewards' if scored else '; there is nothing to select by'}"
-    )
+    if result.was_there:
+        say(f"up to date: {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}")
+        return
+    now = f"{counted(result.computed, 'conversation')} sent to the scorers in this run"
+    nothing = "" if scored else "; there is nothing to choose by"
+    say(f"written to {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}; {now}{nothing}")
 
 
 def _number(value: float | None) -> str | None:

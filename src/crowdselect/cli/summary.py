@@ -1,6 +1,5 @@
 """What the commands print for a person: a selection, a pool, a crowd, one row's story."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,12 @@ from typing import Any
 from crowdselect.manifests import own_files
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
 from crowdselect.selection.texts import Chosen
-from crowdselect.terminal import lines, say, table, visible, warn
+from crowdselect.terminal import counted, fitted, lines, say, show, shown_path, table, visible, warn
 
 _PICKS = 8
-_LONGEST = 200  # characters of an instruction that a table may be asked to show
+_LONGEST = 2000  # characters of an instruction that a table may be asked to show
+_SHORT = {"difficulty": "diff", "separability": "sep", "stability": "stab"}
+"""Headings of metrics for a narrow terminal."""
 
 
 def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) -> None:
@@ -25,24 +26,25 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     facts, options = selection.facts, selection.options
     if facts["simulated"]:
         say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
-    gaps = "" if facts["filled"] == 1 else f", {facts['filled']:.1%} of the rewards there"
+    gaps = "" if facts["filled"] == 1 else f", {facts['filled']:.1%} of rewards present"
+    size = f"{counted(facts['instructions'], 'instruction')} x {counted(facts['models'], 'model')}"
     lines(
         {
-            "pool": f"{facts['instructions']} instructions x {facts['models']} models{gaps} ({facts['layout']} layout)",
+            "pool": f"{size}{gaps} ({facts['layout']} layout)",
             "read as": facts.get("read_as"),
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
             "clusters": _cluster_line(facts, options),
             "embedder": facts["embedder"],
-            "chosen": f"{options['budget']} of {_eligible(selection)} eligible",
+            "chosen": f"{options['budget']:,} of {_eligible(selection):,} eligible",
         }
     )
     left_out = {
         reason: n for reason, n in selection.counts().items() if reason not in {"selected", "below_cut"}
     }
     if left_out:
-        say("not taken: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items()))
+        say("excluded: " + ", ".join(f"{n:,} {reason}" for reason, n in left_out.items()))
     say()
     _print_picks(selection, pool)
     _print_control(selection)
@@ -54,22 +56,11 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     if folder is None:
         say("nothing was written (a dry run)")
         return
-    rows = f"{options['budget']} rows to train on; " if pool.has_text and pool.has_responses else ""
+    rows = (
+        f"{counted(options['budget'], 'row')} to train on; " if pool.has_text and pool.has_responses else ""
+    )
     names = ", ".join(sorted(own_files(folder)))
-    say(f"written to {visible(folder)}: {rows}{visible(names)}")
-    say(f"why a row is in or out: {why_command(folder, selection.chosen[0])}")
-
-
-def why_command(folder: Path, instruction_id: str) -> str:
-    """Write a command that can be copied as it stands: ids are data, so a shell must not read anything in them."""
-    words = [
-        "crowdselect",
-        "why",
-        *(["--"] if instruction_id.startswith("-") else []),
-        str(folder),
-        instruction_id,
-    ]
-    return " ".join(shlex.quote(visible(word)) for word in words)
+    say(f"written to {shown_path(folder)}: {rows}{visible(names)}")
 
 
 def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
@@ -84,11 +75,12 @@ def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
     ]
     more = f", and {len(ordered) - 6} more" if len(ordered) > 6 else ""
     alone = len(members) - sum(len(sizes[family]) for family in ordered)
-    rest = f"; {alone} of the {len(members)} models in no such family" if alone else ""
+    rest = f"; {alone} of {counted(len(members), 'model')} in no such family" if alone else ""
     if not ordered:
-        return f"no family of two sizes among {len(members)} models"
-    what = "family" if len(ordered) == 1 else "families"
-    return f"{len(ordered)} {what} of two sizes or more: {', '.join(shown)}{more}{rest}"
+        return f"no family of two sizes among {counted(len(members), 'model')}"
+    return (
+        f"{counted(len(ordered), 'family', 'families')} of two or more sizes: {', '.join(shown)}{more}{rest}"
+    )
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -98,15 +90,16 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     empty = found["empty_answers"]
     lines(
         {
-            "pool": found["pool"],
+            "pool": shown_path(found["pool"]),
             "layout": found["layout"],
             "read as": found["read_as"],
-            "instructions": f"{found['instructions']} ({found['without_text']} without text, {found['duplicates']} repeat another)",
-            "models": found["models"],
+            "instructions": f"{found['instructions']:,} ({found['without_text']:,} without text, {found['duplicates']:,} "
+            f"{'repeats' if found['duplicates'] == 1 else 'repeat'} another)",
+            "models": f"{found['models']:,}",
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
             "numbers": ", ".join(found["numbers"]),
-            "empty answers": None if empty is None else f"{empty} with a reward but no text",
+            "empty answers": None if empty is None else f"{empty:,} with a reward but no text",
         }
     )
     say()
@@ -115,9 +108,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         _print_rewards(rewards)
     else:
         say(
-            "no reward column: score the answers, or name a second file of rewards with --rewards; if a column should be one,"
+            "No reward column. Score the answers, or name a second file of rewards with `rewards`. If a column should be "
+            "one, name it with `reward` to see which of its values is not a number.\n"
         )
-        say("name it with --reward to see which value in it is not a number\n")
     if found["length_bias"]:
         table(
             ["reward", ">with length", ">within instructions"],
@@ -125,18 +118,18 @@ def print_inspection(found: Mapping[str, Any]) -> None:
                 [name, _number(bias["overall"]), _number(bias["within"])]
                 for name, bias in found["length_bias"].items()
             ],
-            title="Rank correlation of reward and answer length (0: none; 1: the longer, the higher)",
+            title="Rank correlation of reward and answer length (1: longer answers score higher)",
         )
     print_crowd(found["crowd"], reward=next(iter(rewards), None))
     if len(found["reward_columns"]) > 1:
-        say("several reward columns: other commands need one named with --reward; here it shows another")
+        say("Several reward columns found. Pick one with `reward` (here it changes which column is shown).")
     for note in found["notes"]:
         warn(note)
 
 
 def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
     table(
-        ["reward", ">filled", ">lowest", ">mean", ">highest", ">no reward", ">one only", ">complete"],
+        ["reward", ">filled", ">lowest", ">mean", ">highest", ">none", ">one", ">all"],
         [
             [
                 name,
@@ -150,7 +143,7 @@ def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
             ]
             for name, r in rewards.items()
         ],
-        title="Reward columns; the last three count instructions (no reward, one only, one of every model)",
+        title="Reward columns; none, one, all: instructions with so many rewards",
     )
 
 
@@ -188,6 +181,8 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
         title="Models"
         if reward is None
         else f"Models, by their mean {visible(reward)} over what they answered",
+        short={"coverage": "filled"},
+        optional=[] if reward is None else ["known from", "coverage"],
     )
 
 
@@ -206,14 +201,14 @@ def print_story(
     """Tell one row's story, with its text where the pool is at hand."""
     say(f"instruction {visible(story['id'])}")
     if instruction is not None:
-        say(f"  {visible(instruction, width=400)}")
+        show(fitted(f"  {visible(instruction, width=400)}", hang=2))
     if answer is not None:
         say(f"answer of {visible(answer_by(story))}")
-        say(f"  {visible(answer, width=400)}")
+        show(fitted(f"  {visible(answer, width=400)}", hang=2))
     for line in story["story"]:
-        say(f"- {visible(line)}")
+        say(f"- {visible(line)}", hang=2)
     if shared is not None:
-        say(f"- shared with the benchmark question: {visible(shared, width=400)}")
+        say(f"- shared with the benchmark question: {visible(shared, width=400)}", hang=2)
 
 
 def _print_picks(selection: Selection, pool: Chosen) -> None:
@@ -245,9 +240,11 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
             ]
             for row in picks
         ],
-        title=f"First {len(picks)} of {selection.options['budget']}, and why"
-        + (": ranks among the eligible, 0 lowest to 1 highest" if weights else ""),
+        title=f"First {len(picks)} of {selection.options['budget']:,}"
+        + (", with ranks among eligible rows from 0 (lowest) to 1 (highest)" if weights else ""),
         one_line=True,
+        short=_SHORT,
+        optional=["cluster", "answer by", "rank"],
     )
 
 
@@ -274,18 +271,19 @@ def _print_control(selection: Selection) -> None:
     controls = random_control(selection)
     weighted = {name for name, weight in selection.options["weights"].items() if weight}
     table(
-        ["mean of", ">chosen", ">random", ">spread", ">apart"],
+        ["mean", ">chosen", ">random", ">SD", ">difference"],
         [
             [
-                "reward of the answer" if name == "reward" else name + " (has a weight)" * (name in weighted),
+                "reward of the answer" if name == "reward" else name + " (weighted)" * (name in weighted),
                 f"{c.chosen:.4g}",
                 f"{c.random:.4g}",
                 f"{c.spread:.2g}",
-                f"{(c.chosen - c.random) / c.spread:+.1f} spreads" if c.spread > 0 else None,
+                f"{(c.chosen - c.random) / c.spread:+.1f} SD" if c.spread > 0 else None,
             ]
             for name, c in controls.items()
         ],
-        title="Against random choices with the same quotas (200 draws; within two spreads is chance; a weight moves its metric)",
+        title="Compared with 200 random selections using the same quotas (differences under 2 SD may be chance; "
+        "weighted metrics differ by design)",
     )
 
 
@@ -294,13 +292,12 @@ def _cluster_line(facts: Mapping[str, Any], options: Mapping[str, Any]) -> str |
         return "none"
     quotas = list(facts["quotas"].values())
     how = f"column {options['cluster_by']}" if options["cluster_by"] else "k-means"
-    each = f"{min(quotas)}" if min(quotas) == max(quotas) else f"{min(quotas)} to {max(quotas)}"
-    return f"{len(quotas)} by {how}, {each} chosen from each"
+    each = f"{min(quotas):,}" if min(quotas) == max(quotas) else f"{min(quotas):,} to {max(quotas):,}"
+    return f"{len(quotas):,} by {how}, {each} chosen from each"
 
 
 def _eligible(selection: Selection) -> int:
-    table_ = selection.table
-    return int(len(table_) - table_["score"].null_count)
+    return int(selection.eligible.sum())
 
 
 def _number(value: float | None) -> str | None:

@@ -149,24 +149,25 @@ def train(**given: Any) -> None:  # noqa: ANN401  (the fields of `_Asked` and of
     """
     from crowdselect.train.settings import with_preset
 
-    del given["config"], given["resume"]  # the values of the first have become those of the others
+    del given["config"], given["resume"]
     asked = _Asked(**{part.name: given.pop(part.name) for part in fields(_Asked)})
     settings = with_preset(given)
     if asked.dry_run:
         _dry_run(asked, settings)
-    elif asked.output is None:
+        return
+    if asked.output is None:
         raise OptionError("say where to write with `output`, or add `dry_run=True`")
-    else:
-        _train(asked, asked.output, settings)
+    _train(asked, asked.output, settings)
 
 
 def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.terminal import say, shown_path, stage_bar, warn
     from crowdselect.train.job import plan
 
     with stage_bar("reading the rows as tokens"):
         found = plan(
-            asked.data, base=asked.base, output=asked.output, settings=settings, overwrite=asked.overwrite
+            asked.data, base=asked.base, settings=settings, output=asked.output, overwrite=asked.overwrite
         )
     if asked.as_json:
         print_json(found.facts())
@@ -174,13 +175,14 @@ def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
     _print_plan(found)
     for line in found.warnings:
         warn(line)
-    where = "" if asked.output is None else f"would be written to {visible(asked.output)}; "
-    say(f"{where}nothing was trained")
+    where = "" if asked.output is None else f"; the model would go to {shown_path(asked.output)}"
+    say(f"nothing was trained{where}")
+    say_next(without_dry_run("student"))
 
 
 def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
     from crowdselect.progress import Stages
-    from crowdselect.terminal import note, stage_bar, visible, warn
+    from crowdselect.terminal import note, shown_path, stage_bar, warn
     from crowdselect.train.job import is_main, train
     from crowdselect.train.workplace import workplace
 
@@ -206,9 +208,7 @@ def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
             stages=Stages(stage_bar),
         )
     except KeyboardInterrupt:
-        note(
-            f"checkpoints, if there are any, are in {visible(output)}.training; the same command goes on from there"
-        )
+        note(f"any checkpoints are in {shown_path(output)}.training; run the same command again to go on")
         raise
     if not is_main():  # another process of `accelerate launch` speaks
         return
@@ -226,10 +226,11 @@ def _print_plan(plan: "TrainPlan") -> None:
 
 
 def _print_result(done: "Trained", output: str) -> None:
-    from crowdselect.terminal import lines, say, visible
+    from crowdselect.cli.following import after_train, say_next
+    from crowdselect.terminal import lines, say, shown_path
     from crowdselect.train.diary import drawn
 
     say(drawn(done.log))
     lines(done.lines())
-    what = "up to date" if done.was_there else "written"
-    say(f"{visible(output)}: {what}")
+    say(f"{'up to date:' if done.was_there else 'written to'} {shown_path(output)}")
+    say_next(after_train(output))

@@ -1,7 +1,7 @@
-"""Ask models for answers, once and within a budget, and seal them as a pool; all asking goes through `crowdselect.ask`.
+"""Collect models' answers within a budget, and write them as a pool; all requests go through `crowdselect.ask`.
 
-instructions    what to ask
-job             the whole way from instructions to a pool; `plan` before anything is sent
-sharded         local models' answers made on a Ray cluster
-seal, manifest  the pool, and what it says of itself
+instructions    the instructions to send
+job             a whole run from instructions to a pool; `plan` before anything is sent
+sharded         local models' answers generated on a Ray cluster
+seal            the pool, and the manifest that describes it
 """

@@ -1,13 +1,14 @@
-"""What to ask: a file of instructions, checked and put into one form in a temporary file.
+"""Instructions to send: read from a file, checked, and stored in one form in a temporary file.
 
-Every endpoint goes through the instructions at its own speed, so they are kept where each can read on from
-its own place without holding them in memory. The temporary file has no name: it ends with the process.
+Every endpoint reads the instructions at its own speed, so they are stored where each can continue from its own
+position without holding them in memory. The temporary file has no name: it disappears with the process.
 """
 
 import hashlib
 import itertools
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Kind, as_text, quote
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, detect
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import LAYOUTS, detect
+from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
 
@@ -31,17 +34,18 @@ OWN = (
     *("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning"),
     *("prompt_tokens", "completion_tokens", "cost"),
 )
-"""Columns of the sealed pool; a column of the instructions with such a name is not carried over."""
+"""Columns of the sealed pool; an instruction column with one of these names is not carried over."""
 
-_MEMORY = "160MB"  # of DuckDB while it reads; more spills to disk
+_MEMORY = "160MB"  # DuckDB's limit while it reads; more spills to disk
 _ROWS = 1024
 _WHOLE = r"'\s*[+-]?[0-9]{1,18}\s*'"
+_OWN = 6  # columns that `_row` takes
 _PROMPT = ("id", "prompt", "digest", "then")
 _PARTS = frozenset({"instruction", "messages", "turns"})
 
 
 class Prompt(NamedTuple):
-    """One instruction, ready to be asked."""
+    """One instruction, ready to be sent."""
 
     id: str
     prompt: str
@@ -68,17 +72,17 @@ def read_prompts(batch: "pa.RecordBatch") -> list[Prompt]:
 
 
 class Instructions:
-    """Instructions in the order of their file. Made by `open_instructions`; close it, or use it in a `with`.
+    """Instructions in file order. Returned by `open_instructions`; close it, or use it in a `with`.
 
     Attributes:
-        path: Where they came from.
-        count: How many there are; `turns` in all, further turns included.
-        notes: Facts to tell the user, one line each.
-        has_instruction: Some are plain texts.
-        has_messages: Some are conversations.
+        path: The input.
+        count: Number of instructions; `turns` counts their turns.
+        notes: Lines for the user.
+        has_instruction: Whether some are plain texts.
+        has_messages: Whether some are conversations.
         carried: Names of the input's other columns.
-        fingerprint: Hash of all ids, prompts and further turns, in their order.
-        shared: First requests that several instructions begin with, as `mark` gives them.
+        fingerprint: Hash of all ids, prompts and further turns, in order.
+        shared: Marks (`Prompt.mark`) of first requests that several instructions begin with.
     """
 
     def __init__(self, path: str, stream: IO[bytes], skipped: NDArray[np.bool_], facts: "_Facts") -> None:
@@ -109,12 +113,12 @@ class Instructions:
         self._stream.close()
 
     def prompts(self) -> Iterator[Prompt]:
-        """Go through the instructions; any number of times, also at once."""
+        """Iterate over the instructions; several iterations may run at once."""
         for batch in self.batches(_PROMPT):
             yield from read_prompts(batch)
 
     def requests(self, samples: int) -> Iterator[Request]:
-        """Give the requests for one model, sample by sample for every instruction."""
+        """Yield the requests for one model: every sample of an instruction, then the next instruction."""
         for prompt in self.prompts():
             for sample in range(samples):
                 yield prompt.request(sample)
@@ -146,7 +150,7 @@ class Instructions:
 
 
 class _Facts:
-    """What is learnt while the instructions are read."""
+    """Counts and hashes collected while the instructions are read."""
 
     def __init__(self, files: Sequence[Path], carried: Sequence[str], notes: list[str]) -> None:
         self.files = tuple(files)
@@ -156,55 +160,54 @@ class _Facts:
         self.count = self.turns = self.blank = self.plain = self.chats = 0
         self.digests: list[bytes] = []
         self.marks = bytearray()
+        self.left_out: Counter[str] = Counter()
 
     def shared(self) -> frozenset[int]:
-        """Find the marks that stand more than once."""
+        """Return the marks that appear more than once."""
         marks, counts = np.unique(np.frombuffer(self.marks, dtype="<u8"), return_counts=True)
         return frozenset(marks[counts > 1].tolist())
 
 
-def open_instructions(path: str | PathLike[str], *, near: Path | None = None) -> Instructions:
+def open_instructions(
+    path: str | PathLike[str], *, near: Path | None = None, read: HowRead | None = None
+) -> Instructions:
     """Read a file of instructions.
 
     Args:
-        path: What a pool may be (a file, a folder, a glob; Parquet, JSONL, CSV), with `instruction`,
-            `messages` or `turns`, perhaps `id`, and anything else.
+        path: A file, folder or glob as for a pool (Parquet, JSONL, CSV), with a column `instruction`,
+            `messages` or `turns`, optionally `id`, and any other columns.
         near: The folder for the temporary file; None = the system's.
+        read: How it is read: columns of other names, parts of a data set, malformed rows.
 
     Returns:
-        The instructions. Those without text are left out and counted; where there is no id column an id is
-        the hash of the content, and repetitions are left out and counted.
+        The instructions. Those without text are skipped and counted; without an id column the id is the hash
+        of the content, and duplicates are skipped and counted.
 
     Raises:
-        InputError: A row cannot be asked, an id is missing or stands twice; the message names it.
+        InputError: A row cannot be sent, or an id is missing or appears twice; the message names it.
     """
     text = fspath(path)
     connection = connect(memory=_MEMORY)
     try:
-        source = Source(connection, text)
-        return _stage(source, near)
+        return _stage(opened_instructions(connection, text, read or HowRead()), near)
     finally:
         connection.close()
 
 
-def _stage(source: Source, near: Path | None) -> Instructions:
+def _stage(found: OpenedInstructions, near: Path | None) -> Instructions:
+    source, name = found.source, found.id
     columns = source.columns
-    if not _PARTS & set(columns):
-        raise InputError(
-            f"{source.path}: nothing to ask: found the columns {', '.join(columns)}; "
-            "wanted instruction, messages or turns"
-        )
-    name = next((name for name in ID_COLUMNS if name in columns), None)
     id_ = "NULL" if name is None else f"nullif({as_text(quote(name), columns[name])}, '')"
     if name is not None:
         _check_ids(source, id_)
     carried, notes = _carried(source, name)
     parts = [
         as_text(quote(part), columns[part]) if part in columns else "NULL"
-        for part in ("instruction", "messages", "turns")
+        for part in ("instruction", "messages", "turns", "tools")
     ]
+    parts.append(found.left_out or "NULL")
     others = [_typed(source, other) for other in carried]
-    facts = _Facts(source.files, carried, notes)
+    facts = _Facts(source.originals, carried, [*found.notes, *notes])
     stream = tempfile.TemporaryFile(dir=near)  # noqa: SIM115  (closed by Instructions.close)
     try:
         batches = source.batches(id_, *parts, *others, rows=_ROWS)
@@ -214,6 +217,7 @@ def _stage(source: Source, near: Path | None) -> Instructions:
         stream.close()
         raise
     skipped = _repeated(facts.digests) if name is None else np.zeros(facts.count, dtype=bool)
+    facts.notes += [f"{count} rows are left out: {why}" for why, count in facts.left_out.items()]
     if facts.blank:
         facts.notes.append(f"{facts.blank} rows have no text and are left out")
     if skipped.any():
@@ -239,24 +243,24 @@ def _check_count(source: Source, facts: _Facts) -> None:
 
 
 def _check_ids(source: Source, id_: str) -> None:
-    """Every row needs an id, and every id may stand once."""
-    rows, there, different, one = (
+    """Check that every row has an id, and that ids are unique."""
+    rows, present, different, duplicate = (
         column[0].as_py()
         for column in source.fetch(
             "count(*)", f"count({id_})", f"count(DISTINCT {id_})", f"mode({id_})"
         ).columns
     )
-    if there < rows:
+    if present < rows:
         missing = int(np.argmax(source.fetch(id_).column(0).is_null().to_numpy()))
         raise InputError(f"{source.place(missing)}: the id is missing; fill it in, or drop the whole column")
-    if different < there:
+    if different < present:
         raise InputError(
-            f"{source.path}: duplicate id {one!r}; wanted one row per instruction; drop one, or the whole column"
+            f"{source.path}: duplicate id {duplicate!r}; wanted one row per instruction; drop one, or the whole column"
         )
 
 
 def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
-    """Choose the columns that go into the pool too, and say which do not."""
+    """Return the columns to carry over into the pool, and notes about those that are not."""
     own = {name.casefold() for name in OWN} | _PARTS
     pool = detect(source.columns)
     carried, clash, answers = [], [], []
@@ -278,7 +282,7 @@ def _carried(source: Source, id_: str | None) -> tuple[list[str], list[str]]:
 
 
 def _typed(source: Source, name: str) -> str:
-    """SQL of a carried column; numbers and truth values that a text file spells out get their types back."""
+    """Return the SQL of a carried column; numbers and booleans written as text in a file get their types back."""
     kind: Kind = source.columns[name]
     sql = quote(name)
     if not kind.written:
@@ -295,15 +299,17 @@ def _typed(source: Source, name: str) -> str:
 
 
 def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: bool) -> "pa.RecordBatch":
-    """Turn rows of the source into rows of the temporary file."""
+    """Convert rows of the source into rows of the temporary file."""
     import pyarrow as pa
 
-    rows, kept = [], []
-    for at, parts in enumerate(zip(*(batch.column(number).to_pylist() for number in range(4)), strict=True)):
+    rows, used = [], []
+    for at, parts in enumerate(
+        zip(*(batch.column(number).to_pylist() for number in range(_OWN)), strict=True)
+    ):
         row = _row(source, parts, facts, made=made)
         if row is not None:
             rows.append(row)
-            kept.append(at)
+            used.append(at)
     text = pa.large_string()
     schema = pa.schema(
         [
@@ -313,7 +319,9 @@ def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: boo
     )
     values = zip(*rows, strict=True) if rows else [[]] * len(schema)
     columns = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
-    others = [batch.column(number).take(pa.array(kept, pa.int64())) for number in range(4, batch.num_columns)]
+    others = [
+        batch.column(number).take(pa.array(used, pa.int64())) for number in range(_OWN, batch.num_columns)
+    ]
     names = [*schema.names, *(f"x{number}" for number in range(len(others)))]
     return pa.RecordBatch.from_arrays([*columns, *others], names=names)
 
@@ -322,16 +330,20 @@ def _row(
     source: Source, parts: tuple[str | None, ...], facts: _Facts, *, made: bool
 ) -> tuple[Any, ...] | None:
     """Put one instruction into its form, and take note of it; None where it has no text."""
-    id_, text, chat, turns = parts
-    number = facts.count + facts.blank + 1
-    request = _request(
-        text, chat, turns, f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
-    )
+    id_, text, chat, turns, tools, barred = parts
+    if barred is not None:
+        facts.left_out[barred] += 1
+        return None
+    number = facts.count + facts.blank + facts.left_out.total() + 1
+    where = f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
+    request = _request(text, chat, turns, tools, where)
     if request is None:
         facts.blank += 1
         return None
     further = json.dumps(request.then, ensure_ascii=False) if request.then else None
-    mark = request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+    content_hash = (
+        request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
+    )
     plain = _is_absent(chat) and _is_absent(turns)
     facts.plain += text is not None
     facts.chats += not plain
@@ -339,13 +351,15 @@ def _row(
     facts.turns += 1 + len(request.then)
     facts.marks += request.digest[:8]
     if made:
-        facts.digests.append(mark[:16])
-    name = mark.hex()[:32] if id_ is None else id_
-    facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + mark)
+        facts.digests.append(content_hash[:16])
+    name = content_hash.hex()[:32] if id_ is None else id_
+    facts.hash.update(f"{len(name)} {name} ".encode("utf-8", "surrogatepass") + content_hash)
     return name, request.prompt, request.digest, further, None if plain else text, plain
 
 
-def _request(text: str | None, chat: str | None, turns: str | None, where: str) -> Request | None:
+def _request(
+    text: str | None, chat: str | None, turns: str | None, tools: str | None, where: str
+) -> Request | None:
     """Put an instruction's parts together; None where there is no text."""
     messages = _chat(chat, where)
     then = _turns(turns, where)
@@ -355,15 +369,15 @@ def _request(text: str | None, chat: str | None, turns: str | None, where: str) 
         messages = user_turn(text) if text is not None and text.strip() else []
     if not messages:
         return None
-    if messages[-1]["role"] != "user":
+    if messages[-1]["role"] not in {"user", "tool"}:
         raise InputError(
             f"{where}: its messages end with the {messages[-1]['role']}'s; wanted the user's last, which is to be answered"
         )
-    return make_request(messages, then=then[1:])
+    return make_request(messages, then=then[1:], tools=None if tools is None else json.loads(tools))
 
 
 def _is_absent(written: str | None) -> bool:
-    """Say whether there is no list: null, an empty cell, or the JSON of one of them."""
+    """Return whether there is no list: null, an empty cell, or JSON `null` or `[]`."""
     return written is None or written.strip() in {"", "null", "[]"}
 
 
@@ -382,19 +396,19 @@ def _turns(written: str | None, where: str) -> list[str]:
     if written is None or _is_absent(written):
         return []
     try:
-        found = json.loads(written)
+        parsed = json.loads(written)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(turn, str) and turn.strip() for turn in found):
+        parsed = None
+    if not isinstance(parsed, list) or not all(isinstance(turn, str) and turn.strip() for turn in parsed):
         raise InputError(f"{where}: turns are {written[:80]!r}; wanted a list of texts, none of them empty")
-    return found
+    return parsed
 
 
 def _repeated(digests: list[bytes]) -> NDArray[np.bool_]:
-    """Mark every row whose content stands further up."""
-    marks = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-    order = np.lexsort((marks[:, 1], marks[:, 0]))
-    same = (marks[order[1:]] == marks[order[:-1]]).all(axis=1)
-    out = np.zeros(len(marks), dtype=bool)
-    out[order[1:][same]] = True
-    return out
+    """Mark every row whose content appeared in an earlier row."""
+    hashes = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
+    repeated = np.zeros(len(hashes), dtype=bool)
+    repeated[order[1:][same]] = True
+    return repeated

@@ -1,4 +1,4 @@
-"""The whole way from instructions to a pool, on one page."""
+"""One run of `crowdselect collect`: from instructions to a pool."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.ask import (
     AskOptions,
     AskResult,
@@ -22,23 +23,24 @@ from crowdselect.ask.ask import (
     open_client,
 )
 from crowdselect.ask.budget import Estimate, Limits, check_cost_cap, estimate_requests
-from crowdselect.ask.conversations import Tally
-from crowdselect.ask.endpoints import Endpoint, Endpoints, check_reachable, load_endpoints
+from crowdselect.ask.conversations import ModelTally
+from crowdselect.ask.endpoints import Endpoint, Endpoints, check_installed, check_reachable, load_endpoints
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
-from crowdselect.collect.seal import manifest_path, read_pool_manifest, seal
+from crowdselect.collect.seal import pool_manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
-from crowdselect.engine.options import EngineOptions
+from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
+from crowdselect.pool.howread import HowRead
 from crowdselect.writing import check_manifest, check_output
 
 _RULES = "finish reasons: 1"
-"""What makes an answer whole; a pool that was written by other rules is written anew."""
+"""Version of the rules for complete answers; a pool written by other rules is written again."""
 
 
-_SEALING = "sealing"  # the note of a ledger that names the pool which is being written
+_SEALING = "sealing"  # name of the ledger's note with the path of the pool being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,44 +50,57 @@ class Task:
     Attributes:
         instructions: A file of instructions.
         crowd: A crowd file that says how to reach the models.
-        output: The Parquet file of the pool.
+        output: The Parquet file of the pool; None is enough for a plan.
         samples: Answers per model and instruction.
-        ledger: The ledger's file; None = the output's name with `.ledger`.
+        ledger: The ledger's file; None = the output's name with `.ledger`, where there is an output.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
+        read: How the instructions are read.
         limits: How far to go.
         engine: Where local models answer.
     """
 
     instructions: str
     crowd: str
-    output: str
+    output: str | None = None
     samples: int = 1
     ledger: str | None = None
     overwrite: bool = False
     force_ledger: bool = False
+    read: HowRead = field(default_factory=HowRead)
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     @property
+    def target(self) -> Path:
+        """The pool's file.
+
+        Raises:
+            OptionError: None is named.
+        """
+        if self.output is None:
+            raise OptionError("say where to write with `output`, or add `dry_run=True`")
+        return Path(self.output)
+
+    @property
     def ledger_path(self) -> Path:
         """Where the ledger is."""
-        return Path(self.ledger if self.ledger is not None else f"{self.output}.ledger")
+        return Path(self.ledger) if self.ledger is not None else Path(f"{self.target}.ledger")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
-        tallies: Per model what is in the pool and what is missing.
-        sealed: The pool; None where it was not written.
-        fresh: The pool was there already and is as it would be written.
-        outcome: How the run ended; None where nothing was asked.
-        notes: Facts to tell the user.
+        tallies: Model name → counts of answers in the pool and of missing ones.
+        sealed: The pool's path; None if it was not written.
+        fresh: Whether the pool existed already and is up to date.
+        outcome: How the requests ended; None if nothing had to be sent.
+        notes: Lines for the user.
     """
 
-    tallies: dict[str, Tally]
+    tallies: dict[str, ModelTally]
     sealed: Path | None
     fresh: bool
     outcome: AskResult | None
@@ -93,23 +108,39 @@ class Report:
 
 
 def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
-    """Estimate what `collect` would send; nothing is sent or written.
+    """Estimate what `collect` would send, and refuse what it would refuse; nothing is sent or written.
+
+    Args:
+        task: What to collect; it need not say where to.
 
     Returns:
         Per model an estimate; and facts to tell the user.
+
+    Raises:
+        CrowdselectError: As `collect`, for all that can be known before.
     """
-    endpoints = load_endpoints(task.crowd)
+    endpoints = _checked(task)
+    no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions))
+        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
         ledger, renamed = stack.enter_context(
-            looked_into(task.ledger_path, endpoints.models, present=endpoints.names, force=task.force_ledger)
+            looked_into(
+                None if no_place else task.ledger_path,
+                endpoints.models,
+                present=endpoints.names,
+                force=task.force_ledger,
+            )
         )
+        if task.output is not None:
+            _folder(task.target.absolute())
+            _check_target(task, instructions, ledger)
         found = {
             endpoint.name: _estimate(task, renamed.before(endpoint), instructions, ledger)
             for endpoint in endpoints.models
         }
         for name, line in renamed.notes.items():
             found[name].renamed = line
+        _check_packages(task, [one for one in endpoints.models if found[one.name].calls])
         return found, [*renamed.notes.values(), *instructions.notes]
 
 
@@ -122,31 +153,29 @@ def collect(
     announce: Callable[[Sequence[Endpoint], int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Report:
-    """Ask what is not known yet, and seal the pool.
+    """Send the requests that have no answer yet, and write the pool.
 
     Args:
         task: What to collect.
-        seal_only: Ask nothing.
-        clients: From an endpoint to its client; made when the first request is sent.
-        watch: Shows what goes on.
-        announce: Told of each endpoint that is asked how many requests are left, before the first is sent.
-        tell: Given, before that, a line on each model that has another name than before; they are notes, too.
+        seal_only: Send nothing; write the pool from the answers so far.
+        clients: Makes an endpoint's client; called when the first request is sent.
+        watch: Shows progress.
+        announce: Called before the first request with each endpoint to ask and its number of requests left.
+        tell: Called before that with a line on each renamed model; these lines are in `notes`, too.
 
     Returns:
-        What there is and what is missing.
+        The counts of answers and missing ones, and the pool's path.
 
     Raises:
-        CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
-            could not be written, see `LedgerError`.
+        CrowdselectError: A file or an option is invalid; nothing was sent. Or the ledger could not be written,
+            see `LedgerError`.
     """
-    _check_task(task)
-    endpoints = load_endpoints(task.crowd)
-    if not seal_only:
-        check_reachable(endpoints, path=task.crowd)
-        check_cost_cap(endpoints.models, task.limits.max_cost)
-    target = Path(task.output).absolute()
+    endpoints = _checked(task, seal_only=seal_only)
+    target = task.target.absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, near=_folder(target)))
+        instructions = stack.enter_context(
+            open_instructions(task.instructions, near=_folder(target), read=task.read)
+        )
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
         instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
@@ -166,7 +195,7 @@ def collect(
 
 
 def last_task(ledger: Path) -> dict[str, Any]:
-    """Read from a ledger what its last run was about: instructions, crowd, samples.
+    """Read from a ledger what its last run was about: instructions, crowd, samples, and how the first were read.
 
     Raises:
         InputError: There is no ledger, or no run.
@@ -174,16 +203,21 @@ def last_task(ledger: Path) -> dict[str, Any]:
     if not ledger.exists():
         raise InputError(f"{ledger}: there is no ledger to seal; name the instructions and collect first")
     with Ledger(ledger, force=True) as opened:
-        found = opened.noted("last")
-    if not isinstance(found, dict):
+        last = opened.noted("last")
+    if not isinstance(last, dict):
         raise InputError(f"{ledger}: the ledger knows of no run; name the instructions and `crowd`")
-    return found
+    return last
 
 
 def _remembered(task: Task) -> dict[str, Any]:
     """Give what `last_task` finds again, wherever that is run."""
     place = task.instructions if is_remote(task.instructions) else os.path.abspath(task.instructions)  # noqa: PTH100  (a glob is no Path)
-    return {"instructions": place, "crowd": str(Path(task.crowd).absolute()), "samples": task.samples}
+    return {
+        "instructions": place,
+        "crowd": str(Path(task.crowd).absolute()),
+        "samples": task.samples,
+        "read": task.read.as_dict(),
+    }
 
 
 def _ask(
@@ -205,17 +239,17 @@ def _ask(
 def _left(
     task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger
 ) -> list[tuple[Endpoint, int]]:
-    """Count what each endpoint has still to be asked; in a ledger that knows nothing, that is all."""
+    """Count each endpoint's requests left to send; with an empty ledger that is all of them."""
     if not ledger.spent():
         return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
-    found = [
+    left = [
         (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.models
     ]
-    return [(endpoint, calls) for endpoint, calls in found if calls]
+    return [(endpoint, calls) for endpoint, calls in left if calls]
 
 
 def _estimate(task: Task, endpoint: Endpoint, instructions: Instructions, ledger: Ledger | None) -> Estimate:
-    """Estimate what one model has still to be asked."""
+    """Estimate the requests left for one model."""
     requests = instructions.requests(task.samples)
     return estimate_requests(requests, endpoint, ledger, retry_failed=task.limits.retry_failed)
 
@@ -229,14 +263,14 @@ def _seal(
     target: Path,
     outcome: AskResult | None,
 ) -> Report:
-    """Write the pool, unless it is there as it would be written."""
+    """Write the pool, unless it is up to date."""
     stamp = _stamp(task, endpoints, instructions, ledger)
     manifest = read_pool_manifest(target)
     if manifest is not None and manifest.get("stamp") == stamp:
         return Report(_tallies(manifest), target, True, outcome, instructions.notes)
     facts = {"samples": task.samples, "stamp": stamp, "stopped": {} if outcome is None else outcome.stopped}
     ledger.note(_SEALING, str(target))
-    ledger.flush()  # a kill between the pool and its manifest leaves a pool that is known to be ours
+    ledger.flush()  # so that a pool left by a kill before its manifest is recognised as ours
     try:
         tallies, written = seal(
             instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts
@@ -249,7 +283,7 @@ def _seal(
 def _is_finished(
     task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger, target: Path
 ) -> bool:
-    """Say whether the pool that is there holds every answer, so that nothing has to be looked up."""
+    """Return whether the existing pool has every answer, so that nothing needs to be looked up."""
     manifest = read_pool_manifest(target)
     if manifest is None or manifest.get("missing") != 0:
         return False
@@ -259,7 +293,7 @@ def _is_finished(
 
 
 def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
-    """Hash what a sealed pool depends on; the state of the ledger among it."""
+    """Hash everything a sealed pool depends on, including the state of the ledger."""
     parts = [
         _RULES,
         instructions.fingerprint,
@@ -272,11 +306,11 @@ def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger:
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
-    """Read back what a pool's manifest says."""
-    found = {}
+def _tallies(manifest: dict[str, Any]) -> dict[str, ModelTally]:
+    """Read the counts back from a pool's manifest."""
+    tallies = {}
     for name, facts in manifest["models"].items():
-        tally = Tally(
+        tally = ModelTally(
             cost=facts["cost"],
             cost_unknown=facts["cost_unknown"],
             prompt_tokens=facts["prompt_tokens"],
@@ -285,14 +319,32 @@ def _tallies(manifest: dict[str, Any]) -> dict[str, Tally]:
         tally.statuses.update(facts["statuses"])
         tally.reasons.update(facts["reasons"])
         tally.odd.update(facts.get("odd", {}))
-        found[name] = tally
-    return found
+        tallies[name] = tally
+    return tallies
+
+
+def _checked(task: Task, *, seal_only: bool = False) -> Endpoints:
+    """Read the crowd file, and refuse what could not be asked."""
+    _check_task(task)
+    endpoints = load_endpoints(task.crowd)
+    if not seal_only:
+        check_reachable(endpoints, path=task.crowd)
+        check_cost_cap(endpoints.models, task.limits.max_cost)
+    return endpoints
+
+
+def _check_packages(task: Task, asked: Sequence[Endpoint]) -> None:
+    """Refuse to ask without the packages that it needs; none is loaded."""
+    for endpoint in asked:
+        check_installed(endpoint)
+    if task.engine.on_ray and any(endpoint.local for endpoint in asked):
+        check_optional("ray", extra="ray")
 
 
 def _check_task(task: Task) -> None:
     if task.samples < 1:
         raise OptionError(f"`samples` is {task.samples}; wanted at least 1")
-    if Path(task.output).suffix.lower() != ".parquet":
+    if task.output is not None and task.target.suffix.lower() != ".parquet":
         raise OptionError(
             f"{task.output}: the pool is a Parquet file; give `output` a name that ends in .parquet"
         )
@@ -314,11 +366,13 @@ def _folder(target: Path) -> Path:
     return target.parent
 
 
-def _check_target(task: Task, instructions: Instructions, ledger: Ledger) -> Path:
-    """Refuse to replace anything but a pool that was sealed from this ledger."""
-    manifest = read_pool_manifest(Path(task.output))
-    ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
-    ours = ours or ledger.noted(_SEALING) == str(Path(task.output).absolute())
+def _check_target(task: Task, instructions: Instructions, ledger: Ledger | None) -> Path:
+    """Refuse to replace anything but a pool that was sealed from this ledger; None = there is no ledger yet."""
+    target, ours = task.target, False
+    if ledger is not None:
+        manifest = read_pool_manifest(target)
+        ours = manifest is not None and manifest.get("ledger") == ledger.noted("id")
+        ours = ours or ledger.noted(_SEALING) == str(target.absolute())
     inputs = [*instructions.files, Path(task.crowd), task.ledger_path]
-    check_manifest(manifest_path(Path(task.output)))
-    return check_output(task.output, inputs=inputs, overwrite=task.overwrite or ours, folder=False)
+    check_manifest(pool_manifest_path(target))
+    return check_output(target, inputs=inputs, overwrite=task.overwrite or ours, folder=False)

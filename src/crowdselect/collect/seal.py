@@ -1,4 +1,4 @@
-"""From the ledger to a pool: every answer in the `long` layout, in one order, and a manifest beside it."""
+"""Write a pool from the ledger: every answer in the `long` layout, in a fixed order, and a manifest beside it."""
 
 import itertools
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect import __version__
-from crowdselect.ask.conversations import Talk, Tally, read_talks
+from crowdselect.ask.calls import parsed_prompt
+from crowdselect.ask.conversations import Conversation, ModelTally, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_KEYS = 128  # answers read at once: they may be long
+_KEYS = 128  # answers read at a time: they may be long
 _GROUP_BYTES = 32 << 20
 _GROUP_ROWS = 50_000
-_REASONS = 20  # listed per model
+_REASONS = 20  # most reasons listed per model
 
 
 class _Row(NamedTuple):
-    """A row of the pool, as far as it is ours."""
+    """A row of the pool, without the columns carried over from the instructions."""
 
     id: str
     instruction: str | None
@@ -44,7 +45,7 @@ class _Row(NamedTuple):
 
 
 _Placed = tuple[int, _Row]
-"""A row, and which instruction of its batch it is about."""
+"""The position of a row's instruction in its batch, and the row."""
 
 
 def seal(
@@ -55,25 +56,25 @@ def seal(
     *,
     samples: int,
     facts: Mapping[str, Any],
-) -> tuple[dict[str, Tally], bool]:
+) -> tuple[dict[str, ModelTally], bool]:
     """Write the pool and its manifest.
 
     Args:
-        instructions: What was asked.
-        endpoints: Who was asked, in the order of their rows.
-        ledger: What they said.
-        target: The Parquet file; a path that `outputs.check_output` has passed. It is replaced when the new one
-            is complete, and left alone where there is no answer at all.
+        instructions: The instructions that were sent.
+        endpoints: The models, in the order of their rows.
+        ledger: Where the answers are.
+        target: The Parquet file; a path checked by `writing.check_output`. It is replaced when the new one
+            is complete, and left alone if there is no answer at all.
         samples: Answers per model.
         facts: Further entries of the manifest.
 
     Returns:
-        Per model what there is and what is missing; and whether there was an answer to write.
+        Per model the counts of answers and of missing ones; and whether there was an answer to write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tallies = {endpoint.name: Tally() for endpoint in endpoints}
+    tallies = {endpoint.name: ModelTally() for endpoint in endpoints}
     schema = _schema(instructions, samples)
     groups = _Groups(instructions, endpoints, ledger, tallies, samples)
     tables = (_table(instructions, schema, *group) for group in groups)
@@ -88,15 +89,15 @@ def seal(
 
 
 def _gathered(tables: "Iterator[pa.Table]") -> "Iterator[list[pa.Table]]":
-    """Put small tables together, so that a row group is worth reading."""
-    some: list[pa.Table] = []
+    """Group small tables, so that row groups have a useful size."""
+    group: list[pa.Table] = []
     for table in tables:
-        some.append(table)
-        if sum(t.nbytes for t in some) > _GROUP_BYTES or sum(len(t) for t in some) > _GROUP_ROWS:
-            yield some
-            some = []
-    if some:
-        yield some
+        group.append(table)
+        if sum(t.nbytes for t in group) > _GROUP_BYTES or sum(len(t) for t in group) > _GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _schema(instructions: Instructions, samples: int) -> "pa.Schema":
@@ -125,28 +126,28 @@ def _table(
     staged: "pa.RecordBatch",
     rows: list[_Placed],
 ) -> "pa.Table":
-    """Put rows under each other, with the other columns of their instructions."""
+    """Build a table of rows, with the other columns of their instructions."""
     import pyarrow as pa
 
-    places = pa.array([at for at, _ in rows], pa.int64())
+    positions = pa.array([at for at, _ in rows], pa.int64())
     values = dict(zip(_Row._fields, zip(*(row for _, row in rows), strict=True), strict=True))
     columns: dict[str, Any] = {
         name: pa.array(values[name], schema.field(name).type) for name in schema.names if name in values
     }
     for number, name in enumerate(instructions.carried):
-        columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(places)
+        columns[name] = staged.column(staged.schema.get_field_index(f"x{number}")).take(positions)
     return pa.table(columns, schema=schema)
 
 
 class _Groups:
-    """The pool's rows in groups of bounded size, each row with its place in a batch of instructions."""
+    """The pool's rows in groups of bounded size, each row with its instruction's position in a batch."""
 
     def __init__(
         self,
         instructions: Instructions,
         endpoints: Sequence[Endpoint],
         ledger: Ledger,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, ModelTally],
         samples: int,
     ) -> None:
         self._instructions = instructions
@@ -175,34 +176,36 @@ class _Groups:
                 yield batch, group
 
     def _rows(self, prompts: Sequence[Prompt], beside: Sequence[tuple[str | None, bool]]) -> list[_Placed]:
-        """Look up some instructions: by instruction, then model, then sample; what is missing is counted."""
+        """Look up the answers to some instructions, ordered by instruction, model and sample; count missing ones."""
         requests = [prompt.request(sample) for prompt in prompts for sample in range(self._samples)]
-        said = [read_talks(self._ledger, endpoint, requests) for endpoint in self._endpoints]
+        per_model = [read_conversations(self._ledger, endpoint, requests) for endpoint in self._endpoints]
         rows = []
         for at, prompt in enumerate(prompts):
-            first: Chat = json.loads(prompt.prompt)
+            first, _ = parsed_prompt(prompt.prompt)
             shared = prompt.mark in self._instructions.shared
-            for endpoint, talks in zip(self._endpoints, said, strict=True):
-                for talk in talks[at * self._samples : (at + 1) * self._samples]:
-                    self._tallies[endpoint.name].add(talk, shared=shared)
-                    if talk.is_whole:
-                        rows.append((at, _row(prompt, beside[at], first, talk, model=endpoint.name)))
+            for endpoint, conversations in zip(self._endpoints, per_model, strict=True):
+                for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
+                    self._tallies[endpoint.name].add(conversation, shared=shared)
+                    if conversation.is_whole:
+                        rows.append((at, _row(prompt, beside[at], first, conversation, model=endpoint.name)))
         return rows
 
 
-def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Talk, *, model: str) -> _Row:
-    """Make the row of a whole conversation, whose first request was `first`."""
+def _row(
+    prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
+) -> _Row:
+    """Build the row of a complete conversation, whose first request was `first`."""
     text, plain = beside
-    last = talk.answers[-1]
-    costs = [answer.cost for answer in talk.answers]
+    last = conversation.answers[-1]
+    costs = [answer.cost for answer in conversation.answers]
     known = [cost for cost in costs if cost is not None]
-    messages = first if talk.turns == 1 else talk.request.messages()
+    messages = first if conversation.turns == 1 else conversation.request.messages()
     return _Row(
         prompt.id,
         first[0]["content"] if plain else text,
         None if plain else messages,
         model,
-        talk.request.sample,
+        conversation.request.sample,
         last.text or "",
         last.finish_reason,
         last.reasoning,
@@ -212,31 +215,31 @@ def _row(prompt: Prompt, beside: tuple[str | None, bool], first: Chat, talk: Tal
     )
 
 
-def manifest_path(target: Path) -> Path:
-    """Give the manifest's place: beside the pool, with its name."""
+def pool_manifest_path(target: Path) -> Path:
+    """Return the manifest's path: beside the pool, with its name."""
     return target.with_name(target.name + ".manifest.json")
 
 
 def read_pool_manifest(target: Path) -> dict[str, Any] | None:
-    """Read the manifest of a sealed pool; None where there is none of ours, or the pool was changed since."""
+    """Read the manifest of a sealed pool; None if crowdselect wrote none, or the pool has changed since."""
     try:
-        found = json.loads(manifest_path(target).read_text(encoding="utf-8"))
+        manifest = json.loads(pool_manifest_path(target).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    if not isinstance(found, dict) or found.get("tool") != TOOL or not target.is_file():
+    if not isinstance(manifest, dict) or manifest.get("tool") != TOOL or not target.is_file():
         return None
-    return found if found.get("fingerprint") == fingerprint([target]) else None
+    return manifest if manifest.get("fingerprint") == fingerprint([target]) else None
 
 
 def write_pool_manifest(
     instructions: Instructions,
     ledger: Ledger,
     target: Path,
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, ModelTally],
     *,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the manifest of a pool that is in its place."""
+    """Write the manifest of a finished pool."""
     manifest = {
         "tool": TOOL,
         "kind": "pool",
@@ -254,14 +257,14 @@ def write_pool_manifest(
         "models": {name: _tally_facts(tally) for name, tally in tallies.items()},
         "spent": {name: asdict(spent) for name, spent in ledger.spent().items()},
         **facts,
-        "written": sorted([target.name, manifest_path(target).name]),
+        "written": sorted([target.name, pool_manifest_path(target).name]),
         "fingerprint": fingerprint([target]),
     }
-    with new_file(manifest_path(target)) as partial:
+    with new_file(pool_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
-def _tally_facts(tally: Tally) -> dict[str, Any]:
+def _tally_facts(tally: ModelTally) -> dict[str, Any]:
     return {
         "rows": tally.rows,
         "missing": tally.missing,

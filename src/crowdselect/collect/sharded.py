@@ -1,4 +1,4 @@
-"""Local models' answers made on a Ray cluster: actors write Parquet parts, the driver takes them into the ledger."""
+"""Local models' answers generated on a Ray cluster: actors write Parquet parts, the driver adds them to the ledger."""
 
 import shutil
 import tempfile
@@ -15,9 +15,8 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.local_client import LocalClient
 from crowdselect.cache import KEY, Parts
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.session import cluster
-from crowdselect.engine.stream import streamed
+from crowdselect.engine.here import EngineOptions
+from crowdselect.engine.stream import cluster, streamed
 from crowdselect.errors import InputError
 from crowdselect.parquetfile import read_parquet
 from crowdselect.types import Table
@@ -25,9 +24,9 @@ from crowdselect.types import Table
 Requests = Callable[[], Iterator[Request]]
 
 BATCHES = 4
-"""A worker is given so many batches of a model at a time, and writes them as a part: what a crash loses at most."""
+"""Batches of a model per part that a worker writes: the most that a crash loses."""
 _REQUESTS = ".requests-"
-_FILE = 4096  # requests in a file that a task reads
+_FILE = 4096  # requests per file that a task reads
 _TEXTS = ("text", "finish_reason", "status", "error")
 
 
@@ -40,18 +39,18 @@ def generate(
     limits: Limits,
     engine: EngineOptions,
 ) -> int:
-    """Have workers answer what the local models were not asked yet; turn by turn where there are conversations.
+    """Have workers answer the local models' requests that have no answer yet; conversations turn by turn.
 
     Args:
-        endpoints: Those of local models are asked; one with a price under a cap on money is not.
-        requests: Gives the requests for one model anew each time.
-        ledger: Where the answers are in the end; only this process opens it.
-        folder: Of the parts, which are there until the ledger has them.
-        limits: `max_requests` and `retry_failed` count here.
-        engine: How many workers.
+        endpoints: Only local models are run, and under a cost cap only those without a price.
+        requests: Returns a fresh iterator over the requests for one model.
+        ledger: Where the answers end up; only this process opens it.
+        folder: The folder of the parts, which are deleted once the ledger has them.
+        limits: `max_requests` and `retry_failed` apply here.
+        engine: The number of workers.
 
     Returns:
-        How many answers were taken into the ledger.
+        The number of answers added to the ledger.
     """
     capped = limits.max_cost is not None
     local = [one for one in endpoints if one.local and not (capped and (one.price_in or one.price_out))]
@@ -75,7 +74,7 @@ def generate(
 
 
 def _remove_empty(folder: Path, endpoints: Sequence[Endpoint]) -> None:
-    """Remove the folders that parts were in, and requests that a killed run left; what else is there stays."""
+    """Remove the folders of the parts, and requests that a killed run left; anything else in them stays."""
     for place in (folder / endpoint.digest.hex()[:16] for endpoint in endpoints):
         for left in place.glob(f"{_REQUESTS}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -88,7 +87,7 @@ def _remove_empty(folder: Path, endpoints: Sequence[Endpoint]) -> None:
 def pending(
     endpoint: Endpoint, requests: Iterator[Request], ledger: Ledger, *, asked: set[bytes], retry_failed: bool
 ) -> Iterator[Request]:
-    """Give what an endpoint was not asked yet, each once, following conversations as far as they are."""
+    """Yield an endpoint's requests that are still to send, each once, following conversations to their last turn."""
     while batch := list(islice(requests, 256)):
         for key, request, is_known in followed(batch, endpoint, ledger, retry_failed=retry_failed):
             if not is_known and key not in asked:
@@ -97,7 +96,7 @@ def pending(
 
 
 def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:
-    """Put what workers wrote into the ledger, and then remove it from the folder."""
+    """Add the parts that workers wrote to the ledger, then delete them."""
     count = 0
     for path in parts.paths():
         rows = read_parquet(path).to_pylist()
@@ -111,13 +110,10 @@ def take_in(parts: Parts, endpoint: Endpoint, ledger: Ledger) -> int:
     return count
 
 
-class ReadRequests:
-    """Reads the files of requests that the driver wrote; runs in a task."""
-
-    def __call__(self, sources: Table) -> Iterator[Table]:
-        """Yield each file's requests."""
-        for path in sources["path"].to_pylist():
-            yield from (read_parquet(path).slice(begin, 64) for begin in range(0, _FILE, 64))
+def read_requests(sources: Table) -> Iterator[Table]:
+    """Read the request files that the driver wrote; runs in a task."""
+    for path in sources["path"].to_pylist():
+        yield from (read_parquet(path).slice(begin, 64) for begin in range(0, _FILE, 64))
 
 
 class GenerateWorker:
@@ -125,14 +121,14 @@ class GenerateWorker:
 
     Args:
         endpoint: With a local model.
-        folder: Of the parts.
+        folder: The folder of the parts.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path) -> None:
         self._client, self._endpoint, self._parts = LocalClient(endpoint), endpoint, Parts(folder)
 
     def __call__(self, table: Table) -> Table:
-        """Answer a batch, unless its part is there: it was handed out a second time."""
+        """Answer a batch, unless its part exists already because it was handed out twice."""
         import pyarrow as pa
 
         keys = table[KEY].to_pylist()
@@ -140,11 +136,11 @@ class GenerateWorker:
         if keys and not self._parts.has(name):
             rows = table.to_pylist()
             requests = [Request(row["prompt"], row["digest"], row["sample"]) for row in rows]
-            made = self._client.answers(requests)
-            said = [_said(one) for one in made]
-            columns = {field: pa.array([one[field] for one in said], pa.large_string()) for field in _TEXTS}
+            replies = self._client.answers(requests)
+            values = [_reply_values(reply) for reply in replies]
+            columns = {field: pa.array([row[field] for row in values], pa.large_string()) for field in _TEXTS}
             counts = {
-                field: pa.array([one[field] for one in said], pa.int64())
+                field: pa.array([row[field] for row in values], pa.int64())
                 for field in ("prompt_tokens", "completion_tokens")
             }
             self._parts.write(
@@ -154,7 +150,7 @@ class GenerateWorker:
 
 
 def _answered(endpoint: Endpoint, left: Iterator[Request], parts: Parts, engine: EngineOptions) -> int:
-    """Write requests for workers to read, and have them answered; gives how many there were."""
+    """Write requests for workers to read, and have them answered; return how many there were."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -175,25 +171,25 @@ def _answered(endpoint: Endpoint, left: Iterator[Request], parts: Parts, engine:
             count += len(batch)
         arguments = {"endpoint": endpoint, "folder": parts.folder}
         size = BATCHES * endpoint.batch_size
-        for _ in streamed(sources, ReadRequests(), GenerateWorker, arguments, batch=size, options=engine):
+        for _ in streamed(sources, read_requests, GenerateWorker, arguments, batch=size, options=engine):
             pass
     return count
 
 
-def _said(made: Any) -> dict[str, Any]:  # noqa: ANN401  (a Reply or a CallError)
-    """A reply as plain values; a model that cannot be used at all ends the run."""
+def _reply_values(reply: Any) -> dict[str, Any]:  # noqa: ANN401  (a Reply or a CallError)
+    """Return a reply as plain values; a model that cannot be used at all ends the run."""
     none = dict.fromkeys((*_TEXTS, "prompt_tokens", "completion_tokens"))
-    if isinstance(made, Exception):
-        if getattr(made, "verdict", "stop") == "stop":
-            raise InputError(str(made))
-        return {**none, "status": "failed", "error": str(made)}
+    if isinstance(reply, Exception):
+        if getattr(reply, "verdict", "stop") == "stop":
+            raise InputError(str(reply))
+        return {**none, "status": "failed", "error": str(reply)}
     return {
-        "text": made.text.encode("utf-8", "replace").decode(),
-        "finish_reason": made.finish_reason,
-        "status": made.status,
-        "error": made.error,
-        "prompt_tokens": made.prompt_tokens,
-        "completion_tokens": made.completion_tokens,
+        "text": reply.text.encode("utf-8", "replace").decode(),
+        "finish_reason": reply.finish_reason,
+        "status": reply.status,
+        "error": reply.error,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
     }
 
 

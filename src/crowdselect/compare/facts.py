@@ -1,7 +1,8 @@
-"""What selections of one pool consist of: lengths, rewards, vectors and clusters of their rows, and figures of them."""
+"""What selections of one pool consist of: lengths, rewards, vectors, clusters; figures of them, and of random choices."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +21,13 @@ from crowdselect.seeding import seeded_hash
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray, IntArray
 
 MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")
 """Columns whose mix is shown where the pool has them."""
 
+_SURE = 0.975  # a figure is marked where a further random choice would fall beyond it one time in twenty
 _BLOCK = 1024  # chosen rows compared with each other at a time
 _VALUES = 60  # a column of more different values is no category
 
@@ -59,6 +62,31 @@ class Pick:
     models: tuple[str | None, ...]
     samples: tuple[float | None, ...]
     rewards: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """One figure over random choices."""
+
+    mean: float
+    spread: float
+    """Standard deviation over the choices (n - 1)."""
+    low: float
+    """Below this, one further random choice in forty would fall (Student's t; the choices are few)."""
+    high: float
+
+    def beyond(self, value: float) -> int:
+        """1 above `high`, -1 below `low`, else 0; what differs by rounding only is within.
+
+        Example:
+            >>> Chance(0.5, 0.1, 0.3, 0.7).beyond(0.9)
+            1
+            >>> Chance(0.3, 0.0, 0.3, 0.3).beyond(0.1 + 0.2)
+            0
+        """
+        above = value > self.high and not math.isclose(value, self.high)
+        below = value < self.low and not math.isclose(value, self.low)
+        return int(above) - int(below)
 
 
 @dataclass(slots=True)
@@ -119,7 +147,7 @@ def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> No
             if before[1:] != now[1:]:
                 raise InputError(
                     f"{name}: made with another crowd than {before[0]}: {model!r} is {_told(*now[1:])} here and "
-                    f"{_told(*before[1:])} there; name the crowd file to compare them by with --crowd"
+                    f"{_told(*before[1:])} there; name the crowd to compare them by with `crowd`"
                 )
 
 
@@ -156,7 +184,8 @@ def universe(selections: Sequence[Selection]) -> Facts:
     if len(ties) > 1:
         used = selections[0].options.get("ties", "average")
         found.problems += [
-            f"the selections count ties in different ways; {name} is by --ties {used}" for name in by_family()
+            f"the selections count ties in different ways; {name} is by `ties={used!r}`"
+            for name in by_family()
         ]
     return found
 
@@ -169,7 +198,8 @@ def read_pool(
     missing = [i for i in facts.ids if i not in rows]
     if missing:
         raise InputError(
-            f"{pool.path}: {len(missing)} ids of the selections are not in it (the first: {missing[0]!r}); name their pool with --pool"
+            f"{pool.path}: {counted(len(missing), 'id')} of the selections {'is' if len(missing) == 1 else 'are'} not in it "
+            f"(the first: {missing[0]!r}); name their pool with `pool`"
         )
     order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
     facts.pool = pool
@@ -329,6 +359,57 @@ def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
         "models": shares(pick.models),
         **{name: shares(values[pick.rows]) for name, values in facts.columns.items()},
     }
+
+
+def by_chance(found: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """The figures that random choices have and that differ between them by chance."""
+    # As many rows as were asked for: no matter of chance.
+    counted = [name for name in figure_words() if name != "rows"]
+    return [name for name in counted if all(figures[name] is not None for figures in found)]
+
+
+def chance_of(values: Sequence[float | None]) -> Chance:
+    """One figure over random choices, at least two; None = not known of one, which is left out."""
+    from scipy.stats import t
+
+    known = np.sort(np.array([value for value in values if value is not None], dtype=np.float64))
+    spread = float(known.std(ddof=1))
+    reach = float(t.ppf(_SURE, len(known) - 1)) * spread * math.sqrt(1 + 1 / len(known))
+    mean = float(known.mean())
+    return Chance(mean, spread, mean - reach, mean + reach)
+
+
+def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Column → value → mean share over several selections, the largest first; 0 where one has none of a value."""
+    found = {}
+    for name in mixes[0]:
+        shares: dict[str, list[float]] = {}
+        for mix in mixes:
+            for value, share in mix[name].items():
+                shares.setdefault(value, []).append(share)
+        total = {value: math.fsum(each) / len(mixes) for value, each in shares.items()}
+        found[name] = dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    return found
+
+
+def overlap_of(
+    entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
+    sets = [set(pick.rows.tolist()) for pick in picks]
+    could = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
+    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
+    out = np.zeros((3, len(entries), len(entries)))
+    for i, one in enumerate(entries):
+        for j, other in enumerate(entries):
+            pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
+            for a, b in pairs:
+                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
+                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
+                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
+                found = (shared, shared / len(sets[a] | sets[b]), chance)
+                out[:, i, j] += np.array(found) / len(pairs)
+    return out[0], out[1], out[2]
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -1,4 +1,4 @@
-"""How much of a selection stays when the crowd, the reward, the weights, the clusters or the seed are others.
+"""How stable a selection is: how much of it stays when the crowd, the reward, the weights, the clusters or the seed are others.
 
 Vectors are computed once and kept for every variant; instructions that the selection itself could not choose
 take no part in any variant.
@@ -20,6 +20,7 @@ from crowdselect.numeric.metrics import by_family, compute_metrics
 from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
+from crowdselect.report.page import render
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
@@ -30,6 +31,8 @@ from crowdselect.selection.numbers import Measured, parted
 from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
+from crowdselect.selection.selection import score_line
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")
@@ -62,9 +65,11 @@ PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
 NUMBERS_OF_CLUSTERS = (0, 5, 10, 20, 30)
 """Numbers of clusters that are tried: the paper's, none, and 5."""
 
+_OPEN = 12  # variants of an axis that are shown at once, those that keep least; the rest unfold
+
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class Reselection:
     """The selection made once more with one choice changed."""
 
     axis: str
@@ -86,8 +91,8 @@ class Robustness:
     chosen: tuple[str, ...]
     """Ids of the selection itself, in code-point order."""
     eligible: int
-    """How many instructions could be chosen."""
-    variants: tuple[Variant, ...]
+    """How many instructions could be chosen, duplicates apart."""
+    variants: tuple[Reselection, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -164,9 +169,13 @@ def robustness(
         CrowdselectError: The selection itself cannot be made; see `crowdselect.select`.
         OptionError: A number is negative.
     """
-    for name, number in (("bootstraps", bootstraps), ("seeds", seeds), *(("clusters", k) for k in clusters)):
+    for name, number in (
+        ("bootstraps", bootstraps),
+        ("seeds", seeds),
+        ("clusters", min(clusters, default=0)),
+    ):
         if number < 0:
-            raise OptionError(f"{name}={number} is negative")
+            raise OptionError(f"`{name}` is {number}; wanted at least 0")
     base = _base(pool, options, crowd)
     chosen = base.choose()
     todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
@@ -177,7 +186,7 @@ def robustness(
             progress(len(done), len(todo))
     return Robustness(
         tuple(str(i) for i in pool.ids[chosen]),
-        int(base.eligible.sum()),
+        len(np.unique(base.rows.groups[base.eligible])),
         tuple(done),
         {
             "pool": pool.path,
@@ -360,17 +369,50 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
 
 def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
-        raise OptionError(f"no model family of two sizes is there, so {name} is undefined")
+        raise OptionError(f"no model family has two sizes, so {name} is undefined")
 
 
-def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Variant:
+def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Reselection:
     try:
         found = run()
     except CrowdselectError as error:
-        return Variant(axis, name, None, None, str(error))
+        return Reselection(axis, name, None, None, str(error))
     shared = int((found & chosen).sum())
-    return Variant(axis, name, shared / int(chosen.sum()), shared / int((found | chosen).sum()))
+    return Reselection(axis, name, shared / int(chosen.sum()), shared / int((found | chosen).sum()))
 
 
 def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
+
+
+def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None) -> str:
+    """Write the robustness of a selection as one page; its template is `robustness.html`, see `crowdselect.report.page`.
+
+    Args:
+        found: From `robustness`.
+        made: As for `crowdselect.report.page.render`.
+
+    Returns:
+        A whole HTML document without scripts. Names from pools are shown as text.
+    """
+    options = found.facts["options"]
+    axes = []
+    for row in found.summary():
+        own = [variant for variant in found.variants if variant.axis == row["axis"]]
+        own.sort(key=lambda variant: (variant.kept is None, variant.kept, variant.name))
+        axes.append({**row, "words": AXES[row["axis"]], "shown": own[:_OPEN], "rest": own[_OPEN:]})
+    return render(
+        "robustness.html",
+        made=made,
+        title=f"How stable is a selection of {counted(len(found.chosen), 'row')}?",
+        kind="robustness",
+        simulated=found.facts["simulated"],
+        warnings=[],
+        facts=found.facts,
+        chosen=len(found.chosen),
+        eligible=found.eligible,
+        chance=found.chance,
+        score=score_line(options),
+        clusters=options["cluster_by"] or options["clusters"] or "none",
+        axes=axes,
+    )

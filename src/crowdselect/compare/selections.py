@@ -1,6 +1,7 @@
 """Several selections of one pool side by side, and against what random choices of the same size come to."""
 
 import math
+import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -11,12 +12,17 @@ from typing import Any
 import numpy as np
 
 from crowdselect.compare.facts import (
+    Chance,
     Facts,
     Pick,
+    by_chance,
+    chance_of,
     check_one_crowd,
     figure_words,
     figures_of,
+    mean_mixes,
     mixes_of,
+    overlap_of,
     pick_of,
     read_answers,
     read_pool,
@@ -30,14 +36,18 @@ from crowdselect.lengths import CHARACTERS
 from crowdselect.methods import METHODS
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
+from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.selection.texts import reopen_pool
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 
-_SURE = 0.975  # a figure is marked where a further random choice would fall beyond it one time in twenty
+_VALUES = 12  # values of a mix that are shown; the rest are one line
+_WIDE, _LANE = 240, 18  # pixels: the width of a strip of dots, the height of a lane
+_DOT = 8  # its radius
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +66,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """One figure over random choices."""
-
-    mean: float
-    spread: float
-    """Standard deviation over the choices (n - 1)."""
-    low: float
-    """Below this, one further random choice in forty would fall (Student's t; the choices are few)."""
-    high: float
-
-    def beyond(self, value: float) -> int:
-        """1 above `high`, -1 below `low`, else 0; what differs by rounding only is within.
-
-        Example:
-            >>> Chance(0.5, 0.1, 0.3, 0.7).beyond(0.9)
-            1
-            >>> Chance(0.3, 0.0, 0.3, 0.3).beyond(0.1 + 0.2)
-            0
-        """
-        above = value > self.high and not math.isclose(value, self.high)
-        below = value < self.low and not math.isclose(value, self.low)
-        return int(above) - int(below)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class SelectionComparison:
     """What several selections come to."""
 
     pool: Mapping[str, Any]
@@ -147,7 +132,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     """Leave out the folder that all selections lie in.
 
     Args:
-        names: As in `Comparison.names`.
+        names: As in `SelectionComparison.names`.
 
     Returns:
         Every name → what is shown of it.
@@ -179,11 +164,11 @@ def compare(
     seed: int = 0,
     cache: bool = True,
     progress: Progress | None = None,
-) -> Comparison:
+) -> SelectionComparison:
     """Lay selections side by side.
 
     Args:
-        folders: Folders of `select` and `baseline`, all of one pool; a folder of `--seeds` stands for those in it.
+        folders: Folders of `select`, all of one pool; a folder of `--seeds` stands for those in it.
         names: What each of them is called; none = by its path.
         pool: Where the pool is now; None takes the place that the manifests name.
         crowd: Family and size of the models, for the stability of all rows; None takes the one that all
@@ -237,8 +222,8 @@ def compare(
             )
             read_answers(facts, opened, [*picks, *chance_picks], unit=unit)
     random_figures = [figures_of(facts, pick, near=near) for pick in chance_picks]
-    overlap, jaccard, expected = _overlap(list(entries.values()), selections, picks)
-    return Comparison(
+    overlap, jaccard, expected = overlap_of(list(entries.values()), selections, picks)
+    return SelectionComparison(
         pool={
             "path": pool or first.facts["pool"],
             "instructions": len(facts.ids),
@@ -250,8 +235,10 @@ def compare(
             if name != reference
         ),
         random=said,
-        chance={name: _chance([found[name] for found in random_figures]) for name in _shared(random_figures)},
-        random_mixes=_mean_mixes([mixes_of(facts, pick) for pick in chance_picks]),
+        chance={
+            name: chance_of([found[name] for found in random_figures]) for name in by_chance(random_figures)
+        },
+        random_mixes=mean_mixes([mixes_of(facts, pick) for pick in chance_picks]),
         names=tuple(entries),
         overlap=overlap,
         jaccard=jaccard,
@@ -263,11 +250,13 @@ def compare(
 
 def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters: int) -> None:
     if names and len(names) != len(folders):
-        raise OptionError(f"{len(names)} names for {len(folders)} selections; give one for each, or none")
+        raise OptionError(
+            f"`names` has {counted(len(names), 'name')} for {counted(len(folders), 'selection')}; give one for each, or none"
+        )
     if draws < 2:
-        raise OptionError(f"draws={draws} is too few; wanted at least 2, for a spread")
+        raise OptionError(f"`draws` is {draws}; wanted at least 2, for a standard deviation")
     if clusters < 1:
-        raise OptionError(f"clusters={clusters} is not positive; wanted at least 1")
+        raise OptionError(f"`clusters` is {clusters}; wanted at least 1")
 
 
 def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
@@ -294,7 +283,7 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
         name,
         score_line(own[0][0].options),
         means,
-        _mean_mixes([mixes_of(facts, pick) for _, pick in own]),
+        mean_mixes([mixes_of(facts, pick) for _, pick in own]),
         warnings,
     )
 
@@ -321,7 +310,7 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
         if pool is None and selection.facts["fingerprint"] != first:
             raise InputError(
                 f"{name}: made from another pool ({selection.facts['pool']}) than {names[0]} "
-                f"({selections[0].facts['pool']}); compare selections of one pool, or name the pool with --pool"
+                f"({selections[0].facts['pool']}); compare selections of one pool, or say with `pool` where it is now"
             )
 
 
@@ -359,7 +348,9 @@ def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]
 
 def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed: int) -> list[Pick]:
     """Random choices from what `first` could choose, to hold figures against where no selections are random."""
-    table = first.table.filter(first.table["score"].is_valid())
+    import pyarrow as pa
+
+    table = first.table.filter(pa.array(first.eligible))
     ids, models = table["id"].to_pylist(), table["model"].to_pylist()
     rewards, samples = table["reward"].to_numpy(), samples_of(table)
     rng = np.random.default_rng(seed)
@@ -372,49 +363,120 @@ def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed
     return made
 
 
-def _shared(found: Sequence[Mapping[str, float | None]]) -> list[str]:
-    # As many rows as were asked for: no matter of chance.
-    counted = [name for name in figure_words() if name != "rows"]
-    return [name for name in counted if all(figures[name] is not None for figures in found)]
+# The page
 
 
-def _chance(values: Sequence[float | None]) -> Chance:
-    from scipy.stats import t
+def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] | None = None) -> str:
+    """Write a comparison as one page; its template is `compare.html`, see `crowdselect.report.page`.
 
-    known = np.sort(np.array([value for value in values if value is not None], dtype=np.float64))
-    spread = float(known.std(ddof=1))
-    reach = float(t.ppf(_SURE, len(known) - 1)) * spread * math.sqrt(1 + 1 / len(known))
-    mean = float(known.mean())
-    return Chance(mean, spread, mean - reach, mean + reach)
+    Args:
+        comparison: From `compare`.
+        made: As for `crowdselect.report.page.render`.
+
+    Returns:
+        A whole HTML document without scripts. Names and values from pools are shown as text.
+    """
+    short = short_names(comparison.names)
+    sides = [
+        {"letter": _letter(at), "name": short[side.name], "method": side.method}
+        for at, side in enumerate(comparison.sides)
+    ]
+    told: dict[str, list[str]] = {}
+    for side in comparison.sides:
+        for warning in side.warnings:
+            told.setdefault(warning, []).append(short[side.name])
+    mixes = dict.fromkeys(
+        [name for side in comparison.sides for name in side.mixes] or comparison.random_mixes
+    )
+    tables = zip(
+        comparison.overlap.tolist(), comparison.jaccard.tolist(), comparison.expected.tolist(), strict=True
+    )
+    return render(
+        "compare.html",
+        made=made,
+        title=f"{counted(comparison.settings['selections'], 'selection')} of one pool",
+        kind="comparison",
+        simulated=bool(comparison.pool["simulated"]),
+        warnings=comparison.problems,
+        pool=comparison.pool,
+        settings=comparison.settings,
+        random=short.get(comparison.random, comparison.random),
+        sides=sides,
+        rows=_figure_rows(comparison),
+        cells=sum(side.figures[name] is not None for side in comparison.sides for name in comparison.chance),
+        names=list(short.values()),
+        overlap=[
+            (name, list(zip(*cells, strict=True))) for name, cells in zip(short.values(), tables, strict=True)
+        ],
+        mixes=[_mix(name, comparison) for name in mixes],
+        told=told,
+    )
 
 
-def _mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    found = {}
-    for name in mixes[0]:
-        shares: dict[str, list[float]] = {}
-        for mix in mixes:
-            for value, share in mix[name].items():
-                shares.setdefault(value, []).append(share)
-        total = {value: math.fsum(each) / len(mixes) for value, each in shares.items()}
-        found[name] = dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
-    return found
+def _letter(place: int) -> str:
+    letters = string.ascii_uppercase
+    return letters[place] if place < len(letters) else str(place + 1)
 
 
-def _overlap(
-    entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
-    sets = [set(pick.rows.tolist()) for pick in picks]
-    could = [set(s.table.filter(s.table["score"].is_valid())["id"].to_pylist()) for s in selections]
-    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
-    out = np.zeros((3, len(entries), len(entries)))
-    for i, one in enumerate(entries):
-        for j, other in enumerate(entries):
-            pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
-            for a, b in pairs:
-                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
-                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
-                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
-                found = (shared, shared / len(sets[a] | sets[b]), chance)
-                out[:, i, j] += np.array(found) / len(pairs)
-    return out[0], out[1], out[2]
+def _figure_rows(comparison: SelectionComparison) -> list[dict[str, Any]]:
+    """One row per figure that is known of something: its words, chance, each selection's value, and their strip."""
+    rows = []
+    for name, words in figure_words().items():
+        chance, values = comparison.chance.get(name), [side.figures[name] for side in comparison.sides]
+        if chance is None and all(value is None for value in values):
+            continue
+        cells = [(value, 0 if value is None or chance is None else chance.beyond(value)) for value in values]
+        strip = None if chance is None else _strip(chance, comparison, values)
+        rows.append({"words": words, "chance": chance, "cells": cells, "strip": strip})
+    return rows
+
+
+def _strip(
+    chance: Chance, comparison: SelectionComparison, values: Sequence[float | None]
+) -> dict[str, Any] | None:
+    """Every selection as a dot on the band of what random choices come to, in pixels; None where all is one point."""
+    short = short_names(comparison.names)
+    known = [
+        (value, _letter(at), short[side.name])
+        for at, (side, value) in enumerate(zip(comparison.sides, values, strict=True))
+        if value is not None
+    ]
+    ends = [chance.low, chance.high, *(value for value, *_ in known)]
+    low, high = min(ends), max(ends)
+    if not known or not math.isfinite(high - low) or high == low:
+        return None
+
+    def at(value: float) -> float:
+        return round(_DOT + 1 + (_WIDE - 2 * _DOT - 2) * (value - low) / (high - low), 1)
+
+    dots: list[dict[str, Any]] = []
+    ends_of_lanes: list[float] = []  # dots that would cover each other go into lanes below
+    for value, letter, name in sorted(known):
+        x = at(value)
+        lane = next((i for i, end in enumerate(ends_of_lanes) if x >= end), len(ends_of_lanes))
+        ends_of_lanes[lane : lane + 1] = [x + 2 * _DOT]
+        y = _LANE * lane + _LANE / 2 + 2
+        dots.append({"x": x, "y": y, "letter": letter, "name": name, "value": value})
+    return {
+        "width": _WIDE,
+        "height": _LANE * len(ends_of_lanes) + 4,
+        "low": at(chance.low),
+        "band": max(round(at(chance.high) - at(chance.low), 1), 1),
+        "mean": at(chance.mean),
+        "dots": dots,
+    }
+
+
+def _mix(name: str, comparison: SelectionComparison) -> dict[str, Any]:
+    """The shares of a column's values, the commonest first, and of all further ones together."""
+    mixes = [comparison.random_mixes.get(name, {}), *(side.mixes.get(name, {}) for side in comparison.sides)]
+    total: dict[str, float] = {}
+    for mix in mixes:
+        for value, share in mix.items():
+            total[value] = total.get(value, 0.0) + share
+    values = sorted(total, key=lambda value: (-total[value], value))
+    rows = [(value, [mix.get(value, 0.0) for mix in mixes]) for value in values[:_VALUES]]
+    if rest := values[_VALUES:]:
+        shares = [sum(mix.get(value, 0.0) for value in rest) for mix in mixes]
+        rows.append((counted(len(rest), "other"), shares))
+    return {"name": name, "title": "Whose answers" if name == "models" else f"Mix of {name}", "rows": rows}

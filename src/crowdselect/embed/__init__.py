@@ -1,1 +1,1 @@
-"""Texts to vectors: by a model, or as somebody else computed them."""
+"""Vectors of texts: computed by an embedder, or read as given."""

@@ -1,4 +1,4 @@
-"""Vectors that somebody else computed: a Parquet file (`id`, `vector`) or an .npz (`ids`, `vectors`)."""
+"""Read given vectors: from a Parquet file (`id`, `vector`) or an .npz (`ids`, `vectors`)."""
 
 import tempfile
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ def read_given_vectors(
 
     Args:
         path: A Parquet file with the columns `id` (text or whole numbers) and `vector` (lists of numbers, all
-            of one length), or an .npz with the arrays `ids` (n,) and `vectors` (n, D). Which of the
-            two it is is read off its first bytes. Pickled objects are refused.
+            of one length), or an .npz with the arrays `ids` (n,) and `vectors` (n, D). The first bytes
+            tell which of the two it is. Pickled objects are refused.
         ids: The N ids wanted.
-        named: What messages call the file, if that is not `path`.
+        named: The file's name in messages, if not `path`.
 
     Returns:
         Shape (N, D), as given (not normalised), in the order of `ids`; and how many vectors of the file
         belong to none of them.
 
     Raises:
-        InputError: No such file, neither of the two, or damaged; a column or array is missing or of another type;
-            an id is missing (the first is named, and how many) or there twice; a vector is null, of
-            another length, or holds NaN or infinity (its id is named).
+        InputError: The file is missing, neither of the two, or damaged; a column or array is missing or of another
+            type; an id is missing (the message names the first, and how many) or appears twice; a vector is null, of
+            another length, or holds NaN or infinity (the message names its id).
 
     Example:
         >>> import tempfile
@@ -53,19 +53,19 @@ def read_given_vectors(
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     if start == b"PAR1":
-        found, vectors = _read_parquet(path, where)
+        file_ids, vectors = _read_parquet(path, where)
     elif start == b"PK\x03\x04":
-        found, vectors = _read_npz(path)
+        file_ids, vectors = _read_npz(path)
     else:
         raise InputError(f"{where}: neither Parquet (id, vector) nor .npz (ids, vectors)")
-    rows = _rows(found, ids, where)
+    rows = _rows(file_ids, ids, where)
     chosen = vectors[rows]
     check_finite(chosen, ids=ids, where=where)
-    return chosen, len(found) - len(rows)
+    return chosen, len(file_ids) - len(rows)
 
 
 def is_parquet(path: str) -> bool:
-    """Say whether a file begins as Parquet does; False where it cannot be read."""
+    """Tell whether a file begins like Parquet; False if it cannot be read."""
     try:
         check_file(Path(path))
         with Path(path).open("rb") as file:
@@ -75,7 +75,7 @@ def is_parquet(path: str) -> bool:
 
 
 def check_vector_ids(path: str, ids: Any) -> int:  # noqa: ANN401  (an Arrow array)
-    """See that a large Parquet file has one vector for each instruction, by its column of ids.
+    """Check that a large Parquet file has one vector for each instruction, by its column of ids.
 
     Args:
         path: As for `read_given_vectors`, Parquet.
@@ -85,26 +85,26 @@ def check_vector_ids(path: str, ids: Any) -> int:  # noqa: ANN401  (an Arrow arr
         How many vectors of the file belong to none of them.
 
     Raises:
-        InputError: As for `read_given_vectors`, as far as ids show it.
+        InputError: As for `read_given_vectors`, as far as the ids tell.
     """
     import pyarrow.compute as pc
 
-    found = _names(_columns(Path(path), path, ["id"])["id"], path)
-    wanted = ids.cast(found.type)
+    file_ids = _names(_columns(Path(path), path, ["id"])["id"], path)
+    wanted = ids.cast(file_ids.type)
     if (
-        pc.count_distinct(found).as_py() < len(found)
-        or not pc.all(pc.is_in(wanted, found), min_count=0).as_py()
+        pc.count_distinct(file_ids).as_py() < len(file_ids)
+        or not pc.all(pc.is_in(wanted, file_ids), min_count=0).as_py()
     ):
-        _rows(found.to_pylist(), wanted.to_pylist(), path)  # says which
-    return len(found) - len(wanted)
+        _rows(file_ids.to_pylist(), wanted.to_pylist(), path)  # names the id
+    return len(file_ids) - len(wanted)
 
 
 def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
-    """Read the vectors of some instructions of a large Parquet file; the others are not held.
+    """Read the vectors of some instructions of a large Parquet file, without holding the others in memory.
 
     Args:
         path: As for `read_given_vectors`, Parquet; its ids have passed `check_vector_ids`.
-        ids: The N ids wanted, different ones.
+        ids: The N ids wanted, all different.
 
     Returns:
         Shape (N, D), in the order of `ids`.
@@ -114,10 +114,10 @@ def read_some_vectors(path: str, *, ids: Sequence[str]) -> NDArray[np.float32]:
     """
     import pyarrow as pa
 
-    with tempfile.TemporaryDirectory(prefix="crowdselect-") as place, closing(connect()) as connection:
-        own = Path(place) / "vectors.parquet"
-        Source(connection, path).keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), own)
-        return read_given_vectors(own, ids=ids, named=path)[0]
+    with tempfile.TemporaryDirectory(prefix="crowdselect-") as folder, closing(connect()) as connection:
+        wanted = Path(folder) / "vectors.parquet"
+        Source(connection, path).keep('CAST("id" AS VARCHAR)', pa.array(ids, pa.large_string()), wanted)
+        return read_given_vectors(wanted, ids=ids, named=path)[0]
 
 
 def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> None:
@@ -125,8 +125,8 @@ def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> No
 
     Args:
         vectors: Shape (N, D).
-        ids: The N ids, to name the first bad row by.
-        where: File or column, to begin the message with.
+        ids: The N ids, to name the first bad row.
+        where: File or column, for the message.
 
     Raises:
         InputError: A vector is not finite.
@@ -142,17 +142,17 @@ def check_finite(vectors: NDArray[Any], *, ids: Sequence[str], where: str) -> No
         )
 
 
-def _rows(found: list[str], ids: Sequence[str], path: str) -> NDArray[np.int64]:
-    place = {name: row for row, name in enumerate(found)}
-    if len(place) < len(found):
-        twice = next(name for row, name in enumerate(found) if place[name] != row)
-        raise InputError(f"{path}: id {twice!r} is there more than once; one vector per id is wanted")
-    missing = [name for name in ids if name not in place]
+def _rows(file_ids: list[str], ids: Sequence[str], path: str) -> NDArray[np.int64]:
+    row_of = {name: row for row, name in enumerate(file_ids)}
+    if len(row_of) < len(file_ids):
+        twice = next(name for row, name in enumerate(file_ids) if row_of[name] != row)
+        raise InputError(f"{path}: id {twice!r} appears more than once; wanted one vector per id")
+    missing = [name for name in ids if name not in row_of]
     if missing:
         raise InputError(
             f"{path}: no vector for id {missing[0]!r} ({len(missing)} of {len(ids)} ids of the pool are missing)"
         )
-    return np.array([place[name] for name in ids], dtype=np.int64)
+    return np.array([row_of[name] for name in ids], dtype=np.int64)
 
 
 def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -189,7 +189,7 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def to_float32(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Convert; what does not fit becomes infinite, for `check_finite` to name.
+    """Convert to float32; numbers beyond its range become infinite, for `check_finite` to report.
 
     Args:
         vectors: Numbers of any type.
@@ -212,7 +212,7 @@ def _read_parquet(path: Path, where: str) -> tuple[list[str], NDArray[np.float32
 
 
 def _columns(path: Path, where: str, wanted: list[str]) -> Any:  # noqa: ANN401  (PyArrow ships no types)
-    """Read columns of a file that has to have both."""
+    """Read columns of a file that must have both `id` and `vector`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -230,7 +230,7 @@ def _columns(path: Path, where: str, wanted: list[str]) -> Any:  # noqa: ANN401 
 
 
 def _names(ids: Any, where: str) -> Any:  # noqa: ANN401  (Arrow arrays)
-    """Ids as text."""
+    """Convert ids to text."""
     import pyarrow as pa
 
     ids = ids.combine_chunks()
@@ -246,7 +246,7 @@ def _names(ids: Any, where: str) -> Any:  # noqa: ANN401  (Arrow arrays)
 
 
 def _stack(lists: Any, names: list[str], where: str) -> NDArray[np.float32]:  # noqa: ANN401  (PyArrow ships no types)
-    """Lists of numbers as one (n, D) array."""
+    """Stack lists of numbers into one (n, D) array."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -271,7 +271,7 @@ def _stack(lists: Any, names: list[str], where: str) -> NDArray[np.float32]:  # 
             f"{where}: the vector of id {names[odd[0]]!r} has {lengths[odd[0]]} numbers, "
             f"that of id {names[0]!r} has {lengths[0]}; all must have the same length"
         )
-    # A null inside a list becomes NaN here, which `check_finite` names.
+    # A null inside a list becomes NaN here, which `check_finite` reports.
     flat = pc.cast(lists.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
     return to_float32(flat.reshape(len(names), int(lengths[0])))
 

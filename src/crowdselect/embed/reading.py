@@ -1,7 +1,7 @@
-"""Where texts and given vectors come from: a pool that is held in memory, or files that are read when they are needed.
+"""Sources of texts and given vectors: a pool in memory, or files that are read when needed.
 
-A `Values` hands them out by row to a function of a batch, and gives what that returns. The functions are the same in
-both; only files are read, and worked on, by `Run` (in this process or on a cluster).
+A `Values` passes them by row to a function of a batch, and yields what that returns. The functions are the same for
+both; files are read, and the functions applied to them, by `Run` (in this process or on a cluster).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,35 +29,35 @@ from crowdselect.pool.shards import BLOCK, Places, shard_sources, texts_in, want
 from crowdselect.types import Float32Array, IntArray, ObjectArray, Table
 
 BATCH = 4096
-"""Values that a function is given at a time and, where a model embeds them, writes as a part: what a crash loses at most."""
+"""Values per call of a function and, if a model embeds them, per stored part: the most that a crash loses."""
 
-Told = Callable[[int], None]
-"""Told how many values were done since."""
+Advance = Callable[[int], None]
+"""Called with the number of values done since the last call."""
 Named = Mapping[str, Any]
 """Arrays or lists by name, with one entry per value."""
-Work = Callable[[Any, Told], Named]
-"""A function of a batch: a list of texts, or vectors of shape (n, D). Files need one that can be pickled."""
+Work = Callable[[Any, Advance], Named]
+"""A function of a batch: a list of texts, or vectors of shape (n, D). For files it must be picklable."""
 
 
 class Values(Protocol):
     """Texts or vectors by row."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
-        """Give some values to a function, `BATCH` at a time; yield rows and what it returned for them, in any order."""
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
+        """Call a function with some values, `BATCH` at a time; yield rows and what it returned for them, in any order."""
         ...
 
 
 class Embeddable(Protocol):
-    """A pool, as far as embedders look at it; rows are in id order."""
+    """A pool as embedders see it; rows are in id order."""
 
     @property
     def path(self) -> str:
-        """What messages call it."""
+        """The pool's path, for messages."""
         ...
 
     @property
     def run(self) -> Run:
-        """Who reads and works."""
+        """What reads files and calls functions."""
         ...
 
     @property
@@ -66,26 +66,26 @@ class Embeddable(Protocol):
         ...
 
     def texts(self, rows: IntArray, embedder: str) -> Values:
-        """Give the texts; `rows` are those that an embedder will be asked about."""
+        """Return the texts; `rows` are all rows that the embedder will need."""
         ...
 
     def keys(self, rows: IntArray) -> bytes | None:
-        """Give `key_of` the text of each row, joined; None where they are not known."""
+        """Return `key_of` the text of each row, joined; None if the keys are not known."""
         ...
 
     def longest_first(self, rows: IntArray) -> IntArray:
-        """Order rows by the length of their texts, as far as these are at hand: a model pads what it embeds together."""
+        """Sort rows by the length of their texts, if these are in memory: a model pads the texts of a batch."""
         ...
 
     def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
-        """Give vectors that somebody else computed, and how many of them belong to none of the rows.
+        """Return given vectors, and how many of them belong to none of the rows.
 
         Args:
-            rows: All that are to have one, ascending.
+            rows: All rows that need a vector, ascending.
             embedder: `file:VECTORS` or `column:NAME`.
 
         Raises:
-            InputError: Not each row has one, as far as ids show it.
+            InputError: Some row has no vector, as far as the ids tell.
         """
         ...
 
@@ -98,29 +98,29 @@ class HeldValues:
     """A `Values` in memory."""
 
     values: Callable[[IntArray], Any]
-    """Gives those of some rows."""
+    """Returns the values of some rows."""
     batches: int = 1
-    """How many batches a function is given at once."""
+    """How many batches a function gets per call."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`; in the order of the rows."""
         step = self.batches * BATCH
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
-            yield block, work(self.values(block), told)
+            yield block, work(self.values(block), advance)
 
 
 @dataclass(frozen=True)
 class Held:
-    """An `Embeddable` of a pool that is held in memory."""
+    """An `Embeddable` of a pool in memory."""
 
     path: str
-    all_ids: Sequence[str] | NDArray[Any]
-    """The N ids, in code-point order."""
-    all_texts: ObjectArray
-    """The N texts; None = no text."""
+    read_ids: Callable[[], Sequence[str] | NDArray[Any]]
+    """Returns the N ids, in code-point order."""
+    read_texts: Callable[[], ObjectArray]
+    """Returns the N texts; None = no text."""
     column: Callable[[str], NDArray[Any]]
-    """Gives the vectors that a column holds, shape (N, D)."""
+    """Returns the vectors in a column, shape (N, D)."""
     has_text: bool = True
 
     @property
@@ -129,9 +129,19 @@ class Held:
         return run_here
 
     @classmethod
-    def of(cls, pool: Pool, texts: NDArray[Any]) -> "Held":
-        """Take an open pool and its texts, shape (N,)."""
-        return cls(pool.path, pool.ids, texts, pool.vector_column, pool.has_text)
+    def of(cls, pool: Pool, texts: Callable[[], ObjectArray]) -> "Held":
+        """Wrap an open pool and a function that returns its texts, shape (N,), which is called only if needed."""
+        return cls(pool.path, lambda: pool.ids, texts, pool.vector_column, pool.has_text)
+
+    @cached_property
+    def all_ids(self) -> Sequence[str] | NDArray[Any]:
+        """The N ids."""
+        return self.read_ids()
+
+    @cached_property
+    def all_texts(self) -> ObjectArray:
+        """The N texts."""
+        return self.read_texts()
 
     def texts(self, rows: IntArray, embedder: str) -> Values:
         """See `Embeddable`.
@@ -160,15 +170,15 @@ class Held:
     def longest_first(self, rows: IntArray) -> IntArray:
         """See `Embeddable`; texts of one length by code point."""
         texts = self._texts(rows)
-        order = sorted(range(len(texts)), key=lambda at: (-len(texts[at]), texts[at]))
+        order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), texts[i]))
         return rows[order]
 
     def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
-        """See `Embeddable`; all that are wanted are read, and are finite.
+        """See `Embeddable`; all vectors of the rows are read, and checked to be finite.
 
         Raises:
-            InputError: A vector is not usable.
-            ShapeError: The column has not one for each row.
+            InputError: A vector cannot be used.
+            ShapeError: The column does not have one vector per row.
         """
         kind, _, name = embedder.partition(":")
         ids, unused = [str(self.all_ids[row]) for row in rows.tolist()], 0
@@ -184,7 +194,9 @@ class Held:
 
     @cached_property
     def _keys(self) -> NDArray[np.uint8]:
-        keys = text_keys([text or "" for text in self.all_texts.tolist()])  # nobody asks for one of no text
+        keys = text_keys(
+            [text or "" for text in self.all_texts.tolist()]
+        )  # keys of missing texts are never used
         return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
 
     def _texts(self, rows: IntArray) -> list[str]:
@@ -203,23 +215,23 @@ class FiledValues:
     places: Places
     run: Run
     read: Read
-    """Yields tables with `shard`, `row` and one column more, of texts or of what `sent` made."""
+    """Yields tables with `shard`, `row` and one more column, of texts or of vectors packed by `sent`."""
     name: str
-    """What messages call them."""
+    """Their name in messages."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`."""
         sources = shard_sources(self.files, self.places, rows)
         arguments = {"work": work, "name": self.name}
         for table in self.run(sources, self.read, _on_table, arguments, batch=BATCH):
-            told(len(table))
+            advance(len(table))
             columns = {name: from_arrow(table[name], self.name) for name in table.column_names[2:]}
             yield self.places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), columns
 
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """An `Embeddable` of a pool whose files are read."""
+    """An `Embeddable` of a pool that is read file by file."""
 
     path: str
     files: Sequence[Path]
@@ -241,14 +253,14 @@ class Filed:
         return None if self.text_keys is None else joined(self.text_keys.take(rows))
 
     def longest_first(self, rows: IntArray) -> IntArray:
-        """See `Embeddable`; their lengths are not known, and a batch is put in order where it is embedded."""
+        """See `Embeddable`; the lengths are not known, and each batch is sorted where it is embedded."""
         return rows
 
     def _values(self, read: Read, name: str) -> FiledValues:
         return FiledValues(self.files, self.places, self.run, read, name)
 
     def given(self, rows: IntArray, embedder: str) -> tuple[Values, int]:
-        """See `Embeddable`; none is read yet."""
+        """See `Embeddable`; only ids are read at this point."""
         kind, _, name = embedder.partition(":")
         ids = self.all_ids.take(rows).combine_chunks()
         unused = check_vector_ids(name, ids) if kind == "file" else 0
@@ -276,27 +288,27 @@ def _given(sources: Table, *, read: HowRead, embedder: str) -> Iterator[Table]:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A `Values` of which some texts were read before; these are not read again."""
+    """A `Values` of which some texts are in memory already and are not read again."""
 
     source: Values
     rows: IntArray
-    """Ascending."""
+    """The rows whose texts are in memory, ascending."""
     texts: Sequence[str]
-    """Of these rows."""
+    """Their texts."""
 
-    def over(self, rows: IntArray, work: Work, told: Told) -> Iterator[tuple[IntArray, Named]]:
+    def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`."""
         known = np.isin(rows, self.rows)
-        yield from HeldValues(self._texts, batches=4).over(rows[known], work, told)
+        yield from HeldValues(self._texts, batches=4).over(rows[known], work, advance)
         if not known.all():
-            yield from self.source.over(rows[~known], work, told)
+            yield from self.source.over(rows[~known], work, advance)
 
     def _texts(self, rows: IntArray) -> list[str]:
-        return [self.texts[at] for at in np.searchsorted(self.rows, rows).tolist()]
+        return [self.texts[i] for i in np.searchsorted(self.rows, rows).tolist()]
 
 
 def _on_table(table: Table, *, work: Work, name: str) -> Table:
-    """Give a function the texts or vectors of a table, and put what it returns in their place."""
+    """Call a function with the texts or vectors of a table, and replace them by what it returns."""
     import pyarrow as pa
 
     columns = work(from_arrow(table[table.column_names[2]], name), lambda _: None)
@@ -304,7 +316,7 @@ def _on_table(table: Table, *, work: Work, name: str) -> Table:
 
 
 def to_arrow(columns: Named) -> dict[str, Any]:
-    """Put what a function of a batch returns into Arrow arrays."""
+    """Convert what a function of a batch returns into Arrow arrays."""
     import pyarrow as pa
 
     return {
@@ -314,7 +326,7 @@ def to_arrow(columns: Named) -> dict[str, Any]:
 
 
 def from_arrow(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column to an array, or a list of texts)
-    """Give the values of a column of a table; `name` is what messages call them."""
+    """Read the values of a table's column; `name` is their name in messages."""
     import pyarrow as pa
 
     if pa.types.is_large_binary(column.type):
@@ -324,7 +336,7 @@ def from_arrow(column: Any, name: str) -> Any:  # noqa: ANN401  (an Arrow column
 
 
 def sent(vectors: Float32Array) -> Any:  # noqa: ANN401  (an Arrow array)
-    """Put rows into an Arrow array to be handed on; of one type, whatever their length."""
+    """Pack rows into an Arrow array to be passed on, of the same type whatever their length."""
     import pyarrow as pa
 
     ends = np.arange(len(vectors) + 1, dtype=np.int64) * (4 * vectors.shape[1])
@@ -335,14 +347,14 @@ def sent(vectors: Float32Array) -> Any:  # noqa: ANN401  (an Arrow array)
 
 
 def received(column: Any, name: str) -> Float32Array:  # noqa: ANN401  (an Arrow column)
-    """Give the rows of what `sent` made, shape (n, D); D = 0 where there are none.
+    """Unpack the rows that `sent` packed, shape (n, D); D = 0 if there are none.
 
     Args:
-        column: Of a table.
-        name: What messages call the vectors.
+        column: A table's column.
+        name: The vectors' name in messages.
 
     Raises:
-        InputError: They are not of one length.
+        InputError: The vectors differ in length.
 
     Example:
         >>> import pyarrow as pa
@@ -364,10 +376,10 @@ def received(column: Any, name: str) -> Float32Array:  # noqa: ANN401  (an Arrow
 
 
 def check_dimensions(found: int, wanted: int, name: str) -> None:
-    """Refuse vectors of several lengths.
+    """Refuse a vector length that differs from the others'.
 
     Raises:
-        InputError: They are not of the length of the others.
+        InputError: It differs.
     """
     if found != wanted:
         raise InputError(

@@ -1,10 +1,9 @@
-"""Vectors of a pool's rows: for some rows, or for all of them one block at a time, never held whole.
+"""Vectors of a pool's rows: for some rows, or block by block for all of them, never all in memory.
 
-`open_vectors` is the one way to them, whatever the embedder and wherever the pool is; `KINDS` says which embedders
-there are. What is computed from texts is
-kept in the cache folder, as Parquet parts by text: nothing is embedded twice, whatever the files and whoever computes
-it, and a run that was killed goes on. A model's vectors stay; `lsa`'s, which belong to the texts that it was fitted
-on, are kept for the last few pools that are held in memory, and computed whenever they are asked for in all others.
+`open_vectors` opens them, whatever the embedder and wherever the pool is; `EMBEDDERS` lists the embedders. What is
+computed from texts is cached as Parquet parts, keyed by text: nothing is embedded twice, whatever the files and
+wherever it is computed, and a killed run resumes. A model's vectors stay in the cache; `lsa`'s, which belong to the
+texts that it was fitted on, are cached for the last few pools in memory, and recomputed on request for all others.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from crowdselect.cache import folder, key_of
 from crowdselect.embed.models import TextModel
-from crowdselect.embed.reading import Embeddable, Held, Known, Named, Told, Values
+from crowdselect.embed.reading import Advance, Embeddable, Held, Known, Named, Values
 from crowdselect.embed.texts import (
     COMPUTED,
     Finish,
@@ -37,15 +36,15 @@ from crowdselect.seeding import UInt64Array, seeded_hash
 from crowdselect.types import Float32Array, IntArray
 
 KEPT = 1_000_000
-"""Rows up to which `lsa`'s vectors are kept: a million rows of them are 1 GB."""
+"""Rows up to which `lsa`'s vectors are cached: those of a million rows take 1 GB."""
 
 
 class Vectors(Protocol):
-    """Gives vectors of a pool's rows, (n, D) float32."""
+    """Vectors of a pool's rows, (n, D) float32."""
 
     @property
     def name(self) -> str:
-        """The embedder with what the reader needs to know; known once some were given."""
+        """The embedder, for people to read; complete once some vectors were read."""
         ...
 
     @property
@@ -54,21 +53,21 @@ class Vectors(Protocol):
         ...
 
     def prepare(self, rows: IntArray) -> None:
-        """See that a model is loaded once for all rows that will be asked for."""
+        """Compute the vectors of all rows that will be needed, so that a model is loaded only once."""
         ...
 
     def of(self, rows: IntArray) -> Float32Array:
-        """Give the vectors of some rows (ascending), in their order."""
+        """Return the vectors of some rows (ascending), in row order."""
         ...
 
     def labels(self, rows: IntArray, centres: Float32Array, progress: Progress) -> IntArray:
-        """Give the nearest centre of each row (ascending), in their order; no vectors are held."""
+        """Return the nearest centre of each row (ascending), in row order, without holding the vectors."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What vectors are wanted for, and how; see `open_vectors`."""
+class VectorsWanted:
+    """The arguments of `open_vectors`."""
 
     reading: Embeddable
     rows: IntArray
@@ -82,7 +81,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class VectorKind:
     """A kind of vectors: how its embedders are written, and what opens them.
 
     Example:
@@ -91,14 +90,14 @@ class Kind:
     """
 
     form: str
-    """How an embedder of this kind is written; `NAME:` in front of what it is told, or nothing but its name."""
+    """The form of an embedder of this kind: `NAME:ARGUMENT`, or only its name."""
     words: str
     """What it is, for messages and help."""
-    open: Callable[[Wanted], Vectors]
+    open: Callable[[VectorsWanted], Vectors]
     reads_text: bool = True
-    """Vectors are made of the texts, so there must be some; else somebody gave them, and each must be usable."""
+    """Vectors are computed from the texts, so there must be some; otherwise they are given, and each must be usable."""
     runs_a_model: bool = False
-    """A model is run: it takes long, tells its progress, and its vectors are worth being kept."""
+    """It runs a model, which takes long and reports progress, and its vectors are worth caching."""
 
 
 def open_vectors(
@@ -113,31 +112,31 @@ def open_vectors(
     sample: int = 0,
     progress: Progress | None = None,
 ) -> Vectors:
-    """Find what gives rows their vectors.
+    """Open the vectors of a pool's rows.
 
     Args:
         reading: Where texts and given vectors come from.
         rows: All rows that have vectors, ascending.
-        keys: Of each of these rows, `seeded_hash(ids, seed=seed, salt="sample")`.
+        keys: One per row, `seeded_hash(ids, seed=seed, salt="sample")`.
         embedder: `lsa`, `minilm`, `file:VECTORS`, `column:NAME`, or a model; see `TextModel`.
-        seed: Of what `lsa` samples and draws.
-        cache: Read and keep vectors in `cache.folder()`. `file:` and `column:` are never cached.
+        seed: Seed of `lsa`'s sample and draws.
+        cache: Cache vectors in `cache.folder()`. `file:` and `column:` are never cached.
         trust_remote_code: Let the model's own code run. Only for models whose code you have read.
-        sample: How many rows, in the order of the keys, will be asked for first.
-        progress: Told (texts done, texts in all) as texts are embedded; not by `labels`, which is given its own.
+        sample: How many rows, in key order, will be needed first.
+        progress: Called with (texts done, texts in all) as texts are embedded; `labels` takes its own.
 
     Returns:
-        The vectors. `lsa` and models give unit length (a text without any known word is a zero row under
-        `lsa`), files and columns are kept as given. Models may differ in the last bits with the
-        device and with what else was embedded in the same run.
+        The vectors. Those of `lsa` and models have unit length (a text without any known word is a zero row
+        under `lsa`), those of files and columns are as given. The last bits of a model's vectors may depend on
+        the device and on what else was embedded in the same run.
 
     Raises:
-        OptionError: There is no such embedder, or it could not be loaded.
+        OptionError: There is no such embedder, or it cannot be loaded.
         MissingExtraError: Its package is not installed. No other embedder is used instead.
-        InputError: A text is missing, or the given vectors are not usable.
+        InputError: A text is missing, or given vectors cannot be used.
     """
     return vector_kind(embedder).open(
-        Wanted(
+        VectorsWanted(
             reading=reading,
             rows=rows,
             keys=keys,
@@ -151,13 +150,13 @@ def open_vectors(
     )
 
 
-def vector_kind(embedder: str) -> Kind:
-    """Find the kind of an embedder: what is written as none of the others is a model."""
-    for kind in KINDS.values():
+def vector_kind(embedder: str) -> VectorKind:
+    """Find the kind of an embedder; a name of no other form is a model."""
+    for kind in EMBEDDERS.values():
         name, colon, _ = kind.form.partition(":")
         if embedder == name or (colon and embedder.startswith(f"{name}:")):
             return kind
-    return KINDS["model"]
+    return EMBEDDERS["model"]
 
 
 def vectors_of(
@@ -171,24 +170,24 @@ def vectors_of(
     column: NDArray[Any] | None = None,
     progress: Progress | None = None,
 ) -> Vectors:
-    """Find what gives texts in memory their vectors.
+    """Open the vectors of texts in memory.
 
     Args:
-        texts: N texts in id order. `file:` and `column:` do not look at them; the others need all of them.
+        texts: N texts in id order. `file:` and `column:` ignore them; the other kinds need all of them.
         ids: N ids, sorted by code point.
-        embedder: As for `open_vectors`, and the rest.
-        seed: See there.
-        cache: See there.
-        trust_remote_code: See there.
+        embedder: As for `open_vectors`.
+        seed: As for `open_vectors`.
+        cache: As for `open_vectors`.
+        trust_remote_code: As for `open_vectors`.
         column: For `column:NAME`, its values, shape (N, D).
-        progress: See there.
+        progress: As for `open_vectors`.
 
     Returns:
         Vectors of the rows 0 to N - 1.
 
     Raises:
-        CrowdselectError: As there.
-        ShapeError: `texts`, `ids` and `column` are not of one length.
+        CrowdselectError: As for `open_vectors`.
+        ShapeError: `texts`, `ids` and `column` differ in length.
 
     Example:
         >>> vectors = vectors_of(["red cat", "red dog", "tax law"], ids=["a", "b", "c"], cache=False)
@@ -204,7 +203,7 @@ def vectors_of(
         return column
 
     return open_vectors(
-        Held("", ids, np.array(texts, dtype=object), values),
+        Held("", lambda: ids, lambda: np.array(texts, dtype=object), values),
         np.arange(len(ids)),
         keys=seeded_hash(ids, seed=seed, salt="sample"),
         embedder=embedder,
@@ -215,7 +214,7 @@ def vectors_of(
     )
 
 
-# ── vectors that somebody else computed ──────────────────────────────────────────────────────────────
+# ── given vectors ──────────────────────────────────────────────────────────────
 
 
 class GivenVectors:
@@ -239,7 +238,7 @@ class GivenVectors:
         return f"{self._embedder} ({self._dimensions} dimensions, as given)"
 
     def prepare(self, rows: IntArray) -> None:
-        """See `Vectors`; there is nothing to prepare."""
+        """See `Vectors`; nothing to do."""
 
     def of(self, rows: IntArray) -> Float32Array:
         """See `Vectors`."""
@@ -252,70 +251,70 @@ class GivenVectors:
         finish = partial(as_label, centres=centres, name=self._embedder)
         return self._each(rows, finish, counting(progress, 0, len(rows))).astype(np.int64)
 
-    def _each(self, rows: IntArray, finish: Finish, told: Told) -> NDArray[Any]:
-        found = InOrder(len(rows), self._embedder)
-        for some, columns in self._source.over(rows, partial(_finished, finish=finish), told):
-            found.take(np.searchsorted(rows, some), columns, COMPUTED)
-        return found.values
+    def _each(self, rows: IntArray, finish: Finish, advance: Advance) -> NDArray[Any]:
+        results = InOrder(len(rows), self._embedder)
+        for batch, columns in self._source.over(rows, partial(_finished, finish=finish), advance):
+            results.take(np.searchsorted(rows, batch), columns, COMPUTED)
+        return results.values
 
 
-def _open_given(wanted: Wanted) -> GivenVectors:
+def _open_given(wanted: VectorsWanted) -> GivenVectors:
     return GivenVectors(wanted.reading, wanted.rows, wanted.embedder)
 
 
 # ── vectors of texts ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _open_model(wanted: Wanted) -> TextVectors:
+def _open_model(wanted: VectorsWanted) -> TextVectors:
     texts = wanted.reading.texts(wanted.rows, wanted.embedder)
     model = TextModel(wanted.embedder, trust_remote_code=wanted.trust_remote_code)
     shelf = model.shelf if wanted.cache else None
     return TextVectors(wanted.reading, texts, model, shelf=shelf, progress=wanted.progress)
 
 
-def _open_lsa(wanted: Wanted) -> TextVectors:
+def _open_lsa(wanted: VectorsWanted) -> TextVectors:
     reading, rows = wanted.reading, wanted.rows
     texts = reading.texts(rows, wanted.embedder)
     fitted = Lsa(texts, rows, wanted.keys, sample=wanted.sample, seed=wanted.seed)
-    kept = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
-    shelf = fitted.shelf if kept else None
+    is_cached = wanted.cache and len(rows) <= KEPT and reading.keys(rows[:1]) is not None
+    shelf = fitted.shelf if is_cached else None
     return TextVectors(reading, fitted.texts, fitted, shelf=shelf, progress=wanted.progress)
 
 
 class Lsa:
-    """`lsa`, fitted on the rows with the smallest keys when it is needed; see `open_vectors`.
+    """The embedder `lsa`, fitted on the rows with the smallest keys when needed; see `open_vectors`.
 
     Args:
         source: The texts.
         rows: All rows that have vectors, ascending.
-        keys: Of each of them.
-        sample: How many rows will be asked for first.
-        seed: Of the fit.
+        keys: One per row.
+        sample: How many rows will be needed first.
+        seed: Seed of the fit.
     """
 
-    notes, dear = (), False
+    notes, expensive = (), False
 
     def __init__(self, source: Values, rows: IntArray, keys: UInt64Array, *, sample: int, seed: int) -> None:
         by_key, self._count, self._seed = np.argsort(keys, kind="stable"), len(rows), seed
         known = np.sort(rows[by_key[: max(sample, lsa.SAMPLE)]])
-        found: dict[int, str] = {}
-        for some, columns in source.over(known, _text, lambda _: None):
-            found.update(zip(some.tolist(), columns["text"], strict=True))
-        self._fitted_on = [found[row] for row in np.sort(rows[by_key[: lsa.SAMPLE]]).tolist()]
-        self.texts = Known(source, known, [found[row] for row in known.tolist()])
+        text_of: dict[int, str] = {}
+        for batch, columns in source.over(known, _text, lambda _: None):
+            text_of.update(zip(batch.tolist(), columns["text"], strict=True))
+        self._fitted_on = [text_of[row] for row in np.sort(rows[by_key[: lsa.SAMPLE]]).tolist()]
+        self.texts = Known(source, known, [text_of[row] for row in known.tolist()])
 
     @cached_property
     def _basis(self) -> lsa.Basis:
         return lsa.fit(self._fitted_on, seed=self._seed)
 
     @property
-    def work(self) -> Callable[[list[str], Told], Float32Array]:
+    def work(self) -> Callable[[list[str], Advance], Float32Array]:
         """See `TextEmbedder`."""
         return partial(_projected, basis=self._basis)
 
     @property
     def shelf(self) -> Path:
-        """Where vectors are kept, by what the fit depends on."""
+        """Cache folder of the vectors, named by everything that the fit depends on."""
         libraries = [version(name) for name in ("numpy", "scipy", "scikit-learn")]
         key = key_of("lsa", lsa.VERSION, *libraries, self._seed, *self._fitted_on)
         return folder() / "lsa" / key.hex()[:32]
@@ -326,7 +325,7 @@ class Lsa:
 
 
 def lsa_name(texts: int, dimensions: int) -> str:
-    """Say what `lsa` was fitted on.
+    """Describe what `lsa` was fitted on.
 
     Example:
         >>> lsa_name(25_000, 256)
@@ -336,43 +335,43 @@ def lsa_name(texts: int, dimensions: int) -> str:
     return f"lsa (fitted on {basis} texts, {dimensions} dimensions)"
 
 
-def _text(texts: list[str], told: Told) -> Named:  # noqa: ARG001  (as of `Work`)
+def _text(texts: list[str], advance: Advance) -> Named:  # noqa: ARG001  (as of `Work`)
     return {"text": texts}
 
 
-def _finished(vectors: Float32Array, told: Told, *, finish: Finish) -> Named:
-    told(len(vectors))
+def _finished(vectors: Float32Array, advance: Advance, *, finish: Finish) -> Named:
+    advance(len(vectors))
     return finish(vectors)
 
 
-def _projected(texts: list[str], told: Told, *, basis: lsa.Basis) -> Float32Array:
+def _projected(texts: list[str], advance: Advance, *, basis: lsa.Basis) -> Float32Array:
     vectors = lsa.project(texts, basis)
-    told(len(texts))
+    advance(len(texts))
     return vectors
 
 
-# ── which embedders there are ────────────────────────────────────────────────────────────────────────
+# ── the registry ────────────────────────────────────────────────────────────────────────
 
 
-KINDS: dict[str, Kind] = {
-    "lsa": Kind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
-    "file": Kind(
+EMBEDDERS: dict[str, VectorKind] = {
+    "lsa": VectorKind(form="lsa", words="words that the texts share, fitted on the pool", open=_open_lsa),
+    "file": VectorKind(
         form="file:VECTORS",
-        words="vectors of a file: Parquet (id, vector) or .npz (ids, vectors)",
+        words="vectors in a file: Parquet (id, vector) or .npz (ids, vectors)",
         open=_open_given,
         reads_text=False,
     ),
-    "column": Kind(
+    "column": VectorKind(
         form="column:NAME",
-        words="vectors of a column of the pool",
+        words="vectors in a column of the pool",
         open=_open_given,
         reads_text=False,
     ),
-    "model": Kind(
+    "model": VectorKind(
         form="MODEL",
         words="minilm (extra: minilm), a folder with a sentence-transformers model, or its name (OWNER/NAME; extra: embed)",
         open=_open_model,
         runs_a_model=True,
     ),
 }
-"""The kinds of vectors by name; a new one is a record here, and the class that gives its vectors."""
+"""The kinds of vectors by name; a new one is a record here, and the class of its vectors."""

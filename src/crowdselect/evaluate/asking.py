@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from crowdselect.ask.ask import AskOptions, Wanted, answers_to, ask
 from crowdselect.ask.calls import ANSWERED, Request, make_request
-from crowdselect.ask.conversations import Talk, read_talks
+from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.evaluate.files import ModelAnswers, Question, dumped
@@ -24,7 +24,7 @@ _UNREAD = -1  # FastChat's score for a judgement without a verdict
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where requests are handed in.
+    """One run's way to the models: requests go in, replies are kept.
 
     Attributes:
         ledger: Keeps the replies.
@@ -50,12 +50,12 @@ class Session:
 
 def ask_answers(
     session: Session, respondent: Respondent, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
-) -> dict[str, Talk]:
+) -> dict[str, Conversation]:
     """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
-    conversations: dict[str, Talk] = {}
+    conversations: dict[str, Conversation] = {}
     for endpoint, requests in grouped:
         session.ask(respondent, endpoint, list(requests.values()))
-        said = read_talks(session.ledger, endpoint, list(requests.values()))
+        said = read_conversations(session.ledger, endpoint, list(requests.values()))
         conversations.update(zip(requests, said, strict=True))
     return conversations
 
@@ -98,7 +98,7 @@ def judge(
     """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
 
     Args:
-        session: Where requests are handed in.
+        session: Asks, and keeps the replies.
         respondent: The judge.
         cases: What to judge.
         read: Reads a reply.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, ShapeError
-from crowdselect.evaluate.outcome import Group
+from crowdselect.evaluate.outcome import MethodRuns
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import LEVEL, interval
 from crowdselect.types import BoolArray, FloatArray
@@ -93,7 +93,7 @@ class MethodComparison:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 0) -> MethodComparison:
+def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: int = 0) -> MethodComparison:
     """Compare methods on one benchmark.
 
     Args:
@@ -114,7 +114,7 @@ def compare(groups: Sequence[Group], *, against: str | None = None, seed: int = 
         >>> def made(name, grades):
         ...     sums = np.array([[grade] for grade in grades], float)
         ...     cells = Cells(tuple("abc"), ("",) * 3, sums, np.ones_like(sums))
-        ...     return Group(name, (Loaded(name, "mt-bench", name, "j", None, {}, "1 to 10", cells),))
+        ...     return MethodRuns(name, (Loaded(name, "mt-bench", name, "j", None, {}, "1 to 10", cells),))
         >>> found = compare([made("one", [5, 6, 7]), made("other", [5, 5, 8])])
         >>> found.differences[0].difference, found.differences[0].verdict
         (0.0, 'not shown to differ')
@@ -183,7 +183,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return [float(value) for value in found]
 
 
-def _check_groups(groups: Sequence[Group], against: str | None) -> None:
+def _check_groups(groups: Sequence[MethodRuns], against: str | None) -> None:
     if len(groups) < 2:
         raise OptionError("name at least two results to compare")
     names = [group.name for group in groups]
@@ -199,7 +199,7 @@ def _check_groups(groups: Sequence[Group], against: str | None) -> None:
                 )
 
 
-def _laid(group: Group, ids: Sequence[str], turns: int) -> _Laid:
+def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
     """Lay a method's verdicts out over all questions: sums and weights of shape (R, Q, T); weight 0 = missing."""
     places = {id_: at for at, id_ in enumerate(ids)}
     sums = np.zeros((len(group.runs), len(ids), turns))
@@ -223,7 +223,9 @@ def _kept(values: FloatArray, cells: BoolArray) -> FloatArray:
     return kept
 
 
-def _standing(group: Group, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int) -> MethodScore:
+def _standing(
+    group: MethodRuns, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int
+) -> MethodScore:
     cells = _common(weights)
     total, weight = _kept(sums, cells), _kept(weights, cells)
     count = total.shape[1]
@@ -306,7 +308,7 @@ def _verdict(one: Difference, p_holm: float) -> str:
     return HIGHER if one.interval[0] > 0 else LOWER
 
 
-def _notes(groups: Sequence[Group], found: Sequence[Difference]) -> list[str]:
+def _notes(groups: Sequence[MethodRuns], found: Sequence[Difference]) -> list[str]:
     notes = []
     runs = [run for group in groups for run in group.runs]
     others = [name for name in runs[0].conditions if len({run.conditions[name] for run in runs}) > 1]

@@ -8,109 +8,83 @@ from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, MethodComparison
 from crowdselect.evaluate.display import figure, p_value, span
 from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
-from crowdselect.report.page import Markup, document, html, joined, plain_table
+from crowdselect.report.page import render
+from crowdselect.terminal import counted
 
 _WIDTH = 640  # pixels of the plot
-_SCHEMES = Markup(
-    "<style>.drawn{margin:.5rem 0 1.5rem}.drawn img{max-width:100%;height:auto}.night{display:none}"
-    "@media(prefers-color-scheme:dark){.day{display:none}.night{display:block}}</style>"
-)
-
 _ROW = 30  # pixels
 
 
 def comparison_page(found: MethodComparison) -> str:
-    """Write the page.
+    """Write the page; its template is `evaluate.html`, see `crowdselect.report.page`.
 
     Args:
         found: From `comparison.compare`.
 
     Returns:
-        A whole HTML document.
+        A whole HTML document without scripts.
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
     """
-    title = f"{len(found.standings)} methods on {PROTOCOLS[found.benchmark].title}"
-    beside = "" if found.baseline is None else f" The baseline {found.baseline} has a score of 50."
     drawn = forest_figure(found)
-    return document(
-        title,
-        [
-            html("<h1>{}</h1>", title),
-            html("<p class=soft>Scores in {}, judged by {}.{}</p>", found.unit, found.judge, beside),
-            *(html("<p class=warn>{}</p>", note) for note in found.notes),
-            html("<h2>Scores</h2>"),
-            _standings(found),
-            html("<h2>Differences</h2>"),
-            html(
-                "<p>Paired over the questions that both sides have verdicts on; {:,} rounds of resampling over "
-                "questions and, where a method was trained several times, over its runs. p is two-sided{}. "
-                "Where an interval holds 0, no difference is shown, which does not mean that there is none.</p>",
-                ROUNDS,
-                _correction(len(found.differences)),
-            ),
-            Markup() if drawn is None else joined([_SCHEMES, _pictures(drawn)]),
-            _differences(found),
-        ],
+    return render(
+        "evaluate.html",
+        title=f"{counted(len(found.standings), 'method')} on {PROTOCOLS[found.benchmark].title}",
+        kind="evaluation",
+        simulated=False,
+        warnings=found.notes,
+        unit=found.unit,
+        judge=found.judge,
+        baseline=found.baseline,
+        rounds=ROUNDS,
+        scores=_scores(found),
+        differences=_differences(found),
+        drawn=None if drawn is None else {"title": drawn.title, "says": drawn.says, "images": _images(drawn)},
     )
 
 
-def _correction(count: int) -> Markup:
-    if count <= 1:
-        return Markup()
-    return html("; Holm&rsquo;s correction is for the {} differences shown here", count)
-
-
-def _pictures(drawn: Figure) -> Markup:
-    """Draw a figure twice, for light and for dark pages; as images, in which nothing can act."""
+def _images(drawn: Figure) -> list[tuple[str, str]]:
+    """Draw a figure for light and for dark pages; as images in base 64, in which nothing can act."""
     convert = optional("vl_convert", extra=EXTRA)
-    made = []
-    for name, dark in (("day", False), ("night", True)):
+    images = []
+    for scheme, dark in (("day", False), ("night", True)):
         spec = {**drawn.spec, "config": theme(dark=dark), "width": _WIDTH}
         svg = convert.vegalite_to_svg(spec, vl_version=vega_lite_version())
-        made.append(
-            html(
-                '<div class="drawn {}"><img alt="{}" src="data:image/svg+xml;base64,{}"></div>',
-                name,
-                drawn.title,
-                base64.b64encode(svg.encode()).decode(),
-            )
-        )
-    return html("<p class=soft>{}</p>{}", drawn.says, joined(made))
+        images.append((scheme, base64.b64encode(svg.encode()).decode()))
+    return images
 
 
-def _standings(found: MethodComparison) -> Markup:
-    rows = [
-        [
-            one.name,
-            one.runs,
-            one.questions,
-            figure(one.score),
-            span(one.interval),
-            span((one.lowest, one.highest)) if one.runs > 1 else "-",
-        ]
+def _scores(found: MethodComparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.name,
+            "runs": one.runs,
+            "questions": one.questions,
+            "score": figure(one.score),
+            "interval": span(one.interval),
+            "single": span((one.lowest, one.highest)) if one.runs > 1 else "-",
+        }
         for one in found.standings
     ]
-    return plain_table(["method", "runs", "questions", "score", "95 % interval", "single runs"], rows)
 
 
-def _differences(found: MethodComparison) -> Markup:
-    rows = [
-        [
-            html("{} &minus; {}", one.one, one.other),
-            figure(one.difference),
-            span(one.interval),
-            one.questions,
-            one.differing,
-            p_value(one.p),
-            p_value(one.p_holm),
-            one.verdict if one.verdict == UNCLEAR else html("<span class=above>{}</span>", one.verdict),
-        ]
+def _differences(found: MethodComparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "one": one.one,
+            "other": one.other,
+            "difference": figure(one.difference),
+            "interval": span(one.interval),
+            "questions": one.questions,
+            "differing": one.differing,
+            "p": p_value(one.p),
+            "p_holm": p_value(one.p_holm),
+            "verdict": one.verdict,
+            "shown": one.verdict != UNCLEAR,
+        }
         for one in found.differences
     ]
-    heads = ["difference", "", "95 % interval", "questions", "that differ", "p", "p, Holm", "the first is"]
-    return plain_table(heads, rows)
 
 
 def forest_figure(found: MethodComparison) -> Figure | None:
@@ -136,8 +110,10 @@ def forest_figure(found: MethodComparison) -> Figure | None:
     ]
     if not rows:
         return None
-    names = [row["name"] for row in rows]
-    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320))
+    names = [str(row["name"]) for row in rows]
+    # A browser's font may be wider than the one that the picture was laid out with.
+    extent = min(320, 7 * max(len(name) for name in names))
+    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320, minExtent=extent))
     base = alt.Chart()
     layers = [
         base.mark_rule(style="tick", strokeDash=[3, 3]).encode(x=alt.datum(0)),
@@ -146,7 +122,7 @@ def forest_figure(found: MethodComparison) -> Figure | None:
     ]
     spec = finished(alt.layer(*layers), rows, height=_ROW * len(rows) + 10)
     return Figure(
-        spec, "Differences", "Each line is a 95 % interval; where it reaches 0, no difference is shown."
+        spec, "Differences", "Each line is a 95% interval; where it reaches 0, no difference is shown."
     )
 
 

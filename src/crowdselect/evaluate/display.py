@@ -3,13 +3,14 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from crowdselect.ask.display import announce, note, print_plan
+from crowdselect.ask.display import announce, print_plan
 from crowdselect.evaluate.comparison import Difference, MethodComparison
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
 from crowdselect.evaluate.protocols import PROTOCOLS
-from crowdselect.terminal import print_json, say, table, visible, warn
+from crowdselect.terminal import counted, note, print_json, say, shown_path, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
+_NAMES = 36  # most terminal cells of the names beside it
 
 
 def show_plan(plan: EvaluationPlan, *, as_json: bool) -> None:
@@ -20,9 +21,7 @@ def show_plan(plan: EvaluationPlan, *, as_json: bool) -> None:
         )
         return
     print_plan(plan.estimates, plan.notes)
-    say(
-        "answers that are still to come count with as many tokens as they may have, also in what the judge reads"
-    )
+    say("answers still to come are counted at their token limit, also in what the judge reads")
 
 
 def announce_all(announcements: Sequence[Announcement]) -> None:
@@ -30,12 +29,12 @@ def announce_all(announcements: Sequence[Announcement]) -> None:
     for one in announcements:
         announce([one.endpoint], one.with_retries)
         if one.with_retries > one.requests:
-            note(f"   {one.requests:,} if every verdict can be read; one that cannot is asked for again")
+            note(f"   {one.requests:,} if every verdict can be read; unreadable ones are asked for again")
 
 
 def show_interrupted(evaluation: Evaluation) -> None:
     """Say how to go on after Ctrl-C."""
-    note(f"stopped: every reply that came is in {visible(evaluation.options.ledger_path)}")
+    note(f"stopped: every reply received is in {shown_path(evaluation.options.ledger_path)}")
     note("run the same command again to go on")
 
 
@@ -52,7 +51,8 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
             note(f"{visible(name)}: stopped: {visible(why)}")
     found = evaluation.result
     if as_json:
-        print_json({"written": str(evaluation.options.folder), **found, "stopped": evaluation.stopped})
+        place = {"written": str(evaluation.options.folder), "was_there": evaluation.was_there}
+        print_json({**place, **found, "stopped": evaluation.stopped})
         return
     title = PROTOCOLS[found["benchmark"]].title
     beside = f" against {found['baseline']}" if found["baseline"] is not None else ""
@@ -61,18 +61,19 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
     rows += [[f"turn {turn}", *_cells(part)] for turn, part in found.get("turns", {}).items()]
     named = found["categories"]
     rows += [[name or "-", *_cells(part)] for name, part in named.items()] if len(named) > 1 else []
-    table(["", ">questions", f">score ({found['unit']})", ">95 % interval"], rows)
+    table(["", ">questions", f">score ({found['unit']})", ">95% interval"], rows)
     for line in _facts(found):
         say(line)
     for line in found["notes"]:
         warn(line)
     missing = found["verdicts"]
     if missing["missing"]:
-        warn(f"{missing['missing']} of {missing['wanted']} verdicts are missing and left out of the score:")
-        table(
-            [">missing", "because"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()]
-        )
-    say(f"written to {visible(evaluation.options.folder)}")
+        lost = missing["missing"]
+        verb = "is" if lost == 1 else "are"
+        warn(f"{lost:,} of {counted(missing['wanted'], 'verdict')} {verb} missing and left out of the score:")
+        table([">missing", "why"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()])
+    folder = shown_path(evaluation.options.folder)
+    say(f"{'up to date:' if evaluation.was_there else 'written to'} {folder}")
 
 
 def figure(value: float | None) -> str:
@@ -139,12 +140,14 @@ def _check_lines(check: Mapping[str, Any]) -> list[str]:
     lines = [f"judge and order: {position['why']}"] if "why" in position else []
     if position.get("pairs"):
         lines.append(
-            f"judge and order: {position['flipped']:.0%} of {position['pairs']} pairs get opposite winners when the order "
-            f"changes, {position['changed']:.0%} not the same one; what is shown first gets {position['first_wins']:.0%} of the wins"
+            f"judge and order: if the order changes, {position['flipped']:.0%} of {counted(position['pairs'], 'pair')} get the "
+            f"opposite winner and {position['changed']:.0%} not the same one; the answer shown first gets "
+            f"{position['first_wins']:.0%} of the wins"
         )
     if length["spearman"] is not None:
         lines.append(
-            f"judge and length: rank correlation {length['spearman']:+.2f} of verdict and length ({length['pairs']} verdicts)"
+            f"judge and length: rank correlation {length['spearman']:+.2f} of verdict and length "
+            f"({counted(length['pairs'], 'verdict')})"
         )
     return lines
 
@@ -154,7 +157,15 @@ def print_comparison(found: MethodComparison) -> None:
     beside = "" if found.baseline is None else f" against {found.baseline}"
     say(visible(f"{PROTOCOLS[found.benchmark].title}{beside}, judged by {found.judge}"))
     table(
-        ["method", ">runs", ">questions", f">score ({found.unit})", ">95 % interval", ">runs from", ">to"],
+        [
+            "method",
+            ">runs",
+            ">questions",
+            f">score ({found.unit})",
+            ">95% interval",
+            ">lowest run",
+            ">highest",
+        ],
         [
             [
                 one.name,
@@ -172,12 +183,12 @@ def print_comparison(found: MethodComparison) -> None:
     table(
         [
             "difference",
-            ">",
-            ">95 % interval",
+            ">mean",
+            ">95% interval",
             ">questions",
-            ">that differ",
+            ">differing",
             ">p",
-            ">p, Holm",
+            ">p (Holm)",
             "the first is",
         ],
         [
@@ -194,7 +205,8 @@ def print_comparison(found: MethodComparison) -> None:
             for one in found.differences
         ],
         title="Differences, paired over questions"
-        + (f"; Holm: corrected for {many} comparisons" if many > 1 else ""),
+        + (f" (Holm: corrected for {many} comparisons)" if many > 1 else ""),
+        optional=["differing", "p"] if many > 1 else ["differing"],
     )
     for line in forest_lines(found.differences):
         say(line)
@@ -210,6 +222,8 @@ def forest_lines(differences: list[Difference]) -> list[str]:
         >>> print(forest_lines([one])[0])
         a - b  ----------|---------o--------------------
     """
+    from rich.text import Text
+
     known = [(one, one.difference, one.interval) for one in differences]
     drawn = [(one, value, ends) for one, value, ends in known if value is not None and ends is not None]
     if not drawn:
@@ -217,18 +231,20 @@ def forest_lines(differences: list[Difference]) -> list[str]:
     low = min(0.0, *(ends[0] for _, _, ends in drawn))
     high = max(0.0, *(ends[1] for _, _, ends in drawn))
     span = (high - low) or 1.0
-    width = max(len(visible(f"{one.one} - {one.other}")) for one, _, _ in drawn)
+    names = [Text(visible(f"{one.one} - {one.other}")) for one, _, _ in drawn]
+    width = min(max(name.cell_len for name in names), _NAMES)
 
     def at(value: float) -> int:
         return round((value - low) / span * (_FOREST - 1))
 
     lines = []
-    for one, value, ends in drawn:
+    for name, (_, value, ends) in zip(names, drawn, strict=True):
         cells = [" "] * _FOREST
         cells[at(ends[0]) : at(ends[1]) + 1] = "-" * (at(ends[1]) - at(ends[0]) + 1)
         cells[at(0.0)] = "|"
         cells[at(value)] = "o"
-        lines.append(f"{visible(f'{one.one} - {one.other}'):<{width}}  {''.join(cells)}")
+        name.truncate(width, overflow="ellipsis", pad=True)
+        lines.append(f"{name.plain}  {''.join(cells)}")
     scale = f"{'':<{width}}  {figure(low):<{_FOREST // 2}}{figure(high):>{_FOREST - _FOREST // 2}}"
     return [*lines, scale, ""]
 

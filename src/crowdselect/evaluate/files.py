@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from crowdselect.ask.calls import ANSWERED
-from crowdselect.ask.conversations import Talk
+from crowdselect.ask.conversations import Conversation
 from crowdselect.errors import InputError
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.textfile import NESTED, read_text
@@ -136,7 +136,7 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
         protocol: Of its turns, so many are asked.
 
     Raises:
-        InputError: The file is broken, a question has no text, or an id stands there twice.
+        InputError: The file is broken, a question has no text, or an id appears twice.
 
     Example:
         >>> from crowdselect.evaluate.protocols import MT_BENCH
@@ -149,7 +149,7 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
     for row in read_rows(path):
         question = _question(row, protocol)
         if question.id in found:
-            raise InputError(f"{row.where}: question {question.id!r} stands in the file twice; keep one")
+            raise InputError(f"{row.where}: question {question.id!r} appears twice; keep one")
         found[question.id] = question
     return list(found.values())
 
@@ -267,7 +267,7 @@ def read_answers(
         name: The model, where the file holds several.
 
     Returns:
-        Its answers; the lines as they stand in the file.
+        Its answers; the lines as the file has them.
 
     Raises:
         InputError: The file is broken, holds several models and none is named, or answers a question twice.
@@ -318,7 +318,7 @@ def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | N
 
 
 def from_conversations(
-    model: str, questions: Sequence[Question], conversations: Mapping[str, Talk], protocol: Protocol
+    model: str, questions: Sequence[Question], conversations: Mapping[str, Conversation], protocol: Protocol
 ) -> ModelAnswers:
     """Make answers of conversations in the ledger."""
     turns: dict[str, tuple[str, ...]] = {}
@@ -340,7 +340,7 @@ def from_conversations(
     return ModelAnswers(model, turns, tokens, missing, lines)
 
 
-def _line(model: str, question: Question, talk: Talk, protocol: Protocol) -> str:
+def _line(model: str, question: Question, talk: Conversation, protocol: Protocol) -> str:
     """Write one answer as the benchmark's own tools do; its number and time come from the ledger."""
     texts = [answer.text or "" for answer in talk.answers]
     number = hashlib.sha256(talk.answers[0].key).hexdigest()[:22]

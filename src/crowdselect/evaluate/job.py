@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from crowdselect.ask.ask import AskOptions, InterruptedAskError, Opener, Watch, looked_into, open_client
+from crowdselect._optional import check_optional
+from crowdselect.ask.ask import AskOptions, InterruptedAskError, Opener, Watch, open_client
 from crowdselect.ask.budget import Estimate, estimate_requests
 from crowdselect.ask.calls import make_request
-from crowdselect.ask.conversations import Talk, read_talks
-from crowdselect.ask.endpoints import Endpoint, check_reachable
+from crowdselect.ask.conversations import Conversation, read_conversations
+from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.renamed import Renamed, take_over
@@ -40,6 +41,7 @@ class Evaluation:
         interrupted: By Ctrl-C; everything that came is in the ledger.
         stopped: Why somebody was asked no further, per name.
         notes: Facts to tell the user.
+        was_there: The folder held just this result, and was left as it is.
     """
 
     options: EvaluateOptions
@@ -47,6 +49,7 @@ class Evaluation:
     interrupted: bool = False
     stopped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    was_there: bool = False
 
     @property
     def missing(self) -> int:
@@ -63,7 +66,7 @@ class EvaluationPlan:
 
 
 def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> EvaluationPlan:
-    """Estimate what `run` would send; nothing is sent or written.
+    """Estimate what `run` would send, and refuse what it would refuse; nothing is sent or written.
 
     Answers that are not there yet count with as many tokens as they may have, so the judge's tokens and money are
     the most that can come, but for verdicts that have to be asked for again.
@@ -73,14 +76,10 @@ def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> Evaluatio
         opener: Makes the clients of servers; none is made.
 
     Raises:
-        CrowdselectError: Something is wrong with the files or the options.
+        CrowdselectError: As `run`, for all that can be known before.
     """
     setup = prepare(options, opener=opener)
-    endpoints, present = setup.from_files()
-    with looked_into(options.ledger_path, endpoints, present=present, force=options.force_ledger) as (
-        ledger,
-        renamed,
-    ):
+    with setup.ledger() as (ledger, renamed):
         found: dict[str, Estimate] = {}
         known: list[ModelAnswers | None] = []
         for respondent, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
@@ -95,7 +94,18 @@ def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> Evaluatio
                 requests, renamed.before(setup.judge.endpoint), ledger, retry_failed=retry
             )
             found[f"judge {setup.judge.name}"].renamed = renamed.notes.get(setup.judge.endpoint.name)
+    if any(estimate.calls for estimate in found.values()):
+        _check_packages(setup)
     return EvaluationPlan(found, [*setup.notes, *renamed.notes.values(), *_retry_notes(setup)])
+
+
+def _check_packages(setup: Setup) -> None:
+    """Refuse to ask without the packages that it needs; none is loaded."""
+    for respondent in setup.respondents:
+        if respondent.endpoint.local is not None:
+            check_optional("transformers", extra="local")
+        elif respondent.open is open_client:
+            check_optional("openai", extra="collect")
 
 
 def _retry_notes(setup: Setup) -> list[str]:
@@ -144,11 +154,10 @@ def run(
         >>> run(options).result["score"]
         8.0
     """
+    folder = options.folder
     setup = prepare(options, opener=opener)
-    for respondent in setup.respondents:
-        check_reachable((respondent.endpoint,), path=respondent.source)
     with ExitStack() as stack:
-        stack.enter_context(made_folder(options.folder))
+        stack.enter_context(made_folder(folder))
         ledger = stack.enter_context(Ledger(options.ledger_path, force=options.force_ledger))
         redact = Redactor.of([respondent.endpoint for respondent in setup.respondents])
         session = Session(ledger, AskOptions(limits=options.limits, redact=redact, watch=watch), {})
@@ -164,8 +173,9 @@ def run(
             return Evaluation(options, {}, interrupted=True)
         evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
         result = result_of(evidence)
-        write_result(evidence, result)
-    return Evaluation(options, result, stopped=session.stopped, notes=[*taken, *setup.notes])
+        written = write_result(evidence, result)
+    notes = [*taken, *setup.notes]
+    return Evaluation(options, result, stopped=session.stopped, notes=notes, was_there=not written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +217,7 @@ def _planned_answers(
 ) -> ModelAnswers:
     """Estimate what one who answers is asked, and put the longest answers in the place of those to come."""
     total: Estimate | None = None
-    conversations: dict[str, Talk] = {}
+    conversations: dict[str, Conversation] = {}
     for own, requests in setup.requests(respondent):
         endpoint = renamed.before(own)
         made = estimate_requests(
@@ -216,10 +226,10 @@ def _planned_answers(
         total = made if total is None else _sum(total, made)
         if ledger is not None:
             conversations.update(
-                zip(requests, read_talks(ledger, endpoint, list(requests.values())), strict=True)
+                zip(requests, read_conversations(ledger, endpoint, list(requests.values())), strict=True)
             )
         else:
-            conversations |= {id_: Talk(one, (), len(one.then) + 1) for id_, one in requests.items()}
+            conversations |= {id_: Conversation(one, (), len(one.then) + 1) for id_, one in requests.items()}
     found[f"answers {respondent.name}"] = total or Estimate()
     found[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
     known = from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)

@@ -173,7 +173,7 @@ class JudgePrompts:
     """The prompts of a benchmark.
 
     Args:
-        pairwise: Whether answers are laid side by side.
+        pairwise: Whether two answers are compared; else each is graded alone.
         file: In FastChat's form; None = ours.
 
     Attributes:
@@ -386,7 +386,7 @@ class Judgements:
     Attributes:
         model: Whose answers were judged.
         judge: Who judged.
-        baseline: Whom they were laid beside; None where they were graded alone.
+        baseline: Whom they were compared with; None where answers were graded alone.
         verdicts: Per question and turn or game; with a reason where there is none.
         lines: What a file of these judgements holds.
         notes: Facts to tell the user.
@@ -418,7 +418,7 @@ def read_judgements(
         name: The model, where the file holds several.
 
     Returns:
-        Its judgements; the lines as they stand in the file. Where a turn was judged twice, the later line counts.
+        Its judgements; the lines as the file has them. Where a turn was judged twice, the later line counts.
 
     Raises:
         InputError: The file is broken, holds several models and none is named, or several judges or baselines.

@@ -113,8 +113,15 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
     return found
 
 
-def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
-    """Write the folder: answers, judgements, result, and last the manifest."""
+def write_result(evidence: Evidence, result: Mapping[str, Any]) -> bool:
+    """Write the folder: answers, judgements, result, and last the manifest.
+
+    Returns:
+        Whether anything was written; a folder that holds just this is left as it is.
+    """
+    text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    if _is_written(evidence, result, text):
+        return False
     with new_files(evidence.setup.options.folder) as folder:
         for name, part in (
             ("answers", evidence.answers),
@@ -123,9 +130,20 @@ def write_result(evidence: Evidence, result: Mapping[str, Any]) -> None:
         ):
             if part is not None:
                 write_lines(folder / f"{name}.jsonl", part.lines)
-        text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False)
-        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "result.json").write_text(text, encoding="utf-8")
         write_manifest(folder, _manifest(evidence, result, fingerprint([folder / "result.json"])))
+    return True
+
+
+def _is_written(evidence: Evidence, result: Mapping[str, Any], text: str) -> bool:
+    """Whether the folder holds this result, made of the same, and all that belongs to it."""
+    folder = evidence.setup.options.folder
+    known, file = read_manifest(folder), folder / "result.json"
+    if known is None or not file.is_file() or file.read_text(encoding="utf-8") != text:
+        return False
+    manifest = json.loads(json.dumps(_manifest(evidence, result, fingerprint([file]))))
+    is_same = all(known.get(name) == value for name, value in manifest.items())
+    return is_same and all((folder / name).is_file() for name in known.get("written", ()))
 
 
 def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
@@ -267,7 +285,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class MethodRuns:
     """A method: one result, or several of models that were trained the same way with other seeds."""
 
     name: str
@@ -317,17 +335,17 @@ def load_result(folder: str) -> Loaded:
     )
 
 
-def load_groups(texts: Sequence[str]) -> list[Group]:
+def load_groups(texts: Sequence[str]) -> list[MethodRuns]:
     """Read methods as the command line names them: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
 
     Raises:
-        OptionError: Two methods have one name, or a folder stands there twice.
+        OptionError: Two methods have one name, or a folder is named twice.
         InputError: A folder holds no result.
     """
     groups = []
     for text in texts:
         name, folders = _parsed(text)
-        groups.append(Group(name, tuple(load_result(folder) for folder in folders)))
+        groups.append(MethodRuns(name, tuple(load_result(folder) for folder in folders)))
     names = [group.name for group in groups]
     places = [str(Path(run.folder).resolve()) for group in groups for run in group.runs]
     for values, what in ((names, "method"), (places, "folder")):

@@ -1,4 +1,4 @@
-"""What the two benchmarks fix, so that a score can be laid beside published ones; and what of them is to be evaluated."""
+"""What the two benchmarks fix, so that a score can be compared with published ones; and the options of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class Protocol:
     Attributes:
         key: As the command and the files spell it.
         title: As people spell it.
-        pairwise: Answers are laid beside a baseline's, in both orders; else each is graded alone.
+        pairwise: Answers are compared with a baseline's, in both orders; else each is graded alone.
         turns: Of a conversation that are graded.
         answer_tokens: The most tokens of one answer.
         judge_tokens: The most tokens of a judgement, where the judge's own settings say nothing.
@@ -91,7 +91,7 @@ class EvaluateOptions:
     Attributes:
         protocol: `protocols.MT_BENCH` or `protocols.ARENA_HARD`.
         questions: FastChat's or arena-hard-auto's question file.
-        output: The folder of the result.
+        output: The folder of the result; None: only a plan can be made.
         model: `crowd.toml#NAME`, or a folder with a model; None where `answers` or `judgments` says all.
         answers: Answers made elsewhere, instead of `model`.
         judge: `crowd.toml#NAME` of a `[[judge]]`; None where `judgments` says all.
@@ -111,7 +111,7 @@ class EvaluateOptions:
 
     protocol: Protocol
     questions: str
-    output: str
+    output: str | None = None
     model: str | None = None
     answers: str | None = None
     judge: str | None = None
@@ -143,12 +143,22 @@ class EvaluateOptions:
 
     @property
     def folder(self) -> Path:
-        """Where the result is."""
+        """Where the result is.
+
+        Raises:
+            OptionError: No folder is named.
+        """
+        if self.output is None:
+            raise OptionError("say where the result goes with `output`")
         return Path(self.output)
 
     @property
     def ledger_path(self) -> Path:
-        """Where the ledger is."""
+        """Where the ledger is.
+
+        Raises:
+            OptionError: Neither it nor a folder is named.
+        """
         return Path(self.ledger) if self.ledger is not None else self.folder / "ledger.sqlite"
 
 

@@ -5,7 +5,8 @@ Who is asked, and what: endpoints of a crowd file, or models in folders of this 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from crowdselect._optional import optional
 from crowdselect.ask.ask import Opener, looked_into, open_client
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.calls import Client, Request, make_request
-from crowdselect.ask.endpoints import Endpoint, load_endpoints
-from crowdselect.ask.renamed import former_names, names_in
+from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
+from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.renamed import Renamed, former_names, names_in
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, read_bench, read_references
 from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
@@ -59,7 +61,9 @@ def is_named(text: str) -> bool:
     return ".toml#" in text
 
 
-def answering(text: str, *, option: str, name: str | None = None, opener: Opener = open_client) -> Respondent:
+def find_model(
+    text: str, *, option: str, name: str | None = None, opener: Opener = open_client
+) -> Respondent:
     """Find a model that is to answer.
 
     Args:
@@ -80,7 +84,7 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
     else:
         raise InputError(
             f"`{option}` is {text!r}: there is no such folder; wanted a folder with a model, or crowd.toml#NAME "
-            '(a model of the hub stands there with local = "NAME")'
+            '(a model of the hub is written there as local = "NAME")'
         )
     if endpoint.local is None:
         return Respondent(name or endpoint.name, endpoint, opener, text)
@@ -92,7 +96,9 @@ def answering(text: str, *, option: str, name: str | None = None, opener: Opener
     return Respondent(name or endpoint.name, endpoint, _local_opener(), text)
 
 
-def judging(text: str, protocol: Protocol, *, opener: Opener = open_client) -> tuple[Respondent, list[str]]:
+def find_judge(
+    text: str, protocol: Protocol, *, opener: Opener = open_client
+) -> tuple[Respondent, list[str]]:
     """Find a judge; temperature 0 and a limit of tokens, unless the file says otherwise.
 
     Returns:
@@ -250,7 +256,7 @@ class Setup:
         ]
 
     def requests(self, respondent: Respondent) -> list[tuple[Endpoint, dict[str, Request]]]:
-        """Give what one who answers is asked, by the settings that it is asked with."""
+        """The requests for one respondent, grouped by settings."""
         options = self.options
         return answer_requests(
             respondent,
@@ -261,7 +267,7 @@ class Setup:
         )
 
     def from_files(self) -> tuple[list[Endpoint], set[str]]:
-        """Give those who are asked as a crowd file says, in every way that they are, and all names of the files."""
+        """The endpoints of crowd files, with all settings that each is asked with, and all names in those files."""
         respondents = [respondent for respondent in self.respondents if is_named(respondent.source)]
         endpoints = [
             endpoint
@@ -273,6 +279,15 @@ class Setup:
             )
         ]
         return endpoints, names_in(*(respondent.source.rpartition("#")[0] for respondent in respondents))
+
+    @contextmanager
+    def ledger(self) -> Iterator[tuple[Ledger | None, Renamed]]:
+        """Look into the ledger to plan; see `ask.looked_into`. There is none where no place is named."""
+        options = self.options
+        path = None if options.output is None and options.ledger is None else options.ledger_path
+        endpoints, present = self.from_files()
+        with looked_into(path, endpoints, present=present, force=options.force_ledger) as found:
+            yield found
 
     @property
     def model_name(self) -> str:
@@ -306,15 +321,15 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
         opener: Makes the clients of servers.
 
     Raises:
-        CrowdselectError: A file, an option or the folder is not what it should be; nothing was sent.
+        CrowdselectError: A file, an option, a key or the folder is not what it should be; nothing was sent.
     """
     protocol = options.protocol
     questions = read_bench(options.questions, protocol)
     references = {} if options.references is None else read_references(options.references)
-    judge, notes = (None, []) if options.judge is None else judging(options.judge, protocol, opener=opener)
+    judge, notes = (None, []) if options.judge is None else find_judge(options.judge, protocol, opener=opener)
     model = None
     if options.model is not None:
-        model = answering(options.model, option="model", name=options.name, opener=opener)
+        model = find_model(options.model, option="model", name=options.name, opener=opener)
     answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
     judgements = None
     if options.judgments is not None:
@@ -337,8 +352,11 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     for part in (answers, baseline_answers, judgements):
         notes += [] if part is None else part.notes
     notes += _reference_notes(setup)
+    for respondent in setup.respondents:
+        check_reachable((respondent.endpoint,), path=respondent.source)
     _check_costs(setup)
-    _check_folder(setup)
+    if options.output is not None:
+        _check_folder(setup)
     return setup
 
 
@@ -348,7 +366,7 @@ def _baseline(
     if options.baseline is None:
         return None, None
     if is_respondent(options.baseline):
-        found = answering(options.baseline, option="baseline", opener=opener)
+        found = find_model(options.baseline, option="baseline", opener=opener)
         return (found, None) if options.judgments is None else (None, None)
     return None, read_answers(options.baseline, questions)
 
@@ -421,14 +439,9 @@ def _check_folder(setup: Setup) -> None:
 
 def _former_names(setup: Setup, name: str | None) -> set[str]:
     """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
-    options = setup.options
     if name is None:
         return set()
-    endpoints, present = setup.from_files()
-    with looked_into(options.ledger_path, endpoints, present=present, force=options.force_ledger) as (
-        ledger,
-        renamed,
-    ):
+    with setup.ledger() as (ledger, renamed):
         return set() if ledger is None else former_names(ledger, renamed, name)
 
 

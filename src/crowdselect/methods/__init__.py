@@ -1,9 +1,9 @@
-"""Ways to score rows, a file each: the function that makes the method, with its source, arguments and errors.
+"""Ways to score rows, one per file: the function that builds the method, with its source, arguments and errors.
 
-from crowdselect.methods import method_named
-select(pool, Options(budget=1000, clusters=0), method=method_named("length:answer"))
+    from crowdselect.methods import method_named
+    select(pool, Options(budget=1000, clusters=0), method=method_named("length:answer"))
 
-A new one is a file here and a record in `METHODS`: `select --method NAME[:ARG]`, recipes and the help read it.
+A new method is a file here and a record in `METHODS`, which `select --method NAME[:ARG]`, recipes and the help read.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """What stands after the colon of `NAME:ARG`.
+    """What follows the colon of `NAME:ARG`.
 
     Example:
         >>> METHODS["deita"].argument.form
@@ -29,9 +29,9 @@ class Argument:
     """
 
     fills: tuple[str, ...]
-    """The arguments of the method's function that it gives, in their order; several are separated by commas."""
+    """The arguments of the method's function that it fills, in order; several values are separated by commas."""
     form: str
-    """How it is written, for help: a word in capitals, or values separated by `|`."""
+    """Its form in the help: a word in capitals, or values separated by `|`."""
     help: str
     """What it is, in one line."""
     required: bool = True
@@ -50,16 +50,16 @@ class Setting:
     """The argument's name; `max_length` is `--max-length` on the command line."""
     kind: type[int] | type[str] = str
     default: int | str | None = None
-    """None = nothing is said, and the function does without."""
+    """None = not passed, and the function does without."""
     form: str
-    """How its value is written, for help."""
+    """The form of its value in the help."""
     help: str
     """What it is, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A method in the registry; its module is loaded when it is made, so that help is quick.
+    """A method in the registry; its module is loaded only when the method is built, so that help is fast.
 
     Example:
         >>> METHODS["length"](of="answer").settings["of"]
@@ -67,24 +67,24 @@ class Entry:
     """
 
     make: "str | Callable[..., Method]"
-    """The function that makes it, or where it is: `module:function`, in this package."""
+    """The function that builds it, or that function's location in this package: `module:function`."""
     help: str
     """What it chooses, in one line."""
     argument: Argument | None = None
-    """What may stand after its name; None = nothing may."""
+    """What may follow its name; None = nothing."""
     settings: tuple[Setting, ...] = ()
-    """What else it may be told."""
+    """Its other arguments."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Values of `Options` that belong to it: a command takes them where its user says nothing."""
+    """Values of `Options` that belong to it: a command uses them where the user sets none."""
     drawn: bool = False
-    """It is a draw: selections that differ in their seed only count as several draws of one."""
+    """It is random: selections that differ only in their seed count as several draws of one selection."""
     runs_a_model: bool = False
-    """A local model is run on the rows: worth a plan first, and workers of a cluster share its `parts` and `device`."""
+    """It runs a local model on the rows: a dry run is useful, and workers of a cluster share its `parts` and `device`."""
     source: str = ""
-    """The paper that it is from."""
+    """The paper that it comes from."""
 
     def form(self, name: str) -> str:
-        """Write how it is named, for help.
+        """Return the form of its name for the help.
 
         Example:
             >>> METHODS["length"].form("length"), METHODS["tags"].form("tags")
@@ -92,19 +92,19 @@ class Entry:
         """
         if self.argument is None:
             return name
-        given = f":{self.argument.form}"
-        return f"{name}{given if self.argument.required else f'[{given}]'}"
+        suffix = f":{self.argument.form}"
+        return f"{name}{suffix if self.argument.required else f'[{suffix}]'}"
 
     def __call__(self, **arguments: Any) -> "Method":  # noqa: ANN401  (those of the function)
-        """Make the method."""
+        """Build the method."""
         if not isinstance(self.make, str):
             return self.make(**arguments)
         module, name = self.make.split(":")
-        made: Method = getattr(import_module(f"{__name__}.{module}"), name)(**arguments)
-        return made
+        method: Method = getattr(import_module(f"{__name__}.{module}"), name)(**arguments)
+        return method
 
 
-# ── what several methods check ──────────────────────────────────────────────────────────────────────
+# ── checks shared by methods ──────────────────────────────────────────────────────────────────────
 
 
 Direction = Literal["up", "down"]
@@ -112,7 +112,7 @@ Direction = Literal["up", "down"]
 
 
 def check_known(name: str, value: str, kind: Any) -> None:  # noqa: ANN401  (a Literal)
-    """Refuse a value that is none of a `Literal`'s.
+    """Refuse a value that is not among a `Literal`'s.
 
     Raises:
         OptionError: It is not.
@@ -122,7 +122,7 @@ def check_known(name: str, value: str, kind: Any) -> None:  # noqa: ANN401  (a L
 
 
 def sign(direction: str) -> float:
-    """Give what a number is multiplied by so that the first to be chosen has the highest.
+    """Return the factor that turns a number into a score whose highest is chosen first.
 
     Raises:
         OptionError: The direction is unknown.
@@ -161,7 +161,7 @@ METHODS: dict[str, Entry] = {
         argument=Argument(
             fills=("of",),
             form="instruction|answer",
-            help="What is measured.  [default: instruction]",
+            help="What to measure.  [default: instruction]",
             required=False,
         ),
         settings=(
@@ -200,7 +200,7 @@ METHODS: dict[str, Entry] = {
     ),
     "column": Entry(
         make="column:by_column",
-        help="The highest numbers of a column; with a judge's marks, AlpaGasus.",
+        help="The highest numbers of a column; with a judge's scores, AlpaGasus.",
         argument=Argument(fills=("column",), form="COLUMN", help="A reward column, or one number per row."),
         source="AlpaGasus, Chen et al. 2023, arXiv 2307.08701",
     ),
@@ -216,11 +216,9 @@ METHODS: dict[str, Entry] = {
                 kind=int,
                 default=2048,
                 form="N",
-                help="The most tokens of instruction and answer.",
+                help="Most tokens of instruction and answer together.",
             ),
-            Setting(
-                name="batch_tokens", kind=int, default=4096, form="N", help="The most tokens of a batch."
-            ),
+            Setting(name="batch_tokens", kind=int, default=4096, form="N", help="Most tokens of a batch."),
             Setting(name="device", default="auto", form="DEVICE", help="cpu, cuda, ..."),
         ),
         runs_a_model=True,
@@ -239,36 +237,36 @@ METHODS: dict[str, Entry] = {
     ),
     "facility-location": Entry(
         make="facility_location:facility_location",
-        help="Rows that stand for all others.",
+        help="Rows that represent all others best.",
         settings=(
             Setting(
                 name="neighbours",
                 kind=int,
                 default=50,
                 form="N",
-                help="How many nearest rows each is linked to.",
+                help="How many nearest rows each row is linked to.",
             ),
             Setting(
                 name="weight_by",
                 form="NAME",
-                help="What counts more: crowdselect, reward or a column.  [default: nothing]",
+                help="What rows are weighted by: crowdselect, reward or a column.  [default: nothing]",
             ),
         ),
     ),
 }
-"""The methods by the names that commands and recipes know; `crowd` is called `crowdselect` in manifests."""
+"""The methods by the names that commands and recipes use; `crowd` is called `crowdselect` in manifests."""
 
 
 def method_named(spec: str, **settings: Any) -> "Method":  # noqa: ANN401  (those of the function)
-    """Make a method of `NAME` or `NAME:ARG`.
+    """Build a method from `NAME` or `NAME:ARG`.
 
     Args:
-        spec: A name of `METHODS`, and after a colon what its `Argument` says.
+        spec: A name of `METHODS`, and after a colon its `Argument`.
         **settings: Its `settings`, by their names.
 
     Raises:
-        OptionError: There is no such method; its argument is missing, or it takes none; a setting is not its own; or
-            a value is unknown to it.
+        OptionError: There is no such method; its argument is missing, or it takes none; or a setting or a value is
+            not one of the method's.
 
     Example:
         >>> method_named("reward:down").settings["direction"]
@@ -279,15 +277,15 @@ def method_named(spec: str, **settings: Any) -> "Method":  # noqa: ANN401  (thos
     """
     name, colon, argument = spec.partition(":")
     entry = entry_named(spec)
-    own = {setting.name for setting in entry.settings} | ({"parts"} if entry.runs_a_model else set())
+    known = {setting.name for setting in entry.settings} | ({"parts"} if entry.runs_a_model else set())
     for setting in settings:
-        if setting not in own:
-            raise OptionError(f"`{setting}` is no setting of the method {name}")
+        if setting not in known:
+            raise OptionError(f"`{setting}` is not a setting of the method {name}")
     return entry(**_filled(name, entry.argument, argument if colon else None), **settings)
 
 
 def entry_named(spec: str) -> Entry:
-    """Find the record of `NAME` or `NAME:ARG`.
+    """Look up the record of `NAME` or `NAME:ARG`.
 
     Raises:
         OptionError: There is none of that name.
@@ -300,19 +298,19 @@ def entry_named(spec: str) -> Entry:
     return METHODS[name]
 
 
-def _filled(name: str, wanted: Argument | None, given: str | None) -> dict[str, str]:
-    """The function's arguments by name, from what stands after the colon; None = there is no colon."""
+def _filled(name: str, wanted: Argument | None, argument: str | None) -> dict[str, str]:
+    """Parse the function's arguments by name from what follows the colon; None = there is no colon."""
     if wanted is None:
-        if given is not None:
-            raise OptionError(f"`method={name}:{given}`: {name} takes nothing after its name")
+        if argument is not None:
+            raise OptionError(f"`method={name}:{argument}`: {name} takes nothing after its name")
         return {}
-    if given is None and not wanted.required:
+    if argument is None and not wanted.required:
         return {}
-    written = f"write it as {name}:{wanted.form}"
-    if not given:
-        raise OptionError(f"`method={name}` needs {wanted.form} ({wanted.help}); {written}")
+    hint = f"write it as {name}:{wanted.form}"
+    if not argument:
+        raise OptionError(f"`method={name}` needs {wanted.form} ({wanted.help}); {hint}")
     # A column's name may hold a comma where only one is wanted.
-    values = given.split(",") if len(wanted.fills) > 1 else [given]
+    values = argument.split(",") if len(wanted.fills) > 1 else [argument]
     if len(values) != len(wanted.fills) or not all(values):
-        raise OptionError(f"`method={name}:{given}`: wanted {wanted.form} ({wanted.help}); {written}")
+        raise OptionError(f"`method={name}:{argument}`: wanted {wanted.form} ({wanted.help}); {hint}")
     return dict(zip(wanted.fills, values, strict=True))

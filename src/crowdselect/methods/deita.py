@@ -8,20 +8,21 @@ from crowdselect.selection.methods import Method, Scored, Seen
 
 
 def deita(*, complexity: str, quality: str) -> Method:
-    """Complex and good first, passing over what is too like a kept row: deita (Liu et al. 2023, arXiv 2312.15685).
+    """Choose complex rows of high quality, skipping near-duplicates: deita (Liu et al. 2023, arXiv 2312.15685).
 
-    `score` is complexity x quality; the rows are walked down and one is kept if its largest cosine to those
-    kept before is at most `near_duplicates` (0.9 in the paper, and where a command is not told). Memory grows with what is kept.
+    `score` is complexity x quality; going down the rows, one is taken if its largest cosine to those taken
+    before is at most `near_duplicates` (0.9 in the paper, and by default in commands). Memory grows with the
+    number of rows taken.
 
     Args:
-        complexity: A column as for `crowdselect.methods.column.by_column`.
-        quality: Another.
+        complexity: A column, as for `crowdselect.methods.column.by_column`.
+        quality: Another such column.
     """
 
     def score(seen: Seen, _progress: Progress) -> Scored:
-        evolved, good = seen.numbers(complexity), seen.numbers(quality)
-        missing = {f"no {complexity}": np.isnan(evolved), f"no {quality}": np.isnan(good)}
-        return Scored(rounded(evolved * good), missing)  # 0.1 x 0.6 is 0.2 x 0.3
+        complexities, qualities = seen.numbers(complexity), seen.numbers(quality)
+        missing = {f"no {complexity}": np.isnan(complexities), f"no {quality}": np.isnan(qualities)}
+        return Scored(rounded(complexities * qualities), missing)  # so that 0.1 x 0.6 ties with 0.2 x 0.3
 
     return Method(
         name="deita",

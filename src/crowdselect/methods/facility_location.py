@@ -1,7 +1,7 @@
-"""Facility location: which rows stand for all others best. A graph of near rows, then a lazy greedy choice.
+"""Facility location: the rows that represent all others best. A graph of near rows, then a lazy greedy choice.
 
 The objective of a choice S is the sum over rows i of w_i max(s_ij, j in S), s the cosine between near rows and
-0 between others: how well every row is stood for. It is submodular, so the greedy choice reaches at least
+0 between others: how well every row is represented. It is submodular, so the greedy choice reaches at least
 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978), and a gain only falls as the choice grows, so few have
 to be computed again (Minoux 1978). As a way to choose training data: apricot (Schreiber, Bilmes and Noble 2020).
 """
@@ -32,22 +32,22 @@ from crowdselect.selection.methods import (
 from crowdselect.types import Float32Array, FloatArray, IntArray
 
 _BLOCK = 1024  # rows compared at a time
-_GRID = np.float32(1 << 20)  # cosines are rounded to such a part: sums of them are exact, so equal gains tie
-_WEIGHT_GRID = 1 << 16  # and weights to such a part
-_PART = 4_096  # rows among which a row's neighbours are looked for
+_GRID = np.float32(1 << 20)  # cosines are rounded to this fraction: their sums are exact, so equal gains tie
+_WEIGHT_GRID = 1 << 16  # and weights to this fraction
+_PART = 4_096  # rows among which a row's neighbours are searched
 _SAMPLE = 200  # rows whose true neighbours are looked up to state the recall
 
 
 def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> Method:
-    """Rows that stand for all others: greedy facility location on a graph of near rows.
+    """Choose the rows that represent all others best: greedy facility location on a graph of near rows.
 
-    `score` is what a row added to the objective when it was chosen, or still would. Neighbours are looked for
-    within the clusters of the choice, large ones cut up further; the share of the true ones that this finds is
-    a note of the selection.
+    `score` is a row's gain in the objective when it was chosen, or the gain it would still bring. Neighbours are
+    searched within the clusters of the selection, large ones split further; the share of true neighbours found
+    is a note of the selection.
 
     Args:
         neighbours: How many nearest rows each row is linked to.
-        weight_by: How much it counts that a row is stood for: "crowdselect" (its score with the default
+        weight_by: How much a row counts as one to be represented: "crowdselect" (its score with the default
             weights), "reward" (its best reward) or a column; each as a uniform rank, 0 where it is
             missing. None = all count the same.
 
@@ -66,7 +66,7 @@ def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> 
         rows = seen.rows
         vectors, labels, keys = grouping.vectors[rows], grouping.labels[rows], seen.keys[rows]
         graph = near_graph(vectors, labels=parts(vectors, labels=labels, keys=keys), neighbours=neighbours)
-        found = recall(graph, vectors, keys=keys, neighbours=neighbours)
+        recalled = recall(graph, vectors, keys=keys, neighbours=neighbours)
         out = np.zeros(len(seen.eligible))
         out[rows] = gains(
             graph,
@@ -76,7 +76,9 @@ def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> 
             keys=keys,
             depths=depths(seen, grouping),
         )
-        note = f"facility location: {found:.1%} of a sample's true {neighbours} nearest rows are in the graph"
+        note = (
+            f"facility location: {recalled:.1%} of a sample's true {neighbours} nearest rows are in the graph"
+        )
         return Scored(with_duplicates(seen, out), notes=(note,))
 
     return Method(
@@ -98,29 +100,29 @@ _OWN_WEIGHTS: dict[str, Callable[[Seen], FloatArray]] = {
     CROWD.name: lambda seen: combine({name: seen.ranks[name] for name in METRICS}, DEFAULT_WEIGHTS),
     "reward": lambda seen: seen.known.answers.best_reward,
 }
-"""What rows can be weighed by without a column."""
+"""What rows can be weighted by without a column."""
 
 
 def parts(vectors: Float32Array, *, labels: NDArray[Any], keys: NDArray[np.uint64]) -> IntArray:
-    """Cut clusters that are too large to compare all their rows into smaller ones, by k-means.
+    """Split clusters that are too large for comparing all their rows, by k-means.
 
     Args:
         vectors: Shape (N, D), unit length.
         labels: Shape (N,).
-        keys: Shape (N,), seeded hashes: which rows k-means is fitted on.
+        keys: Shape (N,), seeded hashes: k-means is fitted on the rows with the smallest.
 
     Returns:
         Shape (N,): labels of parts, each within one cluster, most of them of at most 4,096 rows.
     """
-    out, made = np.zeros(len(labels), dtype=np.int64), 0
+    part_labels, count = np.zeros(len(labels), dtype=np.int64), 0
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         inner = np.zeros(len(rows), dtype=np.int64)
         if len(rows) > _PART:
             inner = kmeans(vectors[rows], k=2 * -(-len(rows) // _PART), keys=keys[rows]).astype(np.int64)
-        out[rows] = made + inner
-        made += int(inner.max()) + 1
-    return out
+        part_labels[rows] = count + inner
+        count += int(inner.max()) + 1
+    return part_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +134,19 @@ class NearGraph:
     likeness: NDArray[np.float32]  # (E,), cosines above 0
 
     def of(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The neighbours of a row, and how like it they are."""
+        """Return the neighbours of a row, and their cosines to it."""
         here = slice(self.starts[row], self.starts[row + 1])
         return self.near[here], self.likeness[here]
 
 
 def near_graph(vectors: Float32Array, *, labels: NDArray[Any], neighbours: int) -> NearGraph:
-    """Link every row to the nearest of its own part.
+    """Link every row to its nearest rows within its own part.
 
     Args:
         vectors: Shape (N, D), unit length.
         labels: Shape (N,): rows are compared only with rows of the same label.
-        neighbours: How many nearest rows each row is linked to; two rows are near if either has the other among
-            its nearest.
+        neighbours: How many nearest rows each row is linked to; two rows are near if either is among the other's
+            nearest.
 
     Returns:
         A symmetric graph of cosines above 0. Every row is near itself with its own cosine, 1, or 0 for a zero row.
@@ -159,24 +161,24 @@ def near_graph(vectors: Float32Array, *, labels: NDArray[Any], neighbours: int) 
     n, parts = len(vectors), []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        own = vectors[members]
+        own_vectors = vectors[members]
         for begin in range(0, len(members), _BLOCK):
             rows = members[begin : begin + _BLOCK]
-            cosines = vectors[rows] @ own.T
+            cosines = vectors[rows] @ own_vectors.T
             cosines[np.arange(len(rows)), begin + np.arange(len(rows))] = -1.0
-            taken = min(neighbours, len(members) - 1)
+            count = min(neighbours, len(members) - 1)
             columns = (
-                np.argpartition(-cosines, taken - 1, axis=1)[:, :taken]
-                if taken
+                np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+                if count
                 else np.empty((len(rows), 0), int)
             )
             found = np.take_along_axis(cosines, columns, axis=1)
-            kept = found > 0
-            parts.append((np.repeat(rows, kept.sum(axis=1)), members[columns[kept]], found[kept]))
+            positive = found > 0
+            parts.append((np.repeat(rows, positive.sum(axis=1)), members[columns[positive]], found[positive]))
     first, second, cosine = (np.concatenate(column) for column in zip(*parts, strict=True))
     cosine = np.round(np.minimum(cosine, np.float32(1.0)) * _GRID) / _GRID
     links = coo_matrix((cosine, (first, second)), shape=(n, n)).tocsr()
-    # A zero row stands for nothing, not even for itself.
+    # A zero row represents nothing, not even itself.
     own_cosine = (
         eye_array(n, format="csr", dtype=np.float32).multiply((vectors != 0).any(axis=1)[:, None]).tocsr()
     )
@@ -188,13 +190,13 @@ def near_graph(vectors: Float32Array, *, labels: NDArray[Any], neighbours: int) 
 
 
 def recall(graph: NearGraph, vectors: Float32Array, *, keys: NDArray[np.uint64], neighbours: int) -> float:
-    """Share of the true nearest rows that a graph of parts has, on a seeded sample of rows.
+    """Compute the share of the true nearest rows that a graph of parts contains, on a seeded sample of rows.
 
     Args:
         graph: From `near_graph`.
         vectors: Shape (N, D), unit length.
-        keys: Shape (N,); the rows with the smallest are the sample.
-        neighbours: How many nearest rows of each are looked for, among all N.
+        keys: Shape (N,); the rows with the smallest keys are the sample.
+        neighbours: How many nearest rows of each are searched, among all N.
 
     Returns:
         Between 0 and 1, higher is better; 1.0 where there are no neighbours above cosine 0 to find.
@@ -204,10 +206,10 @@ def recall(graph: NearGraph, vectors: Float32Array, *, keys: NDArray[np.uint64],
     for row in sample:
         cosines = vectors @ vectors[row]
         cosines[row] = -1.0
-        taken = min(neighbours, len(vectors) - 1)
-        if taken == 0:
+        count = min(neighbours, len(vectors) - 1)
+        if count == 0:
             continue
-        true = np.argpartition(-cosines, taken - 1)[:taken]
+        true = np.argpartition(-cosines, count - 1)[:count]
         true = true[cosines[true] > 0]
         hits += int(np.isin(true, graph.of(int(row))[0]).sum())
         total += len(true)
@@ -223,19 +225,19 @@ def gains(
     keys: NDArray[np.uint64],
     depths: dict[int, int],
 ) -> FloatArray:
-    """Choose greedily within every label, and give each row what it adds.
+    """Choose greedily within every label, and return each row's gain.
 
     Args:
         graph: From `near_graph`; no link may cross two labels.
-        weights: How much it counts that a row is stood for, shape (N,), at least 0.
+        weights: How much each row counts as one to be represented, shape (N,), at least 0.
         candidates: Which rows may be chosen, shape (N,).
-        labels: Shape (N,): within each label the choice is greedy of its own.
-        keys: Shape (N,): among equal gains the smaller key goes first.
+        labels: Shape (N,): the greedy choice is made separately within each label.
+        keys: Shape (N,): of equal gains, the smaller key goes first.
         depths: How many rows to choose from each label.
 
     Returns:
-        Shape (N,). For a chosen row its gain when it was chosen, for any other what it would still add: so
-        ordering by it, equal ones by key, gives each label's greedy order. Higher = earlier.
+        Shape (N,). For a chosen row its gain when it was chosen, for any other row the gain it would still
+        bring, so that sorting by it, ties by key, yields each label's greedy order. Higher = earlier.
     """
     order = np.empty(len(keys), dtype=np.int64)
     order[np.argsort(keys, kind="stable")] = np.arange(len(keys))
@@ -264,7 +266,7 @@ def _greedy(
     *,
     depth: int,
 ) -> Iterator[tuple[int, float]]:
-    """Choose up to `depth` rows and cover what they stand for; `heap` holds (-gain, order, row, when computed)."""
+    """Choose up to `depth` rows and update `cover`; `heap` holds (-gain, order, row, number chosen when computed)."""
     heapq.heapify(heap)
     taken = 0
     while heap and taken < depth:

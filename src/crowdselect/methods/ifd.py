@@ -1,4 +1,4 @@
-"""Instruction-following difficulty: how much the instruction helps a language model to foresee the answer.
+"""Instruction-following difficulty: how much the instruction helps a language model to predict the answer.
 
 Li et al. 2023, "From Quantity to Quality" (arXiv 2308.12032; the IFD score of Cherry_LLM).
 """
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect._optional import optional
+from crowdselect._optional import check_optional, optional
 from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
@@ -23,7 +24,7 @@ from crowdselect.selection.reading import Answered
 from crowdselect.types import FloatArray
 
 BATCH = 256
-"""Rows that are computed at a time and kept as a part: what a crash loses at most."""
+"""Rows computed at a time and stored as a part: the most that a crash loses."""
 
 _PLAIN = "{instruction}\n\n"  # for a model without a chat template
 
@@ -36,31 +37,40 @@ def by_ifd(
     device: str = "auto",
     parts: str | Path | None = None,
 ) -> Method:
-    """The rows whose instruction helps a language model least to foresee the answer, and yet helps.
+    """Choose the rows whose instruction helps a language model least to predict the answer, but does help.
 
     Instruction-following difficulty (Li et al. 2023, arXiv 2308.12032); see `IfdModel.ratios`. `score`
     is the ratio of losses; rows at 1 or above are left out, as in the paper. With a model that was first trained
-    on a small sample it is the pre-experienced variant.
+    on a small sample, it is the paper's pre-experienced variant.
 
     Args:
         model: A causal language model: a folder, or a name on the Hub.
-        max_length: The most tokens of instruction and answer.
-        batch_tokens: The most tokens of a batch.
+        max_length: Most tokens of instruction and answer together.
+        batch_tokens: Most tokens of a batch.
         device: "auto", "cpu", "cuda", ...
-        parts: A folder where ratios are kept, and found again by model, instruction and answer; on a cluster one that
-            all machines share. None = one in the cache folder, or with `Options.cache` off nowhere.
+        parts: A folder that caches ratios by model, instruction and answer; on a cluster, one that all machines
+            share. None = one in the cache folder, or no cache if `Options.cache` is off.
     """
 
-    def score(seen: Seen, progress: Progress) -> Scored:
-        kept = parts if parts is not None else folder() / "ifd" if seen.options.cache else None
-        ratios_of = KeptRatios(
-            None if kept is None else Path(kept),
+    def kept_ratios(seen: Seen) -> KeptRatios:
+        folder_of_parts = parts if parts is not None else folder() / "ifd" if seen.options.cache else None
+        return KeptRatios(
+            None if folder_of_parts is None else Path(folder_of_parts),
             model=model,
             max_length=max_length,
             batch_tokens=batch_tokens,
             device=device,
         )
-        ratios = seen.map(ratios_of, of="both", progress=progress, size=BATCH)
+
+    def known(seen: Seen, progress: Progress) -> int:
+        for module in ("torch", "transformers"):
+            check_optional(module, extra="reward")
+        check_model_folder(model)
+        found = seen.map(kept_ratios(seen).are_known, of="both", progress=progress, size=BATCH)
+        return int(np.nansum(found))
+
+    def score(seen: Seen, progress: Progress) -> Scored:
+        ratios = seen.map(kept_ratios(seen), of="both", progress=progress, size=BATCH)
         return Scored(
             ratios, {"its loss ratio is 1 or above": ratios >= 1, "no loss ratio": np.isnan(ratios)}
         )
@@ -69,21 +79,22 @@ def by_ifd(
         name="ifd",
         arguments={"model": model, "max_length": max_length},
         score=score,
+        known=known,
         needs=frozenset({"instruction", "answer"}),
     )
 
 
 class KeptRatios:
-    """Gives the ratios of batches as `IfdModel.ratios` does, and keeps each batch as a part; runs here or in an actor.
+    """Callable that returns the ratios of `IfdModel.ratios` and caches each batch as a part; runs here or in an actor.
 
-    The model is loaded with the first batch that is not all there.
+    The model is loaded for the first batch that is not entirely cached.
 
     Args:
-        kept: The folder of the parts; None = nothing is kept.
-        model: As for `by_ifd`, and what follows.
-        max_length: See there.
-        batch_tokens: See there.
-        device: See there; "auto" takes the GPU of the process that computes, or its CPU.
+        folder_of_parts: The folder of the parts; None = no cache.
+        model: As for `by_ifd`, like the next two.
+        max_length: As for `by_ifd`.
+        batch_tokens: As for `by_ifd`.
+        device: As for `by_ifd`; "auto" = the GPU of the computing process, or its CPU.
 
     Raises:
         InputError: There is no such model.
@@ -91,10 +102,10 @@ class KeptRatios:
     """
 
     def __init__(
-        self, kept: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
+        self, folder_of_parts: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
     ) -> None:
         _check_tokens(max_length=max_length, batch_tokens=batch_tokens)
-        self._parts = None if kept is None else Parts(kept)
+        self._parts = None if folder_of_parts is None else Parts(folder_of_parts)
         self._load = partial(IfdModel, model, max_length=max_length, batch_tokens=batch_tokens, device=device)
         self._device = device
         self._identity = f"{_identity(model)} {max_length}"
@@ -102,27 +113,33 @@ class KeptRatios:
         self._found: tuple[Keys, FloatArray] | None = None
 
     def __call__(self, rows: Sequence[Answered]) -> FloatArray:
-        """Give one ratio per row, NaN where there is none."""
+        """Compute one ratio per row, NaN where it is undefined."""
         keys = [self._key(row) for row in rows]
         known, ratios = self._known()
-        at = known.find(keys)
-        found = dict(zip(keys, ratios[at].tolist(), strict=True)) if len(ratios) else {}
-        left = {key: row for key, row, place in zip(keys, rows, at.tolist(), strict=True) if place < 0}
-        if left:
-            found |= zip(left, self._computed(left).tolist(), strict=True)
+        positions = known.find(keys)
+        found = dict(zip(keys, ratios[positions].tolist(), strict=True)) if len(ratios) else {}
+        missing = {
+            key: row for key, row, place in zip(keys, rows, positions.tolist(), strict=True) if place < 0
+        }
+        if missing:
+            found |= zip(missing, self._computed(missing).tolist(), strict=True)
         return np.array([found[key] for key in keys])
 
-    def _computed(self, left: dict[bytes, Answered]) -> FloatArray:
-        """Compute some ratios, unless their part is there: the batch was handed out a second time."""
+    def are_known(self, rows: Sequence[Answered]) -> FloatArray:
+        """Tell for each row whether its ratio is in the cache: 1 or 0. The model is not loaded."""
+        return np.asarray(self._known()[0].find([self._key(row) for row in rows]) >= 0, dtype=np.float64)
+
+    def _computed(self, missing: dict[bytes, Answered]) -> FloatArray:
+        """Compute some ratios, unless their part exists: the batch may have been started before."""
         import pyarrow as pa
 
-        keys = list(left)
+        keys = list(missing)
         name = "" if self._parts is None else self._parts.name(keys)
         if self._parts is not None and self._parts.has(name):
             return np.asarray(read_part(self._parts.folder / name, "ratio")["ratio"])
         if self._model is None:
             self._model = self._load()
-        ratios = self._model.ratios(list(left.values()))
+        ratios = self._model.ratios(list(missing.values()))
         if self._parts is not None:
             self._parts.write(name, {KEY: pa.array(keys, pa.binary()), "ratio": pa.array(ratios)})
         return ratios
@@ -144,13 +161,13 @@ class KeptRatios:
 
 
 class IfdModel:
-    """A language model that gives ratios, loaded once.
+    """A language model that computes ratios, loaded once.
 
     Args:
         model: A causal language model of transformers: a folder, or a name on the Hub. Weights must be
-            safetensors; no code of the model's own is run.
-        max_length: The most tokens of instruction and answer together; a longer answer is cut at its end.
-        batch_tokens: The most tokens of a batch, padding included. Sequences of about one length run together.
+            safetensors; the model's own code is never run.
+        max_length: Most tokens of instruction and answer together; a longer answer is cut at its end.
+        batch_tokens: Most tokens of a batch, padding included. Sequences of similar length run together.
         device: "auto", "cpu", "cuda", ...
 
     Raises:
@@ -169,18 +186,18 @@ class IfdModel:
         self._longest, self._batch_tokens = min(max_length, _longest(self._network)), batch_tokens
 
     def ratios(self, rows: Sequence[Answered]) -> FloatArray:
-        """Mean loss of each answer given its instruction, divided by its mean loss alone.
+        """Compute the mean loss of each answer given its instruction, divided by its mean loss alone.
 
-        The instruction goes through the model's chat template where it has one. Both losses are means over
-        the same tokens: all of the answer's where the model has a token for the beginning of a text, else all but
-        the first, for which alone there is nothing to foretell it from.
+        The instruction goes through the model's chat template if it has one. Both losses are means over the
+        same tokens: all of the answer's if the model has a beginning-of-text token, else all but the first,
+        which on its own has nothing before it to be predicted from.
 
         Args:
             rows: n instructions with answers.
 
         Returns:
-            Shape (n,), above 0. Higher = the instruction helps less to foresee the answer, so the row is harder to
-            follow; at 1 or above it does not help at all. NaN where the answer has no token to foretell, or
+            Shape (n,), above 0. Higher = the instruction helps less to predict the answer, so the row is harder to
+            follow; at 1 or above it does not help at all. NaN where the answer has no token to predict, or
             none fits beside its instruction.
         """
         bos = self._tokenizer.bos_token_id
@@ -195,15 +212,15 @@ class IfdModel:
             batch_tokens=self._batch_tokens,
         )
         out = np.full(len(rows), np.nan)
-        for place in range(0, len(pieces), 2):  # given the instruction, and alone
-            given, alone = losses[place : place + 2]
-            out[pieces[place].row] = given / alone if alone > 0 else np.nan
+        for i in range(0, len(pieces), 2):  # given the instruction, and alone
+            given, alone = losses[i : i + 2]
+            out[pieces[i].row] = given / alone if alone > 0 else np.nan
         return out
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One sequence to run: its tokens, and from where on they are foretold."""
+    """One sequence to run: its tokens, and where the predicted ones begin."""
 
     row: int
     tokens: list[int]
@@ -213,25 +230,25 @@ class _Piece:
 def _check_tokens(**values: int) -> None:
     for name, value in values.items():
         if value < 8:
-            raise OptionError(f"{name.replace('_', '-')}={value} is too small; wanted at least 8 tokens")
+            raise OptionError(f"`{name}={value}` is too small; wanted at least 8 tokens")
 
 
 def _placed(device: str) -> str:
-    """Settle "auto": a GPU where there is one."""
+    """Resolve "auto": a GPU if there is one."""
     if device != "auto":
         return device
     return "cuda" if optional("torch", extra="reward").cuda.is_available() else "cpu"
 
 
 def _identity(model: str) -> str:
-    """Say which model it is: what is in its folder, or its name and commit on the Hub.
+    """Identify a model: by the content of its folder, or its name and commit on the Hub.
 
     Raises:
         InputError: There is no such model.
     """
-    place = Path(model)
-    if place.is_dir():
-        return fingerprint(sorted(file for file in place.rglob("*") if file.is_file()))
+    path = Path(model)
+    if path.is_dir():
+        return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
     try:
         config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
@@ -240,9 +257,9 @@ def _identity(model: str) -> str:
 
 
 def _not_loaded(model: str, error: Exception) -> InputError:
-    said = " ".join(str(error).split())[:200]
+    cause = " ".join(str(error).split())[:200]
     kind = "folder" if Path(model).exists() else "model"
-    return InputError(f"{model}: this {kind} cannot be loaded as a causal language model: {said}")
+    return InputError(f"{model}: this {kind} cannot be loaded as a causal language model: {cause}")
 
 
 def _load(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: ANN401  (modules and models of any type)
@@ -271,7 +288,7 @@ def _pieces(
     bos: int | None,
     max_length: int,
 ) -> list[_Piece]:
-    """The two sequences of a row, or none where nothing is to be foretold."""
+    """Build the two sequences of a row, or none if there is no token to predict."""
     start = [] if bos is None else [bos]
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template(
@@ -279,8 +296,10 @@ def _pieces(
         )
         prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        said = "\n\n".join(message["content"] for message in answered.prompt)
-        prompt = start + tokenizer(_PLAIN.format(instruction=said), add_special_tokens=False)["input_ids"]
+        instruction = "\n\n".join(message["content"] for message in answered.prompt)
+        prompt = (
+            start + tokenizer(_PLAIN.format(instruction=instruction), add_special_tokens=False)["input_ids"]
+        )
     answer = tokenizer(answered.answer, add_special_tokens=False)["input_ids"]
     answer = answer[: max(max_length - max(len(prompt), len(start)), 0)]
     skipped = 0 if start else 1
@@ -300,26 +319,26 @@ def _losses(
     where: str,
     batch_tokens: int,
 ) -> FloatArray:
-    """Mean loss of each sequence over its foretold tokens; the longest first, so that a batch is of one length."""
+    """Compute each sequence's mean loss over its predicted tokens; the longest run first, so that lengths in a batch are similar."""
     out = np.full(len(pieces), np.nan)
-    order = sorted(range(len(pieces)), key=lambda place: -len(pieces[place].tokens))
+    order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i].tokens))
     done = 0
     while done < len(order):
         longest = len(pieces[order[done]].tokens)
         batch = order[done : done + max(1, batch_tokens // longest)]
         tokens = torch.zeros((len(batch), longest), dtype=torch.long)
         mask = torch.zeros_like(tokens)
-        for line, place in enumerate(batch):
-            own = pieces[place].tokens
-            tokens[line, : len(own)] = torch.tensor(own)
-            mask[line, : len(own)] = 1
+        for line, i in enumerate(batch):
+            ids = pieces[i].tokens
+            tokens[line, : len(ids)] = torch.tensor(ids)
+            mask[line, : len(ids)] = 1
         with torch.inference_mode():
             logits = network(input_ids=tokens.to(where), attention_mask=mask.to(where)).logits
-        for line, place in enumerate(batch):
-            piece = pieces[place]
-            foretold = torch.tensor(piece.tokens[piece.begin :], device=logits.device)
-            # The token at position t is foretold by the logits at t - 1.
-            seen = logits[line, piece.begin - 1 : len(piece.tokens) - 1].float()
-            out[place] = float(torch.nn.functional.cross_entropy(seen, foretold))
+        for line, i in enumerate(batch):
+            piece = pieces[i]
+            predicted = torch.tensor(piece.tokens[piece.begin :], device=logits.device)
+            # The token at position t is predicted by the logits at t - 1.
+            predictions = logits[line, piece.begin - 1 : len(piece.tokens) - 1].float()
+            out[i] = float(torch.nn.functional.cross_entropy(predictions, predicted))
         done += len(batch)
     return out

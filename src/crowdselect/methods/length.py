@@ -11,9 +11,9 @@ Of = Literal["instruction", "answer"]
 
 
 def by_length(*, of: Of = "instruction", unit: str = CHARACTERS, direction: Direction = "up") -> Method:
-    """The longest (or shortest) instructions or answers to train on.
+    """Choose the longest (or shortest) instructions or answers to train on.
 
-    The paper's baseline Length (appendix B.3); long answers alone make a strong one (Zhao et al. 2024, arXiv
+    The paper's baseline Length (appendix B.3); long answers alone are a strong baseline (Zhao et al. 2024, arXiv
     2402.04833). `score` is the length, negative with "down".
 
     Args:
@@ -25,10 +25,10 @@ def by_length(*, of: Of = "instruction", unit: str = CHARACTERS, direction: Dire
         OptionError: A value is unknown.
     """
     check_known("of", of, Of)
-    times = sign(direction)
+    factor = sign(direction)
 
     def score(seen: Seen, progress: Progress) -> Scored:
-        return Scored(times * seen.map(counter(unit), of=of, progress=progress))
+        return Scored(factor * seen.map(counter(unit), of=of, progress=progress))
 
     return Method(
         name="length",

@@ -1,4 +1,4 @@
-"""Random rows: what every other method is held against."""
+"""Random rows: the baseline for every other method."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from crowdselect.selection.methods import Method, Scored, Seen
 
 
 def random_choice() -> Method:
-    """Rows at random, by a seeded hash of their ids; with clusters, as many from each: cluster + random.
+    """Choose rows at random, by a seeded hash of their ids; with clusters, as many from each: cluster + random.
 
-    The first control of the paper (section 3). `score` is the draw, in [0, 1).
+    The first control of the paper (section 3). `score` is the draw, in [0, 1), higher = chosen earlier.
 
     Example:
         >>> random_choice().settings["method"]

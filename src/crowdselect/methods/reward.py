@@ -8,7 +8,7 @@ from crowdselect.selection.methods import Method, Scored, Seen
 
 
 def by_reward(*, direction: Direction = "up") -> Method:
-    """The rows whose best answer has the highest (or lowest) reward.
+    """Choose the rows whose best answer has the highest (or lowest) reward.
 
     The paper's Reward-Score (table 19), which it leaves out of its main table. `score` is the highest reward of
     an answer with text, whatever `answer` takes; negative with "down".
@@ -19,10 +19,10 @@ def by_reward(*, direction: Direction = "up") -> Method:
     Raises:
         OptionError: The direction is unknown.
     """
-    times = sign(direction)
+    factor = sign(direction)
 
     def score(seen: Seen, _progress: Progress) -> Scored:
         best = seen.known.answers.best_reward
-        return Scored(times * best, {"no reward": np.isnan(best)})
+        return Scored(factor * best, {"no reward": np.isnan(best)})
 
     return Method(name="reward", arguments={"direction": direction}, score=score)

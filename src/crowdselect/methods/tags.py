@@ -15,21 +15,23 @@ from crowdselect.types import FloatArray
 
 
 def by_tags(*, column: str) -> Method:
-    """Many tags first, and each next row must add one: InsTag's complexity-first diverse sampling.
+    """Choose rows with many tags first, each adding a new one: InsTag's complexity-first diverse sampling.
 
-    Lu et al. 2023 (arXiv 2308.07074), algorithm 1: rows in order of their number of tags; a row is taken if it
-    adds a tag that none taken in this round has; when none adds any more, a new round begins. `score` is the
-    number of tags, less (most tags + 1) for every round before the row's own. With clusters, each has
-    rounds of its own.
+    Lu et al. 2023 (arXiv 2308.07074), algorithm 1: rows in descending order of their number of tags; a row is taken
+    if it adds a tag that none taken in this round has; when no row adds one, a new round begins. `score` is the
+    number of tags, minus (most tags + 1) for every round before the row's own. With clusters, each has its own
+    rounds.
 
     Args:
         column: A column of the pool: lists of tags (or of objects with `tag`), or tags separated by commas.
     """
-    found: list[frozenset[str]] = []
+    tags_of_rows: list[frozenset[str]] = []
 
-    def score(seen: Seen, progress: Progress) -> Scored:  # noqa: ARG001  (as all methods)
-        found[:] = _read(seen, column)
-        counts = np.array([len(tags) for tags in found], dtype=np.float64)
+    def score(seen: Seen, _progress: Progress) -> Scored:
+        tags_of_rows[:] = [
+            read_tags(value, where=seen.where(row, column)) for row, value in enumerate(seen.column(column))
+        ]
+        counts = np.array([len(tags) for tags in tags_of_rows], dtype=np.float64)
         return Scored(counts, {"no tags": counts == 0})
 
     def arrange(seen: Seen, counts: FloatArray, grouping: Grouping) -> Scored:
@@ -37,8 +39,8 @@ def by_tags(*, column: str) -> Method:
         for label, depth in depths(seen, grouping).items():
             rows = np.flatnonzero(first_of_groups(seen) & (grouping.labels == label))
             order = rows[np.lexsort((seen.keys[rows], -counts[rows]))]
-            own = rounds([found[row] for row in order], depth=depth)
-            out[order] -= own * (counts[rows].max(initial=0.0) + 1)
+            row_rounds = rounds([tags_of_rows[row] for row in order], depth=depth)
+            out[order] -= row_rounds * (counts[rows].max(initial=0.0) + 1)
         return Scored(with_duplicates(seen, out))
 
     return Method(
@@ -50,22 +52,18 @@ def by_tags(*, column: str) -> Method:
     )
 
 
-def _read(seen: Seen, column: str) -> list[frozenset[str]]:
-    return [read_tags(value, where=seen.where(row, column)) for row, value in enumerate(seen.column(column))]
-
-
 def read_tags(value: str | None, *, where: str) -> frozenset[str]:
     """Read the tags of one row.
 
     Args:
-        value: A JSON list of texts, or of objects with `tag` (InsTag's own form); or texts separated by commas.
-        where: What the row is, for messages.
+        value: A JSON list of texts, or of objects with `tag` (InsTag's own format); or texts separated by commas.
+        where: The row and column, for messages.
 
     Returns:
-        The different tags, without case; none where the value is missing.
+        The distinct tags, case-folded; none if the value is missing.
 
     Raises:
-        InputError: A list that is no JSON, or holds something else.
+        InputError: A list is not valid JSON, or holds something else.
 
     Example:
         >>> sorted(read_tags("Maths, maths,code", where="row 1"))
@@ -88,7 +86,7 @@ def read_tags(value: str | None, *, where: str) -> frozenset[str]:
 
 
 def folded(tags: Iterable[str]) -> frozenset[str]:
-    """Fold away what does not make another tag: case and white space around it.
+    """Normalise tags: case and surrounding white space do not distinguish them.
 
     Example:
         >>> folded([" Maths", "maths", ""])
@@ -98,11 +96,11 @@ def folded(tags: Iterable[str]) -> frozenset[str]:
 
 
 def rounds(tags: Sequence[frozenset[str]], *, depth: int) -> NDArray[np.float64]:
-    """Walk down rows, taking those that add a tag; where none does any more, begin a new round.
+    """Go down the rows, taking those that add a tag; when no more do, begin a new round.
 
     Args:
-        tags: Of each of n rows, in the order of the walk; none is empty.
-        depth: Stop when so many are taken, at the end of the round.
+        tags: The tags of each of n rows, in order; none is empty.
+        depth: Stop at the end of the round in which this many have been taken.
 
     Returns:
         Shape (n,): the round, from 0, in which each row is taken; the one after the last for those not reached.
@@ -112,17 +110,17 @@ def rounds(tags: Sequence[frozenset[str]], *, depth: int) -> NDArray[np.float64]
         [0.0, 1.0, 0.0]
     """
     out = np.full(len(tags), -1.0)
-    left, now, taken = list(range(len(tags))), 0, 0
+    left, current, taken = list(range(len(tags))), 0, 0
     while left and taken < depth:
         covered: set[str] = set()
-        passed = []
-        for place in left:
-            if tags[place] <= covered:
-                passed.append(place)
+        skipped = []
+        for row in left:
+            if tags[row] <= covered:
+                skipped.append(row)
             else:
-                covered |= tags[place]
-                out[place] = now
+                covered |= tags[row]
+                out[row] = current
                 taken += 1
-        left, now = passed, now + 1
-    out[out < 0] = now
+        left, current = skipped, current + 1
+    out[out < 0] = current
     return out

@@ -1,9 +1,9 @@
-"""Vectors to clusters: k-means that neither row order nor the number of threads can change.
+"""K-means clustering of vectors, whose result depends neither on row order nor on the number of threads.
 
-Fitted on a seeded sample where there are many rows, then all rows are assigned. A bad start is mended
-rather than drawn again: as long as it makes the clusters tighter, the two that lose least by being one
-are merged and the one that gains most by being two is split. That reaches what the best of twenty
-starts reaches in about the time of one. Columns of the pool can stand in for it (`group_labels`).
+If there are many rows, the centres are fitted on a seeded sample and all rows assigned to them. A bad start is
+repaired rather than drawn again: as long as it makes the clusters tighter, the two clusters that lose least by
+merging are merged and the one that gains most by splitting is split. That is as good as the best of twenty starts,
+in about the time of one. A column of the pool can be used instead (`group_labels`).
 """
 
 import warnings
@@ -23,16 +23,16 @@ LabelArray = NDArray[np.int32]
 MISSING = "(missing)"
 """Name of the group of rows whose value is missing."""
 
-_SAMPLE = 20_000  # rows the centres are fitted on: with more they hardly move
+_SAMPLE = 20_000  # rows that the centres are fitted on: with more they hardly move
 _SAMPLE_PER_CLUSTER = 100  # ... unless there are very many clusters
-_SEARCH = 10_000  # rows of the sample that starts and exchanges are tried on
+_SEARCH = 10_000  # rows of the sample on which starts and exchanges are tried
 _SEARCH_PER_CLUSTER = 20
 _STARTED_ROWS = 20_000  # a small pool gets more starts for the same work
 _MOST_STARTS = 10
-_ROUNDS = 12  # of exchanges, at most
-_MISSES = 2  # rounds in a row that did not help before giving up: each splits along other lines
+_ROUNDS = 12  # most rounds of exchanges
+_MISSES = 2  # rounds without gain before giving up: each splits clusters in other directions
 _BLOCK = 8_192  # rows assigned at a time
-_EXACT = 1 << 20  # products at a time where rows are assigned exactly
+_EXACT = 1 << 20  # products at a time when rows are assigned exactly
 
 
 def kmeans(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int = 0) -> LabelArray:
@@ -40,14 +40,14 @@ def kmeans(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int = 0) -
 
     Args:
         vectors: Shape (N, D), in id order, finite. Unit rows make it a clustering by cosine.
-        k: How many clusters are wanted, 1 to N.
-        keys: Shape (N,), `seeding.seeded_hash(ids, seed=seed, salt="sample")`. Where N is above 20,000
-            (or 100 k, if that is more), the rows with the smallest keys are what the centres are fitted on.
-        seed: Of the starts.
+        k: How many clusters to make, 1 to N.
+        keys: Shape (N,), `seeding.seeded_hash(ids, seed=seed, salt="sample")`. If N is above 20,000
+            (or 100 k, if that is more), the centres are fitted on the rows with the smallest keys.
+        seed: Seed of the starts.
 
     Returns:
-        Shape (N,), labels 0 to k' - 1, numbered by the smallest row of each. k' < k only where a cluster
-        stayed empty, as when fewer than k rows differ. Equal rows share a label. The same input gives
+        Shape (N,), labels 0 to k' - 1, numbered by the smallest row of each. k' < k only if a cluster
+        stayed empty, as when fewer than k rows differ. Equal rows share a label. The same input yields
         the same labels on one machine, whatever its number of threads.
 
     Raises:
@@ -67,7 +67,7 @@ def kmeans(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int = 0) -
 
 
 def sample_size(k: int) -> int:
-    """How many rows the centres are fitted on where there are more."""
+    """Return how many rows at most the centres are fitted on."""
     return max(_SAMPLE, _SAMPLE_PER_CLUSTER * k, _SEARCH_PER_CLUSTER * k)
 
 
@@ -76,9 +76,9 @@ def fit_centres(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int =
 
     Args:
         vectors: Shape (n, D), in id order: all rows, or at least the `sample_size(k)` with the smallest keys.
-        k: How many clusters are wanted, 2 to n.
+        k: How many clusters to make, 2 to n.
         keys: Shape (n,), as for `kmeans`.
-        seed: Of the starts.
+        seed: Seed of the starts.
 
     Returns:
         Shape (k, D).
@@ -88,11 +88,11 @@ def fit_centres(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int =
         >>> sorted(fit_centres(points, k=2, keys=np.arange(4, dtype=np.uint64))[:, 0].round(1).tolist())
         [0.10000000149011612, 9.100000381469727]
     """
-    import sklearn.cluster  # noqa: F401  (before the limit: it holds only for the libraries already loaded)
+    import sklearn.cluster  # noqa: F401  (before the limit, which holds only for libraries already loaded)
     from threadpoolctl import threadpool_limits
 
     by_key = np.argsort(keys, kind="stable")
-    # One thread: scikit-learn adds up the centres per thread, so their last bits depend on how many there are.
+    # One thread: scikit-learn sums the centres per thread, so their last bits depend on the number of threads.
     with threadpool_limits(limits=1):
         return _fit(vectors, by_key, k=k, seed=seed)
 
@@ -129,7 +129,7 @@ def binned(values: NDArray[np.float64], count: int) -> NDArray[np.object_]:
 
 
 def group_labels(values: Sequence[str | None] | NDArray[Any]) -> tuple[LabelArray, list[str]]:
-    """Clusters given by a column.
+    """Use the values of a column as clusters.
 
     Args:
         values: N values in id order; None = missing.
@@ -143,16 +143,16 @@ def group_labels(values: Sequence[str | None] | NDArray[Any]) -> tuple[LabelArra
         (array([1, 2, 0, 1], dtype=int32), ['code', 'maths', '(missing)'])
     """
     names = sorted({value for value in values if value is not None})
-    place: dict[str | None, int] = {name: label for label, name in enumerate(names)}
-    place[None] = len(names)
-    labels = np.array([place[value] for value in values], dtype=np.int32)
+    label_of: dict[str | None, int] = {name: label for label, name in enumerate(names)}
+    label_of[None] = len(names)
+    labels = np.array([label_of[value] for value in values], dtype=np.int32)
     return labels, names + [MISSING] * bool((labels == len(names)).any())
 
 
 def near(
     vectors: Float32Array, *, candidate: int, chosen: Sequence[int] | NDArray[np.int64]
 ) -> tuple[int, float]:
-    """Find the chosen row most like a candidate.
+    """Find the chosen row most similar to a candidate.
 
     Args:
         vectors: Shape (N, D).
@@ -161,7 +161,7 @@ def near(
 
     Returns:
         The chosen row with the highest cosine (the first of `chosen` among equals), and the cosine in
-        [-1, 1], higher = more alike. A zero row has cosine 0 with every other. Without chosen rows (-1, -1.0).
+        [-1, 1], higher = more similar. A zero row has cosine 0 with every other. Without chosen rows (-1, -1.0).
 
     Example:
         >>> near(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]], dtype=np.float32), candidate=0, chosen=[1, 2])
@@ -195,7 +195,7 @@ def _check(vectors: Float32Array, *, k: int, keys: UInt64Array) -> None:
 
 
 def _fit(vectors: Float32Array, by_key: NDArray[np.int64], *, k: int, seed: int) -> Float32Array:
-    """Centres, shape (k, D): the start and the exchanges on a part of the sample, the last steps on all of it."""
+    """Fit centres, shape (k, D): the start and the exchanges on a part of the sample, the last steps on all of it."""
     sample = by_key[: max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)]
     power = _power(vectors[sample])
     search = np.ldexp(vectors[np.sort(by_key[: max(_SEARCH, _SEARCH_PER_CLUSTER * k)])], -power)
@@ -207,7 +207,7 @@ def _fit(vectors: Float32Array, by_key: NDArray[np.int64], *, k: int, seed: int)
 
 
 def _power(vectors: Float32Array) -> int:
-    """Which power of two extreme numbers are to be divided by, so that their squares fit a float32; no order changes."""
+    """Return the power of two by which to divide extreme numbers, so that squares fit a float32; this keeps all orders."""
     largest = float(max(vectors.max(), -vectors.min()))
     return 0 if largest == 0.0 or 1e-6 < largest < 1e6 else int(np.frexp(largest)[1])
 
@@ -227,7 +227,7 @@ def _lloyd(
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ConvergenceWarning
-        )  # fewer different rows than k: documented, not a fault
+        )  # fewer distinct rows than k: documented, not an error
         model = KMeans(
             n_clusters=k,
             init="k-means++" if init is None else init,
@@ -242,13 +242,13 @@ def _lloyd(
 class _Partition:
     centres: Float32Array  # (k, D)
     labels: NDArray[np.int64]  # (n,)
-    nearest: Float32Array  # (n,), squared distance to the own centre
+    nearest: Float32Array  # (n,), squared distance to the row's own centre
     second: Float32Array  # (n,), and to the next one
     total: float
 
 
 def _exchange(rows: Float32Array, centres: Float32Array, *, rng: np.random.Generator) -> Float32Array:
-    """Merge two clusters and split another for as long as that makes the whole tighter."""
+    """Merge two clusters and split another as long as that lowers the total squared distance."""
     best, misses = _partition(rows, centres), 0
     for _ in range(_ROUNDS):
         changed = _merged_and_split(rows, best, rng=rng)
@@ -266,11 +266,11 @@ def _exchange(rows: Float32Array, centres: Float32Array, *, rng: np.random.Gener
 def _merged_and_split(
     rows: Float32Array, now: _Partition, *, rng: np.random.Generator
 ) -> Float32Array | None:
-    """Centres after the exchanges that pay, the most rewarding first; None if none does."""
+    """Return the centres after all worthwhile exchanges, the best first; None if there is none."""
     k = len(now.centres)
     loss = np.bincount(
         now.labels, weights=now.second - now.nearest, minlength=k
-    )  # if its rows went elsewhere
+    )  # of assigning a cluster's rows to their second-nearest centres
     halves, gain = _halves(rows, now, rng=rng)
     centres, used = now.centres.copy(), set[int]()
     splits = np.argsort(-gain, kind="stable").tolist()
@@ -287,7 +287,7 @@ def _merged_and_split(
 def _halves(
     rows: Float32Array, now: _Partition, *, rng: np.random.Generator
 ) -> tuple[Float32Array, NDArray[np.float64]]:
-    """Two-means inside every cluster at once: centres (k, 2, D), and how much tighter each cluster gets (k,)."""
+    """Run 2-means inside every cluster at once: centres (k, 2, D), and the gain of splitting each cluster (k,)."""
     k = len(now.centres)
     sizes = np.bincount(now.labels, minlength=k)
     ends = np.cumsum(sizes)
@@ -332,15 +332,15 @@ def _partition(rows: Float32Array, centres: Float32Array) -> _Partition:
 
 
 def _relative(block: Float32Array, centres: Float32Array) -> Float32Array:
-    """Squared distances less the row's own square, (n, k): the same order, one product."""
+    """Compute squared distances minus the row's own square, (n, k): the same order, with one product."""
     return np.asarray(np.einsum("kd,kd->k", centres, centres) - 2.0 * (block @ centres.T), dtype=np.float32)
 
 
 def nearest(vectors: Float32Array, centres: Float32Array) -> NDArray[np.int64]:
-    """Find the nearest centre of each row; it does not depend on which rows are given together.
+    """Find the nearest centre of each row, independently of the other rows passed with it.
 
-    A product of matrices adds up in another order for another number of rows. So it only says which rows are
-    clear; where two centres are about equally near, the distances are computed row by row in double precision.
+    A matrix product sums in another order for another number of rows. So it only decides the clear cases; where two
+    centres are about equally near, the distances are computed row by row in double precision.
 
     Args:
         vectors: Shape (n, D).
@@ -368,22 +368,22 @@ def nearest(vectors: Float32Array, centres: Float32Array) -> NDArray[np.int64]:
             two = np.partition(distances, 1, axis=1)
             length = np.sqrt(np.einsum("nd,nd->n", block, block))
             clear = two[:, 1] - two[:, 0] > rounding * reach * (length + reach)
-        found, unclear = np.argmin(distances, axis=1), np.flatnonzero(~clear)
-        found[unclear] = _nearest_exactly(rows[unclear], centres)
-        labels[start : start + len(rows)] = found
+        block_labels, unclear = np.argmin(distances, axis=1), np.flatnonzero(~clear)
+        block_labels[unclear] = _nearest_exactly(rows[unclear], centres)
+        labels[start : start + len(rows)] = block_labels
     return labels
 
 
 def _nearest_exactly(rows: Float32Array, centres: Float32Array) -> NDArray[np.int64]:
-    """The same with one order of addition, whatever else is computed with a row, and for numbers of any size."""
+    """Do the same with one fixed order of addition, whatever the other rows, and for numbers of any size."""
     out = np.empty(len(rows), dtype=np.int64)
     wide = centres.astype(np.float64)
-    own = (wide * wide).sum(axis=1)
+    norms = (wide * wide).sum(axis=1)
     step = max(1, _EXACT // wide.size)
     for start in range(0, len(rows), step):
         block = rows[start : start + step].astype(np.float64)
         products = (block[:, None, :] * wide[None, :, :]).sum(axis=2)
-        out[start : start + len(block)] = np.argmin(own - 2.0 * products, axis=1)
+        out[start : start + len(block)] = np.argmin(norms - 2.0 * products, axis=1)
     return out
 
 

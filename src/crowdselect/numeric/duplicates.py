@@ -1,4 +1,4 @@
-"""Which texts say the same: equal but for Unicode form, case and white space."""
+"""Find duplicate texts: equal up to Unicode form, case and white space."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _BLOCK = 1 << 16  # texts whose bytes are copied at a time
 
 
 def normalised(text: str) -> str:
-    r"""Fold away what does not change an instruction: Unicode form, case and white space.
+    r"""Normalise what does not distinguish instructions: Unicode form, case and white space.
 
     Args:
         text: Any text.
@@ -36,7 +36,7 @@ def normalised(text: str) -> str:
 
 
 def text_key(text: str) -> bytes:
-    """Stand for the normalised text, in 32 bytes: equal for texts that say the same, and for no others.
+    """Hash the normalised text to 32 bytes, the same for duplicates and for no other texts.
 
     Example:
         >>> text_key("Hi you") == text_key("hi  you"), text_key("Hi you") == text_key("hiyou")
@@ -46,13 +46,13 @@ def text_key(text: str) -> bytes:
 
 
 def digests(texts: Any) -> NDArray[np.int64]:  # noqa: ANN401  (an Arrow array; pyarrow ships no types)
-    """Digest texts, the same for texts that say the same; a few others may share one, see `duplicate_groups`.
+    """Digest texts, duplicates to the same number; a few other texts may share one, see `duplicate_groups`.
 
     Args:
-        texts: N strings or nulls, an Arrow array: no Python strings are made of what is ASCII.
+        texts: N strings or nulls, an Arrow array: ASCII texts are digested without making Python strings.
 
     Returns:
-        Shape (N,), of the normalised text without any white space; of nulls it says nothing.
+        Shape (N,), of the normalised text without any white space; the numbers of nulls mean nothing.
 
     Example:
         >>> import pyarrow as pa
@@ -74,18 +74,18 @@ def _squeezed_all(texts: Any) -> Iterator[bytes]:  # noqa: ANN401  (same)
     kind = np.int64 if str(texts.type).startswith("large") else np.int32
     ends = np.frombuffer(offsets, kind)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     data = b"" if buffer is None else buffer[int(ends[0]) : int(ends[-1])].to_pybytes()
-    for at, end in pairwise((ends - ends[0]).tolist()):
-        raw = data[at:end]
+    for start, end in pairwise((ends - ends[0]).tolist()):
+        raw = data[start:end]
         yield raw.translate(_LOWER, _SPACES) if raw.isascii() else _squeezed(raw.decode())
 
 
 def _digest(squeezed: bytes) -> int:
-    """A checksum and the length: quick, and the same in every process. Rows that share one are compared anyway."""
+    """Combine checksum and length: fast, and the same in every process. Rows that share a digest are compared anyway."""
     return crc32(squeezed) | (len(squeezed) & 0x7FFFFFFF) << 32
 
 
 def alike(found: NDArray[np.int64], rows: IntArray) -> IntArray:
-    """Find the rows whose digest another row has too.
+    """Find the rows that share their digest with another row.
 
     Args:
         found: The digests of `rows`, shape (n,).
@@ -107,15 +107,15 @@ def alike(found: NDArray[np.int64], rows: IntArray) -> IntArray:
 
 
 def grouped(keys: Sequence[object], rows: IntArray, *, n: int) -> IntArray:
-    """Number rows by the first row of the same key; every other row is alone.
+    """Group rows by key; every row without a key is a group of its own.
 
     Args:
-        keys: Of each of `rows`.
+        keys: The key of each of `rows`.
         rows: Shape (n,), ascending.
-        n: N, how many rows there are in all.
+        n: N, the number of all rows.
 
     Returns:
-        Shape (N,): rows with the same number say the same.
+        Shape (N,): the first row of each row's group.
 
     Example:
         >>> grouped(["hi", "hi"], np.array([0, 2]), n=3).tolist()
@@ -129,27 +129,29 @@ def grouped(keys: Sequence[object], rows: IntArray, *, n: int) -> IntArray:
 
 
 def duplicate_groups(texts: ObjectArray) -> IntArray:
-    """Group rows that say the same.
+    """Group duplicate rows.
 
     Args:
         texts: Shape (N,), strings or None.
 
     Returns:
         Shape (N,): rows with equal `normalised` text share a number, the first row's index; a row without
-        text is alone.
+        text is a group of its own.
 
     Example:
         >>> duplicate_groups(np.array(["Hi", None, "hi "], dtype=object)).tolist()
         [0, 1, 0]
     """
-    there = np.flatnonzero(np.fromiter((text is not None for text in texts), dtype=bool, count=len(texts)))
-    found = np.fromiter((_digest(_squeezed(texts[row])) for row in there), np.int64, count=len(there))
-    rows = alike(found, there)
+    present = np.flatnonzero(np.fromiter((text is not None for text in texts), dtype=bool, count=len(texts)))
+    row_digests = np.fromiter(
+        (_digest(_squeezed(texts[row])) for row in present), np.int64, count=len(present)
+    )
+    rows = alike(row_digests, present)
     return grouped([text_key(texts[row]) for row in rows], rows, n=len(texts))
 
 
 def _squeezed(text: str) -> bytes:
-    """The normalised text without any white space; for ASCII in one step."""
+    """Return the normalised text without any white space; for ASCII in one step."""
     if text.isascii():
         return text.encode().translate(_LOWER, _SPACES)
     return normalised(text).replace(" ", "").encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Several rewards → one, and how far they agree: arrays in, arrays out."""
+"""Combine several rewards into one, and measure how far they agree: arrays in, arrays out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _BLOCK = 1 << 22  # comparisons at a time: 4 MB of booleans
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far some rewards order the answers alike; rho is Spearman's, with average ranks for ties.
+    """How far several rewards rank the answers alike; rho is Spearman's, with average ranks for ties.
 
     Attributes:
         overall: For each pair of rewards, rho over all answers that every reward has scored.
         within: For each pair, the mean over instructions of rho over the instruction's answers.
         rows: Shape (N,): the mean over pairs of an instruction's rho, from -1 to 1. Higher = they agree more.
-            NaN where fewer than two answers have all rewards, or a reward gives all of them the same.
+            NaN where fewer than two answers have all rewards, or one reward is the same for all of them.
     """
 
     overall: Mapping[tuple[str, str], float]
@@ -31,7 +31,7 @@ class Agreement:
 
 
 def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArray:
-    """Make one score matrix of several.
+    """Combine several score matrices into one.
 
     Args:
         matrices: Reward → scores, shape (N, M) each. NaN = no reward. Higher is better in all of them.
@@ -41,11 +41,11 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
 
     Returns:
         Shape (N, M), column-major. Higher is better. NaN where any of the rewards is missing: a mean over
-        other rewards would be of another scale. Ranks and z-scores are over the answers that have all.
+        fewer rewards would be on another scale. Ranks and z-scores are over the answers that have all.
 
     Raises:
-        OptionError: Another `how`, or a reward is the same everywhere, so it has no z-scores.
-        ShapeError: The matrices are of different shapes, or there are none.
+        OptionError: `how` is unknown, or a reward is the same everywhere, so it has no z-scores.
+        ShapeError: The matrices differ in shape, or there are none.
 
     Example:
         >>> a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 10.0], [np.nan, 100.0]])
@@ -62,18 +62,18 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
     scale = 2 * max(count - 1, 1) if how == "mean-rank" else 1
     out = np.full(shared.shape, np.nan, order="F")
     mean = total / (len(matrices) * scale)
-    out.T[shared.T] = mean if how == "mean-rank" else rounded(mean)  # ranks are added exactly
+    out.T[shared.T] = mean if how == "mean-rank" else rounded(mean)  # sums of ranks are exact
     return out
 
 
 def reward_agreement(matrices: Mapping[str, FloatArray]) -> Agreement:
-    """Say how far rewards agree.
+    """Measure how far rewards agree.
 
     Args:
         matrices: Reward → scores, shape (N, M) each. NaN = no reward.
 
     Returns:
-        The agreement of each pair, overall and within instructions, and of all of them per instruction.
+        The agreement of each pair, overall and within instructions, and of all rewards per instruction.
 
     Raises:
         ShapeError: As for `combine_rewards`.
@@ -102,13 +102,13 @@ def reward_agreement(matrices: Mapping[str, FloatArray]) -> Agreement:
 
 
 def centred_row_ranks(values: FloatArray) -> FloatArray:
-    """Rank each row's values, with mean 0.
+    """Rank each row's values, centred to mean 0.
 
     Args:
         values: Shape (N, M). NaN = missing.
 
     Returns:
-        Shape (N, M): the average rank minus the row's mean rank; ties share theirs. 0 where missing.
+        Shape (N, M): the rank minus the row's mean rank; ties share their average rank. 0 where missing.
 
     Example:
         >>> centred_row_ranks(np.array([[5.0, 1.0, np.nan, 1.0]])).tolist()
@@ -152,18 +152,18 @@ def _shared(matrices: Mapping[str, FloatArray]) -> BoolArray:
 
 
 def _ranks(values: FloatArray, _name: str) -> FloatArray:
-    """Uniform ranks in half steps, whole numbers: sums of them tie exactly, in whatever order they are added."""
+    """Compute uniform ranks in half steps, whole numbers: equal sums tie exactly, in any order of addition."""
     ranks = uniform_ranks(values, np.ones(len(values), dtype=bool))
     return np.asarray(np.rint(ranks * 2 * max(len(values) - 1, 1)))
 
 
 def _z_scores(values: FloatArray, name: str) -> FloatArray:
-    ordered = np.sort(values)  # mean and spread are then the same whatever the order of rows and models
+    ordered = np.sort(values)  # so that mean and spread do not depend on the order of rows and models
     differ = len(values) > 0 and ordered[0] < ordered[-1]
     spread = ordered.std() if differ else 0.0
     if not spread > 0:
         raise OptionError(
-            f"ensemble=mean-z: the reward {name!r} is the same everywhere, so it has no z-scores; leave it out"
+            f"`ensemble='mean-z'`: the reward {name!r} is the same everywhere, so it has no z-scores; leave it out"
         )
     return rounded(np.asarray((values - ordered.mean()) / spread))
 

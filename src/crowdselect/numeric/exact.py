@@ -1,13 +1,14 @@
-"""Numbers that are equal wherever they are equal mathematically: means and variances, and rank correlations.
+"""Exact means, variances and rank correlations: results that are equal mathematically are equal as floats.
 
-Metrics that come to the same in different ways must tie, so both are computed in whole numbers as far as these go.
+Metrics that are equal must tie, however they were computed, so the computation uses whole numbers as far as possible.
 
-Most rewards are decimals, or means of a few decimals: whole numbers of some small step. Counted in steps they are added
-and squared without any rounding, and a constant added to all of them, or a factor, changes the count of steps and
-nothing else. Rounding to twelve digits alone would not do: 1000.3 added to a reward leaves it wrong in the thirteenth
-digit, so every tenth pair of equal variances would still be told apart. Other numbers are sorted, added and rounded.
+Most rewards are decimals, or means of a few decimals: multiples of some small step. Counted in steps they are added
+and squared without any rounding, and adding a constant to all of them, or scaling them, only changes the count of
+steps. Rounding to twelve digits alone would not suffice: 1000.3 added to a reward leaves an error in the thirteenth
+digit, so every tenth pair of equal variances would still differ. Other numbers are sorted, added and rounded.
 
-Spearman's rho of rewards and sizes within a family is made of whole numbers too; its mean over families is one division.
+Spearman's rho of rewards and sizes within a family is also a ratio of whole numbers; its mean over families is one
+division.
 """
 
 import math
@@ -20,16 +21,16 @@ from numpy.typing import NDArray
 from crowdselect.types import BoolArray, FloatArray
 
 _STEPS = (1e4, 1e5, 1e6, 252_000.0)  # per unit: decimals; means of up to 10 (not 8), 12 or 14 decimals
-_NOISE = 2.0**-40  # of the largest number: what is nearer to a whole number of steps than this is one
-_MOST = 2.0**33  # steps; beyond, the noise would be a part of a step that says something
-_EXACT = 2.0**53  # whole numbers below this have no rounding
-_DIGITS = 40  # binary ones; about twelve decimal ones
+_NOISE = 2.0**-40  # of the largest number: anything nearer than this to a whole number of steps counts as one
+_MOST = 2.0**33  # steps; beyond, the noise would be a meaningful fraction of a step
+_EXACT = 2.0**53  # whole numbers below this are exact
+_DIGITS = 40  # binary digits; about twelve decimal ones
 
 
 def moments(
     numbers: FloatArray, missing: BoolArray | None, count: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """The mean and the population variance of each column.
+    """Compute the mean and the population variance of each column.
 
     Args:
         numbers: Shape (M, n), 0 where missing.
@@ -37,9 +38,9 @@ def moments(
         count: Shape (n,), numbers per column; NaN for none.
 
     Returns:
-        Two arrays of shape (n,). Equal means, and equal variances, are the same number in whichever order and
-        from whichever other numbers they come; of numbers that are not decimals, up to twelve digits. The
-        variance is exactly 0 where all numbers are equal, or differ by rounding only. NaN where there is no number.
+        Two arrays of shape (n,). Equal means, and equal variances, are the same float whatever the order and the
+        numbers they were computed from; for numbers that are not decimals, up to twelve digits. The variance is
+        exactly 0 where all numbers are equal, or differ by rounding only. NaN where there is no number.
 
     Example:
         >>> mean, variance = moments(np.array([[0.1, 1000.4], [0.3, 1000.6]]), None, np.array([2.0, 2.0]))
@@ -65,13 +66,13 @@ def moments(
 
 
 def rounded(values: FloatArray) -> FloatArray:
-    """Round each number to twelve digits of itself, so that what differs by the rounding of sums is equal.
+    """Round each number to about twelve significant digits, so that results that differ by rounding errors are equal.
 
     Args:
         values: Any shape; NaN and infinity stay.
 
     Returns:
-        The same shape, each rounded to 40 binary digits: a number keeps its sign and scales by powers of 2.
+        The same shape, each number rounded to 40 binary digits; it keeps its sign and scales by powers of 2.
 
     Example:
         >>> 0.1 + 0.2 == 0.3, *map(bool, rounded(np.array([0.1 + 0.2])) == rounded(np.array([0.3])))
@@ -82,7 +83,7 @@ def rounded(values: FloatArray) -> FloatArray:
 
 
 def _near_whole(steps: FloatArray, largest: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """The nearest whole numbers, and the columns that consist of them but for noise."""
+    """Return the nearest whole numbers, and the columns that consist of whole numbers up to noise."""
     whole = np.rint(steps)
     np.subtract(steps, whole, out=steps)
     np.abs(steps, out=steps)
@@ -92,46 +93,46 @@ def _near_whole(steps: FloatArray, largest: FloatArray) -> tuple[FloatArray, Boo
 def _of_whole(
     whole: FloatArray, missing: BoolArray | None, count: FloatArray, *, steps: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of whole numbers of steps: whole numbers too, up to one division."""
+    """Compute mean and variance of whole numbers of steps, in whole numbers up to one division."""
     total = whole.sum(axis=0)
     middle = np.rint(total / count)
-    apart = whole - middle
+    deviations = whole - middle
     if missing is not None:
-        apart[missing] = 0.0
-    squares = count * np.einsum("ij,ij->j", apart, apart)
-    left = total - count * middle
-    variance = (squares - left * left) / (count * steps) ** 2
+        deviations[missing] = 0.0
+    squares = count * np.einsum("ij,ij->j", deviations, deviations)
+    remainder = total - count * middle
+    variance = (squares - remainder * remainder) / (count * steps) ** 2
     large = np.flatnonzero(squares >= _EXACT)
     if large.size:
-        variance[large] = _of_any(apart[:, large], _part(missing, large), count[large])[1] / steps**2
+        variance[large] = _of_any(deviations[:, large], _part(missing, large), count[large])[1] / steps**2
     return total / (count * steps), variance
 
 
 def _of_any(
     numbers: FloatArray, missing: BoolArray | None, count: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of any numbers: less the middle one, in ascending order, rounded at the end."""
+    """Compute mean and variance of any numbers: minus the middle one, summed in ascending order, rounded at the end."""
     rows = np.array(numbers.T, order="C")  # a copy
     if missing is not None:
         rows[missing.T] = np.nan
     rows.sort(axis=1)  # missing ones last
-    at = np.where(count > 0, (count - 1) // 2, 0).astype(np.int64)
-    middle = np.take_along_axis(rows, at[:, None], axis=1)[:, 0] if rows.shape[1] else count
-    apart = np.ascontiguousarray(rows.T) - middle
-    gone = np.isnan(apart)
-    apart[gone] = 0.0
-    shift = _added(apart) / count
-    same = ~apart.any(axis=0)
+    middle_index = np.where(count > 0, (count - 1) // 2, 0).astype(np.int64)
+    middle = np.take_along_axis(rows, middle_index[:, None], axis=1)[:, 0] if rows.shape[1] else count
+    deviations = np.ascontiguousarray(rows.T) - middle
+    absent = np.isnan(deviations)
+    deviations[absent] = 0.0
+    shift = _added(deviations) / count
+    same = ~deviations.any(axis=0)
     mean = np.where(same, middle, rounded(middle + shift))
     largest = np.nanmax(np.abs(rows), axis=1, initial=0.0)
     mean[np.abs(mean) < _NOISE * largest] = 0.0
-    apart -= shift
-    apart[gone] = 0.0
-    return mean, rounded(_added(apart * apart) / count)
+    deviations -= shift
+    deviations[absent] = 0.0
+    return mean, rounded(_added(deviations * deviations) / count)
 
 
 def _added(columns: FloatArray) -> FloatArray:
-    """Add rows one after the other; NumPy would take another order for another number of columns."""
+    """Add rows one after the other; NumPy's order of addition depends on the number of columns."""
     total = np.zeros(columns.shape[1])
     for column in columns:
         total += column
@@ -149,18 +150,18 @@ def _part(missing: BoolArray | None, which: NDArray[np.intp]) -> BoolArray | Non
 
 
 Families = list[tuple[NDArray[np.intp], FloatArray]]
-"""Per family that can show an order: its columns of the score matrix, and their sizes."""
+"""Per family with two known sizes or more: its columns of the score matrix, and their sizes."""
 
 _IntArray = NDArray[np.signedinteger[Any]]
 _Pair = tuple[FloatArray, FloatArray]  # a number as the sum of a high and a low part: twice the digits
 
-_SPLIT = 134217729.0  # 2^27 + 1: cuts a double into two halves of 26 bits
+_SPLIT = 134217729.0  # 2^27 + 1: splits a double into two halves of 26 bits
 _LARGEST_COMMON = 1 << 40  # a common denominator up to this leaves room to add
-_NOTHING = 2.0**-90  # far below any mean of rank correlations, far above what their rounding adds up to
+_NOTHING = 2.0**-90  # far below any mean of rank correlations, far above their accumulated rounding error
 
 
 def ordered_families(sizes: FloatArray, families: Sequence[str | None]) -> list[NDArray[np.intp]]:
-    """The families that can show an order: the columns of each that has two known sizes.
+    """Find the families with two known sizes or more, and the columns of each.
 
     Args:
         sizes: Billions of parameters, shape (M,). NaN = unknown.
@@ -183,7 +184,7 @@ def ordered_families(sizes: FloatArray, families: Sequence[str | None]) -> list[
 
 
 def families_of(sizes: FloatArray, families: Sequence[str | None]) -> Families:
-    """The families that can show an order, with the sizes of their models; see `ordered_families`.
+    """Find the families with two known sizes or more, with their models' sizes; see `ordered_families`.
 
     Example:
         >>> [(list(map(int, group)), own.tolist()) for group, own in families_of(np.array([1.0, 2.0]), ["a", "a"])]
@@ -195,7 +196,7 @@ def families_of(sizes: FloatArray, families: Sequence[str | None]) -> Families:
 def rank_agreement(
     rewards: FloatArray, missing: BoolArray | None, families: Families, *, ties: str
 ) -> FloatArray:
-    """Mean over families of Spearman's rho between rewards and sizes.
+    """Compute the mean over families of Spearman's rho between rewards and sizes.
 
     Args:
         rewards: Shape (M, n), 0 where missing.
@@ -204,8 +205,8 @@ def rank_agreement(
         ties: As for `crowdselect.stability`.
 
     Returns:
-        Shape (n,), in [-1, 1]; equal means are the same number in whichever way they come. NaN where no family
-        shows an order.
+        Shape (n,), in [-1, 1], higher = larger models get higher rewards; equal means are the same float, however
+        computed. NaN where no family has rewards of two sizes.
 
     Example:
         >>> families = families_of(np.array([3.0, 7.0]), ["Q", "Q"])
@@ -232,7 +233,7 @@ def rank_agreement(
 def _mean_of_plain(
     products: list[_IntArray], reward_norms: list[_IntArray], groups: Families, *, n: int
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """The mean for rows in which nothing is tied or missing, in whole numbers up to one division; and which."""
+    """Compute the mean for rows without ties or missing values, in whole numbers up to one division; and which rows."""
     full = [len(group) * (len(group) ** 2 - 1) // 3 for group, _ in groups]  # the norm of untied ranks
     plain = np.full(n, bool(groups) and all(len(set(sizes)) == len(sizes) for _, sizes in groups))
     common = math.lcm(*full)
@@ -246,14 +247,14 @@ def _mean_of_plain(
 
 
 def _mean_of_rhos(families: list[tuple[_IntArray, ...]], *, n: int) -> FloatArray:
-    """The mean over families for any rows.
+    """Compute the mean over families for any rows.
 
-    In twice the digits of a double, so that families which come to the same mean in different ways
+    It uses twice the digits of a double, so that equal means of different families' values
     (0.3 and 0.5, or 0.8 and 0) tie exactly.
     """
-    shown, high, low = (np.zeros(n) for _ in range(3))
+    count, high, low = (np.zeros(n) for _ in range(3))
     for product, reward_norm, size_norm in families:
-        # The root of 1 where nothing is ordered: rho is 0.
+        # The root of 1 where all are tied, so that rho is 0.
         square = np.maximum(reward_norm.astype(np.float64) * size_norm, 1.0)
         root = np.sqrt(square)
         rho = product / root
@@ -263,16 +264,16 @@ def _mean_of_rhos(families: list[tuple[_IntArray, ...]], *, n: int) -> FloatArra
             rest[tied] = _rest_of_quotient(product[tied], rho[tied], square[tied])
         high, lost = _two_sum(high, rho)
         low += lost + rest
-        shown += size_norm > 0
-    shown[shown == 0] = np.nan
-    counts = np.abs(high + low) > _NOTHING  # families that cancel out do so exactly
-    return _divide((high * counts, low * counts), shown)[0]
+        count += size_norm > 0
+    count[count == 0] = np.nan
+    nonzero = np.abs(high + low) > _NOTHING  # families that cancel out do so exactly
+    return _divide((high * nonzero, low * nonzero), count)[0]
 
 
 def _family_sums(
     columns: list[FloatArray], *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
 ) -> tuple[_IntArray, ...]:
-    """What rho within one family is made of: product over the root of both norms, all whole numbers.
+    """Compute the whole numbers of which rho within one family is made: product / sqrt(norm * norm).
 
     The sums over models of reward rank times size rank, of reward rank squared, and of size rank squared;
     the last has length 1 where it is the same in all rows.
@@ -286,7 +287,7 @@ def _family_sums(
 
 
 def _rest_of_quotient(product: _IntArray, quotient: FloatArray, square: FloatArray) -> FloatArray:
-    """What rounding took from product / sqrt(square)."""
+    """Compute the rounding error of product / sqrt(square)."""
     root = np.sqrt(square)
     root_rest = _less_product(square, root, root) / (2.0 * root)
     return (_less_product(product, quotient, root) - quotient * root_rest) / root
@@ -295,9 +296,9 @@ def _rest_of_quotient(product: _IntArray, quotient: FloatArray, square: FloatArr
 def _signs(
     columns: list[FloatArray], *, sizes: FloatArray, present: NDArray[np.bool_] | None, ties: str
 ) -> tuple[_IntArray, _IntArray]:
-    """Per model of a family, how many others it beats less how many beat it: in reward, and in size.
+    """Count per model of a family how many others it beats minus how many beat it: in reward, and in size.
 
-    Half of that is the model's average rank, centred: whole numbers, so perfect agreement is exactly 1.
+    Half of that is the model's average rank, centred; as whole numbers, so that perfect agreement is exactly 1.
     """
     m, n = len(columns), len(columns[0])
     whole = np.int8 if m <= 127 else np.int64
@@ -326,26 +327,26 @@ def _divide(number: _Pair, count: FloatArray) -> _Pair:
 
 
 def _two_sum(a: FloatArray, b: FloatArray) -> _Pair:
-    """Add two numbers; the low part is what rounding lost (Knuth)."""
+    """Add two numbers; the low part is the rounding error (Knuth)."""
     total = a + b
     back = total - a
     return total, (a - (total - back)) + (b - back)
 
 
 def _less_multiple(value: NDArray[Any], a: FloatArray, whole: FloatArray) -> FloatArray:
-    """Take `a` times a whole number below 2^26 from a number close to that, without rounding (Dekker)."""
+    """Subtract `a` times a whole number below 2^26 from a number close to it, without rounding (Dekker)."""
     front, back = _halves(a)
     return value - front * whole - back * whole
 
 
 def _less_product(value: NDArray[Any], a: FloatArray, b: FloatArray) -> FloatArray:
-    """Take a product from a number close to it, without rounding."""
+    """Subtract a product from a number close to it, without rounding."""
     front, back = _halves(b)
     return _less_multiple(_less_multiple(value, a, front), a, back)
 
 
 def _halves(value: FloatArray) -> _Pair:
-    """Cut a double into the upper 26 bits and the rest."""
+    """Split a double into the upper 26 bits and the rest."""
     scaled = value * _SPLIT
     front = scaled - (scaled - value)
     return front, value - front

@@ -1,7 +1,7 @@
 """The default embedder: TF-IDF of hashed words, reduced by a truncated SVD; nothing is downloaded.
 
 Latent semantic analysis (Deerwester et al. 1990), fitted on the pool itself: texts that share words,
-or whose words keep the same company, lie close together. It knows nothing of meaning beyond that.
+or whose words occur in the same contexts, lie close together. It knows nothing of meaning beyond that.
 """
 
 import re
@@ -19,19 +19,17 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 
 DIMENSIONS = 256
-"""At most this many; fewer where the texts span fewer."""
+"""Most dimensions of a vector; fewer if the texts span fewer."""
 
 SAMPLE = 20_000
-"""Rows the model is fitted on where there are more."""
+"""Most rows that the model is fitted on."""
 
 VERSION = 1
-"""Raised whenever the vectors of a pool change, so that older cached ones are not used."""
+"""Increased whenever the vectors of a pool change, so that older cached ones are not used."""
 
-_EXACT = (
-    1_000  # up to here no word is left out and the decomposition is exact: small pools are not approximated
-)
-_BUCKETS = 1 << 20  # words share a bucket rarely; columns that stay empty cost nothing
-_NOTHING = 1e-6  # a unit row of which the basis keeps less than this is rounding, not a direction
+_EXACT = 1_000  # texts up to which no word is left out and the decomposition is exact
+_BUCKETS = 1 << 20  # words rarely share a bucket; empty columns cost nothing
+_NOTHING = 1e-6  # if the basis keeps less than this of a unit row, that is rounding, not a direction
 
 # Scripts written without spaces between words: kana, Chinese characters, Bopomofo, Yi, Thai, Lao, Tibetan,
 # Burmese, Khmer, Tai, Balinese, Javanese. Korean and Indic scripts have spaces.
@@ -44,7 +42,7 @@ _UNSPACED = (
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the fit found: V columns of the hashed counts, their weights, and D directions."""
+    """The fitted model: V columns of the hashed counts, their weights, and D directions."""
 
     columns: NDArray[np.int64]
     """Shape (V,), ascending."""
@@ -55,20 +53,20 @@ class Basis:
 
 
 def fit(texts: Sequence[str], *, seed: int) -> Basis:
-    """Find the words that count and the directions, from a sample of a pool.
+    """Fit the weights of words and the directions on a sample of a pool.
 
     Words (and pairs of neighbouring characters in scripts without spaces) are counted after NFKC and
     case folding, weighted (1 + ln count) * (1 + ln((1 + n) / (1 + df))), rows brought to unit length,
     and the leading right singular vectors found. `n` and `df` are those of the sample. Above 1,000 texts,
-    words that a single one holds are left out: they say nothing about which texts belong together.
+    words that occur in a single text are left out: they cannot tell which texts belong together.
 
     Args:
-        texts: The sample in id order: where there are more than `SAMPLE` texts, those with the smallest keys
+        texts: The sample in id order: if there are more than `SAMPLE` texts, those with the smallest keys
             (`seeded_hash(ids, seed=seed, salt="sample")`).
-        seed: Of the randomised decomposition.
+        seed: Seed of the randomised decomposition.
 
     Returns:
-        For `project`. The same texts and seed give the same bits on one machine, whatever its number of threads.
+        The basis for `project`. The same texts and seed yield the same bits on one machine, whatever its number of threads.
 
     Raises:
         InputError: No text holds a word.
@@ -82,15 +80,15 @@ def fit(texts: Sequence[str], *, seed: int) -> Basis:
 
 
 def project(texts: Sequence[str], basis: Basis) -> NDArray[np.float32]:
-    """Give texts their vectors; a vector does not depend on which texts are given together.
+    """Compute vectors of texts; a vector does not depend on the other texts of the call.
 
     Args:
-        texts: Any, some thousands.
+        texts: Any texts, up to some thousands per call.
         basis: From `fit`.
 
     Returns:
         Shape (len(texts), D), D at most 256, rows of unit length; their scalar product is the cosine, higher =
-        more alike. A text without any known word (blank, or symbols only) is a row of zeros.
+        more similar. A text without any known word (blank, or symbols only) is a row of zeros.
 
     Example:
         >>> basis = fit(["red cat", "tax law"], seed=0)
@@ -103,8 +101,8 @@ def project(texts: Sequence[str], basis: Basis) -> NDArray[np.float32]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The order of a parallel sum depends on the number of threads; one costs seconds at most."""
-    # Imported before the limit: it holds only for the libraries that are already loaded.
+    """Use one thread: the order of a parallel sum depends on their number, and one costs seconds at most."""
+    # Imported before the limit, which holds only for libraries that are already loaded.
     import scipy.sparse  # noqa: F401
     import sklearn.utils.extmath  # noqa: F401
     from threadpoolctl import threadpool_limits
@@ -114,14 +112,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def words(text: str) -> list[str]:
-    """Split a text into what is counted.
+    """Split a text into the words that are counted.
 
     Args:
         text: Any text.
 
     Returns:
-        Words, folded; a stretch of a script without spaces gives its pairs of neighbouring characters
-        instead (a lone character stands for itself). Combining marks belong to their word.
+        Words, case-folded; a stretch of a script without spaces yields its pairs of neighbouring characters
+        instead (a lone character counts as a word). Combining marks belong to their word.
 
     Example:
         >>> words("GPU上で動く") == ["gpu", "上で", "で動", "動く"]
@@ -133,15 +131,15 @@ def words(text: str) -> list[str]:
     word, stretch = _patterns()
     if not stretch.search(text):
         return word.findall(text)
-    found = []
+    parts = []
     for piece in word.findall(text):
         end = 0
         for match in stretch.finditer(piece):
-            found += [piece[end : match.start()]] if match.start() > end else []
-            found += _pairs(match.group())
+            parts += [piece[end : match.start()]] if match.start() > end else []
+            parts += _pairs(match.group())
             end = match.end()
-        found += [piece[end:]] if end < len(piece) else []
-    return found
+        parts += [piece[end:]] if end < len(piece) else []
+    return parts
 
 
 _ASCII = bytes(
@@ -151,7 +149,7 @@ _ASCII += bytes(128)
 
 
 def _ascii_words(text: str) -> list[bytes]:
-    """The same for ASCII, as bytes, four times as fast: letters made small, all that is no word made space, cut there."""
+    """Do the same for ASCII, as bytes, four times as fast: lower-case letters, turn the rest into spaces, split there."""
     return text.encode().translate(_ASCII).split()
 
 
@@ -161,7 +159,7 @@ def _pairs(stretch: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    r"""Patterns of a word, and of a stretch without spaces.
+    r"""Compile the patterns of a word, and of a stretch without spaces.
 
     Python's `\w` leaves out combining marks, which would cut Hindi and Thai words at every vowel.
     """
@@ -170,7 +168,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def _count(texts: Sequence[str]) -> Any:  # noqa: ANN401  (a SciPy matrix; SciPy ships no types)
-    """Hashed word counts, CSR float32 (n, 2^20)."""
+    """Count hashed words, CSR float32 (n, 2^20)."""
     from sklearn.feature_extraction import FeatureHasher
 
     hasher = FeatureHasher(n_features=_BUCKETS, input_type="string", alternate_sign=False, dtype=np.float32)
@@ -196,7 +194,7 @@ def _fit(texts: Sequence[str], *, seed: int) -> Basis:
 
 
 def _weigh(counts: Any, *, columns: NDArray[np.int64], idf: NDArray[np.float64]) -> Any:  # noqa: ANN401  (SciPy)
-    """Weighted rows of unit length, CSR (n, V); a row without a known word stays empty."""
+    """Weight rows and scale them to unit length, CSR (n, V); a row without a known word stays empty."""
     weights = counts[:, columns].astype(np.float64)
     weights.data = (1.0 + np.log(weights.data)) * idf[weights.indices]
     lengths = np.sqrt(np.asarray(weights.multiply(weights).sum(axis=1)).ravel())
@@ -205,17 +203,19 @@ def _weigh(counts: Any, *, columns: NDArray[np.int64], idf: NDArray[np.float64])
 
 
 def _decompose_exactly(weights: Any) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
-    """All right singular vectors that carry anything, through the (n, n) products of the rows."""
+    """Compute all significant right singular vectors, through the (n, n) products of the rows."""
     values, left = np.linalg.eigh((weights @ weights.T).toarray())
-    kept = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:DIMENSIONS]
-    left = left[:, kept] / np.sqrt(values[kept])
+    significant = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:DIMENSIONS]
+    left = left[:, significant] / np.sqrt(values[significant])
     right = np.asarray(weights.T @ left)
-    signs = np.sign(right[np.abs(right).argmax(axis=0), np.arange(right.shape[1])])  # LAPACK leaves them open
+    signs = np.sign(
+        right[np.abs(right).argmax(axis=0), np.arange(right.shape[1])]
+    )  # LAPACK does not fix them
     return np.asarray(right * signs, dtype=np.float32)
 
 
 def _decompose(weights: Any, *, seed: int) -> NDArray[np.float32]:  # noqa: ANN401  (SciPy)
-    """Leading right singular vectors by randomised subspace iteration (Halko et al. 2011)."""
+    """Compute the leading right singular vectors by randomised subspace iteration (Halko et al. 2011)."""
     from sklearn.utils.extmath import randomized_svd
 
     _, values, right = randomized_svd(
@@ -228,5 +228,5 @@ def _project(counts: Any, basis: Basis) -> NDArray[np.float32]:  # noqa: ANN401 
     weights = _weigh(counts, columns=basis.columns, idf=basis.idf).astype(np.float32)
     vectors = np.asarray(weights @ basis.directions)
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    kept = lengths > _NOTHING
-    return np.asarray(np.where(kept, vectors / np.where(kept, lengths, 1.0), 0.0), dtype=np.float32)
+    known = lengths > _NOTHING
+    return np.asarray(np.where(known, vectors / np.where(known, lengths, 1.0), 0.0), dtype=np.float32)

@@ -1,10 +1,10 @@
-"""Numbers per instruction, from its row of the score matrix: difficulty, separability, stability, within; each a record.
+"""Metrics of an instruction, from its row of the score matrix: difficulty, separability, stability, within; each a record.
 
-Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on
-one row alone, so rows may be computed in any order or on any machine. Nothing is decided by rounding: the
-order of the models changes nothing, and what is equal mathematically is the same number (see `crowdselect.numeric.exact`).
+Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on one row
+alone, so rows may be computed in any order or on any machine. Rounding decides nothing: the order of the models does
+not matter, and values that are equal mathematically are the same float (see `crowdselect.numeric.exact`).
 
-A new metric is a record in `METRICS`: eligibility, tables, report, comparison, robustness and help read it.
+A new metric is a record in `METRICS`, which eligibility, tables, report, comparison, robustness and help read.
 """
 
 import math
@@ -28,18 +28,18 @@ _BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 
 @dataclass(frozen=True)
 class RewardBlock:
-    """Some rows of the score matrix, as a metric gets them; turned, so that each model's rewards are contiguous."""
+    """Some rows of the score matrix, as a metric gets them; transposed, so that each model's rewards are contiguous."""
 
     rewards: FloatArray
     """Shape (M, n), 0 where missing."""
     missing: BoolArray | None
     """Shape (M, n); None = nothing is."""
     count: FloatArray
-    """Rewards per row, shape (n,); NaN for none, as a mean of nothing is missing."""
+    """Rewards per row, shape (n,); NaN for none, so that a mean over none is NaN."""
     families: Families
-    """Those that can show an order; for metrics `by_family`."""
+    """The families with two known sizes or more; for metrics `by_family`."""
     ties: Ties
-    """How equal rewards count; likewise."""
+    """How equal rewards count; for metrics `by_family`."""
     spread: FloatArray | None = None
     """Variance of each model's samples, shape (M, n), NaN = fewer than two; for metrics `of_samples`."""
 
@@ -47,7 +47,7 @@ class RewardBlock:
     def of(
         cls, rows: FloatArray, families: Families, ties: Ties, spread: FloatArray | None = None
     ) -> "RewardBlock":
-        """Turn rows of the score matrix, and of the variances of samples, shape (n, M) each, NaN = none."""
+        """Transpose rows of the score matrix, and of the variances of samples, shape (n, M) each, NaN = none."""
         rewards, missing, count = _turned(rows)
         return cls(rewards, missing, count, families, ties, None if spread is None else spread.T)
 
@@ -78,19 +78,19 @@ def _within(block: RewardBlock) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undefined:
-    """Why a row that has rewards enough may still have no value of a metric."""
+    """Why a row with enough rewards may still have no value of a metric."""
 
     code: str
-    """The row's reason in `selection.parquet`, where the metric has a weight."""
+    """The row's reason in `selection.parquet`, if the metric has a weight."""
     words: str
-    """What the reason says."""
+    """What the reason means."""
     remedy: str
-    """What would have to be done for the row to have a value."""
+    """What to do so that the row has a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """All that is known of a metric. Called with a score matrix, it gives the metric of each row.
+    """Everything about one metric. Called with a score matrix, it computes the metric of each row.
 
     Example:
         >>> METRICS["separability"](np.array([[1.0, 3.0]]))
@@ -98,24 +98,24 @@ class Metric:
     """
 
     name: str
-    """As columns, weights and charts call it."""
+    """Its name in columns, weights and charts."""
     compute: Callable[[RewardBlock], FloatArray]
-    """Gives the value of each row of a block, shape (n,). Overflow shows as inf or NaN. What it holds for rows of fewer
-    rewards than `fewest` says nothing."""
+    """Computes the value of each row of a block, shape (n,). Overflow shows as inf or NaN. The values of rows with fewer
+    rewards than `fewest` mean nothing."""
     words: str
-    """What it is, and what is so where it is high, in one line."""
+    """What it is, and what a high value means, in one line."""
     range: tuple[float, float] = (-math.inf, math.inf)
-    """Between what its values lie, both included; infinite where only the rewards bound it."""
+    """Its lowest and highest possible value, both included; infinite if only the rewards bound it."""
     fewest: int = 1
-    """Rewards that a row needs to have a value; a row with fewer has the reason `too_few_rewards`."""
+    """Rewards that a row needs for a value; a row with fewer has the reason `too_few_rewards`."""
     undefined: Undefined | None = None
-    """Why a row with `fewest` rewards may have none all the same; None = it has one."""
+    """Why a row with `fewest` rewards may still have no value; None = it always has one."""
     by_family: bool = False
-    """It rests on families, sizes and ties: without a family of two sizes it is undefined everywhere."""
+    """It depends on families, sizes and ties: without a family of two sizes it is undefined everywhere."""
     of_samples: bool = False
-    """It rests on several samples of a model: a pool without them does not have it."""
+    """It depends on several samples of a model: a pool without them does not have it."""
     weight: float = 0.0
-    """Its weight where the user gives none."""
+    """Its default weight."""
 
     def __call__(
         self,
@@ -130,11 +130,11 @@ class Metric:
 
         Args:
             scores: Rewards, shape (N, M). NaN = no reward.
-            sizes: As for `stability`; only a metric `by_family` looks at it.
-            families: Likewise.
-            ties: Likewise.
+            sizes: As for `stability`; only a metric `by_family` uses it.
+            families: As for `stability`; likewise.
+            ties: As for `stability`; likewise.
             spread: Variance of each model's samples, shape (N, M), NaN = fewer than two rewards; only a metric
-                `of_samples` looks at it. None = there are no samples.
+                `of_samples` uses it. None = there are no samples.
 
         Returns:
             Shape (N,). NaN = undefined.
@@ -205,15 +205,15 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""The metrics by name, in the order in which they are written and added up. The weights are the paper's best setting;
+"""The metrics by name, in the order in which they are written and added. The weights are the paper's best setting;
 the sign of its difficulty is in doubt: see docs/metrics.md."""
 
 
 def by_family(weights: Mapping[str, float] | None = None) -> list[str]:
-    """Name the metrics that rest on families and sizes.
+    """List the metrics that depend on families and sizes.
 
     Args:
-        weights: Only those that have a weight here; None = all.
+        weights: List only those with a weight here; None = all.
 
     Example:
         >>> by_family(), by_family({"difficulty": 1.0})
@@ -237,15 +237,15 @@ def of_samples(weights: Mapping[str, float]) -> list[str]:
 
 
 def difficulty(scores: FloatArray) -> FloatArray:
-    """Minus the mean reward of the crowd: how badly it does (CrowdSelect, eq. 3).
+    """Compute minus the mean reward of the crowd: how badly it does (CrowdSelect, eq. 3).
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
 
     Returns:
         Shape (N,), in the rewards' unit. Higher = the crowd does worse. The mean is over the models that
-        have a reward; NaN where none has. Equal means are the same number (see `crowdselect.numeric.exact`). Not
-        finite where rewards are too far apart to add (beyond 1e300).
+        have a reward; NaN where none has. Equal means are the same float (see `crowdselect.numeric.exact`). Not
+        finite where rewards are too large to add (beyond 1e300).
 
     Raises:
         ShapeError: `scores` is not two-dimensional.
@@ -258,14 +258,14 @@ def difficulty(scores: FloatArray) -> FloatArray:
 
 
 def separability(scores: FloatArray) -> FloatArray:
-    """Population variance of the crowd's rewards: how much its members differ (CrowdSelect, eq. 4).
+    """Compute the population variance of the crowd's rewards: how much its members differ (CrowdSelect, eq. 4).
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
 
     Returns:
         Shape (N,), at least 0, in the square of the rewards' unit (ddof 0). Higher = the models differ
-        more; exactly 0 where all rewards are equal, and equal variances are the same number (see
+        more; exactly 0 where all rewards are equal, and equal variances are the same float (see
         `crowdselect.numeric.exact`). NaN where fewer than two models have a reward. Not finite where rewards are
         too far apart to square (beyond 1e150).
 
@@ -286,7 +286,7 @@ def stability(
     families: Sequence[str | None],
     ties: Ties = "average",
 ) -> FloatArray:
-    """Mean rank agreement between reward and model size, over model families (CrowdSelect, eq. 5).
+    """Compute the mean rank agreement between reward and model size over families (CrowdSelect, eq. 5).
 
     For each family, Spearman's rho between the sizes and the rewards of its models that have a reward;
     the metric is the plain mean over families, whatever their number of models.
@@ -344,7 +344,7 @@ def compute_metrics(
     ties: Ties = "average",
     spread: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
-    """The metrics of `METRICS` that there are, by name: without `spread`, none that rests on samples.
+    """Compute the metrics of `METRICS` that there are, by name: without `spread`, none that depends on samples.
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
@@ -396,17 +396,19 @@ def _computed(
     ties: Ties,
     spread: FloatArray | None,
 ) -> dict[str, FloatArray]:
-    """Compute metrics on blocks of rows, as many at a time as there are processors, and join what they give."""
+    """Compute metrics on blocks of rows, as many at a time as there are processors, and join the results."""
     begins = range(0, max(len(scores), 1), _BLOCK)
 
     def part(begin: int) -> list[FloatArray]:
-        with np.errstate(over="ignore", invalid="ignore"):  # it shows as inf or NaN; callers name the row
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # overflow shows as inf or NaN; callers name the row
             here = slice(begin, begin + _BLOCK)
             own = None if spread is None else spread[here]
             block = RewardBlock.of(scores[here], families, ties, own)
             return [metric.of_block(block) for metric in metrics]
 
     workers = min(len(begins), os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=workers) as pool:  # NumPy lets go of the GIL
+    with ThreadPoolExecutor(max_workers=workers) as pool:  # NumPy releases the GIL
         columns = [np.concatenate(column) for column in zip(*pool.map(part, begins), strict=True)]
     return dict(zip((metric.name for metric in metrics), columns, strict=True))

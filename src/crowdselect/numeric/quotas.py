@@ -1,4 +1,4 @@
-"""Score + clusters + budget → which rows, in which order: equal quotas, exactly filled, ties by hash."""
+"""Choose rows, in order, by score, clusters and budget: equal quotas, exactly filled, ties by hash."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,50 +12,50 @@ from crowdselect.seeding import UInt64Array
 from crowdselect.types import FloatArray, IntArray
 
 _NONE = -1
-_BLOCK = 256  # rows whose vectors are asked for at a time
+_BLOCK = 256  # rows whose vectors are read at a time
 
 
 class VectorLookup(Protocol):
-    """Vectors of length 1 by row: an array of shape (N, D), or what gives some of its rows."""
+    """Unit vectors by row: an array of shape (N, D), or an object that returns some of its rows."""
 
     def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
-        """Give the rows' vectors, shape (n, D)."""
+        """Return the rows' vectors, shape (n, D)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, and what was passed over for which row."""
+    """What was chosen, and which rows were skipped as duplicates of which."""
 
     rank: IntArray
     """Shape (N,): 1 = chosen first, 0 = not chosen."""
     duplicate_of: IntArray
-    """Shape (N,): the row that says the same and stands for this one; -1 for none."""
+    """Shape (N,): the better-scoring row with the same text; -1 for none."""
     near_duplicate_of: IntArray
     """Shape (N,): the chosen row of the cluster that this one was too close to; -1 for none."""
     quotas: dict[int, int]
-    """How many rows each cluster gave."""
+    """How many rows were taken from each cluster."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    """One cluster's rows, best first, and how far they have been walked."""
+    """One cluster's rows, best first, and how many have been visited."""
 
     rows: IntArray
     vectors: VectorLookup | None  # None accepts every row
     near: float
     kept: list[int] = field(default_factory=list)
-    passed: list[tuple[int, int, int]] = field(
+    skipped: list[tuple[int, int, int]] = field(
         default_factory=list
-    )  # (place, row, the kept row it is close to)
-    places: list[int] = field(default_factory=list)  # where in `rows` each kept row stood
+    )  # (index in `rows`, row, the kept row it is close to)
+    places: list[int] = field(default_factory=list)  # index in `rows` of each kept row
     walked: int = 0
     ahead: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    ahead_from: int = 0  # where in `rows` the vectors in `ahead` begin
+    ahead_from: int = 0  # index in `rows` where the vectors in `ahead` begin
     kept_vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def reach(self, count: int) -> int:
-        """Walk until `count` rows are kept or none is left; return how many are kept."""
+        """Go down the rows until `count` are kept or none is left; return how many are kept, at most `count`."""
         if self.vectors is None:
             self.walked = max(self.walked, min(count, len(self.rows)))
             self.kept = self.rows[: self.walked].tolist()
@@ -67,16 +67,16 @@ class _Queue:
                 self.ahead = self.vectors[self.rows[self.walked : self.walked + _BLOCK]]
             row, vector = int(self.rows[self.walked]), self.ahead[self.walked - self.ahead_from]
             close = self.kept_vectors[: len(self.kept)] @ vector if self.kept else np.zeros(0)
-            # Rounding may bring a cosine above 1, but nothing is closer than that.
+            # Rounding may push a cosine above 1, but nothing is closer than 1.
             if close.size and min(close.max(), 1.0) > self.near:
-                self.passed.append((self.walked, row, self.kept[int(close.argmax())]))
+                self.skipped.append((self.walked, row, self.kept[int(close.argmax())]))
             else:
                 self._keep(row, vector)
             self.walked += 1
         return min(count, len(self.kept))
 
     def _keep(self, row: int, vector: NDArray[np.float32]) -> None:
-        """Keep the row walked to, its vector next to those of the other kept ones."""
+        """Keep the current row, and its vector with those of the other kept rows."""
         if len(self.kept) == len(self.kept_vectors):
             grown = np.empty((2 * len(self.kept) + 8, len(vector)), np.float32)
             if self.kept:
@@ -86,14 +86,14 @@ class _Queue:
         self.kept.append(row)
         self.places.append(self.walked)
 
-    def passed_for(self, quota: int) -> list[tuple[int, int]]:
-        """The rows passed over on the way to `quota` kept ones, each with the kept row it is close to.
+    def skipped_for(self, quota: int) -> list[tuple[int, int]]:
+        """List the rows skipped before `quota` rows were kept, each with the kept row it is close to.
 
-        Where the quota is all that the cluster can give, these are all that were passed over.
+        If the quota is all that the cluster has, these are all skipped rows.
         """
         ran_out = self.walked == len(self.rows) and quota == len(self.kept)
         end = len(self.rows) if ran_out else self.places[quota - 1] if quota else 0
-        return [(row, kept) for place, row, kept in self.passed if place < end]
+        return [(row, kept) for place, row, kept in self.skipped if place < end]
 
 
 def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, barred: str = "") -> None:
@@ -103,7 +103,7 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, 
         budget: How many rows to choose.
         eligible: Which rows may be chosen, shape (N,).
         groups: As for `choose`.
-        barred: What bars the others, in words, for the message.
+        barred: What bars the other rows, in words, for the message.
 
     Raises:
         BudgetError: `budget` is not positive, or above what can be chosen.
@@ -116,11 +116,11 @@ def check_budget(budget: int, *, eligible: NDArray[np.bool_], groups: IntArray, 
     numbers = np.sort(groups[eligible])
     total, distinct = len(numbers), int(np.count_nonzero(np.diff(numbers))) + (len(numbers) > 0)
     if budget > distinct:
-        some = f", {total - distinct} of them duplicates of others; {distinct} is the most" * (
+        duplicates = f", {total - distinct} of them duplicates of others; {distinct} is the most" * (
             distinct < total
         )
         raise BudgetError(
-            f"`budget={budget}` is more than can be chosen: {total} instructions are eligible{some}"
+            f"`budget={budget}` is more than can be chosen: {total} instructions are eligible{duplicates}"
             + (f"; not eligible: {barred}" if barred else "")
         )
 
@@ -137,17 +137,17 @@ def choose(
 ) -> Choice:
     """Choose exactly `budget` rows: equally many per cluster, the best-scoring of each.
 
-    What a small cluster cannot fill is spread over the others; the last few rows go one each to the
-    clusters whose next row scores highest. Of rows that say the same, only the best-scoring can be chosen.
+    What a small cluster cannot fill is spread over the others; the last few places go one each to the
+    clusters whose next row scores highest. Of duplicate rows, only the best-scoring can be chosen.
 
     Args:
         score: Shape (N,), higher = earlier. NaN = not eligible.
         labels: Cluster of each row, shape (N,), whole numbers; ignored where `score` is NaN.
-        keys: Seeded hash of each id, shape (N,): orders equal scores.
+        keys: Seeded hash of each id, shape (N,): of equal scores, the smaller key goes first.
         groups: Shape (N,): rows with the same number are duplicates of each other.
         budget: How many rows to choose.
-        vectors: Of unit length, shape (N, D); needed for `near_duplicates`.
-        near_duplicates: Pass over a row whose cosine to one already chosen in its cluster is above this.
+        vectors: Unit vectors, shape (N, D); needed for `near_duplicates`.
+        near_duplicates: Skip a row whose cosine to one already chosen in its cluster is above this.
 
     Returns:
         The choice; exactly `budget` rows have a rank.
@@ -173,7 +173,7 @@ def choose(
     near_of = np.full(len(score), _NONE, dtype=np.int64)
     taken = [queue.kept[:quota] for queue, quota in zip(queues.values(), quotas, strict=True)]
     for queue, quota in zip(queues.values(), quotas, strict=True):
-        for row, kept in queue.passed_for(quota):
+        for row, kept in queue.skipped_for(quota):
             near_of[row] = kept
     chosen = np.concatenate([np.array(rows, dtype=np.int64) for rows in taken])
     best_first = chosen[np.lexsort((chosen, keys[chosen], -score[chosen]))]
@@ -182,7 +182,7 @@ def choose(
 
 
 def ranked(score: FloatArray, keys: UInt64Array) -> IntArray:
-    """The eligible rows, best first; equal scores by key, equal keys by row.
+    """Sort the eligible rows, best first; equal scores by key, equal keys by row.
 
     Args:
         score: Shape (N,). NaN = not eligible.
@@ -196,11 +196,17 @@ def ranked(score: FloatArray, keys: UInt64Array) -> IntArray:
         [2, 0]
     """
     rows = np.flatnonzero(~np.isnan(score))
-    return rows[np.lexsort((keys[rows], -score[rows]))]
+    falling = -score[rows]
+    order = np.argsort(falling)
+    same = falling[order[1:]] == falling[order[:-1]]
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    among = order[tied]  # usually few rows: only these are sorted by key
+    order[tied] = among[np.lexsort((among, keys[rows[among]], falling[among]))]
+    return rows[order]
 
 
 def water_fill(capacities: Sequence[int], budget: int) -> tuple[int, int]:
-    """The level up to which every cluster is filled, and how many rows are then left to give.
+    """Find the level up to which every cluster is filled, and how many places are left then.
 
     Args:
         capacities: How many rows each cluster has.
@@ -224,14 +230,14 @@ def water_fill(capacities: Sequence[int], budget: int) -> tuple[int, int]:
 
 
 def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, budget: int) -> list[int]:
-    """Quota per cluster; where near-duplicates make a cluster smaller than it looked, start over with that."""
+    """Compute the quota per cluster; if near-duplicates make a cluster smaller than it looked, start over."""
     capacities = [len(queue.rows) for queue in queues.values()]
     while True:
         if sum(capacities) < budget:
             most = sum(queue.reach(len(queue.rows)) for queue in queues.values())
             raise BudgetError(
-                f"`budget={budget}` cannot be filled: only {most} rows are left when near-duplicates are passed "
-                "over; lower `budget` or raise `near_duplicates`"
+                f"`budget={budget}` cannot be filled: only {most} rows are left without near-duplicates; "
+                "lower `budget` or raise `near_duplicates`"
             )
         level, left = water_fill(capacities, budget)
         reached = [
@@ -271,11 +277,13 @@ def _queues(
 
 
 def _duplicates(order: IntArray, groups: IntArray, *, n: int) -> IntArray:
-    """For each ranked row, the best-ranked row of its group, if that is another one."""
+    """Find for each ranked row the best-ranked row of its group, if that is another one."""
     out = np.full(n, _NONE, dtype=np.int64)
     if len(order) == 0:
         return out
-    _, first, inverse = np.unique(groups[order], return_index=True, return_inverse=True)
-    stands_for = order[first[inverse]]
-    out[order] = np.where(stands_for == order, _NONE, stands_for)
+    group_of = groups[order]
+    best = np.empty(group_of.max() + 1, dtype=np.int64)
+    best[group_of[::-1]] = order[::-1]  # the best-ranked is written last
+    representative = best[group_of]
+    out[order] = np.where(representative == order, _NONE, representative)
     return out

@@ -1,7 +1,7 @@
-"""Metric columns → one score: uniform ranks over the eligible rows, weighted and added.
+"""Turn metrics into one score: uniform ranks over the eligible rows, weighted and added.
 
 The paper's chain of z-score, min-max and quantile transform is affine up to its last step, so the
-uniform rank alone gives the same number, exactly and without a fitted model.
+uniform rank alone is the same number, exactly and without a fitted model.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.types import BoolArray, FloatArray
@@ -20,21 +20,21 @@ DEFAULT_WEIGHTS: dict[str, float] = {metric.name: metric.weight for metric in ME
 """The paper's best setting, from the metrics' records."""
 
 _LARGEST = 1e100  # weighted ranks must add up without overflow
-_DIGITS = 1 << 20  # weights are made whole by at most this factor
+_DIGITS = 1 << 20  # weights are multiplied by at most this to make them whole numbers
 
 
 def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> dict[str, float]:
-    """Bring weights into the order of `known`, absent ones as 0.
+    """Check weights and put them into the order of `known`, absent ones as 0.
 
     Args:
-        weights: Weight per metric; negative turns the metric round, 0 leaves it out.
+        weights: Weight per metric; a negative one reverses the metric, 0 leaves it out.
         known: The metrics that exist; only the keys are used.
 
     Returns:
         One weight per known metric.
 
     Raises:
-        OptionError: An unknown metric, a weight that is not finite or beyond 1e100, or no weight other than 0.
+        OptionError: A metric is unknown, a weight is not finite or beyond 1e100, or all weights are 0.
 
     Example:
         >>> check_weights({"stability": 2}, known={"difficulty": 0, "stability": 0})
@@ -43,7 +43,7 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
     for name, weight in weights.items():
         if name not in known:
             raise OptionError(
-                f"`weights` names an unknown metric, {name!r}; the metrics are: {', '.join(known)}"
+                f"`weights` names an unknown metric, {name!r}; the metrics are: {', '.join(known)}{near_miss(name, known)}"
             )
         if not np.isfinite(weight):
             raise OptionError(f"`weights`: {name}={weight} is not a finite number")
@@ -59,7 +59,7 @@ def check_weights(weights: Mapping[str, float], *, known: Mapping[str, Any]) -> 
 
 
 def uniform_ranks(values: FloatArray, eligible: BoolArray) -> FloatArray:
-    """Where each eligible row stands among the eligible ones, from 0 (lowest value) to 1 (highest).
+    """Rank the eligible rows by value, from 0 (lowest value) to 1 (highest).
 
     Args:
         values: One metric, shape (N,). NaN = undefined.
@@ -80,9 +80,9 @@ def uniform_ranks(values: FloatArray, eligible: BoolArray) -> FloatArray:
     if len(rows) == 1:
         out[rows] = 0.5
         return out
-    taken = values[rows]
-    order = np.argsort(taken)  # the order of ties does not matter: they share a rank
-    ordered = taken[order]
+    known = values[rows]
+    order = np.argsort(known)  # the order of ties does not matter: they share a rank
+    ordered = known[order]
     first = np.flatnonzero(
         np.concatenate(([True], ordered[1:] != ordered[:-1]))
     )  # where each group of ties begins
@@ -102,8 +102,8 @@ def combine(ranks: Mapping[str, FloatArray], weights: Mapping[str, float]) -> Fl
     Returns:
         Shape (N,). Higher = chosen earlier. Lies between the sum of the negative weights and the sum of
         the positive ones. NaN where a weighted metric is NaN. Ranks over the same rows are added as whole
-        numbers of half steps, so rows that come to the same score in different ways tie exactly; with weights of
-        more than six digits the score is rounded to twelve, to the same end.
+        numbers of half steps, so equal scores tie exactly, however they are composed; with weights of
+        more than six digits, the score is rounded to twelve digits for the same purpose.
 
     Example:
         >>> combine({"a": np.array([0.0, 1.0]), "b": np.array([1.0, np.nan])}, {"a": 2.0, "b": 0.0})

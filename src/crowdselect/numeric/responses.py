@@ -1,4 +1,4 @@
-"""Which model's answer to train on, and which pair of answers to prefer between.
+"""Choose the answer to train on, and the answer to reject in a preference pair.
 
 Every draw is a seeded hash of the id and the model, so other rows and their order never change it.
 """
@@ -35,7 +35,7 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class ChosenAnswers:
-    """Which answers could be trained on, and which is chosen."""
+    """The chosen answer of each instruction, and what is known of the others."""
 
     chosen: IntArray
     """The chosen answer's column, shape (N,); -1 = none."""
@@ -44,7 +44,7 @@ class ChosenAnswers:
     best_reward: FloatArray
     """The highest reward of a usable answer, shape (N,). NaN = none."""
     reward: FloatArray
-    """The chosen answer's, shape (N,). NaN = none."""
+    """The chosen answer's reward, shape (N,). NaN = none."""
     rejected_reward: FloatArray | None
     """The rejected answer's, for pairs."""
     unsaid: int
@@ -54,15 +54,15 @@ class ChosenAnswers:
     rejected_sample: FloatArray | None = None
     """The rejected answer's, for pairs."""
     unfinished: BoolArray | None = None
-    """Where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    """Rows where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
     endings: Mapping[str, int] = field(default_factory=dict)
-    """How many answers with text ended so; see `crowdselect.finish`."""
+    """How many answers with text ended in each way; see `crowdselect.finish`."""
     several: Several | None = None
     """All answers of each instruction, where it may have more than one."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
-    """Refuse an answer strategy that does not exist, or a teacher that the pool does not have.
+    """Refuse an unknown answer strategy, or a teacher that is not in the pool.
 
     Args:
         answer: "best", "random", "topN-random" (N a whole number) or "model:NAME".
@@ -104,8 +104,8 @@ def find_answers(
         hashes: Content hash of each id, shape (N,).
         models: The M models' names.
         answer: As for `choose_answers`.
-        pairs: Whether to find an answer to reject.
-        seed: Of ties and draws.
+        pairs: Whether to choose an answer to reject, too.
+        seed: Seed of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
             None = all answers of an id are.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
@@ -205,7 +205,7 @@ def answers_among(
 
 
 def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:
-    """One number per row; NaN where the column is -1."""
+    """Take one number per row; NaN where the column is -1."""
     rewards = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)[:, 0]
     return np.where(columns != _NONE, rewards, np.nan)
 
@@ -275,9 +275,9 @@ def worst_answers(
     out = choose_answers(-scores, usable=usable, rows=rows, columns=columns, models=())
     both = np.flatnonzero((out != _NONE) & (best != _NONE))
     lower = scores[both, out[both]] < scores[both, best[both]]
-    found = np.full(len(out), _NONE, dtype=np.int64)
-    found[both[lower]] = out[both[lower]]
-    return found
+    rejected = np.full(len(out), _NONE, dtype=np.int64)
+    rejected[both[lower]] = out[both[lower]]
+    return rejected
 
 
 def _choose(
@@ -310,9 +310,9 @@ def _among_top(rewarded: FloatArray, draw: UInt64Array, *, top: int) -> IntArray
     order = np.lexsort((draw, -rewarded), axis=1)[:, :top]
     among = np.zeros(rewarded.shape, dtype=bool)
     np.put_along_axis(among, order, values=True, axis=1)
-    # Mixed once more: the order among equal rewards must not be the draw itself.
-    again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
-    return _lowest_draw(again, among & (rewarded > -np.inf))
+    # Mixed once more, so that the draw is independent of the order among equal rewards.
+    draw_again = mixed_hash(draw.ravel(), np.zeros(1, dtype=np.uint64)).reshape(draw.shape)
+    return _lowest_draw(draw_again, among & (rewarded > -np.inf))
 
 
 def _lowest_draw(draw: UInt64Array, allowed: BoolArray) -> IntArray:

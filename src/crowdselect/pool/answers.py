@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS, ending_sql
 from crowdselect.numeric.candidates import Candidates
-from crowdselect.pool.columns import answer_alone, blank, folded, length, thinks, with_reasoning
+from crowdselect.pool.columns import (
+    answer_alone,
+    blank,
+    broken,
+    folded,
+    length,
+    repaired,
+    thinks,
+    with_reasoning,
+)
 from crowdselect.pool.index import (
     AnswerBatch,
     AnswerKeys,
@@ -241,18 +250,32 @@ class TallAnswers:
         self.notes: list[str] = []
         """What was found while answers were put in order, one line each."""
 
-    @cached_property
+    @property
     def _thinks(self) -> bool:
-        """Whether some response holds reasoning, in its text or in a column beside it."""
+        """Whether some response holds reasoning."""
+        return self._seen_in_responses[0]
+
+    @cached_property
+    def _seen_in_responses(self) -> tuple[bool, bool]:
+        """Whether some response holds reasoning, and whether one holds control characters."""
         raw = self._layout.response
         if raw is None:
-            return False
-        test = (
-            f"len(list_filter({raw}, lambda said: {thinks('said')})) > 0"
-            if self._layout.nested
-            else thinks(raw)
-        )
-        return self._source.any(test)[0]
+            return False, False
+        tests = [
+            f"len(list_filter({raw}, lambda said: {test('said')})) > 0" if self._layout.nested else test(raw)
+            for test in (thinks, broken)
+        ]
+        found = self._source.any(*tests)
+        if found[1]:
+            count = self._source.fetch(f"count(*) FILTER ({tests[1]})").column(0)[0].as_py()
+            self.notes.append(f"{count} rows have answers with control characters, now U+FFFD")
+        return found[0], found[1]
+
+    @cached_property
+    def _raw(self) -> str | None:
+        """SQL of the responses, repaired where that is needed."""
+        raw = self._layout.response
+        return raw if raw is None or not self._seen_in_responses[1] else self._each(repaired, raw)
 
     def _each(self, sql: Callable[[str], str], text: str) -> str:
         """SQL of a function of a text, or of every text of a list."""
@@ -261,7 +284,7 @@ class TallAnswers:
     @cached_property
     def _response(self) -> str | None:
         """SQL of the answers alone, without reasoning."""
-        raw = self._layout.response
+        raw = self._raw
         return raw if raw is None or not self._thinks else self._each(answer_alone, raw)
 
     @cached_property
@@ -396,7 +419,7 @@ class TallAnswers:
     @cached_property
     def _whole(self) -> str | None:
         """SQL of answers with the reasoning before them."""
-        raw, beside = self._layout.response, self._layout.reasoning
+        raw, beside = self._raw, self._layout.reasoning
         return raw if raw is None or beside is None else with_reasoning(raw, beside)
 
     def beside(self, sql: str, cells: Cells, samples: Numbers | None = None) -> list[str | None]:

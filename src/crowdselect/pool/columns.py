@@ -67,12 +67,23 @@ def without_turns(messages: str, *roles: str) -> str:
 
 
 _SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
+_CONTROLS = r"'[\x00-\x08\x0e-\x1f]'"
 _QUOTES = "chr(34), chr(39), chr(96)"
 
 
 def thinks(response: str) -> str:
     """SQL that is true where a response may hold reasoning."""
     return f"contains({response}, 'think>')"
+
+
+def broken(text: str) -> str:
+    """SQL that is true where a text holds control characters, which servers and other files refuse."""
+    return f"regexp_matches({text}, {_CONTROLS})"
+
+
+def repaired(text: str) -> str:
+    """SQL of a text with U+FFFD for control characters: the twin of `crowdselect.pool.content.Repairs`."""
+    return f"regexp_replace({text}, {_CONTROLS}, chr(65533), 'g')"
 
 
 def answer_alone(response: str) -> str:

@@ -37,6 +37,8 @@ class Part:
     subset: str | None
     split: str
     patterns: tuple[str, ...]
+    default: bool = False
+    """Its subset is the one that is meant where none is named."""
 
 
 def data_files(
@@ -130,8 +132,9 @@ def _configured(
     subsets = list(dict.fromkeys(part.subset for part in parts))
     subset = how.subset
     if subset is None:
-        subset = "default" if "default" in subsets else subsets[0]
-        if "default" not in subsets and len(subsets) > 1:
+        marked = [part.subset for part in parts if part.default]
+        subset = "default" if "default" in subsets else (marked or subsets)[0]
+        if not marked and "default" not in subsets and len(subsets) > 1:
             raise InputError(
                 f"{folder}: several subsets: {', '.join(map(str, subsets))}; name one with `subset={subsets[0]}`"
             )
@@ -221,25 +224,21 @@ def readme_parts(readme: Path) -> list[Part]:
 
 def _parts_of(config: dict[str, Any]) -> list[Part]:
     subset, files = config.get("config_name", "default"), config.get("data_files")
+    default = str(config.get("default", "")).lower() == "true"
     folder = config.get("data_dir")
     if files is None:
-        return [Part(subset, "train", (f"{folder}/*",))] if folder else []
+        return [Part(subset, "train", (f"{folder}/*",), default)] if folder else []
     if isinstance(files, str):
         files = [files]
     if isinstance(files, dict):
         files = [{"split": split, "path": path} for split, path in files.items()]
     plain = tuple(name for name in files if isinstance(name, str))
-    parts = [Part(subset, "train", plain)] if plain else []
+    parts = [Part(subset, "train", plain, default)] if plain else []
     for entry in files:
         if isinstance(entry, dict):
             path = entry.get("path") or []
-            parts.append(
-                Part(
-                    subset,
-                    str(entry.get("split", "train")),
-                    (path,) if isinstance(path, str) else tuple(path),
-                )
-            )
+            paths = (path,) if isinstance(path, str) else tuple(path)
+            parts.append(Part(subset, str(entry.get("split", "train")), paths, default))
     return parts
 
 

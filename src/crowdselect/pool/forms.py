@@ -25,6 +25,8 @@ MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model",
 _TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 _MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 _REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+_LISTS_OF_MODELS = ("generation_models", "model_names", "models")
+_LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
 _RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
 _SCORES = ("score", "reward", "rating", "correct")
@@ -261,6 +263,19 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     return LayoutError(
         f"{path}: the columns fit no layout; found {listed}; known layouts: {known}; columns of other names are named "
         "with `columns='instruction=COLUMN,model=COLUMN,...'`"
+    )
+
+
+def is_list_name(name: str) -> bool:
+    """Say whether a column holds lists by its name, which CSV writes as texts.
+
+    Example:
+        >>> is_list_name("generations"), is_list_name("correctness_math_verify"), is_list_name("response")
+        (True, True, False)
+    """
+    return (
+        name in {*ANSWER_LISTS, *_LISTS_OF_MODELS, "finish_reasons"}
+        or _LISTS_OF_REWARDS.fullmatch(name) is not None
     )
 
 
@@ -655,6 +670,8 @@ def _fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | No
         if match is not None and kind.name == "number":
             columns_of[match["after"] or match["before"]] = name
     paths = _number_structs(columns, names)
+    if any(kind.name == "struct" and "content" in kind.fields for kind in columns.values()):
+        return None  # answers of models, see `zoo`
     if not (columns_of or paths) or names.model is not None or how.model is not None:
         return None
     if not (names.asked or names.id is not None):
@@ -830,12 +847,6 @@ FORMS: dict[str, Form] = {
             },
         ),
         Form(
-            name="zoo",
-            fit=_fit_zoo,
-            needs="id, instruction, a struct {content, ...} per model",
-            example={"uuid": "7", "prompt": "Name a prime.", "qwen-1b": {"content": "Two.", "score": 0.5}},
-        ),
-        Form(
             name="pass rates",
             fit=_fit_pass_rates,
             needs="a number per model in an object, or in columns MODEL_solve_rate or pass_rate_MODEL",
@@ -843,6 +854,12 @@ FORMS: dict[str, Form] = {
                 "prompt": "Name a prime.",
                 "extra_info": {"model_difficulty": {"qwen-1b": 12, "qwen-7b": 3}},
             },
+        ),
+        Form(
+            name="zoo",
+            fit=_fit_zoo,
+            needs="id, instruction, a struct {content, ...} per model",
+            example={"uuid": "7", "prompt": "Name a prime.", "qwen-1b": {"content": "Two.", "score": 0.5}},
         ),
         Form(
             name="matrix",

@@ -1,7 +1,7 @@
 """How a pool is read: every option that says so in one object, which goes wherever the pool is opened again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from crowdselect.errors import OptionError
@@ -111,3 +111,7 @@ class HowRead:
         """
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         return cls(**given)
+
+
+READ_OPTIONS = tuple(part.name for part in fields(HowRead) if part.name != "aliases")
+"""The fields that a user sets by an option of the same name."""

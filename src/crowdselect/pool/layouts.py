@@ -15,7 +15,7 @@ from crowdselect.finish import ending_sql
 from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
 
 NOT_REWARDS = frozenset(
-    {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts"}
+    {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts", "truncated"}
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 
@@ -125,6 +125,8 @@ class RewardColumns:
     """Numeric columns, as SQL of DOUBLE."""
     fields: Mapping[str, str]
     """Every column that could be meant as a reward, as SQL of text."""
+    bools: frozenset[str] = frozenset()
+    """Rewards that are true or false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
             "wanted id (or uuid), model and numeric columns"
         )
     rows = _rows(columns)
-    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields)
+    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields, rows.bools)
 
 
 def candidates(rewards: Iterable[str]) -> tuple[str, ...]:

@@ -3,26 +3,31 @@
 A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
-from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
 from crowdselect.pool.content import TIDY_ROLES
-from crowdselect.pool.files import FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, names_of
+from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
+from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
-from crowdselect.pool.plain import OWN, facts_of, rewritten
+from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.source import Source
+from crowdselect.pool.source import BrokenRowError, Source, connect
 
 if TYPE_CHECKING:
     import duckdb
 
+_SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
+_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -30,6 +35,8 @@ _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 class Opened:
     """A pool's relation, where its parts are, and what there is to say about how it was read."""
 
+    connection: "duckdb.DuckDBPyConnection"
+    """Of DuckDB, to be closed by who takes this."""
     source: Source
     view: View
     files: tuple[Path, ...]
@@ -43,11 +50,10 @@ class Opened:
     """Rows that were left out."""
 
 
-def opened(connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead) -> Opened:
+def opened(path: str, how: HowRead) -> Opened:
     """Open the files of a pool.
 
     Args:
-        connection: From `connect`.
         path: What was named.
         how: How it is to be read.
 
@@ -57,22 +63,103 @@ def opened(connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead) -> 
     """
     found = find_files(path, how)
     facts = facts_of(found.files[0])
-    if facts is not None:
-        return _plain(connection, path, found.files, facts, how)
-    tidy = None if how.rewrites or found.models or found.kind == "lm-eval" else _tidy(connection, found, how)
-    if tidy is not None:
-        return tidy
-    plain = rewritten(found, how)
-    return _plain(connection, path, plain.files, plain.facts, how)
+    if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
+        tidy = _connected(lambda connection: _tidy(connection, found, how))
+        if tidy is not None:
+            return tidy
+    plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
+    made = _connected(lambda connection: _plain(connection, path, plain, how))
+    assert made is not None  # noqa: S101  (a plain pool is always one)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedInstructions:
+    """A file of instructions as a relation: `id`, `instruction`, `messages`, `turns`, `tools`, and what else it has."""
+
+    source: Source
+    id: str | None
+    """The column of the id; None = there is none."""
+    left_out: str | None
+    """SQL of why a row cannot be asked; None = all can."""
+    notes: tuple[str, ...]
+
+
+def opened_instructions(
+    connection: "duckdb.DuckDBPyConnection", path: str, how: HowRead
+) -> OpenedInstructions:
+    """Open a file of instructions, which need no answers: as it lies where it is tidy, else rewritten.
+
+    Args:
+        connection: From `connect`.
+        path: What was named.
+        how: How it is to be read.
+
+    Raises:
+        LayoutError: There is nothing to ask in it.
+        InputError: It is missing, empty or broken, or a row is malformed.
+    """
+    found = find_files(path, how)
+    usual = not (how.rewrites or found.models) and found.kind not in {"lm-eval", "arrow"}
+    if usual and not (found.kind == "json" and any(is_document(file) for file in found.files)):
+        source = Source(connection, path, files=found.files, kind=_file_type(found))
+        if _usual_instructions(source):
+            name = next((name for name in ID_COLUMNS if name in source.columns), None)
+            return OpenedInstructions(source, name, None, (*found.notes, *source.notes))
+    plain = rewritten(found, how, answers=False)
+    made = _plain(connection, path, plain, how)
+    source, facts = made.source, plain.facts
+    hidden = {"model", *(["id"] if facts["id_made"] else [])}
+    source.columns = {name: kind for name, kind in source.columns.items() if name not in hidden}
+    notes = (f"read as {facts['read_as']}", *made.notes)
+    return OpenedInstructions(source, None if facts["id_made"] else "id", made.view.left_out, notes)
+
+
+def _usual_instructions(source: Source) -> bool:
+    columns = source.columns
+    parts = [name for name in ("instruction", "messages") if name in columns]
+    if not parts and "turns" not in columns:
+        return False
+    if any(name in columns for name in _UNUSUAL) or ("input" in columns and "instruction" in columns):
+        return False
+    if "instruction" in columns and columns["instruction"].name not in {"text", "number"}:
+        return False
+    if "messages" not in columns:
+        return True
+    kind = columns["messages"]
+    messages = as_text(quote("messages"), kind)
+    odd = f"NOT coalesce(regexp_full_match({_roles(messages)}, '{TIDY_ROLES}'), {messages} IS NULL)"
+    return _usual_messages(kind) and not any(
+        source.any(f"{odd} AND trim({messages}) NOT IN ('', '[]', 'null')")
+    )
+
+
+def _file_type(found: FoundFiles) -> FileType:
+    if found.kind == "lm-eval":
+        raise InputError(f"{found.path}: is a results folder of lm-evaluation-harness; wanted a file")
+    return found.kind
+
+
+def _connected(make: "Callable[[duckdb.DuckDBPyConnection], Opened | None]") -> Opened | None:
+    """Open something with a connection of its own, which is closed where nothing comes of it: DuckDB's errors may break it."""
+    connection = connect()
+    try:
+        made = make(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if made is None:
+        connection.close()
+    return made
 
 
 def _plain(
     connection: "duckdb.DuckDBPyConnection",
     path: str,
-    files: tuple[Path, ...],
-    facts: Mapping[str, Any],
+    plain: Plain,
     how: HowRead,
 ) -> Opened:
+    files, facts = plain.files, plain.facts
     mine = [facts["sources"][facts["parts"].index(file.name)] for file in files]
     originals = tuple(Path(file) for file in mine)
     source = Source(connection, path, files=files, kind="parquet", originals=originals, row="_row")
@@ -86,6 +173,7 @@ def _plain(
     source.columns = shown
     found = plain_view(shown, own, layout=facts["form"], id_made=facts["id_made"], many=facts["many"])
     return Opened(
+        connection,
         source,
         _without_missing(found, how),
         originals,
@@ -111,13 +199,18 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
         source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
     except LayoutError:
         raise
+    except BrokenRowError:
+        return None  # the others are read row by row
     except InputError:
         if kind == "json":
             return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
         raise
+    _leave_out_counters(source, how)
     columns = source.columns
     name = how.layout or detect(columns)
-    if name not in LAYOUTS or (name in FORMS and not _is_usual(columns, name, how, found.path)):
+    if name not in LAYOUTS or (
+        name in FORMS and not _is_usual(columns, name, how, found.path, source_kind=kind)
+    ):
         return None
     seen = view(columns, path=found.path, layout=name)
     try:
@@ -129,7 +222,25 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
         raise
     part = how.of_part(name)
     notes = (*found.notes, *source.notes)
-    return Opened(source, _without_missing(seen, how), found.files, notes, read_as=None, part=part)
+    view_ = _without_missing(seen, how)
+    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+
+
+def _leave_out_counters(source: Source, how: HowRead) -> None:
+    """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+        return
+    names = [
+        name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
+    ]
+    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
+    wanted = np.arange(source.row_count, dtype=np.float64)
+    counters = [
+        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
+    ]
+    if counters and len(counters) < len(names):
+        source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
+        source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
 
 
 def _as_parquet(file: Path) -> Path:
@@ -150,13 +261,15 @@ def _as_parquet(file: Path) -> Path:
     return target
 
 
-def _is_usual(columns: Columns, name: str, how: HowRead, path: str) -> bool:
+def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_kind: str) -> bool:
     """Whether the columns have the usual names and kinds of a layout, and no part that SQL does not read."""
     try:
         names = names_of(columns, how, path=path)
         form = fitted(columns, names, replace(how, layout=None), path=path)
     except LayoutError:
         return False
+    if source_kind == "csv" and any(is_list_name(column) for column in columns):
+        return False  # a list is a text there
     if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
         return False
     if names.input is not None and names.instruction is not None:
@@ -239,7 +352,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         )
     if source.type in {"csv", "json"}:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
-        tests += [f"starts_with({sql}, '[{{\"')" for sql in texts if sql is not None]
+        tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
+        tests += [broken(sql) for sql in texts if sql is not None]
     return bool(tests) and any(source.any(*tests))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
@@ -30,6 +31,7 @@ from crowdselect.pool.content import (
     prompt_of,
     said,
     spelt_parts,
+    turns_of,
     with_reasoning,
     written,
 )
@@ -40,6 +42,7 @@ from crowdselect.pool.forms import (
     MalformedError,
     Names,
     fitted,
+    is_list_name,
     names_of,
     no_form,
     unlisted,
@@ -122,7 +125,9 @@ def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
         for name, value in how.as_dict().items()
         if name not in {"missing", "reasoning", "aliases"}
     }
-    said_ = json.dumps([_VERSION, fingerprint(found.files), times, read, found.models, found.kind, answers])
+    said_ = json.dumps(
+        [__version__, _VERSION, fingerprint(found.files), times, read, found.models, found.kind, answers]
+    )
     names = [file.name for file in found.files]  # in messages and ids of rows without one
     return hashlib.sha256(f"{said_}{names}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -135,7 +140,7 @@ class _Rewriting:
         self._how = how
         self._columns = self._found_columns()
         if not self._columns:
-            raise InputError(f"{found.path}: the file is empty (no JSON object); wanted one object per line")
+            raise self._without_objects()
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -149,6 +154,17 @@ class _Rewriting:
         self._counts = Counted()
         self._bad: list[str] = []
         self._rows = 0
+
+    def _without_objects(self) -> InputError:
+        for file in self._found.files:
+            for at, row in rows_of(file, self._found.kind):
+                if isinstance(row, Broken):
+                    return InputError(
+                        f"{file}: row {at} {row.what}; wanted objects with names (pandas: orient='records')"
+                    )
+        return InputError(
+            f"{self._found.path}: the file is empty (no JSON object); wanted one object per line"
+        )
 
     def into(self, home: Path) -> dict[str, Any]:
         """Write a part of each file into a folder, and give the facts."""
@@ -169,7 +185,6 @@ class _Rewriting:
             "instruction",
             "messages",
             "tools",
-            "model",
             "sample",
             "response",
             "finish_reason",
@@ -193,7 +208,7 @@ class _Rewriting:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind))
+            return dict(columns_of(self._found.files, self._found.kind, lists=is_list_name))
         seen = Seen()
         for _, row in (each for log in self._logs for each in self._logged(log)):
             if not isinstance(row, Broken):
@@ -217,7 +232,7 @@ class _Rewriting:
         if self._found.kind == "lm-eval":
             yield from self._logged(self._logs[number])
         else:
-            yield from rows_of(file, self._found.kind, wanted)
+            yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
@@ -330,6 +345,8 @@ class _Rewriting:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
         id_ = own if names.id is not None else self._made_id(row, asked, plain)
+        if id_ is None and self._form is None:
+            id_ = unnamed  # there may be turns
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
@@ -337,6 +354,8 @@ class _Rewriting:
         if not plain:
             if self._form is not None:
                 base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
+            elif asked.last is not None:
+                self._counts.add("conversations end with an answer, which is not sent")
             yield base
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
@@ -374,7 +393,9 @@ class _Rewriting:
             base["tools"] = self._repairs(_encoded(written(tools)))
         if asked.needs:
             base[NEEDS] = " ".join(asked.needs)
-        if asked.problem is not None:
+        if asked.problem == "bad_turns" and self._form is None and row.get("turns"):
+            base["messages"] = self._repairs(_encoded(turns_of(row.get(self._names.messages or ""))))
+        elif asked.problem is not None:
             base[LEFT_OUT] = asked.problem
         for name in self._carried:
             base[name] = self._scalar(name, row.get(name))

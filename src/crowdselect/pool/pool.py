@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.errors import InputError, OptionError, RewardError
+from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
@@ -29,9 +29,9 @@ from crowdselect.pool.index import (
 )
 from crowdselect.pool.layouts import Tall, Wide
 from crowdselect.pool.opening import opened
-from crowdselect.pool.prompts import Chat, Instructions
+from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ class Pool:
         self.limit = limit
         self.seed = seed
         self._join_notes: list[str] = []
-        self._connection = connect()
+        found = opened(path, read)
+        self._connection = found.connection
         try:
-            found = opened(self._connection, path, read)
             self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
             self.rewards = Rewards(self._source, self._view.answers, second, aliases=dict(read.aliases))
@@ -151,7 +151,9 @@ class Pool:
             what = "the instruction and its answers" if whole else "the instruction"
             facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
         found = self.__dict__.get("_answers")
-        more = found.notes if isinstance(found, TallAnswers) else []
+        more = list(found.notes) if isinstance(found, TallAnswers) else []
+        asked = self.__dict__.get("_asked")
+        more += [] if asked is None else asked.notes
         return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
 
     @property
@@ -573,15 +575,17 @@ class Pool:
         return np.full(len(self._index.ids), None, dtype=object) if text is None else to_numpy(text)
 
     @cached_property
-    def _asked(self) -> Instructions:
-        return Instructions(self._source, self._view, self._index)
+    def _asked(self) -> PoolPrompts:
+        return PoolPrompts(self._source, self._view, self._index)
 
     def _one_per_id(self, sql: str, what: str) -> "pa.Array":
         return one_per_id(self._source, self._view, self._index, sql, what=what)
 
     def _kind(self, name: str) -> Kind:
         if name not in self._source.columns:
-            raise InputError(f"{self.path}: no column {name!r}; found {', '.join(self.columns)}")
+            raise InputError(
+                f"{self.path}: no column {name!r}; found {', '.join(self.columns)}{near_miss(name, self.columns)}"
+            )
         return self._source.columns[name]
 
     def _cells_of(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:

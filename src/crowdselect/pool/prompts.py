@@ -13,7 +13,8 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.columns import blank, without_turns
+from crowdselect.pool.columns import blank, broken, repaired, without_turns
+from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import AnswerBatch, Cells, Index, Numbers, one_per_id, to_numpy, values_per_id
 from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
@@ -93,16 +94,19 @@ def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
     calls = isinstance(turn.get("tool_calls"), list) and content is None
     if not isinstance(role, str) or not (isinstance(content, str) or calls):
         raise ValueError("role or content is not a text")
-    return {"role": role, "content": content, **{name: turn[name] for name in _KEPT if turn.get(name)}}
+    text = Repairs()(content) if isinstance(content, str) else None
+    return {"role": role, "content": text, **{name: turn[name] for name in _KEPT if turn.get(name)}}
 
 
-class Instructions:
+class PoolPrompts:
     """The instructions of a pool; their texts are read when they are asked for."""
 
     def __init__(self, source: Source, view: View, index: Index) -> None:
         self._source = source
         self._view = view
         self._index = index
+        self.notes: list[str] = []
+        """What was found in the texts, one line each."""
 
     @cached_property
     def text(self) -> "pa.Array | None":
@@ -111,6 +115,9 @@ class Instructions:
         import pyarrow.compute as pc
 
         own = self._view.text
+        if own is not None and self._source.any(broken(own))[0]:
+            own = repaired(own)
+            self.notes.append("some instructions hold control characters, now U+FFFD")
         text = (
             None
             if own is None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crowdselect.errors import InputError, RewardError
+from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
 from crowdselect.pool.index import (
@@ -36,7 +36,7 @@ from crowdselect.pool.layouts import (
     direction_of,
     reward_columns,
 )
-from crowdselect.pool.prompts import Instructions
+from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
@@ -140,11 +140,8 @@ class RewardsFile:
         import pyarrow.compute as pc
 
         bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
-        spelt = next(
-            (other for other in (bare, pc.binary_join_element_wise(bare, "0", "."))
-             if self._index.find(other)[1].any()),
-            ids,
-        )  # fmt: skip
+        long = pc.replace_substring_regex(bare, r"^(-?\d+)$", r"\1.0")
+        spelt = next((other for other in (bare, long) if self._index.find(other)[1].any()), ids)
         if spelt is not ids:
             self._notes.append(
                 f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
@@ -289,14 +286,15 @@ class Rewards:
             self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
-        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}")
+        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
 
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
         found = self.names
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
-        numbers = [name for name in found if name not in self._own.bools]
+        bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
+        numbers = [name for name in found if name not in bools]
         return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
@@ -372,7 +370,7 @@ class Samples:
     """The answers of a pool that numbers samples: a model may have several to an instruction."""
 
     def __init__(
-        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: Instructions
+        self, answers: TallAnswers, known: Rewards, second: RewardsFile | None, asked: PoolPrompts
     ) -> None:
         self._answers = answers
         self._known = known

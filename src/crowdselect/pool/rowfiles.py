@@ -3,11 +3,12 @@
 A row keeps the number that it has in its file, from 1, and what is wrong with a row is said of it, not of the file.
 """
 
+import ast
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -16,7 +17,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.textfile import MARK, NESTED, broken_archive, open_text
+from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
 BATCH = 1000
@@ -51,7 +52,11 @@ def is_index(name: str) -> bool:
 
 
 def rows_of(
-    file: Path, kind: str, columns: Sequence[str] | None = None
+    file: Path,
+    kind: str,
+    columns: Sequence[str] | None = None,
+    *,
+    lists: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[int, Row | Broken]]:
     """Read a file's rows.
 
@@ -59,6 +64,7 @@ def rows_of(
         file: The file.
         kind: "parquet", "arrow", "json" or "csv".
         columns: Of Parquet and Arrow, read these only; None = all.
+        lists: Says of a name whether its texts are lists that are written as texts.
 
     Yields:
         The number of each row in its file, from 1 (of JSON lines, that of the line), and the row.
@@ -69,15 +75,20 @@ def rows_of(
     try:
         if kind in {"parquet", "arrow"}:
             yield from enumerate(_table_rows(file, kind, columns), start=1)
+        elif kind == "json":
+            yield from _json_rows(file)
         else:
-            yield from _json_rows(file) if kind == "json" else _csv_rows(file)
+            for number, row in _csv_rows(file):
+                if not isinstance(row, Broken) and lists is not None:
+                    row |= {name: listed(value) for name, value in row.items() if lists(name)}
+                yield number, row
     except InputError:
         raise
     except (OSError, EOFError) as error:
         raise broken_archive(file, error) from error
 
 
-def columns_of(files: Sequence[Path], kind: str) -> Columns:
+def columns_of(files: Sequence[Path], kind: str, *, lists: Callable[[str], bool] | None = None) -> Columns:
     """Say what the columns of some files hold, by all their rows; of Parquet and Arrow by their schemas.
 
     Raises:
@@ -88,7 +99,7 @@ def columns_of(files: Sequence[Path], kind: str) -> Columns:
         if kind in {"parquet", "arrow"}:
             _see_schema(seen, file, kind)
         else:
-            for _, row in rows_of(file, kind):
+            for _, row in rows_of(file, kind, lists=lists):
                 if not isinstance(row, Broken):
                     seen.add(row)
     return {name: inner.kind() for name, inner in seen.fields.items()}
@@ -319,6 +330,8 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+    if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(line):
+        return Broken(f"is not read: {NESTED}")
     try:
         value = json.loads(text)
     except RecursionError:
@@ -359,6 +372,9 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
                     if line.strip():
                         return None  # a second object: lines
         rest = first + stream.read()
+    deep = too_deep(file) if rest.count(b"[") + rest.count(b"{") > DEEPEST else None
+    if deep is not None:
+        raise deep
     try:
         value = json.loads(rest.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -475,6 +491,24 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
             raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
         except csv.Error as error:
             raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV: {error}") from error
+
+
+def listed(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Parse a list that is written as a text, as JSON or as Python writes it; anything else stays.
+
+    Example:
+        >>> listed('["a", "b"]'), listed("['a', None]"), listed("a")
+        (['a', 'b'], ['a', None], 'a')
+    """
+    if not isinstance(text, str) or not text.lstrip().startswith("["):
+        return text
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else text
+    return text
 
 
 def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:

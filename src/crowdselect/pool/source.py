@@ -88,6 +88,10 @@ def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
     return connection
 
 
+class BrokenRowError(InputError):
+    """A row of a text file cannot be read, others can."""
+
+
 class Source:
     """The rows of some files of one type."""
 
@@ -398,8 +402,11 @@ class Source:
             raise_other_encoding(self.files)
         if uneven:
             line, wanted, came = uneven.groups()
-            return InputError(f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header")
-        return InputError(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
+            return BrokenRowError(
+                f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header"
+            )
+        kind = BrokenRowError if self.type == "csv" else InputError
+        return kind(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
 
     def _read_parquet_columns(self) -> Columns:
         with self._reading():

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crowdselect.cli.options import json_option
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import dry_run_option, json_option, option
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from crowdselect.recipe.needs import Line
+    from crowdselect.recipe.running import Line
 
 EXAMPLE = """\
-# A recipe: the whole chain in one file.   crowdselect run recipe.toml --plan   says what it would do.
+# A recipe: the whole chain in one file.   crowdselect run recipe.toml --dry-run   says what it would do.
 #
 # Every table is one command; its keys are the options of that command (crowdselect select --help, ...), without
 # dashes in front. Paths begin at this file's folder. A list makes a sweep: one step per value. Leave out any
@@ -65,25 +66,22 @@ max-cost = 50
 """
 
 
-@click.command(epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --plan")
+@click.command(
+    cls=Command,
+    epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
+)
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
-@click.option(
-    "-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]"
-)
-@click.option(
-    "--plan", "plan_only", is_flag=True, help="Say what is done, to do, and its cost; send nothing."
-)
-@click.option("--example", is_flag=True, help="Print a commented recipe to begin with.")
-@click.option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
-@click.option(
-    "--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts)."
-)
+@option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
+@dry_run_option("Say what is done, to do, and its cost; send nothing.")
+@option("--example", is_flag=True, help="Print a commented recipe to begin with.")
+@option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
 @json_option
 def run(
     recipe: str | None,
     *,
     output: str | None,
-    plan_only: bool,
+    dry_run: bool,
     example: bool,
     keep_going: bool,
     strict: bool,
@@ -104,15 +102,15 @@ def run(
         raise OptionError(
             f"{recipe}: has no ending to leave out for the name of a folder; name one with `output`"
         )
-    return _run(recipe, folder, plan_only=plan_only, keep_going=keep_going, strict=strict, as_json=as_json)
+    return _run(recipe, folder, dry_run=dry_run, keep_going=keep_going, strict=strict, as_json=as_json)
 
 
-def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
+def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.recipe.graph import build
-    from crowdselect.recipe.needs import Needs, check_machine, check_prices, lacking, make_plan
+    from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
-    from crowdselect.recipe.running import run_steps
+    from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
     from crowdselect.terminal import say, stage_bar, visible, warn
 
@@ -125,15 +123,12 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()
-    if plan_only:
+    check_machine(store.todo(graph.steps), graph.recipe.folder)
+    if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
-        for line in dict.fromkeys(lacking(step, graph.recipe.folder) for step in store.todo(graph.steps)):
-            if line is not None:
-                warn(line)
         return 0
-    check_machine(store.todo(graph.steps), graph.recipe.folder)
     with opened(folder) as lock:
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:
@@ -152,12 +147,12 @@ def _run(recipe: str, output: Path, *, plan_only: bool, keep_going: bool, strict
     print_results(found)
     if summary.skipped:
         warn(f"{len(summary.skipped)} steps were left out because of what failed")
-    say(f"written to {visible(page)}")
+    say(f"written to {visible(page)}" if summary.made else f"{visible(folder)}: up to date")
     return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
-    from crowdselect.recipe.needs import total
+    from crowdselect.recipe.running import total
     from crowdselect.terminal import say, table, visible
 
     if as_json:

@@ -386,7 +386,7 @@ def _steps(points: Iterable[SweepPoint], inputs: Any) -> list[Step]:  # noqa: AN
     ]
     twice = next((step for step, key in zip(made, keys, strict=True) if keys.count(key) > 1), None)
     if twice is not None:
-        raise OptionError(f"{twice.where}: {twice.title!r} stands there twice; keep one")
+        raise OptionError(f"{twice.where}: {twice.title!r} appears twice; keep one")
     return made
 
 

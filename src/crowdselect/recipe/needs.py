@@ -1,26 +1,22 @@
-"""What a run would do and what it needs, before anything is sent.
+"""What a run needs, checked before anything is sent.
 
-Of the steps before: families, rows, columns. Of this machine: packages, and keys of servers. The plan: which steps are
-done or to do, and what they cost where the commands can tell.
+Of the steps before: families, rows, columns. Of this machine: packages, and keys of servers. Of the crowd file: prices,
+where there is a cap on money.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.cli.options import CROWD
+from crowdselect.cli.options import CROWD, Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
-from crowdselect.progress import Progress
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
-from crowdselect.recipe.running import ask, command_line
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
 
@@ -86,7 +82,7 @@ class Needs:
             return
         values = step.values()
         pool = self._pool(step)
-        options = _options(step, values) if _chooses(step) else None
+        options = _options(step, values, pool) if _chooses(step) else None
         if pool is None:
             return
         made = self._made(step)
@@ -148,7 +144,7 @@ class Needs:
         if given is None:
             return None
         second = None if any(one.role == "rewards" for one in step.inputs) else step.options.get("rewards")
-        names = [field.name.replace("_", "-") for field in fields(HowRead)]
+        names = [name.replace("_", "-") for name in READ_OPTIONS]
         read = {
             name.replace("-", "_"): step.options[name] for name in names if step.options.get(name) is not None
         }
@@ -225,15 +221,15 @@ def _chooses(step: Step) -> bool:
     return step.method is not None
 
 
-def _options(step: Step, values: Mapping[str, Any]) -> "Options":
+def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> "Options":
     """Make the options of a choice, which checks them."""
-    from dataclasses import fields
-
     from crowdselect.selection.folder import check_export
     from crowdselect.selection.options import Options
 
     named = {name.replace("-", "_"): value for name, value in values.items()}
     known = {field.name for field in fields(Options)} - {"cache"}
+    if isinstance(named["budget"], Share):
+        named["budget"] = named["budget"].of(1 if pool is None else pool.rows)
     weights = {} if named.get("weights") is None else {"weights": named["weights"]}
     given = {name: value for name, value in named.items() if name in known and name != "weights"}
     if step.method != CROWD:  # the numbers of `metrics` are nothing to weigh
@@ -285,37 +281,24 @@ def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool,
         raise OptionError(f"{pool.name} has no rewards; add [reward], or name a file of them in [pool]")
 
 
-def lacking(step: Step, folder: Path) -> str | None:
-    """Say what a step lacks on this machine.
-
-    Args:
-        step: One that is not done.
-        folder: Where relative paths begin.
-
-    Returns:
-        One line that names the table and what to do; None where nothing is known to be missing.
-    """
-    for module, extra in _packages(step, folder):
-        if find_spec(module) is None:
-            return f"{step.where}: {module} is not installed; run: pip install 'crowdselect[{extra}]'"
-    for endpoint, path in _respondents(step, folder):
-        try:
-            check_reachable((endpoint,), path=path)
-        except CrowdselectError as error:
-            return f"{step.where}: {error}"
-    return None
-
-
 def check_machine(steps: list[Step], folder: Path) -> None:
     """Refuse steps that lack something on this machine.
 
+    Args:
+        steps: Those that are not done.
+        folder: Where relative paths begin.
+
     Raises:
-        OptionError: See `lacking`.
+        OptionError: A package is not installed, or a key is not set; the message names the table and what to do.
     """
     for step in steps:
-        found = lacking(step, folder)
-        if found is not None:
-            raise OptionError(found)
+        try:
+            for module, extra in _packages(step, folder):
+                check_optional(module, extra=extra)
+            for endpoint, path in _respondents(step, folder):
+                check_reachable((endpoint,), path=path)
+        except CrowdselectError as error:
+            raise OptionError(f"{step.where}: {error}") from error
 
 
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
@@ -357,24 +340,6 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
             yield from ((one, folder / file) for one in known if one.name == name)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One step of a plan.
-
-    Attributes:
-        step: The step.
-        state: `done`, `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
-            whether it has to be done is known when the steps before it are.
-        cost: What it costs, as its command says; "" = nothing to speak of.
-        facts: The same as the command's JSON; None = unknown.
-    """
-
-    step: Step
-    state: str
-    cost: str = ""
-    facts: Mapping[str, Any] | None = None
-
-
 def check_prices(step: Step, folder: Path) -> None:
     """Refuse a cap on money where the crowd file lacks a price: now, and not when the steps before it are done.
 
@@ -393,111 +358,3 @@ def check_prices(step: Step, folder: Path) -> None:
             check_cost_cap((replace(endpoint, max_tokens=tokens),), cap)
         except OptionError as error:
             raise OptionError(f"{step.where}: {error}") from error
-
-
-def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
-    """Say of every step whether it is done, and what is known of its cost.
-
-    Args:
-        graph: The steps.
-        store: The results that are there.
-        all_priced: Ask every command what it would do, which takes some seconds each; else the first of each kind.
-        progress: Told how many steps were looked at.
-
-    Returns:
-        One line per step, in the order in which they run.
-    """
-    lines: list[Line] = []
-    with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
-        for number, step in enumerate(graph.steps):
-            progress(number, len(graph.steps))
-            known = not all_priced and any(one.facts and one.step.section == step.section for one in lines)
-            lines.append(_line(step, graph, store, None if known else Path(scratch)))
-    return lines
-
-
-def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> Line:
-    if store.is_whole(step):
-        return Line(step, "done")
-    done = store.done(step)
-    if done is None and store.key(step) is None:
-        after = next(one for one in step.needs if store.done(one) is None)
-        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
-    state = "to do" if done is None else "incomplete"
-    if scratch is None or not _tells(step):
-        return Line(step, state, "--plan says what" if _tells(step) else "")
-    facts, problem = _plan_of(step, graph, store, scratch)
-    return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
-
-
-def _tells(step: Step) -> bool:
-    """Whether its command can say what it costs."""
-    return step.section in _SAYINGS
-
-
-def _plan_of(
-    step: Step, graph: StepGraph, store: Store, scratch: Path
-) -> tuple[Mapping[str, Any] | None, str]:
-    """Have the command itself say what it would do."""
-    ended = ask(command_line(step, store, scratch, plan=True), cwd=graph.recipe.folder)
-    said = [line for line in ended.stderr.splitlines() if line.strip()]
-    if ended.returncode:
-        return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
-    facts: Mapping[str, Any] = json.loads(ended.stdout)
-    return facts, ""
-
-
-def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sum what models are to be asked; what is unknown of one is unknown of all."""
-    calls = sum(one["calls"] for one in found.values())
-    done = sum(one["done"] for one in found.values())
-    words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
-    if calls:
-        for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
-            words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
-        words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
-    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
-
-
-def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
-    values = [one[name] for one in found.values() if one["calls"]]
-    return "unknown" if any(value is None for value in values) else form.format(sum(values))
-
-
-def _scores(facts: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
-        + (f", {row['cost']}" if row.get("cost") else "")
-        for row in facts["plan"]
-    ) + "".join(f"; {note}" for note in facts["notes"])
-
-
-def _training(facts: Mapping[str, Any]) -> str:
-    return (
-        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {facts['flop']:.2g} operations, "
-        f"about {facts['memory']['total'] / 2**30:.1f} GiB"
-    )
-
-
-_SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "collect": lambda facts: _calls(facts["models"]),
-    "reward": _scores,
-    "train": _training,
-    "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
-    "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
-}
-
-
-def total(lines: list[Line]) -> str:
-    """Say in one line how much there is to do.
-
-    Example:
-        >>> total([])
-        '0 steps: 0 done'
-    """
-    counts = {
-        state: sum(line.state == state for line in lines)
-        for state in ("done", "to do", "waiting", "incomplete")
-    }
-    words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
-    return f"{len(lines)} steps: {', '.join(words)}"

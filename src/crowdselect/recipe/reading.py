@@ -6,7 +6,7 @@ The commands that a recipe may hold bring their options along: they are click's 
 import itertools
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import click
 
 from crowdselect.cli.former import former_section
 from crowdselect.errors import InputError, OptionError, near_miss
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.textfile import not_utf8
 
 POOL = "pool"
 MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
-"""Sections that may stand there more than once, as `[[select]]`."""
+"""Sections that may appear more than once, as `[[select]]`."""
 ARGUMENTS = {"collect": "instructions", "train": "data"}
 """Sections whose argument the user may give, and the name it has in a recipe."""
 BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
@@ -105,7 +105,7 @@ def options_of(section: str) -> Mapping[str, click.Option]:
     """
     if section == POOL:
         every = options_of("select")
-        read = (field.name.replace("_", "-") for field in fields(HowRead))
+        read = (name.replace("_", "-") for name in READ_OPTIONS)
         return {name: every[name] for name in ("rewards", "limit", *read)}
     hidden = _OURS | _SET_BY_US.get(section, frozenset())
     return {name: option for name, option in _all_options(section).items() if name not in hidden}
@@ -340,7 +340,7 @@ def _tables(section: str, value: object, path: str) -> list[tuple[dict[str, Any]
     if not isinstance(value, list) or not value or not all(isinstance(part, dict) for part in value):
         raise OptionError(f"{path}: {section!r} is {value!r}; wanted a table, [{section}]")
     if section not in MANY:
-        raise OptionError(f"{path}: [[{section}]] may stand there once only; write [{section}]")
+        raise OptionError(f"{path}: [[{section}]] may appear only once; write [{section}]")
     return [(table, f"{path}: [[{section}]] number {number}") for number, table in enumerate(value, start=1)]
 
 

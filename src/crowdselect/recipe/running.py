@@ -1,6 +1,7 @@
-"""The steps in their order, each a process: what is done is kept, what fails says how to go on.
+"""The steps in their order, each a process: what each would do, and its run.
 
-A step's output goes into a log, its end is a code, and a stop is handed on to it.
+What is done is kept, what fails says how to go on. A step's output goes into a log, its end is a code, and a stop is
+handed on to it. The plan says which steps are done or to do, and what they cost where the commands can tell.
 """
 
 import json
@@ -10,21 +11,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from crowdselect.cli.entry import INTERRUPTED, MISSING
+from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Step, StepGraph
 from crowdselect.recipe.reading import has_option, spoken
-from crowdselect.recipe.store import LOG, MISSING, SAID, Store, say_who
+from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.terminal import visible
 
 _SHOWN = 12  # lines of a failed step's log
 _FEW = 6  # of one with something missing
 
-INTERRUPTED = 130
 COMMAND = "$ crowdselect "
 """How the line of a log begins that holds the command."""
 
@@ -111,11 +115,11 @@ def _run(step: Step, store: Store, graph: StepGraph, *, lock: int, at: str) -> i
     _write(f"{head if drawn else ''}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
         _say_tail(folder, _FEW)
-        _write(f"   all it said: {folder / LOG}\n")
+        _write(f"   full log: {folder / LOG}\n")
     elif code:
         _say_tail(folder, _SHOWN)
         _write(
-            f"   all it said: {folder / LOG}\n   mend the cause and run the same recipe again: what is done is kept\n"
+            f"   full log: {folder / LOG}\n   fix the cause and run the same recipe again; completed steps are kept\n"
         )
     return code
 
@@ -162,7 +166,7 @@ def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
-        yield "--plan" if has_option(section, "plan") else "--dry-run"
+        yield "--dry-run"
     elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
         yield "--overwrite"
     if prints_json(section):
@@ -228,20 +232,6 @@ def _lacks(said: Path) -> Iterator[str]:
             yield f"missing: {count} of {name}: {' '.join(reason.split())}"
 
 
-def ask(line: Sequence[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command that only says something."""
-    return subprocess.run(  # noqa: S603  (our own command; no shell)
-        [*_PYTHON, *line],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-
-
 def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
     """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
     with _handing_on(process):
@@ -270,7 +260,7 @@ def _watched(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> in
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a step that was told to stop; told so twice, it has a second."""
+    """Wait for a step that was asked to stop; asked twice, it has a second."""
     try:
         process.wait()
     except KeyboardInterrupt:
@@ -339,3 +329,138 @@ def tail(log: Path, count: int) -> list[str]:
     lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
     begun = [at + 1 for at, line in enumerate(lines) if line.startswith(COMMAND)]
     return lines[begun[-1] if begun else 0 :][-count:]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step of a plan.
+
+    Attributes:
+        step: The step.
+        state: `done`, `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
+            whether it has to be done is known when the steps before it are.
+        cost: What it costs, as its command says; "" = nothing to speak of.
+        facts: The same as the command's JSON; None = unknown.
+    """
+
+    step: Step
+    state: str
+    cost: str = ""
+    facts: Mapping[str, Any] | None = None
+
+
+def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
+    """Say of every step whether it is done, and what is known of its cost.
+
+    Args:
+        graph: The steps.
+        store: The results that are there.
+        all_priced: Ask every command what it would do, which takes some seconds each; else the first of each kind.
+        progress: Told how many steps were looked at.
+
+    Returns:
+        One line per step, in the order in which they run.
+    """
+    lines: list[Line] = []
+    with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
+        for number, step in enumerate(graph.steps):
+            progress(number, len(graph.steps))
+            known = not all_priced and any(one.facts and one.step.section == step.section for one in lines)
+            lines.append(_line(step, graph, store, None if known else Path(scratch)))
+    return lines
+
+
+def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> Line:
+    if store.is_whole(step):
+        return Line(step, "done")
+    done = store.done(step)
+    if done is None and store.key(step) is None:
+        after = next(one for one in step.needs if store.done(one) is None)
+        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
+    state = "to do" if done is None else "incomplete"
+    if scratch is None or not _tells(step):
+        return Line(step, state, "--dry-run says what" if _tells(step) else "")
+    facts, problem = _plan_of(step, graph, store, scratch)
+    return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
+
+
+def _tells(step: Step) -> bool:
+    """Whether its command can say what it costs."""
+    return step.section in _SAYINGS
+
+
+def _plan_of(
+    step: Step, graph: StepGraph, store: Store, scratch: Path
+) -> tuple[Mapping[str, Any] | None, str]:
+    """Have the command itself say what it would do."""
+    ended = subprocess.run(  # noqa: S603  (our own command; no shell)
+        [*_PYTHON, *command_line(step, store, scratch, plan=True)],
+        cwd=graph.recipe.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    said = [line for line in ended.stderr.splitlines() if line.strip()]
+    if ended.returncode:
+        return None, said[-1] if said else f"unknown: its plan ended with {ended.returncode}"
+    facts: Mapping[str, Any] = json.loads(ended.stdout)
+    return facts, ""
+
+
+def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sum what models are to be asked; what is unknown of one is unknown of all."""
+    calls = sum(one["calls"] for one in found.values())
+    done = sum(one["done"] for one in found.values())
+    words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
+    if calls:
+        for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
+            words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
+        words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
+    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
+
+
+def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
+    values = [one[name] for one in found.values() if one["calls"]]
+    return "unknown" if any(value is None for value in values) else form.format(sum(values))
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
+        + (f", {row['cost']}" if row.get("cost") else "")
+        for row in facts["plan"]
+    ) + "".join(f"; {note}" for note in facts["notes"])
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {facts['flop']:.2g} operations, "
+        f"about {facts['memory']['total'] / 2**30:.1f} GiB"
+    )
+
+
+_SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "collect": lambda facts: _calls(facts["models"]),
+    "reward": _scores,
+    "train": _training,
+    "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
+    "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+}
+
+
+def total(lines: list[Line]) -> str:
+    """Say in one line how much there is to do.
+
+    Example:
+        >>> total([])
+        '0 steps: 0 done'
+    """
+    counts = {
+        state: sum(line.state == state for line in lines)
+        for state in ("done", "to do", "waiting", "incomplete")
+    }
+    words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
+    return f"{len(lines)} steps: {', '.join(words)}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from crowdselect.cli.entry import MISSING
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.recipe.graph import Input, Step
 from crowdselect.recipe.reading import ARGUMENTS, HOW, options_of
@@ -30,8 +31,6 @@ _HIDDEN = "."
 STEP = "step.json"
 LOG = "log.txt"
 SAID = "said.json"
-MISSING = 3
-"""The exit code of a command that ended with something missing."""
 _MARK = ".crowdselect-run"
 _BY_KEY = frozenset({"train", "compare"})  # what a second run may write otherwise is known by its key
 _SHORT = 8
@@ -385,7 +384,7 @@ def opened(folder: Path) -> Iterator[int]:
     Raises:
         OutputError: It is in use, is no such folder, or cannot be made.
     """
-    import fcntl
+    from filelock import lock_descriptor
 
     check_place(folder)
     try:
@@ -394,11 +393,9 @@ def opened(folder: Path) -> Iterator[int]:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be used: {error.strerror or error}") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(handle, blocking=False):
             holder = os.read(handle, 100).decode("ascii", "replace") or "another run"
-            raise OutputError(f"{folder}: in use by {holder}; wait until it ends, or end it") from None
+            raise OutputError(f"{folder}: in use by {holder}; wait until it ends, or end it")
         if not (folder / _MARK).exists():
             raise OutputError(f"{folder}: another run has just ended there; run the recipe again")
         say_who(handle, os.getpid(), "crowdselect run")

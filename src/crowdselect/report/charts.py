@@ -1,19 +1,26 @@
-"""Charts of the instructions: metrics, their correlations, the map, lengths."""
+"""The charts of a report: metrics, their correlations, the map, lengths; the crowd, its gaps, and whose answers are used."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from crowdselect._optional import optional
+from crowdselect.numeric.metrics import by_family
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, Records, Spec, finished, label
-from crowdselect.report.data import Run
-from crowdselect.report.projection import Map
+from crowdselect.report.data import ReportData, why
 from crowdselect.types import BoolArray, FloatArray
 
 _BINS = 30
 _GROUPS = 10  # clusters with a colour of their own
 _HOVER = 160  # characters of an instruction shown on hover
 _MEASURED = 5_000  # chosen answers whose length is read
+_WHOLE = (
+    0.9  # share of rewards from which a model has no gaps worth a chart, and its mean is drawn as complete
+)
+_LINES = 9  # families with a colour of their own
+_OTHERS = "other models"
+_BARS = 25  # models in a bar chart
 
 
 def distribution(
@@ -64,7 +71,7 @@ def distribution(
     )
 
 
-def correlations_figure(run: Run) -> Figure | None:
+def correlations_figure(run: ReportData) -> Figure | None:
     """Spearman's rho between metrics and reward over the eligible rows; None where fewer than two vary."""
     from scipy.stats import spearmanr
 
@@ -94,7 +101,7 @@ def correlations_figure(run: Run) -> Figure | None:
             "one:N",
             sort=[label(name) for name in names],
             title=None,
-            axis=alt.Axis(labelAngle=0, orient="top", **PLAIN),
+            axis=alt.Axis(orient="top", **PLAIN),
         ),
         y=alt.Y("other:N", sort=[label(name) for name in names], title=None, axis=alt.Axis(**PLAIN)),
         tooltip=[
@@ -118,13 +125,14 @@ def correlations_figure(run: Run) -> Figure | None:
     )
 
 
-def map_figure(run: Run, points: Map) -> Figure | None:
+def map_figure(run: ReportData) -> Figure | None:
     """The map, coloured by cluster or by a metric; None where it has no points."""
+    points = run.map
     if not len(points.rows):
         return None
     alt = optional("altair", extra=EXTRA)
 
-    rows, groups = _points(run, points)
+    rows, groups = _points(run)
     hidden = {"title": None, "axis": None, "scale": alt.Scale(zero=False, padding=8)}
     base = alt.Chart().encode(
         x=alt.X("x:Q", **hidden),
@@ -151,12 +159,16 @@ def map_figure(run: Run, points: Map) -> Figure | None:
         layer["encoding"]["color"] = next(iter(colours.values()))
     said = points.said[0].upper() + points.said[1:]
     return Figure(
-        spec, "Where the chosen lie", f"{said}. Diamonds are chosen. Only nearness means something.", colours
+        spec,
+        "Where the chosen lie",
+        f"{said}. Only nearness means something. Click a point to read it.",
+        colours,
     )
 
 
-def _points(run: Run, points: Map) -> tuple[Records, list[str]]:
-    """Points with what is told on hover; and the clusters that get a colour, in their order."""
+def _points(run: ReportData) -> tuple[Records, list[str]]:
+    """Points with what is shown on hover and on a click; and the clusters that get a colour, in their order."""
+    points = run.map
     sizes = Counter(run.cluster[run.eligible].tolist())
     leading = sorted(cluster for cluster, _ in sizes.most_common(_GROUPS))
     names = run.facts.get("cluster_names")
@@ -173,6 +185,8 @@ def _points(run: Run, points: Map) -> tuple[Records, list[str]]:
             "cluster": called.get(int(run.cluster[row]), "others"),
             "id": label(run.ids[row]),
             "text": _hover(run, row),
+            "row": row,
+            "why": label(why(run, row), width=_HOVER * 2),
             **{run.keys[name]: _figure(values[row]) for name, values in run.metrics.items()},
         }
         for row, (x, y) in zip(points.rows.tolist(), points.xy.tolist(), strict=True)
@@ -181,16 +195,19 @@ def _points(run: Run, points: Map) -> tuple[Records, list[str]]:
     return rows, list(dict.fromkeys([*called.values(), *rest]))
 
 
-def _colours(run: Run, groups: list[str]) -> dict[str, Spec]:
+def _colours(run: ReportData, groups: list[str]) -> dict[str, Spec]:
     """The encodings that a reader may choose between."""
     colours: dict[str, Spec] = {}
+    narrow = {}
+    if all(len(name) < 4 for name in groups):  # numbers fit on a phone; names get their room by the script
+        narrow["columns"] = len(groups) if len(groups) <= _GROUPS // 2 + 1 else -(-len(groups) // 2)
     if run.clustered:
         colours["cluster"] = {
             "field": "cluster",
             "type": "nominal",
             "title": None,
             "scale": {"domain": groups},
-            "legend": {"orient": "bottom", "symbolOpacity": 1, "symbolType": "circle"},
+            "legend": {"orient": "bottom", "symbolOpacity": 1, "symbolType": "circle", **narrow},
         }
     for name in run.metrics:
         colours[run.keys[name]] = {
@@ -203,7 +220,7 @@ def _colours(run: Run, groups: list[str]) -> dict[str, Spec]:
     return colours
 
 
-def length_figures(run: Run) -> dict[str, Figure | None]:
+def length_figures(run: ReportData) -> dict[str, Figure | None]:
     """Lengths of instructions and of answers to train on, in characters; None for what has no text."""
     made: dict[str, Figure | None] = {}
     if run.texts is not None:
@@ -233,7 +250,7 @@ def _edges(values: FloatArray, *, log: bool) -> FloatArray:
     return np.linspace(low, high, _BINS + 1)
 
 
-def _hover(run: Run, row: int) -> str:
+def _hover(run: ReportData, row: int) -> str:
     text = None if run.texts is None else run.texts[row]
     return "(no text)" if text is None else label(" ".join(text[: _HOVER * 4].split()), width=_HOVER)
 
@@ -244,3 +261,188 @@ def _figure(value: float) -> float | None:
 
 def _short(value: float) -> str:
     return (f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}").replace("-", "\u2212")
+
+
+def crowd_figure(run: ReportData) -> Figure | None:
+    """Mean reward against size, a line per family; None without rewards or sizes."""
+    rows, leading = _members(run)
+    if not rows:
+        return None
+    alt = optional("altair", extra=EXTRA)
+
+    x = alt.X(
+        "size:Q",
+        title="billions of parameters",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(tickCount=5, format=".4~g", grid=False),
+    )
+    y = {"title": "mean reward", "scale": alt.Scale(zero=False, nice=True)}
+    shown = [*leading, *([_OTHERS] if any(row["group"] == _OTHERS for row in rows) else [])]
+    # The last colour of the series is grey: places in between keep it for the others.
+    colour = alt.Color(
+        "group:N",
+        title=None,
+        scale=alt.Scale(domain=[*leading, *(" " * (i + 1) for i in range(_LINES - len(leading))), _OTHERS]),
+        legend=alt.Legend(orient="bottom", symbolType="circle", symbolOpacity=1, values=shown),
+    )
+    # Several models of one size are one place of the line.
+    line = alt.Chart().mark_line(strokeWidth=1.8, opacity=0.75).transform_filter("datum.family != '-'")
+    line = line.encode(x=x, y=alt.Y("mean(reward):Q", **y), color=colour, detail="family:N")
+    base = alt.Chart().encode(
+        x=x,
+        y=alt.Y("reward:Q", **y),
+        color=colour,
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip("family:N"),
+            alt.Tooltip("size:Q", title="size (B)"),
+            alt.Tooltip("reward:Q", title="mean reward", format=".4~g"),
+            alt.Tooltip("coverage:Q", title="has a reward", format=".1%"),
+        ],
+    )
+    full = base.mark_point(filled=True, size=70, opacity=1).transform_filter("datum.whole")
+    part = base.mark_point(filled=False, size=60, strokeWidth=1.8).transform_filter("!datum.whole")
+    whole = [row["whole"] for row in rows]
+    # A layer without rows has no extent, and Vega says so on the console.
+    drawn = ((line, any(row["family"] != "-" for row in rows)), (part, not all(whole)), (full, any(whole)))
+    little = " and ".join(by_family())
+    says = f"A line joins the models of one family. Where larger models do not score higher, {little} says little."
+    if not all(whole):
+        says += f" Hollow: fewer than {_WHOLE:.0%} of the model's rewards are present, so its mean is over other instructions."
+    layers = [layer for layer, there in drawn if there]
+    return Figure(finished(alt.layer(*layers), rows, height=360), "Mean reward against size", says)
+
+
+def _members(run: ReportData) -> tuple[Records, list[str]]:
+    """Models of known size with their mean rewards; and the families that get a colour, largest first."""
+    scores = run.rewards
+    if scores is None:
+        return [], []
+    crowd = run.facts["crowd"]
+    families = Counter(m["family"] for m in crowd if m["size_b"] is not None and m["family"] is not None)
+    leading = [family for family, count in families.most_common(_LINES) if count > 1]
+    rows = [
+        {
+            "model": label(member["name"]),
+            "family": label(member["family"] or "-"),
+            "group": label(member["family"]) if member["family"] in leading else _OTHERS,
+            "size": member["size_b"],
+            "reward": mean,
+            "coverage": there,
+            "whole": bool(there >= _WHOLE),
+        }
+        for member, there, mean in zip(crowd, *_columns(scores), strict=True)
+        if member["size_b"] is not None and there > 0
+    ]
+    return rows, list(dict.fromkeys(label(family) for family in leading))
+
+
+def coverage_figure(run: ReportData) -> Figure | None:
+    """The share of instructions that each model has a reward for; None where no model has gaps worth a chart."""
+    if run.rewards is None:
+        return None
+    there, means = _columns(run.rewards)
+    gaps = np.flatnonzero(there < 1)
+    if there.min() >= _WHOLE:
+        return None
+    alt = optional("altair", extra=EXTRA)
+
+    order = gaps[np.argsort(there[gaps], kind="stable")][:_BARS]
+    rows = [
+        {
+            "model": label(run.facts["crowd"][j]["name"]),
+            "share": there[j],
+            "reward": None if np.isnan(means[j]) else means[j],
+        }
+        for j in order
+    ]
+    chart = alt.Chart().mark_bar(style="pool", cornerRadiusEnd=2)
+    chart = chart.encode(
+        x=alt.X(
+            "share:Q",
+            title="instructions with a reward",
+            axis=alt.Axis(format="%", tickCount=5),
+            scale=alt.Scale(domain=[0, 1]),
+        ),
+        y=_names(rows),
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip("share:Q", title="has a reward", format=".1%"),
+            alt.Tooltip("reward:Q", title="mean reward", format=".4~g"),
+        ],
+    )
+    shown = f"the {_BARS} models with the most gaps" if len(gaps) > _BARS else "the models with gaps"
+    return Figure(
+        finished(chart, rows, height=17 * len(rows)),
+        "Coverage",
+        f"How many of the instructions have a reward: {shown}. Means of these models are over what they have.",
+    )
+
+
+def coverage(scores: FloatArray) -> FloatArray:
+    """The share of instructions that each model has a reward for, shape (M,), in [0, 1]."""
+    return _columns(scores)[0]
+
+
+def teachers_figure(run: ReportData) -> Figure | None:
+    """Each model's share of the answers to train on; None where none is known."""
+    ours = Counter(name for name in run.models[run.chosen] if name is not None)
+    if not ours:
+        return None
+    alt = optional("altair", extra=EXTRA)
+
+    everyone = Counter(name for name in run.models[run.eligible] if name is not None)
+    families = {member["name"]: member["family"] for member in run.facts["crowd"]}
+    order = sorted(ours, key=lambda name: (-ours[name], name))[:_BARS]
+    rows = [
+        {
+            "model": label(name),
+            "family": label(families.get(name) or "-"),
+            "count": ours[name],
+            "share": ours[name] / ours.total(),
+            "all": everyone[name] / everyone.total(),
+        }
+        for name in order
+    ]
+    base = alt.Chart().encode(
+        y=_names(rows),
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip("family:N"),
+            alt.Tooltip("count:Q", title="chosen answers"),
+            alt.Tooltip("share:Q", title="of the chosen", format=".1%"),
+            alt.Tooltip("all:Q", title="of all eligible", format=".1%"),
+        ],
+    )
+    bars = base.mark_bar(style="chosen", cornerRadiusEnd=2).encode(
+        x=alt.X("share:Q", title="share of the answers", axis=alt.Axis(format=".0%", tickCount=5))
+    )
+    ticks = base.mark_tick(style="tick", thickness=2, size=13).encode(x="all:Q")
+    rest = f" The {_BARS} most frequent of {len(ours)}." if len(ours) > _BARS else ""
+    return Figure(
+        finished(alt.layer(bars, ticks), rows, height=19 * len(rows)),
+        "Which models teach",
+        f"The models whose answers are trained on.{rest}",
+    )
+
+
+def _names(rows: Records) -> Any:  # noqa: ANN401  (an Altair encoding)
+    """Models down the side, in the order of the rows; names cut alike share a line."""
+    alt = optional("altair", extra=EXTRA)
+
+    return alt.Y(
+        "model:N",
+        scale=alt.Scale(domain=list(dict.fromkeys(row["model"] for row in rows))),
+        title=None,
+        axis=alt.Axis(labelLimit=170, **PLAIN),
+    )
+
+
+def _columns(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Share of rewards there, and their mean, per model."""
+    there = ~np.isnan(scores)
+    counts = there.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return counts / max(len(scores), 1), np.where(there, scores, 0.0).sum(axis=0) / np.where(
+            counts, counts, np.nan
+        )

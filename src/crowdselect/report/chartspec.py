@@ -125,8 +125,8 @@ def theme(*, dark: bool) -> dict[str, Any]:
             "gridColor": c["line"],
             "domainColor": c["line"],
             "tickColor": c["line"],
-            "labelOverlap": "greedy",
         },
+        "axisTop": {"labelAngle": 0},
         "legend": {
             **label,
             "labelFontSize": 12,

@@ -4,36 +4,48 @@ The rows that a page shows have their texts cut to what it can hold, and each it
 """
 
 import json
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
+from crowdselect._optional import optional
 from crowdselect.errors import CrowdselectError
-from crowdselect.numeric.lsa import words
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import Pool
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.selection import Selection, samples_of
-from crowdselect.terminal import visible
+from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 IN_LINE = ("selected", "below_cut")
 """The reasons of rows that can be chosen."""
 
 _NONE = -1
-_EMPTY = re.compile(r"\d+|[\u3041-\u3096]+")  # numbers; pairs of hiragana, which are endings and particles
-_WORD_TEXTS = 20_000  # texts read for typical words: more change nothing that a reader sees
+_KANA = re.compile("[\u3041-\u30ff]")
+_HAN = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = re.compile(f"[\u3041-\u30ff{_HAN}]")
+_SPACED = re.compile(r"\w\w+")
+_LATIN = "[^\\W\\d_\u3041-\u30ff" + _HAN + "]{2,}"
+_JAPANESE = re.compile(f"[\u30a1-\u30fa\u30fc{_HAN}]{{2,}}|{_LATIN}")
+_CHINESE = re.compile(f"[{_HAN}]{{2,}}|{_LATIN}")
+_READ = 2_000  # characters of a text read for its words
+_READ_UNSPACED = 300  # the same where BudouX has to cut it: it reads half a million a second
+_WORD_TEXTS = 5_000  # texts read for typical words: more change nothing that a reader sees
+_PRIOR = 500.0  # words' worth of the whole pool that a cluster is shrunk towards
+_APART = 1.96  # standard deviations from which a word is beyond chance
 _ANSWER_SAMPLE = 1_000  # eligible answers read for the lengths of the pool
 
 FIELDS = (
-    "id", "rank", "cluster", "model", "reward", "rewards", "values", "above", "why", "text", "length", "answer", "answerLength",
+    "row", "id", "rank", "cluster", "model", "reward", "rewards", "values", "above", "why", "text", "length", "answer", "answerLength",
 )  # fmt: skip
 """What a row of the page holds, in order; the script reads them by name."""
 
@@ -45,7 +57,7 @@ _SHORTEST = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ClusterPlaces:
     """Where each row stands in its cluster; arrays of shape (N,), places count from 1, 0 = not in line."""
 
     place: IntArray
@@ -57,7 +69,19 @@ class Standing:
     """Score that a row lacks to the last one chosen in its cluster; NaN where none was, or not in line."""
 
 
-class Run:
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Points of a map, or the reason why there is none."""
+
+    rows: IntArray
+    """Which rows, shape (P,)."""
+    xy: FloatArray
+    """Shape (P, 2), both axes in [-1, 1] or narrower; only nearness means something."""
+    said: str
+    """How it was made, or why there is none."""
+
+
+class ReportData:
     """A selection and its pool; every array has shape (N, ...) in the selection's id order.
 
     Args:
@@ -67,20 +91,23 @@ class Run:
 
     Attributes:
         problems: One line for each thing that could not be shown, and why.
+        map: Set by whoever makes one, with `crowdselect.report.projection.project`; without points until then.
+        eligible: Rows that could be chosen, (N,); see `Selection.eligible`.
 
     Example:
-        >>> Run.__name__
-        'Run'
+        >>> ReportData.__name__
+        'ReportData'
     """
 
     def __init__(self, selection: Selection, pool: Pool | None, *, problem: str | None = None) -> None:
         self.selection = selection
         self.pool = pool
         self.problems: list[str] = [] if problem is None else [problem]
+        self.map = Map(np.zeros(0, dtype=np.int64), np.zeros((0, 2)), "none was made")
         self.ids = self._column("id")
         self.chosen: BoolArray = self._column("selected").astype(bool)
         self.score = self.number("score")
-        self.eligible: BoolArray = ~np.isnan(self.score) | self.chosen
+        self.eligible: BoolArray = selection.eligible
         self.rank = self.number("rank")
         self.models = self._column("model")
         cluster = self.number("cluster")
@@ -135,7 +162,9 @@ class Run:
         found = np.fromiter((place.get(i, _NONE) for i in self.ids), dtype=np.int64, count=len(self.ids))
         if (found == _NONE).any():
             gone = int((found == _NONE).sum())
-            self.problems.append(f"{gone} instructions of the selection are no longer in the pool")
+            self.problems.append(
+                f"{counted(gone, 'instruction')} of the selection {'is' if gone == 1 else 'are'} no longer in the pool"
+            )
         return found
 
     @cached_property
@@ -190,7 +219,7 @@ class Run:
         return self.sample(np.flatnonzero(self.eligible), _ANSWER_SAMPLE, salt="report answers")
 
     def sample(self, rows: IntArray, size: int, *, salt: str) -> IntArray:
-        """Draw rows by a seeded hash of their ids, in row order; all where there are no more than `size`."""
+        """Rows drawn by a seeded hash of their ids, in row order; all where there are no more than `size`."""
         if len(rows) <= size:
             return rows
         keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt=salt)
@@ -199,11 +228,11 @@ class Run:
     # ── rows worth showing ───────────────────────────────────────────────────────────────────────────
 
     @cached_property
-    def standing(self) -> Standing:
+    def standing(self) -> ClusterPlaces:
         """Where every row stands in its cluster, as `Selection.explain` tells it for one."""
         n = len(self.ids)
         place, size, quota = (np.zeros(n, dtype=np.int64) for _ in range(3))
-        found = Standing(place, size, quota, np.full(n, np.nan))
+        found = ClusterPlaces(place, size, quota, np.full(n, np.nan))
         rows = np.flatnonzero(np.isin(self.reasons, IN_LINE) & ~np.isnan(self.score))
         keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt="tie")
         order = rows[np.lexsort((keys, -self.score[rows], self.cluster[rows]))]
@@ -236,39 +265,80 @@ class Run:
         return [int(row) for row in order[:limit]], [int(row) for row in low[:limit]]
 
     def typical_words(self, count: int) -> dict[int, list[str]]:
-        """Words that a cluster's instructions hold far more often than the others', by cluster.
+        """Words that set a cluster apart: in more of its instructions than the whole pool would have it.
 
-        A word's weight is its share of the cluster's texts times the log of how much larger that is
-        than its share of all texts. Read from at most 20,000 texts.
+        A word's weight is the log-odds of finding it in an instruction of the cluster instead of one of another, in
+        standard deviations, shrunk towards the word's share of all (Monroe et al. 2008). Each instruction counts a word
+        once; a sample is read, see `_WORD_TEXTS`.
+
+        Args:
+            count: Words per cluster at most.
+
+        Returns:
+            Cluster → its words, the strongest first, equals in code-point order; fewer than `count`, or none, where no
+            more are beyond chance. Empty without texts or clusters.
         """
         texts = self.texts
         if texts is None or not self.clustered:
             return {}
-        there = np.flatnonzero(self.eligible & (self.cluster != _NONE) & (texts != None))  # noqa: E711  (element by element)
+        known = np.array([text is not None for text in texts])
+        there = np.flatnonzero(self.eligible & (self.cluster != _NONE) & known)
         rows = self.sample(there, _WORD_TEXTS, salt="report words")
         within: dict[int, Counter[str]] = {}
         for row in rows:
-            found = {
-                word for word in words(texts[row][:2_000]) if len(word) > 1 and not _EMPTY.fullmatch(word)
-            }
-            within.setdefault(int(self.cluster[row]), Counter()).update(found)
-        everywhere: Counter[str] = Counter()
-        for counts in within.values():
-            everywhere.update(counts)
-        sizes = Counter(self.cluster[rows].tolist())
-        total = len(rows)
-
-        def weight(word: str, label: int) -> float:
-            share = (within[label][word] + 0.5) / (sizes[label] + 1)
-            return float(share * np.log(share / ((everywhere[word] + 0.5) / (total + 1))))
-
-        return {
-            label: sorted(counts, key=lambda word, label=label: (-weight(word, label), word))[:count]  # type: ignore[misc]  # the default binds the loop's value
-            for label, counts in sorted(within.items())
-        }
+            within.setdefault(int(self.cluster[row]), Counter()).update(set(content_words(texts[row])))
+        everywhere = sum(within.values(), Counter[str]())
+        return {label: _set_apart(counts, everywhere)[:count] for label, counts in sorted(within.items())}
 
 
-def row_data(run: Run, lists: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, list[int]]]:
+def content_words(text: str) -> list[str]:
+    """The words of a text that may say what it is about, folded: no numbers, no single characters, no English stop words.
+
+    Chinese and Japanese are written without spaces: BudouX (extra `report`) cuts them into phrases. Of a Japanese
+    phrase its kanji and katakana are taken, as endings and particles are hiragana.
+
+    Example:
+        >>> content_words("Sort the 10 numbers, a-z")
+        ['sort', 'numbers']
+    """
+    if text.isascii() or not _UNSPACED.search(text):
+        words = _SPACED.findall(text[:_READ].casefold())
+        return [word for word in words if not word.isdigit() and word not in _stop_words()]
+    text = unicodedata.normalize("NFKC", text[:_READ_UNSPACED]).casefold()
+    language, word = ("japanese", _JAPANESE) if _KANA.search(text) else ("simplified_chinese", _CHINESE)
+    return [found for phrase in _phrases(language).parse(text) for found in word.findall(phrase)]
+
+
+@cache
+def _stop_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS)
+
+
+@cache
+def _phrases(language: str) -> Any:  # noqa: ANN401  (a parser of BudouX)
+    return getattr(optional("budoux", extra="report"), f"load_default_{language}_parser")()
+
+
+def _set_apart(counts: Counter[str], everywhere: Counter[str]) -> list[str]:
+    """The words of a cluster that are beyond chance, the strongest first."""
+    if len(everywhere) < 2:  # one word alone has no odds
+        return []
+    total, own = everywhere.total(), counts.total()
+    weights: dict[str, float] = {}
+    for word, inside in counts.items():
+        outside, prior = everywhere[word] - inside, _PRIOR * everywhere[word] / total
+        one = (inside + prior) / (own + _PRIOR - inside - prior)
+        other = (outside + prior) / (total - own + _PRIOR - outside - prior)
+        weights[word] = math.log(one / other) / math.sqrt(1 / (inside + prior) + 1 / (outside + prior))
+    apart = [word for word in weights if weights[word] > _APART]
+    return sorted(apart, key=lambda word: (-weights[word], word))
+
+
+def row_data(
+    run: ReportData, lists: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Lay out the rows of some lists, each row once.
 
     Args:
@@ -293,6 +363,7 @@ def row_data(run: Run, lists: Mapping[str, Sequence[int]]) -> tuple[dict[str, An
     rewards = run.number("reward")
     made = [
         [
+            row,
             str(run.ids[row]),
             _number(run.rank[row], whole=True),
             _cluster(run, row, names),
@@ -332,7 +403,7 @@ def longest(texts: Sequence[str | None], *, budget: int = _BUDGET) -> int:
     return max(cut, _SHORTEST)
 
 
-def why(run: Run, row: int) -> str:
+def why(run: ReportData, row: int) -> str:
     """Say in one sentence why a row is in or out; the same figures as `Selection.explain`."""
     code, _, other = str(run.selection.table["reason"][row]).partition(":")
     standing, size = run.standing, int(run.standing.size[row])
@@ -349,15 +420,15 @@ def why(run: Run, row: int) -> str:
         if np.isnan(lack):
             return f"Not chosen: {place}."
         more = (
-            f"it lacked {lack:.3g} of score"
+            f"its score was {lack:.3g} below that of the last one chosen"
             if lack > 0
-            else "its score was equal to the last one's, and the seeded hash decided"
+            else "its score was equal to that of the last one chosen, and the seeded tie-break decided"
         )
         return f"Not chosen: {place}; {more}."
     return f"Not chosen: {REASONS[code]}" + (f": {other}." if other else ".")
 
 
-def _cluster(run: Run, row: int, names: Sequence[str | None] | None) -> str | None:
+def _cluster(run: ReportData, row: int, names: Sequence[str | None] | None) -> str | None:
     label = int(run.cluster[row])
     if label < 0:
         return None

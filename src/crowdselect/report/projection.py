@@ -1,6 +1,5 @@
 """A map of the instructions: vectors of a sample, brought to two dimensions."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import CrowdselectError
 from crowdselect.progress import Progress
-from crowdselect.report.data import Run
+from crowdselect.report.data import Map, ReportData
 from crowdselect.types import FloatArray, IntArray
 
 Method = Literal["tsne", "pca", "none"]
@@ -25,19 +24,7 @@ _FEW = 30  # below, t-SNE's neighbourhoods are the whole pool
 _REDUCED = 50  # dimensions that t-SNE works on
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
-    """Points of a map, or the reason why there is none."""
-
-    rows: IntArray
-    """Which rows, shape (P,)."""
-    xy: FloatArray
-    """Shape (P, 2), both axes in [-1, 1] or narrower; only nearness means something."""
-    said: str
-    """How it was made, or why there is none."""
-
-
-def project(run: Run, *, method: str = "tsne", progress: Progress | None = None) -> Map:
+def project(run: ReportData, *, method: str = "tsne", progress: Progress | None = None) -> Map:
     """Place a sample of the eligible rows on a map, by the vectors that the run's embedder gives.
 
     Args:
@@ -54,7 +41,7 @@ def project(run: Run, *, method: str = "tsne", progress: Progress | None = None)
     """
     rows = sample(run)
     if method == "none":
-        return _nothing("left out as asked (--map none)")
+        return _nothing("left out as asked")
     if len(rows) < 3:
         return _nothing("fewer than three rows can be chosen")
     try:
@@ -81,7 +68,7 @@ def project(run: Run, *, method: str = "tsne", progress: Progress | None = None)
     return Map(rows, xy, f"{part}, by {how} of the vectors of {name}")
 
 
-def sample(run: Run) -> IntArray:
+def sample(run: ReportData) -> IntArray:
     """The rows of the map: chosen ones first, then others, by a seeded hash; in row order."""
     eligible = np.flatnonzero(run.eligible)
     if len(eligible) <= POINTS:
@@ -95,7 +82,7 @@ def _nothing(why: str) -> Map:
     return Map(np.zeros(0, dtype=np.int64), np.zeros((0, 2)), why)
 
 
-def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArray[Any] | None, str]:
+def _vectors(run: ReportData, rows: IntArray, progress: Progress | None) -> tuple[NDArray[Any] | None, str]:
     """Vectors of some rows and what gave them; None and why where there are none.
 
     `lsa` belongs to the texts it was fitted on: with the cache, it is fitted on all eligible ones, and the run has
@@ -105,7 +92,7 @@ def _vectors(run: Run, rows: IntArray, progress: Progress | None) -> tuple[NDArr
     embedder = options.get("embedder", "lsa")
     kind, _, name = embedder.partition(":")
     if pool is None:
-        return None, "the pool is not at hand"
+        return None, "the pool could not be read"
     given = kind in {"file", "column"}
     if texts is None and not given:
         return None, "the pool holds no instruction text"

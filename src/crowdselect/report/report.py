@@ -1,32 +1,37 @@
-"""A finished run → one HTML page for the person who decides whether to train on it. Nothing is decided anew here."""
+"""A finished run → one HTML page for the person who decides whether to train on it. Nothing is decided anew here.
 
+A section is one record of `SECTIONS` and a template, `templates/sections/KEY.html`.
+"""
+
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from crowdselect._optional import optional
+from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.progress import Stages
-from crowdselect.report.charts import correlations_figure, distribution, length_figures, map_figure
-from crowdselect.report.chartspec import EXTRA, Figure, theme, vega_lite_version
-from crowdselect.report.crowdcharts import coverage_figure, crowd_figure, teachers_figure
-from crowdselect.report.data import Run, row_data
-from crowdselect.report.page import Markup, html, joined, page, vega_bundle
-from crowdselect.report.projection import Map, project
-from crowdselect.report.sections import (
-    clusters_section,
-    crowd_section,
-    done,
-    extremes_section,
-    head,
-    lengths_section,
-    map_section,
-    metrics_section,
-    missed_section,
-    pool_name,
-    rows_section,
-    teachers_section,
+from crowdselect.report.charts import (
+    correlations_figure,
+    coverage,
+    coverage_figure,
+    crowd_figure,
+    distribution,
+    length_figures,
+    map_figure,
+    teachers_figure,
 )
-from crowdselect.selection.methods import is_weighted
+from crowdselect.report.chartspec import EXTRA, Figure, theme, vega_lite_version
+from crowdselect.report.data import ReportData, row_data
+from crowdselect.report.page import asset, render, vega_bundle
+from crowdselect.report.projection import project
+from crowdselect.selection.eligible import REASONS
+from crowdselect.selection.methods import CROWD, is_weighted, method_of
+from crowdselect.selection.selection import random_control
 from crowdselect.writing import check_output, new_file
 
 LISTED = 5_000
@@ -34,15 +39,53 @@ LISTED = 5_000
 
 _MISSED = 20
 _EXTREMES = 5
+_CLUSTERS = 60  # clusters in the table
+_WORDS = 5
+_DASH = "\u2013"
+_COPIES = {"duplicate_of": "duplicates", "near_duplicate_of": "near-duplicates"}  # reasons, in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a section shows."""
+
+    figures: Mapping[str, Figure | None] = field(default_factory=dict)
+    """Charts by name; None where there is nothing to draw. The template places them."""
+    lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Rows of the run that the page's script lists, by the name that the template gives the list."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """For the template, as `v`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page below the head."""
+
+    key: str
+    """Its anchor and the name of its template."""
+    title: str
+    gather: Callable[[ReportData], Content | None]
+    """What it shows of a run; None = the section is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A section of one page, as `report.html` reads it."""
+
+    key: str
+    title: str
+    figures: Mapping[str, Figure]
+    told: Mapping[str, Any]
 
 
 def write_report(
-    run: Run,
+    run: ReportData,
     path: str | os.PathLike[str],
     *,
     method: str = "tsne",
     overwrite: bool = False,
     stages: Stages | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> tuple[Path, dict[str, Figure]]:
     """Write the report of a run.
 
@@ -52,9 +95,10 @@ def write_report(
         method: Of the map, one of `crowdselect.report.projection.METHODS`.
         overwrite: Replace a file that is there.
         stages: Times the stages and shows progress.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
-        The file and its charts.
+        The file and its charts, by name, in the order of the page.
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
@@ -69,14 +113,15 @@ def write_report(
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=False)
     stage = stages or Stages()
     with stage("map") as progress:
-        points = project(run, method=method, progress=progress)
+        run.map = project(run, method=method, progress=progress)
     with stage("figures"):
-        found = figures(run, points)
+        contents = [(section, section.gather(run)) for section in SECTIONS]
     with stage("page"):
-        made = make_page(run, points, found)
+        shown = [(section, found) for section, found in contents if found is not None]
+        page, figures = make_page(run, shown, made=made)
         with new_file(target) as partial:
-            partial.write_text(made, encoding="utf-8", newline="\n")
-    return target, found
+            partial.write_text(page, encoding="utf-8", newline="\n")
+    return target, figures
 
 
 def check_extra() -> None:
@@ -85,46 +130,35 @@ def check_extra() -> None:
     Raises:
         MissingExtraError: It is not installed.
     """
-    for package in ("altair", "vl_convert"):
+    for package in ("altair", "vl_convert", "budoux"):
         optional(package, extra=EXTRA)
 
 
-def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
-    """Put the charts and tables of a run into one page.
+def make_page(
+    run: ReportData, contents: Sequence[tuple[Section, Content]], *, made: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Figure]]:
+    """Put the sections of a run into one page.
 
     Args:
         run: The run.
-        points: Its map, or why there is none.
-        found: Its charts, from `figures`.
+        contents: The sections, with what they show.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
-        HTML.
+        HTML; and the charts by name.
     """
-    lists: dict[str, list[int]] = {"chosen": run.picks(LISTED), "missed": run.missed(_MISSED)}
-    for name in run.metrics:
-        key = run.keys[name]
-        lists[f"high-{key}"], lists[f"low-{key}"] = run.extremes(name, _EXTREMES)
-    rows, places = row_data(run, lists)
-    sections: list[tuple[str, str, Markup]] = [
-        ("done", "What was done", Markup()),
-        ("crowd", "The crowd", crowd_section(run, found)),
-        ("metrics", "Metrics", metrics_section(run, found)),
-        ("map", "The map", map_section(points, found)),
-        ("clusters", "Clusters", clusters_section(run)),
-        ("rows", "Chosen rows", rows_section(run, len(lists["chosen"]))),
-        ("extremes", "Best and worst", extremes_section(run)),
-        ("missed", "Just missed", missed_section(lists["missed"])),
-        ("teachers", "Teachers", teachers_section(found)),
-        ("lengths", "Lengths", lengths_section(found)),
+    filled = [
+        _Filled(
+            section.key,
+            section.title,
+            {name: figure for name, figure in content.figures.items() if figure is not None},
+            content.values,
+        )
+        for section, content in contents
     ]
-    # Last: what was not at hand is known only now.
-    top = head(run)
-    parts = joined(
-        html('<section id="{}"><h2>{}</h2>{}</section>', key, title, content)
-        for key, title, content in sections
-        if content
-    )
-    body = html("{}{}<main>{}{}</main>{}", top, _nav(sections), done(run), parts, _foot(run))
+    figures = {name: figure for section in filled for name, figure in section.figures.items()}
+    lists = {name: rows for _, content in contents for name, rows in content.lists.items()}
+    rows, places = row_data(run, lists)
     weights = run.options["weights"] if is_weighted(run.options) else {}
     data = {
         **rows,
@@ -132,58 +166,226 @@ def make_page(run: Run, points: Map, found: dict[str, Figure]) -> str:
         "metrics": list(run.metrics),
         "keys": list(run.keys.values()),
         "weights": [weights.get(name) for name in run.metrics],
-        "charts": {name: {"spec": f.spec, "colours": f.colours} for name, f in found.items()},
+        "charts": {name: {"spec": f.spec, "colours": f.colours} for name, f in figures.items()},
         "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
     }
-    vega = vega_bundle(vega_lite_version()) if found else None
-    return page(
-        title=f"{pool_name(run)}: what was chosen",
-        body=body,
+    vega = [vega_bundle(vega_lite_version())] if figures else []
+    page = render(
+        "report.html",
+        scripts=[*vega, asset("report.js")],
         data=data,
-        vega=vega,
+        made=made,
+        title=f"{_pool_name(run)}: what was chosen",
+        kind="report",
+        simulated=bool(run.facts.get("simulated")),
+        # What was missing is known only now that everything is gathered.
+        warnings=list(dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])),
+        sections=filled,
+        **_head(run),
     )
+    return page, figures
 
 
-def figures(run: Run, points: Map) -> dict[str, Figure]:
-    """Draw everything that this run has data for.
-
-    Args:
-        run: The run.
-        points: Its map.
-
-    Returns:
-        Figures by name, in the order in which the report shows them.
-
-    Raises:
-        MissingExtraError: Altair is not installed.
-
-    Example:
-        >>> figures.__name__
-        'figures'
-    """
-    optional("altair", extra=EXTRA)
-    made: dict[str, Figure | None] = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
-    for name, values in run.metrics.items():
-        made[run.keys[name]] = distribution(values, run.eligible, run.chosen, title=name)
-    made["correlations"] = correlations_figure(run)
-    made["map"] = map_figure(run, points)
-    made["teachers"] = teachers_figure(run)
-    made |= length_figures(run)
-    return {name: figure for name, figure in made.items() if figure is not None}
+# The head
 
 
-def _nav(sections: Sequence[tuple[str, str, Markup]]) -> Markup:
-    links = joined(
-        html('<li><a href="#{}">{}</a></li>', key, title)
-        for key, title, content in sections
-        if content or key == "done"
-    )
-    return html('<nav aria-label="Sections"><ul>{}</ul></nav>', links)
+def _head(run: ReportData) -> dict[str, Any]:
+    """What the paragraph at the top is made of."""
+    facts, options = run.facts, run.options
+    method = method_of(options)
+    weights = {name: w for name, w in (options.get("weights") or {}).items() if w}
+    answer = options.get("answer", "best")
+    best = "each instruction's highest-scoring answer"
+    rewards = run.number("reward")[run.chosen]
+    counts = run.selection.counts()
+    return {
+        "pool": _pool_name(run),
+        "n": len(run.ids),
+        "models": facts["models"],
+        "reward": facts["reward"],
+        "filled": facts.get("filled", 1),
+        "chosen": int(run.chosen.sum()),
+        "eligible": int(run.eligible.sum()),
+        "baseline": None if method == CROWD.name else method,
+        "formula": " + ".join(f"{w:g} \u00d7 {name}" for name, w in weights.items()),
+        "clusters": _quotas(run),
+        "target": best if answer == "best" else f"the answer by the rule {answer}",
+        "teachers": len({name for name in run.models[run.chosen] if name is not None}),
+        "mean_reward": None if np.isnan(rewards).all() else float(np.nanmean(rewards)),
+        "copies": _COPIES,
+        "barred": {code: k for code, k in counts.items() if code not in {"selected", "below_cut"}},
+    }
 
 
-def _foot(run: Run) -> Markup:
-    return html(
-        "<footer>Made by crowdselect {} from selection.parquet and the manifest. The page holds all it shows "
-        "and asks nobody for anything. <noscript>Charts and rows need JavaScript.</noscript></footer>",
-        run.facts.get("version", ""),
-    )
+def _quotas(run: ReportData) -> dict[str, Any] | None:
+    """How many clusters there are, by what, and what each gave; None where there are none."""
+    quotas = [int(quota) for quota in (run.facts.get("quotas") or {}).values()]
+    if not quotas:
+        return None
+    by = run.options.get("cluster_by")
+    return {
+        "number": len(quotas),
+        "how": f"the column {by}" if by else f"k-means on the vectors of {run.facts.get('embedder')}",
+        "gave": f"{min(quotas):,}" if min(quotas) == max(quotas) else f"{min(quotas):,} to {max(quotas):,}",
+    }
+
+
+def _pool_name(run: ReportData) -> str:
+    return Path(str(run.facts.get("pool", "the pool"))).name
+
+
+# The sections
+
+
+def _done(run: ReportData) -> Content:
+    """The difference to random selections, the reasons of all rows, the options."""
+    control = [
+        {
+            "name": "reward of the answer" if name == "reward" else name,
+            "chosen": c.chosen,
+            "random": c.random,
+            "spread": c.spread,
+            "apart": (c.chosen - c.random) / c.spread if c.spread > 0 else None,
+        }
+        for name, c in random_control(run.selection).items()
+    ]
+    reasons = [(code, count, REASONS[code]) for code, count in run.selection.counts().items()]
+    told = {"pool": run.facts.get("pool"), "fingerprint": run.facts.get("fingerprint"), **run.options}
+    options = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in told.items()
+        if value is not None
+    }
+    return Content(values={"control": control, "reasons": reasons, "options": options})
+
+
+def _crowd(run: ReportData) -> Content:
+    """The crowd: reward against size, and coverage."""
+    crowd = run.facts.get("crowd", [])
+    there = None if run.rewards is None else coverage(run.rewards)
+    figures = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
+    values = {
+        "models": len(crowd),
+        "families": len({m["family"] for m in crowd if m["family"] is not None}),
+        "unknown": sum(m["size_b"] is None or m["family"] is None for m in crowd),
+        "guessed": sum(m["source"] == "name" for m in crowd),
+        "by_family": by_family(),
+        "lowest": None if there is None or figures["coverage"] is not None else float(there.min()),
+    }
+    return Content(figures=figures, values=values)
+
+
+def _metrics(run: ReportData) -> Content:
+    """The metrics: what they are, distributions, correlations."""
+    figures = {
+        run.keys[name]: distribution(values, run.eligible, run.chosen, title=name)
+        for name, values in run.metrics.items()
+    }
+    figures["correlations"] = correlations_figure(run)
+    words = {
+        name: METRICS[name].words if name in METRICS else "a column of `metrics`" for name in run.metrics
+    }
+    return Content(figures=figures, values={"words": words, "charts": list(run.keys.values())})
+
+
+def _map(run: ReportData) -> Content:
+    """The map, or why there is none."""
+    figure = map_figure(run)
+    colours = {} if figure is None else {k: c["title"] or k for k, c in figure.colours.items()}
+    return Content(figures={"map": figure}, values={"said": run.map.said, "colours": colours})
+
+
+def _clusters(run: ReportData) -> Content:
+    """The clusters: size, quota, typical words, mean metrics."""
+    if not run.clustered:
+        return Content(values={"rows": []})
+    labels, sizes = np.unique(run.cluster[run.eligible & (run.cluster >= 0)], return_counts=True)
+    taken = np.array([int(run.chosen[run.cluster == label].sum()) for label in labels])
+    words, names = run.typical_words(_WORDS), run.facts.get("cluster_names")
+    largest = np.argsort(-sizes, kind="stable")[:_CLUSTERS]
+    shown = largest if len(labels) > _CLUSTERS else np.arange(len(labels))
+    shares = np.stack([sizes / sizes.sum(), taken / max(taken.sum(), 1)])
+    shares = shares / shares.max()
+    rows = []
+    for at in shown.tolist():
+        label = int(labels[at])
+        here = run.eligible & (run.cluster == label)
+        rows.append(
+            {
+                "name": label if names is None else names[label] or _DASH,
+                "eligible": int(sizes[at]),
+                "chosen": int(taken[at]),
+                "share_eligible": shares[0, at],
+                "share_chosen": shares[1, at],
+                "words": words.get(label, []),
+                "means": [_mean(values[here]) for values in run.metrics.values()],
+            }
+        )
+    return Content(values={"rows": rows, "total": len(labels), "metrics": list(run.metrics)})
+
+
+def _mean(values: Any) -> float | None:  # noqa: ANN401  (an array)
+    return None if np.isnan(values).all() else float(f"{np.nanmean(values):.3g}")
+
+
+def _rows(run: ReportData) -> Content:
+    """The chosen rows: the script lists them, with search, filter and order."""
+    labels = [int(label) for label in np.unique(run.cluster[run.chosen])] if run.clustered else []
+    names = run.facts.get("cluster_names")
+    orders = {
+        "rank": "by rank",
+        "reward": "by reward",
+        "length": "longest instruction",
+        "answer": "longest answer",
+    }
+    rows = run.picks(LISTED)
+    values = {
+        "chosen": int(run.chosen.sum()),
+        "shown": len(rows),
+        "metrics": list(run.metrics),
+        "clusters": [label if names is None else names[label] or _DASH for label in labels],
+        "orders": orders | {key: f"highest {name}" for name, key in run.keys.items()},
+    }
+    return Content(lists={"chosen": rows}, values=values)
+
+
+def _extremes(run: ReportData) -> Content | None:
+    """The highest and lowest rows of each metric."""
+    if not run.metrics:
+        return None
+    lists: dict[str, list[int]] = {}
+    for name, key in run.keys.items():
+        lists[f"high-{key}"], lists[f"low-{key}"] = run.extremes(name, _EXTREMES)
+    return Content(lists=lists, values={"metrics": run.keys})
+
+
+def _missed(run: ReportData) -> Content:
+    """The rows that were nearest to being chosen."""
+    rows = run.missed(_MISSED)
+    return Content(lists={"missed": rows}, values={"rows": len(rows)})
+
+
+def _teachers(run: ReportData) -> Content | None:
+    """Whose answers are trained on."""
+    figure = teachers_figure(run)
+    return None if figure is None else Content(figures={"teachers": figure})
+
+
+def _lengths(run: ReportData) -> Content:
+    """Lengths of instructions and answers."""
+    return Content(figures=length_figures(run))
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("done", "What was done", _done),
+    Section("crowd", "The crowd", _crowd),
+    Section("metrics", "Metrics", _metrics),
+    Section("map", "The map", _map),
+    Section("clusters", "Clusters", _clusters),
+    Section("rows", "Chosen rows", _rows),
+    Section("extremes", "Best and worst", _extremes),
+    Section("missed", "Just missed", _missed),
+    Section("teachers", "Teachers", _teachers),
+    Section("lengths", "Lengths", _lengths),
+)
+"""The page, from top to bottom."""

@@ -1,46 +1,71 @@
 """One run of `crowdselect reward`: from what was asked to a rewards file."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from crowdselect._optional import check_optional
 from crowdselect.ask.display import note_of
-from crowdselect.ask.endpoints import Endpoint
+from crowdselect.ask.endpoints import Endpoint, check_installed
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.renamed import find_renamed, names_in, take_over
 from crowdselect.cache import Parts
-from crowdselect.engine.options import EngineOptions
-from crowdselect.engine.session import cluster
+from crowdselect.engine.here import EngineOptions
+from crowdselect.engine.stream import cluster
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
+from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
+from crowdselect.repeats import is_current_file, made_by, made_in
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
-from crowdselect.reward.meter import Meter
 from crowdselect.reward.own import FunctionScorer, ImportScorer, score_columns
 from crowdselect.reward.protocol import Item, Scorer
-from crowdselect.reward.run import Column, Tally, outcomes_of, score_pool, survey, try_scorer, windows
-from crowdselect.reward.sealed import manifest_path, write_manifest, write_rewards
-from crowdselect.reward.selftest import built_in_items, self_test
-from crowdselect.reward.served import ServedOptions, ServedScorer
-from crowdselect.reward.sharded import (
-    COMPUTED,
-    Recipe,
-    all_windows,
-    built_in,
-    check_sharded,
-    placed,
-    score_shards,
-    sources_of,
+from crowdselect.reward.run import (
+    NO_ANSWER,
+    NO_INSTRUCTION,
+    Column,
+    Tally,
+    outcomes_of,
+    survey,
+    windows,
 )
+from crowdselect.reward.scoring import (
+    COMPUTED,
+    WHOLE,
+    ScorerSetup,
+    Source,
+    Way,
+    built_in,
+    check_on_ray,
+    files_of,
+    in_this_process,
+    on_workers,
+    placed,
+    score,
+    self_test,
+    windows_of_files,
+)
+from crowdselect.reward.sealed import (
+    COMMAND,
+    is_ours,
+    rewards_manifest_path,
+    tallies_in,
+    write_rewards,
+    write_rewards_manifest,
+)
+from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
-from crowdselect.writing import check_manifest, check_output
+from crowdselect.writing import check_manifest, check_output, read_manifest
+
+_TERMINAL, _PIPE = 0.25, 30.0  # seconds between two words of progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +104,8 @@ class Result:
     tallies: Mapping[str, Tally]
     computed: int
     warnings: Sequence[str]
+    was_there: bool = False
+    """The file held just this, and was left as it is."""
 
     @property
     def is_complete(self) -> bool:
@@ -92,31 +119,32 @@ class Job:
     Args:
         pool: From `crowdselect.open_pool`.
         specs: What to score with.
-        target: The rewards file to write.
+        target: The rewards file to write; None is enough for a plan. One that this command wrote is replaced where
+            rows, models or samples were added.
         options: How.
+
+    Raises:
+        OutputError: The place is refused; or it holds scores of other scorers, or other settings, and `overwrite` is
+            not given.
+        CrowdselectError: A scorer cannot be used.
     """
 
-    def __init__(self, pool: Pool, specs: Sequence[Spec], target: str, options: JobOptions) -> None:
-        if Path(target).suffix != ".parquet":
-            raise OutputError(f"{target}: rewards are written as Parquet; name a file that ends in .parquet")
+    def __init__(self, pool: Pool, specs: Sequence[Spec], target: str | None, options: JobOptions) -> None:
         self._pool, self._options = pool, options
-        self.target = check_output(
-            target, inputs=_inputs(pool, specs), overwrite=options.overwrite, folder=False
-        )
-        check_manifest(manifest_path(self.target))
-        own = self.target.with_name(self.target.name + ".ledger")
-        self.ledger_path = own if options.ledger is None else Path(options.ledger)
-        beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
-        self.parts = Parts(self.ledger_path.with_name(beside))
+        self._target = None if target is None else _checked(target, pool, specs, overwrite=options.overwrite)
         self._stack = ExitStack()
         self._ledger: Ledger | None = None
-        self._recipes: dict[str, Recipe] = {}
+        self._setups: dict[str, ScorerSetup] = {}
         if options.engine.on_ray:
-            check_sharded(specs, pool)
+            check_optional("ray", extra="ray")
+            check_on_ray(specs, pool)
         self.references = _references(pool, specs, options.references)
         self.notes: dict[str, str] = {}
         """Judge → what it takes over from the name that it had before; once there is a plan."""
         self.columns = self._columns(specs)
+        self._made = _made_by(pool, self.columns, self.references)
+        self.is_current = self._target is not None and self._is_current(self._target)
+        """The rewards file that is there holds every score that can be had, so that there is nothing to do."""
 
     def __enter__(self) -> Self:
         return self
@@ -124,14 +152,50 @@ class Job:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _is_current(self, target: Path) -> bool:
+        growing = _growing(self.columns, made_in(target))
+        return (
+            is_current_file(target, self._made, overwrite=self._options.overwrite, growing=growing)
+            and _is_whole(target, self.columns)
+            and not self._options.retry_failed
+        )
+
+    @property
+    def target(self) -> Path:
+        """The rewards file.
+
+        Raises:
+            OptionError: None is named.
+        """
+        if self._target is None:
+            raise OptionError("say where to write with `output`, or add `dry_run=True`")
+        return self._target
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the scores of judges and servers are kept."""
+        own = self._options.ledger
+        return Path(own) if own is not None else self.target.with_name(self.target.name + ".ledger")
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Where computed scores are kept."""
+        beside = self.ledger_path.name.removesuffix(".ledger") + ".parts"
+        return Parts(self.ledger_path.with_name(beside))
+
     @property
     def paid(self) -> bool:
         """Something is computed or asked, and so kept."""
         return any(column.scorer.paid for column in self.columns)
 
     def plan(self) -> dict[str, Tally]:
-        """Count what there is to do; nothing is scored, and no ledger is made."""
-        stored = self._stored() if self.paid else None
+        """Count what there is to do; nothing is scored, and no ledger is made.
+
+        Raises:
+            CrowdselectError: This machine lacks something that it takes.
+        """
+        has_place = self._target is not None or self._options.ledger is not None
+        stored = self._stored() if self.paid and has_place else None
         endpoints, present = self._judges()
         renamed = find_renamed(self._ledger, endpoints, present=present)
         self.notes = dict(renamed.notes)
@@ -142,7 +206,7 @@ class Job:
                 return [False] * len(items)
             return judge.answered(items, self._ledger, renamed.before(judge.endpoint))
 
-        return survey(
+        found = survey(
             self._pool,
             self.columns,
             stored,
@@ -150,33 +214,95 @@ class Job:
             retry_failed=self._options.retry_failed,
             answered=answered,
         )
+        self._check_machine([column for column in self.columns if found[column.name].todo])
+        return found
+
+    def _check_machine(self, todo: Sequence[Column]) -> None:
+        """Refuse to score without the packages that it takes; what a local model needs is found as its card is read."""
+        for column in todo:
+            if isinstance(column.scorer, JudgeScorer):
+                check_installed(column.scorer.endpoint)
+            elif isinstance(column.scorer, ServedScorer) and self._options.served.tokenizer is not None:
+                check_optional("transformers", extra="reward")
+
+    def former(self) -> Result:
+        """Read what the rewards file that is there holds; only where `is_current`."""
+        manifest = read_manifest(self.target.parent, rewards_manifest_path(self.target).name) or {}
+        return Result(self.target, tallies_in(manifest), 0, manifest["warnings"], was_there=True)
 
     def run(self, plan: Mapping[str, Tally]) -> Result:
         """Score what is missing and write the rewards file.
 
         Args:
-            plan: From `plan`.
+            plan: From `plan`; empty = nobody has counted what there is to do.
 
         Raises:
+            OptionError: No rewards file is named.
+            OutputError: Another process is writing this file.
             CrowdselectError: A scorer cannot go on; run again to go on from there.
         """
+        with self._locked():
+            return self._run(plan)
+
+    def _run(self, plan: Mapping[str, Tally]) -> Result:
         warnings: list[str] = []
         computed, on_ray = 0, self._options.engine.on_ray
         if self.paid:
-            computed = self._score_on_ray(warnings) if on_ray else self._score(plan, warnings)
-        manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
-        found_in = all_windows(self._pool) if on_ray else windows(self._pool, references=self.references)
-        tallies = write_rewards(found_in, self.columns, self._stored() if self.paid else None, self.target)
+            total = sum(tally.todo for tally in plan.values()) if plan else None
+            computed = self._score(total, warnings)
+        rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
+        found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
+        tallies = write_rewards(
+            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+        )
         for column in self.columns:
             column.scorer.close()
             warnings += [f"{column.name}: {note}" for note in column.scorer.notes]
             warnings += _doubts(column, tallies[column.name])
         facts = {"references": self.references, "self_test": self._options.self_test, "warnings": warnings}
-        write_manifest(self.target, pool=self._pool, columns=self.columns, tallies=tallies, facts=facts)
+        write_rewards_manifest(
+            self.target, pool=self._pool, columns=self.columns, tallies=tallies, facts=facts
+        )
         return Result(self.target, tallies, computed, warnings)
 
-    def _score(self, plan: Mapping[str, Tally], warnings: list[str]) -> int:
-        from crowdselect.terminal import visible, warn
+    def _score(self, total: int | None, warnings: list[str]) -> int:
+        """Score what is not scored yet, column by column; give how many were.
+
+        Args:
+            total: How many there are; None = nobody has counted.
+            warnings: Gets what the scorers have to say.
+        """
+        from crowdselect.terminal import warn
+
+        self._begin(total)
+        stored, meter = self._stored(), Meter(total)
+        stored.take_from_ledger()
+        columns = [column for column in self.columns if column.scorer.paid]
+        engine = self._options.engine
+        with cluster(engine) if engine.on_ray else nullcontext():
+            try:
+                if self._options.self_test and total != 0:
+                    for column in columns:
+                        warnings += self._tested(column, stored)
+                for column in columns:
+                    said: set[str] = set()
+                    for scored, notes in score(self._sources, self._way(column, stored, meter.add)):
+                        if engine.on_ray:  # in this process every few scores are told as they come
+                            meter.add(scored)
+                        said.update(notes)
+                    warnings += [f"{column.name}: {note}" for note in sorted(said)]
+            except KeyboardInterrupt:
+                meter.end()
+                warn("what was scored is kept: run the same command again to go on")
+                raise
+            finally:
+                meter.end()
+                stored.flush()
+        return meter.done
+
+    def _begin(self, total: int | None) -> None:
+        """Before anything is scored: hand over what renamed judges have in the ledger, and say who is asked."""
+        from crowdselect.terminal import note, visible
 
         asking = [column for column in self.columns if column.scorer.paid and not self._computes(column)]
         if asking:
@@ -184,85 +310,70 @@ class Job:
             endpoints, present = self._judges()
             take_over(ledger, endpoints, present=present, tell=note_of)
             ledger.note("scorers", {column.digest.hex(): dict(column.scorer.settings) for column in asking})
-        stored = self._stored()
-        stored.take_over()
-        retry = self._options.retry_failed
-        total = sum(tally.todo for tally in plan.values())
         for column in self.columns:
             announcement = getattr(column.scorer, "announcement", None)
             if announcement is not None and total:
-                sys.stderr.write(visible(f"{column.name}: {announcement}") + "\n")
-        if self._options.self_test and total:
-            for column in self.columns:
-                if column.scorer.paid:
-                    warnings += _tested(column, try_scorer(column, stored, retry_failed=retry))
-        meter = Meter()
-        try:
-            return score_pool(
+                note(visible(f"{column.name}: {announcement}"))
+
+    @property
+    def _sources(self) -> list[Source]:
+        return files_of(self._pool) if self._options.engine.on_ray else [WHOLE]
+
+    def _way(
+        self, column: Column, stored: Stored, progress: Callable[[int], None], *, workers: int | None = None
+    ) -> Way:
+        """Say how a column is scored; `workers` = so many, and not as many as the options say."""
+        options = self._options
+        retry = options.retry_failed
+        if not options.engine.on_ray:
+            return in_this_process(
+                column,
                 self._pool,
-                self.columns,
                 stored,
                 references=self.references,
                 retry_failed=retry,
-                total=total,
-                progress=meter,
+                progress=progress,
             )
-        except KeyboardInterrupt:
-            meter.end()
-            warn("what was scored is kept: run the same command again to go on")
-            raise
-        finally:
-            meter.end()
-            stored.flush()
+        engine = options.engine if workers is None else replace(options.engine, workers=workers)
+        setup = self._setups[column.name]
+        return on_workers(column, setup, stored, self.parts, retry_failed=retry, engine=engine)
 
-    def _score_on_ray(self, warnings: list[str]) -> int:
-        """Have workers score, column by column, and keep what they say."""
+    def _tested(self, column: Column, stored: Stored) -> list[str]:
+        """Try a scorer on the built-in conversations, on a worker where workers score; its scores are kept.
+
+        What is found is said at once, not in hours.
+
+        Raises:
+            CrowdselectError: A judge failed: it is not paid for the rest.
+        """
         from crowdselect.terminal import warn
 
-        engine, computed, meter = self._options.engine, 0, Meter()
-        self._stored().take_over()
-        with cluster(engine):
-            if self._options.self_test:
-                warnings += self._self_test_on_ray()
-            for column in self.columns:
-                if not column.scorer.paid:
-                    continue
-                done = self._stored().done(column.digest, retry_failed=self._options.retry_failed)
-                said: set[str] = set()
-                try:
-                    for scored, notes in score_shards(
-                        sources_of(self._pool),
-                        column,
-                        self._recipes[column.name],
-                        done=done,
-                        parts=self.parts,
-                        engine=engine,
-                    ):
-                        computed += scored
-                        meter(computed)
-                        said.update(notes)
-                except KeyboardInterrupt:
-                    warn("what was scored is kept: run the same command again to go on")
-                    raise
-                finally:
-                    meter.end()
-                warnings += [f"{column.name}: {note}" for note in sorted(said)]
-        return computed
-
-    def _self_test_on_ray(self) -> list[str]:
-        """Try each scorer on a worker of its own; the driver may have no GPU."""
-        found, one = [], replace(self._options.engine, workers=1)
-        items = built_in_items()
-        for column in self.columns:
-            if not column.scorer.paid:
-                continue
-            done = self._stored().done(column.digest, retry_failed=self._options.retry_failed)
-            recipe = self._recipes[column.name]
-            for _ in score_shards(built_in(items), column, recipe, done=done, parts=self.parts, engine=one):
-                pass
-            said = self_test(column.name, partial(outcomes_of, column, ledger=self._stored()))
-            found += _tested(column, said)
+        for _ in score([built_in()], self._way(column, stored, lambda _: None, workers=1)):
+            pass
+        if self._options.engine.on_ray:
+            stored.read_again()
+        found = self_test(column.name, partial(outcomes_of, column, ledger=stored))
+        for line in found:
+            warn(line)
+        if found and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
+            raise CrowdselectError(
+                f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
+                "fix that, or pass `self_test=False` to score all the same"
+            )
         return found
+
+    def _locked(self) -> Held:
+        """Hold the rewards file: of two runs that score into it at once, the second is refused."""
+        beside = self.target.with_name(self.target.name + ".lock")
+        try:
+            lock = hold(beside)
+        except OSError as error:
+            raise OutputError(f"{beside}: cannot be written: {error.strerror or error}") from error
+        if lock is None:
+            raise OutputError(
+                f"{self.target}: another process is scoring into this file; wait until it ends, or choose another output"
+            )
+        return lock
 
     def _judges(self) -> tuple[list[Endpoint], set[str]]:
         """Give the judges, and all names of their crowd files."""
@@ -273,14 +384,16 @@ class Job:
         """What is scored by now: in the ledger, where there is one, and in parts."""
         if self._ledger is None and self.ledger_path.exists():
             self._open()
-        beside = Parts(self.target.with_name(self.target.name + ".parts"))  # where 0.1.0 had those of workers
-        others = [] if beside.folder == self.parts.folder else [beside]
+        others = []
+        if self._target is not None:  # beside it 0.1.0 had the parts of workers
+            beside = Parts(self._target.with_name(self._target.name + ".parts"))
+            others = [] if beside.folder == self.parts.folder else [beside]
         computed = [column.digest for column in self.columns if self._computes(column)]
         return Stored(self._ledger, self.parts, *others, computed=computed)
 
     def _computes(self, column: Column) -> bool:
         """Say whether a column's scores are computed, not asked for or looked up."""
-        return self._recipes[column.name].spec.kind in COMPUTED
+        return self._setups[column.name].spec.kind in COMPUTED
 
     def _open(self) -> Ledger:
         if self._ledger is None:
@@ -306,8 +419,8 @@ class Job:
             for column, (spec, name) in zip(columns, named, strict=True)
         ]
         local = placed(self._options.local, self._options.engine)
-        self._recipes = {
-            column.name: Recipe(spec, local, column.digest)
+        self._setups = {
+            column.name: ScorerSetup(spec, local, column.digest)
             for column, (spec, _) in zip(made, named, strict=True)
         }
         return made
@@ -325,22 +438,56 @@ class Job:
         return LocalScorer(spec, placed(options.local, options.engine))
 
 
-def _tested(column: Column, found: list[str]) -> list[str]:
-    """Say at once what a self-test found, not in hours; a judge that failed it is not paid for the rest.
+def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool) -> Path:
+    """Refuse a place for the rewards, before a model is looked at; whether a file of ours may be replaced is seen later."""
+    if Path(target).suffix != ".parquet":
+        raise OutputError(f"{target}: rewards are written as Parquet; name a file that ends in .parquet")
+    may_replace = overwrite or is_ours(Path(target))
+    place = check_output(target, inputs=_inputs(pool, specs), overwrite=may_replace, folder=False)
+    check_manifest(rewards_manifest_path(place))
+    return place
 
-    Raises:
-        CrowdselectError: It is a judge's.
-    """
-    from crowdselect.terminal import warn
 
-    for line in found:
-        warn(line)
-    if found and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
-        raise CrowdselectError(
-            f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
-            "fix that, or pass `self_test=False` to score all the same"
-        )
-    return found
+def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> dict[str, Any]:
+    """Describe what a rewards file is made by."""
+    told: dict[str, Any] = {"columns": [column.name for column in columns]}
+    for column in columns:
+        told |= _flat(column.name, column.scorer.settings)
+    told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
+    return made_by(COMMAND, told, {"pool": pool.files})
+
+
+def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set[str]:
+    """Name what may have been added to since a file was made: rows, models, a judge's samples, an imported file, columns."""
+    found = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
+    options = (before or {}).get("options")
+    had = options.get("columns") if isinstance(options, dict) else None
+    if isinstance(had, list) and all(name in {column.name for column in columns} for name in had):
+        new = [column for column in columns if column.name not in had]
+        found |= {
+            "columns",
+            *(place for column in new for place in _flat(column.name, column.scorer.settings)),
+        }
+    return found | {"pool", "limit"}
+
+
+def _flat(name: str, value: object) -> dict[str, Any]:
+    """Give nested settings as `NAME.SETTING`, so that a message can name the one that differs."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {place: one for key in value for place, one in _flat(f"{name}.{key}", value[key]).items()}
+
+
+def _is_whole(target: Path, columns: Sequence[Column]) -> bool:
+    """Say whether nothing is missing in a rewards file that may be there another time."""
+    manifest = read_manifest(target.parent, rewards_manifest_path(target).name)
+    if manifest is None:  # a run was killed before it wrote this
+        return False
+    found = tallies_in(manifest)
+    return all(
+        not column.scorer.paid or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
+        for column in columns
+    )
 
 
 def _inputs(pool: Pool, specs: Sequence[Spec]) -> list[Path]:
@@ -370,3 +517,57 @@ def _doubts(column: Column, tally: Tally) -> list[str]:
         where = f" on the {side}" if side else ""
         found.append(f"{column.name}: {tally.truncated} of {tally.answers} conversations were cut{where}")
     return found
+
+
+class Meter:
+    """Says how far a run is: in place on a terminal, a line every half minute elsewhere.
+
+    Example:
+        >>> import io
+        >>> out = io.StringIO()
+        >>> meter = Meter(1000, stream=out, clock=iter([0.0, 60.0]).__next__)
+        >>> meter.add(300)
+        >>> print(out.getvalue().strip())
+        scored 300 of 1,000, 5.0/s, 0:02:20 left
+    """
+
+    def __init__(
+        self, total: int | None, *, stream: TextIO | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
+        """Begin; `total` is how many there are to do, None = nobody has counted."""
+        self.done = 0
+        self._total = total
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = time.monotonic if clock is None else clock
+        self._terminal = self._stream.isatty()
+        self._began = self._said = self._clock()
+        self._shown = False
+
+    def add(self, count: int) -> None:
+        """Count what was done, and say how far it is, now and then."""
+        self.done += count
+        now = self._clock()
+        if now - self._said < (_TERMINAL if self._terminal else _PIPE):
+            return
+        self._said = now
+        rate = self.done / max(now - self._began, 1e-9)
+        text = f"scored {self.done:,}, {rate:,.1f}/s"
+        if self._total is not None:
+            total = max(self._total, self.done)
+            left = (total - self.done) / rate if rate else 0.0
+            text = f"scored {self.done:,} of {total:,}, {rate:,.1f}/s, {_clock(left)} left"
+        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._stream.flush()
+        self._shown = True
+
+    def end(self) -> None:
+        """Clear the line on a terminal."""
+        if self._terminal and self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.files import fingerprint
 from crowdselect.reward.specs import Spec
 
@@ -16,6 +17,7 @@ SIDES = ("auto", "left", "right")
 PAIR = "pair"
 """A `chat_template` that sends the conversation and the answer as a pair of texts, as cross-encoders want them."""
 
+_KIND = "reward model"
 _AUTO = "AutoModelForSequenceClassification"
 _LARGE = 2 << 20  # bytes
 _NO_LIMIT = 1_000_000_000  # tokenizers that know no longest input say a far larger number
@@ -82,15 +84,19 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     """
     torch = optional("torch", extra="reward")
     transformers = optional("transformers", extra="reward")
-    _check_folder(spec)
+    check_model_folder(spec.target)
     trust = options.trust_remote_code
-    config = _read(
-        spec, lambda: transformers.AutoConfig.from_pretrained(**_where(spec), trust_remote_code=trust)
+    config = loaded(
+        spec.target,
+        lambda: transformers.AutoConfig.from_pretrained(**_where(spec), trust_remote_code=trust),
+        kind=_KIND,
     )
     _check_code(spec, config, trust=trust)
     _check_outputs(spec, config)
-    tokenizer = _read(
-        spec, lambda: transformers.AutoTokenizer.from_pretrained(**_where(spec), trust_remote_code=trust)
+    tokenizer = loaded(
+        spec.target,
+        lambda: transformers.AutoTokenizer.from_pretrained(**_where(spec), trust_remote_code=trust),
+        kind=_KIND,
     )
     if options.chat_template != PAIR:
         what = f"the one its card names, or {PAIR!r} for a cross-encoder that takes question and answer"
@@ -121,8 +127,8 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
     transformers = optional("transformers", extra="reward")
     auto = getattr(transformers, _AUTO)
     trust = card.options.trust_remote_code
-    model, found = _read(
-        spec,
+    model, found = loaded(
+        spec.target,
         lambda: auto.from_pretrained(
             **_where(spec),
             config=card.config,
@@ -130,6 +136,7 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
             trust_remote_code=trust,
             output_loading_info=True,
         ),
+        kind=_KIND,
     )
     missing = sorted(found["missing_keys"])
     if missing:
@@ -154,43 +161,42 @@ def _where(spec: Spec) -> dict[str, Any]:
     return where if spec.revision is None else where | {"revision": spec.revision}
 
 
-def _read(spec: Spec, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever is loaded)
-    """Turn what transformers says about a model into one line that names it."""
+def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: ANN401  (whatever is loaded)
+    """Load a part of a model, and turn what transformers says about it into one line that names it.
+
+    Args:
+        model: Its folder, or its name on the hub.
+        load: Loads the part.
+        kind: What the model is wanted as, for messages.
+
+    Raises:
+        OptionError: The model needs code of its own.
+        InputError: It is not there, needs another package, or is nothing of the kind.
+    """
     try:
         return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = one_line(error)
         if "trust_remote_code" in text:
-            raise _needs_code(spec) from error
+            raise _needs_code(model) from error
         if isinstance(error, ImportError):
-            raise InputError(f"{spec.target}: needs another package: {text}") from error
-        raise InputError(f"{spec.target}: cannot be loaded as a reward model: {text}") from error
-
-
-def _check_folder(spec: Spec) -> None:
-    folder = Path(spec.target)
-    looks_local = spec.target.startswith((".", "/", "~")) or spec.target.count("/") > 1
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-        raise InputError(
-            f"{spec.target}: not a model: there is no config.json in this folder; found {found}; wanted a folder "
-            "that save_pretrained wrote"
-        )
-    if folder.is_file():
-        raise InputError(f"{spec.target}: this is a file; wanted a model's folder, or its name on the hub")
-    if looks_local and not folder.exists():
-        raise InputError(f"{spec.target}: no such folder; wanted a model's folder, or its name on the hub")
+            raise InputError(f"{model}: needs another package: {text}") from error
+        if isinstance(error, OSError) and not Path(model).expanduser().is_dir():
+            raise InputError(
+                f"{model}: there is no such folder here, and the Hub did not give it: {text}"
+            ) from error
+        raise InputError(f"{model}: cannot be loaded as a {kind}: {text}") from error
 
 
 def _check_code(spec: Spec, config: Any, *, trust: bool) -> None:  # noqa: ANN401  (of transformers)
     """Code of a model's own is never run unasked; nor is the model run without it, with a random head."""
     if _AUTO in (getattr(config, "auto_map", None) or {}) and not trust:
-        raise _needs_code(spec)
+        raise _needs_code(spec.target)
 
 
-def _needs_code(spec: Spec) -> OptionError:
+def _needs_code(model: str) -> OptionError:
     return OptionError(
-        f"{spec.target}: this model needs code that comes with it; read that code, then add `trust_remote_code=True`"
+        f"{model}: this model needs code that comes with it; read that code, then add `trust_remote_code=True`"
     )
 
 

@@ -1,15 +1,14 @@
-"""Pool and scorers to scores: once each, resumable, memory bounded by the window."""
+"""A pool's answers a window at a time: what can be scored, what is scored already, and what there is to do."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from crowdselect.ask.ledger import Answer, now
 from crowdselect.pool.pool import Pool
 from crowdselect.reward.protocol import Item, Outcome, Scorer, score_key, settings_digest
-from crowdselect.reward.selftest import self_test
 
 WINDOW = 2048
 """Answers in memory at a time, and sorted by length together."""
@@ -79,14 +78,6 @@ class Scores(Protocol):
         ...
 
 
-class Progress(Protocol):
-    """Told how many scores were computed, out of how many."""
-
-    def __call__(self, done: int, total: int, /) -> None:
-        """Show it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Window:
     """Some answers of the pool: what can be scored, and why the rest cannot.
@@ -133,6 +124,12 @@ def windows(pool: Pool, *, references: str | None = None, size: int = WINDOW) ->
         yield made
 
 
+def items_in(found: Iterable[Window]) -> Iterator[list[Item]]:
+    """Give what can be scored of some windows."""
+    for window in found:
+        yield [item for item in window.items if item is not None]
+
+
 def survey(
     pool: Pool,
     columns: Sequence[Column],
@@ -171,42 +168,6 @@ def survey(
     return tallies
 
 
-def score_pool(
-    pool: Pool,
-    columns: Sequence[Column],
-    ledger: Scores,
-    *,
-    references: str | None = None,
-    retry_failed: bool = False,
-    total: int = 0,
-    progress: Progress | None = None,
-) -> int:
-    """Score what is not known; every outcome is on disk soon, see `Ledger.put` and `Stored.put`.
-
-    Returns:
-        How many scores were computed.
-
-    Raises:
-        CrowdselectError: A scorer cannot go on; what was scored is in the ledger.
-    """
-    asked: set[bytes] = set()
-    done = 0
-    for window in windows(pool, references=references):
-        for column in columns:
-            if not column.scorer.paid:
-                continue
-            waiting = _waiting(column, window, ledger, retry_failed=retry_failed)
-            if retry_failed:  # once in a run, not once for every time that a conversation stands in the pool
-                waiting = {key: item for key, item in waiting.items() if key not in asked}
-                asked.update(waiting)
-            for count in _compute(column, waiting, ledger):
-                done += count
-                if progress is not None:
-                    progress(done, max(total, done))
-        ledger.flush()  # a scorer that is faster than the disk would pile its scores up
-    return done
-
-
 def outcomes(column: Column, window: Window, ledger: Scores | None) -> list[Outcome]:
     """Give the outcome of every answer of a window: from the ledger, or looked up."""
     items = [item for item in window.items if item is not None]
@@ -227,23 +188,6 @@ def outcomes_of(column: Column, items: Sequence[Item], ledger: Scores | None) ->
     return [looked_up[at] for at in range(len(items))]
 
 
-def try_scorer(column: Column, ledger: Scores, *, retry_failed: bool = False) -> list[str]:
-    """Run the self-test of a scorer; its scores are kept like any other.
-
-    Returns:
-        Warnings.
-    """
-
-    def score(items: Sequence[Item]) -> list[Outcome]:
-        window = Window([item.place for item in items], list(items), [None] * len(items))
-        waiting = _waiting(column, window, ledger, retry_failed=retry_failed)
-        for _ in _compute(column, waiting, ledger):
-            pass
-        return outcomes(column, window, ledger)
-
-    return self_test(column.name, score)
-
-
 def _key(column: Column, item: Item) -> bytes:
     return score_key(column.digest, column.scorer.identity(item))
 
@@ -257,19 +201,8 @@ def _waiting(
     return {key: item for key, item in found.items() if key not in known}
 
 
-def _compute(column: Column, waiting: Mapping[bytes, Item], ledger: Scores) -> Iterator[int]:
-    """Score, record, and say how many at a time."""
-    if not waiting:
-        return
-    keys = list(waiting)
-    for some in column.scorer.score(list(waiting.values())):
-        for at, outcome in some:
-            ledger.put(_row(column, keys[at], outcome))
-        yield len(some)
-
-
-def _row(column: Column, key: bytes, outcome: Outcome) -> Answer:
-    """A score as a row of the ledger: the number as text that reads back as the same number."""
+def row_of(column: Column, key: bytes, outcome: Outcome) -> Answer:
+    """Write a score as a row of the ledger: the number as text that reads back as the same number."""
     return Answer(
         key=key,
         model=column.name,

@@ -2,23 +2,33 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
+from crowdselect.pool.files import fingerprint
 from crowdselect.pool.pool import Pool
+from crowdselect.repeats import as_metadata, made_in
 from crowdselect.reward.protocol import Outcome
 from crowdselect.reward.run import Column, Scores, Tally, Window, outcomes
-from crowdselect.writing import TOOL, new_file
+from crowdselect.writing import TOOL, new_file, read_manifest
 
+COMMAND = "reward"
+"""What a rewards file says it was made by."""
 _PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
 _MOST_REASONS = 20
 
 
 def write_rewards(
-    found_in: Iterable[Window], columns: Sequence[Column], ledger: Scores | None, target: Path
+    found_in: Iterable[Window],
+    columns: Sequence[Column],
+    ledger: Scores | None,
+    target: Path,
+    *,
+    made: Mapping[str, Any],
 ) -> dict[str, Tally]:
     """Write every answer of a pool with its scores, a window at a time, whole or not at all.
 
@@ -27,6 +37,7 @@ def write_rewards(
         columns: What to write.
         ledger: What was scored; None where all scores are looked up.
         target: A path that `check_output` has passed.
+        made: From `crowdselect.repeats.made_by`, by which the same command knows its file again.
 
     Returns:
         What was written, per column.
@@ -38,7 +49,8 @@ def write_rewards(
     schema = pa.schema(
         [("id", pa.string()), ("model", pa.string()), ("sample", pa.int64())]
         + [(name, pa.float64()) for name in names]
-        + [("truncated", pa.bool_()), ("reason", pa.string())]
+        + [("truncated", pa.bool_()), ("reason", pa.string())],
+        metadata=as_metadata(made),
     )
     tallies = {name: Tally() for name in names}
     with new_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
@@ -62,12 +74,12 @@ def write_rewards(
     return tallies
 
 
-def manifest_path(target: Path) -> Path:
+def rewards_manifest_path(target: Path) -> Path:
     """Where the manifest of a rewards file is."""
     return target.with_name(target.name + ".manifest.json")
 
 
-def write_manifest(
+def write_rewards_manifest(
     target: Path,
     *,
     pool: Pool,
@@ -86,10 +98,29 @@ def write_manifest(
         "fingerprint": pool.fingerprint(),
         "columns": {column.name: _described(column, tallies[column.name]) for column in columns},
         **facts,
-        "written": sorted([target.name, manifest_path(target).name]),
+        "content": fingerprint([target]),
+        "written": sorted([target.name, rewards_manifest_path(target).name]),
     }
-    with new_file(manifest_path(target)) as partial:
+    with new_file(rewards_manifest_path(target)) as partial:
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def is_ours(target: Path) -> bool:
+    """Say whether a file is one that `reward` wrote and nobody has changed since."""
+    if (made_in(target) or {}).get("command") != COMMAND:
+        return False
+    manifest = read_manifest(target.parent, rewards_manifest_path(target).name)
+    # Without a manifest it is the file of a run that was killed before it wrote this.
+    return manifest is None or manifest.get("content") == fingerprint([target])
+
+
+def tallies_in(manifest: Mapping[str, Any]) -> dict[str, Tally]:
+    """Read back what a manifest says of each column."""
+    found = {}
+    for name, facts in manifest["columns"].items():
+        numbers = {part: facts[part] for part in ("answers", "scored", "truncated", "lowest", "highest")}
+        found[name] = Tally(**numbers, missing=Counter(facts["missing"]))
+    return found
 
 
 def _described(column: Column, tally: Tally) -> dict[str, Any]:

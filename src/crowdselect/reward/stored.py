@@ -64,7 +64,7 @@ class Stored:
         """Read what became of some; a score before a reason why there is none."""
         found = {} if self._ledger is None else self._ledger.get(list(keys))
         if self._fresh:
-            self._read_again()
+            self.read_again()
         if self._table is None:
             return found
         at = self._places.find(list(keys))
@@ -100,9 +100,9 @@ class Stored:
             self._ledger.flush()
         self._write()
         if len(self._fresh) >= _FRESH:
-            self._read_again()
+            self.read_again()
 
-    def take_over(self) -> None:
+    def take_from_ledger(self) -> None:
         """Write parts of the computed scores that only the ledger has, as 0.1.0 left them."""
         if self._ledger is None:
             return
@@ -154,8 +154,8 @@ class Stored:
             self._waiting = {}
             self._wrote = time.monotonic()
 
-    def _read_again(self) -> None:
-        """Look up in the parts what was put since they were read."""
+    def read_again(self) -> None:
+        """Look up in the parts what was put, or written by workers, since they were read."""
         self._write()
         self._fresh = {}
         for name in ("_table", "_scored", "_places"):

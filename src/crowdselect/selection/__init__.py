@@ -1,1 +1,1 @@
-"""The product: from a pool and options to a selection, its folder, and the story of each row."""
+"""The product: from a pool and options to a selection, its folder, and the explanation of each row."""

@@ -38,8 +38,8 @@ def read_questions(path: str) -> list[BenchmarkQuestion]:
             with one question per line.
 
     Returns:
-        The questions in the order of the file; those of a pool in the order of their ids. One without an id is
-        called after its line, `FILE:LINE`. All turns count.
+        The questions in file order; those of a pool in id order. One without an id is
+        named after its line, `FILE:LINE`. All turns count.
 
     Raises:
         InputError: There is no such file, it is broken, or holds no question.
@@ -52,20 +52,20 @@ def read_questions(path: str) -> list[BenchmarkQuestion]:
     """
     if not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted="one question per line")
-        found = [
+        questions = [
             BenchmarkQuestion(f"{Path(path).name}:{number}", (line.strip(),))
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]
     else:
-        found = _from_table(path)
-    if not found:
+        questions = _from_table(path)
+    if not questions:
         raise InputError(f"{path}: holds no question; {_WANTED}")
-    return [replace(question, file=path) for question in found]
+    return [replace(question, file=path) for question in questions]
 
 
 def is_pool_place(path: str) -> bool:
-    """Say whether a path is a folder or a data set of the Hub.
+    """Tell whether a path is a folder or a data set of the Hub.
 
     Example:
         >>> is_pool_place("hf://datasets/owner/name")
@@ -101,27 +101,27 @@ def _from_table(path: str) -> list[BenchmarkQuestion]:
 
 
 def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> list[BenchmarkQuestion]:
-    found = []
+    questions = []
     for number, row in enumerate(rows, 1):
         id_ = next((row[name] for name in _IDS if row.get(name)), None) or f"{Path(path).name}:{number}"
-        written = row[text]
-        texts = _turns(written, where=f"{path}: {text} of {id_!r}") if text == "turns" else [written]
-        kept = tuple(turn for turn in texts if turn is not None and turn.strip())
-        if kept:
-            found.append(BenchmarkQuestion(id_, kept))
-    return found
+        value = row[text]
+        texts = _turns(value, where=f"{path}: {text} of {id_!r}") if text == "turns" else [value]
+        turns = tuple(turn for turn in texts if turn is not None and turn.strip())
+        if turns:
+            questions.append(BenchmarkQuestion(id_, turns))
+    return questions
 
 
-def _turns(written: str | None, *, where: str) -> list[str | None]:
-    """The texts of a JSON list of turns: strings, or objects with `content`."""
+def _turns(value: str | None, *, where: str) -> list[str | None]:
+    """Read the texts of a JSON list of turns: strings, or objects with `content`."""
     try:
-        turns = json.loads(written or "[]")
+        turns = json.loads(value or "[]")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({error}); wanted a list of texts") from error
     listed: list[Any] = turns if isinstance(turns, list) else [turns]
     texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in listed]
     if not all(text is None or isinstance(text, str) for text in texts):
         raise InputError(
-            f"{where} is {str(written)[:80]!r}; wanted a list of texts, or of objects with content"
+            f"{where} is {str(value)[:80]!r}; wanted a list of texts, or of objects with content"
         )
     return texts

@@ -1,6 +1,6 @@
-"""Who may be chosen, and if not, why: one reason code per instruction, from a closed list.
+"""Eligibility: which instructions may be chosen, and for the others one reason code each, from a closed list.
 
-What bars an instruction of a pool, by its options: lists, text, benchmarks, rewards, answers, the floor.
+What can bar an instruction: the lists of ids, its text, benchmarks, rewards, answers, the quality floor.
 """
 
 from collections import Counter
@@ -38,19 +38,19 @@ REASONS: dict[str, str] = {
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer models with a reward than two, or than a metric with a weight needs",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
-    "no_number": "it has no value of a number that has a weight, or that `keep` bounds (named after the colon)",
-    "unfinished": "every answer that `answer` could take was cut, filtered or failed (`allow_cut=True` takes those that were cut)",
+    "no_number": "it has no value of a number that has a weight or a band (named after the colon)",
+    "unfinished": "every answer that `answer` could take was cut, filtered or failed (`allow_cut=True` allows those that were cut)",
     "no_answer": "no answer with text that `answer` could take",
     "no_pair": "no two answers to one prompt with different rewards",
     "no_reference": "it has nothing to check an answer against",
     "outside": "a number lies outside its band of `keep` (named after the colon)",
     "below_floor": "its best reward is below the quality floor (of a selection made before bands)",
     "contaminated": "it shares text with a benchmark question (named after the colon)",
-    "no_score": "the method leaves it out (why stands after the colon)",
+    "no_score": "the method leaves it out (for the reason after the colon)",
     "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
     "near_duplicate_of": "too close to an instruction already chosen in its cluster (named after the colon)",
 }
-"""Every reason that `selection.parquet` may hold, and what it says; a few carry an id after a colon."""
+"""Every reason that `selection.parquet` may hold, and what it means; a few carry an id after a colon."""
 
 ELIGIBLE = ""
 
@@ -59,7 +59,7 @@ _FEWEST = 2  # models with a reward that an instruction needs, unless a band say
 
 
 def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
-    """Give each row the first reason that bars it.
+    """Assign each row the first reason that bars it.
 
     Args:
         n: N, the number of rows.
@@ -80,13 +80,14 @@ def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
 
 
 def tally(reasons: ObjectArray) -> str:
-    """Count what bars rows, in words.
+    """Summarise how many rows each reason bars.
 
     Args:
         reasons: From `eligibility`, shape (N,).
 
     Returns:
-        The commonest reason first, ids after a colon left off, a method's words not; empty where nothing bars a row.
+        Text, the commonest reason first. Ids after a colon are left off, a method's own words are not. Empty if
+        nothing bars a row.
 
     Example:
         >>> tally(np.array(["", "no_answer", "contaminated:q1", "no_answer"], dtype=object))
@@ -102,7 +103,7 @@ def tally(reasons: ObjectArray) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """The user's own lists of ids, found among the rows."""
+    """The user's own lists of ids, matched with the rows."""
 
     bars: Mapping[str, BoolArray]
     """Reason → the rows that it bars, shape (N,)."""
@@ -114,8 +115,8 @@ def lists(ids: Collection[str], options: Options) -> Lists:
     """Find the rows that `include` and `exclude` bar.
 
     Args:
-        ids: Of the N rows.
-        options: See there.
+        ids: The N rows' ids.
+        options: `include` and `exclude` count here.
 
     Raises:
         InputError: A list cannot be read.
@@ -127,21 +128,21 @@ def lists(ids: Collection[str], options: Options) -> Lists:
     ):
         if path is not None:
             wanted = read_ids(path)
-            there, unknown = found_in(wanted, ids)
-            bars[reason] = there if reason == "excluded" else ~there
+            listed, unknown = found_in(wanted, ids)
+            bars[reason] = listed if reason == "excluded" else ~listed
             if unknown:
                 notes.append(f"`{option}` {path}: {unknown} of {len(wanted)} ids are not in the pool")
     return Lists(bars, tuple(notes))
 
 
 def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> ObjectArray:
-    """Give each row the first reason that bars it.
+    """Assign each row the first reason that bars it.
 
     Args:
         rows: What is known of the pool.
         found: From `lists`.
         options: The bands, the weights and the format count here.
-        weighted: Whether the score is of the metrics: then a row needs those that have a weight.
+        weighted: Whether the score is made of the metrics: then a row needs every metric that has a weight.
 
     Returns:
         Shape (N,): a reason, or `ELIGIBLE`.
@@ -152,9 +153,10 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     if rows.owner is not None:
         barred["contaminated"] = rows.owner != _NONE
     bands = bands_of(options.keep)
-    if rows.n_rewards.any() and "rewards" not in {band.name for band in bands}:
-        fewest = min(_FEWEST, len(rows.crowd.members))  # of one model alone there is one
-        barred["too_few_rewards"] = rows.n_rewards < fewest
+    bounded = "rewards" in {band.name for band in bands}
+    if rows.n_rewards.any() and not bounded:  # a pool without rewards has its own way to be chosen from
+        alone = len(rows.crowd.members) == 1  # then there is one reward at most
+        barred["too_few_rewards"] = rows.n_rewards < (1 if alone else _FEWEST)
     if weighted:
         none = np.zeros(len(rows), dtype=np.bool_)
         barred |= _undefined(rows, options, too_few=barred.get("too_few_rewards", none))
@@ -205,7 +207,7 @@ def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
 
 
 def _undefined(rows: Rows, options: Options, *, too_few: BoolArray) -> dict[str, BoolArray]:
-    """The rows that lack a number that has a weight."""
+    """Find the rows that lack a number that has a weight."""
     metrics, weights = rows.metrics, options.weights
     barred = {"too_few_rewards": too_few}
     for name, metric in METRICS.items():
@@ -233,14 +235,14 @@ def left_out(reasons: ObjectArray, why: Mapping[str, BoolArray]) -> ObjectArray:
         >>> left_out(np.array(["", "no_answer"], dtype=object), {"no tags": np.array([True, True])}).tolist()
         ['no_score:no tags', 'no_answer']
     """
-    out = reasons.copy()
+    marked = reasons.copy()
     for words, rows in why.items():
-        out[rows & (out == ELIGIBLE)] = f"no_score:{words}"
-    return out
+        marked[rows & (marked == ELIGIBLE)] = f"no_score:{words}"
+    return marked
 
 
 def not_scored(reasons: ObjectArray) -> list[str]:
-    """Say how many rows a method left out, and why: a line per reason, the commonest first.
+    """Summarise how many rows a method left out, and why: a line per reason, the commonest first.
 
     Example:
         >>> not_scored(np.array(["", "no_score:no tags", "no_answer"], dtype=object))
@@ -254,13 +256,13 @@ def not_scored(reasons: ObjectArray) -> list[str]:
 
 
 def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:
-    """Say per file of `decontaminate` its path, fingerprint and number of questions, and how many rows they bar."""
-    found, begin = [], 0
+    """Describe each file of `decontaminate`: path, fingerprint, number of questions, and how many rows they bar."""
+    facts, begin = [], 0
     for path, questions in rows.questions:
         end = begin + len(questions)
         files = (Path(path),) if Path(path).is_file() else resolve(path)[0]
         barred = 0 if rows.owner is None else int(((rows.owner >= begin) & (rows.owner < end)).sum())
-        found.append(
+        facts.append(
             {
                 "file": path,
                 "fingerprint": fingerprint(files),
@@ -269,4 +271,4 @@ def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:
             }
         )
         begin = end
-    return found
+    return facts

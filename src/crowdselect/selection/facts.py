@@ -1,4 +1,4 @@
-"""What a run found, laid out: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
+"""A run's results as a selection: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,18 +18,18 @@ from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rows import Rows
+from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
-_LEAST = 10  # instructions named on which the rewards agree least
-_FEW_FAMILIES = 3  # below this, metrics by family warn
+_LEAST = 10  # how many of the instructions on which the rewards agree least are named
+_FEW_FAMILIES = 3  # with fewer, metrics by family get a warning
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All that a run found."""
+    """Everything that a run computed."""
 
     shards: Shards
     rows: Rows
@@ -45,7 +45,7 @@ class Found:
 def selection_of(
     found: Found, *, method: Method, notes: list[str], seconds: Mapping[str, float]
 ) -> Selection:
-    """Lay a run out as a selection."""
+    """Build the selection from a run's results."""
     options, rows, shards = found.seen.options, found.rows, found.shards
     table = selection_table(found)
     files = {}
@@ -63,15 +63,12 @@ def selection_of(
 
 
 def selection_table(found: Found) -> Table:
-    """Lay out `selection.parquet`: one row per instruction, in id order."""
+    """Build the table of `selection.parquet`: one row per instruction, in id order."""
     import pyarrow as pa
 
     rows, choice, grouping, answers = found.rows, found.choice, found.grouping, found.rows.answers
     eligible = ~np.isnan(found.score)
     chosen = choice.rank > 0
-
-    def number(values: FloatArray) -> Any:  # noqa: ANN401
-        return pa.array(values, mask=np.isnan(values))
 
     def answer(
         columns: IntArray, samples: FloatArray | None, rewards: FloatArray, prefix: str
@@ -81,7 +78,7 @@ def selection_table(found: Found) -> Table:
         named = {f"{prefix}model": names}
         if samples is not None:
             named[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
-        return {**named, f"{prefix}reward": number(np.where(known, rewards, np.nan))}
+        return {**named, f"{prefix}reward": nullable(np.where(known, rewards, np.nan))}
 
     return pa.table(
         {
@@ -92,12 +89,12 @@ def selection_table(found: Found) -> Table:
             **answer(answers.chosen, answers.sample, answers.reward, ""),
             **({} if answers.several is None else {"answers": answers_column(found, eligible)}),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
-            "score": number(found.score),
-            **{name: number(values) for name, values in rows.metrics.items()},
-            **{f"{name}_rank": number(values) for name, values in found.seen.ranks.items()},
-            **{name: number(v) for name, v in rows.numbers.items() if name not in rows.metrics},
+            "score": nullable(found.score),
+            **{name: nullable(values) for name, values in rows.metrics.items()},
+            **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
+            **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
             "n_rewards": pa.array(rows.n_rewards),
-            **({} if rows.agreement is None else {"reward_agreement": number(rows.agreement.rows)}),
+            **({} if rows.agreement is None else {"reward_agreement": nullable(rows.agreement.rows)}),
             **(
                 {}
                 if answers.rejected is None or answers.rejected_reward is None
@@ -130,7 +127,7 @@ def answers_column(found: Found, eligible: BoolArray) -> Any:  # noqa: ANN401  (
 
 
 def _numbered(samples: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
-    """Numbers of samples, as whole numbers if all are."""
+    """Convert sample numbers to whole numbers, if all are."""
     import pyarrow as pa
 
     none = np.isnan(samples)
@@ -140,7 +137,7 @@ def _numbered(samples: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
 
 
 def agreement_facts(rows: Rows) -> dict[str, Any] | None:
-    """How far the rewards of an ensemble agree, and where they agree least; None where there is one reward."""
+    """Describe how far the rewards of an ensemble agree, and where they agree least; None for a single reward."""
     agreement = rows.agreement
     if agreement is None:
         return None
@@ -165,19 +162,19 @@ def agreement_facts(rows: Rows) -> dict[str, Any] | None:
 
 def _with_choice(found: Found) -> ObjectArray:
     choice, ids = found.choice, found.rows.ids
-    out = np.where(found.reasons == ELIGIBLE, "below_cut", found.reasons).astype(object)
+    codes = np.where(found.reasons == ELIGIBLE, "below_cut", found.reasons).astype(object)
     for code, others in (
         ("near_duplicate_of", choice.near_duplicate_of),
         ("duplicate_of", choice.duplicate_of),
     ):
         for row in np.flatnonzero(others != _NONE):
-            out[row] = f"{code}:{ids[others[row]]}"
-    out[choice.rank > 0] = "selected"
-    return out
+            codes[row] = f"{code}:{ids[others[row]]}"
+    codes[choice.rank > 0] = "selected"
+    return codes
 
 
 def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
-    """What was found on the way, for the manifest and the output; plain values only."""
+    """Collect what the run found out, for the manifest and the output; plain values only."""
     pool, rows, grouping = found.shards.pool, found.rows, found.grouping
     filled = int(rows.n_rewards.sum())
     return {
@@ -232,58 +229,66 @@ def _absolute(path: str) -> str:
 
 
 def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
-    """What the person who trains on this should know, one line each."""
+    """Collect what the person who trains on this should know, one line each."""
     pool, rows, choice, grouping = found.shards.pool, found.rows, found.choice, found.grouping
-    answers, has_text, told = rows.answers, not rows.blank.all(), list(rows.notes)
+    answers, has_text, warnings = rows.answers, not rows.blank.all(), list(rows.notes)
     if rows.families < _FEW_FAMILIES:
-        told += [
+        warnings += [
             f"{name} rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
-            "so it has few distinct values and is mostly noise; give it a smaller weight (`weights`)"
+            "so it has few distinct values and is mostly noise; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
     chosen = choice.rank > 0
     lowest = rows.lowest
-    nobody = int((answers.best_reward[chosen] == lowest).sum())
-    if nobody:
-        told.append(
-            f"{nobody} of the {int(chosen.sum())} chosen instructions were answered well by nobody: their best reward is the "
+    poor = int((answers.best_reward[chosen] == lowest).sum())
+    if (answers.best_reward[found.seen.eligible] == lowest).all():
+        warnings.append(f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed")
+    elif poor:
+        warnings.append(
+            f"no model answered {poor} of the {int(chosen.sum())} chosen instructions well: their best reward is the "
             f"pool's lowest ({lowest:g}); set a floor, such as `keep='best_reward=10%..'`"
         )
     given = _answers_given(found).get("answers")
     if given and given["fewer"]:
-        told.append(
+        warnings.append(
             f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
             f"there are {given['all']} in all"
         )
     if pool.has_responses and answers.unsaid:
-        told.append(
-            f"{answers.unsaid} answers with a reward have no text; they were passed over and none is chosen"
+        warnings.append(
+            f"{answers.unsaid} scored answers have no text and were skipped"
+            if answers.unsaid > 1
+            else "1 scored answer has no text and was skipped"
         )
-    told += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
+    warnings += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
-        what, wanted = (
+        absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
         )
-        told.append(
-            f"the pool holds no {what} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
+        warnings.append(
+            f"the pool holds no {absent} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
         )
     if grouping.clustered and len(choice.quotas) == 1:
-        told.append("all eligible instructions are in one cluster, so clusters change nothing")
+        warnings.append("all eligible instructions are in one cluster, so clusters change nothing")
     without = sum(quota == 0 for quota in choice.quotas.values())
     if grouping.clustered and without:
-        told.append(
-            f"{without} of {len(choice.quotas)} clusters give no row: there are more clusters than rows to choose; "
+        warnings.append(
+            f"{without} of {len(choice.quotas)} clusters contribute no row: there are more clusters than rows to choose; "
             "lower `clusters`"
         )
     sizes = np.bincount(grouping.labels[found.seen.eligible])
-    emptied = [c for c, quota in choice.quotas.items() if grouping.clustered and 2 * quota > sizes[c]]
+    emptied = [
+        cluster
+        for cluster, quota in choice.quotas.items()
+        if grouping.clustered and 2 * quota > sizes[cluster]
+    ]
     if emptied and 4 * int(chosen.sum()) < int(sizes.sum()):
-        c = min(emptied)
-        told.append(
-            f"{len(emptied)} of {len(choice.quotas)} clusters gave more than half of their eligible rows (cluster {c}: "
-            f"{choice.quotas[c]} of {sizes[c]}): equal quotas reach far down in small clusters; try fewer `clusters`"
+        cluster = min(emptied)
+        warnings.append(
+            f"{len(emptied)} of {len(choice.quotas)} clusters are so small that more than half of their eligible rows were "
+            f"taken (cluster {cluster}: {choice.quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
         )
-    return told
+    return warnings
 
 
 _ENDED = {
@@ -294,26 +299,26 @@ _ENDED = {
 
 
 def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
-    """Say how many answers ended in another way than they should, one line for each way.
+    """Describe how many answers did not end as they should, one line per kind of ending.
 
     Example:
         >>> ending_notes({"cut": 2}, allow_cut=False)
-        ['2 answers were cut (finish_reason); their rewards count, but they are no training targets (`allow_cut=True` takes them)']
+        ['2 answers were cut (finish_reason); their rewards count, but they are not training targets (`allow_cut=True` allows them)']
     """
-    found = []
-    for kind, said in _ENDED.items():
+    notes = []
+    for kind, words in _ENDED.items():
         count = endings.get(kind, 0)
         if not count:
             continue
         if kind == "cut" and allow_cut:
-            found.append(
-                f"{count} answers {said} (finish_reason); `allow_cut=True` takes them as training targets"
+            notes.append(
+                f"{count} answers {words} (finish_reason); `allow_cut=True` allows them as training targets"
             )
             continue
-        hint = " (`allow_cut=True` takes them)" if kind == "cut" else ""
-        found.append(
-            f"{count} answers {said} (finish_reason); their rewards count, but they are no training targets{hint}"
+        hint = " (`allow_cut=True` allows them)" if kind == "cut" else ""
+        notes.append(
+            f"{count} answers {words} (finish_reason); their rewards count, but they are not training targets{hint}"
         )
     if endings.get("odd"):
-        found.append(f"{endings['odd']} answers have a finish_reason that is not known; they were kept")
-    return found
+        notes.append(f"{endings['odd']} answers have an unknown finish_reason; they were kept")
+    return notes

@@ -1,4 +1,4 @@
-"""Selection + pool → a folder to train from: training file, every row's reason, card, manifest last."""
+"""Write a selection as a folder to train from: training file, every row's reason, card, manifest last."""
 
 import json
 import os
@@ -52,28 +52,30 @@ def export(
     license: str | None = None,  # noqa: A002  (the option's name)
     overwrite: bool = False,
     run: Run | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a selection as a folder to train from.
 
     Args:
         selection: What was chosen from `pool`.
         pool: The pool; only the chosen answers are fetched from it.
-        path: The folder to make.
+        path: The folder to create.
         format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
         file_type: "jsonl" or "parquet".
-        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with what else that trainer needs.
-        license: Goes into the card; None = unknown.
-        overwrite: Replace the files of a former result, which its manifest lists, once the new one is complete;
+        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with the files that it needs.
+        license: The licence to state in the card; None = unknown.
+        overwrite: Replace the files of an earlier result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
         run: As for `crowdselect.select`.
+        made: From `crowdselect.repeats.made_by`, by which the same command recognises its result.
 
     Returns:
         The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
         `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
 
     Raises:
-        OptionError: A format, file type or trainer that is unknown or does not fit.
-        OutputError: The place is refused; see `crowdselect.writing.check_output`.
+        OptionError: The format, file type or trainer is unknown, or they do not fit together.
+        OutputError: The path is refused; see `crowdselect.writing.check_output`.
         InputError: The pool no longer holds an answer that was chosen.
 
     Example:
@@ -102,9 +104,12 @@ def export(
         if train_file is not None:
             records = training_records(selection, source, format=name, trainer=trainer, cuts=cuts)
             _write_training(folder / train_file, records, name=name, trainer=trainer)
-            more = dict(trainer_files(trainer, name=name, train_file=train_file)) if trainer else {}
-            more |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
-            for file, text in more.items():
+            count = len(selection.chosen)
+            extra_files = (
+                dict(trainer_files(trainer, name=name, train_file=train_file, rows=count)) if trainer else {}
+            )
+            extra_files |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
+            for file, text in extra_files.items():
                 (folder / file).write_text(text, encoding="utf-8")
         _write_parquet(folder / "selection.parquet", selection.table)
         card = dataset_card(selection, train_file=train_file, format_name=name, license_name=license)
@@ -113,15 +118,15 @@ def export(
             selection,
             export={"format": name, "file": train_file, "trainer": trainer, "markers_cut": cuts.count},
         )
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
 
 
 def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer: str | None) -> str:
-    """Refuse what cannot be written, before any work is done.
+    """Check that the format, file type and trainer fit together, before any work is done.
 
     Args:
-        name: The format asked for; None for the usual one.
+        name: The format's name; None for the default.
         file_type: "jsonl" or "parquet".
         pairs: "best-worst" for preference data, else None.
         trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
@@ -151,7 +156,7 @@ def file_names(
     name: str | None = None,
     custom: bool = False,
 ) -> list[str]:
-    """Name the files of a selection's folder, before it is written.
+    """List the file names of a selection's folder, before it is written.
 
     Args:
         pool: The pool.
@@ -160,12 +165,15 @@ def file_names(
         name: The format; None = the usual one.
         custom: Whether a reward function of one's own is written.
     """
-    found = ["selection.parquet", "README.md", MANIFEST]
+    names = ["selection.parquet", "README.md", MANIFEST]
     train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
     if train_file is not None:
-        more = trainer_files(trainer, name=name or "messages", train_file=train_file) if trainer else {}
-        found += [train_file, *more, *([rl.REWARD_FILE] if custom else [])]
-    return found
+        usual = name or "messages"
+        extra_files = (
+            trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
+        )
+        names += [train_file, *extra_files, *([rl.REWARD_FILE] if custom else [])]
+    return names
 
 
 def training_file(
@@ -184,7 +192,7 @@ def training_records(
     trainer: str | None = None,
     cuts: MarkerCuts | None = None,
 ) -> Iterator[Record]:
-    """Make the training records, first choice first; only the chosen answers are read.
+    """Build the training records, first choice first; only the chosen answers are read.
 
     Args:
         selection: What was chosen from `pool`.
@@ -254,20 +262,21 @@ def load_selection(path: str | os.PathLike[str]) -> Selection:
         The selection.
 
     Raises:
-        InputError: The folder holds no finished selection of ours.
+        InputError: The folder holds no finished selection of crowdselect.
 
     Example:
         >>> load_selection("no-such-folder")
         Traceback (most recent call last):
         ...
-        crowdselect.errors.InputError: no-such-folder: no manifest.json of ours; name a folder that `select` wrote
+        crowdselect.errors.InputError: no-such-folder: not a crowdselect output folder (no manifest.json); pass a folder created by `crowdselect select`
     """
     import pyarrow as pa
 
     folder = Path(path)
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("kind") != "selection":
-        raise InputError(f"{path}: no {MANIFEST} of ours; name a folder that `select` wrote")
+        what = f"a crowdselect output folder (no {MANIFEST})" if manifest is None else "a selection"
+        raise InputError(f"{path}: not {what}; pass a folder created by `crowdselect select`")
     try:
         return Selection(
             table=read_parquet(folder / "selection.parquet"),
@@ -277,10 +286,10 @@ def load_selection(path: str | os.PathLike[str]) -> Selection:
             seconds=manifest["seconds"],
         )
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise InputError(f"{path}: the selection is damaged ({_said(error)}); write it again") from error
+        raise InputError(f"{path}: the selection is damaged ({_cause(error)}); select again") from error
 
 
-def _said(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     return f"{MANIFEST} has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
@@ -346,7 +355,7 @@ def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]
     }
 
 
-_FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not for the public
+_FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not to be published
 _PATHS = ("pool", "include", "exclude", "decontaminate")
 
 
@@ -359,10 +368,10 @@ def dataset_card(
         selection: What was chosen.
         train_file: The training file's name; None where there is none.
         format_name: Its format.
-        license_name: The licence that the user names; None = unknown.
+        license_name: The licence as the user states it; None = unknown.
 
     Returns:
-        Markdown with YAML in front; with a training file, `load_dataset(FOLDER)` reads that file alone.
+        Markdown with a YAML header; if there is a training file, `load_dataset(FOLDER)` reads that file alone.
 
     Example:
         >>> code("a`b|c")
@@ -454,7 +463,7 @@ def card_table(title: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(key: str, value: object) -> str:
-    """Write a value, paths without the folders of the machine that it was made on; the manifest has them."""
+    """Write a value, paths without this machine's folders, which the manifest has."""
     if isinstance(value, list):
         return ", ".join(_plain(key, part) for part in value)
     if not isinstance(value, str):
@@ -465,14 +474,14 @@ def _plain(key: str, value: object) -> str:
 
 
 def _yaml(value: object) -> str:
-    """Write a value as JSON, which is YAML; what YAML does not allow to stand there goes as its code."""
+    """Write a value as JSON, which is YAML; characters that YAML does not allow become escapes."""
     return "".join(
         c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False)
     )
 
 
 def code(text: str) -> str:
-    """Show text from outside as it is, so that nothing in it can act as Markdown or HTML.
+    """Quote untrusted text literally, so that nothing in it can act as Markdown or HTML.
 
     Args:
         text: Any text.

@@ -1,6 +1,7 @@
-"""One chosen row → one training record, in the form each trainer reads; and what a trainer needs beside it."""
+"""Training records: one per chosen row, in each trainer's format; and the other files that a trainer needs."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,19 +115,15 @@ PAPER_TRAINING = {
     "warmup_steps": "150",
 }
 """The paper's hyper-parameters (its table 6), by the names that both trainers share."""
-_PREFERENCE_RATE = "1e-6"  # the paper gives none for preference training; TRL's own default for DPO
-_WARM_UP = (
-    "# Its 150 warm-up steps are meant for some thousand rows; with a few hundred the learning rate would rise to the\n"
-    "# end of training: lower warmup_steps to about a tenth of all steps (rows x epochs / 2 on one GPU).\n"
-)
+_PREFERENCE_RATE = "1e-6"  # the paper states none for preference training; TRL's own default for DPO
 _NOTES = {
-    "sft": "# The paper's hyper-parameters, full fine-tuning.\n" + _WARM_UP,
+    "sft": "# The paper's hyper-parameters, full fine-tuning.\n",
     "grpo": (
         "# The reward is TRL's accuracy_reward (pip install math-verify): it reads the reference in the column solution.\n"
     ),
     "dpo": (
         "# The paper's hyper-parameters, which are those of its fine-tuning: it gives none for preference training.\n"
-        "# The learning rate is therefore TRL's default for DPO.\n" + _WARM_UP
+        "# The learning rate is therefore TRL's default for DPO.\n"
     ),
 }
 
@@ -207,7 +204,7 @@ def record(
 
     Args:
         name: A key of `FORMATS`.
-        instruction_id: Goes into the record as `id`, so that a row of training data can be traced.
+        instruction_id: Becomes the record's `id`, so that a row of training data can be traced.
         prompt: The messages before the answer.
         answer: The answer to train on.
         rejected: The answer to prefer it to, for `dpo`.
@@ -228,21 +225,21 @@ def record(
     reads = None if trainer is None else TRAINERS[trainer]
     in_turns = name in IN_TURNS or (reads is not None and reads.in_turns)
     if in_turns and not _alternates(prompt):
-        others = " or ".join(f"`trainer={one!r}`" for one, its in TRAINERS.items() if its.in_turns)
+        others = " or ".join(f"`trainer={key!r}`" for key, other in TRAINERS.items() if other.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
         raise InputError(
-            f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} wants user and "
+            f"id {instruction_id!r}: its messages are of {roles}; {trainer or f'format {name}'} needs user and "
             "assistant in turns, the last of the user, and at most one of the system, first; leave the row out with "
             f"`exclude`, or use `format='messages'` or `format='prompt-completion'` without {others}"
         )
-    made = FORMATS[name](prompt, answer, rejected)
+    fields = FORMATS[name](prompt, answer, rejected)
     if name == "dpo" and reads is not None and reads.one_message:
-        made |= {"chosen": made["chosen"][0], "rejected": made["rejected"][0]}
-    return {"id": instruction_id, **made, **({} if tools is None else {"tools": json.loads(tools)})}
+        fields |= {"chosen": fields["chosen"][0], "rejected": fields["rejected"][0]}
+    return {"id": instruction_id, **fields, **({} if tools is None else {"tools": json.loads(tools)})}
 
 
 def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
-    """The columns of a Parquet file of records, the same whatever the records hold.
+    """Build the schema of a Parquet file of records, the same whatever the records hold.
 
     Args:
         name: A key of `FORMATS`.
@@ -276,26 +273,48 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     return pa.schema({"id": text, **columns[name]})
 
 
-def trainer_files(trainer: str, *, name: str, train_file: str) -> Mapping[str, str]:
-    """What a trainer needs beside the training file, with the paper's hyper-parameters.
+def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Mapping[str, str]:
+    """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
-    The model is written beside the folder, not into it: a training run has a folder and a manifest of its own.
+    The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
+    With these files the model is saved beside the folder, not in it: a training run has its own folder and manifest.
 
     Args:
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
+        rows: Number of rows in the training file.
 
     Returns:
         Text by file name.
 
     Example:
-        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl"))
+        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl", rows=1000))
         ['dataset_info.json', 'llamafactory.yaml']
     """
     stage = {"dpo": "dpo", RL: "grpo"}.get(name, "sft")
-    settings = PAPER_TRAINING | ({"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {})
-    return TRAINERS[trainer].files(name, train_file, stage, settings)
+    warm_up, note = _warm_up(rows)
+    settings = PAPER_TRAINING | {"warmup_steps": str(warm_up)}
+    settings |= {"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {}
+    note = "" if stage == "grpo" else note
+    return TRAINERS[trainer].files(name, train_file, stage, settings, _NOTES[stage] + note)
+
+
+def _warm_up(rows: int) -> tuple[int, str]:
+    r"""Compute the steps of the warm-up, and a comment that says why.
+
+    Example:
+        >>> _warm_up(300)
+        (45, "# warmup_steps: a tenth of the 450 steps on one GPU; the paper's is 150.\n")
+    """
+    paper = int(PAPER_TRAINING["warmup_steps"])
+    batch = int(PAPER_TRAINING["per_device_train_batch_size"]) * int(
+        PAPER_TRAINING["gradient_accumulation_steps"]
+    )
+    steps = math.ceil(rows / batch) * int(PAPER_TRAINING["num_train_epochs"])
+    if steps // 10 >= paper:
+        return paper, "# warmup_steps: the paper's.\n"
+    return steps // 10, f"# warmup_steps: a tenth of the {steps} steps on one GPU; the paper's is {paper}.\n"
 
 
 def _alternates(prompt: Messages) -> bool:
@@ -305,7 +324,9 @@ def _alternates(prompt: Messages) -> bool:
     return turns == wanted and len(turns) % 2 == 1
 
 
-def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, str]) -> dict[str, str]:
+def _trl_files(
+    _name: str, _train_file: str, stage: str, settings: Mapping[str, str], note: str
+) -> dict[str, str]:
     own = (
         {"reward_funcs": "accuracy_reward"} if stage == "grpo" else {**settings, "max_length": "2048"}
     )  # the paper says nothing of reinforcement learning
@@ -314,7 +335,7 @@ def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, 
     script = (
         "#!/bin/sh\n"
         "# Fine-tune with TRL: MODEL=NAME_OR_PATH sh trl.sh\n"
-        f"{_NOTES[stage]}"
+        f"{note}"
         'MODEL="${MODEL:-meta-llama/Llama-3.2-3B-Instruct}"\n'
         'HERE=$(cd "$(dirname "$0")" && pwd)\n'
         f'trl {stage} {arguments} \\\n  --output_dir "$HERE-model" "$@"\n'
@@ -322,26 +343,28 @@ def _trl_files(_name: str, _train_file: str, stage: str, settings: Mapping[str, 
     return {"trl.sh": script}
 
 
-def _no_files(_name: str, _train_file: str, _stage: str, _settings: Mapping[str, str]) -> dict[str, str]:
+def _no_files(
+    _name: str, _train_file: str, _stage: str, _settings: Mapping[str, str], _note: str
+) -> dict[str, str]:
     return {}
 
 
 def _llamafactory_files(
-    name: str, train_file: str, stage: str, settings: Mapping[str, str]
+    name: str, train_file: str, stage: str, settings: Mapping[str, str], note: str
 ) -> dict[str, str]:
     entry = {"crowdselect": {"file_name": train_file, **_LLAMAFACTORY[name]}}
     return {
         "dataset_info.json": json.dumps(entry, indent=2) + "\n",
-        "llamafactory.yaml": _llamafactory_yaml(stage, settings),
+        "llamafactory.yaml": _llamafactory_yaml(stage, settings, note),
     }
 
 
-def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
+def _llamafactory_yaml(stage: str, settings: Mapping[str, str], note: str) -> str:
     rate = settings["learning_rate"].replace("e", ".0e")  # YAML reads 1e-5 as text
     return (
         "# Fine-tune with LLaMA-Factory, in this folder: llamafactory-cli train llamafactory.yaml\n"
         "# Set the model and its template to yours.\n"
-        f"{_NOTES[stage]}"
+        f"{note}"
         "model_name_or_path: meta-llama/Llama-3.2-3B-Instruct\n"
         "template: llama3\n"
         f"stage: {stage}\n"
@@ -359,18 +382,19 @@ def _llamafactory_yaml(stage: str, settings: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """What a trainer reads, and what it needs beside the training file."""
+    """What a trainer reads, and what it needs besides the training file."""
 
     title: str
     """Its name, in messages."""
     formats: tuple[str, ...]
     """Keys of `FORMATS` that it reads."""
-    files: Callable[[str, str, str, Mapping[str, str]], Mapping[str, str]]
-    """Makes its files, text by name, of: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters."""
+    files: Callable[[str, str, str, Mapping[str, str], str], Mapping[str, str]]
+    """Builds its files, text by name, from: format, name of the training file, stage ("sft" or "dpo"), hyper-parameters, and
+    the comment on them."""
     in_turns: bool = False
-    """It would pass over a row whose turns do not alternate, without an error."""
+    """It would silently skip a row whose turns do not alternate."""
     one_message: bool = False
-    """It wants one message, not a list, as chosen and rejected."""
+    """It reads one message, not a list, as chosen and rejected."""
     file_type: str | None = None
     """The only type of training file that it reads; None = any."""
 
@@ -387,4 +411,4 @@ TRAINERS: dict[str, Trainer] = {
     "verl": Trainer(title="verl", formats=(RL,), files=_no_files, file_type="parquet"),
     "open-instruct": Trainer(title="open-instruct", formats=(RL,), files=_no_files),
 }
-"""The trainers by the names that the command and manifests know."""
+"""The trainers by the names that commands and manifests use."""

@@ -1,4 +1,4 @@
-"""What is in a pool: layout, counts, models, rewards, gaps, duplicates. Plain values, for people and for JSON."""
+"""Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +31,10 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `numbers` (names that weights, bands and clusters know), `length_bias` (see there; None where the pool has no responses), `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers that
-        have a reward: models that answered different instructions are not comparable by them.
+        coverage per reward column), `numbers` (names that weights, bands and
+        clusters know), `length_bias` (see the function; None where the pool has no responses),
+        `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
+        that have a reward, so they do not compare models that answered different instructions.
 
     Raises:
         CrowdselectError: The pool cannot be read, or has no such reward.
@@ -44,6 +46,12 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     matrices, missing = _matrices(pool, reward)
     aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
     texts = pool.instructions()
+    rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
+    equal = [
+        f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
+        for name, found in rewards.items()
+        if found["lowest"] == found["highest"]
+    ]
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
@@ -60,7 +68,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
-        "rewards": {name: _describe(matrix) for name, matrix in matrices.items()},
+        "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [
@@ -81,6 +89,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *pool.notes,
             *notes,
             *missing,
+            *equal,
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
         ],
@@ -90,7 +99,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 def length_bias(
     lengths: FloatArray, matrices: Mapping[str, FloatArray]
 ) -> dict[str, dict[str, float | None]]:
-    """Say how far rewards go with the length of answers.
+    """Measure how far rewards follow the length of answers.
 
     Args:
         lengths: Characters, shape (N, M). NaN = no text.
@@ -105,15 +114,15 @@ def length_bias(
         >>> length_bias(np.array([[1.0, 2.0, 3.0]]), {"a": np.array([[1.0, 2.0, 4.0]])})
         {'a': {'overall': 1.0, 'within': 1.0}}
     """
-    found = {}
+    biases = {}
     for name, matrix in matrices.items():
         agreement = reward_agreement({"length": lengths, name: matrix})
         pair = ("length", name)
-        found[name] = {
+        biases[name] = {
             "overall": _defined(agreement.overall[pair]),
             "within": _defined(agreement.within[pair]),
         }
-    return found
+    return biases
 
 
 def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
@@ -175,22 +184,23 @@ def _defined(value: float) -> float | None:
 
 
 def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], list[str]]:
-    """The score matrices to describe; and the candidates that hold no number, which is worth knowing too."""
+    """Read the score matrices to describe; and a note on each candidate column without a number."""
     if reward is not None:
         name = pool.reward_name(reward)
         return {name: _scores(pool, name)}, []
-    matrices, missing = {}, []
+    matrices: dict[str, FloatArray] = {}
+    notes: list[str] = []
     for name in pool.reward_columns[:_MOST_REWARDS]:
         try:
             matrices[name] = _scores(pool, name)
         except RewardError as error:
-            missing.append(str(error))
+            notes.append(str(error))
     if len(pool.reward_columns) > _MOST_REWARDS:
-        missing.append(
+        notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
             "`reward` names another"
         )
-    return matrices, missing
+    return matrices, notes
 
 
 def _scores(pool: Pool, name: str) -> FloatArray:
@@ -202,7 +212,7 @@ def _scores(pool: Pool, name: str) -> FloatArray:
 
 
 def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
-    """Count the answers that have a reward but no text: cells without a row are gaps, not empty answers."""
+    """Count the answers that have a reward but no text; cells without a row are gaps, not empty answers."""
     if not matrices:
         return 0
     rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)

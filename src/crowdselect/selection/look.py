@@ -1,4 +1,4 @@
-"""One look at a pool, as it is or file by file: the tables of its shards become `Rows` in id order."""
+"""One look at a pool, as a whole or file by file: the tables of its shards become `Rows` in id order."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -58,21 +58,21 @@ def look_at(
     """Look at a pool once.
 
     Args:
-        pool: From `crowdselect.open_pool`. Above a million rows in several Parquet files one of these is in memory at a time.
-        options: Of the choice; None = only the metrics are wanted.
-        reward: The reward column, where there are no options.
-        ties: As for `crowdselect.stability`, likewise.
+        pool: From `crowdselect.open_pool`. With more than a million rows in several Parquet files, one of these is in memory at a time.
+        options: The options of the selection; None = only the metrics are wanted.
+        reward: The reward column, if there are no options.
+        ties: As for `crowdselect.stability`, if there are no options.
         crowd: Family and size of the models; None reads them off the names.
-        method: Where it is not `weighted`, a pool without rewards, or of one model, has no metrics.
-        run: Has the pool's files read one by one; None = this process, and large pools only.
-        keep: Keep the score matrix; the pool is then read as a whole.
+        method: If it is not `weighted`, a pool without rewards, or of one model, is allowed and has no metrics.
+        run: What reads the pool's files one by one; None = this process, and only for large pools.
+        keep: Return the score matrix too; the pool is then read as a whole.
         also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
 
     Returns:
         How the pool is read, and its rows.
 
     Raises:
-        RewardError: There is no reward, or a choice between several is needed.
+        RewardError: There is no reward, or there are several and none was named.
         InputError: A metric overflows, or the crowd matches no model of the pool.
         SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
     """
@@ -82,19 +82,19 @@ def look_at(
         else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole)
     )
     name = reward if options is None else options.reward
-    asked = _Asked(options, name, ties, crowd, method, keep=keep, also=tuple(also))
+    request = _Request(options, name, ties, crowd, method, keep=keep, also=tuple(also))
     try:
-        return shards, _rows(shards, asked)
+        return shards, _rows(shards, request)
     except SplitError:
         if run is not None:
             raise
         whole = Shards(pool)
-        return whole, _rows(whole, asked)
+        return whole, _rows(whole, request)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the rows are wanted for."""
+class _Request:
+    """What the rows are needed for: the arguments of `look_at`."""
 
     options: Options | None
     reward: str | tuple[str, ...] | None
@@ -105,10 +105,12 @@ class _Asked:
     also: tuple[str, ...] = ()
 
 
-def _rows(shards: Shards, asked: _Asked) -> Rows:
-    pool, options = shards.pool, asked.options
-    questions = read_benchmarks(options) if options is not None else ()
-    look, notes = _look(shards, asked, [question for _, found in questions for question in found])
+def _rows(shards: Shards, request: _Request) -> Rows:
+    pool, options = shards.pool, request.options
+    questions = tuple(
+        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
+    )
+    look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
     merged, matrix = _merged(shards, look)
@@ -118,7 +120,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
     ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
-        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole look said it already
+        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
         more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
@@ -149,7 +151,7 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
-        reward=_said(look, options),
+        reward=_reward_words(look, options),
         notes=tuple(notes),
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
@@ -163,48 +165,50 @@ def _rows(shards: Shards, asked: _Asked) -> Rows:
         needs=merged.numbers("needs") if options is not None else None,
         places=places,
         shard=merged.shard,
-        matrix=matrix if asked.keep else None,
+        matrix=matrix if request.keep else None,
     )
 
 
-def _look(shards: Shards, asked: _Asked, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
-    """Settle what is to be known of each shard; and the notes about the crowd."""
-    pool, options, models = shards.pool, asked.options, shards.models
-    why = None if asked.method.weighted else why_unmeasured(pool, models, asked.reward)
+def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
+    """Decide what to read of each shard; also return the notes about the crowd."""
+    pool, options, models = shards.pool, request.options, shards.models
+    unmeasured = None if request.method.weighted else why_unmeasured(pool, models, request.reward)
     name: str | tuple[str, ...] | None = None
-    if why is None:
-        name = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
+    if unmeasured is None:
+        name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
-    elif len(models) == 1 and (asked.reward is not None or pool.usual_reward is not None):
-        name = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
-    by = name
-    if name is None and (asked.reward is not None or pool.usual_reward is not None):
-        by = asked.reward if isinstance(asked.reward, tuple) else pool.reward_name(asked.reward)
-    aligned, notes = (asked.crowd or Crowd.from_names(models)).aligned(models)
-    by_name = () if options is None else _columns_of(options, pool)
-    numbers = _wanted(options, asked.also, pool, models)
-    found = Look(
+    elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
+        name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
+    sample_reward = name
+    if name is None and (request.reward is not None or pool.usual_reward is not None):
+        sample_reward = (
+            request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
+        )
+    aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
+    needed_columns = () if options is None else _columns_of(options, pool)
+    numbers = _wanted(options, request.also, pool, models)
+    look = Look(
         read=pool.part,
         rewards=pool.rewards_path,
         reward=name,
-        sample_reward=by,
+        sample_reward=sample_reward,
         joined=not shards.whole
-        and any(isinstance(each, str) and pool.rewards.joined(each) for each in {name, by}),
+        and any(isinstance(each, str) and pool.rewards.joined(each) for each in {name, sample_reward}),
         models=models,
         crowd=aligned,
-        ties=asked.ties if options is None else options.ties,
+        ties=request.ties if options is None else options.ties,
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
-        columns=tuple(dict.fromkeys((*by_name, *asked.method.columns))),
+        columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=numbers,
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
     )
-    return found, [*notes, *([] if why is None else [why])]
+    return look, [*notes, *([] if unmeasured is None else [unmeasured])]
 
 
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
@@ -264,7 +268,7 @@ def _numbers(
     numbers = merged.named("number")
     ends = [facts["marks"] for facts in merged.facts if facts["marks"] is not None]
     marks = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
-    reward, notes = _said(look, options), []
+    reward, notes = _reward_words(look, options), []
     for name in [name for name in numbers if rests_on_full_marks(name)]:
         try:
             check_marks(name, reward, marks)
@@ -309,7 +313,7 @@ def _may_lack(name: str, options: Options) -> bool:
 
 
 def _threshold(shards: Shards) -> int | None:
-    """The highest hash that `limit` lets in, where the files are read one by one."""
+    """Find the highest hash within `limit`, if the files are read one by one; None without such a limit."""
     pool = shards.pool
     if shards.whole or pool.limit is None:
         return None
@@ -324,21 +328,21 @@ class _Merged:
 
     table: Table
     facts: list[dict[str, Any]]
-    """Of each shard."""
+    """One per shard: sums over its rows."""
     shard: NDArray[np.int32]
     """Shape (N,): the shard of each row."""
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """Give a column as NumPy has it."""
+        """Return a column as a NumPy array."""
         return to_numpy(self.table[name])
 
     def named(self, kind: str) -> dict[str, NDArray[Any]]:
-        """Give the columns that were asked for by name, of one kind."""
-        begin = f"{kind} "
+        """Return the columns of one kind, "column" or "reward", that were requested by name."""
+        prefix = f"{kind} "
         return {
-            name.removeprefix(begin): self.numbers(name)
+            name.removeprefix(prefix): self.numbers(name)
             for name in self.table.column_names
-            if name.startswith(begin)
+            if name.startswith(prefix)
         }
 
     def total(self, name: str) -> int:
@@ -355,7 +359,7 @@ def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
 
 
 def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merged:
-    """Put the tables of all shards in id order.
+    """Merge the tables of all shards into one in id order.
 
     Args:
         found: Shard and table, in any order; each table has a column `id`, ascending.
@@ -375,8 +379,8 @@ def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merge
 
     def twice(id_: str, first: int, second: int) -> SplitError:
         return SplitError(
-            f"{files[shard[second]]}: id {id_!r} is in {files[shard[first]]} too; a pool that is read file by file has all "
-            "rows of an instruction in one file; cut it anew by a hash of the id, see docs/scale.md"
+            f"{files[shard[second]]}: id {id_!r} is in {files[shard[first]]} too; a pool that is read file by file must have "
+            "all rows of an instruction in one file; split it by a hash of the id, see docs/scale.md"
         )
 
     _, order = sorted_once(whole["id"].combine_chunks(), twice)
@@ -395,13 +399,13 @@ def _owners(merged: _Merged, look: Look, options: Options | None) -> tuple[IntAr
 
 
 def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) -> IntArray:
-    """Number rows by their text: those that share a digest are compared by the text itself."""
+    """Group rows by their text: rows that share a digest are compared by the text itself."""
     rows = alike(to_numpy(digests.drop_null()), np.flatnonzero(~blank))
     if not rows.size:
         return np.arange(len(blank))
-    keys: dict[int, bytes] = {}  # of 256 bits: many large texts may have to be compared
-    for at, texts in shards.texts_of(rows, places):
-        keys.update(zip(at.tolist(), map(text_key, texts), strict=True))
+    keys: dict[int, bytes] = {}  # 256-bit digests, as many large texts may have to be compared
+    for read, texts in shards.texts_of(rows, places):
+        keys.update(zip(read.tolist(), map(text_key, texts), strict=True))
     return grouped([keys[row] for row in rows.tolist()], rows, n=len(blank))
 
 
@@ -428,24 +432,15 @@ def _answers(merged: _Merged) -> ChosenAnswers:
 
 
 def _endings(merged: _Merged) -> dict[str, int]:
-    """How many answers with text ended in each way that a shard names."""
+    """Count the answers with text by how they ended, for the endings that occur."""
     kinds = [kind for kind in ENDINGS if any(kind in facts["endings"] for facts in merged.facts)]
     return {kind: sum(facts["endings"].get(kind, 0) for facts in merged.facts) for kind in kinds}
 
 
-def _said(look: Look, options: Options | None) -> str | None:
+def _reward_words(look: Look, options: Options | None) -> str | None:
     if isinstance(look.reward, tuple) and options is not None:
         return f"{options.ensemble} of {', '.join(look.reward)}"
     return look.reward if isinstance(look.reward, str) else None
-
-
-def read_benchmarks(options: Options) -> tuple[tuple[str, list[BenchmarkQuestion]], ...]:
-    """Read the files of `decontaminate`.
-
-    Raises:
-        InputError: One cannot be read.
-    """
-    return tuple((path, read_questions(path)) for path in options.decontaminate)
 
 
 def score_matrix(
@@ -455,15 +450,15 @@ def score_matrix(
 
     Args:
         pool: From `crowdselect.open_pool`.
-        reward: A reward column, or several; None takes the only one there is.
-        ensemble: How several become one; see `crowdselect.numeric.ensembles.combine_rewards`.
+        reward: A reward column, or several; None = the pool's only one.
+        ensemble: How several are combined; see `crowdselect.numeric.ensembles.combine_rewards`.
 
     Returns:
-        Shape (N, M); what it is, in words; and how far the rewards of an ensemble agree.
+        Shape (N, M); the reward's name in words; and how far the rewards of an ensemble agree.
 
     Raises:
-        RewardError: There is no such reward, or a choice between several is needed.
-        OptionError: Several rewards and no way to make one of them.
+        RewardError: There is no such reward, or there are several and none was named.
+        OptionError: Several rewards and no `ensemble`.
     """
     if reward is None or isinstance(reward, str):
         return pool.scores(reward), pool.reward_name(reward), None
@@ -472,7 +467,7 @@ def score_matrix(
 
 
 def why_unmeasured(pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None) -> str | None:
-    """Say in one line why a pool has no metrics; None where it may have some."""
+    """Explain in one line why a pool has no metrics; None if it may have some."""
     if len(models) < 2:
         return "only one model answered, so the metrics are empty"
     return (

@@ -1,7 +1,7 @@
-"""What one look at a pool, or at one of its files, tells of each instruction: a few numbers per row, and digests of texts.
+"""Measure one pool or one of its files: a few numbers per instruction, and digests of texts.
 
-`known_of` is given one opened shard and depends on nothing else, so it does not matter how many files there are, in
-which order they are looked at, and by whom: this process or a cluster. All rows of an instruction are in one file.
+`known_of` depends on one opened shard alone, so the number of files, their order, and where they are read (in this
+process or on a cluster) do not matter. All rows of an instruction are in one file.
 """
 
 import json
@@ -38,24 +38,24 @@ from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 TEXT_KEY = "text_key"
-"""The column of what a text's vectors are found by, see `crowdselect.cache.key_of`."""
+"""The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What is to be known of each shard."""
+    """What to read of each shard."""
 
     read: HowRead
     rewards: str | None
-    """The second file, of the whole pool."""
+    """The second file, with rewards, of the whole pool."""
     reward: str | tuple[str, ...] | None
     """The reward column, or several for an ensemble; None = there are no metrics."""
     sample_reward: str | tuple[str, ...] | None = None
-    """What samples are taken by; None = there is none."""
+    """The reward by which samples are picked; None = there is none."""
     joined: bool
-    """Whether one of these is in the second file."""
+    """Whether one of these two is in the second file."""
     models: tuple[str, ...]
-    """Of the whole pool."""
+    """The models of the whole pool."""
     crowd: Crowd
     """In the order of `models`."""
     ties: Ties
@@ -64,25 +64,25 @@ class Look:
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
     columns: tuple[str, ...] = ()
-    """Columns of the pool with one value per instruction that are wanted too."""
+    """Further columns of the pool to read, with one value per instruction."""
     numbers: tuple[str, ...] = ()
-    """Numbers per instruction that are wanted too; see `crowdselect.selection.numbers`."""
+    """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     text_keys: bool = False
     """Whether a model embeds the texts."""
     below: int | None = None
-    """With `limit`: only rows whose hash is at most this take part."""
+    """With `limit`: only rows whose hash is at most this are read."""
     limit_seed: int = 0
-    """Of that hash."""
+    """The seed of that hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What is held of a shard only on request."""
+    """The matrices of a shard, which are returned only on request."""
 
     scores: FloatArray
     """Rewards, shape (N, M). NaN = no reward."""
     targets: Targets
-    """Which answers may be trained on: have text and came to their end (or, in a pool without answers, have a reward)."""
+    """Which answers may be trained on: with text and finished (or, in a pool without answers, with a reward)."""
     prompts: IntArray | None = None
     """From `Pool.prompt_codes`, where pairs are made."""
     texts: IntArray | None = None
@@ -101,12 +101,12 @@ class Matrix:
     """How far the rewards of an ensemble agree."""
 
     def rows(self, rows: IntArray) -> "Matrix":
-        """Only some rows, ascending."""
+        """Take some rows, ascending."""
         found = self.candidates
         return self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
 
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
-        """Only some models, or some of them twice; with `scores` of these."""
+        """Take some models, possibly some of them twice, with their own `scores`."""
         found = self.candidates
         own = None if found is None else found.columns_of(columns)
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
@@ -132,7 +132,7 @@ class Matrix:
 
 
 def looked(sources: Table, *, look: Look) -> Table:
-    """Look at some shards, each in a file: `shard` and `table`, packed for `tables_of`."""
+    """Measure some shards, each in a file: a table of `shard` and `table`, packed for `tables_of`."""
     import pyarrow as pa
 
     packed = []
@@ -147,7 +147,7 @@ def looked(sources: Table, *, look: Look) -> Table:
 
 
 def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
-    """Give shards and their tables from what `looked` returned."""
+    """Unpack shards and their tables from what `looked` returned."""
     import pyarrow as pa
 
     for shard, packed in zip(found["shard"].to_pylist(), found["table"], strict=True):
@@ -171,12 +171,12 @@ def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
 
 
 def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
-    """Look at one opened shard.
+    """Measure one opened shard.
 
     Args:
         pool: The shard, or a whole pool.
-        look: What is to be known.
-        kept: How many rows of the second file of rewards are its own.
+        look: What to read.
+        kept: How many rows of the second file of rewards belong to the shard.
 
     Returns:
         A row per instruction in id order, with sums over the shard in its metadata (`facts`); and the matrices.
@@ -224,7 +224,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
 def answers_of(
     matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
 ) -> ChosenAnswers:
-    """Choose each instruction's answer by the options; without any, the best-rewarded one, whether it has text or not."""
+    """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text."""
     names, usable = tuple(models), matrix.targets.usable
     if options is None:
         best_of = matrix.scores if matrix.highest is None else matrix.highest
@@ -270,10 +270,10 @@ def _candidates(matrix: Matrix, *, hashes: UInt64Array, models: tuple[str, ...],
 def with_targets(
     answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
 ) -> ChosenAnswers:
-    """Add to a choice of answers what it had to leave out.
+    """Add the answers that had to be left out to a choice of answers.
 
     Args:
-        answers: From `crowdselect.numeric.responses.find_answers`, of `targets.usable`.
+        answers: From `crowdselect.numeric.responses.find_answers`, given `targets.usable`.
         targets: From `Pool.targets`.
         scores: Rewards, shape (N, M). NaN = no reward.
         options: `answer` counts here.
@@ -303,11 +303,11 @@ def checked_metrics(
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
-        crowd: M members, in the order of the columns.
+        crowd: M members, in column order.
         ties: As for `crowdselect.stability`.
         spread: As for `crowdselect.numeric.metrics.compute_metrics`.
-        ids: For the messages, N of them.
-        path: Of the pool, likewise.
+        ids: The N ids, for messages.
+        path: The pool's path, for messages.
 
     Raises:
         InputError: A metric overflows; the id is named.
@@ -316,12 +316,12 @@ def checked_metrics(
     metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties, spread=spread)
     for name, values in metrics.items():
         metric = METRICS[name]
-        # Where it may be undefined all the same, no number says nothing.
+        # Where it may be undefined, a missing value is no overflow.
         wrong = np.isinf(values) if metric.undefined is not None else ~np.isfinite(values)
-        beyond = np.flatnonzero((n_rewards >= metric.fewest) & wrong)
-        if beyond.size:
+        overflowing = np.flatnonzero((n_rewards >= metric.fewest) & wrong)
+        if overflowing.size:
             raise InputError(
-                f"{path}: {name} of id {ids[beyond[0]]!r} is too large for a number; its rewards are out of any "
+                f"{path}: {name} of id {ids[overflowing[0]]!r} is too large for a number; its rewards are out of any "
                 "sensible range, rescale them"
             )
     return metrics
@@ -329,7 +329,7 @@ def checked_metrics(
 
 @contextmanager
 def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
-    """Open a shard, with its own rows of the second file of rewards; and say how many those are."""
+    """Open a shard with its own rows of the second file of rewards; also yield how many those are."""
     if look.rewards is None or not look.joined:
         with open_pool(path, read=look.read) as pool:
             yield pool, 0
@@ -337,18 +337,18 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
     import pyarrow as pa
 
     with tempfile.TemporaryDirectory(prefix="crowdselect-") as place:
-        own = Path(place) / "rewards.parquet"
+        part = Path(place) / "rewards.parquet"
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            kept = source.keep(key, pa.array(pool.ids, pa.large_string()), own)
-        with open_pool(path, read=look.read, rewards=own) as pool:
+            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+        with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
-            yield pool, kept
+            yield pool, count
 
 
 def _matrix(pool: Pool, look: Look) -> Matrix:
-    """A shard's, with a column for every model of the whole pool."""
+    """Read a shard's matrices, with a column for every model of the whole pool."""
 
     def widened(values: NDArray[Any], fill: float) -> NDArray[Any]:
         return _widened(values, pool.models, look.models, fill=fill)
@@ -460,7 +460,7 @@ def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | N
         ensemble: How several become one.
     """
     if reward is None:
-        return RewardsIn(np.full((len(pool.ids), len(pool.models)), np.nan, order="F"), None)
+        return RewardsIn(np.full((len(pool.id_array), len(pool.models)), np.nan, order="F"), None)
     if isinstance(reward, str):
         cells = pool.cells_of_part(reward)
         return RewardsIn(pool.scores_of_part(reward) if cells is None else cells.means(), cells)
@@ -471,7 +471,7 @@ def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | N
 
 
 def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
-    """Make one score matrix of several rewards of a whole pool; and say how far they agree."""
+    """Combine several rewards of a whole pool into one score matrix; also return how far they agree."""
     matrices = {name: pool.scores(name) for name in rewards}
     agreement = reward_agreement(matrices)
     return combine_rewards(matrices, how=how), agreement
@@ -554,7 +554,7 @@ def several_in(lists: Any, *, sampled: bool) -> Several:  # noqa: ANN401  (an Ar
 
 
 def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:
-    """Digests of the texts instead of the texts, and columns of the pool."""
+    """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
     texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
@@ -593,7 +593,7 @@ def from_lists(whole: IntArray, lists: Any) -> Overlaps:  # noqa: ANN401  (an Ar
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
-    """What was asked for by name: rewards of the answers to train on, and columns of the pool; others it does not have."""
+    """Read the columns requested by name, where the pool has them: rewards of the answers to train on, and columns."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
@@ -606,7 +606,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
 
 def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
-    """A reward of the answers to train on, shape (n,); of several samples, that of the one that is taken."""
+    """Read a reward of the answers to train on, shape (n,); of several samples, that of the picked one."""
     taken, numbered = np.maximum(answers.chosen, 0), pool.samples
     if answers.sample is None or numbered is None:
         scores = _widened(pool.scores_of_part(name), pool.models, look.models, fill=np.nan)
@@ -620,7 +620,7 @@ def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Chose
 def _widened(
     values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
 ) -> NDArray[Any]:
-    """Give a matrix of a shard's models a column for every model of the pool."""
+    """Widen a matrix of a shard's models to a column for every model of the pool."""
     if tuple(own) == tuple(models):
         return values
     out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")

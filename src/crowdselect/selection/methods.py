@@ -1,4 +1,4 @@
-"""What decides who is chosen: a method gives every eligible row a score. CrowdSelect is one, each baseline another."""
+"""Methods score every eligible row, which decides what is chosen: CrowdSelect is one, each baseline another."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,27 +9,27 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.quotas import Choice, check_budget, choose, ranked, water_fill
+from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import AT_ONCE, Function, Of, RowReader, Shards
+from crowdselect.selection.reading import AT_ONCE, Function, Of, Shards, mapped
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 Need = Literal["instruction", "answer"]
-"""What a method may need of the eligible rows: the instruction's text, the text of the answer to train on."""
+"""The texts that a method may need of the eligible rows: the instruction, the answer to train on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a method may look at; row i of every array is instruction i. Of the pool it sees what the functions below give."""
+    """What a method can see; row i of every array is instruction i. It reads the pool through the methods below."""
 
     shards: Shards
-    """How the pool is read; methods ask the functions below instead."""
+    """How the pool is read; methods do not use it themselves."""
     known: Rows
     """What is known of every row: metrics, answers, hashes, groups."""
     options: Options
@@ -38,7 +38,7 @@ class Seen:
 
     @cached_property
     def keys(self) -> UInt64Array:
-        """Orders equal scores, shape (N,)."""
+        """Tie-break of equal scores, shape (N,); lower = earlier."""
         return reseeded(self.known.hashes, seed=self.options.seed, salt="tie")
 
     @cached_property
@@ -66,16 +66,16 @@ class Seen:
         return self.known.column(name, self.shards.pool)
 
     def numbers(self, name: str) -> FloatArray:
-        """Read one number per row: from `Options.metrics`, else of the answer to train on where it is a reward, else of the row.
+        """Read one number per row: from the file of `Options.metrics`, else a reward of the answer to train on, else a column.
 
         Args:
-            name: A number of the file of `metrics`, a reward column, or a column of the pool.
+            name: A column of the `metrics` file, a reward column, or a column of the pool.
 
         Returns:
             Shape (N,). NaN = missing.
 
         Raises:
-            InputError: There is no such column, or a value is no finite number.
+            InputError: There is no such column, or a value is not a finite number.
         """
         if name in self.known.metrics and name not in METRICS:
             return self.known.metrics[name]
@@ -96,38 +96,25 @@ class Seen:
         """Name a value of a column in messages: pool, column and id."""
         return f"{self.shards.pool.path}: {name} of id {self.known.ids[row]!r}"
 
-    def read(self, of: Of) -> list[Any]:
-        """Read all eligible rows, in the order of `rows`; for what must see all of them before it begins.
-
-        Args:
-            of: "instruction" or "answer", texts; "both", `Answered`.
-
-        Raises:
-            OptionError: Answers are wanted, and the pool has no place for them.
-        """
-        found: dict[int, Any] = {}
-        for rows, batch in RowReader(self.shards, self.known).batches(self.rows, of=of, size=AT_ONCE):
-            found.update(zip(rows.tolist(), batch, strict=True))
-        return [found[row] for row in self.rows.tolist()]
-
     def map(self, function: Function, *, of: Of, progress: Progress, size: int = AT_ONCE) -> FloatArray:
-        """Apply a function to the eligible rows batch by batch, wherever they are read.
+        """Apply a function to the eligible rows in batches, wherever they are read.
 
         Args:
-            function: Given at most `size` of what `of` says, gives a number for each; see `Function`.
-            of: As for `read`.
-            progress: Told how many rows are done.
-            size: Rows of a batch.
+            function: Takes at most `size` items of the kind `of`, returns a number for each; see `Function`.
+            of: "instruction" or "answer", texts; "both", `Answered`.
+            progress: Called with the number of rows done.
+            size: Rows per batch.
 
         Returns:
-            Shape (N,). NaN for rows that are not eligible, or for which the function gives it.
+            Shape (N,). NaN for rows that are not eligible, or where the function returns it.
 
         Raises:
-            OptionError: As for `read`.
+            OptionError: Answers are needed, and the pool has no column for them.
         """
         rows, done = self.rows, 0
         out = np.full(len(self.eligible), np.nan)
-        for batch, numbers in RowReader(self.shards, self.known).map(function, rows, of=of, size=size):
+        read = mapped(function, rows, shards=self.shards, known=self.known, of=of, size=size)
+        for batch, numbers in read:
             out[batch] = numbers
             done += len(batch)
             progress(done, len(rows))
@@ -139,7 +126,7 @@ class Scored:
     """A method's score of every row."""
 
     score: FloatArray
-    """Shape (N,). Higher = chosen earlier; what it holds for rows that are not eligible says nothing."""
+    """Shape (N,). Higher = chosen earlier; the values of rows that are not eligible mean nothing."""
     left_out: Mapping[str, BoolArray] = field(default_factory=dict)
     """Rows that the method has no score for, by the reason in words."""
     notes: tuple[str, ...] = ()
@@ -157,29 +144,31 @@ class Method:
 
     name: str
     score: Callable[[Seen, Progress], Scored]
-    """Scores the rows before there are clusters."""
+    """Scores the rows, before clustering."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What it was told, plain values for the manifest."""
+    """Its arguments, plain values for the manifest."""
     arrange: Callable[[Seen, FloatArray, Grouping], Scored] | None = None
-    """Makes of that score one that knows clusters and vectors, for methods whose next row depends on those before."""
+    """Turns that score into one that uses clusters and vectors, for methods whose next row depends on those before."""
     weighted: bool = False
-    """The score is of the metrics: rows that lack one with a weight are not eligible."""
+    """The score is made of the metrics: rows that lack one with a weight are not eligible."""
     vectors: bool = False
     """`arrange` needs vectors."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
+    known: Callable[[Seen, Progress], int] | None = None
+    """Counts the eligible rows whose score needs no model any more, without loading it; None = no model is run."""
     columns: tuple[str, ...] = ()
-    """What `score` reads of every row by name: columns of the pool, rewards, or numbers of the file of `metrics`."""
+    """What `score` reads of every row by name: columns of the pool, rewards, or columns of the `metrics` file."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What stands in the manifest beside the options: `method`, its arguments, and weights of 0 where none counts."""
+        """What the manifest holds besides the options: `method`, its arguments, and weights of 0 if it has no weights."""
         unweighted = {} if self.weighted else {"weights": dict.fromkeys(METRICS, 0.0)}
         return {"method": self.name, **self.arguments, **unweighted}
 
     @property
     def needs_the_whole(self) -> str | None:
-        """Why a pool cannot be read file by file for it; None where it can."""
+        """Why a pool cannot be read file by file for this method; None if it can."""
         return f"{self.name} needs the vectors of all rows" if self.vectors else None
 
 
@@ -192,7 +181,7 @@ CROWD = Method(name="crowdselect", score=_weighted_ranks, weighted=True)
 
 
 def method_of(options: Mapping[str, Any]) -> str:
-    """Name the method that a selection was made with; older folders do not say, and had only one.
+    """Return the name of a selection's method; older folders do not state it, as there was only one.
 
     Example:
         >>> method_of({}), method_of({"method": "random"})
@@ -202,7 +191,7 @@ def method_of(options: Mapping[str, Any]) -> str:
 
 
 def is_weighted(options: Mapping[str, Any]) -> bool:
-    """Say whether the score of a selection was made of the metrics: then some weight is not 0.
+    """Tell whether the score of a selection was made of the metrics: then some weight is not 0.
 
     Example:
         >>> is_weighted({"weights": {"stability": 2.0}}), is_weighted({"method": "random", "weights": {"stability": 0.0}})
@@ -214,16 +203,16 @@ def is_weighted(options: Mapping[str, Any]) -> bool:
 def scored_rows(
     method: Method, seen: Seen, reasons: ObjectArray, progress: Progress
 ) -> tuple[Scored, Seen, ObjectArray]:
-    """Have a method score the eligible rows; those that it has no score for are not eligible any more.
+    """Score the eligible rows with a method; rows without a score are no longer eligible.
 
     Args:
-        method: What gives the score.
-        seen: What it may look at.
+        method: The method.
+        seen: What it can see.
         reasons: Why each row is not eligible, shape (N,); `ELIGIBLE` for the others.
-        progress: Told how far it is.
+        progress: Called with the number of rows done.
 
     Returns:
-        The score, and `seen` and `reasons` as they are then.
+        The score, and the updated `seen` and `reasons`.
 
     Raises:
         BudgetError: Too few rows are left.
@@ -237,13 +226,13 @@ def scored_rows(
 
 
 def arranged(method: Method, seen: Seen, scored: Scored, grouping: Grouping) -> Scored:
-    """Have a method that knows clusters make its final score; NaN for rows that are not eligible."""
-    found = method.arrange(seen, scored.score, grouping) if method.arrange else Scored(scored.score)
-    return replace(found, score=np.where(seen.eligible, found.score, np.nan))
+    """Compute a method's final score, which may use the clusters; NaN for rows that are not eligible."""
+    final = method.arrange(seen, scored.score, grouping) if method.arrange else Scored(scored.score)
+    return replace(final, score=np.where(seen.eligible, final.score, np.nan))
 
 
 def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
-    """Choose by a score; see `crowdselect.numeric.quotas.choose`."""
+    """Choose rows by a score; see `crowdselect.numeric.quotas.choose`."""
     options = seen.options
     return choose(
         score,
@@ -251,7 +240,7 @@ def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
         keys=seen.keys,
         groups=seen.known.groups,
         budget=options.budget,
-        vectors=lookahead(grouping, ranked(score, seen.keys), options),
+        vectors=lookahead(grouping, score, seen.keys, options),
         near_duplicates=options.near_duplicates,
     )
 
@@ -264,7 +253,7 @@ def check_rows(options: Options, reasons: ObjectArray, groups: IntArray) -> None
 
 
 def first_of_groups(seen: Seen) -> BoolArray:
-    """Find, of the eligible rows that say the same, the one whose key is smallest: the one that ties let through.
+    """Mark, among eligible rows with the same text, the one with the smallest key: the one that wins ties.
 
     Returns:
         Shape (N,).
@@ -278,25 +267,25 @@ def first_of_groups(seen: Seen) -> BoolArray:
 
 
 def with_duplicates(seen: Seen, score: FloatArray) -> FloatArray:
-    """Give every row the score of the one that stands for its text, so that this one is chosen of them.
+    """Copy to every duplicate the score of the row that represents its text, which then wins the tie.
 
     Args:
-        seen: Says which rows have the same text.
-        score: Shape (N,); those of `first_of_groups` count.
+        seen: Knows which rows have the same text.
+        score: Shape (N,); the scores of `first_of_groups` count.
 
     Returns:
         Shape (N,).
     """
     out = score.copy()
-    stands = np.flatnonzero(first_of_groups(seen))
-    of_group = dict(zip(seen.known.groups[stands].tolist(), score[stands].tolist(), strict=True))
-    for row in np.setdiff1d(seen.rows, stands):
+    firsts = np.flatnonzero(first_of_groups(seen))
+    of_group = dict(zip(seen.known.groups[firsts].tolist(), score[firsts].tolist(), strict=True))
+    for row in np.setdiff1d(seen.rows, firsts):
         out[row] = of_group[int(seen.known.groups[row])]
     return out
 
 
 def depths(seen: Seen, grouping: Grouping) -> dict[int, int]:
-    """Say how many rows the choice may take from each cluster, by its label."""
+    """Compute how many rows the choice may take from each cluster, by label."""
     labels, counts = np.unique(grouping.labels[first_of_groups(seen)], return_counts=True)
     budget = min(seen.options.budget, int(counts.sum()))
     level, left = water_fill(counts.tolist(), budget)

@@ -19,11 +19,11 @@ Pairs = Literal["best-worst", "within-model"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to choose. Every field has the name of its command-line option and goes into the manifest.
+    """How to choose. Every field is named like its command-line option and goes into the manifest.
 
     Raises:
-        OptionError: A value that makes no sense whatever the pool; what depends on the pool is checked
-            by `crowdselect.select`.
+        OptionError: A value makes no sense for any pool; `crowdselect.select` checks what depends on the
+            pool.
 
     Example:
         >>> Options(budget=100, weights={"separability": 1.0}).clusters
@@ -31,29 +31,29 @@ class Options:
     """
 
     budget: int
-    """How many rows to choose; exactly so many are chosen."""
+    """How many rows to choose; exactly that many are chosen."""
     reward: str | tuple[str, ...] | None = None
-    """The reward column, or several for an ensemble; None takes the only one there is."""
+    """The reward column, or several for an ensemble; None = the pool's only one."""
     ensemble: str | None = None
-    """How several rewards become one: "mean-rank" or "mean-z"."""
+    """How several rewards are combined: "mean-rank" or "mean-z"."""
     metrics: str | None = None
-    """File of numbers per instruction (id and numeric columns), which may have weights like our own metrics."""
+    """File of numbers per instruction (id and numeric columns), which can have weights like the built-in metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    """Weight per metric or other number (docs/numbers.md); one not named has weight 0, a negative weight reverses it."""
+    """Weight per metric or other number (docs/numbers.md); one that is not named has weight 0, a negative one reverses it."""
     ties: Ties = "average"
     """How equal rewards count in stability; "paper" is the authors' rule."""
     clusters: int = 10
     """Number of clusters K; 0 = no clusters."""
     cluster_by: str | None = None
-    """A column of the pool to use as clusters instead; or NAME:B, bins of equal count of a number."""
+    """A column of the pool whose values are the clusters instead; or NAME:B, bins of equal count of a number."""
     embedder: str = "lsa"
-    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers name."""
+    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
     answer: str = "best"
     """Whose answer to train on: best, random, topN-random or model:NAME; of several samples of a model, one of them."""
     answers_per_row: int = 1
     """How many answers a chosen instruction may have, different ones, best first."""
     allow_cut: bool = False
-    """Take answers that were cut as training targets too."""
+    """Allow answers that were cut as training targets."""
     pairs: Pairs | None = None
     """Make preference pairs: "best-worst", or "within-model" of the samples of one model that are furthest apart."""
     seed: int = 0
@@ -61,7 +61,7 @@ class Options:
     keep: tuple[str, ...] = ()
     """Bands NAME=LOW..HIGH that numbers have to lie in, both ends included; without one of `rewards`, two are needed."""
     near_duplicates: float | None = None
-    """Pass over a row whose cosine to one chosen in its cluster is above this, 0 to 1."""
+    """Skip a row whose cosine to one already chosen in its cluster is above this, 0 to 1."""
     include: str | None = None
     """File of ids: choose only among these."""
     exclude: str | None = None
@@ -85,7 +85,7 @@ class Options:
     cache: bool = True
     """Keep vectors for the next run."""
     trust_remote_code: bool = False
-    """Let an embedder from a hub run code of its own."""
+    """Let an embedder run its own code. Only for models whose code you have read."""
 
     def __new__(cls, **given: Any) -> Self:  # noqa: ANN401  (any option)
         """Refuse options that are no more."""
@@ -93,7 +93,7 @@ class Options:
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
-        # Whether a file of numbers has a name is seen when it is read.
+        # Whether the file of numbers has a name is checked when it is read.
         extra = {name: 0 for name in self.weights if self.metrics is not None or is_number(name)}
         object.__setattr__(self, "weights", check_weights(self.weights, known={**METRICS, **extra}))
         self._check_rewards()
@@ -122,7 +122,7 @@ class Options:
             )
         if len(names) > 1 and self.ensemble is None:
             raise OptionError(
-                f"several rewards ({', '.join(names)}) and no way to make one of them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
+                f"several rewards ({', '.join(names)}) but no `ensemble` to combine them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
             )
         if self.ensemble is not None and len(names) < 2:
             raise OptionError(
@@ -158,7 +158,7 @@ class Options:
             raise OptionError("`format='rl'` writes prompts without answers; leave `answers_per_row` out")
 
     def as_dict(self) -> dict[str, Any]:
-        """All options by name, as plain values for the manifest.
+        """Return all options by name, as plain values for the manifest.
 
         Example:
             >>> Options(budget=5).as_dict()["budget"]
@@ -174,11 +174,11 @@ def _paths(files: object) -> tuple[str, ...]:
 
 
 def wants_vectors(options: Options) -> bool:
-    """Say whether clusters or near-duplicates need vectors."""
+    """Tell whether clusters or near-duplicates need vectors."""
     by_vectors = options.clusters > 0 and options.cluster_by is None
     return by_vectors or options.near_duplicates is not None
 
 
 def wants_model(options: Options) -> bool:
-    """Say whether a model is to embed texts."""
+    """Tell whether a model has to embed texts."""
     return wants_vectors(options) and vector_kind(options.embedder).runs_a_model

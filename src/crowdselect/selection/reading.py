@@ -1,7 +1,7 @@
-"""How a selection reads its pool: as it is, or file by file, here or on a cluster.
+"""How a selection reads its pool: as a whole, or file by file, here or on a cluster.
 
-`Shards` is the pool with the decision; `RowReader` gives a method texts and answers batch by batch, and `embeddable`
-shows embedders the same pool. Those who ask do not see which of the two ways it is.
+`Shards` is the pool with that decision; `mapped` applies a method's function to texts and answers in batches, and
+`embeddable` presents the same pool to embedders. Callers need not know which of the two ways is used.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 
 from crowdselect.embed.given import is_parquet
 from crowdselect.embed.reading import Embeddable, Filed, Held
-from crowdselect.engine.here import Run, Worker, as_it_is, run_here, unchanged
+from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import binned
 from crowdselect.pool.files import file_type
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 LARGE = 1_000_000
-"""Rows from which on a pool of several files is read file by file: a million rows of vectors are 1 GB."""
+"""A pool of several files with more rows is read file by file: the vectors of a million rows take 1 GB."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Shards:
 
     pool: Pool
     files: tuple[Path, ...] = ()
-    """Its files, read one by one; none = the pool as it is."""
+    """Its files, read one by one; empty = the pool is read as a whole."""
     run: Run = run_here
-    """Who reads them."""
+    """What reads them."""
 
     @property
     def whole(self) -> bool:
-        """Whether the pool is read as it is."""
+        """Whether the pool is read as a whole."""
         return not self.files
 
     @cached_property
@@ -70,21 +70,23 @@ class Shards:
 
     @cached_property
     def texts(self) -> ObjectArray:
-        """The instructions of a pool that is read as it is, shape (N,); None = no text."""
+        """The instructions of a pool that is read as a whole, shape (N,); None = no text."""
         return self.pool.instructions()
 
     def over(self, function: Callable[..., Table], **arguments: Any) -> Iterator[Table]:  # noqa: ANN401
-        """Have a function of `sources` called with every shard's file."""
+        """Call a function of `sources` with every shard's file."""
         return self.run(file_sources(self.files), as_it_is, function, arguments, batch=1)
 
-    def asked(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
-        """Have a function called with sources of its own, one by one."""
+    def call(self, function: Callable[..., Table], sources: list[dict[str, Any]]) -> Iterator[Table]:
+        """Call a function with the given sources, one by one."""
         return self.run(sources, as_it_is, function, {"read": self.pool.part}, batch=1)
 
     def texts_of(self, rows: IntArray, places: Places) -> Iterator[tuple[IntArray, list[str]]]:
-        """Read the texts of some rows (ascending), a block at a time: which rows, and their texts."""
+        """Read the texts of some rows (ascending) in blocks: row numbers, and their texts."""
         if self.whole:
-            yield rows, self.texts[rows].tolist()
+            import pyarrow as pa
+
+            yield rows, self.pool.text_array.take(pa.array(rows)).to_pylist()
             return
         sources = shard_sources(self.files, places, rows)
         for table in self.run(sources, partial(texts_in, read=self.pool.part), unchanged, {}, batch=BLOCK):
@@ -94,13 +96,13 @@ class Shards:
 def shards_of(
     pool: Pool, *, run: Run | None = None, options: Options | None = None, method_needs: str | None = None
 ) -> Shards:
-    """Decide whether a pool is read as it is or file by file.
+    """Decide whether a pool is read as a whole or file by file.
 
     Args:
         pool: The pool, opened as usual.
-        run: Who is to read its files one by one; None = this process, and only where the pool is large.
-        options: Of the choice, if there is to be one.
-        method_needs: Why its method needs the pool as a whole; None where it does not.
+        run: What reads its files one by one; None = this process, and only if the pool is large.
+        options: The options of the selection, if there is one.
+        method_needs: Why the method needs the pool as a whole; None if it does not.
 
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
@@ -129,16 +131,16 @@ def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
         and options.embedder.startswith("file:")
         and not is_parquet(options.embedder[5:])
     ):
-        return f"`embedder={options.embedder!r}` is no Parquet file (id, vector)"
+        return f"`embedder={options.embedder!r}` is not a Parquet file (id, vector)"
     if options.ensemble is not None:
-        return "an ensemble ranks the answers of the whole pool; make one reward of them first"
+        return "an ensemble ranks the answers of the whole pool; combine its rewards into one column first"
     return None
 
 
 Of = Literal["instruction", "answer", "both"]
 """What is read of a row: its text, the text of its answer to train on, or an `Answered`."""
 Function = Callable[[Sequence[Any]], FloatArray]
-"""A batch of n rows, each as `Of` says, → n numbers, NaN = none. It may run in another process, so it must be picklable."""
+"""A batch of n items as `Of` says → n numbers, NaN = none. It may run in another process, so it must be picklable."""
 
 AT_ONCE = 2_000
 """Rows whose texts are read at a time."""
@@ -146,67 +148,60 @@ AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """An instruction as chat messages, and its answer; empty where there is no text."""
+    """An instruction as chat messages, and its answer; empty if there is no text."""
 
     prompt: Sequence[dict[str, str]]
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class RowReader:
-    """Reads rows of a pool: one that is open in this process, or its files where they are read."""
+def mapped(
+    function: Function, rows: IntArray, *, shards: Shards, known: Rows, of: Of, size: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Apply a function to rows, wherever they are read.
 
-    shards: Shards
-    known: Rows
+    Args:
+        function: Takes at most `size` items of the kind `of`, returns a number for each.
+        rows: Row numbers, ascending.
+        shards: How the pool is read.
+        known: Tells whose answers are read, and where each row is.
+        of: What is read of a row.
+        size: Rows per batch; no batch holds rows of two files, and files come in any order.
 
-    def batches(self, rows: IntArray, *, of: Of, size: int) -> Iterator[tuple[IntArray, list[Any]]]:
-        """Read some rows (ascending), at most `size` at a time; files come in any order, and no batch holds rows of two.
+    Yields:
+        Some of the rows, and their numbers.
 
-        Raises:
-            OptionError: Answers are wanted, and the pool has no place for them.
-        """
-        if not self.shards.whole:
-            for at, table in self._run(rows, unchanged, {}, of=of, size=size):
-                yield at, [_unpacked(text, of) for text in table["text"].to_pylist()]
-            return
-        pool, answers, step = self.shards.pool, self.known.answers, max(AT_ONCE // size, 1) * size
-        for begin in range(0, len(rows), step):
-            block = rows[begin : begin + step]
-            if of == "instruction":
-                texts: list[Any] = [text or "" for text in self.shards.texts[block]]
-            else:
-                models = [pool.models[column] for column in answers.chosen[block].tolist()]
-                samples = None if answers.sample is None else answers.sample[block].tolist()
-                texts = _answered(pool, [self.known.ids[row] for row in block], models, samples, of)
-            for first in range(0, len(block), size):
-                yield block[first : first + size], texts[first : first + size]
+    Raises:
+        OptionError: Answers are needed, and the pool has no column for them.
+    """
+    if shards.whole:
+        for batch, texts in _held(rows, shards=shards, known=known, of=of, size=size):
+            yield batch, function(texts)
+        return
+    values: dict[str, NDArray[Any]] = {"chosen": known.answers.chosen.astype(np.int32)}
+    if known.answers.sample is not None:
+        values["samples"] = known.answers.sample
+    sources = shard_sources(shards.files, known.places, rows, **values)
+    read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
+    for table in shards.run(sources, read, applied, {"function": function, "of": of}, batch=size):
+        batch = known.places.rows(table["shard"].to_numpy(), table["row"].to_numpy())
+        yield batch, table["number"].to_numpy()
 
-    def map(
-        self, function: Function, rows: IntArray, *, of: Of, size: int
-    ) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Apply a function to some rows (ascending), at most `size` at a time, wherever they are read.
 
-        Raises:
-            OptionError: As for `batches`.
-        """
-        if self.shards.whole:
-            for batch, texts in self.batches(rows, of=of, size=size):
-                yield batch, function(texts)
-            return
-        for at, table in self._run(rows, applied, {"function": function, "of": of}, of=of, size=size):
-            yield at, table["number"].to_numpy()
-
-    def _run(
-        self, rows: IntArray, worker: Worker, arguments: dict[str, Any], *, of: Of, size: int
-    ) -> Iterator[tuple[IntArray, Table]]:
-        shards, places, answers = self.shards, self.known.places, self.known.answers
-        values: dict[str, NDArray[Any]] = {"chosen": answers.chosen.astype(np.int32)}
-        if answers.sample is not None:
-            values["samples"] = answers.sample
-        sources = shard_sources(shards.files, places, rows, **values)
-        read = partial(rows_of, read=shards.pool.part, models=shards.models, of=of, size=size)
-        for table in shards.run(sources, read, worker, arguments, batch=size):
-            yield places.rows(table["shard"].to_numpy(), table["row"].to_numpy()), table
+def _held(
+    rows: IntArray, *, shards: Shards, known: Rows, of: Of, size: int
+) -> Iterator[tuple[IntArray, list[Any]]]:
+    """Read rows of a pool that is read as a whole, in batches."""
+    pool, answers, step = shards.pool, known.answers, max(AT_ONCE // size, 1) * size
+    for begin in range(0, len(rows), step):
+        block = rows[begin : begin + step]
+        if of == "instruction":
+            texts: list[Any] = [text or "" for text in shards.texts[block]]
+        else:
+            models = [pool.models[column] for column in answers.chosen[block].tolist()]
+            samples = None if answers.sample is None else answers.sample[block].tolist()
+            texts = _answered(pool, [known.ids[row] for row in block], models, samples, of)
+        for first in range(0, len(block), size):
+            yield block[first : first + size], texts[first : first + size]
 
 
 def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
@@ -218,11 +213,11 @@ def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, siz
             rows = wanted_rows(source, len(pool.ids))
             chosen = np.frombuffer(source["chosen"], np.int32)
             numbers = np.frombuffer(source["samples"]) if "samples" in source else None
-            said = pool.instructions()[rows] if of == "instruction" else rows[:0]
+            instructions = pool.instructions()[rows] if of == "instruction" else rows[:0]
             for begin in range(0, len(rows), size):
                 here = slice(begin, begin + size)
                 if of == "instruction":
-                    texts: list[Any] = [text or "" for text in said[here]]
+                    texts: list[Any] = [text or "" for text in instructions[here]]
                 else:
                     names = [models[model] for model in chosen[here]]
                     samples = None if numbers is None else numbers[here].tolist()
@@ -247,7 +242,7 @@ def applied(table: Table, *, function: Function, of: Of) -> Table:
 def _answered(
     pool: Pool, ids: Sequence[str], models: Sequence[str], samples: Sequence[float] | None, of: Of
 ) -> list[Any]:
-    """The answers of some rows, or these with their prompts."""
+    """Read the answers of some rows, with their prompts if `of` is "both"."""
     if not pool.has_responses:
         raise OptionError(f"{pool.path}: the pool holds no answers, so nothing can be read from them")
     pairs = list(zip(ids, models, strict=True))
@@ -270,10 +265,10 @@ def _unpacked(text: str, of: Of) -> str | Answered:
 
 
 def embeddable(shards: Shards, rows: Rows) -> Embeddable:
-    """Say where embedders find the texts and given vectors of a pool."""
+    """Present a pool's texts and given vectors to embedders."""
     pool = shards.pool
     if shards.whole:
-        return Held.of(pool, shards.texts)
+        return Held.of(pool, lambda: shards.texts)
     import pyarrow as pa
 
     return Filed(
@@ -289,7 +284,7 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
 
 
 def cluster_column(shards: Shards, rows: Rows, options: Options, eligible: BoolArray) -> ObjectArray | None:
-    """Give the values of `cluster_by`, shape (N,), for a number the bins of the eligible rows; None where it is not asked for."""
+    """Read the values of `cluster_by`, shape (N,), for a number the bins of the eligible rows; None where it is not asked for."""
     if options.cluster_by is None:
         return None
     bins = number_of_bins(options, shards.pool)

@@ -1,4 +1,4 @@
-"""What is known of every instruction of a pool after one look at it, whatever its size: rows of numbers, no texts; the matrix only if it is asked for."""
+"""What is known of every instruction after one look at a pool of any size: numbers, no texts; the matrix only on request."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ COLUMNS = (
     "n_rewards",
     "reward_agreement",
 )
-"""Names of our own, which no column of numbers may have."""
+"""Reserved names, which no column of the `metrics` file may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +70,15 @@ class Rows:
     notes: tuple[str, ...] = ()
     """One-line facts about the crowd that the user should know."""
     pool_notes: tuple[str, ...] = ()
-    """The same about the pool's files."""
+    """One-line facts about the pool's files that the user should know."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
     questions: tuple[tuple[str, list[BenchmarkQuestion]], ...] = ()
-    """Files of benchmark questions, and what is in them."""
+    """Files of benchmark questions, and their questions."""
     owner: IntArray | None = None
-    """Shape (N,): which of these questions, counted through, each row gives away; -1 = none."""
+    """Shape (N,): which of these questions, numbered over all files, each row shares text with; -1 = none."""
     columns: Mapping[str, ObjectArray] = field(default_factory=dict)
-    """Columns of the pool that were asked for, shape (N,) each, of str; None where missing."""
+    """Requested columns of the pool, shape (N,) each, of str; None where missing."""
     checked: Columns | None = None
     """With `format='rl'`: the columns of what an answer is checked against."""
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -88,13 +88,13 @@ class Rows:
     needs: ObjectArray | None = None
     """Shape (N,): what an export has to hold, words of `turns` and `tools`."""
     text_keys: Table | None = None
-    """What each text's vectors are found by, where a model embeds them."""
+    """The cache key of each text's vector, if a model embeds them."""
     places: Places
     """Where the rows are in the shards."""
     shard: NDArray[np.int32]
-    """Shape (N,): in which."""
+    """Shape (N,): the shard of each row."""
     matrix: Matrix | None = None
-    """The score matrix, where it was asked for."""
+    """The score matrix, on request."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,10 +104,10 @@ class Rows:
         return self.metrics[name] if name in self.metrics else self.numbers[name]
 
     def column(self, name: str, pool: Pool) -> ObjectArray:
-        """Give a column of the pool that was asked for.
+        """Return a column of the pool.
 
         Raises:
-            InputError: There is none of that name.
+            InputError: There is no column of that name.
         """
         return self.columns[name] if name in self.columns else pool.column(name)
 
@@ -137,13 +137,20 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
         raise OptionError(
             f"{name} has a weight, but no model family of two known sizes is in the pool; name families and sizes "
-            "in a file (`crowdselect crowd POOL -o crowd.toml` makes one to edit) and pass it as `crowd`, or "
+            "in a file (`crowdselect crowd POOL -o crowd.toml` writes one to edit) and pass it as `crowd`, or "
             f"leave {name} out of `weights`"
         )
 
 
+def nullable(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Convert numbers to an Arrow array, NaN to null."""
+    import pyarrow as pa
+
+    return pa.array(values, mask=np.isnan(values))
+
+
 def metrics_table(rows: Rows, *, also: Sequence[str] = ()) -> Table:
-    """Lay out the metrics of every instruction.
+    """Build the table of every instruction's metrics.
 
     Args:
         rows: From `crowdselect.selection.look.look_at`, without options.
@@ -151,25 +158,22 @@ def metrics_table(rows: Rows, *, also: Sequence[str] = ()) -> Table:
 
     Returns:
         A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
-        reward, whether the answer has text or not, of several samples the highest; among equal ones a seeded hash decides),
-        the metrics and the further numbers; null where undefined.
+        reward, with or without text, of several samples the highest; a seeded hash breaks ties), the metrics and the
+        further numbers; null where undefined.
     """
     import pyarrow as pa
 
-    found = rows.answers
+    answers = rows.answers
 
-    def number(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
-        return pa.array(values, mask=np.isnan(values))
-
-    best = pa.array(rows.crowd.names, pa.string()).take(pa.array(found.chosen, mask=found.chosen < 0))
+    best = pa.array(rows.crowd.names, pa.string()).take(pa.array(answers.chosen, mask=answers.chosen < 0))
     return pa.table(
         {
             "id": pa.array(rows.ids, pa.string()),
             "n_rewards": pa.array(rows.n_rewards),
-            "mean_reward": number(-rows.metrics["difficulty"]),
+            "mean_reward": nullable(-rows.metrics["difficulty"]),
             "best_model": best,
-            "best_reward": number(found.best_reward),
-            **{name: number(values) for name, values in rows.metrics.items()},
-            **{name: number(rows.number(name)) for name in also},
+            "best_reward": nullable(answers.best_reward),
+            **{name: nullable(values) for name, values in rows.metrics.items()},
+            **{name: nullable(rows.number(name)) for name in also},
         }
     )

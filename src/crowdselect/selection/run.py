@@ -1,4 +1,4 @@
-"""The whole way from a scored pool to a selection, on one page, whatever its size and wherever it is read.
+"""The whole way from a scored pool to a selection, on one page, whatever the pool's size and wherever it is read.
 
 pool ─▶ look ─▶ rows: metrics ─▶ uniform ranks ─▶ score ─┐
   └───▶ texts ─▶ vectors ─▶ clusters ────────────────────┴▶ choice ─▶ Selection
@@ -35,8 +35,8 @@ def select(
             at a time, with the same result.
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
-        method: What gives the score; see `crowdselect.methods` for others.
-        run: Has the pool's files read one by one, as on a cluster; None = this process, and large pools only.
+        method: What scores the rows; see `crowdselect.methods` for others.
+        run: What reads the pool's files one by one, as on a cluster; None = this process, and only for large pools.
         stages: Times the stages and shows progress.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A selection: every instruction of the pool, chosen or not, with the reason; and the story of one row."""
+"""A selection: every instruction of the pool, chosen or not, with the reason; and the explanation of one row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
+from crowdselect.types import BoolArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_IN_LINE = ("selected", "below_cut")  # the reasons of rows that can be chosen
+_COMPARED = 20_000  # ids compared to find a near miss: about a second
+_IN_LINE = ("selected", "below_cut")  # the reasons of rows that could be chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,9 @@ class Selection:
     table: "pa.Table"
     """One row per instruction, in id order: the columns of `selection.parquet`."""
     options: Mapping[str, Any]
-    """The options it was made with, by name."""
+    """The options that it was made with, by name."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What was found on the way: pool, crowd, reward, embedder, quotas, counts."""
+    """What the run found out: pool, crowd, reward, embedder, quotas, counts."""
     warnings: tuple[str, ...] = ()
     """What the person who trains on this should know."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -65,8 +67,16 @@ class Selection:
 
         return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
 
+    @property
+    def eligible(self) -> BoolArray:
+        """Rows that could be chosen, shape (N,): with a score, and no duplicate of another row."""
+        import pyarrow.compute as pc
+
+        duplicate = pc.starts_with(self.table["reason"], "duplicate_of:")
+        return np.asarray(pc.and_(pc.is_valid(self.table["score"]), pc.invert(duplicate)), dtype=np.bool_)
+
     def counts(self) -> dict[str, int]:
-        """How many rows have each reason, ids after a colon left off, in the order of `REASONS`."""
+        """Count the rows per reason, ids after a colon left off, in the order of `REASONS`."""
         import pyarrow.compute as pc
 
         codes = pc.list_element(pc.split_pattern(self.table["reason"], ":", max_splits=1), 0)
@@ -74,20 +84,20 @@ class Selection:
         return {reason: found[reason] for reason in REASONS if reason in found}
 
     def explain(self, instruction_id: str) -> dict[str, Any]:
-        """Tell one instruction's story.
+        """Explain why one instruction was chosen or not.
 
         Args:
             instruction_id: Its id.
 
         Returns:
             All columns of its row, and: `story`, lines of text for a person; `cluster_size` (rows of its
-            cluster that can be chosen: eligible, and no duplicates passed over), `place` (where it stands, or
-            as a duplicate would stand, among them, 1 = first), `quota` (how many the cluster gave) and `last`
-            (id, rank and score of the row that took the cluster's last place). The last four are None where
-            the row is not eligible.
+            cluster that could be chosen: eligible, without skipped duplicates), `place` (its position among them,
+            or the position that a duplicate would have, 1 = first), `quota` (how many were taken from the
+            cluster) and `last` (id, rank and score of the row that took the cluster's last place). The last four
+            are None if the row is not eligible.
 
         Raises:
-            InputError: The pool had no such id.
+            InputError: The selection's pool had no such id.
         """
         import pyarrow.compute as pc
 
@@ -95,13 +105,14 @@ class Selection:
         if not match:
             raise InputError(
                 f"id {instruction_id!r} is not in this selection's pool of {len(self.table)} instructions"
+                + near_miss(instruction_id, self.table["id"][:_COMPARED].to_pylist())
             )
         row = match[0]
         found = {**row, **self._standing(row)}
         return {**found, "story": _story(found, self.options)}
 
     def _standing(self, row: Row) -> dict[str, Any]:
-        """Where an eligible row stands in its cluster."""
+        """Compute an eligible row's position in its cluster; all None for other rows."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -129,7 +140,7 @@ class Selection:
 
 
 def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:
-    """The number of the sample that each row takes; None where its pool has no samples, or where none is taken.
+    """Return the number of each row's sample; None where its pool has no samples, or none is taken.
 
     Args:
         table: As of `Selection.table`.
@@ -140,7 +151,7 @@ def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:
 
 
 def answer_by(row: Mapping[str, Any]) -> str | None:
-    """Say whose answer a row takes: the model, and the sample where the pool has several.
+    """Name the answer that a row takes: the model, and the sample if the pool has several.
 
     Example:
         >>> answer_by({"model": "m"}), answer_by({"model": "m", "sample": 3})
@@ -167,12 +178,12 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
         lines.append(f"and {len(others)} more: {told}")
     if row["score"] is not None:
         where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
-        stands = (
+        position = (
             f"place {row['place']} of {row['cluster_size']} in {where}"
             if reason in _IN_LINE
             else f"{row['place'] - 1} of {row['cluster_size']} rows that can be chosen are before it in {where}"
         )
-        lines.append(f"score {row['score']:.6g}: {stands}, which gave {row['quota']}")
+        lines.append(f"score {row['score']:.6g}: {position}, which gave {row['quota']}")
         if row["last"] is not None:
             last = row["last"]
             lines.append(
@@ -192,19 +203,23 @@ def _metric_line(row: Row, name: str, weight: float | None) -> str:
 
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
-    """What would have to be different for the row to change sides."""
+    """Describe what would have to change for the row to be chosen, or to drop out."""
     if reason == "selected":
-        return f"it would drop out if its score fell below that of the rows behind it, or the cluster's quota below {row['place']}"
+        return f"it would drop out if its score fell below that of the rows after it, or the cluster's quota fell below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
-            return "its cluster gave no row: a larger `budget` or fewer `clusters` would have to reach it"
+            return "no row of its cluster was taken: it needs a larger `budget` or fewer `clusters`"
         gap = row["last"]["score"] - row["score"]
-        more = f"{gap:.4g} more score" if gap else "any more score (a seeded hash broke the tie)"
+        more = f"{gap:.4g} more score" if gap else "a slightly higher score (a seeded hash broke the tie)"
         return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger `budget`)"
     advice = {
         "excluded": "take its id out of `exclude`",
-        "unfinished": "only if an answer of it came to its end, or with `allow_cut=True` where it was cut",
+        "unfinished": "only if one of its answers were finished, or with `allow_cut=True` if it was cut",
         "not_included": "add its id to `include`",
+        "malformed": "correct its row",
+        "not_text": "only text can be trained on here",
+        "bad_turns": "give it turns that an answer may follow, or write another `format`",
+        "no_tools": "write a `format` that holds tools, such as messages as JSONL",
         "no_instruction": "give it text in the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or write `keep='rewards=1..'`",
         "no_number": "give it that number, or leave its weight or its band out",
@@ -216,7 +231,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "below_floor": "lower the floor, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",
-        "duplicate_of": f"only in the place of {other}: leave that out (`exclude`), and this row's own score must reach the cut",
+        "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
@@ -228,7 +243,7 @@ def _shown(row: Row, name: str) -> str:
 
 
 def score_line(options: Mapping[str, Any]) -> str:
-    """Say what the score of a selection is made of.
+    """Describe what the score of a selection is made of.
 
     Example:
         >>> score_line({"method": "length", "of": "answer", "weights": {"difficulty": 0.0}})
@@ -237,48 +252,47 @@ def score_line(options: Mapping[str, Any]) -> str:
     if method_of(options) == CROWD.name:
         return " + ".join(f"{w:g} x {name}" for name, w in options["weights"].items() if w)
     known = {field.name for field in fields(Options)} | {"method"}
-    told = ", ".join(
+    arguments = ", ".join(
         f"{name} {value}" for name, value in options.items() if name not in known and value is not None
     )
-    return method_of(options) + (f" ({told})" if told else "")
+    return method_of(options) + (f" ({arguments})" if arguments else "")
 
 
-_ROUNDING = 1e-12  # relative; below this, draws are equal
+_ROUNDING = 1e-12  # relative; draws that differ by less are equal
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One column's mean over the chosen rows, and over random choices with the same quotas."""
+    """One column's mean over the chosen rows, and over random selections with the same quotas."""
 
     chosen: float
     random: float
     """Mean over the draws."""
     spread: float
-    """Standard deviation over the draws: what is within two of these is what chance does. Infinite on overflow."""
+    """Standard deviation over the draws: differences below two of these may be chance. Infinite on overflow."""
 
 
 def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
-    """Compare the chosen rows with random ones that could have been chosen, as many from each cluster.
+    """Compare the chosen rows with random eligible ones, as many from each cluster.
 
     Args:
         selection: What was chosen.
-        draws: How many random choices.
-        seed: Of the draws.
+        draws: How many random selections.
+        seed: Seed of the draws.
 
     Returns:
-        One `Control` for `reward`, that of the answer to train on, and for each metric, where it has values in every
-        chosen row. Random rows without a value are left out of their mean.
+        One `Control` for `reward`, that of the answer to train on, and for each metric, if every chosen row has a
+        value. Random rows without a value are left out of their mean.
 
     Example:
         >>> random_control.__name__
         'random_control'
     """
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    choosable = pc.invert(pc.starts_with(selection.table["reason"], "duplicate_of:"))
     columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
     wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
-    eligible = wanted.filter(pc.and_(pc.is_valid(selection.table["score"]), choosable))
+    eligible = wanted.filter(pa.array(selection.eligible))
     chosen = eligible["selected"].to_numpy()
     cluster = eligible["cluster"].fill_null(0).to_numpy()
     values = {name: eligible[name].to_numpy() for name in columns}
@@ -301,6 +315,6 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
 
 
 def _spread(means: list[float]) -> float:
-    """Standard deviation of the draws; 0 where they differ by rounding only, as when every row is drawn."""
+    """Compute the standard deviation of the draws; 0 if they differ by rounding only, as when every row is drawn."""
     spread = float(np.nanstd(means))
     return spread if spread > _ROUNDING * float(np.nanmax(np.abs(means))) else 0.0

@@ -1,4 +1,4 @@
-"""The texts behind a selection: of its chosen rows, and of any row of one whose pool is found again through its manifest."""
+"""Texts of a selection: those of its chosen rows, and of any row if its pool can be reopened through the manifest."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,26 +26,26 @@ Key = tuple[str, str | None, float | None]
 
 
 class Chosen(Protocol):
-    """What there is to read of chosen rows; a `Pool` is one."""
+    """The texts that can be read of chosen rows; a `Pool` is one."""
 
     @property
     def path(self) -> str:
-        """Of the pool, as it was given."""
+        """The pool's path, as the user wrote it."""
         ...
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Of the pool."""
+        """The pool's files."""
         ...
 
     @property
     def has_text(self) -> bool:
-        """Some instruction has text."""
+        """Whether some instruction has text."""
         ...
 
     @property
     def has_responses(self) -> bool:
-        """There is a place for responses."""
+        """Whether the pool has a column for responses."""
         ...
 
     def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:
@@ -79,7 +79,7 @@ class Chosen(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Chosen rows of a pool that is read file by file: all of them, fetched at once."""
+    """The chosen rows of a pool that is read file by file, all fetched at once."""
 
     path: str
     files: tuple[Path, ...]
@@ -88,7 +88,7 @@ class Fetched:
 
     @property
     def has_text(self) -> bool:
-        """See `Chosen`: where one chosen row has text all have, as the others cannot be chosen."""
+        """See `Chosen`: if one chosen row has text, all have, as rows without text cannot be chosen."""
         return any(row["instruction"] is not None for row in self.found.values())
 
     def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:
@@ -140,12 +140,12 @@ class Fetched:
 
 
 def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = None) -> Chosen:
-    """Open what gives the texts of a selection's rows: the pool as it is, or a large one file by file.
+    """Open the texts of a selection's rows: the pool as a whole, or a large one file by file.
 
     Args:
-        pool: The pool that it was chosen from; what this function returned is returned as it is.
+        pool: The pool that it was chosen from; a result of this function is returned unchanged.
         selection: The selection.
-        run: Has the files read one by one; None = this process, and large pools only.
+        run: What reads the files one by one; None = this process, and only for large pools.
 
     Raises:
         SplitError: With `run`, an instruction is in two files.
@@ -168,7 +168,7 @@ def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = 
 
 
 def _wanted(selection: Selection) -> list[Key]:
-    """The answers to train on and to reject; of data for reinforcement learning no answers."""
+    """List the answers to train on and to reject; of data for reinforcement learning no answers."""
     rows = selection.rows()
     if selection.facts.get("checked") is not None:
         return [(row["id"], None, None) for row in rows]
@@ -183,7 +183,7 @@ def _wanted(selection: Selection) -> list[Key]:
 def _fetch(
     shards: Shards, answers: Sequence[Key], homes: Mapping[str, str], *, columns: Sequence[str]
 ) -> dict[Key, dict[str, str | None]]:
-    """Fetch rows from the files that they are in; where these are not known, every file is asked.
+    """Fetch rows from their files; if the file of a row is not known, from every file.
 
     Raises:
         SplitError: An instruction is in two files.
@@ -200,7 +200,7 @@ def _fetch(
             source["samples"].append(sample)
     found: dict[Key, dict[str, str | None]] = {}
     first: dict[str, str] = {}
-    for table in shards.asked(answers_in, list(wanted.values())):
+    for table in shards.call(answers_in, list(wanted.values())):
         for row in table.to_pylist():
             if first.setdefault(row["id"], row["path"]) != row["path"]:
                 raise SplitError(f"{row['path']}: id {row['id']!r} is in {first[row['id']]} too")
@@ -213,9 +213,9 @@ class Texts:
     """The texts behind a row of a selection."""
 
     instruction: str | None = None
-    """None where the pool has none, or is not at hand."""
+    """None if the pool has none, or cannot be opened."""
     answer: str | None = None
-    """The answer to train on; None likewise."""
+    """The answer to train on; None if the pool has none, or cannot be opened."""
     problem: str | None = None
     """What the user should know: that the pool is gone, or has changed since."""
 
@@ -226,10 +226,10 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     Args:
         selection: From `crowdselect.load_selection`.
         row: One of its rows.
-        pool: Where the pool is now; None takes the place that the manifest names.
+        pool: The pool's current path; None = the path in the manifest.
 
     Returns:
-        The texts, or what stands in their way.
+        The texts, or why they cannot be read.
 
     Raises:
         InputError: `pool` is given and cannot be opened.
@@ -237,7 +237,7 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     Example:
         >>> facts = {"pool": "gone.parquet", "layout": "long", "rewards": None}
         >>> gone = texts_of(Selection(table=None, options={}, facts=facts), {})
-        >>> gone.problem.endswith("name its place with `pool`")
+        >>> gone.problem.endswith("pass its current path as `pool`")
         True
     """
     opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
@@ -279,11 +279,11 @@ def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | N
 
     Args:
         selection: From `crowdselect.load_selection`.
-        path: Where the pool is now; None takes the place that the manifest names.
+        path: The pool's current path; None = the path in the manifest.
 
     Returns:
-        The pool, or None where the manifest's place no longer holds it; and what the user should know: that
-        it is not there, or that its content has changed since.
+        The pool, or None if it is no longer at the manifest's path; and what the user should know: that it is
+        missing, or that its content has changed since.
 
     Raises:
         InputError: `path` is given and cannot be opened.
@@ -293,20 +293,20 @@ def reopen_pool(selection: Selection, path: str | None = None) -> tuple[Pool | N
         >>> reopen_pool(gone)[0] is None
         True
     """
-    return _reopened(selection, path, gone="the pool is not at hand", unsure="texts and rewards")
+    return _reopened(selection, path, gone="the pool cannot be opened", unsure="texts and rewards")
 
 
 def _reopened(
     selection: Selection, path: str | None, *, gone: str, unsure: str
 ) -> tuple[Pool | None, str | None]:
-    """Do what `reopen_pool` does; `gone` says what a missing pool means, `unsure` what a change puts in doubt."""
+    """Do the same as `reopen_pool`; `gone` states what a missing pool means, `unsure` what may differ after a change."""
     facts = selection.facts
     try:
         pool, problem = _open(path or facts["pool"], facts)
     except (InputError, MissingExtraError, OSError) as error:
         if path is not None:
             raise
-        return None, f"{gone}: {error}; name its place with `pool`"
+        return None, f"{gone}: {error}; pass its current path as `pool`"
     if problem is None and pool.fingerprint() != facts["fingerprint"]:
         problem = f"{pool.path}: its content is not what this selection was made from; {unsure} may differ"
     return pool, problem

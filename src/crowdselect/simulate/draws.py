@@ -1,4 +1,4 @@
-"""What is drawn for a simulated pool, as numbers: instructions' latent values, models' abilities, rewards.
+"""What is drawn for a simulated pool: instructions' latent values, models' abilities, rewards; and their texts.
 
 Every instruction has a topic, a latent difficulty and a latent discrimination, every model an
 ability that grows with the logarithm of its size inside its family; the last family is nearly flat:
@@ -8,15 +8,22 @@ ability that grows with the logarithm of its size inside its family; the last fa
 `f` is plain arithmetic, so that the same seed gives the same numbers on every machine. Instructions
 are drawn in fixed blocks, each from a generator of its own, so that instruction i depends on the
 seed and i alone: not on how many there are, nor on the batches they are written in.
+
+Instructions and answers are frames filled with a topic's words, thousands at once. pyarrow's arrays are typed `Any`
+here: pyarrow ships no types.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
+from crowdselect.simulate import words
 from crowdselect.simulate.words import PARAGRAPHS, TOPICS, paragraphs_per_answer
 from crowdselect.types import FloatArray, IntArray
 
@@ -29,7 +36,7 @@ _ILL_POSED = -12.0  # every model's answer to an ill-posed instruction, before n
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     """The options of one simulation.
 
     Attributes:
@@ -65,7 +72,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class DrawnBlock:
     """Instructions `start` to `start + n` with all that is drawn for them, before it becomes text."""
 
     start: int
@@ -94,7 +101,7 @@ def _chance(seed: int, stream: int, number: int) -> np.random.Generator:
     return np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, int(seed < 0), stream, number])
 
 
-def _latent(plan: Plan, number: int) -> dict[str, NDArray[Any]]:
+def _latent(plan: SimulationPlan, number: int) -> dict[str, NDArray[Any]]:
     """What is drawn for each instruction of one block; always the whole block, so that N does not matter."""
     chance = _chance(plan.seed, _LATENT, number)
     topic = chance.integers(0, len(TOPICS), _BLOCK)
@@ -116,7 +123,7 @@ def _latent(plan: Plan, number: int) -> dict[str, NDArray[Any]]:
     return latent
 
 
-def _draw(plan: Plan, number: int) -> Block:
+def _draw(plan: SimulationPlan, number: int) -> DrawnBlock:
     latent = _latent(plan, number)
     shape = (_BLOCK, len(plan.abilities), plan.samples)
     chance = _chance(plan.seed, _REWARDS, number)
@@ -131,17 +138,17 @@ def _draw(plan: Plan, number: int) -> Block:
         chance = _chance(plan.seed, _ANSWERS, number)
         paragraphs = chance.integers(0, PARAGRAPHS, (*shape, paragraphs_per_answer(plan.answer_chars)))
         paragraphs[chance.random(shape) < plan.shares["empty"]] = -1
-    return Block(number * _BLOCK, latent, rewards, paragraphs)
+    return DrawnBlock(number * _BLOCK, latent, rewards, paragraphs)
 
 
-def _cut(block: Block, begin: int, end: int) -> Block:
+def _cut(block: DrawnBlock, begin: int, end: int) -> DrawnBlock:
     rows = slice(begin - block.start, end - block.start)
     latent = {name: values[rows] for name, values in block.latent.items()}
     paragraphs = None if block.paragraphs is None else block.paragraphs[rows]
-    return Block(begin, latent, block.rewards[rows], paragraphs)
+    return DrawnBlock(begin, latent, block.rewards[rows], paragraphs)
 
 
-def drawn(plan: Plan, begin: int, end: int) -> Block:
+def drawn(plan: SimulationPlan, begin: int, end: int) -> DrawnBlock:
     """Instructions `begin` to `end` from as many blocks as they touch, as one."""
     parts = [
         _cut(_draw(plan, number), max(begin, number * _BLOCK), min(end, (number + 1) * _BLOCK))
@@ -150,9 +157,137 @@ def drawn(plan: Plan, begin: int, end: int) -> Block:
     if len(parts) == 1:
         return parts[0]
     paragraphs = [part.paragraphs for part in parts if part.paragraphs is not None]
-    return Block(
+    return DrawnBlock(
         begin,
         {name: np.concatenate([part.latent[name] for part in parts]) for name in parts[0].latent},
         np.concatenate([part.rewards for part in parts]),
         np.concatenate(paragraphs) if paragraphs else None,
     )
+
+
+# As text
+
+
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """Sentence frames, cut at their slots, so that thousands are filled in at once."""
+
+    gaps: list[Any]  # S + 1 pyarrow arrays of F strings: the text before, between and after the slots
+    order: IntArray  # (F, S): which slot stands at each place
+
+    @classmethod
+    def of(cls, frames: Sequence[str], slots: str) -> "_Frames":
+        import pyarrow as pa
+
+        cut = [[*Formatter().parse(frame + "{end}")] for frame in frames]
+        gaps = [pa.array([pieces[gap][0] for pieces in cut], pa.string()) for gap in range(len(slots) + 1)]
+        order = [[slots.index(piece[1] or "") for piece in pieces[:-1]] for pieces in cut]
+        return cls(gaps, np.array(order))
+
+    def fill(self, vocabulary: Any, frame: IntArray, slots: IntArray) -> Any:  # noqa: ANN401  (pyarrow has no types)
+        """Shape (n,) strings from the frames' numbers (n,) and the vocabulary's numbers (n, S)."""
+        import pyarrow.compute as pc
+
+        placed = np.take_along_axis(slots, self.order[frame], axis=1)
+        pieces = [self.gaps[0].take(frame)]
+        for place, gap in enumerate(self.gaps[1:]):
+            pieces += [vocabulary.take(placed[:, place]), gap.take(frame)]
+        return pc.binary_join_element_wise(*pieces, "")
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> tuple[Any, dict[str, int]]:
+    """All words that fill slots, in one pyarrow array, and where each kind begins in it."""
+    import pyarrow as pa
+
+    kinds: dict[str, Sequence[str]] = {
+        "thing": [thing for things, _ in words.VOCABULARIES.values() for thing in things],
+        "place": [place for _, places in words.VOCABULARIES.values() for place in places],
+        "reader": words.READERS,
+        "demand": words.DEMANDS,
+        "number": [str(number) for number in range(40, 405, 5)],
+    }
+    starts: dict[str, int] = {}
+    joined: list[str] = []
+    for kind, found in kinds.items():
+        starts[kind] = len(joined)
+        joined += found
+    return pa.array(joined, pa.string()), starts
+
+
+def instructions_text(block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow array)
+    """The block's instructions, n strings of two or three sentences each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    vocabulary, at = _vocabulary()
+    slots, topic, copy = block.latent["slots"], block.latent["topic"], block.latent["copy"]
+    things, places = (len(found) for found in next(iter(words.VOCABULARIES.values())))
+    first = slots[:, 1] % things
+    second = (first + 1 + slots[:, 2] % (things - 1)) % things
+    place = at["place"] + topic * places + slots[:, 3] % places
+    subject = np.column_stack(
+        (at["thing"] + topic * things + first, at["thing"] + topic * things + second, place)
+    )
+    task = np.where(
+        block.latent["ill_posed"],
+        len(words.TASKS) + slots[:, 0] % len(words.ILL_POSED_TASKS),
+        slots[:, 0] % len(words.TASKS),
+    )
+    manner = np.column_stack(
+        [
+            at[kind] + slots[:, column] % size
+            for kind, column, size in (
+                ("reader", 5, len(words.READERS)),
+                ("number", 6, len(vocabulary) - at["number"]),
+                ("demand", 7, len(words.DEMANDS)),
+            )
+        ]
+    )
+    tasks = _Frames.of((*words.TASKS, *words.ILL_POSED_TASKS), "abc").fill(vocabulary, task, subject)
+    manners = _Frames.of(words.MANNERS, "dne").fill(vocabulary, slots[:, 4] % len(words.MANNERS), manner)
+    before = pa.array(["", "", "", "", "Please help me. "]).take(copy)
+    between = pa.array([" ", " ", "  ", " ", " "]).take(copy)
+    after = pa.array(["", "", "", " Thank you.", ""]).take(copy)
+    return pc.binary_join_element_wise(before, tasks, between, manners, after, "")
+
+
+@lru_cache(maxsize=2)
+def _paragraphs(characters: int) -> Any:  # noqa: ANN401  (a pyarrow array)
+    """`PARAGRAPHS` paragraphs per topic, topics one after the other, of about so many characters."""
+    import pyarrow as pa
+
+    made = []
+    for number, (things, places) in enumerate(words.VOCABULARIES.values()):
+        chance = np.random.default_rng(number)  # the same paragraphs for every seed
+        for _ in range(PARAGRAPHS):
+            sentences: list[str] = []
+            while sum(map(len, sentences)) + 40 < characters:
+                a, b = chance.choice(len(things), 2, replace=False)
+                frame = words.ANSWER_SENTENCES[chance.integers(len(words.ANSWER_SENTENCES))]
+                sentences.append(
+                    frame.format(a=things[a], b=things[b], c=places[chance.integers(len(places))])
+                )
+            made.append(" ".join(sentences))
+    return pa.array(made, pa.string())
+
+
+def answers_text(plan: SimulationPlan, block: DrawnBlock, model: int, sample: int) -> Any:  # noqa: ANN401  (a pyarrow array)
+    """One model's answers to the block, "" where it gave an empty one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if block.paragraphs is None:
+        return pa.nulls(len(block.rewards), pa.string())
+    vocabulary, at = _vocabulary()
+    topic = block.latent["topic"]
+    things = len(next(iter(words.VOCABULARIES.values()))[0])
+    subject = vocabulary.take(at["thing"] + topic * things + block.latent["slots"][:, 1] % things)
+    head = f"[simulated answer of {plan.crowd.names[model]}] About "
+    count = block.paragraphs.shape[-1]
+    rest = max(0, plan.answer_chars - len(head) - 20)
+    bank = _paragraphs(rest // count)
+    chosen = np.maximum(block.paragraphs[:, model, sample], 0) + PARAGRAPHS * topic[:, None]
+    body = [bank.take(chosen[:, place]) for place in range(count)]
+    text = pc.binary_join_element_wise(pc.binary_join_element_wise(head, subject, ":", ""), *body, " ")
+    return pc.if_else(pa.array(block.paragraphs[:, model, sample, 0] < 0), "", text)

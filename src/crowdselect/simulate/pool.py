@@ -1,24 +1,40 @@
 """A simulated crowd with a known truth: for the demo, for tests and for benchmarks.
 
-What is drawn and how rewards come about stands in `crowdselect.simulate.draws`. A few instructions are
-ill-posed (no model answers them well), a few repeat an earlier one, a few rewards are missing and a
-few answers empty. All that is written is marked as simulated.
+What is drawn and how rewards come about: `crowdselect.simulate.draws`; here it becomes tables of each layout, and
+files. A few instructions are ill-posed (no model answers them well), a few repeat an earlier one, a few rewards are
+missing and a few answers empty. All that is written is marked as simulated.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crowdselect.crowd import Crowd
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, OutputError
 from crowdselect.simulate import words
-from crowdselect.simulate.draws import Plan, abilities_of, drawn
-from crowdselect.simulate.files import ID_DIGITS, LAYOUTS, Sink, sink_for
+from crowdselect.simulate.draws import (
+    DrawnBlock,
+    SimulationPlan,
+    abilities_of,
+    answers_text,
+    drawn,
+    instructions_text,
+)
 from crowdselect.types import BoolArray, FloatArray, IntArray
 from crowdselect.writing import new_file, new_folder
+
+REWARD = "simulated_reward"
+"""The name of the reward column, or of the field beside `content`."""
+
+_ID_DIGITS = 9
+_Write = Callable[[Any], None]
+_Sink = Callable[[Path], AbstractContextManager[_Write]]
 
 _SIZES = (1.5, 3.0, 7.0, 14.0, 32.0, 72.0, 140.0, 405.0)
 _PAPER_SIZES = (
@@ -134,7 +150,7 @@ def simulate(
         (['sim-ash-14b', 'sim-ash-3b'], (5,))
     """
     members = _crowd(crowd, families=families, sizes=sizes, models=models)
-    plan = Plan(
+    plan = SimulationPlan(
         instructions=instructions,
         layout=layout,
         crowd=members,
@@ -147,7 +163,7 @@ def simulate(
     )
     _check(plan, shards=shards)
     target = Path(path)
-    sink = sink_for(target, layout=layout, shards=shards, overwrite=overwrite)
+    sink = _sink_for(target, layout=layout, shards=shards, overwrite=overwrite)
     truth = _blank_truth(plan)
     files = [target]
     if shards == 1:
@@ -162,22 +178,24 @@ def simulate(
     return Simulation(target, tuple(files), layout, members, truth)
 
 
-def _check(plan: Plan, *, shards: int) -> None:
+def _check(plan: SimulationPlan, *, shards: int) -> None:
     if plan.layout not in LAYOUTS:
-        raise OptionError(f"layout {plan.layout!r} is not simulated; wanted one of {', '.join(LAYOUTS)}")
+        raise OptionError(f"`layout` is {plan.layout!r}; wanted one of {', '.join(LAYOUTS)}")
     if plan.answer_chars < 80:
-        raise OptionError(f"answer-chars={plan.answer_chars}: an answer has at least 80 characters")
+        raise OptionError(f"`answer_chars` is {plan.answer_chars}; wanted at least 80")
     if plan.samples < 1 or (plan.samples > 1 and plan.layout != "long"):
         raise OptionError(
-            f"samples is {plan.samples}; wanted 1, or more with layout 'long' (this is {plan.layout!r})"
+            f"`samples` is {plan.samples}; wanted 1, or more with `layout='long'` (this is {plan.layout!r})"
         )
-    if not 1 <= plan.instructions < 10**ID_DIGITS:
-        raise OptionError(f"instructions is {plan.instructions}; wanted 1 to {10**ID_DIGITS - 1}")
+    if not 1 <= plan.instructions < 10**_ID_DIGITS:
+        raise OptionError(f"`instructions` is {plan.instructions}; wanted 1 to {10**_ID_DIGITS - 1}")
     if not 1 <= shards <= plan.instructions:
-        raise OptionError(f"shards is {shards}; wanted 1 to the number of instructions, {plan.instructions}")
+        raise OptionError(
+            f"`shards` is {shards}; wanted 1 to the number of instructions, {plan.instructions}"
+        )
     for name, share in plan.shares.items():
         if not 0 <= share <= 1:
-            raise OptionError(f"{name} is {share}; wanted a share from 0 to 1")
+            raise OptionError(f"`{name}` is {share}; wanted a share from 0 to 1")
 
 
 def _crowd(kind: str, *, families: int, sizes: int, models: Sequence[str] | None) -> Crowd:
@@ -190,12 +208,12 @@ def _crowd(kind: str, *, families: int, sizes: int, models: Sequence[str] | None
         size_lists: list[tuple[float, ...]] = list(_PAPER_SIZES)
     elif kind == "demo":
         if not 1 <= families <= len(words.FAMILIES):
-            raise OptionError(f"families is {families}; wanted 1 to {len(words.FAMILIES)}")
+            raise OptionError(f"`families` is {families}; wanted 1 to {len(words.FAMILIES)}")
         if not 1 <= sizes <= len(_SIZES) // 2:
-            raise OptionError(f"sizes is {sizes}; wanted 1 to {len(_SIZES) // 2}")
+            raise OptionError(f"`sizes` is {sizes}; wanted 1 to {len(_SIZES) // 2}")
         size_lists = [_SIZES[family % 2 :: 2][:sizes] for family in range(families)]
     else:
-        raise OptionError(f"crowd {kind!r} is not known; wanted 'demo' or 'paper', or give the models' names")
+        raise OptionError(f"`crowd` is {kind!r}; wanted 'demo' or 'paper', or give the names as `models`")
     names = [
         f"sim-{family}-{size:g}b"
         for family, members in zip(words.FAMILIES, size_lists, strict=False)
@@ -204,7 +222,7 @@ def _crowd(kind: str, *, families: int, sizes: int, models: Sequence[str] | None
     return Crowd.from_names(sorted(names))
 
 
-def _blank_truth(plan: Plan) -> Truth:
+def _blank_truth(plan: SimulationPlan) -> Truth:
     n = plan.instructions
     return Truth(
         difficulty=np.empty(n),
@@ -217,7 +235,7 @@ def _blank_truth(plan: Plan) -> Truth:
     )
 
 
-def _write(file: Path, sink: Sink, plan: Plan, truth: Truth, *, rows: tuple[int, int]) -> None:
+def _write(file: Path, sink: _Sink, plan: SimulationPlan, truth: Truth, *, rows: tuple[int, int]) -> None:
     with sink(file) as write:
         for begin in range(rows[0], rows[1], plan.batch):
             end = min(begin + plan.batch, rows[1])
@@ -225,3 +243,165 @@ def _write(file: Path, sink: Sink, plan: Plan, truth: Truth, *, rows: tuple[int,
             for name in ("difficulty", "discrimination", "topic", "ill_posed", "repeats"):
                 getattr(truth, name)[begin:end] = block.latent[name]
             write(LAYOUTS[plan.layout](plan, block))
+
+
+# Tables and files
+
+
+def _sink_for(target: Path, *, layout: str, shards: int, overwrite: bool) -> _Sink:
+    """Check the place to write to, and choose how by the ending of its name.
+
+    Args:
+        target: A file, or with several shards a folder.
+        layout: A CSV file has no structs and so no `"zoo"`.
+        shards: More than one go into a folder that is new or empty.
+        overwrite: Whether a file (never a folder) that is there may be replaced.
+
+    Returns:
+        A context manager for a path, which gives a function that appends a table.
+
+    Raises:
+        OptionError: No file type has this ending, or it cannot hold the layout.
+        OutputError: The place is taken.
+    """
+    if shards > 1:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise OutputError(f"{str(target)!r} exists already; shards go into a new or empty folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _parquet
+    sink = _SINKS.get(target.suffix.lower())
+    if sink is None or (layout == "zoo" and sink is _csv):
+        raise OptionError(
+            f"{str(target)!r}: `layout={layout!r}` is written as .parquet, .jsonl or, if not 'zoo', .csv"
+        )
+    if target.is_dir():
+        raise OutputError(f"{str(target)!r} is a folder; name a file")
+    if target.exists() and not overwrite:
+        raise OutputError(f"there is a file {str(target)!r} already; pass `overwrite=True` to replace it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return sink
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[_Write]:
+    import pyarrow.parquet as pq
+
+    writer = None
+
+    def write(table: Any) -> None:  # noqa: ANN401  (a pyarrow table)
+        nonlocal writer
+        if writer is None:
+            # Answers and rewards hardly repeat: a dictionary would be built and thrown away.
+            few = [name for name in ("topic", "model", "id", "instruction") if name in table.column_names]
+            schema = table.schema.with_metadata({"simulated": "true"})
+            writer = pq.ParquetWriter(path, schema, use_dictionary=few)
+        writer.write_table(table.replace_schema_metadata({"simulated": "true"}))
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _jsonl(path: Path) -> Iterator[_Write]:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        yield lambda table: file.writelines(
+            json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in table.to_pylist()
+        )
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[_Write]:
+    from pyarrow import csv
+
+    with path.open("wb") as file:
+
+        def write(table: Any) -> None:  # noqa: ANN401  (a pyarrow table)
+            csv.write_csv(table, file, csv.WriteOptions(include_header=file.tell() == 0))
+
+        yield write
+
+
+_SINKS: dict[str, _Sink] = {
+    ".parquet": _parquet,
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+}
+
+
+def _rewards(values: FloatArray) -> Any:  # noqa: ANN401  (a pyarrow array)
+    import pyarrow as pa
+
+    return pa.array(values, from_pandas=True)  # NaN becomes null
+
+
+def _head(block: DrawnBlock, *, key: str, with_text: bool) -> dict[str, Any]:
+    import pyarrow as pa
+
+    columns = {key: _ids(block)}
+    if with_text:
+        columns["instruction"] = instructions_text(block)
+    columns["topic"] = pa.array(words.TOPICS, pa.string()).take(pa.array(block.latent["topic"]))
+    return columns
+
+
+def _marked(columns: dict[str, Any]) -> Any:  # noqa: ANN401  (a pyarrow table)
+    import pyarrow as pa
+
+    rows = len(next(iter(columns.values())))
+    return pa.table({**columns, "simulated": pa.array(np.ones(rows, dtype=np.bool_))})
+
+
+def _matrix(plan: SimulationPlan, block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow table)
+    columns = _head(block, key="id", with_text=plan.with_text)
+    by_model = np.ascontiguousarray(block.rewards[:, :, 0].T)
+    return _marked({**columns, **dict(zip(plan.crowd.names, map(_rewards, by_model), strict=True))})
+
+
+def _zoo(plan: SimulationPlan, block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow table)
+    import pyarrow as pa
+
+    columns = _head(block, key="uuid", with_text=plan.with_text)
+    for model, name in enumerate(plan.crowd.names):
+        leaves = [answers_text(plan, block, model, 0), _rewards(block.rewards[:, model, 0])]
+        columns[name] = pa.StructArray.from_arrays(leaves, names=["content", REWARD])
+    return _marked(columns)
+
+
+def _long(plan: SimulationPlan, block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow table)
+    import pyarrow as pa
+
+    n, m, s = block.rewards.shape
+    row, model, sample = (axis.ravel() for axis in np.indices((n, m, s)))
+    columns = {
+        name: values.take(pa.array(row))
+        for name, values in _head(block, key="id", with_text=plan.with_text).items()
+    }
+    columns["model"] = pa.array(plan.crowd.names, pa.string()).take(pa.array(model))
+    if s > 1:
+        columns["sample"] = pa.array(sample)
+    if plan.with_text:
+        answers = pa.concat_arrays([answers_text(plan, block, a, b) for a in range(m) for b in range(s)])
+        columns["response"] = answers.take(pa.array((model * s + sample) * n + row))
+    columns[REWARD] = _rewards(block.rewards.ravel())
+    return _marked(columns)
+
+
+LAYOUTS: dict[str, Callable[[SimulationPlan, DrawnBlock], Any]] = {
+    "long": _long,
+    "zoo": _zoo,
+    "matrix": _matrix,
+}
+
+
+def _ids(block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow array; pyarrow has no types)
+    import pyarrow as pa
+
+    rows = np.arange(block.start, block.start + len(block.rewards))
+    text = np.empty((len(rows), 4 + _ID_DIGITS), dtype=np.uint8)
+    text[:, :4] = np.frombuffer(b"sim-", dtype=np.uint8)
+    text[:, 4:] = rows[:, None] // 10 ** np.arange(_ID_DIGITS - 1, -1, -1) % 10 + ord("0")
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * text.shape[1]
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(text))

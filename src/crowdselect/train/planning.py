@@ -13,6 +13,7 @@ from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
+from crowdselect.terminal import shown_path
 from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
 from crowdselect.train.settings import Objective, TrainSettings
 from crowdselect.train.student import EXTRA, Student, read_student
@@ -201,7 +202,7 @@ class TrainPlan:
         rows = s.batch_size * s.accumulation * self.processes
         return {
             "data": f"{self.data}: {self.rows:,} rows to train on{held}",
-            "model": f"{self.model}: {_many(self.sizes.weights)} parameters, {_many(self.sizes.trained)} trained{adapters}",
+            "model": f"{shown_path(self.model)}: {_many(self.sizes.weights)} parameters, {_many(self.sizes.trained)} trained{adapters}",
             "objective": f"{s.objective}, learning rate {s.learning_rate:g}, {s.scheduler}, {self.warmup} warm-up steps",
             "steps": f"{self.steps:,} of {rows} rows ({s.batch_size} per device x {s.accumulation} passes{several}); "
             f"{self.steps_per_epoch:,} are an epoch",

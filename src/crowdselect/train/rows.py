@@ -66,7 +66,7 @@ def read_rows(path: str) -> TrainRows:
     """Read training rows.
 
     Args:
-        path: A folder that `select` or `baseline` wrote, or one training file: JSONL (plain, .gz or .zst) or
+        path: A folder that `select` wrote, or one training file: JSONL (plain, .gz or .zst) or
             Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id is called after its
             content.
 
@@ -139,9 +139,7 @@ def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
         )
     found = [folder / name for name in (named, "train.jsonl", "train.parquet") if (folder / name).is_file()]
     if not found:
-        raise InputError(
-            f"{folder}: holds no {named}; name a folder that `select` or `baseline` wrote, or a training file"
-        )
+        raise InputError(f"{folder}: holds no {named}; name a folder that `select` wrote, or a training file")
     return found[0]
 
 

@@ -1,7 +1,7 @@
 """A base model in the hub's format: configuration, tokenizer with a chat template, how it ends an answer; its weights."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,13 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.reward.loading import one_line, set_template
+from crowdselect.reward.loading import loaded, one_line, set_template
 from crowdselect.train.settings import TrainSettings
 
 EXTRA = "train"
 MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "jinja2", "vl_convert")
 """What a run imports, from the first step to the picture of its losses."""
+_KIND = "causal language model"
 _ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
 
 
@@ -52,7 +53,7 @@ def read_student(base: str, settings: TrainSettings) -> Student:
 
     Raises:
         InputError: It is no model, or has no chat template.
-        OptionError: It needs code of its own, a template cannot be read, or the dtype is not to be had.
+        OptionError: It needs code of its own, a template cannot be read, or this device does not have the dtype.
         MissingExtraError: The extra `train` is not installed.
     """
     name = _located(base)
@@ -61,8 +62,8 @@ def read_student(base: str, settings: TrainSettings) -> Student:
     transformers = optional("transformers", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
-    config = _read(base, lambda: transformers.AutoConfig.from_pretrained(name, **where))
-    tokenizer = _read(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where))
+    config = loaded(base, lambda: transformers.AutoConfig.from_pretrained(name, **where), kind=_KIND)
+    tokenizer = loaded(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where), kind=_KIND)
     set_template(
         base, tokenizer, settings.chat_template, such_as="that of the model's instruction-tuned sibling"
     )
@@ -107,7 +108,7 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
     torch = optional("torch", extra=EXTRA)
     auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
     kept = student.dtype if settings.lora else "float32"
-    model, found = _read(
+    model, found = loaded(
         student.name,
         lambda: auto.from_pretrained(
             student.name,
@@ -116,6 +117,7 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
             output_loading_info=True,
             **({"revision": settings.revision} if settings.revision else {}),
         ),
+        kind=_KIND,
     )
     missing = sorted(found["missing_keys"])
     if missing:
@@ -154,23 +156,6 @@ def _located(base: str) -> str:
             f"{base}: not a model: there is no config.json in this folder; wanted one that save_pretrained wrote"
         )
     return str(folder.resolve())
-
-
-def _read(base: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever is loaded)
-    """Turn what transformers says about a model into one line that names it."""
-    try:
-        return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        text = one_line(error)
-        if "trust_remote_code" in text:
-            raise OptionError(
-                f"{base}: this model needs code that comes with it; read that code, then add `trust_remote_code=True`"
-            ) from error
-        if isinstance(error, OSError) and not Path(base).expanduser().is_dir():
-            raise InputError(
-                f"{base}: there is no such folder here, and it could not be had from the Hub: {text}"
-            ) from error
-        raise InputError(f"{base}: cannot be loaded as a causal language model: {text}") from error
 
 
 def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transformers)

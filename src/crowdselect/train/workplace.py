@@ -1,4 +1,4 @@
-"""Where an unfinished run lives: its checkpoints, its log, what may go on from them, and nobody else at once."""
+"""The working folder of an unfinished run, locked to one process: its checkpoints, its log, what may go on from them."""
 
 import json
 import shutil

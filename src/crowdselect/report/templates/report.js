@@ -55,7 +55,10 @@
     const config = structuredClone(data.themes[dark.matches ? "dark" : "light"]);
     config.legend.columns = Math.max(2, Math.floor(width / 150));
     config.legend.labelLimit = 120;
-    if (width < 420) config.axisY = { labelLimit: 120 };
+    if (width < 420) {
+      config.axisY = { labelLimit: 120 };
+      config.axisTop = { labelAngle: -35, labelAlign: "left" }; // names side by side would touch
+    }
     return config;
   }
   async function draw(place) {
@@ -70,6 +73,7 @@
     });
     if (old) old.finalize();
     views.set(name, made);
+    if (name === "map") made.view.addEventListener("click", (_event, item) => { if (item?.datum?.id !== undefined) point(item.datum); });
     place.dataset.drawn = dark.matches ? "dark" : "light";
   }
   const places = [...document.querySelectorAll("[data-chart]")];
@@ -110,7 +114,7 @@
     const parts = [make("div", "lab", label)];
     const box = make("div", "text");
     box.dir = "auto";
-    if (shown === null) box.append(make("span", "lab", "no text at hand"));
+    if (shown === null) box.append(make("span", "lab", "the text could not be read"));
     else put(box, shown);
     if (shown !== null && length > shown.length)
       box.append(make("span", "cut", `cut here: ${length.toLocaleString("en")} characters in the pool, ${shown.length.toLocaleString("en")} shown`));
@@ -123,11 +127,11 @@
     data.metrics.forEach((name, i) => {
       facts.append(make("span", "", name), line(row.above[i]), make("span", "", number(row.values[i])));
       const weight = data.weights[i];
-      const share = row.above[i] === null ? "undefined or not ranked" : `higher than ${(100 * row.above[i]).toFixed(0)} % of the eligible`;
+      const share = row.above[i] === null ? "undefined or not ranked" : `higher than ${(100 * row.above[i]).toFixed(0)}% of scored rows`;
       facts.append(make("span", "", share + (weight === null ? "" : `, weight ${weight}`)));
     });
     box.append(facts, ...text(`Instruction ${row.id}`, row.text, row.length));
-    const answer = row.model === null ? "No answer" : `Answer of ${row.model}, reward ${number(row.reward)} (${row.rewards} rewards in all)`;
+    const answer = row.model === null ? "No answer" : `Answer of ${row.model}, reward ${number(row.reward)} (of ${row.rewards} ${row.rewards === 1 ? "reward" : "rewards"})`;
     box.append(...text(answer, row.answer, row.answerLength));
     return box;
   }
@@ -166,6 +170,22 @@
     const begin = row.text.slice(0, known.length).search(/\S*$/); // no word is cut in two
     const from = begin > BEGIN ? begin : known.length;
     return `\u2026 ${row.text.slice(from, from + 240).replace(/^[\uDC00-\uDFFF]/, "").trimStart()}`; // nor a character
+  }
+  // A point of the map: the whole row where the page has it, else what the map knows of it.
+  const byPlace = new Map(rows.map((row) => [row.row, row]));
+  function point(datum) {
+    const place = document.getElementById("point"), row = byPlace.get(datum.row);
+    if (row) place.replaceChildren(open(row));
+    else {
+      const box = make("div", "open");
+      const known = make("dl", "pair");
+      data.metrics.forEach((name, i) => known.append(make("dt", "", name), make("dd", "", number(datum[data.keys[i]]))));
+      box.append(make("p", "why", datum.why), known, ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
+      box.append(make("p", "lab", "The beginning of the instruction; for the whole row: crowdselect why DIR ID"));
+      place.replaceChildren(box);
+    }
+    place.hidden = false;
+    place.scrollIntoView({ block: "nearest", behavior: "smooth" });
   }
   for (const list of document.querySelectorAll("ol[data-rows]"))
     list.append(...data.lists[list.dataset.rows].map((i) => item(rows[i])));

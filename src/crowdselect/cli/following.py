@@ -1,0 +1,225 @@
+"""What to type next: at its end a command prints exact lines, with the files and options that it was given."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from crowdselect.cli.flags import Option, typed_line
+from crowdselect.cli.options import Share
+from crowdselect.manifests import REPORT, own_files
+from crowdselect.methods import METHODS
+from crowdselect.pool.howread import READ_OPTIONS
+from crowdselect.selection.selection import Selection
+from crowdselect.terminal import say, show, shown_path
+
+POOL = (*READ_OPTIONS, "limit")
+"""Options by which any command reads a pool."""
+SCORED_POOL = (*POOL, "rewards", "crowd")
+"""Those by which a pool with rewards is read."""
+_BUDGET = "10%"
+_SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
+_STUDENT = "Qwen/Qwen2.5-3B"
+_SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
+_SPREAD = {"clusters", "cluster_by", "embedder", "near_duplicates"}
+_WRITING = {"output", "dry_run", "overwrite", "report", "format", "file_type", "trainer", "license"}
+_OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
+"""What does not go from a selection to a random one beside it."""
+_OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
+"""What `robustness` has beside the options of `select`."""
+
+Steps = Mapping[str, Sequence[Sequence[str]]]
+"""What for → the commands, one after the other; each as its words."""
+
+
+def say_next(steps: Steps) -> None:
+    """Print commands, each a line that can be pasted into a shell as it stands."""
+    if steps:
+        say()
+    for what, commands in steps.items():
+        say(f"{what}:")
+        for words in commands:
+            show(f"  {typed_line(words)}")
+
+
+def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) -> Steps:
+    """Choose, or first score the answers.
+
+    Args:
+        pool: As it was typed.
+        found: From `crowdselect.inspect_pool`.
+        reward: The column that was named.
+    """
+    if found["rewards"] or found["empty_answers"] is None:
+        return choosing(pool, given(*SCORED_POOL), rewards=found["reward_columns"], reward=reward)
+    return scoring(pool, given(*POOL))
+
+
+def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str]) -> Steps:
+    """Choose by a crowd file, or first write one to correct.
+
+    Args:
+        pool: As it was typed.
+        file: The crowd file that was written; None = none.
+        rewards: The pool's reward columns.
+    """
+    if file is None:
+        words = ["crowd", pool, *given(*SCORED_POOL), "-o", _free("crowd.toml")]
+        return {"write them to a file, to correct them": [words]}
+    options = [*given(*POOL, "rewards"), "--crowd", file]
+    return choosing(pool, options, rewards=rewards) if rewards else scoring(pool, given(*POOL))
+
+
+def choosing(
+    pool: str, options: Sequence[str], *, rewards: Sequence[str], reward: str | None = None
+) -> Steps:
+    """Choose from a pool.
+
+    Args:
+        pool: As it was typed.
+        options: By which it is read.
+        rewards: Its reward columns, of which one is named where there are several.
+        reward: The one to name; else the first.
+    """
+    named = ["--reward", reward or rewards[0]] if len(rewards) > 1 else []
+    words = ["select", pool, *options, *named, "--budget", _BUDGET, "-o", _free("chosen")]
+    return {"choose a tenth of it": [words]}
+
+
+def scoring(pool: str, options: Sequence[str]) -> Steps:
+    """Score the answers of a pool.
+
+    Args:
+        pool: As it was typed.
+        options: By which it is read.
+    """
+    words = ["reward", pool, *options, "--with", _SCORER, "-o", _free("rewards.parquet")]
+    return {"score its answers (with a reward model of your choice)": [words]}
+
+
+def without_dry_run(output: str) -> Steps:
+    """Do what was only planned.
+
+    Args:
+        output: Where to write, if no place was named.
+    """
+    context = click.get_current_context()
+    to = [] if context.params.get("output") else ["-o", _free(output)]
+    return {"do it": [[*_command(context), *given(without={"dry_run"}), *to]]}
+
+
+def after_select(folder: str, selection: Selection, *, pool: str) -> Steps:
+    """Look at a selection, compare it with a random one, train on it.
+
+    Args:
+        folder: Where it was written.
+        selection: What is in it.
+        pool: As it was typed.
+    """
+    first = selection.chosen[0]
+    dashes = ["--"] if first.startswith("-") else []  # an id is no option
+    steps: dict[str, Sequence[Sequence[str]]] = {"why a row is in or out": [["why", *dashes, folder, first]]}
+    if not (Path(folder) / REPORT).exists():
+        steps["a page about it"] = [["report", folder]]
+    if selection.options["method"] != "random":
+        other = f"{folder.rstrip('/')}-random"
+        same = given(without=_OF_THIS_CHOICE) if click.get_current_context().info_name == "select" else []
+        budget = ["--budget", str(selection.options["budget"])]
+        drawn = ["select", pool, *same, *budget, "--method", "random", "-o", other]
+        steps["compare it with a random choice"] = [
+            *([] if Path(other).exists() else [drawn]),
+            ["compare", folder, other],
+        ]
+    return {**steps, **training(folder)}
+
+
+def after_why(folder: str, instruction_id: str) -> Steps:
+    """Show all answers of the row."""
+    row = [f"--id={instruction_id}"] if instruction_id.startswith("-") else ["--id", instruction_id]
+    return {"all its answers": [["view", folder, *given("pool"), *row]]}
+
+
+def comparing(folders: Sequence[str]) -> Steps:
+    """Lay selections side by side."""
+    return {"compare": [["compare", *folders]]}
+
+
+def training(folder: str) -> Steps:
+    """Train on a selection, if it has a training file."""
+    if not any(name.startswith("train.") for name in own_files(Path(folder))):
+        return {}
+    words = ["train", folder, "--base", _STUDENT, "-o", f"{folder.rstrip('/')}-student"]
+    return {"train on it (a model of your choice)": [words]}
+
+
+def after_train(model: str) -> Steps:
+    """Measure a student; the judge and the questions are the user's to name."""
+    return {f"measure it (as --model {shown_path(model)})": [["evaluate", "mt-bench", "--help"]]}
+
+
+def after_robustness() -> Steps:
+    """Make the selection that was tried."""
+    return {"make this choice": [["select", *given(without=_OF_TRYING), "-o", _free("chosen")]]}
+
+
+def given(*names: str, without: AbstractSet[str] | None = None) -> list[str]:
+    """Write options and arguments of the running command as they were typed, or stand in its file of options.
+
+    Args:
+        names: Of the command's parameters; without any, all of them.
+        without: Left out of all.
+    """
+    context = click.get_current_context()
+    from_file = context.params.get("config") is not None and without is not None
+    sources = {ParameterSource.COMMANDLINE} | ({ParameterSource.DEFAULT_MAP} if from_file else set())
+    words: list[str] = []
+    for param in sorted(context.command.params, key=lambda param: isinstance(param, click.Option)):
+        name = str(param.name)
+        wanted = name not in (without or ()) if not names else name in names
+        if wanted and context.get_parameter_source(name) in sources and not (from_file and name == "config"):
+            words += _words(param, context.params.get(name))
+    return words
+
+
+def _words(param: click.Parameter, value: Any) -> list[str]:  # noqa: ANN401  (what click made of it)
+    values = value if isinstance(value, tuple) else [value]
+    if isinstance(param, click.Argument):
+        return [str(one) for one in values]
+    if not isinstance(param, Option) or value is None:
+        return []
+    if param.is_flag:
+        return [param.opts[0]] if value else list(param.secondary_opts[:1])
+    return [word for one in values for word in (param.opts[0], _plain(one))]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Share):
+        return f"{value.percent:g}%"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number:g}" for name, number in value.items())
+    return str(value)
+
+
+def _free(name: str) -> str:
+    """A name that nothing has yet: what is there is not to be written over.
+
+    Example:
+        >>> _free("no such file.parquet")
+        'no such file.parquet'
+    """
+    stem, dot, ending = name.partition(".")
+    names = (f"{stem}-{number}{dot}{ending}" for number in count(2))
+    return next(one for one in chain([name], names) if not Path(one).exists())
+
+
+def _command(context: click.Context) -> list[str]:
+    """The words by which a command is called, without the program's own."""
+    names: list[str] = []
+    while context.parent is not None:
+        names.insert(0, str(context.info_name))
+        context = context.parent
+    return names

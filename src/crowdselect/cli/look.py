@@ -1,0 +1,182 @@
+"""Commands that only show or rewrite what is there: `view`, `export`, `completion`."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crowdselect.cli.flags import Command
+from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
+from crowdselect.manifests import MANIFEST
+from crowdselect.terminal import counted, folded, say, show, shown_path, visible
+
+if TYPE_CHECKING:
+    from crowdselect.selection.browse import Page
+
+_SHORT = 280  # characters of a text where several rows are shown
+_SHELLS = ("bash", "zsh", "fish")
+
+_output = section("Output")
+
+
+@click.command(
+    cls=Command, epilog="Example:  crowdselect view pool.parquet --where 'difficulty > 0.5 and topic = maths'"
+)
+@click.argument("place", metavar="POOL|DIR")
+@option("--id", "ids", metavar="ID", multiple=True, help="This row, its texts whole; may be repeated.")
+@option(
+    "--where",
+    metavar="CONDITIONS",
+    help="NAME, a comparison (= != < <= > >=) and a value, joined by `and`; names as `inspect` shows them.",
+)
+@pool_place_option
+@crowd_option
+@reward_option
+def view(
+    *,
+    place: str,
+    ids: tuple[str, ...],
+    where: str | None,
+    pool: str | None,
+    crowd: str | None,
+    reward: str | None,
+) -> None:
+    """Show rows with every model's answer and reward.
+
+    Of a selection (DIR) the chosen rows come first. A missing value meets no condition.
+    """
+    from crowdselect.cli.choosing import read_crowd
+    from crowdselect.errors import InputError
+    from crowdselect.pool.pool import open_pool
+    from crowdselect.selection.browse import Browser
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.texts import reopen_pool
+    from crowdselect.terminal import warn
+
+    selection = load_selection(place) if (Path(place) / MANIFEST).is_file() else None
+    opened, problem = (open_pool(place), None) if selection is None else reopen_pool(selection, pool)
+    if problem is not None:
+        warn(problem)
+    if opened is None:
+        raise InputError(
+            f"{place}: its rows cannot be shown without the pool; pass its current path as `pool`"
+        )
+    with opened:
+        rows = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
+        found = rows.find(where=where, ids=ids)
+        texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
+        _paged(texts)
+        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
+
+
+@click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")
+@click.argument("folder", metavar="DIR")
+@option("-o", "--output", metavar="OUT", required=True, help="The folder to write.")
+@option("--format", metavar="NAME", help="The form of the training file.  [default: messages, for pairs dpo]")
+@option("--for", "trainer", metavar="TRAINER", help="Also write what that trainer needs.")
+@option(
+    "--file-type", metavar="jsonl|parquet", default="jsonl", show_default=True, help="Of the training file."
+)
+@option("--license", metavar="NAME", help="The data's licence, for the card.  [default: unknown]")
+@pool_place_option
+@_output("--overwrite", is_flag=True, help="Replace a former result, once the new one is complete.")
+def export(
+    *,
+    folder: str,
+    output: str,
+    format: str | None,  # noqa: A002  (the option's name)
+    trainer: str | None,
+    file_type: str,
+    license: str | None,  # noqa: A002  (the option's name)
+    pool: str | None,
+    overwrite: bool,
+) -> None:
+    """Write a finished selection in another form."""
+    from crowdselect.cli.entry import say_current
+    from crowdselect.cli.following import say_next, training
+    from crowdselect.errors import InputError
+    from crowdselect.manifests import own_files
+    from crowdselect.repeats import is_current, made_by
+    from crowdselect.selection.folder import export as write
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.texts import reopen_pool
+
+    selection = load_selection(folder)
+    opened, problem = reopen_pool(selection, pool)
+    if opened is None or problem is not None:
+        if opened is not None:
+            opened.close()
+        raise InputError(f"{folder}: {problem}")
+    told = {"format": format, "file_type": file_type, "for": trainer, "license": license}
+    with opened:
+        made = made_by("export", told, {"folder": folder, "pool": opened.files})
+        if is_current(Path(output), made, overwrite=overwrite):
+            say_current(output)
+            return
+        written = write(
+            selection,
+            opened,
+            output,
+            format=format,
+            file_type=file_type,
+            trainer=trainer,
+            license=license,
+            overwrite=overwrite,
+            made=made,
+        )
+    say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    say_next(training(output))
+
+
+@click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")
+@click.argument("shell", metavar="|".join(_SHELLS), type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print a completion script for a shell.
+
+    Put it into the shell's start file: it completes commands and options.
+    """
+    from click.shell_completion import get_completion_class
+
+    from crowdselect.cli.main import cli
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    show(found(cli, {}, "crowdselect", "_CROWDSELECT_COMPLETE").source())
+
+
+def _paged(texts: Iterable[str]) -> None:
+    """Show texts through the terminal's pager; in a pipe as they come."""
+    if sys.stdout.isatty():
+        click.echo_via_pager(texts)
+        return
+    for text in texts:
+        show(text.removesuffix("\n"))
+
+
+def _page(row: "Page", *, whole: bool) -> Iterator[str]:
+    """Lay one row out: its numbers, its instruction, then an answer after the other, the best-rewarded first."""
+    yield f"── {visible(row.id)}"
+    numbers = ", ".join(f"{visible(name)} {_plain(value)}" for name, value in row.numbers.items())
+    if numbers:
+        yield from folded(numbers, indent=3)
+    if row.instruction is not None:
+        yield ""
+        yield from _text(row.instruction, whole=whole, indent=3)
+    for answer in row.answers:
+        reward = "no reward" if answer.reward is None else f"{answer.reward:.4g}"
+        yield ""
+        yield f"   {visible(answer.model)}  {reward}"
+        yield from _text("(no text)" if answer.text is None else answer.text, whole=whole, indent=5)
+
+
+def _text(text: str, *, whole: bool, indent: int) -> Iterator[str]:
+    """Fold a text to the terminal; whole it keeps its lines."""
+    for line in text.splitlines() if whole else [visible(text, width=_SHORT)]:
+        yield from folded(visible(line), indent=indent)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else visible(value)

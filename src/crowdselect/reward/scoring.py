@@ -1,0 +1,362 @@
+"""Have scored what has no score yet: by this process or by the workers of a Ray cluster, in the same loop.
+
+`score` gives sources to an engine; `unscored` reads each, and `record` (here) or a `ScoreWorker` (in an actor) scores
+what it yields. A self-test is a source too: conversations of ours, scored before a long run.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crowdselect.cache import KEY, Keys, Parts
+from crowdselect.engine.here import EngineOptions, Read, Run, Worker, run_here
+from crowdselect.engine.stream import here, streamed
+from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.prompts import user_turn
+from crowdselect.reward.loading import LocalOptions
+from crowdselect.reward.local import LocalScorer
+from crowdselect.reward.own import FunctionScorer
+from crowdselect.reward.protocol import Item, Outcome, Scorer, conversation_text, score_key, settings_digest
+from crowdselect.reward.run import Column, Scores, Window, items_in, row_of, windows
+from crowdselect.reward.specs import Spec
+from crowdselect.reward.stored import Stored, columns_of
+from crowdselect.types import Table
+
+BATCH = 512
+"""Answers that a worker is given at a time, sorts by length, and writes as a part: what a crash loses at most."""
+COMPUTED = ("hf", "python")
+"""Kinds of scorers that compute: they run on workers, and their scores are parts."""
+ON_RAY = (*COMPUTED, "import")
+"""Kinds of scorers that need no server; those that ask one are fast enough from one process."""
+_ITEM = "item"
+
+Source = dict[str, Any]
+"""What is read as one: a file of a pool (`path`, `read`, `limit`), or conversations themselves (`items`, as JSON)."""
+WHOLE: Source = {"path": None, "read": None, "limit": None, "items": None}
+"""The pool that is open in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSetup:
+    """What a worker needs to make a scorer."""
+
+    spec: Spec
+    local: LocalOptions
+    digest: bytes
+    """Of the settings: a worker whose model is another one stops."""
+
+    def scorer(self) -> Scorer:
+        """Make the scorer, and see that it is the one that was asked for.
+
+        Raises:
+            InputError: It is another one.
+        """
+        made = FunctionScorer(self.spec) if self.spec.kind == "python" else LocalScorer(self.spec, self.local)
+        if settings_digest(made) != self.digest:
+            raise InputError(
+                f"{self.spec.text}: on a worker it is not what it is on the driver (another version, or other files); "
+                "wanted the same on every machine"
+            )
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one column is scored: who runs it, what reads sources, and what scores."""
+
+    run: Run
+    read: Read
+    worker: Worker
+    arguments: dict[str, Any]
+
+
+def score(sources: Sequence[Source], way: Way) -> Iterator[tuple[int, list[str]]]:
+    """Score what has no score yet; each conversation once per source.
+
+    Yields:
+        How many were scored, and what the scorer has to say, batch by batch.
+
+    Raises:
+        CrowdselectError: The scorer cannot go on; what was scored is kept.
+    """
+    for table in way.run(sources, way.read, way.worker, way.arguments, batch=BATCH):
+        for row in table.to_pylist():
+            yield row["scored"], row["notes"]
+
+
+def in_this_process(
+    column: Column,
+    pool: Pool,
+    stored: Scores,
+    *,
+    references: str | None = None,
+    retry_failed: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Way:
+    """Score with the column's own scorer; every outcome is on disk soon, see `Ledger.put` and `Stored.put`.
+
+    Args:
+        column: What to score.
+        pool: What the source `WHOLE` stands for.
+        stored: Where outcomes are looked up and kept.
+        references: As for `windows`.
+        retry_failed: Score again what has failed before, once.
+        progress: Told of every few scores how many they are.
+    """
+
+    def batches(source: Source) -> Iterator[list[Item]]:
+        return items_in(windows(pool, references=references)) if source == WHOLE else items_of(source)
+
+    known = partial(stored.known, retry_failed=retry_failed)
+    read = partial(
+        unscored, digest=column.digest, identity=column.scorer.identity, known=known, batches=batches
+    )
+    return Way(run_here, read, record, {"column": column, "stored": stored, "progress": progress})
+
+
+def on_workers(
+    column: Column,
+    setup: ScorerSetup,
+    stored: Stored,
+    parts: Parts,
+    *,
+    retry_failed: bool = False,
+    engine: EngineOptions,
+) -> Way:
+    """Score on a Ray cluster, with a scorer of each worker's own.
+
+    Args:
+        column: What to score.
+        setup: Of its scorer.
+        stored: Where outcomes are looked up.
+        parts: Where workers write.
+        retry_failed: Score again what has failed before.
+        engine: How many workers, and on what.
+    """
+    stored.read_again()
+    known = partial(_found, stored.done(column.digest, retry_failed=retry_failed))
+    read = partial(unscored, digest=column.digest, identity=conversation_text, known=known, batches=items_of)
+    arguments = {"setup": setup, "folder": parts.folder, "place": here()}
+    return Way(partial(streamed, options=engine), read, ScoreWorker, arguments)
+
+
+def placed(options: LocalOptions, engine: EngineOptions) -> LocalOptions:
+    """Settle the device that models run on: workers' own GPUs, whatever this process has."""
+    if options.device != "auto" or not engine.on_ray:
+        return options
+    return replace(options, device="cuda" if engine.gpus_per_worker else "cpu")
+
+
+def check_on_ray(specs: Sequence[Spec], pool: Pool) -> None:
+    """Refuse what only the local engine can do.
+
+    Raises:
+        OptionError: A scorer that asks a server, or a limit over several files.
+    """
+    for spec in specs:
+        if spec.kind not in ON_RAY:
+            raise OptionError(
+                f"`with` {spec.text}: `engine=ray` runs hf: and python: scorers; leave it out, requests to a server are "
+                "sent at once as it is (`concurrency`)"
+            )
+    if pool.limit is not None and len(pool.files) > 1:
+        raise OptionError(
+            f"`limit` takes from the whole pool, and {pool.path} has {len(pool.files)} files that are read one by one "
+            "with `engine=ray`; use `engine=local` to try something, or name one file"
+        )
+
+
+# Sources
+
+
+def files_of(pool: Pool) -> list[Source]:
+    """Give a pool's files, each of which a task reads as a pool of its own."""
+    facts = {"read": json.dumps(pool.part.as_dict()), "limit": pool.limit}
+    return [WHOLE | facts | {"path": str(file)} for file in pool.parts]
+
+
+def windows_of_files(pool: Pool) -> Iterator[Window]:
+    """Read the answers of a pool file by file: the instructions of one file are in memory at a time."""
+    for source in files_of(pool):
+        with _opened(source) as shard:
+            yield from windows(shard)
+
+
+def items_of(source: Source) -> Iterator[list[Item]]:
+    """Read a source: the conversations that it holds, or the answers of its file."""
+    if source["items"] is not None:
+        yield [Item(json.loads(text)) for text in source["items"]]
+        return
+    with _opened(source) as pool:
+        yield from items_in(windows(pool))
+
+
+def _opened(source: Source) -> Pool:
+    return open_pool(
+        source["path"], read=HowRead.from_dict(json.loads(source["read"])), limit=source["limit"]
+    )
+
+
+# Reading and scoring, wherever that is
+
+
+def unscored(
+    sources: Table,
+    *,
+    digest: bytes,
+    identity: Callable[[Item], str],
+    known: Callable[[Sequence[bytes]], Collection[bytes]],
+    batches: Callable[[Source], Iterator[list[Item]]],
+) -> Iterator[Table]:
+    """Read sources, and give what has no outcome yet; runs in a task.
+
+    Args:
+        sources: A table of them.
+        digest: Of the scorer's settings.
+        identity: As of the scorer.
+        known: Says of some keys which have an outcome.
+        batches: Reads a source.
+
+    Yields:
+        Keys and conversations, each once per source.
+    """
+    import pyarrow as pa
+
+    for source in sources.to_pylist():
+        given: set[bytes] = set()
+        for items in batches(source):
+            keyed = {score_key(digest, identity(item)): item for item in items}
+            keys = [key for key in keyed if key[:12] not in given]
+            done = known(keys)
+            keys = [key for key in keys if key not in done]
+            given.update(key[:12] for key in keys)  # 96 bits: enough to tell them apart in one source
+            texts = [json.dumps([keyed[key].messages, keyed[key].reference]) for key in keys]
+            yield pa.table({KEY: pa.array(keys, pa.binary()), _ITEM: pa.array(texts, pa.large_string())})
+
+
+def record(table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None]) -> Table:
+    """Score what `unscored` gave, and keep each outcome as it comes."""
+    keys, scored = table[KEY].to_pylist(), 0
+    for some in column.scorer.score(_items(table)) if keys else ():
+        for at, outcome in some:
+            stored.put(row_of(column, keys[at], outcome))
+        scored += len(some)
+        progress(len(some))
+    stored.flush()  # a scorer that is faster than the disk would pile its scores up
+    return _counted(scored, ())
+
+
+class ScoreWorker:
+    """Holds a scorer, scores batches, writes each as a part; runs in an actor.
+
+    Args:
+        setup: Of the scorer.
+        folder: Of the parts.
+        place: Where the user's own modules are.
+    """
+
+    def __init__(self, setup: ScorerSetup, folder: Path, place: str) -> None:
+        if place not in sys.path:
+            sys.path.insert(0, place)
+        self._scorer, self._parts, self._said = setup.scorer(), Parts(folder), 0
+
+    def __call__(self, batch: Table) -> Table:
+        """Score a batch, unless its part is there: it was handed out a second time."""
+        keys = batch[KEY].to_pylist()
+        name = self._parts.name(keys)
+        scored = 0
+        if keys and not self._parts.has(name):
+            found: dict[int, Outcome] = {
+                at: outcome for some in self._scorer.score(_items(batch)) for at, outcome in some
+            }
+            self._parts.write(name, columns_of(keys, [found[at] for at in range(len(keys))]))
+            scored = len(keys)
+        fresh, self._said = self._scorer.notes[self._said :], len(self._scorer.notes)
+        return _counted(scored, fresh)
+
+
+def _items(table: Table) -> list[Item]:
+    return [Item(*json.loads(text)) for text in table[_ITEM].to_pylist()]
+
+
+def _counted(scored: int, notes: Sequence[str]) -> Table:
+    import pyarrow as pa
+
+    return pa.table({"scored": [scored], "notes": pa.array([list(notes)], pa.list_(pa.string()))})
+
+
+def _found(done: Keys, keys: Sequence[bytes]) -> set[bytes]:
+    return {key for key, at in zip(keys, done.find(keys).tolist(), strict=True) if at >= 0}
+
+
+# The self-test
+
+PAIRS = (
+    (
+        "What is the capital of France?",
+        "The capital of France is Paris.",
+        "bananas bananas I do not care, go away",
+    ),
+    (
+        "Explain in two sentences why the sky looks blue.",
+        "Sunlight holds all colours, and air scatters short blue waves far more than long red ones. So blue reaches us from everywhere.",
+        "The sky is green because seven fish fish fish. No.",
+    ),
+)
+"""A question, a clearly good answer and a clearly bad one, two times."""
+
+
+def built_in() -> Source:
+    """Give the conversations of the self-test as a source."""
+    return WHOLE | {"items": [conversation_text(item) for item in built_in_items()]}
+
+
+def built_in_items() -> list[Item]:
+    """Give the conversations to score: good and bad in turn."""
+    return [
+        Item([*user_turn(question), {"role": "assistant", "content": answer}])
+        for question, *answers in PAIRS
+        for answer in answers
+    ]
+
+
+def self_test(name: str, score: Callable[[Sequence[Item]], list[Outcome]]) -> list[str]:
+    """Try a scorer on the built-in conversations.
+
+    Args:
+        name: The scorer's column, for messages.
+        score: Gives one outcome per item.
+
+    Returns:
+        Warnings, one line each; none where both good answers get a higher score than the bad ones.
+
+    Example:
+        >>> from crowdselect.reward.protocol import outcome_of
+        >>> self_test("length", lambda items: [outcome_of(len(i.messages[-1]["content"])) for i in items])[0][:40]
+        'SELF-TEST: length prefers the bad answer'
+    """
+    outcomes = score(built_in_items())
+    found = []
+    for at, (question, *_) in enumerate(PAIRS):
+        good, bad = outcomes[2 * at : 2 * at + 2]
+        if good.score is None or bad.score is None:
+            found.append(f"SELF-TEST: {name} gives no score to {question!r}: {good.reason or bad.reason}")
+        elif good.score == bad.score:
+            found.append(f"SELF-TEST: {name} gives {good.score:.4g} to both answers to {question!r}")
+        elif good.score < bad.score:
+            found.append(
+                f"SELF-TEST: {name} prefers the bad answer to {question!r}: {bad.score:.4g}, to the good one {good.score:.4g}"
+            )
+    if found:
+        found.append(
+            "SELF-TEST: such scores choose the wrong answers. It may be: a wrong chat template, another output than the "
+            "reward, a number that is lower for better answers, a model that was never trained to score answers or not for "
+            "English, an activation that squeezes scores together, or a cut that is too short; `self_test=False` skips this"
+        )
+    return found

@@ -1,0 +1,655 @@
+"""Files of crowds as people have them: each kind with an input of its own, in every file type that can hold it."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crowdselect import Options, Pool, open_pool, select
+from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
+from crowdselect.pool.content import prompt_of, without_markers
+from crowdselect.pool.forms import FORMS, Form
+from crowdselect.selection.folder import training_records
+
+ROOT = Path(__file__).resolve().parent.parent
+Row = dict[str, Any]
+MODELS = ("m-1b", "m-7b")
+ALL = pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+TYPED = pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+
+
+def write(folder: Path, rows: list[Row], kind: str, name: str = "pool") -> Path:
+    path = folder / f"{name}.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
+    return path
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def crowd(**columns: Callable[[int, int], Any] | Any) -> list[Row]:
+    """Three instructions and two models, with other columns; None takes one away."""
+    rows = []
+    for i in range(3):
+        for j, model in enumerate(MODELS):
+            row = {
+                "id": f"q{i}",
+                "instruction": f"Do {i}",
+                "model": model,
+                "response": f"a{i}{j}",
+                "score": float(i + j),
+            }
+            more = {name: value(i, j) if callable(value) else value for name, value in columns.items()}
+            rows.append(
+                {name: value for name, value in {**row, **more}.items() if columns.get(name, 0) is not None}
+            )
+    return rows
+
+
+def user(text: str) -> Row:
+    return {"role": "user", "content": text}
+
+
+def answered(pool: Pool) -> list[str | None]:
+    return pool.responses([(id_, model) for id_ in pool.ids for model in pool.models])
+
+
+def is_plain(pool: Pool, prompt: str = "Do 0", answer: str = "a00") -> None:
+    """Three instructions of two models, all read."""
+    assert pool.models == MODELS
+    assert len(pool.ids) == 3
+    assert set(pool.left_out()) == {None}
+    assert pool.prompts([("q0", "m-1b")]) == [[user(prompt)]]
+    assert answered(pool)[0] == answer
+    assert pool.scores()[2].tolist() == [2, 3]
+
+
+# What a row says
+
+
+@ALL
+def test_parts_are_a_text(kind: str, tmp_path: Path) -> None:
+    parts = crowd(response=lambda i, j: [{"type": "text", "text": f"a{i}"}, {"type": "text", "text": str(j)}])
+    with open_pool(write(tmp_path, parts, kind)) as pool:
+        is_plain(pool)
+
+
+@ALL
+def test_a_message_is_its_content(kind: str, tmp_path: Path) -> None:
+    with open_pool(
+        write(tmp_path, crowd(response=lambda i, j: {"role": "assistant", "content": f"a{i}{j}"}), kind)
+    ) as pool:
+        is_plain(pool)
+
+
+@ALL
+@pytest.mark.parametrize("name", ["prompt", "messages"])
+def test_a_prompt_in_parts(kind: str, name: str, tmp_path: Path) -> None:
+    rows = crowd(
+        instruction=None,
+        **{name: lambda i, j: [{"role": "user", "content": [{"type": "text", "text": f"Do {i}"}]}]},
+    )
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+
+
+@ALL
+@pytest.mark.parametrize("odd", [0, 2, None])
+def test_what_is_no_text_is_left_out(kind: str, odd: int | None, tmp_path: Path) -> None:
+    """One row, in any place, or all of them."""
+
+    def messages(i: int, j: int) -> list[Row]:
+        picture = {"type": "image_url", "image_url": {"url": "x"}}
+        return (
+            [user(f"Do {i}")]
+            if odd not in {i, None}
+            else [{"role": "user", "content": [picture, {"type": "text", "text": "t"}]}]
+        )
+
+    if kind == "parquet" and odd is not None:
+        pytest.skip("Parquet has one type per column")
+    with open_pool(write(tmp_path, crowd(instruction=None, messages=messages), kind)) as pool:
+        assert [why == "not_text" for why in pool.left_out()] == [odd in {i, None} for i in range(3)]
+
+
+def test_an_answer_that_is_no_text_has_none(tmp_path: Path) -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "x"}}]
+    rows = crowd(response=lambda i, j: picture if (i == 0 and j == 0) or i == 1 else f"a{i}{j}")
+    with open_pool(write(tmp_path, rows, "jsonl")) as pool:
+        assert answered(pool)[:4] == [None, "a01", None, None]
+        assert list(pool.left_out()) == [None, "not_text", None]
+
+
+@ALL
+@pytest.mark.parametrize("there", [True, False], ids=["response", "no response"])
+def test_messages_that_end_with_the_answer(kind: str, there: bool, tmp_path: Path) -> None:  # noqa: FBT001  (of pytest)
+    more: Row = {} if there else {"response": None}
+    rows = crowd(
+        instruction=None,
+        messages=lambda i, j: [user(f"Do {i}"), {"role": "assistant", "content": f"a{i}{j}"}],
+        **more,
+    )
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+
+
+@ALL
+def test_messages_that_end_with_another_answer(kind: str, tmp_path: Path) -> None:
+    rows = crowd(
+        instruction=None, messages=lambda i, j: [user(f"Do {i}"), {"role": "assistant", "content": "other"}]
+    )
+    with pytest.raises(InputError, match=r"row 1: messages end with another answer \('other'\).*6 of 6 rows"):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_sharegpt(kind: str, tmp_path: Path) -> None:
+    turns = crowd(
+        instruction=None, response=None,
+        conversations=lambda i, j: [{"from": "human", "value": f"Do {i}"}, {"from": "gpt", "value": f"a{i}{j}"}],
+    )  # fmt: skip
+    with open_pool(write(tmp_path, turns, kind)) as pool:
+        is_plain(pool)
+        assert "conversations is taken for the messages" in str(pool.read_as)
+
+
+@ALL
+def test_the_input_and_the_system_prompt_are_asked_too(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(input=lambda i, j: f"in {i}"), kind)) as pool:
+        is_plain(pool, prompt="Do 0\nin 0")
+        assert list(pool.instructions()) == ["Do 0\nin 0", "Do 1\nin 1", "Do 2\nin 2"]
+    with open_pool(write(tmp_path, crowd(system="Be brief."), kind)) as pool:
+        assert pool.prompts([("q0", "m-1b")]) == [[{"role": "system", "content": "Be brief."}, user("Do 0")]]
+
+
+def test_calls_of_tools_are_kept(tmp_path: Path) -> None:
+    call = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    turns = [
+        user("Do 0"),
+        {"role": "assistant", "content": None, "tool_calls": call},
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
+    ]
+    rows = crowd(instruction=None, messages=lambda i, j: turns if i == 0 else [user(f"Do {i}")])
+    for kind in ("jsonl", "csv"):
+        with open_pool(write(tmp_path, rows, kind)) as pool:
+            assert pool.prompts([("q0", "m-1b")]) == [turns]
+            assert [words.split() for words in pool.needs()] == [["tools", "turns"], [], []]
+            for name, held in (("messages", True), ("alpaca", False), ("sharegpt", False)):
+                chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}, format=name))
+                reasons = dict(
+                    zip(chosen.table["id"].to_pylist(), chosen.table["reason"].to_pylist(), strict=True)
+                )
+                assert (reasons["q0"] in {"no_tools", "bad_turns"}) is not held
+
+
+@ALL
+def test_turns_that_no_answer_may_follow(kind: str, tmp_path: Path) -> None:
+    bad = [[{"role": "system", "content": "S"}], [user(" "), user("x")], [user("x")]]
+    with open_pool(write(tmp_path, crowd(instruction=None, messages=lambda i, j: bad[i]), kind)) as pool:
+        assert list(pool.left_out()) == ["bad_turns", "bad_turns", None]
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>\nHm.\n</think>\n\nYes.", "Yes."),
+        ("Hm.</think>Yes.", "Yes."),
+        ("Write <think> and </think>.", "Write <think> and </think>."),
+        ("It ends with `</think>`.", "It ends with `</think>`."),
+    ],
+)
+def test_reasoning_stands_apart(kind: str, text: str, answer: str, tmp_path: Path) -> None:
+    path = write(tmp_path, crowd(response=lambda i, j: text), kind)
+    with open_pool(path) as pool:
+        assert set(answered(pool)) == {answer}
+        assert set(pool.response_lengths().ravel()) == {len(answer)}
+        assert pool.exported([("q0", "m-1b")]) == [text]
+    with open_pool(path, reasoning="drop") as pool:
+        assert pool.exported([("q0", "m-1b")]) == [answer]
+
+
+@ALL
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_in_a_column(kind: str, name: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(**{name: "Hm."}), kind)) as pool:
+        assert answered(pool)[0] == "a00"
+        assert pool.exported([("q0", "m-1b")]) == ["<think>\nHm.\n</think>\n\na00"]
+
+
+@ALL
+def test_unfinished_reasoning_is_no_target(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(response=lambda i, j: "<think>Hm" if j else f"a{i}"), kind)) as pool:
+        assert pool.targets().usable.tolist() == [[True, False]] * 3
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [("a\ud83d", "jsonl"), ("a\0", "jsonl"), ("a\x1b", "jsonl"), ("a\x1b", "parquet"), ("a\x1b", "csv")],
+)
+def test_broken_texts_are_repaired(odd: str, kind: str, tmp_path: Path) -> None:
+    with open_pool(
+        write(tmp_path, crowd(response=lambda i, j: odd, instruction=lambda i, j: f"Do {i}{odd}"), kind)
+    ) as pool:
+        assert set(answered(pool)) == {"a\ufffd"}
+        assert list(pool.instructions()) == [f"Do {i}a\ufffd" for i in range(3)]
+        assert any("U+FFFD" in note for note in pool.notes)
+
+
+# Names
+
+
+@ALL
+@pytest.mark.parametrize("instruction", ["prompt", "question", "problem", "query"])
+@pytest.mark.parametrize(
+    ("model", "response"),
+    [
+        ("model_name", "output"),
+        ("generator", "completion"),
+        ("generation_model", "generation"),
+        ("model", "text"),
+        ("model", "content"),
+        ("model", "answer"),
+    ],
+)
+def test_other_names(kind: str, instruction: str, model: str, response: str, tmp_path: Path) -> None:
+    names = {"instruction": instruction, "model": model, "response": response}
+    rows = [{names.get(name, name): value for name, value in row.items()} for row in crowd()]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+        assert f"{instruction} is taken for the instruction" in str(pool.read_as)
+
+
+@ALL
+def test_columns_are_named(kind: str, tmp_path: Path) -> None:
+    names = {"id": "k", "instruction": "task", "model": "by", "response": "said", "score": "grade"}
+    rows = [{names[name]: value for name, value in row.items()} for row in crowd()]
+    path = write(tmp_path, rows, kind)
+    with open_pool(
+        path, columns={"id": "k", "instruction": "task", "model": "by", "response": "said"}
+    ) as pool:
+        is_plain(pool)
+    with pytest.raises(LayoutError, match="no column 'tusk' for instruction; found k, task"):
+        open_pool(path, columns={"instruction": "tusk"})
+
+
+@ALL
+def test_two_candidates_are_an_error(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        LayoutError, match=r"prompt and question could both be the instruction; .*columns=instruction=prompt"
+    ):
+        open_pool(write(tmp_path, crowd(instruction=None, prompt="x", question="y"), kind))
+
+
+@ALL
+def test_an_answer_that_all_models_share_is_a_reference(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(response=None, answer=lambda i, j: str(i)), kind)) as pool:
+        assert not pool.has_responses
+        assert list(pool.column("answer")) == ["0", "1", "2"]
+        assert pool.reward_name(None) == "score"
+
+
+@ALL
+def test_pairs_are_no_crowd(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="these are preference pairs"):
+        open_pool(write(tmp_path, [{"prompt": "p", "chosen": "x", "rejected": "y"}], kind))
+
+
+@ALL
+def test_the_closest_layout_is_told(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        LayoutError, match=r"closest is the layout long, which lacks the model .*`model='NAME'`"
+    ):
+        open_pool(write(tmp_path, crowd(model=None), kind))
+    with open_pool(write(tmp_path, crowd(model=None)[::2], kind), model="m") as pool:
+        assert pool.models == ("m",)
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_the_example_of_a_form_is_of_it(form: Form, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, [dict(form.example)], "jsonl"), skip_invalid=True) as pool:
+        assert pool.layout == form.name
+        assert set(pool.models) <= {"qwen-1b", "qwen-7b"}
+        assert pool.instructions().tolist() == ["Name a prime."]
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs beside the tests")
+def test_the_docs_show_each_form() -> None:
+    docs = (ROOT / "docs" / "pools.md").read_text(encoding="utf-8")
+    for form in FORMS.values():
+        assert f"`{form.name}`: {form.needs}\n\n```json\n{json.dumps(form.example)}\n```\n" in docs
+
+
+@ALL
+def test_several_answers_in_a_row(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {"problem": f"P{i}", "model": m, "generations": ["x", "y"], "scores": [0.0, 1.0]}
+        for i in range(2)
+        for m in MODELS
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, pool.sampled) == ("samples", MODELS, True)
+        assert pool.scores().tolist() == [[0.5, 0.5]] * 2
+        assert pool.responses([(pool.ids[0], "m-1b")], [1.0]) == ["y"]
+    with pytest.raises(InputError, match="row 1: scores has 1 values for 2 answers"):
+        open_pool(write(tmp_path, [{**row, "scores": [0.0]} for row in rows], kind))
+
+
+@TYPED
+def test_pass_rates(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [user(f"P{i}")],
+            "extra_info": {"index": i, "model_difficulty": {"a-1b": i, "a-7b": 16 - i}},
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == ("a-1b", "a-7b")
+        with pytest.raises(
+            RewardError,
+            match=r"model_difficulty goes from 0 to 16, .*model_difficulty:down/16` makes it 0 to 1",
+        ):
+            pool.reward_name(None)
+        by_text = dict(zip(pool.instructions(), pool.scores("model_difficulty:down/16"), strict=True))
+        assert by_text["P2"].tolist() == [1 - 2 / 16, 2 / 16]
+        assert (pool.scores("model_difficulty:down") == -pool.scores("model_difficulty:up")).all()
+
+
+@ALL
+def test_pass_rates_in_columns(kind: str, tmp_path: Path) -> None:
+    rows = [{"id": str(i), "problem": f"P{i}", "a_solve_rate": 0.5, "pass_rate_b": i / 4} for i in range(3)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == ("a", "b")
+        assert pool.scores("pass_rate").tolist() == [[0.5, 0], [0.5, 0.25], [0.5, 0.5]]
+
+
+@ALL
+def test_columns_per_model(kind: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "P", "response_a": "x", "score_a": 1, "b_response": "y", "b_score": 2}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.models, pool.scores().tolist(), answered(pool)) == (("a", "b"), [[1, 2]], ["x", "y"])
+
+
+@TYPED
+def test_objects_per_model(kind: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "P", "responses": {"a": "x", "b": "y"}, "scores": {"a": 1.0, "b": 2.0}}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.models, pool.scores().tolist(), answered(pool)) == (("a", "b"), [[1, 2]], ["x", "y"])
+
+
+@TYPED
+def test_a_row_without_answers_stays(kind: str, tmp_path: Path) -> None:
+    answers = [{"model": m, "response": m, "score": 1.0} for m in MODELS]
+    rows = [{"instruction": f"I{i}", "completions": each} for i, each in enumerate((answers, [], None))]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert sorted(why or "" for why in pool.left_out()) == ["", "no_answer", "no_answer"]
+
+
+@TYPED
+def test_malformed_rows_are_counted_or_skipped(kind: str, tmp_path: Path) -> None:
+    lists = {"generations": ["x", "y"], "model_names": list(MODELS), "ratings": [1, 2]}
+    rows = [{"instruction": f"I{i}", **lists, "model_name": "judge"} for i in range(4)]
+    rows[1] = {**rows[1], "ratings": [1]}
+    rows[3] = {**rows[3], "model_names": ["m-1b", None]}
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(
+        InputError,
+        match=r"row 2: ratings has 1 values for 2 answers; 2 of 4 rows are malformed: .*`skip_invalid=True`",
+    ):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 2
+        assert pool.models == MODELS
+        chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}))
+        reasons = sorted(reason.partition(":")[0] for reason in chosen.table["reason"].to_pylist())
+        assert reasons == ["malformed", "malformed", "selected", "selected"]
+
+
+@ALL
+def test_broken_rows_are_skipped_when_asked(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, crowd(), kind)
+    if kind == "parquet":
+        path = write(
+            tmp_path, crowd(model=lambda i, j: None if i == 1 else MODELS[j], id=lambda i, j: f"q{i}"), kind
+        )
+    else:
+        with path.open("a") as file:
+            file.write("{broken\n")
+    with pytest.raises(InputError, match="malformed"):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert any(str(why).startswith("malformed:") for why in pool.left_out())
+
+
+def test_the_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
+    for model, right in (("o/a-1b", 0.0), ("o/a-7b", 1.0)):
+        folder = tmp_path / model.replace("/", "__")
+        folder.mkdir()
+        facts = {"model_name": model, "higher_is_better": {"t": {"wer": False}}}
+        (folder / "results_2026-01-02T00-00-00.0.json").write_text(json.dumps(facts))
+        row = {
+            "doc_id": 0, "target": 7, "filter": "none", "metrics": ["wer"], "wer": right, "resps": [["x", "y"]],
+            "arguments": {"gen_args_0": {"arg_0": json.dumps([user("Say 7")]), "arg_1": {}}},
+        }  # fmt: skip
+        (folder / "samples_t_2026-01-02T00-00-00.0.jsonl").write_text(json.dumps(row) + "\n")
+        (folder / "samples_t_2026-01-01T00-00-00.0.jsonl").write_text(json.dumps({**row, "wer": 9}) + "\n")
+    with open_pool(tmp_path) as pool:
+        assert (pool.models, pool.ids.tolist()) == (("o/a-1b", "o/a-7b"), ["t:0"])
+        assert pool.prompts([("t:0", "o/a-1b")]) == [[user("Say 7")]]
+        assert pool.responses([("t:0", "o/a-1b")], [1.0]) == ["y"]
+        assert pool.scores("score").tolist() == [[0, -1]]  # of the newest; lower is better
+        assert list(pool.column("target")) == ["7"]
+
+
+# Files
+
+
+ORIENTS: dict[str, Callable[[list[Row]], Any]] = {
+    "columns": lambda rows: {name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]},
+    "index": lambda rows: {str(i): row for i, row in enumerate(rows)},
+    "split": lambda rows: {
+        "columns": list(rows[0]),
+        "index": [*range(6)],
+        "data": [list(row.values()) for row in rows],
+    },
+    "table": lambda rows: {"schema": {"fields": []}, "data": rows},
+    "records": lambda rows: rows,
+    "data": lambda rows: {"version": "1", "data": rows},
+    "lists": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("orient", ORIENTS)
+def test_json_documents(orient: str, indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "pool.json"
+    path.write_text(json.dumps(ORIENTS[orient](crowd()), indent=indent))
+    with open_pool(path) as pool:
+        is_plain(pool)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_other_delimiters(sign: str, tmp_path: Path) -> None:
+    path = tmp_path / "pool.csv"
+    lines = [sign.join(map(str, row.values())) for row in crowd()]
+    path.write_text("\n".join([sign.join(crowd()[0]), *lines]))
+    with open_pool(path) as pool:
+        is_plain(pool)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("latin-1", r"Latin-1\)"), ("gb18030", "another encoding"), ("utf-16", "UTF-16")]
+)
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_other_encodings_are_named(encoding: str, said: str, kind: str, tmp_path: Path) -> None:
+    text = "é" if encoding == "latin-1" else "你好世界"
+    path = write(tmp_path, crowd(), kind)
+    path.write_bytes(path.read_text().replace("Do 0", f"Do {text} 0").encode(encoding))
+    with pytest.raises(InputError, match=f"{said}.*UTF-8"):
+        open_pool(path)
+
+
+@ALL
+def test_a_folder_per_model(kind: str, tmp_path: Path) -> None:
+    for model in MODELS:
+        (tmp_path / f"model={model}").mkdir()
+        rows = [{k: v for k, v in row.items() if k != "model"} for row in crowd() if row["model"] == model]
+        write(tmp_path / f"model={model}", rows, kind, "part")
+    with open_pool(tmp_path) as pool:
+        is_plain(pool)
+
+
+@ALL
+def test_a_file_per_model(kind: str, tmp_path: Path) -> None:
+    for model in MODELS:
+        rows = [{k: v for k, v in row.items() if k != "model"} for row in crowd() if row["model"] == model]
+        write(tmp_path, rows, kind, model)
+    with open_pool(tmp_path, model_from="file") as pool:
+        is_plain(pool)
+    with pytest.raises(OptionError, match="`model_from=name` is unknown"):
+        open_pool(tmp_path, model_from="name")
+
+
+@ALL
+def test_a_test_split_is_never_read_unasked(kind: str, tmp_path: Path) -> None:
+    for split in ("train", "test", "validation"):
+        write(tmp_path, crowd(id=lambda i, j, split=split: f"{split}{i}"), kind, split)
+    with open_pool(tmp_path) as pool:
+        assert pool.ids[0] == "train0"
+        assert "only the split train is read, not test, validation" in pool.notes
+    with open_pool(tmp_path, split="validation") as pool:
+        assert pool.ids[0] == "validation0"
+    (tmp_path / f"train.{kind}").unlink()
+    with pytest.raises(InputError, match="files of test and validation only, which are not read unasked"):
+        open_pool(tmp_path)
+
+
+def test_the_configurations_of_a_data_set(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, crowd(id=lambda i, j, name=name: f"{name}{i}"), "parquet", "train-0")
+    readme = "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: a/train-*\n- config_name: b\n  data_files: b/*\n---\n"
+    (tmp_path / "README.md").write_text(readme)
+    with pytest.raises(InputError, match="several subsets: a, b; name one with `subset=a`"):
+        open_pool(tmp_path)
+    with open_pool(tmp_path, subset="b") as pool:
+        assert pool.ids[0] == "b0"
+    (tmp_path / "README.md").write_text(
+        readme.replace("config_name: a\n", "config_name: a\n  default: true\n")
+    )
+    with open_pool(tmp_path) as pool:
+        assert pool.ids[0] == "a0"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_saved_to_disk(stream: bool, tmp_path: Path) -> None:  # noqa: FBT001  (of pytest)
+    table = pa.Table.from_pylist(crowd())
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        make = pa.ipc.new_stream if stream else pa.ipc.new_file
+        with make(str(tmp_path / split / "data.arrow"), table.schema) as writer:
+            writer.write_table(table)
+        (tmp_path / split / "state.json").write_text(
+            json.dumps({"_data_files": [{"filename": "data.arrow"}]})
+        )
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    with open_pool(tmp_path) as pool:
+        is_plain(pool)
+        assert "only the split train is read, not test" in pool.notes
+    with open_pool(tmp_path / "test") as pool:
+        is_plain(pool)
+
+
+# Values
+
+
+@ALL
+def test_missing_values(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(score=lambda i, j: -1 if i == j else i), kind), missing=-1) as pool:
+        assert np.isnan(pool.scores()).tolist() == [[True, False], [False, True], [False, False]]
+
+
+def test_rows_are_left_out_of_a_matrix_by_what_they_count(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(i), "row": i, "a": i % 3, "b": i % 2, "total_cost": 0.5, "b_rank": 1} for i in range(12)
+    ]
+    for kind in ("jsonl", "parquet", "csv"):
+        with open_pool(write(tmp_path, rows, kind)) as pool:
+            assert pool.models == ("a", "b")
+            assert any("total_cost" in note for note in pool.notes)
+
+
+def test_ids_that_are_spelt_otherwise_are_joined(tmp_path: Path) -> None:
+    rows = crowd(id=lambda i, j: str(i), score=None)
+    rewards = [{"id": f"{i}.0", "model": model, "grade": i} for i in range(3) for model in MODELS]
+    second = write(tmp_path, rewards, "jsonl", "rewards")
+    with open_pool(write(tmp_path, rows, "jsonl"), rewards=second) as pool:
+        assert pool.scores().tolist() == [[0, 0], [1, 1], [2, 2]]
+        assert any("only as 3 and 3.0 do" in note for note in pool.notes)
+
+
+def test_chat_markers_are_cut(tmp_path: Path) -> None:
+    assert without_markers("Hi <|im_end|>\n</s>") == "Hi"
+    assert without_markers("Hi ") == "Hi "
+    with open_pool(write(tmp_path, crowd(response="Hi<|eot_id|>"), "jsonl")) as pool:
+        chosen = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1}))
+        records = list(training_records(chosen, pool, format="messages"))
+        assert {record["messages"][-1]["content"] for record in records} == {"Hi"}
+
+
+def test_a_prompt_is_made_in_one_place() -> None:
+    assert prompt_of(instruction="a", input=" ").instruction == "a"
+    assert prompt_of(instruction=" ", input="b").instruction == "b"
+    assert prompt_of(system="s").problem == "bad_turns"
+    assert prompt_of().instruction is None
+
+
+def test_one_pool_in_all_forms_gives_one_selection(tmp_path: Path) -> None:
+    """The same crowd as rows, lists, objects and columns, in every file type: the same choice and the same training file."""
+    n = 12
+    text = [[f"a{i}{j}" for j in range(2)] for i in range(n)]
+    score = [[float((3 * i + 5 * j) % 7) for j in range(2)] for i in range(n)]
+    asked = [f"Do {i}" for i in range(n)]
+    forms: dict[str, list[Row]] = {
+        "long": [{"id": f"q{i}", "instruction": asked[i], "model": m, "response": text[i][j], "score": score[i][j]} for i in range(n) for j, m in enumerate(MODELS)],
+        "names": [{"id": f"q{i}", "prompt": asked[i], "model_name": m, "output": text[i][j], "score": score[i][j]} for i in range(n) for j, m in enumerate(MODELS)],
+        "sharegpt": [{"id": f"q{i}", "conversations": [{"from": "human", "value": asked[i]}, {"from": "gpt", "value": text[i][j]}], "model": m, "score": score[i][j]} for i in range(n) for j, m in enumerate(MODELS)],
+        "ultrafeedback": [{"id": f"q{i}", "instruction": asked[i], "completions": [{"model": m, "response": text[i][j], "score": score[i][j]} for j, m in enumerate(MODELS)]} for i in range(n)],
+        "distilabel": [{"id": f"q{i}", "instruction": asked[i], "generations": text[i], "model_names": list(MODELS), "score": None, "scores": score[i]} for i in range(n)],
+        "zoo": [{"id": f"q{i}", "instruction": asked[i], **{m: {"content": text[i][j], "score": score[i][j]} for j, m in enumerate(MODELS)}} for i in range(n)],
+        "structs": [{"id": f"q{i}", "question": asked[i], "responses": dict(zip(MODELS, text[i], strict=True)), "scores": dict(zip(MODELS, score[i], strict=True))} for i in range(n)],
+        "pairs": [{"id": f"q{i}", "query": asked[i], **{f"response_{m}": text[i][j] for j, m in enumerate(MODELS)}, **{f"score_{m}": score[i][j] for j, m in enumerate(MODELS)}} for i in range(n)],
+    }  # fmt: skip
+    found = []
+    for name, rows in forms.items():
+        for kind in ("jsonl", "parquet", "csv"):
+            if kind == "csv" and name in {"ultrafeedback", "zoo", "structs"}:
+                continue
+            with open_pool(write(tmp_path, rows, kind, f"{name}-pool")) as pool:
+                chosen = select(
+                    pool, Options(budget=4, clusters=2, weights={"difficulty": 1, "separability": 1})
+                )
+                records = list(training_records(chosen, pool, format="messages"))
+                found.append((name, kind, chosen.table.to_pylist(), records))
+    for name, kind, rows, records in found[1:]:
+        assert (rows, records) == found[0][2:], (name, kind)

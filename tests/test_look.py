@@ -1,0 +1,107 @@
+"""`view`, `export`, `completion`, and a budget that is a share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from commands import manifest, train
+
+POOL = """id,instruction,topic,model,response,score
+1,What is 2+2?,maths,a-1b,four,1
+1,What is 2+2?,maths,a-7b,4,3
+2,Name a river.,places,a-1b,Rhine,2
+2,Name a river.,places,a-7b,,
+3,<b>\x1b[31mred</b>,,a-1b,x,5
+3,<b>\x1b[31mred</b>,,a-7b,y,5
+"""
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    file = tmp_path / "pool.csv"
+    file.write_text(POOL)
+    return file
+
+
+def test_view_shows_rows_with_all_answers_best_first(run, pool):
+    text = run("view", pool).out
+    first = text[text.index("── 1") : text.index("── 2")]
+    assert first.index("a-7b  3") < first.index("a-1b  1")
+    assert "What is 2+2?" in first
+    assert "\x1b" not in text
+    assert text.rstrip().endswith("3 of 3 rows")
+    second = text[text.index("── 2") : text.index("── 3")]
+    assert "a-7b" not in second  # neither text nor reward
+
+
+def test_view_finds_by_id_and_by_condition(run, pool):
+    assert run("view", pool, "--where", "topic = maths").out.rstrip().endswith("1 of 3 rows")
+    assert (
+        run("view", pool, "--where", "difficulty > -3 and topic != maths")
+        .out.rstrip()
+        .endswith("1 of 3 rows")
+    )
+    assert "Name a river." in run("view", pool, "--id", 2).out
+    for arguments, said in (
+        (("--where", "topc = maths"), "did you mean 'topic'"),
+        (("--where", "topic"), "--where: cannot be read"),
+        (("--id", "9"), "no id '9'"),
+    ):
+        failed = run("view", pool, *arguments)
+        assert failed.code == 2
+        assert said in failed.err
+
+
+def test_view_of_a_selection_shows_the_chosen_first(run, sim, tmp_path):
+    run("select", sim, "--budget", 5, "--clusters", 0, "-o", tmp_path / "chosen")
+    text = run("view", tmp_path / "chosen", "--where", "selected = true").out
+    ranks = [
+        line.split("rank ")[1].split(",")[0]
+        for line in text.splitlines()
+        if "rank " in line and "selected" in line
+    ]
+    assert ranks == ["1", "2", "3", "4", "5"]
+
+
+def test_export_writes_another_form_of_the_same_rows(run, sim, tmp_path):
+    run("select", sim, "--budget", 5, "--clusters", 0, "-o", tmp_path / "chosen")
+    done = run("export", tmp_path / "chosen", "--format", "alpaca", "-o", tmp_path / "alpaca")
+    assert "written to" in done.out
+    before, after = train(tmp_path / "chosen"), train(tmp_path / "alpaca")
+    assert [row["messages"][-1]["content"] for row in before] == [row["output"] for row in after]
+    assert manifest(tmp_path / "alpaca")["options"] == manifest(tmp_path / "chosen")["options"]
+    same = [(tmp_path / name / "selection.parquet").read_bytes() for name in ("chosen", "alpaca")]
+    assert same[0] == same[1]
+    again = run("export", tmp_path / "chosen", "-o", tmp_path / "alpaca")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+
+
+def test_export_refuses_a_pool_that_has_changed(run, sim, tmp_path):
+    run("select", sim, "--budget", 5, "--clusters", 0, "-o", tmp_path / "chosen")
+    facts = json.loads((tmp_path / "chosen" / "manifest.json").read_text())
+    facts["facts"]["fingerprint"] = "0" * 64
+    (tmp_path / "chosen" / "manifest.json").write_text(json.dumps(facts))
+    failed = run("export", tmp_path / "chosen", "-o", tmp_path / "other")
+    assert failed.code == 2
+    assert "its content is not what this selection was made from" in failed.err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(run, shell):
+    assert "_CROWDSELECT_COMPLETE" in run("completion", shell).out
+
+
+@pytest.mark.parametrize(("share", "rows"), [("10%", 12), ("0.3%", 1), ("33.4%", 40)])
+def test_a_budget_may_be_a_share_of_the_instructions(run, sim, tmp_path, share, rows):
+    run("select", sim, "--budget", share, "--clusters", 0, "-o", tmp_path / "chosen")
+    assert manifest(tmp_path / "chosen")["options"]["budget"] == rows == len(train(tmp_path / "chosen"))
+
+
+@pytest.mark.parametrize("budget", ["0%", "101%", "x%", "ten"])
+def test_a_budget_that_is_none_is_refused(run, sim, budget):
+    failed = run("select", sim, "--budget", budget, "--dry-run")
+    assert failed.code == 2
+    assert "--budget" in failed.err
