@@ -124,7 +124,7 @@ def test_a_pair_whose_samples_with_text_are_in_the_other_order_is_none(tmp_path)
 
     write(tmp_path / "pool.parquet", change=change)
     with open_pool(tmp_path / "pool.parquet") as pool:
-        found = select(pool, Options(budget=1, **weights(min_rewards=1))).table.to_pylist()
+        found = select(pool, Options(budget=1, **weights(keep="rewards=1.."))).table.to_pylist()
         assert {row["model"] for row in found} == {MODELS[0]}
         assert {row["reward"] for row in found} == {1.0}
         with pytest.raises(ValueError, match="0 instructions are eligible"):

@@ -248,6 +248,7 @@ def metrics(
     asked = made(Measuring, {**given, "crowd": crowd})
     with asked.source.opened() as opened:
         told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
+        told |= {"also": names} if names else {}
         made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)

@@ -92,6 +92,8 @@ def export(
         raise OptionError(
             f"`format={name!r}` does not fit a selection made with `format={asked.get('format')!r}`; select again with it"
         )
+    if checked is not None and trainer in rl.CHECKED and trainer != asked.get("trainer"):
+        raise OptionError(f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`")
     lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)

@@ -138,14 +138,14 @@ class Options:
         of_one = self.pairs == "within-model" and self.answer.startswith("model:")
         if self.pairs is not None and self.answer != "best" and not of_one:
             raise OptionError(
-                f"`pairs={self.pairs!r}` prefers the best answer, so `answer={self.answer!r}` cannot hold too"
+                f"`pairs={self.pairs!r}` prefers the best answer, so it cannot be combined with `answer={self.answer!r}`"
             )
         if self.answers_per_row < 1:
             raise OptionError(f"`answers_per_row` is {self.answers_per_row}; wanted at least 1")
         if self.answers_per_row > 1 and (self.pairs is not None or "random" in self.answer.split("-")):
             other = f"answer={self.answer!r}" if self.pairs is None else f"pairs={self.pairs!r}"
             raise OptionError(
-                f"`answers_per_row={self.answers_per_row}` takes the best answers, so `{other}` cannot hold too"
+                f"`answers_per_row={self.answers_per_row}` takes the best answers, so it cannot be combined with `{other}`"
             )
 
     def _check_rl(self) -> None:
