@@ -76,9 +76,18 @@ SELECT = [
     (["--reference", "topic"], ["--reference topic is of --format rl"]),
     (["--format", "rl"], ["none of answer, target, ground_truth, solution", "--reference"]),
     (["--format", "rl", "--reference", "nope"], ["no column 'nope'", "topic"]),
-    (["--format", "rl", "--reference", "topic", "--for", "llamafactory"], ["LLaMA-Factory does not read --format rl"]),
-    (["--format", "rl", "--reference", "topic", "--for", "verl"], ["'data_source'", "openai/gsm8k", "custom_reward_function"]),
-    (["--format", "rl", "--reference", "topic", "--for", "verl", "--source", "topic"], ["verl has no check", "it knows: openai/gsm8k"]),
+    (
+        ["--format", "rl", "--reference", "topic", "--for", "llamafactory"],
+        ["LLaMA-Factory does not read --format rl"],
+    ),
+    (
+        ["--format", "rl", "--reference", "topic", "--for", "verl"],
+        ["'data_source'", "openai/gsm8k", "custom_reward_function"],
+    ),
+    (
+        ["--format", "rl", "--reference", "topic", "--for", "verl", "--source", "topic"],
+        ["verl has no check", "it knows: openai/gsm8k"],
+    ),
     (["--format", "rl", "--reference", "topic", "--for", "open-instruct"], ["'dataset'", "gsm8k, math"]),
     (["--for", "verl"], ["verl does not read --format messages; choose one of: rl"]),
     (["--near-duplicates", "-0.5"], ["--near-duplicates -0.5 is outside 0 to 1"]),

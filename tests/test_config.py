@@ -44,7 +44,12 @@ def test_flags_win_over_the_file(run, sim):
 def test_weights_as_text_in_the_file(run, sim):
     Path("c.toml").write_text('budget = 3\nclusters = 0\nweights = "difficulty=2"\noutput = "out"\n')
     assert run("select", sim, "--config", "c.toml").code == 0
-    assert manifest("out")["options"]["weights"] == {"difficulty": 2.0, "separability": 0.0, "stability": 0.0, "within": 0.0}
+    assert manifest("out")["options"]["weights"] == {
+        "difficulty": 2.0,
+        "separability": 0.0,
+        "stability": 0.0,
+        "within": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
