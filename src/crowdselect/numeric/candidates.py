@@ -206,7 +206,7 @@ class Candidates:
 
     def columns_of(self, columns: Sequence[int]) -> "Candidates":
         """Only those of some models, each called by its first place in `columns`; one that is there twice counts once."""
-        place = np.full(max(*columns, int(self.model.max(initial=0))) + 1, _NONE, dtype=np.int64)
+        place = np.full(1 + max([*columns, int(self.model.max(initial=0))]), _NONE, dtype=np.int64)
         place[columns[::-1]] = np.arange(len(columns))[::-1]  # of two places the last that is written counts
         at = place[self.model]
         return replace(self._part(at != _NONE), model=at[at != _NONE])
