@@ -86,7 +86,7 @@ SELECT = [
     ),
     (
         ["--format", "rl", "--reference", "topic", "--for", "verl", "--source", "topic"],
-        ["verl has no check", "it knows: openai/gsm8k"],
+        ["verl has no check of a text", "it knows: openai/gsm8k"],
     ),
     (["--format", "rl", "--reference", "topic", "--for", "open-instruct"], ["'dataset'", "gsm8k, math"]),
     (["--for", "verl"], ["verl does not read --format messages; choose one of: rl"]),

@@ -14,8 +14,10 @@ from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
+from crowdselect.selection.formats import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import say, show, shown_path
+from crowdselect.writing import read_manifest
 
 POOL = (*READ_OPTIONS, "limit")
 """Options by which any command reads a pool."""
@@ -26,7 +28,7 @@ _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
 _SPREAD = {"clusters", "cluster_by", "embedder", "near_duplicates"}
-_WRITING = {"output", "dry_run", "overwrite", "report", "format", "file_type", "trainer", "license"}
+_WRITING = {"reference", "source", "pass_rate", "output", "dry_run", "overwrite", "report", "format", "file_type", "trainer", "license"}
 _OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
 """What does not go from a selection to a random one beside it."""
 _OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
@@ -149,7 +151,10 @@ def comparing(folders: Sequence[str]) -> Steps:
 
 
 def training(folder: str) -> Steps:
-    """Train on a selection, if it has a training file."""
+    """Train on a selection, if it has a training file; data for reinforcement learning are for other trainers."""
+    manifest = read_manifest(Path(folder)) or {}
+    if manifest.get("export", {}).get("format") == RL:
+        return {}
     if not any(name.startswith("train.") for name in own_files(Path(folder))):
         return {}
     words = ["train", folder, "--base", _STUDENT, "-o", f"{folder.rstrip('/')}-student"]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_SMALL = 1 << 20  # numbers of samples below this are put in order by counting
+_ROOMY = 4  # as long as there are so many times as many places as answers at most
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """Which instructions there are, and which of them each source row is about."""
@@ -331,7 +335,7 @@ def sorted_keys(
     """
     part = np.flatnonzero(rows >= 0)
     cells = rows[part] * len(names) + models[part]
-    by_cell = np.lexsort((samples[part], cells)) if samples.any() else np.argsort(cells, kind="stable")
+    by_cell = _by_cell(cells, samples[part])
     order, cell = part[by_cell], cells[by_cell]
     twice = (cell[1:] == cell[:-1]) & (samples[order[1:]] == samples[order[:-1]])
     if twice.any():
@@ -343,6 +347,24 @@ def sorted_keys(
     return AnswerKeys(rows, models, samples, order, cell)
 
 
+def _by_cell(cells: IntArray, samples: FloatArray) -> IntArray:
+    """Order answers by (cell, sample), equal ones as they stand; without sorting where the numbers are small and whole."""
+    if not samples.any():
+        return np.argsort(cells, kind="stable")
+    levels = int(samples.max()) + 1 if samples.min() >= 0 and (samples == np.rint(samples)).all() else 0
+    if not 0 < levels < _SMALL:
+        return np.lexsort((samples, cells))
+    keys = cells * levels + samples.astype(np.int64)
+    room = int(keys.max()) + 1
+    if room <= _ROOMY * len(keys):
+        places = np.full(room, -1, dtype=np.int64)
+        every = np.arange(len(keys))
+        places[keys] = every
+        if np.array_equal(places[keys], every):  # each stands once
+            return places[places >= 0]
+    return np.argsort(keys, kind="stable")
+
+
 def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArray:
     """Find the answers that share their cell and the number of their sample with another, in their order.
 
@@ -352,11 +374,7 @@ def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArr
         part: Which answers take part, shape (A,).
     """
     there = np.flatnonzero(part)
-    order = (
-        there[np.lexsort((samples[there], cells[there]))]
-        if samples.any()
-        else there[np.argsort(cells[there], kind="stable")]
-    )
+    order = there[_by_cell(cells[there], samples[there])]
     same = (cells[order[1:]] == cells[order[:-1]]) & (samples[order[1:]] == samples[order[:-1]])
     if not same.any():
         return np.empty(0, dtype=np.int64)

@@ -90,7 +90,7 @@ def export(
     asked, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
         raise OptionError(
-            f"`format={name!r}` does not fit a selection made with `format={asked.get('format')!r}`; select again with it"
+            f"`format={name!r}` does not fit a selection made with `format={asked.get('format')!r}`; select again with the format that is wanted"
         )
     if checked is not None and trainer in rl.CHECKED and trainer != asked.get("trainer"):
         raise OptionError(f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`")

@@ -25,7 +25,6 @@ CUSTOM = "custom"
 PASS_RATE = "pass_rate"  # noqa: S105  (the name of a number)
 _BATCH = 1000
 
-_SEARCH = ("nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle")
 _NUMINA = ("aops_forum", "synthetic_math", "amc_aime", "synthetic_amc", "cn_k12", "olympiads")
 _CUSTOM_LINES = (
     "or write `source='custom'`, which puts a reward.py beside the data, and tell verl: "
@@ -88,7 +87,6 @@ CHECKED: dict[str, Checked] = {
             **{f"numina_{name}": "math" for name in _NUMINA},
             **dict.fromkeys(("codecontests", "apps", "codeforces", "taco"), "code"),
             "hiyouga/geometry3k": "math",
-            **{f"searchR1_{name}": "search" for name in _SEARCH},
         },
         begins=("aime",),
         custom=_CUSTOM_LINES,
@@ -106,7 +104,8 @@ CHECKED: dict[str, Checked] = {
         begins=("general-",),
     ),
 }
-"""The trainers that pick their check by a name: `default_compute_score` of verl 0.9, the verifiers of open-instruct."""
+"""The trainers that pick their check by a name: `default_compute_score` of verl 0.9 (but for searchR1_..., whose references
+are no texts), the verifiers of open-instruct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,7 @@ def check_sources(values: ObjectArray, *, trainer: str | None, where: str) -> No
     unknown = sorted({value for value in values.tolist() if value is not None and not checked.knows(value)})
     if unknown:
         raise OptionError(
-            f"{where} says {unknown[0]!r}, for which {checked.title} has no check; it knows: {checked.listed()}"
+            f"{where} says {unknown[0]!r}, for which {checked.title} has no check of a text; it knows: {checked.listed()}"
             + (f"; {checked.custom}" if checked.custom else "")
         )
 
