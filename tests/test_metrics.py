@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric import exact, metrics
 from crowdselect.numeric.exact import ordered_families
-from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability
+from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability, within
 
 NAN = float("nan")
 B = metrics._BLOCK

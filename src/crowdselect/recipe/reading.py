@@ -218,6 +218,7 @@ def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
     return {
         name: context.params[str(option.name)]
         for name, option in _all_options(section).items()
+        if option.expose_value
         if name != "help"
     }
 
