@@ -12,7 +12,7 @@ from proving_ground.ways import PAPER, RANDOM
 
 
 def main() -> None:
-    """Read the command line and do it."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m proving_ground", description=__doc__)
     parser.add_argument("command", choices=("quick", "run", "tables"))
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes, one thread each")
@@ -21,20 +21,20 @@ def main() -> None:
 
 
 def everything(workers: int) -> None:
-    """All settings, all worlds, all seeds; what is done already is not done again."""
+    """Run all settings, worlds and seeds; completed runs are skipped."""
     todo = {block: all_ways(block.setting) for block in blocks()}
     run(Results(), todo, workers=workers)
     tables(workers)
 
 
 def all_ways(setting: str) -> list[str]:
-    """The ways of a setting, and the base that they start from where it is another one than in the main design."""
+    """Describe a setting: its methods, and its base if it differs from the main design's."""
     fresh = setting == MAIN or SETTINGS[setting].student != SETTINGS[MAIN].student
     return [*([BASE_WAY] if fresh else []), *ways_of(setting)]
 
 
 def quick(workers: int) -> None:
-    """One world, three ways, two seeds, into a folder that goes away: does it all hold together?"""
+    """Run one world, three methods and two seeds in a temporary folder, as a smoke test."""
     from proving_ground.tables import summary
 
     begin = time.monotonic()
@@ -47,7 +47,7 @@ def quick(workers: int) -> None:
 
 
 def tables(_workers: int) -> None:
-    """Intervals, ranks and figures from the results."""
+    """Write intervals, ranks and figures from the results."""
     from proving_ground.tables import write_all
 
     write_all(Results())

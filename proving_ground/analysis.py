@@ -17,28 +17,28 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far one way is above another."""
+    """How much better one method is than another."""
 
     mean: float
-    """Of exact match, -1 to 1; above 0 = the first way is better."""
+    """Difference in exact match, -1 to 1; above 0 = the first method is better."""
     low: float
     high: float
     """95 % interval."""
     p: float
-    """Two-sided."""
+    """Two-sided p-value."""
     seeds: int
 
 
 def difference(one: FloatArray, other: FloatArray, *, draws: int = DRAWS) -> Difference:
-    """Compare two ways on the same seeds and test items by a hierarchical bootstrap.
+    """Compare two methods on the same seeds and test items by a hierarchical bootstrap.
 
     Seeds are drawn with replacement, and items are drawn with replacement, one draw of items for all seeds of a replicate,
     because all seeds are tested with the same items. Deviations of seed means are widened by sqrt(S / (S - 1)).
 
     Args:
-        one: Right or not, shape (S, I): a row per seed, a column per test item.
-        other: The same of the other way.
-        draws: How many replicates.
+        one: Whether right, shape (S, I): a row per seed, a column per test item.
+        other: The same for the other method.
+        draws: Number of replicates.
 
     Returns:
         The mean over all, its percentile interval and p = twice the smaller share of replicates on one side of 0.
@@ -48,11 +48,11 @@ def difference(one: FloatArray, other: FloatArray, *, draws: int = DRAWS) -> Dif
 
 
 def pooled(pairs: Sequence[tuple[FloatArray, FloatArray]], *, draws: int = DRAWS) -> Difference:
-    """The mean of the differences in several worlds, each resampled by itself; the worlds are taken as given.
+    """Compute the mean difference over several worlds, each resampled separately; the worlds are fixed.
 
     Args:
         pairs: Per world, what `difference` takes.
-        draws: How many replicates.
+        draws: Number of replicates.
     """
     gaps = [one.astype(np.float64) - other.astype(np.float64) for one, other in pairs]
     mean = float(np.mean([gap.mean() for gap in gaps]))
@@ -61,7 +61,7 @@ def pooled(pairs: Sequence[tuple[FloatArray, FloatArray]], *, draws: int = DRAWS
 
 
 def _replicates(gap: FloatArray, draws: int, *, salt: int) -> FloatArray:
-    """Resampled means of gaps (S, I), shape (draws,)."""
+    """Return resampled means of gaps (S, I), shape (draws,)."""
     seeds, items = gap.shape
     if seeds > 1:
         own = gap.mean(axis=1, keepdims=True) - gap.mean()
@@ -79,7 +79,7 @@ def _summed(mean: float, replicates: FloatArray, *, seeds: int) -> Difference:
 
 @cache
 def _counts(seeds: int, items: int, draws: int, salt: int) -> tuple[FloatArray, FloatArray]:
-    """How often each seed (draws, S) and each item (I, draws) is drawn in each replicate; the same for all comparisons."""
+    """Return how often each seed (draws, S) and item (I, draws) is drawn per replicate; the same for all comparisons."""
     rng = np.random.default_rng(seed_of("bootstrap", seeds, items, draws, salt))
     return (
         rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(np.float64),
@@ -99,7 +99,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def verdict(found: Difference, adjusted: float) -> str:
-    """In the protocol's words: better, worse, or not told apart."""
+    """The protocol's verdict: better, worse, or not told apart."""
     if adjusted >= LEVEL or found.mean == 0:
         return "not told apart"
     return "better" if found.mean > 0 else "worse"
@@ -107,7 +107,7 @@ def verdict(found: Difference, adjusted: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Every way beside one of them, in one world."""
+    """Every method compared with one of them, in one world."""
 
     differences: Mapping[str, Difference]
     adjusted: Mapping[str, float]
@@ -120,12 +120,12 @@ class Compared:
 def compare(
     right: Mapping[str, Mapping[int, FloatArray]], reference: str, *, among: Sequence[str] | None = None
 ) -> Compared:
-    """Compare ways with one of them on the seeds that both have.
+    """Compare methods with one of them on the seeds that both have.
 
     Args:
-        right: Way → seed → right or not, per test item.
-        reference: The way to compare with.
-        among: Which ways; None = all others.
+        right: Method → seed → whether right, per test item.
+        reference: The method to compare with.
+        among: The methods; None = all others.
     """
     found = {}
     for way in right if among is None else among:
@@ -136,14 +136,14 @@ def compare(
 
 
 def paired(one: Mapping[int, FloatArray], other: Mapping[int, FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """The runs of two ways on the seeds that both have, shape (S, I) each."""
+    """Return the runs of two methods on the seeds that both have, shape (S, I) each."""
     seeds = sorted(one.keys() & other.keys())
     return np.array([one[seed] for seed in seeds]), np.array([other[seed] for seed in seeds])
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two worlds rank the ways alike, -1 to 1."""
+    """Rank correlation of the methods in two worlds, -1 to 1."""
 
     kendall: float
     spearman: float
@@ -151,7 +151,7 @@ class Agreement:
 
 
 def agreement(one: Mapping[str, float], other: Mapping[str, float]) -> Agreement:
-    """Compare two worlds' means over the ways that both have."""
+    """Compare two worlds' means over the methods that both have."""
     ways = sorted(one.keys() & other.keys())
     values = [one[way] for way in ways], [other[way] for way in ways]
     return Agreement(float(kendalltau(*values).statistic), float(spearmanr(*values).statistic), len(ways))

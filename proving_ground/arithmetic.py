@@ -23,7 +23,7 @@ STEPS = 3
 
 
 def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
-    """A random sum that stays between 0 and `LARGEST`."""
+    """Draw a random sum that stays between 0 and `LARGEST`."""
     skill = draw_skill(rng, SKILLS, diet)
     start, steps = _walk(rng, _KINDS[skill])
     words = [OPERATORS[operator][0 if known == PLAIN else rng.randrange(2)] for operator, _ in steps]
@@ -58,7 +58,7 @@ def apply(value: int, operator: str, number: int) -> int:
 
 
 def reword(rng: random.Random, given: Item) -> Item:
-    """The same sum in other words."""
+    """Rephrase a sum."""
     words = given.instruction.split()
     start = next(i for i, word in enumerate(words) if word.isdigit())
     written = " ".join(words[start:])

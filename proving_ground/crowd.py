@@ -1,4 +1,4 @@
-"""The crowd of a world: three families with diets of their own, three sizes each, trained from nothing."""
+"""The crowd of a world: three families, each with its own training mix, three sizes each, trained from scratch."""
 
 import json
 import random
@@ -18,7 +18,7 @@ from proving_ground.worlds import World
 
 FAMILIES = ("north", "south", "west")
 FAVOURED = "south"
-"""Whom the biased reward likes."""
+"""The family that the biased reward favours."""
 SIZES = {"small": Size(32, 1), "middle": Size(48, 2), "large": Size(96, 2)}
 RECIPES = {
     "small": Recipe(steps=1000, batch=32, rate=4e-3),
@@ -26,9 +26,9 @@ RECIPES = {
     "large": Recipe(steps=1700, batch=32, rate=3e-3),
 }
 KNOWN = {"small": 0, "middle": 1, "large": 2}
-"""How much of the world's knowledge is in the diet, by size."""
+"""How much of the world's knowledge is in the training mix, by size."""
 DIET, EXAMPLES = (3.0, 0.4, 1.0), 40_000
-"""How much of each third of the skills a family gets, turned by one from family to family; and rows of a diet."""
+"""Shares of the three thirds of the skills, rotated from family to family; and the number of training rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Member:
 
 
 def diet(world: World, family: str) -> Diet:
-    """How likely each skill is in a family's training, relative to the others."""
+    """Return each skill's relative frequency in a family's training."""
     turn = FAMILIES.index(family)
     return {skill: DIET[(i + turn) % len(DIET)] for i, skill in enumerate(world.skills)}
 
@@ -50,7 +50,7 @@ def diet(world: World, family: str) -> Diet:
 def examples(
     world: World, rng: random.Random, *, count: int, known: int, likely: Diet | None, barred: frozenset[str]
 ) -> list[tuple[str, str]]:
-    """Rows to train on: instructions that have a right answer, with it; none of the barred ones."""
+    """Draw training rows: instructions with their right answer; none of the barred ones."""
     out: list[tuple[str, str]] = []
     while len(out) < count:
         item = world.make(rng, likely, known)
@@ -62,16 +62,16 @@ def examples(
 def answered(
     world: World, size: str, prompts: Sequence[str], barred: frozenset[str]
 ) -> tuple[dict[str, list[str]], float]:
-    """Train the members of one size, or find their answers kept, and let them answer.
+    """Return the answers of the members of one size: cached, or from training them now.
 
     Args:
-        world: Whose instructions.
+        world: The world of the instructions.
         size: One of `SIZES`.
-        prompts: What to answer.
+        prompts: The instructions to answer.
         barred: Instructions that must not be trained on: the test set.
 
     Returns:
-        Family → its answers in the order of the prompts; and the seconds it took when it was done.
+        Family → its answers in the order of the prompts; and the seconds it took to compute them.
     """
     rows = torch.stack([diet_rows(world, family, size, barred) for family in FAMILIES])
     asked = tokens.prompts(prompts, world.shape)
@@ -97,14 +97,14 @@ def answered(
 
 
 def diet_rows(world: World, family: str, size: str, barred: frozenset[str]) -> Tensor:
-    """What one member is trained on, (EXAMPLES, total)."""
+    """Return one member's training rows, (EXAMPLES, total)."""
     rng = random.Random(f"{world.name}/diet/{family}-{size}")
     pairs = examples(world, rng, count=EXAMPLES, known=KNOWN[size], likely=diet(world, family), barred=barred)
     return tokens.rows(pairs, world.shape)
 
 
 def members(world: World) -> list[Member]:
-    """The nine of them."""
+    """Return the nine members."""
     return [
         Member(
             f"{family}-{size}", family, size, Transformer(SIZES[size], world.shape, copies=1).parameters_each

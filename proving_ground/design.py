@@ -1,4 +1,4 @@
-"""What is run: the main design, and one thing at a time changed. protocol.md says the same in words."""
+"""The experimental design: the main design, and variations of one factor at a time; as in protocol.md."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ SEEDS = 8
 STUDENTS = {"small": Size(32, 2), "large": Size(64, 2)}
 BASE = Recipe(steps=1500, batch=32, rate=4e-3)
 BASE_EXAMPLES, BASES = 40_000, 2
-"""Rows that a base learns from; and how many bases a world has: seeds take turns."""
+"""Training rows of a base; and the number of bases per world, which seeds use in turn."""
 TUNING = Recipe(steps=150, batch=32, rate=4e-3)
-"""Half of the rows are the chosen ones, half are of the base's own diet, the same for all: without them a model this small forgets."""
+"""Half of the rows are chosen ones, half are from the base's own training mix, the same for all: without them a model this small forgets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Everything of a run but its world, its seed and its way of choosing."""
+    """All settings of a run except its world, seed and method."""
 
     reward: str = "middle"
     answer: str = "best"
     student: str = "small"
     budget: int = 400
     equal: str = "steps"
-    """What all ways get alike: "steps", or "tokens" of answers."""
+    """What is held equal for all methods: "steps", or "tokens" of answers."""
     first_seed: int = 0
 
 
@@ -44,7 +44,7 @@ SETTINGS: dict[str, Setting] = {
     "equal tokens": Setting(equal="tokens"),
     AGAIN: Setting(first_seed=SEEDS),
 }
-"""The main design, variations of it, most wanted first, and what was added after the main design had been seen."""
+"""The main design, its variations, most important first, and those added after seeing the main results."""
 
 LARGEST_BUDGET = max(setting.budget for setting in SETTINGS.values())
 
@@ -58,10 +58,10 @@ FEW = (
     "stability up, clusters",
     "separability, floor",
 )
-"""The ways that the variations compare."""
+"""The methods that the variations compare."""
 
 SUGGESTED = (RANDOM, PAPER, "highest reward", "weights -1, -1, 1.5", "difficulty down", "separability up")
-"""The two controls of the exploratory part, and four ways that the main design suggested."""
+"""The two controls of the exploratory part, and four methods that the main results suggested."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,7 +74,7 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """All of them in the order they are run: the main design first, all worlds evenly."""
+    """Return all blocks in the order they are run: the main design first, worlds alternating."""
     for setting in SETTINGS:
         for seed in seeds_of(setting):
             for world in (*CHOOSING, *KEPT):
@@ -82,11 +82,11 @@ def blocks() -> Iterator[Block]:
 
 
 def ways_of(setting: str) -> tuple[str, ...]:
-    """Which ways a setting compares."""
+    """Return the methods that a setting compares."""
     return tuple(WAYS) if setting == MAIN else SUGGESTED if setting == AGAIN else FEW
 
 
 def seeds_of(setting: str) -> range:
-    """Which seeds a setting has."""
+    """Return the seeds of a setting."""
     first = SETTINGS[setting].first_seed
     return range(first, first + SEEDS)

@@ -1,7 +1,7 @@
-"""What is known of 480 people, some of whom are much more often asked about than others.
+"""Facts about 480 people, some of whom are asked about much more often than others.
 
-The knowledge base is random and fixed. Pool and test ask for the same facts in other words: no test instruction is in
-a pool, but what it asks may be.
+The knowledge base is random and fixed. Pool and test ask for the same facts in different words: no test instruction is
+in a pool, but the fact it asks for may be.
 """
 
 import random
@@ -16,9 +16,9 @@ SKILLS = tuple(FACTS)
 SHAPE = Shape(prompt=8, answer=7)
 PEOPLE = len(FIRST) * len(LAST)
 RANKS = (40, 160)
-"""The head of the distribution ends at the first, the middle at the second; the rest is its tail."""
+"""Ranks where the head and the middle of the distribution end; the rest is its tail."""
 KNOWN = (120, 280, PEOPLE)
-"""How many of the people a small, a middle and a large model has heard of."""
+"""Number of people known to a small, a middle and a large model."""
 ZIPF = 0.8
 VALUES = 24
 _PLAIN = 2  # of the five phrases of a relation, those that are plain; without an opening
@@ -26,7 +26,7 @@ _SYLLABLES = ("bo", "ki", "ru", "sa", "te", "no", "lu", "mi", "vo", "pe")
 
 
 def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
-    """A question about a random one of the people that are known, in one of thirty wordings."""
+    """Draw a question about a random known person, in one of thirty wordings."""
     skill = draw_skill(rng, SKILLS, diet)
     shares = _shares(KNOWN[max(known, 0)])
     rank = bisect(shares, rng.random() * shares[-1])
@@ -43,7 +43,7 @@ def item(skill: str, rank: int, *, phrase: str, opening: str = "") -> Item:
 
 
 def reword(rng: random.Random, given: Item) -> Item:
-    """The same question with another opening."""
+    """Rephrase a question with another opening."""
     first, _, rest = given.instruction.partition(" ")
     bare = rest if first in OPENINGS else given.instruction
     others = [text for opening in OPENINGS if (text := f"{opening} {bare}".strip()) != given.instruction]
@@ -52,7 +52,7 @@ def reword(rng: random.Random, given: Item) -> Item:
 
 @cache
 def _base() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Names by rank, and for each relation every person's value."""
+    """Return names by rank, and every person's value for each relation."""
     rng = random.Random("knowledge base")
     names = [f"{first} {last}" for first in FIRST for last in LAST]
     rng.shuffle(names)

@@ -18,7 +18,7 @@ _COLOURS = ["#444444", "#b07aa1", "#4e79a7", "#e15759", "#59a14f"]
 
 
 def draw_all(results: Results, folder: Path) -> None:
-    """Draw what there is: a forest plot per world, and the heat map of ways x worlds."""
+    """Draw the results so far: a forest plot per world, and the heat map of methods x worlds."""
     by_world = {world: found for world, found in main_design(results).items() if RANDOM in found.right}
     if not by_world:
         return
@@ -58,7 +58,7 @@ def _order(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
-    """Each way's difference to random with its interval, one panel per world; a full dot is told apart from random."""
+    """Draw each method's difference to random with its interval, one panel per world; a full dot differs from random."""
     import altair as alt
 
     order = _order(rows)
@@ -99,7 +99,7 @@ def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts
 
 
 def heat(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
-    """The same differences as a map of ways x worlds; a star where the way is told apart from random."""
+    """Draw the same differences as a heat map of methods x worlds; a star marks a difference from random."""
     import altair as alt
 
     order = _order(rows)

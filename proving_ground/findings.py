@@ -1,4 +1,4 @@
-"""What the results say: per world and setting every way beside the references, and what follows for the default."""
+"""Findings: per world and setting every method compared with the references, and the conclusion for the default."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Seen:
     """The runs of one setting in one world."""
 
     right: Mapping[str, Mapping[int, FloatArray]]
-    """Way → seed → right or not, per test item; the base is not among them."""
+    """Method → seed → whether right, per test item; without the base."""
     base: Mapping[int, FloatArray]
     loss: Mapping[str, float]
     right_chosen: Mapping[str, float]
@@ -38,12 +38,12 @@ class Seen:
 
     @property
     def means(self) -> dict[str, float]:
-        """Way → mean exact match over its seeds."""
+        """Method → mean exact match over its seeds."""
         return {way: float(np.mean(list(seeds.values()))) for way, seeds in self.right.items()}
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that any way has."""
+        """The seeds that any method has."""
         return sorted({seed for seeds in self.right.values() for seed in seeds})
 
 
@@ -68,17 +68,17 @@ def seen(results: Results, setting: str, world: str) -> Seen:
 
 
 def beside(given: Seen, reference: str) -> Compared | None:
-    """Every way beside a reference, None where the reference has not been run."""
+    """Compare every method with a reference; None if the reference has not been run."""
     return compare(given.right, reference) if reference in given.right else None
 
 
 def ranks(means: Mapping[str, float]) -> dict[str, int]:
-    """Place of every way, 1 = best; equal means in alphabetical order."""
+    """Return every method's place, 1 = best; ties in alphabetical order."""
     return {way: place for place, way in enumerate(sorted(means, key=lambda way: (-means[way], way)), 1)}
 
 
 def agreements(by_world: Mapping[str, Seen]) -> dict[tuple[str, str], Agreement]:
-    """How far each pair of worlds ranks the ways alike."""
+    """Return the rank agreement of each pair of worlds."""
     names = list(by_world)
     return {
         (one, other): agreement(by_world[one].means, by_world[other].means)
@@ -90,7 +90,7 @@ def agreements(by_world: Mapping[str, Seen]) -> dict[tuple[str, str], Agreement]
 def by_part(
     given: Seen, items: list[Item], *, what: str, reference: str = RANDOM
 ) -> dict[str, dict[str, float]]:
-    """Way → skill or band → mean difference to the reference; described, not tested."""
+    """Return method → skill or band → mean difference to the reference; descriptive, not tested."""
     labels = np.array([str(getattr(item, what)) for item in items])
     out: dict[str, dict[str, float]] = {}
     for way, seeds in given.right.items():
@@ -102,23 +102,23 @@ def by_part(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the protocol's rules say."""
+    """The conclusions by the protocol's rules."""
 
     complete: bool
-    """All ways have all seeds in all worlds, or a listed failure."""
+    """Whether all methods have all seeds in all worlds, or a listed failure."""
     better_than_random: Mapping[str, tuple[str, ...]]
-    """Way → the worlds in which it is better than random."""
+    """Method → the worlds in which it is better than random."""
     beats_random: tuple[str, ...]
-    """Ways better than random in all four worlds: the answer to the first question."""
+    """Methods better than random in all four worlds: the answer to the first question."""
     beats_paper: tuple[str, ...]
     """Candidates better than the default in both choosing worlds."""
     candidate: str | None
     confirmed: bool
-    """The candidate's interval lies above 0 in both kept worlds."""
+    """Whether the candidate's interval is above 0 in both kept worlds."""
 
 
 def decide(by_world: Mapping[str, Seen]) -> Decision:
-    """Follow the protocol on the main design.
+    """Apply the protocol's rules to the main design.
 
     Args:
         by_world: World → its runs of the main design; all four.
@@ -151,12 +151,12 @@ def decide(by_world: Mapping[str, Seen]) -> Decision:
 
 
 def candidates() -> list[str]:
-    """The ways that may become the default: crowdselect's options alone make them."""
+    """Return the methods that may become the default: those that crowdselect's options alone can express."""
     return [way for way, how in WAYS.items() if how.deployable and how.kind != "control" and way != PAPER]
 
 
 def beside_paper(by_world: Mapping[str, Seen]) -> dict[str, Compared]:
-    """World → every candidate for the default beside the default; Holm's correction is over the candidates."""
+    """Return world → every candidate compared with the default; Holm's correction is over the candidates."""
     return {
         world: compare(found.right, PAPER, among=[way for way in candidates() if way in found.right])
         for world, found in by_world.items()
@@ -164,7 +164,7 @@ def beside_paper(by_world: Mapping[str, Seen]) -> dict[str, Compared]:
 
 
 def over_worlds(by_world: Mapping[str, Seen], reference: str) -> dict[str, Difference]:
-    """Way → its difference to a reference, averaged over the worlds; exploratory, not in the protocol."""
+    """Return method → its difference to a reference, averaged over worlds; exploratory, not in the protocol."""
     return {
         way: pooled([paired(found.right[way], found.right[reference]) for found in by_world.values()])
         for way in WAYS
@@ -173,11 +173,11 @@ def over_worlds(by_world: Mapping[str, Seen], reference: str) -> dict[str, Diffe
 
 
 def is_complete(found: Seen) -> bool:
-    """Every way has every seed of the main design, or a listed failure."""
+    """Return whether every method has every seed of the main design, or a listed failure."""
     done = {way: len(found.right.get(way, {})) + len(found.failed.get(way, {})) for way in WAYS}
     return all(count == SEEDS for count in done.values())
 
 
 def main_design(results: Results) -> dict[str, Seen]:
-    """World → its runs of the main design."""
+    """Return world → its runs of the main design."""
     return {world: seen(results, MAIN, world) for world in ALL_WORLDS}

@@ -19,7 +19,7 @@ _MAKERS = {"strings": strings, "arithmetic": arithmetic, "facts": facts}
 
 
 def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
-    """A random instruction of one of the kinds."""
+    """Draw a random instruction of one of the kinds."""
     diet = _SHARES if diet is None else {name: share * diet[name] for name, share in _SHARES.items()}
     kind = rng.choices(SKILLS, weights=[diet[name] for name in SKILLS])[0]
     if kind == "unanswerable":
@@ -31,7 +31,7 @@ def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
 
 
 def reword(rng: random.Random, given: Item) -> Item:
-    """The same task in other words; what has no other words is given back as it is."""
+    """Rephrase a task; one without another phrase is returned unchanged."""
     if given.skill == "strings":
         found = next(
             (skill, phrase)

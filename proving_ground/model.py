@@ -1,7 +1,7 @@
-"""A decoder-only transformer, several of a kind side by side; greedy answers, and exact match in one forward pass.
+"""A decoder-only transformer, several copies in a stack; greedy answers, and exact match in one forward pass.
 
-Models this small cost more in calls than in arithmetic, so G of them of one size are trained as one stack: every weight
-has a first axis G, and no number of one copy ever meets one of another.
+For models this small, calls cost more than arithmetic, so G of one size are trained as one stack: every weight has a
+first axis G, and the copies never interact.
 """
 
 import math
@@ -19,19 +19,19 @@ _PASS = 1024  # rows of a forward pass without gradients
 _HEAD = 16  # dimensions of an attention head
 _NO_TARGET = -100
 Past = list[list[Tensor]]
-"""Keys and values of the tokens before, per layer."""
+"""Keys and values of earlier tokens, per layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a model is."""
+    """The size of a model."""
 
     width: int
     layers: int
 
 
 class Linear(nn.Module):
-    """x W + b for each copy."""
+    """Compute x W + b for each copy."""
 
     def __init__(self, copies: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Linear(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each after a norm and beside a skip."""
+    """Attention and a feed-forward layer, each with a pre-norm and a residual connection."""
 
     def __init__(self, copies: int, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.up, self.down = Linear(copies, width, 4 * width), Linear(copies, 4 * width, width)
 
     def forward(self, x: Tensor, rows: int, past: list[Tensor] | None) -> Tensor:
-        """Shape (G, B T, width) in and out; B = `rows`. `past` gives the tokens before and takes the new ones."""
+        """Shape (G, B T, width) in and out; B = `rows`. `past` holds earlier tokens; new ones are appended to it."""
         copies, places, width = x.shape
         split = (copies * rows, places // rows, 3, width // _HEAD, _HEAD)
         q, k, v = self.qkv(_norm(x)).view(split).permute(2, 0, 3, 1, 4)
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of G models that read prompt and answer as one row of tokens; see `tokens.Shape` for how they lie in it."""
+    """A stack of G models that read prompt and answer as one row of tokens; see `tokens.Shape` for the layout."""
 
     def __init__(self, size: Size, shape: Shape, *, copies: int) -> None:
         super().__init__()
@@ -93,11 +93,11 @@ class Transformer(nn.Module):
 
     @property
     def parameters_each(self) -> int:
-        """How many numbers one copy learns."""
+        """Return the number of parameters of one copy."""
         return sum(p.numel() for p in self.parameters()) // self.copies
 
     def repeated(self, copies: int) -> "Transformer":
-        """A stack of equal copies of a stack of one."""
+        """Return a stack of equal copies of a stack of one."""
         stack = Transformer(self.size, self.shape, copies=copies)
         weights = {name: w.expand(copies, *w.shape[1:]).clone() for name, w in self.state_dict().items()}
         stack.load_state_dict(weights)
@@ -109,7 +109,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def build(size: Size, shape: Shape, *, seeds: Sequence[int]) -> Transformer:
-    """A stack with the first weights of each copy from a seed of its own."""
+    """Build a stack, with each copy's weights initialised from its own seed."""
     model = Transformer(size, shape, copies=len(seeds))
     with torch.no_grad():
         for copy, seed in enumerate(seeds):
@@ -125,7 +125,7 @@ def build(size: Size, shape: Shape, *, seeds: Sequence[int]) -> Transformer:
 
 @torch.inference_mode()
 def greedy(model: Transformer, prompts: Tensor) -> Tensor:
-    """What the models answer, the likeliest token after each: (G, N, answer) for prompts (N, prompt). All is END after an END."""
+    """Decode answers greedily: (G, N, answer) for prompts (N, prompt). After an END all tokens are END."""
     out = []
     for rows in prompts.split(_PASS):
         past: Past = [[] for _ in model.blocks]
@@ -141,10 +141,10 @@ def greedy(model: Transformer, prompts: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def judged(model: Transformer, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Which rows (N, total) each model would answer exactly right, (G, N), and its mean loss per answer token, nats (G,).
+    """Return which rows (N, total) each model would answer exactly, (G, N), and its mean loss per answer token, nats (G,).
 
-    One pass instead of a decoding loop: where every token is the likeliest given the right ones before it,
-    greedy decoding finds the right answer, and where one is not, it leaves the right answer there.
+    One pass instead of a decoding loop: greedy decoding finds the right answer if and only if every token is the
+    likeliest given the right ones before it.
     """
     right, losses, count = [], torch.zeros(model.copies, dtype=torch.float64), 0
     for part in rows.split(_PASS):
@@ -158,13 +158,13 @@ def judged(model: Transformer, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def token_losses(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy of every answer token, 0 where none is wanted; shape of `wanted`."""
+    """Return the cross entropy of every answer token, 0 for ignored ones; shape of `wanted`."""
     flat = functional.cross_entropy(logits.flatten(0, 2), wanted.flatten(), reduction="none")
     return flat.view(wanted.shape)
 
 
 def targets(rows: Tensor, shape: Shape) -> Tensor:
-    """The answer tokens up to the first END, -100 after it: what loss and exact match look at, (..., answer)."""
+    """Return the answer tokens up to the first END, -100 after it, for loss and exact match, (..., answer)."""
     answer = rows[..., shape.prompt :]
     after = (answer == END).cumsum(-1) - (answer == END).long() > 0
     return answer.masked_fill(after, _NO_TARGET)

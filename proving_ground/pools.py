@@ -1,4 +1,4 @@
-"""Questions, and the pools that are made of them: written as Parquet for crowdselect to open."""
+"""Questions, and pools built from them, written as Parquet for crowdselect."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from proving_ground.seeds import seed_of
 from proving_ground.worlds import World
 
 ANSWERED, TESTED, DRAWN = 8000, 480, 4000
-"""Instructions that the crowd answers; of the test set; of the pool that one seed draws."""
+"""Numbers of instructions: answered by the crowd; in the test set; in the pool of one seed."""
 
 NOISE = {"low": 0.1, "middle": 0.3, "high": 0.7}
-"""Reward column → standard deviation of what is added to the verifier's 0 or 1."""
+"""Reward column → standard deviation of the noise added to the verifier's 0 or 1."""
 BIASED = "biased"
-"""As "middle", and per standard deviation of an answer's length and for one family this much more."""
+"""As "middle", plus this much per standard deviation of an answer's length, and for one family."""
 LENGTH_BIAS, FAMILY_BIAS = 0.3, 0.3
 
 
@@ -32,11 +32,11 @@ class Question:
     id: str
     item: Item
     origin: str
-    """Its own id, or that of the one it rewords: the two are drawn together."""
+    """Its own id, or that of the question it rewords: the two are drawn together."""
 
 
 def test_items(world: World) -> list[Item]:
-    """The test set: different instructions that have a right answer."""
+    """Build the test set: distinct instructions that have a right answer."""
     rng = random.Random(f"{world.name}/test")
     found: dict[str, Item] = {}
     while len(found) < TESTED:
@@ -47,7 +47,7 @@ def test_items(world: World) -> list[Item]:
 
 
 def questions(world: World) -> list[Question]:
-    """What the crowd is asked: different instructions, none of them in the test set."""
+    """Build the crowd's questions: distinct instructions, none of them in the test set."""
     rng = random.Random(f"{world.name}/pool")
     taken = {item.instruction for item in test_items(world)}
     found: list[Question] = []
@@ -69,7 +69,7 @@ def questions(world: World) -> list[Question]:
 
 
 def drawn(asked: Sequence[Question], *, seed: int) -> list[Question]:
-    """The pool of one seed: a random part of what was answered, rewordings together with what they reword."""
+    """Draw the pool of one seed: a random part of the answered questions, rewordings together with their originals."""
     origins = sorted({question.origin for question in asked})
     random.Random(f"draw/{seed}").shuffle(origins)
     place = {origin: i for i, origin in enumerate(origins)}
@@ -79,16 +79,16 @@ def drawn(asked: Sequence[Question], *, seed: int) -> list[Question]:
 def rewards(
     right: NDArray[np.bool_], lengths: NDArray[np.float64], members: Sequence[Member], *, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Reward columns of the answers, shape (N, M) each.
+    """Compute the answers' reward columns, shape (N, M) each.
 
     Args:
-        right: What the verifier says, shape (N, M).
+        right: The verifier's result, shape (N, M).
         lengths: Characters of the answers, shape (N, M).
         members: The M models.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Returns:
-        One per level of noise, and the biased one; and `quality`, the middle one as a judge's positive mark, for deita.
+        One per level of noise, and the biased one; and `quality`, the middle one as a judge's positive grade, for deita.
     """
     noise = {name: np.random.default_rng(seed_of("noise", name, seed)) for name in (*NOISE, BIASED)}
     out = {name: right + sd * noise[name].standard_normal(right.shape) for name, sd in NOISE.items()}
@@ -101,7 +101,7 @@ def rewards(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFiles:
-    """A pool as crowdselect gets it, and what only we know of it."""
+    """A pool as crowdselect gets it, and its ground truth."""
 
     pool: Path
     crowd: Path
@@ -122,11 +122,11 @@ def write_pool(
     """Write the pool of one seed and its crowd file.
 
     Args:
-        folder: Where to.
+        folder: Where to write.
         asked: All questions that were answered.
         answers: Model → id → answer.
         members: The models.
-        seed: Of the draw and of the noise.
+        seed: Seed of the draw and of the noise.
     """
     pool = drawn(asked, seed=seed)
     names = [member.name for member in members]
@@ -158,14 +158,14 @@ def write_pool(
 
 
 def add_clusters(files: PoolFiles, clusters: Mapping[str, str]) -> None:
-    """Write the pool again with a column `cluster`."""
+    """Rewrite the pool with a column `cluster`."""
     table = pq.read_table(files.pool)
     column = pa.array([clusters[id_] for id_ in table["id"].to_pylist()])
     pq.write_table(table.append_column("cluster", column), files.pool)
 
 
 def crowd_toml(members: Sequence[Member]) -> str:
-    """The crowd as `crowdselect --crowd` reads it; sizes in billions, small as they are."""
+    """Write the crowd as `crowdselect --crowd` reads it; sizes in billions, though tiny."""
     tables = (
         f'[[model]]\nname = "{m.name}"\nfamily = "{m.family}"\nsize_b = {m.parameters / 1e9:.9f}\n'
         for m in members

@@ -1,4 +1,4 @@
-"""What runs leave behind: JSON that the same seeds give again, byte for byte; seconds stand in a file of their own."""
+"""Results of runs: JSON that is reproducible byte for byte from the seeds; timings are in a separate file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 def packed(readout: Readout, *, right_chosen: float | None) -> Record:
-    """One run as it is written: item by item, as hexadecimal bits in the order of the test set."""
+    """Return a run as written: one bit per test item, in order, as hexadecimal digits."""
     return {
         "right": np.packbits(readout.right).tobytes().hex(),
         "loss": round(readout.loss, 5),
@@ -29,7 +29,7 @@ def packed(readout: Readout, *, right_chosen: float | None) -> Record:
 
 
 def unpacked(record: Record, *, tests: int) -> np.ndarray:
-    """Which of the test items were right, shape (tests,)."""
+    """Return which test items were right, shape (tests,)."""
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(record["right"]), dtype=np.uint8))
     return bits[:tests].astype(bool)
 
@@ -42,7 +42,7 @@ class Results:
     _open: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def of(self, setting: str, world: str) -> dict[str, Any]:
-        """`runs`: way → seed → record; `failed`: way → seed → why."""
+        """`runs`: method → seed → record; `failed`: method → seed → why."""
         key = (setting, world)
         if key not in self._open:
             file = self._file(*key)
@@ -50,14 +50,14 @@ class Results:
         return self._open[key]
 
     def has(self, block: Block, way: str) -> bool:
-        """Whether this run is done, or known to fail."""
+        """Return whether this run is done, or known to fail."""
         found = self.of(block.setting, block.world)
         return any(str(block.seed) in found[kind].get(way, {}) for kind in ("runs", "failed"))
 
     def add(
         self, block: Block, runs: Mapping[str, Record], failed: Mapping[str, str], *, seconds: float
     ) -> None:
-        """Keep what a block gave, at once."""
+        """Write a block's results at once."""
         found = self.of(block.setting, block.world)
         for kind, given in (("runs", runs), ("failed", failed)):
             for way, one in given.items():
@@ -68,12 +68,12 @@ class Results:
         self._time(f"{block.setting} / {block.world} / {block.seed}", seconds)
 
     def write(self, name: str, content: object) -> None:
-        """Write a table of its own."""
+        """Write a separate table."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
     def read(self, name: str) -> Any:  # noqa: ANN401  (whatever was written)
-        """Read it again."""
+        """Read a table."""
         return json.loads((self.folder / name).read_bytes())
 
     def _file(self, setting: str, world: str) -> Path:

@@ -1,4 +1,4 @@
-"""Runs everything: the crowds first, then block after block, two at a time; begins again where it stopped."""
+"""Runs everything: the crowds first, then the blocks, two at a time; resumes after a stop."""
 
 import json
 import multiprocessing
@@ -27,12 +27,12 @@ from proving_ground.worlds import WORLDS
 
 WORKERS = 2
 STACK = 4
-"""Students trained side by side: more would not fit the cache of a core."""
+"""Students trained as one stack: more would not fit a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a block gave."""
+    """The results of a block."""
 
     block: Block
     runs: Mapping[str, Record]
@@ -41,11 +41,11 @@ class Done:
 
 
 def run(results: Results, todo: Mapping[Block, Sequence[str]], *, workers: int = WORKERS) -> None:
-    """Do what is not done yet.
+    """Run what is not done yet.
 
     Args:
-        results: What is done; takes what is added.
-        todo: The blocks in their order, and their ways.
+        results: The results so far; new ones are added.
+        todo: The blocks in order, with their methods.
         workers: Processes, each with one thread.
     """
     missing = {
@@ -83,7 +83,7 @@ def _one_thread() -> None:
 def answer_all(
     results: Results, pool: ProcessPoolExecutor, worlds: Iterable[str], scratch: Path
 ) -> dict[str, Path]:
-    """Train the crowds, or find them kept, and write who answered what: world → file; and the table of the crowds."""
+    """Train the crowds, or load cached answers, and write the answers: world → file; and the table of the crowds."""
     out, table, seconds = {}, {}, {}
     jobs = {
         world: {size: pool.submit(size_answers, world, size) for size in reversed(crowds.SIZES)}
@@ -106,7 +106,7 @@ def answer_all(
 
 
 def size_answers(world_name: str, size: str) -> tuple[dict[str, list[str]], float]:
-    """The answers of one size's members to the pool, then to the test set."""
+    """Return the answers of one size's members to the pool, then to the test set."""
     world = WORLDS[world_name]
     test = [item.instruction for item in test_items(world)]
     asked = [question.item.instruction for question in questions(world)]
@@ -114,7 +114,7 @@ def size_answers(world_name: str, size: str) -> tuple[dict[str, list[str]], floa
 
 
 def member_facts(world_name: str, member: crowds.Member, answers: Sequence[str]) -> dict[str, Any]:
-    """How good a member is on the test set: exact match overall and per band."""
+    """Return a member's exact match on the test set, overall and per band."""
     items = test_items(WORLDS[world_name])
     right = [item.right(answer) for item, answer in zip(items, answers[-len(items) :], strict=True)]
     by_band = [[ok for ok, item in zip(right, items, strict=True) if item.band == band] for band in range(3)]
@@ -132,12 +132,12 @@ def _asked(world_name: str) -> list[Question]:
 
 @cache
 def _answered(file: Path) -> dict[str, list[str]]:
-    """Model → its answers, those to the pool first."""
+    """Return model → its answers, those to the pool first."""
     return json.loads(file.read_bytes())
 
 
 def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
-    """Everything that shares a pool and a base: choose by every way, fine-tune, test."""
+    """Run a block, which shares a pool and a base: select by every method, fine-tune, test."""
     begin = time.monotonic()
     world, setting = WORLDS[block.world], SETTINGS[block.setting]
     asked, members = _asked(block.world), crowds.members(world)
@@ -173,7 +173,7 @@ def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
 def _choices(
     block: Block, ways: Sequence[str], files: PoolFiles, members: Sequence[crowds.Member]
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
-    """What every way takes; and why a way could not choose."""
+    """Return every method's selection; and why a method failed."""
     setting = SETTINGS[block.setting]
     chosen: dict[str, list[tuple[str, str]]] = {}
     failed: dict[str, str] = {}
@@ -207,6 +207,6 @@ def _choices(
 
 
 def complexity_marks(files: PoolFiles, *, seed: int) -> dict[str, float]:
-    """A judge's mark of how complex each instruction is: its difficulty band from 1 to 3, half a band off on average."""
+    """Simulate a judge's grade of each instruction's complexity: its band from 1 to 3, half a band off on average."""
     rng = random.Random(f"complexity/{seed}")
     return {id_: max(0.1, 1 + q.item.band + rng.gauss(0, 0.5)) for id_, q in sorted(files.questions.items())}

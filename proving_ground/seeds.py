@@ -1,4 +1,4 @@
-"""Where chance comes from: every draw has a name, and its seed is a hash of it."""
+"""Seeds: every draw has a name, and its seed is a hash of the name."""
 
 import hashlib
 import json
@@ -10,16 +10,16 @@ from typing import Any
 import platformdirs
 
 FORM = 2
-"""Goes up when model or training change what they compute: what was kept before is then not found."""
+"""Increased when model or training change their results, so that earlier cache entries are not used."""
 
 
 def seed_of(*names: object) -> int:
-    """A seed for what these names say, the same everywhere."""
+    """Return the seed for these names, the same on every machine."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, names)).encode()).digest()[:4], "big")
 
 
 def content_key(facts: Mapping[str, Any], *blobs: bytes) -> str:
-    """Name of what comes of these facts and data: the same content, the same name."""
+    """Return a cache name for these inputs: equal content gives equal names."""
     digest = hashlib.sha256(json.dumps({**facts, "form": FORM}, sort_keys=True).encode())
     for blob in blobs:
         digest.update(hashlib.sha256(blob).digest())
@@ -27,14 +27,14 @@ def content_key(facts: Mapping[str, Any], *blobs: bytes) -> str:
 
 
 def cache_folder() -> Path:
-    """Crowds, bases and pools, all of which can be made again; to empty it, delete it."""
+    """The cache folder of crowds, bases and pools, which can all be recomputed; delete it to clear the cache."""
     folder = Path(platformdirs.user_cache_dir("crowdselect-proving-ground"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that what lies under the name is whole."""
+    """Write to a temporary file and rename it, so that the file is always complete."""
     beside = path.with_name(f".{os.getpid()}-{path.name}")
     beside.write_bytes(content)
     beside.replace(path)

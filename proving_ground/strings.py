@@ -26,7 +26,7 @@ OPERATIONS: dict[str, Callable[[str], str]] = {
 
 
 def make(rng: random.Random, diet: Diet | None, known: int = 2) -> Item:
-    """A random operation on a random string."""
+    """Draw a random operation on a random string."""
     skill = draw_skill(rng, SKILLS, diet)
     operand = "".join(rng.choices(LETTERS, k=rng.randint(*LENGTHS)))
     return item(
@@ -40,7 +40,7 @@ def item(skill: str, operand: str, *, phrase: str) -> Item:
 
 
 def reword(rng: random.Random, given: Item) -> Item:
-    """The same task in other words."""
+    """Rephrase a task."""
     operand = given.instruction.split()[-1]
     phrases = [phrase for phrase in STRINGS[given.skill] if phrase.format(operand) != given.instruction]
     return item(given.skill, operand, phrase=rng.choice(phrases))

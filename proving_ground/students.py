@@ -1,4 +1,4 @@
-"""A student: a lightly trained base, fine-tuned on what was chosen, and tested."""
+"""A student: a lightly trained base, fine-tuned on the selected rows, and tested."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ from proving_ground.worlds import World
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
-    """How one student did."""
+    """One student's test result."""
 
     right: np.ndarray
     """Shape (tests,): which test items it answers exactly."""
@@ -32,7 +32,7 @@ class Readout:
     """Mean over the answer tokens of the test set, nats."""
     steps: int
     tokens: int
-    """Answer tokens that it was fine-tuned on, every repetition and the base's own rows counted."""
+    """Answer tokens of the fine-tuning, counting repetitions and the base's own rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class Base:
 
     model: Transformer
     diet: tuple[tuple[str, str], ...]
-    """Of what it was trained on, the first rows: instructions and answers."""
+    """The first rows that it was trained on: instructions and answers."""
 
 
 @cache
 def base(world: World, size: str, *, number: int) -> Base:
-    """Train one of a world's bases, or find it kept: common instructions in plain words, none of them of the test."""
+    """Return one of a world's bases, cached or trained now on common instructions in plain words, none from the test set."""
     chance = seed_of(world.name, "base", size, number)
     model = build(STUDENTS[size], world.shape, seeds=[chance])
     barred = frozenset(item.instruction for item in test_items(world))
@@ -73,14 +73,14 @@ def tuned(
     seed: int,
     token_budget: int | None = None,
 ) -> list[Readout]:
-    """Fine-tune a base on each of several choices, and test what comes out.
+    """Fine-tune a base on each of several selections, and test the students.
 
     Args:
-        start: The base; it stays as it is.
-        chosen: Instructions and answers of each choice, as many in each.
+        start: The base; it is not modified.
+        chosen: Instructions and answers of each selection, all of equal size.
         test: Rows of the test set.
-        seed: Of the order of rows, which is the same for all.
-        token_budget: Train until so many answer tokens are learnt from, instead of `TUNING.steps`.
+        seed: Seed of the order of rows, which is the same for all.
+        token_budget: Number of answer tokens to train on, instead of `TUNING.steps`.
     """
     if token_budget is not None and len(chosen) > 1:
         return [tuned(start, [one], test, seed=seed, token_budget=token_budget)[0] for one in chosen]
@@ -98,7 +98,7 @@ def tuned(
 
 
 def untrained(start: Base, test: Tensor) -> Readout:
-    """The base itself."""
+    """Test the base itself."""
     ((right, loss),) = _tested(start.model, test)
     return Readout(right=right, loss=loss, steps=0, tokens=0)
 
@@ -109,11 +109,11 @@ def _tested(stack: Transformer, test: Tensor) -> Iterator[tuple[np.ndarray, floa
 
 
 def test_rows(world: World) -> Tensor:
-    """The test set as rows of tokens."""
+    """Return the test set as rows of tokens."""
     return tokens.rows([(item.instruction, item.answer or "") for item in test_items(world)], world.shape)
 
 
 def token_budget(questions: Sequence[Item]) -> int:
-    """Answer tokens that all students of a world and seed get with equal tokens: as many as right answers to random rows have."""
+    """Return the answer tokens for students of a world and seed with equal tokens: those of right answers to random rows."""
     lengths = [len(item.answer) + 1 for item in questions if item.answer is not None]
     return round(TUNING.steps * TUNING.batch * sum(lengths) / len(lengths))

@@ -50,13 +50,13 @@ def write_all(results: Results) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def summary(results: Results, setting: str, world: str) -> str:
-    """Every way of one setting in one world, best first."""
+    """Tabulate every method of one setting in one world, best first."""
     found = seen(results, setting, world)
     if RANDOM not in found.right:
         return "Not run yet."
@@ -102,7 +102,7 @@ def _compared(one: Compared | None, way: str) -> list[str]:
 
 
 def points(found: Difference) -> str:
-    """A difference and its interval, in points."""
+    """Format a difference and its interval, in points."""
     return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 

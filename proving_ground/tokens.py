@@ -1,7 +1,7 @@
-"""Text to tokens: a known word is one token, everything else is spelt.
+"""Tokenizer: a known word is one token, everything else is spelt by character.
 
-A row is a prompt, padded on the left, and an answer, closed and padded with END: every answer begins at the same
-place, so no mask is needed.
+A row is a prompt, padded on the left, and an answer, ended and padded with END: every answer begins at the same
+position, so no mask is needed.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789,?_"
 VOCABULARY = ("<pad>", "<end>", *CHARACTERS, *(word for word in WORDS if len(word) > 1))
 PAD, END = 0, 1
 ANSWERING = 2 + len(CHARACTERS)
-"""Answers are spelt: only the first so many tokens occur in them."""
+"""Number of tokens that answers, which are spelt, are made of: the first ones of the vocabulary."""
 _NUMBER = {token: number for number, token in enumerate(VOCABULARY)}
 
 
@@ -27,12 +27,12 @@ def _spelt(word: str) -> tuple[int, ...]:
 
 
 def prompt_tokens(text: str) -> list[int]:
-    """Tokens of an instruction."""
+    """Return the tokens of an instruction."""
     return [number for word in text.split() for number in _spelt(word)]
 
 
 def prompts(texts: Sequence[str], shape: Shape) -> Tensor:
-    """Instructions as rows (N, prompt).
+    """Tokenize instructions as rows (N, prompt).
 
     Raises:
         ValueError: One is too long for the shape.
@@ -41,7 +41,7 @@ def prompts(texts: Sequence[str], shape: Shape) -> Tensor:
 
 
 def rows(pairs: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
-    """Instructions and answers as rows (N, total); an answer without room for END is cut, as the model's own were.
+    """Tokenize instructions and answers as rows (N, total); an answer without room for END is cut, like the models' own.
 
     Raises:
         ValueError: An instruction is too long for the shape.
@@ -50,7 +50,7 @@ def rows(pairs: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
 
 
 def texts(answers: Tensor) -> list[str]:
-    """What a model answered, (N, answer) → text; a word inside an answer is written out, END and after it is nothing."""
+    """Decode answers (N, answer) to text; a word inside an answer is written out, END and tokens after it are dropped."""
     return ["".join(VOCABULARY[n] for n in row if n > END) for row in answers.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""One way to train, for crowd members, bases and students alike."""
+"""Training, the same for crowd members, bases and students."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _WARM = 0.05  # share of the training with a rising learning rate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How long and how fast; the end is a number of steps or, where given, of answer tokens."""
+    """Length and learning rate of a training; the length is a number of steps or, if given, of answer tokens."""
 
     steps: int
     batch: int
@@ -22,21 +22,22 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training was made of."""
+    """Counts of a training."""
 
     steps: int
     tokens: tuple[int, ...]
-    """Answer tokens that each copy learnt from, every repetition counted."""
+    """Answer tokens that each copy was trained on, counting repetitions."""
 
 
 def train(model: Transformer, rows: Tensor, recipe: Recipe, *, seed: int) -> Trained:
-    """Fit a stack of models to the answers in some rows, in place; each copy as if it were alone.
+    """Train a stack of models on the answers in some rows, in place; each copy as if it were alone.
 
     Args:
         model: G copies; their weights change.
-        rows: Prompts and answers, shape (G, N, total): each copy has rows of its own, taken in one order.
-        recipe: When it ends. By tokens only one copy can be trained. Batches are full; an epoch's rest goes into the next.
-        seed: Of the order of rows.
+        rows: Prompts and answers, shape (G, N, total): each copy has its own rows, in the same order.
+        recipe: Length and learning rate. With a token budget only one copy can be trained. Batches are full; an
+            epoch's remainder goes into the next.
+        seed: Seed of the order of rows.
     """
     if recipe.tokens is not None and model.copies > 1:
         raise ValueError(

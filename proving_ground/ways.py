@@ -1,4 +1,4 @@
-"""The ways of choosing, each through crowdselect's public API; all else of a run is the same for all of them."""
+"""The selection methods, each through crowdselect's public API; everything else in a run is the same for all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,17 +25,17 @@ Kind = Literal["control", "baseline", "metric", "weights", "own"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way of choosing."""
+    """One selection method."""
 
     kind: Kind
     method: Callable[[], Method] = lambda: CROWD
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, float] | None = None
-    """Of the metrics by name; one not named has none."""
+    """Metric → weight; metrics not named have none."""
     number: str | None = None
-    """Weighs this number of our own instead; see `numbers`."""
+    """A number of ours to weight instead; see `numbers`."""
     deployable: bool = True
-    """crowdselect can do it by its options alone, so it may become a default."""
+    """Whether crowdselect's options alone can express it, so that it may become the default."""
 
 
 def _weights(*values: float) -> str:
@@ -57,7 +57,7 @@ def _metric_ways() -> dict[str, Way]:
 
 
 RANDOM, SPREAD, PAPER = "random", "cluster + random", _weights(1, 1, 2)
-"""The two controls, and what the package does by default: the paper's weights over ten clusters."""
+"""The two controls, and the package's default: the paper's weights over ten clusters."""
 
 WAYS: dict[str, Way] = {
     RANDOM: Way(kind="control", method=random_choice, options={"clusters": 0}),
@@ -83,11 +83,11 @@ WAYS: dict[str, Way] = {
     "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
     "learnable": Way(kind="own", number="learnable", deployable=False),
 }
-"""Every way by its name. Options not named are crowdselect's own defaults: ten clusters, made from its own vectors (lsa)."""
+"""Every method by name. Options not named have crowdselect's defaults: ten clusters of its own vectors (lsa)."""
 
 
 def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[str, str]:
-    """Id → cluster, as crowdselect makes them; the same for all ways of a pool, and computed once."""
+    """Return id → cluster, as crowdselect computes them; once per pool, the same for all methods."""
     options = Options(budget=1, reward=reward, seed=seed, clusters=CLUSTERS)
     table = select(pool, options, crowd=crowd, method=random_choice()).table
     return {
@@ -107,20 +107,20 @@ def choose(
     seed: int,
     numbers_file: Path,
 ) -> list[tuple[str, str]]:
-    """Choose rows of a pool and whose answer to each is trained on.
+    """Select rows of a pool, and the model whose answer to each is trained on.
 
     Args:
-        pool: Opened by crowdselect; its column `cluster` holds what `find_clusters` gave.
+        pool: Opened by crowdselect; its column `cluster` is from `find_clusters`.
         crowd: Family and size of its models.
         way: A name of `WAYS`.
-        budget: How many rows.
+        budget: Number of rows.
         reward: The reward column.
         answer: As crowdselect's `answer`: best, random, top5-random.
-        seed: Decides ties, draws and clusters.
+        seed: Seed of ties, draws and clusters.
         numbers_file: From `write_numbers`.
 
     Returns:
-        (id, model) of exactly `budget` rows, first choice first.
+        (id, model) of exactly `budget` rows, best rank first.
     """
     how = WAYS[way]
     chosen_by: dict[str, Any] = {"cluster_by": "cluster"} if how.options.get("clusters", CLUSTERS) else {}
@@ -144,11 +144,11 @@ def choose(
 
 
 def numbers(scores: np.ndarray, *, sizes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Our own candidates' numbers per instruction, higher = chosen earlier.
+    """Compute our own candidates' numbers per instruction, higher = chosen earlier.
 
     Args:
         scores: Rewards, shape (N, M).
-        sizes: Of the M models: small, middle or large.
+        sizes: Size of each of the M models: small, middle or large.
 
     Returns:
         `separability_x_quality`: rank of the separability x rank of the best reward, 0 to 1. `learnable`: mean reward of
@@ -163,14 +163,14 @@ def numbers(scores: np.ndarray, *, sizes: Sequence[str]) -> dict[str, np.ndarray
 def write_numbers(
     file: Path, pool: Pool, *, reward: str, sizes: Mapping[str, str], complexity: Mapping[str, float]
 ) -> Path:
-    """Write the numbers of our own for a pool.
+    """Write our own numbers for a pool.
 
     Args:
-        file: Where to.
+        file: The file to write.
         pool: The pool.
-        reward: Whose rewards they are made from.
+        reward: The reward column they are computed from.
         sizes: Model → small, middle or large.
-        complexity: Id → a judge's mark of how complex the instruction is, for deita.
+        complexity: Id → a judge's grade of the instruction's complexity, for deita.
     """
     own = numbers(pool.scores(reward), sizes=[sizes[model] for model in pool.models])
     marks = [complexity[id_] for id_ in pool.ids]

@@ -1,7 +1,7 @@
-"""Every word that a world may use. `{}` is where the operand goes."""
+"""Every word that a world may use. `{}` is replaced by the operand."""
 
 LETTERS = "abcdefgh"
-"""What strings are made of; no word of a phrase is made of these alone."""
+"""Letters of the strings; no word of a phrase consists of these alone."""
 
 STRINGS: dict[str, tuple[str, ...]] = {
     "reverse": ("reverse {}", "write backwards {}", "turn around {}", "from the end {}"),
@@ -82,7 +82,7 @@ LAST = [
 ]
 STRANGERS = ("nobody", "noone", "stranger", "unborn")
 BLANK = "_"
-"""Stands where an operand is missing."""
+"""Replaces a missing operand."""
 
 WORDS = tuple(
     sorted(

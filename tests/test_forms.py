@@ -312,6 +312,32 @@ def test_pairs_are_no_crowd(kind: str, tmp_path: Path) -> None:
 
 
 @ALL
+def test_scores_of_pairs_are_no_models(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt_id": str(i),
+            "prompt": "p",
+            "chosen": "x",
+            "rejected": "y",
+            "score_chosen": 1.0,
+            "score_rejected": 0.0,
+        }
+        for i in range(2)
+    ]
+    with pytest.raises(LayoutError, match="these are preference pairs"):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_a_text_that_is_not_understood_is_told(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, [{"id": str(i), "text": f"Do {i}", "a": 1.0, "b": 2.0} for i in range(2)], kind)
+    with pytest.raises(LayoutError, match=r"'text' may be one; name it with `columns='instruction=text'`"):
+        open_pool(path)
+    with open_pool(path, columns={"instruction": "text"}) as pool:
+        assert list(pool.instructions()) == ["Do 0", "Do 1"]
+
+
+@ALL
 def test_the_closest_layout_is_told(kind: str, tmp_path: Path) -> None:
     with pytest.raises(
         LayoutError, match=r"closest is the layout long, which lacks the model .*`model='NAME'`"
@@ -453,6 +479,8 @@ def test_the_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
         }  # fmt: skip
         (folder / "samples_t_2026-01-02T00-00-00.0.jsonl").write_text(json.dumps(row) + "\n")
         (folder / "samples_t_2026-01-01T00-00-00.0.jsonl").write_text(json.dumps({**row, "wer": 9}) + "\n")
+    with open_pool(tmp_path / "o__a-7b" / "samples_t_2026-01-02T00-00-00.0.jsonl") as pool:
+        assert pool.models == ("o/a-7b",)
     with open_pool(tmp_path) as pool:
         assert (pool.models, pool.ids.tolist()) == (("o/a-1b", "o/a-7b"), ["t:0"])
         assert pool.prompts([("t:0", "o/a-1b")]) == [[user("Say 7")]]

@@ -591,7 +591,7 @@ def test_a_stop_ends_the_step_and_says_how_to_go_on(place, blocked, run, stop):
         blocked.terminate()
     assert blocked.wait(30) == 130
     said = (place.parent / f"{place.name}.log").read_text()
-    assert "run the same recipe again to go on" in said
+    assert "run the same recipe again to resume" in said
     assert "Traceback" not in said
     (place / "go").touch()
     assert run("run", place / "recipe.toml").code == 0

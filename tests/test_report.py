@@ -151,15 +151,15 @@ def test_the_sample_keeps_the_chosen(shown):
 def test_the_map_is_the_same_twice_and_says_how_it_was_made(shown):
     one, two = project(shown, method="tsne"), project(shown, method="tsne")
     assert np.array_equal(one.xy, two.xy)
-    assert "t-SNE" in one.said
-    assert "lsa" in one.said
+    assert "t-SNE" in one.description
+    assert "lsa" in one.description
     assert np.abs(one.xy).max() <= 1
-    assert "principal components" in project(shown, method="pca").said
+    assert "principal components" in project(shown, method="pca").description
 
 
 def test_without_a_pool_there_is_no_map_and_the_reason_is_said(shown):
     alone = ReportData(shown.selection, None, problem="gone")
-    assert project(alone).said == "the pool could not be read"
+    assert project(alone).description == "the pool could not be read"
     assert (alone.texts, alone.rewards, alone.typical_words(3)) == (None, None, {})
     assert alone.answers([0]) == [None]
 

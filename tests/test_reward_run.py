@@ -222,9 +222,9 @@ def test_a_file_of_ours_gets_what_was_added_and_nothing_else_is_replaced(pool):
     assert "up to date: " in scores("slow")
     assert Path("r.parquet").read_bytes() == before
     pq.write_table(pa.Table.from_pylist(rows), "grown.parquet")  # more rows
-    assert " 1 conversations sent" in scores("slow")
+    assert " 1 conversation sent" in scores("slow")
     assert "written to" in scores("slow", "length")  # one more scorer
-    with pytest.raises(OutputError, match="`columns` was"):
+    with pytest.raises(OutputError, match="`score_columns` was"):
         scores("length")
     with Path("scorers_of_a_test.py").open("a") as file:
         file.write("\n# changed\n")
@@ -319,7 +319,7 @@ def test_warnings_about_useless_scores(pool):
         "SELF-TEST: same gives 1 to both answers to 'What is the capital of France?'" in w
         for w in manifest["warnings"]
     )
-    assert "same: all 3 scores are 1, so they tell nothing" in manifest["warnings"]
+    assert "same: all 3 scores are 1, so they are not informative" in manifest["warnings"]
 
 
 @pytest.mark.parametrize(

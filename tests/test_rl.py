@@ -188,7 +188,8 @@ def test_verl_gets_its_parquet(tmp_path):
 def test_names_that_verl_does_not_know_are_refused(tmp_path):
     write(tmp_path / "pool.parquet")
     with pytest.raises(
-        OptionError, match=r"kind says 'arithmetic', for which verl has no check of a text; it knows: openai/gsm8k"
+        OptionError,
+        match=r"kind says 'arithmetic', for which verl has no check of a text; it knows: openai/gsm8k",
     ) as told:
         made(tmp_path / "pool.parquet", tmp_path / "out", trainer="verl", source="kind")
     assert "custom_reward_function.path=FOLDER/reward.py" in str(told.value)

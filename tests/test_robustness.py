@@ -211,7 +211,8 @@ def test_the_command(run, pool, tmp_path):
     assert "<script" not in page
     told = json.loads(run(*common, *few, "--json").out)
     assert {variant["axis"] for variant in told["variants"]} == set(AXES)
-    run(*common, *few, "-o", tmp_path / "r.html").refuses("add --overwrite")
+    assert run(*common, *few, "-o", tmp_path / "r.html").out.startswith("up to date: ")
+    run(*common, *few, "--seed", 7, "-o", tmp_path / "r.html").refuses("--seed was 0", "--overwrite")
     run(*common, "--try-clusters", "a,b").refuses("--try-clusters a,b is not a list of whole numbers")
     run(*common, "-o", tmp_path / "r.txt").refuses("name a file that ends in .html")
 

@@ -206,6 +206,17 @@ def test_short_headings_only_where_the_long_ones_do_not_fit():
         assert text.splitlines()[1].split()[-1] == head
 
 
+def test_a_table_of_too_many_numbers_is_divided():
+    heads = ["figure", *(f">selection {i}" for i in range(9))]
+    rows = [[f"a figure with a long name {i}", *(f"{i}.{j} above" for j in range(9))] for i in range(3)]
+    text, _ = laid_out(heads, rows, wide=80)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    for i in range(3):
+        for j in range(9):
+            assert text.count(f"{i}.{j} above") == 1
+    assert laid_out(heads, rows, wide=10_000)[0].count("figure ") == 4  # the heading and three rows, once
+
+
 @pytest.mark.parametrize(
     ("texts", "width", "shown"),
     [

@@ -88,7 +88,7 @@ def test_scores_in_parts_are_scored_by_nobody_again(run, within, monkeypatch):
     forbid_scoring(monkeypatch)
     ran = run("reward", POOL, *REWARD)
     assert ran.code == 0, ran.err
-    assert ", 0 conversations given to the scorers" in ran.out
+    assert "; 0 conversations sent to the scorers" in ran.out
     same_scores("rewards.parquet", "scored.parquet")
     assert not Path("rewards.parquet.ledger").exists()
 
@@ -106,7 +106,7 @@ def test_local_scores_in_a_ledger_are_taken_over_into_parts(run, within, monkeyp
     asked = ("reward", "pool.jsonl", *REWARD, "--overwrite", "--ledger", "reward.ledger")
     ran = run(*asked)
     assert ran.code == 0, ran.err
-    assert ", 0 conversations given to the scorers" in ran.out
+    assert "; 0 conversations sent to the scorers" in ran.out
     first = Path("rewards.parquet").read_bytes()
     with open_pool("pool.jsonl") as pool:
         count = sum(len(batch.texts) for batch in pool.stream_responses())

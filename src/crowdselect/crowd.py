@@ -26,11 +26,11 @@ WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
 ALIASES = "aliases"
 """Other names of a model, under which rewards may be filed: a list of texts."""
 KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
-"""Of a model or a judge, beside its name."""
+"""Keys of a model or a judge, besides `name`."""
 
 _TABLES = ("defaults", "model", "judge", "notes")
 _DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local", ALIASES})
-_FREE = "x_"  # how a key begins that is nobody's business but the user's; so is what stands in [notes]
+_FREE = "x_"  # prefix of keys that are the user's own, like everything in [notes]
 _NO_SECRET = {"api_key_env"}
 _SECRET = re.compile(
     r"(^|[_-])(api[_-]?key|apikey|secret|password|passwd|authorization|bearer|credentials?)($|[_-])"
@@ -126,7 +126,7 @@ class Crowd:
 
     Attributes:
         members: One per model; names differ.
-        origin: What the crowd was made from, for messages.
+        origin: Where the crowd comes from, for messages.
         aliases: Other names of members, each with the member's name.
 
     Example:

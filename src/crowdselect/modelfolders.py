@@ -1,4 +1,4 @@
-"""Folders with models of transformers: what can be said of one without loading it."""
+"""Folders with models of transformers: what can be checked without loading one."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from crowdselect.errors import InputError
 
 
 def check_model_folder(model: str) -> None:
-    """Refuse a model whose folder is not there or holds none; what looks like a name on the hub is not looked up.
+    """Refuse a model whose folder does not exist or holds none; what looks like a name on the hub is not looked up.
 
     Args:
         model: A folder, or a name on the hub.

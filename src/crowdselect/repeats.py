@@ -22,6 +22,7 @@ _WHOLE = 64 << 20  # bytes: a file up to this size is read whole
 _PIECES = 64  # of a larger one, so many pieces, evenly spaced from its first byte to its last
 _PIECE = 1 << 20
 _ABSENT = "unset"
+_READ = "read"  # the options that say how a pool is read, together
 _MARK = b"crowdselect"  # in a Parquet file's metadata
 _META = re.compile(r'<meta name="crowdselect" content="([^"]*)">')
 _HEAD = 1 << 16  # bytes of a page that are searched for it
@@ -167,15 +168,25 @@ def difference(
         return "its manifest does not say how it was made"
     if before["command"] != now["command"]:
         return f"it was made by `crowdselect {before['command']}`"
-    for name in {**now["options"], **before["options"]}:
-        old, new = before["options"].get(name), now["options"].get(name)
-        if old != new and name not in growing:
-            return f"`{name}` was {_shown(old)} and is now {_shown(new)}"
+    found = _changed(before["options"], now["options"], growing)
+    if found is not None:
+        return found
     for name in {**now["inputs"], **before["inputs"]}:
         old, new = before["inputs"].get(name), now["inputs"].get(name)
         if old != new and name not in growing:
             how = "was not given" if old is None else "was given" if new is None else "had other content"
             return f"`{name}` {how} when it was made"
+    return None
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], growing: Container[str]) -> str | None:
+    for name in {**now, **before}:
+        old, new = before.get(name), now.get(name)
+        if old == new or name in growing:
+            continue
+        if name == _READ and isinstance(old, dict) and isinstance(new, dict):
+            return _changed(old, new, growing)
+        return f"`{name}` was {_shown(old)} and is now {_shown(new)}"
     return None
 
 

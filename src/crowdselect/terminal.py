@@ -20,6 +20,7 @@ _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
 _WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
 _CUT, _FOLDED = 22, 30  # fewest terminal cells of a text, cut or folded, for which other columns are left out
+_DIVIDED = 14  # fewest terminal cells of a folded text; below, a table is divided into several
 _NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
 _SHARED = 8  # fewest characters of a shared beginning that is left out
 _EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
@@ -67,7 +68,7 @@ def table(
     """Print a table; cells and headings are printed literally, without markup.
 
     Numbers are never cut or folded. On a terminal that is too narrow, headings become short and fold, then columns are
-    left out (a line below names them), then texts give way.
+    left out (a line below names them), then texts give way; if the numbers alone are too wide, the table is divided.
 
     Args:
         columns: Headings; a column whose heading begins with `>` is aligned to the right and holds numbers.
@@ -128,7 +129,8 @@ def laid_out(
                 break
             left_out += [head for column in made if column.long == head]
             made = [column for column in made if column.long != head]
-    return _drawn(made, wide, most=most, one_line=one_line), left_out
+    blocks = _blocks(made, wide, least=_NARROWEST if one_line else _DIVIDED)
+    return "\n".join(_drawn(block, wide, most=most, one_line=one_line) for block in blocks), left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,19 @@ def _fits(columns: Sequence[_Column], wide: int, *, least: int) -> bool:
     """Return whether all numbers fit, and of each text `least` cells or all of it."""
     widths = [column.width if column.number else min(column.width, least) for column in columns]
     return sum(widths) <= _room(columns, wide)
+
+
+def _blocks(columns: Sequence[_Column], wide: int, *, least: int) -> list[list[_Column]]:
+    """Divide columns into tables that fit, one below the other; each begins with the first column."""
+    first, *rest = columns
+    blocks = [[first]]
+    for column in rest:
+        block = blocks[-1]
+        if len(block) > 1 and not _fits([*block, column], wide, least=least):
+            block = [first]
+            blocks.append(block)
+        block.append(column)
+    return blocks
 
 
 def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) -> str:

@@ -174,7 +174,7 @@ def too_deep(file: Path) -> InputError | None:
 
 
 def is_deep(line: bytes) -> bool:
-    """Say whether lists and objects of a line of JSON are nested more than `DEEPEST` levels deep."""
+    """Tell whether lists and objects of a line of JSON are nested more than `DEEPEST` levels deep."""
     depth = 0
     for token in _BRACKETS.findall(line):
         depth += _STEP.get(token, 0)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.errors import CallError
-from crowdselect.finish import ending, why_ended
+from crowdselect.finish import ending, spoken, spoken_from, why_ended
 from crowdselect.pool.prompts import Chat
 
 Status = Literal["ok", "length", "empty", "odd", "filtered", "failed", "gave_up", "pending"]
@@ -78,7 +78,8 @@ class Request(NamedTuple):
             >>> [turn["role"] for turn in first.follow("Hello").messages()]
             ['user', 'assistant', 'user']
         """
-        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": self.then[0]}]
+        said = spoken(answer).lstrip() if spoken_from(answer) else answer
+        turns = [{"role": "assistant", "content": said}, {"role": "user", "content": self.then[0]}]
         tools = self.tools()
         return make_request([*self.messages(), *turns], sample=self.sample, then=self.then[1:], tools=tools)
 

@@ -254,7 +254,7 @@ class Lane:
         if self._pace.failures and silent > self._limits.patience and not self._tasks:
             last_error = next((item.error for item in self._waiting() if item.error), "no answer")
             self.stop(
-                f"gave no answer for {silent:.0f} s (last: {last_error}); run the same command again to go on"
+                f"gave no answer for {silent:.0f} s (last: {last_error}); run the same command again to resume"
             )
 
     def _waiting(self) -> list[_Item]:

@@ -182,12 +182,12 @@ def _decided(gone: Mapping[str, Mapping[str, int]]) -> Renamed:
         if len(before) > 1:
             notes[name] = (
                 f"{name!r} takes over no answers: {_listed(before)} sent the same requests; "
-                "to go on with the answers of one, give it that name in the crowd file"
+                "to use the answers of one, give it that name in the crowd file"
             )
         elif others:
             notes[name] = (
                 f"{name!r} takes over no answers of {old!r}: {_listed(others)} could as well; "
-                f"to go on with them, call the one that it was {old!r} in the crowd file"
+                f"to use them, name the right one {old!r} in the crowd file"
             )
         else:
             taken[name] = TakeOver(old, before[old])

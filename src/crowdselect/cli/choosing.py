@@ -17,7 +17,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -29,7 +29,7 @@ from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.rl import CUSTOM
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import chosen_of
+from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.terminal import counted as number_of
 from crowdselect.terminal import note, print_json, say, shown_path, stage_bar, table, visible, warn
 from crowdselect.writing import check_beside, check_output, made_folder
@@ -39,7 +39,7 @@ Shown = Literal["with next steps", "alone", "briefly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PoolOptions:
     """Which pool is read, and how; see `crowdselect.open_pool`."""
 
     pool: str
@@ -60,7 +60,7 @@ class Source:
 class Measuring:
     """Which pool `crowdselect metrics` reads, and where."""
 
-    source: Source
+    source: PoolOptions
     engine: EngineOptions
 
 
@@ -85,7 +85,7 @@ class Writing:
 class Selecting:
     """All that `crowdselect select` is told."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     writing: Writing
     engine: EngineOptions
@@ -102,7 +102,7 @@ class Selecting:
         if self.seeds is None:
             return
         if not entry_named(self.method).drawn:
-            raise OptionError(f"`seeds` is for a method that draws; `method={self.method}` gives one choice")
+            raise OptionError(f"`seeds` needs a method that draws at random; `method={self.method}` does not")
         if self.seeds < 1:
             raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
@@ -113,7 +113,7 @@ class Selecting:
 class Trying:
     """All that `crowdselect robustness` is told; see `crowdselect.compare.robustness.robustness`."""
 
-    source: Source
+    source: PoolOptions
     options: Options
     crowd: str | None
     config: str | None
@@ -171,8 +171,8 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
-    names = ("pool", "layout", "rewards", "limit")
-    with Source(**{name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
+    names = {*READ_OPTIONS, "pool", "rewards", "limit", "crowd"}
+    with made(PoolOptions, {name: given[name] for name in names}).opened(seed=given["seed"]) as pool:
         return {**given, "budget": budget.of(len(pool.id_array))}
 
 
@@ -222,24 +222,7 @@ def choose_and_write(
         _show_current(Path(output), pool, writing)
         return
     if output is not None:
-        own = (
-            writing.config,
-            writing.crowd,
-            options.include,
-            options.exclude,
-            options.metrics,
-            *options.decontaminate,
-            options.embedder.removeprefix("file:"),
-        )
-        writes = file_names(
-            pool,
-            file_type=writing.file_type,
-            trainer=writing.trainer,
-            name=writing.format,
-            custom=options.source == CUSTOM,
-        )
-        writes += [REPORT] if writing.report else []
-        checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
+        _check_folder(output, pool, options, writing)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
     if writing.dry_run and runs_a_model(options, method):
@@ -268,31 +251,55 @@ def choose_and_write(
     if writing.as_json:
         _print_json(selection, written)
         return
-    if shown == "briefly" and written is not None:
-        rows = number_of(options.budget, "row")
-        say(f"written to {shown_path(str(output))}: {rows} to train on, seed {options.seed}")
-        return
-    print_selection(selection, texts, folder=None if written is None else Path(str(output)))
-    cut = 0 if written is None else (read_manifest(written) or {}).get("export", {}).get("markers_cut", 0)
-    if cut:
-        warn(f"{cut} answers ended with chat markers such as </s>, which are cut off")
-    if told is not None:
-        say(told)
-    if shown != "with next steps":
-        return
-    if written is None:
+    _show(selection, texts, folder=None if written is None else str(output), report=told, shown=shown)
+    if shown == "with next steps" and written is None:
         say_next(without_dry_run("chosen"))
-    else:
+    elif shown == "with next steps":
         say_next(after_select(str(output), selection, pool=pool.path))
+
+
+def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
+    """Refuse a folder that must not be written, before any work is done."""
+    own = (
+        writing.config,
+        writing.crowd,
+        options.include,
+        options.exclude,
+        options.metrics,
+        *options.decontaminate,
+        options.embedder.removeprefix("file:"),
+    )
+    writes = file_names(
+        pool,
+        file_type=writing.file_type,
+        trainer=writing.trainer,
+        name=writing.format,
+        custom=options.source == CUSTOM,
+    )
+    writes += [REPORT] if writing.report else []
+    checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
+
+
+def _show(
+    selection: Selection, texts: Chosen, *, folder: str | None, report: str | None, shown: Shown
+) -> None:
+    """Print a selection and where it was written; None = nowhere."""
+    if shown == "briefly" and folder is not None:
+        rows = number_of(selection.options["budget"], "row")
+        say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
+        return
+    print_selection(selection, texts, folder=None if folder is None else Path(folder))
+    cut = 0 if folder is None else (read_manifest(Path(folder)) or {}).get("export", {}).get("markers_cut", 0)
+    if cut:
+        warn(f"chat markers such as </s> were cut off the end of {number_of(cut, 'answer')}")
+    if report is not None:
+        say(report)
 
 
 def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
-    told = {
-        **method.settings,
-        **options_of(pool, options),
-        **method.settings,
-    }  # the method first: it says most
+    own = method.settings  # first, for they say most; and last, for they count
+    told = {**own, **options_of(pool, options), **own}
     model = str(told.get("model"))
     shown = {
         "format": writing.format,
@@ -362,7 +369,8 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     for work in works:
         if not work.is_here:
             note(f"{visible(work.what)}: the model is fetched from the Hub first")
-    say("no model was run, so nothing was chosen; leave out --dry-run to choose")
+    say("no model was run, so nothing was chosen")
+    say_next(without_dry_run("chosen"))
 
 
 def _print_json(selection: Selection, written: Path | None) -> None:

@@ -145,11 +145,11 @@ def _collect(task: "Task", *, seal_only: bool, as_json: bool) -> int:
         print_tallies(report.tallies)
         rows = sum(tally.rows for tally in report.tallies.values())
         if report.sealed is None:
-            say("there is no answer yet, so no pool was written")
+            say("no answers yet, so no pool was written")
         else:
             what = "up to date: " if report.fresh else "written to "
             models = sum(tally.rows > 0 for tally in report.tallies.values())
-            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave none"
+            of = "" if models == len(report.tallies) else f"; {len(report.tallies) - models:,} gave no answer"
             size = f"{counted(rows, 'answer')} of {counted(models, 'model')}"
             say(f"{what}{shown_path(task.target)}: {size}{of}")
             say_next(scoring(str(task.target), []))

@@ -79,7 +79,7 @@ def completed(text: str, crowd: Crowd, *, where: str) -> tuple[str, list[str]]:
         names = set()
     if not names >= {*known, *added}:
         raise InputError(
-            f"{where}: its models stand in one list, model = [...], to which none can be added; "
+            f"{where}: its models are one list, model = [...], which cannot be extended; "
             "write each under its own [[model]]"
         )
     return found, added

@@ -125,7 +125,7 @@ def show_or_write(
 
 def say_current(output: str) -> None:
     """Say that a page is there as it would be written, so that there is nothing to do."""
-    say(f"up to date: {visible(output)} was made with these options from the same inputs")
+    say(f"up to date: {shown_path(output)} was made with these options from the same inputs")
 
 
 def _fail(message: str) -> NoReturn:

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from crowdselect.cli.entry import INTERRUPTED, MISSING, check_page, show_or_write
+from crowdselect.cli.entry import INTERRUPTED, MISSING, check_page, say_current, show_or_write
 from crowdselect.cli.flags import Group
 from crowdselect.cli.options import (
     bundle,
@@ -133,18 +134,28 @@ def compare(
     from crowdselect.evaluate.display import print_comparison
     from crowdselect.evaluate.outcome import load_groups
     from crowdselect.evaluate.scores import LEVEL
+    from crowdselect.repeats import is_current_file, made_by
     from crowdselect.writing import check_output
 
     if seed < 0:
         raise OptionError(f"`seed` is {seed}; wanted at least 0")
     check_page(output)
-    target = None if output is None else check_output(output, inputs=[], overwrite=overwrite, folder=False)
+    target, made_so = None, None
+    if output is not None:
+        folders = [Path(place) for group in groups for place in group.rpartition("=")[2].split(",")]
+        told = {"groups": groups, "against": against, "seed": seed}
+        made_so = made_by("evaluate compare", told, {"results": folders})
+        if not is_current_file(Path(output), made_so, overwrite=overwrite):
+            target = check_output(output, inputs=[], overwrite=overwrite, folder=False)
+        elif not as_json:
+            say_current(output)
+            return
     found = run(load_groups(groups), against=against, seed=seed)
 
     def page() -> str:
         from crowdselect.evaluate.comparison_page import comparison_page
 
-        return comparison_page(found)
+        return comparison_page(found, made=made_so)
 
     show_or_write(
         target,

@@ -1,4 +1,7 @@
-"""What to type next: at its end a command prints exact lines, with the files and options that it was given."""
+"""What to type next: commands end with exact lines, made of the files and options that they were given.
+
+A line can be pasted as it stands. Where it needs something of the user's choice, a model, it names one that exists.
+"""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -20,26 +23,38 @@ from crowdselect.terminal import say, show, shown_path
 from crowdselect.writing import read_manifest
 
 POOL = (*READ_OPTIONS, "limit")
-"""Options by which any command reads a pool."""
+"""The options that say how a pool is read."""
 SCORED_POOL = (*POOL, "rewards", "crowd")
-"""Those by which a pool with rewards is read."""
+"""The same, of a pool with rewards."""
 _BUDGET = "10%"
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
 _SPREAD = {"clusters", "cluster_by", "embedder", "near_duplicates"}
-_WRITING = {"reference", "source", "pass_rate", "output", "dry_run", "overwrite", "report", "format", "file_type", "trainer", "license"}
+_WRITING = {
+    "reference",
+    "source",
+    "pass_rate",
+    "output",
+    "dry_run",
+    "overwrite",
+    "report",
+    "format",
+    "file_type",
+    "trainer",
+    "license",
+}
 _OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
-"""What does not go from a selection to a random one beside it."""
+"""Options of `select` that a random selection to compare with does not share."""
 _OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
-"""What `robustness` has beside the options of `select`."""
+"""Options of `robustness` that `select` lacks, or that say where to write."""
 
 Steps = Mapping[str, Sequence[Sequence[str]]]
-"""What for → the commands, one after the other; each as its words."""
+"""Purpose → commands to run in this order, each as its words."""
 
 
 def say_next(steps: Steps) -> None:
-    """Print commands, each a line that can be pasted into a shell as it stands."""
+    """Print next steps, each command on a line of its own that can be pasted into a shell."""
     if steps:
         say()
     for what, commands in steps.items():
@@ -49,7 +64,7 @@ def say_next(steps: Steps) -> None:
 
 
 def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) -> Steps:
-    """Choose, or first score the answers.
+    """Return the step after `inspect`: choose, or score the answers if there is no reward.
 
     Args:
         pool: As it was typed.
@@ -62,7 +77,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
 
 
 def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str]) -> Steps:
-    """Choose by a crowd file, or first write one to correct.
+    """Return the step after `crowd`: choose by the crowd file, or write one.
 
     Args:
         pool: As it was typed.
@@ -79,7 +94,7 @@ def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str]) -> Steps
 def choosing(
     pool: str, options: Sequence[str], *, rewards: Sequence[str], reward: str | None = None
 ) -> Steps:
-    """Choose from a pool.
+    """Return the step that chooses from a pool.
 
     Args:
         pool: As it was typed.
@@ -93,7 +108,7 @@ def choosing(
 
 
 def scoring(pool: str, options: Sequence[str]) -> Steps:
-    """Score the answers of a pool.
+    """Return the step that scores the answers of a pool.
 
     Args:
         pool: As it was typed.
@@ -104,7 +119,7 @@ def scoring(pool: str, options: Sequence[str]) -> Steps:
 
 
 def without_dry_run(output: str) -> Steps:
-    """Do what was only planned.
+    """Return the running command without `--dry-run`.
 
     Args:
         output: Where to write, if no place was named.
@@ -115,7 +130,7 @@ def without_dry_run(output: str) -> Steps:
 
 
 def after_select(folder: str, selection: Selection, *, pool: str) -> Steps:
-    """Look at a selection, compare it with a random one, train on it.
+    """Return the steps after `select`: explain a row, make a page, compare with a random selection, train.
 
     Args:
         folder: Where it was written.
@@ -140,18 +155,18 @@ def after_select(folder: str, selection: Selection, *, pool: str) -> Steps:
 
 
 def after_why(folder: str, instruction_id: str) -> Steps:
-    """Show all answers of the row."""
+    """Return the step after `why`: show all answers of the row."""
     row = [f"--id={instruction_id}"] if instruction_id.startswith("-") else ["--id", instruction_id]
     return {"all its answers": [["view", folder, *given("pool"), *row]]}
 
 
 def comparing(folders: Sequence[str]) -> Steps:
-    """Lay selections side by side."""
+    """Return the step that compares selections."""
     return {"compare": [["compare", *folders]]}
 
 
 def training(folder: str) -> Steps:
-    """Train on a selection, if it has a training file; data for reinforcement learning are for other trainers."""
+    """Return the step that trains on a selection; none if it has no training file, as data for reinforcement learning is for other trainers."""
     manifest = read_manifest(Path(folder)) or {}
     if manifest.get("export", {}).get("format") == RL:
         return {}
@@ -162,21 +177,21 @@ def training(folder: str) -> Steps:
 
 
 def after_train(model: str) -> Steps:
-    """Measure a student; the judge and the questions are the user's to name."""
+    """Return the step after `train`: measure the student. The judge and the questions are for the user to name."""
     return {f"measure it (as --model {shown_path(model)})": [["evaluate", "mt-bench", "--help"]]}
 
 
 def after_robustness() -> Steps:
-    """Make the selection that was tried."""
+    """Return the step after `robustness`: make the selection that was tried."""
     return {"make this choice": [["select", *given(without=_OF_TRYING), "-o", _free("chosen")]]}
 
 
 def given(*names: str, without: AbstractSet[str] | None = None) -> list[str]:
-    """Write options and arguments of the running command as they were typed, or stand in its file of options.
+    """Return options and arguments of the running command as words: as typed, or from its `--config` file.
 
     Args:
-        names: Of the command's parameters; without any, all of them.
-        without: Left out of all.
+        names: Names of parameters; without any, all are returned.
+        without: Parameters to leave out of all.
     """
     context = click.get_current_context()
     from_file = context.params.get("config") is not None and without is not None
@@ -210,7 +225,7 @@ def _plain(value: object) -> str:
 
 
 def _free(name: str) -> str:
-    """A name that nothing has yet: what is there is not to be written over.
+    """Return a file name that is not taken: nothing is to be overwritten.
 
     Example:
         >>> _free("no such file.parquet")
@@ -222,7 +237,7 @@ def _free(name: str) -> str:
 
 
 def _command(context: click.Context) -> list[str]:
-    """The words by which a command is called, without the program's own."""
+    """Return the words that call a command, without the name of the program."""
     names: list[str] = []
     while context.parent is not None:
         names.insert(0, str(context.info_name))

@@ -105,7 +105,7 @@ def demo(output: str, as_json: bool) -> None:
     from crowdselect.report.report import check_extra
     from crowdselect.selection.options import Options
     from crowdselect.simulate.pool import simulate
-    from crowdselect.terminal import note, say
+    from crowdselect.terminal import note, show
 
     try:
         check_extra()
@@ -119,7 +119,7 @@ def demo(output: str, as_json: bool) -> None:
         writing = Writing(output=output, overwrite=True, as_json=as_json, report=lacks is None)
         choose_and_write(pool, Options(budget=_DEMO_BUDGET), writing)
     if lacks is not None:
-        (note if as_json else say)(f"no report: {lacks}")
+        (note if as_json else show)(f"no report: {lacks}")  # it ends with a command, which is not broken
 
 
 @cli.command(epilog="Example:  crowdselect inspect pool.parquet")
@@ -130,17 +130,17 @@ def inspect(
     crowd: str | None,
     reward: str | None,
     as_json: bool,
-    **given: Any,  # noqa: ANN401  (the fields of `Source`)
+    **given: Any,  # noqa: ANN401  (the fields of `PoolOptions`)
 ) -> None:
     """Say what is in a pool: models, rewards, gaps."""
-    from crowdselect.cli.choosing import Source, read_crowd
+    from crowdselect.cli.choosing import PoolOptions, read_crowd
     from crowdselect.cli.following import after_inspect, say_next
     from crowdselect.cli.summary import print_inspection
     from crowdselect.selection.inspection import inspect_pool
     from crowdselect.terminal import stage_bar
 
     with (
-        made(Source, {**given, "crowd": crowd}).opened() as opened,
+        made(PoolOptions, {**given, "crowd": crowd}).opened() as opened,
         stage_bar("reading the pool"),
     ):
         found = inspect_pool(opened, crowd=read_crowd(crowd), reward=reward)
@@ -166,13 +166,13 @@ def show_crowd(
     output: str | None,
     as_toml: bool,
     as_json: bool,
-    **given: Any,  # noqa: ANN401  (the fields of `Source`)
+    **given: Any,  # noqa: ANN401  (the fields of `PoolOptions`)
 ) -> None:
     """Show the models with family and size.
 
     With -o, they are also written to a crowd file.
     """
-    from crowdselect.cli.choosing import Source, read_crowd
+    from crowdselect.cli.choosing import PoolOptions, read_crowd
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
@@ -181,7 +181,7 @@ def show_crowd(
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
-    with made(Source, {**given, "crowd": crowd}).opened() as opened:
+    with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
         models, reward_columns = opened.models, opened.reward_columns
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
@@ -227,7 +227,7 @@ def metrics(
     overwrite: bool,
     output: str,
     also: str | None,
-    **given: Any,  # noqa: ANN401  (the fields of `Source` and `EngineOptions`)
+    **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file.
 
@@ -248,7 +248,7 @@ def metrics(
     asked = made(Measuring, {**given, "crowd": crowd})
     with asked.source.opened() as opened:
         told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
-        told |= {"also": names} if names else {}
+        told |= {"also": ",".join(names)} if names else {}
         made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)

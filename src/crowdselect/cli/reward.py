@@ -118,14 +118,14 @@ def reward(
     output: str | None,
     dry_run: bool,  # noqa: FBT001  (as above)
     as_json: bool,  # noqa: FBT001  (as above)
-    **given: Any,  # noqa: ANN401  (the fields of `Source` and `JobOptions`)
+    **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `JobOptions`)
 ) -> int:
     """Score every answer of a pool with reward models or judges.
 
     Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
     samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.
     """
-    from crowdselect.cli.choosing import Source
+    from crowdselect.cli.choosing import PoolOptions
     from crowdselect.cli.following import POOL, choosing, say_next, without_dry_run
     from crowdselect.cli.following import given as typed
     from crowdselect.reward.job import Job, JobOptions
@@ -134,7 +134,7 @@ def reward(
     if output is None and not dry_run:
         raise OptionError("say where to write with `output`, or add `dry_run=True`")
     known = {*READ_OPTIONS, "pool", "limit"}
-    source = made(Source, {name: given.pop(name) for name in known})
+    source = made(PoolOptions, {name: given.pop(name) for name in known})
     wanted, options = parse_specs(specs, names), made(JobOptions, given)
     with (
         source.opened() as opened,

@@ -1,1 +1,1 @@
-"""Selections side by side, and how much of one remains when something else is chosen."""
+"""Compares selections with each other and with random ones, and measures how stable a selection is."""

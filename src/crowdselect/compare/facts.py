@@ -1,4 +1,4 @@
-"""What selections of one pool consist of: lengths, rewards, vectors, clusters; figures of them, and of random choices."""
+"""Data about selections of one pool: lengths, rewards, vectors, clusters; their figures, and those of random selections."""
 
 import math
 from collections import Counter
@@ -26,15 +26,15 @@ from crowdselect.terminal import counted
 from crowdselect.types import FloatArray, IntArray
 
 MIXES = ("language", "lang", "category", "task_category", "task", "domain", "dataset", "source")
-"""Columns whose mix is shown where the pool has them."""
+"""Columns whose mix is shown if the pool has them."""
 
-_SURE = 0.975  # a figure is marked where a further random choice would fall beyond it one time in twenty
+_SURE = 0.975  # figures are marked outside the range in which 95 % of further random selections would fall
 _BLOCK = 1024  # chosen rows compared with each other at a time
-_VALUES = 60  # a column of more different values is no category
+_VALUES = 60  # a column with more distinct values is not a category
 
 
 def figure_words() -> dict[str, str]:
-    """Every figure, and what it is in words.
+    """Return every figure with its description.
 
     Example:
         >>> figure_words()["clusters"]
@@ -57,7 +57,7 @@ def figure_words() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Rows of the universe, and whose answers."""
+    """Chosen rows of the universe, with the models, samples and rewards of their answers."""
 
     rows: IntArray
     models: tuple[str | None, ...]
@@ -67,17 +67,17 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """One figure over random choices."""
+    """One figure over random selections."""
 
     mean: float
     spread: float
-    """Standard deviation over the choices (n - 1)."""
+    """Standard deviation over the selections (n - 1)."""
     low: float
-    """Below this, one further random choice in forty would fall (Student's t; the choices are few)."""
+    """One further random selection in forty would fall below this (Student's t, as there are few)."""
     high: float
 
     def beyond(self, value: float) -> int:
-        """1 above `high`, -1 below `low`, else 0; what differs by rounding only is within.
+        """Return 1 above `high`, -1 below `low`, else 0; differences by rounding count as within.
 
         Example:
             >>> Chance(0.5, 0.1, 0.3, 0.7).beyond(0.9)
@@ -92,7 +92,7 @@ class Chance:
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of every row of the universe; None where it is not at hand."""
+    """Data about every row of the universe; None if not available."""
 
     ids: list[str]
     place: dict[str, int]
@@ -110,32 +110,32 @@ class Facts:
 
 
 def standard(selections: Sequence[Selection], names: Sequence[str]) -> list[int]:
-    """Order selections of one pool by what they are, not by how they are named on the command line.
+    """Order selections of one pool by content, not by their order on the command line.
 
     Args:
         selections: At least one.
-        names: What they are called; decides only where nothing else does.
+        names: Their names; used only to break ties.
 
     Returns:
-        Places in `selections`. Where they differ (in the reward, say), the first one of these counts for all: one
-        with rewards, made by CrowdSelect, that could choose from the most rows.
+        Positions in `selections`. Where they differ (in the reward, say), the first one of these counts for all: one
+        with rewards, made by CrowdSelect, with the most eligible rows.
     """
 
     def order(place: int) -> tuple[bool, bool, int, str, str]:
         one = selections[place]
-        told = repr(sorted(one.options.items(), key=repr)), names[place]
+        tie_break = repr(sorted(one.options.items(), key=repr)), names[place]
         ours = method_of(one.options) == "crowdselect"
-        return one.facts["reward"] is None, not ours, one.table["score"].null_count, *told
+        return one.facts["reward"] is None, not ours, one.table["score"].null_count, *tie_break
 
     return sorted(range(len(selections)), key=order)
 
 
 def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> None:
-    """Refuse selections that were made with different families or sizes: metrics by family are not comparable.
+    """Refuse selections made with different families or sizes: their metrics by family are not comparable.
 
     Args:
         selections: In any order.
-        names: What they are called.
+        names: Their names.
 
     Raises:
         InputError: Two differ; the model is named.
@@ -147,54 +147,56 @@ def check_one_crowd(selections: Sequence[Selection], names: Sequence[str]) -> No
             before = seen.setdefault(model, now)
             if before[1:] != now[1:]:
                 raise InputError(
-                    f"{name}: made with another crowd than {before[0]}: {model!r} is {_told(*now[1:])} here and "
-                    f"{_told(*before[1:])} there; name the crowd to compare them by with `crowd`"
+                    f"{name}: made with another crowd than {before[0]}: {model!r} is {_described(*now[1:])} here and "
+                    f"{_described(*before[1:])} there; name the crowd to compare them by with `crowd`"
                 )
 
 
-def _told(family: str | None, size: float | None) -> str:
+def _described(family: str | None, size: float | None) -> str:
     known = "of no known family" if family is None else f"of family {family!r}"
     return f"{known}, {'size unknown' if size is None else f'{size:g}B'}"
 
 
 def universe(selections: Sequence[Selection]) -> Facts:
-    """Every instruction of the selections, and its metrics; in the order of `standard`."""
+    """Return all instructions of the selections with their metrics; selections in the order of `standard`."""
     metrics: dict[str, dict[str, float]] = {name: {} for name in METRICS}
     ids: set[str] = set()
-    for selection in reversed(selections):  # where they differ (another reward), the first one counts
+    for selection in reversed(selections):  # if they differ (another reward), the first one counts
         own = selection.table["id"].to_pylist()
         ids.update(own)
         for name in METRICS:
-            there = name in selection.table.column_names  # a folder may be older than a metric
+            has_metric = name in selection.table.column_names  # a folder may be older than a metric
             numbers = (
-                selection.table[name].to_numpy() if there else [metrics[name].get(i, np.nan) for i in own]
+                selection.table[name].to_numpy()
+                if has_metric
+                else [metrics[name].get(i, np.nan) for i in own]
             )
             metrics[name].update(zip(own, numbers, strict=True))
     ordered = sorted(ids)
     values = {
         name: np.array([known[i] for i in ordered], dtype=np.float64) for name, known in metrics.items()
     }
-    found = Facts(ordered, {i: row for row, i in enumerate(ordered)}, values)
+    facts = Facts(ordered, {i: row for row, i in enumerate(ordered)}, values)
     rewards = {selection.facts["reward"] for selection in selections}
     if len(rewards) > 1:
         shown = ", ".join(sorted(map(str, rewards)))
-        found.problems.append(
+        facts.problems.append(
             f"the selections are by different rewards ({shown}); metrics and best rewards are by {selections[0].facts['reward']}"
         )
     ties = {selection.options.get("ties", "average") for selection in selections}
     if len(ties) > 1:
         used = selections[0].options.get("ties", "average")
-        found.problems += [
+        facts.problems += [
             f"the selections count ties in different ways; {name} is by `ties={used!r}`"
             for name in by_family()
         ]
-    return found
+    return facts
 
 
 def read_pool(
     facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str], crowd: Crowd | None
 ) -> None:
-    """Lengths, best rewards and columns of every row; and metrics by family anew by a crowd that is named."""
+    """Add every row's lengths, best reward and columns; recompute metrics by family if a crowd is given."""
     rows = {i: row for row, i in enumerate(pool.ids)}
     missing = [i for i in facts.ids if i not in rows]
     if missing:
@@ -207,8 +209,8 @@ def read_pool(
     texts = pool.instructions()[order]
     if pool.has_text:
         lengths = np.full(len(order), np.nan)
-        there = np.flatnonzero([text is not None for text in texts])
-        lengths[there] = counter(unit)([texts[row] for row in there])
+        with_text = np.flatnonzero([text is not None for text in texts])
+        lengths[with_text] = counter(unit)([texts[row] for row in with_text])
         facts.lengths = lengths
     if first.facts["reward"] is not None and len(pool.models) > 1:
         scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
@@ -246,19 +248,19 @@ def read_vectors(
     cache: bool,
     progress: Progress | None,
 ) -> None:
-    """One space and one clustering for all selections: of the rows that have text."""
+    """Add vectors and clusters, the same for all selections, of the rows that have text."""
     kind, _, column = embedder.partition(":")
     rows = {i: row for row, i in enumerate(pool.ids)}
     order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
     texts = pool.instructions()[order]
     given = kind in {"file", "column"}
-    there = np.arange(len(order)) if given else np.flatnonzero([text is not None for text in texts])
-    if not len(there):
+    with_text = np.arange(len(order)) if given else np.flatnonzero([text is not None for text in texts])
+    if not len(with_text):
         facts.problems.append("no instruction has text, so there are no distances and no clusters")
         return
-    ids = [facts.ids[row] for row in there]
+    ids = [facts.ids[row] for row in with_text]
     vectors = vectors_of(
-        [texts[row] for row in there],
+        [texts[row] for row in with_text],
         ids=ids,
         embedder=embedder,
         seed=seed,
@@ -266,19 +268,19 @@ def read_vectors(
         column=pool.vector_column(column)[order] if kind == "column" else None,
         progress=progress,
     )
-    found = vectors.of(np.arange(len(there)))
+    found = vectors.of(np.arange(len(with_text)))
     length = np.linalg.norm(found, axis=1, keepdims=True)
     facts.vectors = np.zeros((len(order), found.shape[1]), dtype=np.float32)
-    facts.vectors[there] = found / np.where(length == 0, 1, length)
-    k = min(clusters, len(there))
+    facts.vectors[with_text] = found / np.where(length == 0, 1, length)
+    k = min(clusters, len(with_text))
     facts.labels = np.full(len(order), -1, dtype=np.int64)
     keys = seeded_hash(ids, seed=seed, salt="sample")
-    facts.labels[there] = kmeans(found, k=k, keys=keys, seed=seed)
+    facts.labels[with_text] = kmeans(found, k=k, keys=keys, seed=seed)
     facts.settings.update(embedder=vectors.name, clusters=k)
 
 
 def read_answers(facts: Facts, pool: Pool, picks: Iterable[Pick], *, unit: str) -> None:
-    """Measure the answers that the picks take, each once."""
+    """Add the lengths of the picks' answers, each counted once."""
     if not pool.has_responses:
         return
     wanted = {key for pick in picks for key in _answers_of(facts, pick) if key is not None}
@@ -292,7 +294,7 @@ def read_answers(facts: Facts, pool: Pool, picks: Iterable[Pick], *, unit: str) 
 
 
 def _answers_of(facts: Facts, pick: Pick) -> list[tuple[str, str, float | None] | None]:
-    """Id, model and sample of each row of a pick; None where no answer is taken."""
+    """Return id, model and sample of each row of a pick; None for a row without an answer."""
     return [
         None if model is None else (facts.ids[row], model, sample)
         for row, model, sample in zip(pick.rows, pick.models, pick.samples, strict=True)
@@ -300,7 +302,7 @@ def _answers_of(facts: Facts, pick: Pick) -> list[tuple[str, str, float | None] 
 
 
 def pick_of(facts: Facts, selection: Selection) -> Pick:
-    """The chosen rows of a selection, first choice first."""
+    """Return the chosen rows of a selection, best rank first."""
     rows = selection.rows()
     return Pick(
         np.array([facts.place[row["id"]] for row in rows], dtype=np.int64),
@@ -311,10 +313,10 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
 
 
 def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
-    """The figures of `figure_words`; a cosine above `near` is a near-duplicate."""
+    """Compute the figures of `figure_words`; a cosine above `near` is a near-duplicate."""
     rows = pick.rows
     answers = [None if key is None else facts.answers.get(key) for key in _answers_of(facts, pick)]
-    found: dict[str, float | None] = {
+    figures: dict[str, float | None] = {
         "rows": float(len(rows)),
         "instruction_length": None if facts.lengths is None else _mean(facts.lengths[rows]),
         "answer_length": _mean(np.array([np.nan if a is None else a for a in answers])),
@@ -327,30 +329,30 @@ def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | No
         counts = np.bincount(facts.labels[rows][facts.labels[rows] >= 0])
         shares = counts[counts > 0] / max(counts.sum(), 1)
         closest = _closest(facts.vectors[rows])
-        found |= {
+        figures |= {
             "clusters": float(np.count_nonzero(counts)),
             "entropy": float(abs((shares * np.log2(shares)).sum())),
             "neighbour_distance": _mean(1.0 - closest),
             "near_duplicates": float((closest > near).mean()) if len(closest) > 1 else 0.0,
         }
-    return {name: found.get(name) for name in figure_words()}
+    return {name: figures.get(name) for name in figure_words()}
 
 
 def _closest(vectors: NDArray[np.float32]) -> FloatArray:
-    """The highest cosine of each row to another, shape (n,); NaN where there is no other."""
-    out = np.full(len(vectors), np.nan)
+    """Return each row's highest cosine to another row, shape (n,); NaN if there is no other."""
+    closest = np.full(len(vectors), np.nan)
     if len(vectors) < 2:
-        return out
+        return closest
     for begin in range(0, len(vectors), _BLOCK):
         cosines = vectors[begin : begin + _BLOCK] @ vectors.T
         here = np.arange(len(cosines))
         cosines[here, begin + here] = -1.0
-        out[begin : begin + len(cosines)] = np.minimum(cosines.max(axis=1), 1.0)
-    return out
+        closest[begin : begin + len(cosines)] = np.minimum(cosines.max(axis=1), 1.0)
+    return closest
 
 
 def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
-    """Shares of the models and of the columns' values, the largest first."""
+    """Return shares of the models and of the columns' values, largest first."""
 
     def shares(values: Iterable[str | None]) -> dict[str, float]:
         counts = Counter("(none)" if value is None else value for value in values)
@@ -366,14 +368,14 @@ def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
 
 
 def by_chance(found: Sequence[Mapping[str, float | None]]) -> list[str]:
-    """The figures that random choices have and that differ between them by chance."""
-    # As many rows as were asked for: no matter of chance.
+    """Return the figures that all random selections have and that vary by chance."""
+    # The number of rows is fixed.
     counted = [name for name in figure_words() if name != "rows"]
     return [name for name in counted if all(figures[name] is not None for figures in found)]
 
 
 def chance_of(values: Sequence[float | None]) -> Chance:
-    """One figure over random choices, at least two; None = not known of one, which is left out."""
+    """Summarise one figure over at least two random selections; None = unknown for one, which is left out."""
     from scipy.stats import t
 
     known = np.sort(np.array([value for value in values if value is not None], dtype=np.float64))
@@ -384,7 +386,7 @@ def chance_of(values: Sequence[float | None]) -> Chance:
 
 
 def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Column → value → mean share over several selections, the largest first; 0 where one has none of a value."""
+    """Return column → value → mean share over selections, largest first; a missing value counts as 0."""
     found = {}
     for name in mixes[0]:
         shares: dict[str, list[float]] = {}
@@ -399,23 +401,27 @@ def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, 
 def overlap_of(
     entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Shared rows, Jaccard index and what chance would share, each a mean over the pairs of two entries."""
+    """Return shared rows, Jaccard index and shared rows expected by chance, each (S, S): means over pairs."""
     sets = [set(pick.rows.tolist()) for pick in picks]
-    could = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
-    alike = {(id(a), id(b)): len(a & b) for a in could for b in could}
+    eligible = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
+    shared_eligible = {(id(a), id(b)): len(a & b) for a in eligible for b in eligible}
     out = np.zeros((3, len(entries), len(entries)))
     for i, one in enumerate(entries):
         for j, other in enumerate(entries):
             pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
             for a, b in pairs:
                 shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
-                # Of A and B rows that could be chosen C are in both: random choices of a and b share a b C / (A B).
-                chance = sizes * alike[id(could[a]), id(could[b])] / (len(could[a]) * len(could[b]))
+                # If C rows are in both of A and B eligible rows, random selections of a and b rows share a b C / (A B).
+                chance = (
+                    sizes
+                    * shared_eligible[id(eligible[a]), id(eligible[b])]
+                    / (len(eligible[a]) * len(eligible[b]))
+                )
                 found = (shared, shared / len(sets[a] | sets[b]), chance)
                 out[:, i, j] += np.array(found) / len(pairs)
     return out[0], out[1], out[2]
 
 
 def _mean(values: FloatArray) -> float | None:
-    known = np.sort(values[~np.isnan(values)])  # the same rows in any order have the same mean
+    known = np.sort(values[~np.isnan(values)])  # sorted, so that the order of rows does not change the mean
     return float(known.mean()) if known.size else None

@@ -1,7 +1,7 @@
-"""How stable a selection is: how much of it stays when the crowd, the reward, the weights, the clusters or the seed are others.
+"""How stable a selection is: how much of it remains when the crowd, reward, weights, clusters or seed change.
 
-Vectors are computed once and kept for every variant; instructions that the selection itself could not choose
-take no part in any variant.
+Vectors are computed once and reused for every variant; instructions not eligible for the selection itself are not
+eligible in any variant.
 """
 
 import math
@@ -47,7 +47,7 @@ AXES: dict[str, str] = {
     "clusters": "another number of clusters",
     "seed": "another seed (ties and clusters)",
 }
-"""Every choice that is varied."""
+"""The choices that are varied."""
 
 PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (1, 1, 1),
@@ -63,62 +63,64 @@ PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
 """The paper's nine sets of weights, for `PAPER_METRICS`."""
 
 NUMBERS_OF_CLUSTERS = (0, 5, 10, 20, 30)
-"""Numbers of clusters that are tried: the paper's, none, and 5."""
+"""Numbers of clusters to try: the paper's, none, and 5."""
 
-_OPEN = 12  # variants of an axis that are shown at once, those that keep least; the rest unfold
+_OPEN = 12  # variants shown per axis, those that keep least; the rest are collapsed
 
 
 @dataclass(frozen=True, slots=True)
 class Reselection:
-    """The selection made once more with one choice changed."""
+    """The selection made again with one choice changed."""
 
     axis: str
     """Which choice: a key of `AXES`."""
     name: str
-    """What it was changed to."""
+    """The changed value."""
     kept: float | None
-    """Share of the selection that this one has too, 0 to 1; None where it cannot be made."""
+    """Share of the original selection that this one has too, 0 to 1; None if it cannot be made."""
     jaccard: float | None
-    """Shared rows by all rows of the two."""
+    """Jaccard index of the two selections, 0 to 1; None if it cannot be made."""
     why: str = ""
-    """Why it cannot be made."""
+    """Why it cannot be made; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """How much of a selection stays."""
+    """How much of a selection remains under changed choices."""
 
     chosen: tuple[str, ...]
     """Ids of the selection itself, in code-point order."""
     eligible: int
-    """How many instructions could be chosen, duplicates apart."""
+    """Number of eligible instructions, without duplicates."""
     variants: tuple[Reselection, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
-        """Share that a random choice of this size would have too."""
+        """Share that a random selection of this size would have in common, on average."""
         return len(self.chosen) / self.eligible
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row per axis that has variants, the choice that matters most first.
+        """Return one row per axis with variants, the choice that matters most first.
 
         Returns:
-            `axis`, `variants`, `kept` (mean share), `lowest` (share) and `lowest_name`; those that could not be
-            made are counted in `failed`.
+            `axis`, `variants`, `kept` (mean share), `lowest` (share) and `lowest_name`; `failed` counts variants
+            that could not be made.
         """
         rows = []
         for axis in AXES:
             own = [variant for variant in self.variants if variant.axis == axis]
-            made = [(variant.kept, variant.name) for variant in own if variant.kept is not None]
-            if made:
-                worst = min(made)
-                mean = round(math.fsum(kept for kept, _ in made) / len(made), 12)  # so that equal ones tie
+            feasible = [(variant.kept, variant.name) for variant in own if variant.kept is not None]
+            if feasible:
+                worst = min(feasible)
+                mean = round(
+                    math.fsum(kept for kept, _ in feasible) / len(feasible), 12
+                )  # so that equal means tie
                 rows.append(
                     {
                         "axis": axis,
-                        "variants": len(made),
-                        "failed": len(own) - len(made),
+                        "variants": len(feasible),
+                        "failed": len(own) - len(feasible),
                         "kept": mean,
                         "lowest": worst[0],
                         "lowest_name": worst[1],
@@ -127,7 +129,7 @@ class Robustness:
         return sorted(rows, key=lambda row: row["kept"])
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return everything as plain values, for JSON."""
         return {
             "facts": dict(self.facts),
             "chosen": list(self.chosen),
@@ -151,16 +153,16 @@ def robustness(
     clusters: Sequence[int] = NUMBERS_OF_CLUSTERS,
     progress: Progress | None = None,
 ) -> Robustness:
-    """Choose again with one thing changed at a time.
+    """Repeat a selection with one choice changed at a time.
 
     Args:
         pool: The pool.
-        options: The selection that is put to the test.
-        crowd: Family and size of the models; None reads them off the names.
-        bootstraps: How many crowds to draw.
-        seeds: How many other seeds to try.
+        options: The options of the selection to test.
+        crowd: Family and size of the models; None infers them from the names.
+        bootstraps: Number of bootstrap crowds.
+        seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
-        progress: Told (variants done, variants in all).
+        progress: Called with the variants done and in total.
 
     Returns:
         Every variant, with the share of the selection that it keeps.
@@ -206,7 +208,7 @@ _Todo = tuple[str, str, _Run]  # axis, name, how to choose
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """Everything of a selection that its variants share."""
+    """What all variants of a selection share."""
 
     shards: Shards
     rows: Rows
@@ -215,11 +217,11 @@ class _Base:
     eligible: BoolArray
     grouping: Grouping
     vectors: NDArray[np.float32] | None
-    """Of the eligible rows."""
+    """Vectors of the eligible rows; None if there are none."""
 
     @property
     def matrix(self) -> Matrix:
-        """The score matrix and what belongs to it."""
+        """The score matrix with its targets and picks."""
         if self.rows.matrix is None:
             raise ShapeError("the rows were looked at without their matrix")
         return self.rows.matrix
@@ -227,7 +229,7 @@ class _Base:
     def choose(
         self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
     ) -> BoolArray:
-        """Choose with some things changed; which rows are chosen, shape (N,)."""
+        """Select with some inputs replaced; return which rows are chosen, shape (N,)."""
         options, eligible = options or self.options, self.eligible
         if rows is not None:
             eligible = eligible & (bars(rows, self.listed, options, weighted=True) == ELIGIBLE)
@@ -237,7 +239,7 @@ class _Base:
         return choice_of(seen, score, grouping).rank > 0
 
     def of_matrix(self, matrix: Matrix, crowd: Crowd) -> Rows:
-        """The rows as another matrix makes them; numbers from a file are what they were."""
+        """Return the rows with metrics of another matrix; numbers from a file stay as they are."""
         metrics = compute_metrics(
             matrix.scores,
             sizes=crowd.sizes,
@@ -258,13 +260,13 @@ class _Base:
         return _with_numbers(replace(rows, answers=answers), matrix)
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
-        """Choose with other models: some left out, some there twice."""
+        """Select with another crowd, in which models may be left out or repeated."""
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
         return self.choose(rows=self.of_matrix(matrix, crowd))
 
     def reward_of(self, column: str) -> BoolArray:
-        """Choose by another reward column."""
+        """Select by another reward column."""
         pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
         checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
         targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
@@ -280,12 +282,12 @@ class _Base:
         return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
-        """Choose by other weights; a metric that counted for nothing so far may be undefined in some rows."""
+        """Select by other weights; a metric that had no weight before may be undefined in some rows."""
         _check_order(self.rows, weights)
         return self.choose(options=replace(self.options, weights=weights), rows=self.rows)
 
     def clusters_of(self, k: int, *, seed: int) -> BoolArray:
-        """Choose with other clusters of the same vectors, or with none."""
+        """Select with other clusters of the same vectors, or with none."""
         labels, rows = np.zeros(len(self.rows), dtype=np.int64), np.flatnonzero(self.eligible)
         if k and self.vectors is not None:
             if k > len(rows):
@@ -297,7 +299,7 @@ class _Base:
 
 
 def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
-    """Read the pool once, as `crowdselect.selection.run.select` does, and keep its matrix and vectors."""
+    """Read the pool once, as `crowdselect.selection.run.select` does, keeping its matrix and vectors."""
     shards, rows = look_at(pool, options=options, crowd=crowd, keep=True)
     check_usable(rows, options.weights)
     listed = lists(rows.ids, options)
@@ -335,7 +337,7 @@ def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
-    """Variants of who belongs to the crowd."""
+    """Yield variants with other crowds."""
     members = base.rows.crowd.members
     every = range(len(members))
     for j, member in enumerate(members):
@@ -350,7 +352,7 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
 
 
 def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator[_Todo]:
-    """Variants of reward, weights, clusters and seed."""
+    """Yield variants with another reward, weights, clusters or seed."""
     options = base.options
     for column in base.shards.pool.reward_columns:
         if column != base.rows.reward:
@@ -374,15 +376,15 @@ def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Reselection:
     try:
-        found = run()
+        variant = run()
     except CrowdselectError as error:
         return Reselection(axis, name, None, None, str(error))
-    shared = int((found & chosen).sum())
-    return Reselection(axis, name, shared / int(chosen.sum()), shared / int((found | chosen).sum()))
+    shared = int((variant & chosen).sum())
+    return Reselection(axis, name, shared / int(chosen.sum()), shared / int((variant | chosen).sum()))
 
 
 def _silent(done: int, total: int) -> None:
-    """Report progress to nobody."""
+    """Ignore progress."""
 
 
 def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None) -> str:
@@ -393,7 +395,7 @@ def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None)
         made: As for `crowdselect.report.page.render`.
 
     Returns:
-        A whole HTML document without scripts. Names from pools are shown as text.
+        A complete HTML document without scripts. Names from pools are shown as text.
     """
     options = found.facts["options"]
     axes = []

@@ -1,4 +1,4 @@
-"""Several selections of one pool side by side, and against what random choices of the same size come to."""
+"""Compares selections of one pool with each other, and with random selections of the same size."""
 
 import math
 import string
@@ -45,21 +45,21 @@ from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 from crowdselect.writing import read_manifest
 
-_VALUES = 12  # values of a mix that are shown; the rest are one line
+_VALUES = 12  # values shown per mix; the rest are one line
 _WIDE, _LANE = 240, 18  # pixels: the width of a strip of dots, the height of a lane
 _DOT = 8  # its radius
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One selection: what it is, and its figures."""
+    """One selection and its figures."""
 
     name: str
-    """The folder, as it was named."""
+    """The folder as given, or its name."""
     method: str
-    """What its score was made of."""
+    """What its score is computed from."""
     figures: Mapping[str, float | None]
-    """Figure → value; None where it is not known. The names are the keys of `crowdselect.compare.facts.figure_words`."""
+    """Figure → value; None if not known. The names are the keys of `crowdselect.compare.facts.figure_words`."""
     mixes: Mapping[str, Mapping[str, float]]
     """`models` and the columns of `MIXES` → value → share of the rows."""
     warnings: tuple[str, ...] = ()
@@ -67,32 +67,32 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class SelectionComparison:
-    """What several selections come to."""
+    """A comparison of selections."""
 
     pool: Mapping[str, Any]
-    """Path, fingerprint, number of instructions and of those that some selection could choose."""
+    """Path, fingerprint, number of instructions, and whether it is simulated."""
     sides: tuple[Side, ...]
-    """The selections, in the order in which they were named; those that `chance` is of are not among them."""
+    """The selections in the order given, without the random ones that `chance` is computed from."""
     random: str
-    """What the random choices are."""
+    """What the random selections are."""
     chance: Mapping[str, Chance]
-    """Figure → what random choices come to."""
+    """Figure → its distribution over random selections."""
     random_mixes: Mapping[str, Mapping[str, float]]
     names: tuple[str, ...]
-    """The selections of the overlap; seeds of one random method are one."""
+    """The selections of the overlap; seeds of one random method count as one."""
     overlap: FloatArray
     """Rows that two of them share, shape (S, S); for seeds the mean over pairs of different seeds."""
     jaccard: FloatArray
-    """Shared rows by all rows of the two, shape (S, S), in [0, 1]; means likewise."""
+    """Jaccard index of each pair, shape (S, S), in [0, 1]; means likewise."""
     expected: FloatArray
-    """Rows that two random choices of these sizes would share, shape (S, S)."""
+    """Rows that two random selections of these sizes would share on average, shape (S, S)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Unit, embedder, clusters and so on."""
     problems: tuple[str, ...] = ()
-    """What could not be found out, and why."""
+    """What could not be computed, and why."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return everything as plain values, for JSON."""
         return {
             "pool": dict(self.pool),
             "settings": dict(self.settings),
@@ -129,13 +129,13 @@ class SelectionComparison:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Leave out the folder that all selections lie in.
+    """Remove the parent folder that all names share.
 
     Args:
         names: As in `SelectionComparison.names`.
 
     Returns:
-        Every name → what is shown of it.
+        Name → short name.
 
     Example:
         >>> short_names(["runs/a", "runs/random (5 seeds)"])
@@ -165,33 +165,33 @@ def compare(
     cache: bool = True,
     progress: Progress | None = None,
 ) -> SelectionComparison:
-    """Lay selections side by side.
+    """Compare selections with each other and with random ones.
 
     Args:
-        folders: Folders of `select`, all of one pool; a folder of `--seeds` stands for those in it.
-        names: What each of them is called; none = by its path.
-        pool: Where the pool is now; None takes the place that the manifests name.
-        crowd: Family and size of the models, for the stability of all rows; None takes the one that all
+        folders: Folders of `select`, all of one pool; a folder with several seeds means all of them.
+        names: A name for each; none = its path.
+        pool: Where the pool is now; None = the path in the manifests.
+        crowd: Family and size of the models, for the stability of all rows; None = the one that all
             selections were made with.
-        unit: Of lengths: "characters", or a tokenizer (see `crowdselect.lengths.counter`).
-        embedder: Of distances and clusters, the same for all selections, whatever they were made with.
-        clusters: How many clusters the rows that could be chosen are cut into.
-        near: Two rows of a cosine above this are near-duplicates.
+        unit: Unit of lengths: "characters", or a tokenizer (see `crowdselect.lengths.counter`).
+        embedder: The embedder for distances and clusters of all selections, whatever they were made with.
+        clusters: Number of clusters of all rows.
+        near: Two rows with a cosine above this are near-duplicates.
         mixes: Columns whose mix is shown besides those of `MIXES`.
-        draws: How many random choices to draw where fewer than two of `folders` are random: rows that one of the
-            selections could choose, as many, with its answers. It is one of CrowdSelect, if there is one, and
-            that with the most rows to choose from, in whatever order they are named; `random` names it.
-        seed: Of draws, clusters and `lsa`.
-        cache: Keep vectors for the next time.
-        progress: Told how many texts are embedded.
+        draws: Number of random selections to draw if fewer than two of `folders` are random: as many rows, from those
+            eligible for one of the selections, with its answers. That one is made by CrowdSelect if possible, with
+            the most eligible rows, independent of the order of `folders`; `random` names it.
+        seed: Seed of draws, clusters and `lsa`.
+        cache: Store vectors for later runs.
+        progress: Called with the number of texts embedded.
 
     Returns:
-        Figures, their spread over random choices, and overlaps.
+        Figures, their spread over random selections, and overlaps.
 
     Raises:
-        InputError: A folder is no selection, or they are of different pools, or made with different crowds and none
-            is named; or `pool` lacks their ids.
-        OptionError: A folder is named twice, or an option makes no sense.
+        InputError: A folder is not a selection, or they are of different pools, or made with different crowds and
+            none is named; or `pool` lacks their ids.
+        OptionError: A folder is named twice, or an option is invalid.
     """
     _check(folders, names, draws=draws, clusters=clusters)
     called = _expanded(dict(zip(folders, names or folders, strict=True)), folders)
@@ -212,15 +212,23 @@ def compare(
         if reference
         else _random_picks(facts, first, draws=draws, size=size, seed=seed)
     )
-    said = reference or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers"
-    opened = _reopened(facts, first, pool, crowd)
-    if opened is not None:
-        with closing(opened):
-            read_pool(facts, opened, first, unit=unit, mixes=mixes, crowd=crowd)
+    random_selections = (
+        reference or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers"
+    )
+    opened_pool = _reopened(facts, first, pool, crowd)
+    if opened_pool is not None:
+        with closing(opened_pool):
+            read_pool(facts, opened_pool, first, unit=unit, mixes=mixes, crowd=crowd)
             read_vectors(
-                facts, opened, embedder=embedder, clusters=clusters, seed=seed, cache=cache, progress=progress
+                facts,
+                opened_pool,
+                embedder=embedder,
+                clusters=clusters,
+                seed=seed,
+                cache=cache,
+                progress=progress,
             )
-            read_answers(facts, opened, [*picks, *chance_picks], unit=unit)
+            read_answers(facts, opened_pool, [*picks, *chance_picks], unit=unit)
     random_figures = [figures_of(facts, pick, near=near) for pick in chance_picks]
     overlap, jaccard, expected = overlap_of(list(entries.values()), selections, picks)
     return SelectionComparison(
@@ -234,7 +242,7 @@ def compare(
             for name, places in entries.items()
             if name != reference
         ),
-        random=said,
+        random=random_selections,
         chance={
             name: chance_of([found[name] for found in random_figures]) for name in by_chance(random_figures)
         },
@@ -260,7 +268,7 @@ def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters
 
 
 def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
-    """Open the pool; what stands in its way is a problem of the comparison, unless its rewards are needed for a crowd."""
+    """Open the pool; a failure is noted in the comparison, or raised if a crowd needs the pool's rewards."""
     opened, problem = reopen_pool(first, path)
     if problem is not None:
         facts.problems.append(problem)
@@ -270,13 +278,13 @@ def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | N
 
 
 def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, near: float) -> Side:
-    """The figures of one selection, or the means of several of one method."""
-    found = [figures_of(facts, pick, near=near) for _, pick in own]
+    """Return the figures of one selection, or the means of several of one method."""
+    figures = [figures_of(facts, pick, near=near) for _, pick in own]
     means = {
         figure: None
-        if any(one[figure] is None for one in found)
-        else math.fsum(float(one[figure] or 0) for one in found) / len(found)
-        for figure in found[0]
+        if any(one[figure] is None for one in figures)
+        else math.fsum(float(one[figure] or 0) for one in figures) / len(figures)
+        for figure in figures[0]
     }
     warnings = own[0][0].warnings if len(own) == 1 else ()
     return Side(
@@ -289,19 +297,19 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
 
 
 def _expanded(called: Mapping[str, str], folders: Sequence[str]) -> dict[str, str]:
-    """The folders of selections and what they are called: one that holds `seed-0`, `seed-1`, ... stands for these."""
-    found: list[tuple[str, str]] = []
+    """Return folder → name; a folder with `seed-0`, `seed-1`, ... is replaced by these."""
+    pairs: list[tuple[str, str]] = []
     for folder in folders:
         inner = sorted(Path(folder).glob("seed-*")) if read_manifest(Path(folder)) is None else []
         own = [
             (str(path), f"{called[folder]}/{path.name}") for path in inner if read_manifest(path) is not None
         ]
-        found += own or [(str(folder), str(called[folder]))]
+        pairs += own or [(str(folder), str(called[folder]))]
     for at in (0, 1):
-        twice = [pair[at] for pair, count in Counter([one[at] for one in found]).items() if count > 1]
+        twice = [pair[at] for pair, count in Counter([one[at] for one in pairs]).items() if count > 1]
         if twice:
             raise OptionError(f"{twice[0]} is named twice; name each selection once")
-    return dict(found)
+    return dict(pairs)
 
 
 def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool: str | None) -> None:
@@ -315,7 +323,7 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
 
 
 def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str, list[int]]:
-    """The selections by name; draws that differ in their seed only are one, called after their folder."""
+    """Group selections by name; random ones that differ only in their seed are one, named after their folder."""
     groups: dict[str, list[int]] = {}
     for place, selection in enumerate(selections):
         own = f"{place}"
@@ -337,7 +345,7 @@ def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str,
 
 
 def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]) -> str | None:
-    """The random selections that figures are held against: plain ones before clustered ones, then the most."""
+    """Choose the random selections to compare with: plain ones before clustered ones, then the most seeds."""
     several = [name for name, places in entries.items() if len(places) > 1]
 
     def order(name: str) -> tuple[bool, int, str]:
@@ -347,20 +355,20 @@ def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]
 
 
 def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed: int) -> list[Pick]:
-    """Random choices from what `first` could choose, to hold figures against where no selections are random."""
+    """Draw random selections from the eligible rows of `first`, to compare with if no selections are random."""
     import pyarrow as pa
 
     table = first.table.filter(pa.array(first.eligible))
     ids, models = table["id"].to_pylist(), table["model"].to_pylist()
     rewards, samples = table["reward"].to_numpy(), samples_of(table)
     rng = np.random.default_rng(seed)
-    made = []
+    picks = []
     for _ in range(draws):
         drawn = np.sort(rng.choice(len(ids), size=size, replace=False))
         rows = np.array([facts.place[ids[row]] for row in drawn], dtype=np.int64)
         taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
-        made.append(Pick(rows, taken, numbers, rewards[drawn]))
-    return made
+        picks.append(Pick(rows, taken, numbers, rewards[drawn]))
+    return picks
 
 
 # The page
@@ -374,17 +382,17 @@ def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] 
         made: As for `crowdselect.report.page.render`.
 
     Returns:
-        A whole HTML document without scripts. Names and values from pools are shown as text.
+        A complete HTML document without scripts. Names and values from pools are shown as text.
     """
     short = short_names(comparison.names)
     sides = [
         {"letter": _letter(at), "name": short[side.name], "method": side.method}
         for at, side in enumerate(comparison.sides)
     ]
-    told: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for side in comparison.sides:
         for warning in side.warnings:
-            told.setdefault(warning, []).append(short[side.name])
+            warnings.setdefault(warning, []).append(short[side.name])
     mixes = dict.fromkeys(
         [name for side in comparison.sides for name in side.mixes] or comparison.random_mixes
     )
@@ -409,7 +417,7 @@ def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] 
             (name, list(zip(*cells, strict=True))) for name, cells in zip(short.values(), tables, strict=True)
         ],
         mixes=[_mix(name, comparison) for name in mixes],
-        told=told,
+        told=warnings,
     )
 
 
@@ -419,7 +427,7 @@ def _letter(place: int) -> str:
 
 
 def _figure_rows(comparison: SelectionComparison) -> list[dict[str, Any]]:
-    """One row per figure that is known of something: its words, chance, each selection's value, and their strip."""
+    """Return a row per known figure: description, chance, each selection's value, and a strip plot."""
     rows = []
     for name, words in figure_words().items():
         chance, values = comparison.chance.get(name), [side.figures[name] for side in comparison.sides]
@@ -434,7 +442,7 @@ def _figure_rows(comparison: SelectionComparison) -> list[dict[str, Any]]:
 def _strip(
     chance: Chance, comparison: SelectionComparison, values: Sequence[float | None]
 ) -> dict[str, Any] | None:
-    """Every selection as a dot on the band of what random choices come to, in pixels; None where all is one point."""
+    """Lay out a strip plot in pixels: selections as dots on the range of random ones; None if all values are equal."""
     short = short_names(comparison.names)
     known = [
         (value, _letter(at), short[side.name])
@@ -450,7 +458,7 @@ def _strip(
         return round(_DOT + 1 + (_WIDE - 2 * _DOT - 2) * (value - low) / (high - low), 1)
 
     dots: list[dict[str, Any]] = []
-    ends_of_lanes: list[float] = []  # dots that would cover each other go into lanes below
+    ends_of_lanes: list[float] = []  # overlapping dots go into lanes below
     for value, letter, name in sorted(known):
         x = at(value)
         lane = next((i for i, end in enumerate(ends_of_lanes) if x >= end), len(ends_of_lanes))
@@ -468,7 +476,7 @@ def _strip(
 
 
 def _mix(name: str, comparison: SelectionComparison) -> dict[str, Any]:
-    """The shares of a column's values, the commonest first, and of all further ones together."""
+    """Return the shares of a column's values, most common first, and of all others together."""
     mixes = [comparison.random_mixes.get(name, {}), *(side.mixes.get(name, {}) for side in comparison.sides)]
     total: dict[str, float] = {}
     for mix in mixes:

@@ -1,5 +1,5 @@
-"""Who reads and works: this process, or a Ray cluster with the same result (extra `ray`).
+"""Runs heavy steps in this process, or on a Ray cluster with the same result (extra `ray`).
 
-Ray Data moves batches from tasks that read to actors that compute; what is computed is on disk as Parquet parts,
-found again by the content that it was computed from (`cache`). What a step computes stands with the step itself.
+Ray Data moves batches from tasks that read to actors that compute; results are stored as Parquet parts, keyed by
+the content they were computed from (`cache`). The computations themselves are defined with their steps.
 """

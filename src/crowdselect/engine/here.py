@@ -1,4 +1,4 @@
-"""Where heavy steps run: the options, the protocol of who reads and works, and this process doing it."""
+"""Where heavy steps run: the options, the protocol of an engine, and the engine in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class EngineOptions:
     """Where heavy steps run.
 
     Raises:
-        OptionError: An unknown engine, a number that makes no sense, or an option of Ray's without it.
+        OptionError: The engine is unknown, a number is invalid, or an option of Ray is set without it.
 
     Example:
         >>> EngineOptions(engine="ray", workers=4).on_ray
@@ -26,11 +26,11 @@ class EngineOptions:
     engine: str = "local"
     """`local`: in this process; `ray`: on actors of a Ray cluster."""
     ray_address: str | None = None
-    """The cluster's address, `auto` for the one of this machine; None = start one here and shut it down."""
+    """The cluster's address, `auto` for the one on this machine; None = start one here and shut it down."""
     workers: int | None = None
-    """How many actors; None = one per GPU of the cluster if they use GPUs, else one per CPU."""
+    """Number of actors; None = one per GPU of the cluster if they use GPUs, else one per CPU."""
     gpus_per_worker: float = 0.0
-    """GPUs of each actor; a part of one where several share it."""
+    """GPUs per actor; a fraction if several share one."""
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -41,27 +41,27 @@ class EngineOptions:
             raise OptionError(
                 f"`gpus_per_worker` is {self.gpus_per_worker:g}; wanted 0, a part of 1, or a whole number"
             )
-        told = (self.ray_address, self.workers, self.gpus_per_worker or None)
-        if not self.on_ray and any(value is not None for value in told):
+        ray_options = (self.ray_address, self.workers, self.gpus_per_worker or None)
+        if not self.on_ray and any(value is not None for value in ray_options):
             raise OptionError("`ray_address`, `workers` and `gpus_per_worker` are for `engine=ray`; add it")
 
     @property
     def on_ray(self) -> bool:
-        """Whether Ray is asked for."""
+        """Whether to use Ray."""
         return self.engine == "ray"
 
 
 Read = Callable[[Table], Iterator[Table]]
-"""Given one row about a source, yields tables."""
+"""Takes a table of one source, yields tables."""
 
 
 Worker = Callable[..., Any]
-"""A function of a table and of further arguments; or, where a model is held, a class that is made once with these
+"""A function of a table and further arguments; or, if it holds a model, a class that is constructed once with these
 arguments and whose instances are called with tables."""
 
 
 class Run(Protocol):
-    """Has sources read and worked on, by whom and in which order is its own business."""
+    """An engine: reads sources and runs a worker on them, in any order."""
 
     def __call__(
         self,
@@ -72,7 +72,7 @@ class Run(Protocol):
         *,
         batch: int,
     ) -> Iterator[Table]:
-        """Give each source to `read`, and what that yields to `worker` with its arguments; yield what it returns."""
+        """Pass each source to `read`, and the tables it yields to `worker` with its arguments; yield the results."""
         ...
 
 
@@ -82,22 +82,22 @@ def run_here(
     worker: Worker,
     arguments: dict[str, Any],
     *,
-    batch: int,  # noqa: ARG001  (tables are worked on as they are read)
+    batch: int,  # noqa: ARG001  (tables are processed as they are read)
 ) -> Iterator[Table]:
-    """Do what `Run` does in this process, one source after the other."""
+    """Implement `Run` in this process, one source after the other."""
     import pyarrow as pa
 
-    made = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
+    process = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
     for source in sources:
         for table in read(pa.Table.from_pylist([source])):
-            yield made(table)
+            yield process(table)
 
 
 def as_it_is(sources: Table) -> Iterator[Table]:
-    """A `Read` for workers that open the files themselves."""
+    """Yield the sources unchanged: a `Read` for workers that open the files themselves."""
     yield sources
 
 
 def unchanged(table: Table) -> Table:
-    """A `Worker` that gives back what was read."""
+    """Return the table unchanged: a `Worker`."""
     return table

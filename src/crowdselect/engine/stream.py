@@ -1,6 +1,6 @@
-"""A Ray cluster for one command, found or started here, and Ray Data on it.
+"""A Ray cluster for one command, connected to or started here, and Ray Data on it.
 
-Sources go to tasks that read, and on to actors that compute: what goes over is batches, what comes back is counts.
+Tasks read the sources, and actors compute: batches go to the actors, and counts come back.
 """
 
 import logging
@@ -27,9 +27,9 @@ from crowdselect.types import Table
 _PATIENCE = 10.0  # seconds for a cluster's head to answer
 _BLOCK = 4 << 20  # bytes: small blocks, so that every actor gets some soon
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_USAGE_STATS_ENABLED": "0",  # send no usage statistics
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep the user's CUDA_VISIBLE_DEVICES as it is
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray's own notes; what fails comes as an error
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # hide Ray's own log; failures are raised
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
 
@@ -42,10 +42,10 @@ _NAMED = re.compile(r"crowdselect\.errors\.(\w+): (.+)")
 
 @contextmanager
 def cluster(options: EngineOptions) -> Iterator[Any]:
-    """Connect to a Ray cluster, or start one; what the user's environment says about Ray holds.
+    """Connect to a Ray cluster, or start one; Ray's environment variables are respected.
 
     Args:
-        options: `ray_address` counts here.
+        options: Only `ray_address` is used.
 
     Yields:
         The module `ray`.
@@ -65,10 +65,10 @@ def cluster(options: EngineOptions) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # what a worker ends with is told as it is
+    context.raise_original_map_exception = True  # a worker's exception is raised unchanged
     context.target_max_block_size = _BLOCK
     with warnings.catch_warnings():
-        # A pool of few files keeps few actors busy: that is the pool's, not the user's fault.
+        # A pool of few files keeps few actors busy: the user cannot change that.
         warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
         try:
             yield ray
@@ -78,10 +78,10 @@ def cluster(options: EngineOptions) -> Iterator[Any]:
 
 
 def workers_of(ray: Any, options: EngineOptions) -> int:  # noqa: ANN401  (the module)
-    """Say how many actors there are to be.
+    """Return the number of actors.
 
     Raises:
-        OptionError: The cluster has no GPU, and the actors want some.
+        OptionError: The actors need more GPUs than the cluster has.
     """
     has = ray.cluster_resources()
     gpus = options.gpus_per_worker
@@ -98,7 +98,7 @@ def workers_of(ray: Any, options: EngineOptions) -> int:  # noqa: ANN401  (the m
 
 
 def own_error(error: BaseException) -> CrowdselectError | None:
-    """Find the error of ours that a task or an actor ended with; Ray wraps it in tracebacks.
+    """Return the crowdselect error that ended a task or an actor, which Ray wraps in tracebacks; None if there is none.
 
     Example:
         >>> own_error(RuntimeError("Traceback ..." + chr(10) + "crowdselect.errors.InputError: a.csv: no rows" + chr(10)))
@@ -114,27 +114,27 @@ def _start(ray: Any, options: EngineOptions) -> None:  # noqa: ANN401  (the modu
     local = {"include_dashboard": False} if address == "local" else {}
     try:
         host, colon, port = _found(address).rpartition(":")
-        if colon and port.isdigit() and "/" not in host:  # Ray itself may try for ever
+        if colon and port.isdigit() and "/" not in host:  # Ray itself may try forever
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-        with _silenced(), kept_handlers(signal.SIGTERM):  # Ray would end the process without a word
+        with _silenced(), kept_handlers(signal.SIGTERM):  # Ray's handler would end the process silently
             ray.init(address=address, logging_level="error", log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
-        said = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         hint = "start one with `ray start --head`, give its HOST:PORT, or leave `ray_address` out to start one for the command"
         if "RAY_AUTH_MODE" not in os.environ and not isinstance(error, OSError):
             hint += "; if it wants a token, set RAY_AUTH_MODE=token"
-        raise OptionError(f"`ray_address={address}`: no Ray cluster there: {said}; {hint}") from error
+        raise OptionError(f"`ray_address={address}`: no Ray cluster there: {reason}; {hint}") from error
 
 
 def _found(address: str) -> str:
-    """Give the address that `auto` stands for, as Ray finds it: it may be that of a cluster that has gone.
+    """Return the address that Ray resolves `auto` to; it may be that of a cluster that no longer exists.
 
     Raises:
         ConnectionError: There is none.
     """
     if address != "auto":
         return address
-    with suppress(ImportError):  # of Ray's own; where it is not there, Ray is asked as it is
+    with suppress(ImportError):  # a private module of Ray; without it, pass `auto` on
         services = import_module("ray._private.services")
         return str(
             getattr(services, "get_ray_address_from_environment", lambda given, _: given)(address, None)
@@ -144,7 +144,7 @@ def _found(address: str) -> str:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Drop what Ray's C++ part writes to standard error as it starts; what fails is raised."""
+    """Discard what Ray's C++ part writes to standard error at start; failures are raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -165,45 +165,45 @@ def streamed(
     batch: int,
     options: EngineOptions,
 ) -> Iterator[Table]:
-    """Read sources, and have actors work on what is read.
+    """Read sources in tasks, and process the tables in actors.
 
     Args:
-        sources: Plain values, a task each.
-        read: Given a table of one source, yields tables; must be picklable. It may run again after a crash.
-        worker: Is called with tables and returns one each; a class is made once per actor.
-        arguments: Of the function, or of the class's constructor.
-        batch: Rows that a worker is given at a time.
-        options: How many workers, and what they run on.
+        sources: Plain values, one task each.
+        read: Takes a table of one source, yields tables; must be picklable. It may run again after a crash.
+        worker: Takes a table, returns one; a class is constructed once per actor.
+        arguments: Arguments of the function, or of the class's constructor.
+        batch: Rows per call of a worker.
+        options: The number of workers and their resources.
 
     Yields:
-        What the workers return, in the order in which they do.
+        The workers' results, in order of completion.
 
     Raises:
-        CrowdselectError: The first that a task or a worker ended with.
+        CrowdselectError: The first error of a task or a worker.
     """
     if not sources:
         return
     with cluster(options) as ray:
         count = workers_of(ray, options)
-        if batch == 1:  # rows are sources: more workers than those would have nothing to do
+        if batch == 1:  # rows are sources: further workers would be idle
             count = min(count, len(sources))
-        made = ray.data.from_items(list(sources), override_num_blocks=len(sources))
-        read_in = made.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_READER_CPUS)
-        held = isinstance(worker, type)
+        sources_data = ray.data.from_items(list(sources), override_num_blocks=len(sources))
+        read_in = sources_data.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_READER_CPUS)
+        is_class = isinstance(worker, type)
         done = read_in.map_batches(
-            worker if held else _Applied,
+            worker if is_class else _Applied,
             batch_size=batch,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=_WORKER_CPUS,
             num_gpus=options.gpus_per_worker or None,
-            fn_constructor_kwargs=arguments if held else {"function": worker, "arguments": arguments},
+            fn_constructor_kwargs=arguments if is_class else {"function": worker, "arguments": arguments},
         )
         try:
             yield from done.iter_batches(batch_size=None, batch_format="pyarrow")
         except (
             Exception
-        ) as error:  # Ray wraps whatever a worker raised; only our own errors are unwrapped, all else goes on
+        ) as error:  # Ray wraps what a worker raised; unwrap our own errors, re-raise all others
             ours = own_error(error)
             if ours is None:
                 raise
@@ -211,7 +211,7 @@ def streamed(
 
 
 class _Applied:
-    """A function as an actor: with actors Ray Data bounds how much is under way."""
+    """A function as an actor: with actors Ray Data limits the batches in progress."""
 
     def __init__(self, function: Worker, arguments: dict[str, Any]) -> None:
         self._function = partial(function, **arguments)
@@ -222,9 +222,9 @@ class _Applied:
 
 @contextmanager
 def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
-    """Give what has a pool's files read by a Ray cluster, for as long as the block runs; None with the local engine.
+    """Yield an engine on a Ray cluster, valid inside the block; None with the local engine.
 
-    The cluster is started or found when the first file is to be read: what is wrong with the options is said before.
+    The cluster is connected to or started before the first file is read, so that invalid options are reported first.
     """
     if not options.on_ray:
         yield None
@@ -248,5 +248,5 @@ def on_cluster(options: EngineOptions) -> Iterator[Run | None]:
 
 
 def here() -> str:
-    """The folder that a worker is to find the user's modules in."""
+    """Return the folder in which workers look for the user's modules."""
     return str(Path.cwd())

@@ -1,6 +1,6 @@
-"""Answers and judgements through the ledger of `collect`: each is asked for once, however often a run is stopped.
+"""Answers and judgements through the ledger: each request is sent once, however often a run is stopped.
 
-Also what is judged, and what becomes of the judge's replies.
+Also the cases to judge, and the judgements from the judge's replies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +18,18 @@ from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
 from crowdselect.pool.prompts import Chat
 
-_FILLER = "word"  # as many letters as a token has on average; stands for a token that is not there yet
+_FILLER = "word"  # as long as an average token; a placeholder for a token of a future answer
 _UNREAD = -1  # FastChat's score for a judgement without a verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run's way to the models: requests go in, replies are kept.
+    """Sends one run's requests to the models and stores the replies.
 
     Attributes:
-        ledger: Keeps the replies.
-        options: How everybody is asked; a respondent's own opener counts.
-        stopped: Filled with why somebody was asked no further.
+        ledger: Stores the replies.
+        options: Options for all requests, except that each respondent has its own opener.
+        stopped: Filled with endpoint name → why it was stopped early.
     """
 
     ledger: Ledger
@@ -37,10 +37,10 @@ class Session:
     stopped: dict[str, str]
 
     def ask(self, respondent: Respondent, endpoint: Endpoint, requests: Sequence[Request]) -> None:
-        """Ask what the ledger does not know.
+        """Send the requests that the ledger has no answer to.
 
         Raises:
-            InterruptedAskError: The user wants to stop.
+            InterruptedAskError: Ctrl-C ended the run.
         """
         total = sum(len(request.then) + 1 for request in requests)
         options = replace(self.options, opener=respondent.open)
@@ -51,12 +51,12 @@ class Session:
 def ask_answers(
     session: Session, respondent: Respondent, grouped: Sequence[tuple[Endpoint, dict[str, Request]]]
 ) -> dict[str, Conversation]:
-    """Ask for answers; give the conversations as far as they have come, by the questions' ids."""
+    """Request answers; return the conversations, possibly unfinished, by question id."""
     conversations: dict[str, Conversation] = {}
     for endpoint, requests in grouped:
         session.ask(respondent, endpoint, list(requests.values()))
-        said = read_conversations(session.ledger, endpoint, list(requests.values()))
-        conversations.update(zip(requests, said, strict=True))
+        answered = read_conversations(session.ledger, endpoint, list(requests.values()))
+        conversations.update(zip(requests, answered, strict=True))
     return conversations
 
 
@@ -72,13 +72,13 @@ class Case:
 
 @dataclass(slots=True)
 class Judged:
-    """What came of a case.
+    """The result for a case.
 
     Attributes:
-        verdict: What the last reply says, or why there is none.
-        reply: The judge's last reply; None where there is none.
-        at: When it came, in seconds since 1970.
-        replies: How many there are.
+        verdict: The verdict in the last reply, or why there is none.
+        reply: The judge's last reply; None if there is none.
+        at: When the reply was recorded, in seconds since 1970.
+        replies: Number of replies.
     """
 
     verdict: Verdict
@@ -95,37 +95,37 @@ def judge(
     *,
     retries: int,
 ) -> list[Judged]:
-    """Have cases judged; a reply without a verdict is asked for again, as another sample of the same request.
+    """Have cases judged; a reply without a verdict is retried, as another sample of the same request.
 
     Args:
-        session: Asks, and keeps the replies.
+        session: Sends the requests and stores the replies.
         respondent: The judge.
-        cases: What to judge.
-        read: Reads a reply.
-        retries: How often one case is asked again.
+        cases: The cases.
+        read: Reads the verdict in a reply.
+        retries: Maximum number of retries per case.
 
     Returns:
         One per case.
     """
-    found = [Judged(Verdict(reason="not asked")) for _ in cases]
-    left = list(range(len(cases)))
+    results = [Judged(Verdict(reason="not asked")) for _ in cases]
+    pending = list(range(len(cases)))
     for sample in range(retries + 1):
-        if not left:
+        if not pending:
             break
-        requests = [make_request(cases[at].chat, sample=sample) for at in left]
+        requests = [make_request(cases[at].chat, sample=sample) for at in pending]
         session.ask(respondent, respondent.endpoint, requests)
         rows = answers_to(session.ledger, respondent.endpoint, requests)
         unread = []
-        for at, row in zip(left, rows, strict=True):
-            _take(found[at], row, read)
-            if row is not None and row.status in ANSWERED and found[at].verdict.is_missing:
+        for at, row in zip(pending, rows, strict=True):
+            _take(results[at], row, read)
+            if row is not None and row.status in ANSWERED and results[at].verdict.is_missing:
                 unread.append(at)
-        left = unread
-    return found
+        pending = unread
+    return results
 
 
 def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) -> None:
-    """Note what one request came to; without a reply the former one stays to be seen."""
+    """Update a case with the result of one request; without a reply the earlier one is kept."""
     if row is None:
         judged.verdict = Verdict(reason="not asked")
     elif row.status in ANSWERED:
@@ -139,29 +139,29 @@ def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) ->
 
 
 def reader(protocol: Protocol) -> Callable[[str], Verdict]:
-    """Give what reads a judge's replies."""
+    """Return the function that reads a judge's replies."""
     return read_label if protocol.pairwise else read_rating
 
 
 def cases_of(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers | None) -> list[Case]:
-    """Say what can be judged: turns that are answered, or pairs of answers in both orders."""
+    """Return the cases to judge: answered turns, or pairs of answers in both orders."""
     if setup.options.protocol.pairwise:
         return [] if baseline is None else _pairs(setup, answers, baseline)
-    found = []
+    cases = []
     for question in setup.questions:
-        said = answers.turns.get(question.id, ())
-        for turn in range(min(len(said), len(question.turns))):
+        answered = answers.turns.get(question.id, ())
+        for turn in range(min(len(answered), len(question.turns))):
             references = setup.references.get(question.id, ())[: turn + 1]
             fits = question.category in setup.options.protocol.referenced and len(references) == turn + 1
             name, chat = setup.prompts.single(
-                question.turns[: turn + 1], said[: turn + 1], references if fits else None
+                question.turns[: turn + 1], answered[: turn + 1], references if fits else None
             )
-            found.append(Case(question, turn, name, chat))
-    return found
+            cases.append(Case(question, turn, name, chat))
+    return cases
 
 
 def with_filler(answers: ModelAnswers, questions: Sequence[Question], *, tokens: int) -> ModelAnswers:
-    """Put a text of the longest length in the place of every answer that is not there, for an estimate."""
+    """Fill in every missing answer with a text of maximum length, for an estimate."""
     turns = {
         question.id: (*said, *(_FILLER * tokens for _ in question.turns[len(said) :]))
         for question in questions
@@ -178,13 +178,13 @@ def judgements_of(
     cases: Sequence[Case],
     judged: Sequence[Judged],
 ) -> Judgements:
-    """Gather verdicts and the lines that a file of them holds; what could not be judged has a reason."""
+    """Build the verdicts, and the lines of their file; a case that could not be judged has a reason."""
     protocol = setup.options.protocol
-    found = {(case.question.id, case.slot): one for case, one in zip(cases, judged, strict=True)}
+    results = {(case.question.id, case.slot): one for case, one in zip(cases, judged, strict=True)}
     verdicts: dict[tuple[str, int], Verdict] = {}
     for question in setup.questions:
         for slot in range(slots_of(question, protocol)):
-            one = found.get((question.id, slot))
+            one = results.get((question.id, slot))
             verdicts[question.id, slot] = (
                 Verdict(reason=_why(question.id, slot, answers, baseline)) if one is None else one.verdict
             )
@@ -193,24 +193,29 @@ def judgements_of(
     notes = [f"{again} replies of the judge had no verdict and were asked for again"] if again else []
     by_case = {(case.question.id, case.slot): case for case in cases}
     return Judgements(
-        setup.model_name, setup.judge_name, setup.baseline_name, verdicts, lines(setup, by_case, found), notes
+        setup.model_name,
+        setup.judge_name,
+        setup.baseline_name,
+        verdicts,
+        lines(setup, by_case, results),
+        notes,
     )
 
 
 def _pairs(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers) -> list[Case]:
-    found = []
+    cases = []
     for question in setup.questions:
         own, other = answers.turns.get(question.id), baseline.turns.get(question.id)
         if own and other:
             # The order of arena-hard-auto: the baseline is A in the first game.
             for game, (first, second) in enumerate(((other[0], own[0]), (own[0], other[0]))):
                 chat = setup.prompts.pair(question.turns[0], first, second)
-                found.append(Case(question, game, "pair", chat))
-    return found
+                cases.append(Case(question, game, "pair", chat))
+    return cases
 
 
 def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None) -> str:
-    """Say why something could not be judged."""
+    """Return why a case could not be judged."""
     turn = slot if baseline is None else 0
     own = answers.missing.get((id_, turn))
     if own is not None:
@@ -222,7 +227,7 @@ def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | No
 def _single_lines(
     setup: Setup, cases: Mapping[tuple[str, int], Case], found: Mapping[tuple[str, int], Judged]
 ) -> list[str]:
-    """Write grades as FastChat does; -1 is its sign of a reply without a verdict."""
+    """Write grades as FastChat does; -1 marks a reply without a verdict."""
     lines = []
     for place, case in cases.items():
         one = found[place]
@@ -243,14 +248,14 @@ def _single_lines(
 
 
 def _short(value: float) -> float:
-    """Give a whole number as one, as FastChat writes it."""
+    """Return a whole number as an int, as FastChat writes it."""
     return int(value) if value.is_integer() else value
 
 
 def _pair_lines(
     setup: Setup, cases: Mapping[tuple[str, int], Case], found: Mapping[tuple[str, int], Judged]
 ) -> list[str]:
-    """Write both games on a question as arena-hard-auto does; null stands for a game without a reply."""
+    """Write both games of a question as arena-hard-auto does; null means a game without a reply."""
     lines = []
     for question in setup.questions:
         places = [(question.id, game) for game in range(GAMES)]

@@ -1,4 +1,4 @@
-"""Results side by side: differences paired over questions, with training runs as a second level of resampling."""
+"""Compares results: differences paired over questions, with training runs as a second level of resampling."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +15,10 @@ from crowdselect.types import BoolArray, FloatArray
 _Laid = tuple[FloatArray, FloatArray]
 
 ROUNDS = 10_000
-"""Of resampling: the smallest p-value is about 2 in so many."""
+"""Resampling rounds: the smallest p-value is about 2 / ROUNDS."""
 _CHUNK = 1000
 _SIGNIFICANT = 1 - LEVEL
-_SAME = 1e-9  # scores that differ by less are the same but for rounding
+_SAME = 1e-9  # scores that differ by less are equal up to rounding
 _FEW = 5  # runs
 HIGHER, LOWER, UNCLEAR, CORRECTED = (
     "higher",
@@ -30,15 +30,15 @@ HIGHER, LOWER, UNCLEAR, CORRECTED = (
 
 @dataclass(frozen=True, slots=True)
 class MethodScore:
-    """One method: its score on all questions that its own runs share, with an interval.
+    """One method's score on the questions that all its runs share, with an interval.
 
     Attributes:
-        name: Of the method.
-        runs: Folders.
-        questions: That every run of it has verdicts on.
-        score: From 1 to 10, or 0 to 100; higher is better. None where there is no such question.
-        interval: 95 %, over questions and, where there are several, runs; None where there is one question.
-        lowest: Of the runs' own scores; `highest` likewise.
+        name: The method.
+        runs: Number of runs.
+        questions: Number of questions with verdicts in every run.
+        score: From 1 to 10, or 0 to 100; higher is better. None if there is no such question.
+        interval: 95 % interval, over questions and, if there are several, runs; None if there is one question.
+        lowest: The lowest of the runs' own scores; `highest` likewise.
     """
 
     name: str
@@ -52,19 +52,19 @@ class MethodScore:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One method's score minus another's, on the questions that all runs of both have verdicts on.
+    """One method's score minus another's, on the questions with verdicts in all runs of both.
 
     Attributes:
         one: The first method; `other` the second.
-        questions: Compared.
-        differing: Questions on which the two scores differ (means over runs).
-        left_out: Questions that one of the two lacks.
-        difference: Positive: the first scores higher. None where no question is common.
-        interval: 95 %, over questions and runs; None, as `p`, where there is one question, which is all that is drawn.
+        questions: Number of questions compared.
+        differing: Number of questions on which the two scores (means over runs) differ.
+        left_out: Number of questions that one of the two lacks.
+        difference: Positive: the first scores higher. None if they share no question.
+        interval: 95 % interval, over questions and runs; None, like `p`, if there is one question, as every draw is equal.
         p: Two-sided, from the same resampling; at least 2 / (rounds + 1).
-        p_holm: Corrected for all differences that are shown (Holm 1979).
-        verdict: `HIGHER`, `LOWER`: the interval excludes 0 and so does Holm's correction; `CORRECTED`: only the
-            interval does; `UNCLEAR`: the interval holds 0.
+        p_holm: `p` corrected for the number of differences shown (Holm 1979).
+        verdict: `HIGHER`, `LOWER`: the interval excludes 0, also after Holm's correction; `CORRECTED`: only before
+            the correction; `UNCLEAR`: the interval includes 0.
     """
 
     one: str
@@ -81,7 +81,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class MethodComparison:
-    """Methods and their differences; `notes` are facts that a reader must know."""
+    """Methods and their differences; `notes` are caveats for the reader."""
 
     benchmark: str
     judge: str
@@ -99,14 +99,14 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
     Args:
         groups: At least two methods, each of one or more runs.
         against: The method that all others are compared with; None = every pair.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
-        Scores, differences with 95 % intervals, and how many questions they rest on.
+        Scores, differences with 95 % intervals, and the numbers of questions they are based on.
 
     Raises:
-        InputError: The results are of different benchmarks, judges or baselines.
-        OptionError: There are fewer than two methods, or `against` is none of them.
+        InputError: The results are from different benchmarks, judges or baselines.
+        OptionError: There are fewer than two methods, or `against` is not one of them.
 
     Example:
         >>> from crowdselect.evaluate.outcome import Loaded
@@ -125,13 +125,15 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
     scale = 100.0 if PROTOCOLS[first.benchmark].pairwise else 1.0
     ids = sorted({id_ for run in runs for id_ in run.cells.ids})
     turns = max(run.cells.sums.shape[1] for run in runs)
-    laid = {group.name: _laid(group, ids, turns) for group in groups}
-    standings = [_standing(group, *laid[group.name], scale=scale, seed=seed) for group in groups]
+    aligned = {group.name: _laid(group, ids, turns) for group in groups}
+    standings = [_standing(group, *aligned[group.name], scale=scale, seed=seed) for group in groups]
     names = [group.name for group in groups]
     pairs = [(one, other) for at, one in enumerate(names) for other in names[at + 1 :]]
     if against is not None:
         pairs = [(name, against) for name in names if name != against]
-    found = [_difference(one, other, laid[one], laid[other], scale=scale, seed=seed) for one, other in pairs]
+    differences = [
+        _difference(one, other, aligned[one], aligned[other], scale=scale, seed=seed) for one, other in pairs
+    ]
     return MethodComparison(
         first.benchmark,
         first.judge,
@@ -139,19 +141,19 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
         first.unit,
         seed,
         standings,
-        _corrected(found),
-        _notes(groups, found),
+        _corrected(differences),
+        _notes(groups, differences),
     )
 
 
 def hierarchical(
     sums: FloatArray, weights: FloatArray, questions: NDArray[np.int64], generator: np.random.Generator
 ) -> FloatArray:
-    """Resample runs, and score them on questions that were resampled already.
+    """Resample runs, and score them on questions already resampled.
 
     Args:
-        sums: Shape (R, Q): per run and question.
-        weights: Shape (R, Q).
+        sums: Shape (R, Q): weighted score per run and question.
+        weights: Shape (R, Q): weight per run and question.
         questions: Shape (B, Q): how often each question was drawn.
         generator: Draws the runs.
 
@@ -164,12 +166,12 @@ def hierarchical(
     runs = generator.multinomial(count, np.full(count, 1 / count), size=len(questions))
     totals = np.einsum("br,rq,bq->b", runs, sums, questions, optimize=True)
     shares = np.einsum("br,rq,bq->b", runs, weights, questions, optimize=True)
-    found: FloatArray = totals / shares
-    return found
+    scores: FloatArray = totals / shares
+    return scores
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979): valid whatever their dependence.
+    """Correct p-values for multiple testing (Holm 1979); valid under any dependence.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -178,9 +180,9 @@ def holm(values: Sequence[float]) -> list[float]:
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values), 0, -1)
     raised = np.minimum(np.maximum.accumulate(np.asarray(values, float)[order] * steps), 1.0)
-    found = np.empty(len(values))
-    found[order] = raised
-    return [float(value) for value in found]
+    corrected = np.empty(len(values))
+    corrected[order] = raised
+    return [float(value) for value in corrected]
 
 
 def _check_groups(groups: Sequence[MethodRuns], against: str | None) -> None:
@@ -200,7 +202,7 @@ def _check_groups(groups: Sequence[MethodRuns], against: str | None) -> None:
 
 
 def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
-    """Lay a method's verdicts out over all questions: sums and weights of shape (R, Q, T); weight 0 = missing."""
+    """Align a method's verdicts with all questions: sums and weights of shape (R, Q, T); weight 0 = missing."""
     places = {id_: at for at, id_ in enumerate(ids)}
     sums = np.zeros((len(group.runs), len(ids), turns))
     weights = np.zeros_like(sums)
@@ -212,15 +214,15 @@ def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
 
 
 def _common(*weights: FloatArray) -> BoolArray:
-    """Say which cells every run has; shape (Q, T)."""
+    """Return which cells have verdicts in every run; shape (Q, T)."""
     common: BoolArray = np.logical_and.reduce([(one > 0).all(axis=0) for one in weights])
     return common
 
 
 def _kept(values: FloatArray, cells: BoolArray) -> FloatArray:
-    """Sum up some cells of every question that has any; shape (R, Q')."""
-    kept: FloatArray = (values * cells).sum(axis=2)[:, cells.any(axis=1)]
-    return kept
+    """Sum the given cells of each question that has any; shape (R, Q')."""
+    totals: FloatArray = (values * cells).sum(axis=2)[:, cells.any(axis=1)]
+    return totals
 
 
 def _standing(
@@ -238,7 +240,7 @@ def _standing(
             for questions in _drawn_questions(count, generator)
         ]
     )
-    own = scale * total.sum(axis=1) / weight.sum(axis=1)
+    run_scores = scale * total.sum(axis=1) / weight.sum(axis=1)
     score = scale * float(total.sum() / weight.sum())
     return MethodScore(
         group.name,
@@ -246,31 +248,31 @@ def _standing(
         count,
         score,
         interval(scale * drawn) if count > 1 else None,
-        float(own.min()),
-        float(own.max()),
+        float(run_scores.min()),
+        float(run_scores.max()),
     )
 
 
 def _difference(one: str, other: str, first: _Laid, second: _Laid, *, scale: float, seed: int) -> Difference:
     cells = _common(first[1], second[1])
     count = int(cells.any(axis=1).sum())
-    anywhere = [(weights > 0).any(axis=(0, 2)) for _, weights in (first, second)]
-    left_out = int((anywhere[0] | anywhere[1]).sum()) - count
+    scored = [(weights > 0).any(axis=(0, 2)) for _, weights in (first, second)]
+    left_out = int((scored[0] | scored[1]).sum()) - count
     if not count:
         return Difference(one, other, 0, 0, left_out, None, None, None)
-    (sums, weights), (others, beside) = [
+    (sums, weights), (others, other_weights) = [
         tuple(_kept(values, cells) for values in laid) for laid in (first, second)
     ]
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [
             hierarchical(sums, weights, questions, generator)
-            - hierarchical(others, beside, questions, generator)
+            - hierarchical(others, other_weights, questions, generator)
             for questions in _drawn_questions(count, generator)
         ]
     )
-    each = sums.sum(axis=0) / weights.sum(axis=0) - others.sum(axis=0) / beside.sum(axis=0)
-    value = float(sums.sum() / weights.sum() - others.sum() / beside.sum())
+    each = sums.sum(axis=0) / weights.sum(axis=0) - others.sum(axis=0) / other_weights.sum(axis=0)
+    value = float(sums.sum() / weights.sum() - others.sum() / other_weights.sum())
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return Difference(
         one,
@@ -285,13 +287,13 @@ def _difference(one: str, other: str, first: _Laid, second: _Laid, *, scale: flo
 
 
 def _drawn_questions(count: int, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Draw as many questions with replacement as there are, some rounds at a time; counts of shape (B, Q)."""
+    """Draw bootstrap samples of the questions, some rounds at a time; counts of shape (B, Q)."""
     for begin in range(0, ROUNDS, _CHUNK):
         yield generator.multinomial(count, np.full(count, 1 / count), size=min(_CHUNK, ROUNDS - begin))
 
 
 def _corrected(found: Sequence[Difference]) -> list[Difference]:
-    """Correct for the number of differences, and put the verdicts in words."""
+    """Correct p-values for the number of differences, and set the verdicts."""
     known = [at for at, one in enumerate(found) if one.p is not None]
     raised = dict(zip(known, holm([found[at].p or 0.0 for at in known]), strict=True))
     return [

@@ -1,6 +1,7 @@
-"""A comparison as one HTML page: tables, and a forest plot of every difference with its interval beside a line at 0."""
+"""A comparison as one HTML page: tables, and a forest plot of the differences with their intervals and a line at 0."""
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from crowdselect._optional import optional
@@ -15,14 +16,15 @@ _WIDTH = 640  # pixels of the plot
 _ROW = 30  # pixels
 
 
-def comparison_page(found: MethodComparison) -> str:
+def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None = None) -> str:
     """Write the page; its template is `evaluate.html`, see `crowdselect.report.page`.
 
     Args:
         found: From `comparison.compare`.
+        made: As for `crowdselect.report.page.render`.
 
     Returns:
-        A whole HTML document without scripts.
+        A complete HTML document without scripts.
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
@@ -30,6 +32,7 @@ def comparison_page(found: MethodComparison) -> str:
     drawn = forest_figure(found)
     return render(
         "evaluate.html",
+        made=made,
         title=f"{counted(len(found.standings), 'method')} on {PROTOCOLS[found.benchmark].title}",
         kind="evaluation",
         simulated=False,
@@ -45,7 +48,7 @@ def comparison_page(found: MethodComparison) -> str:
 
 
 def _images(drawn: Figure) -> list[tuple[str, str]]:
-    """Draw a figure for light and for dark pages; as images in base 64, in which nothing can act."""
+    """Draw a figure for light and for dark pages, as base64 SVG images, in which no script can run."""
     convert = optional("vl_convert", extra=EXTRA)
     images = []
     for scheme, dark in (("day", False), ("night", True)):
@@ -88,10 +91,10 @@ def _differences(found: MethodComparison) -> list[dict[str, Any]]:
 
 
 def forest_figure(found: MethodComparison) -> Figure | None:
-    """Draw the differences; those whose interval holds 0 are grey.
+    """Draw the differences; those whose interval includes 0 are grey.
 
     Returns:
-        The figure; None where there is no difference to draw.
+        The figure; None if there is no difference to draw.
 
     Raises:
         MissingExtraError: Altair is not installed.
@@ -111,7 +114,7 @@ def forest_figure(found: MethodComparison) -> Figure | None:
     if not rows:
         return None
     names = [str(row["name"]) for row in rows]
-    # A browser's font may be wider than the one that the picture was laid out with.
+    # A browser's font may be wider than the one used for layout.
     extent = min(320, 7 * max(len(name) for name in names))
     y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(**PLAIN, labelLimit=320, minExtent=extent))
     base = alt.Chart()

@@ -1,6 +1,6 @@
 """A benchmark's files in FastChat's and arena-hard-auto's forms: questions, reference answers, a model's answers.
 
-Each is lines of JSON as other tools write them: read with the place of every error, and kept as they are.
+The files are JSON lines as other tools write them; errors name file and line, and lines are kept unchanged.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ NO_ANSWER = "no answer in the file"
 
 
 class JsonLine(NamedTuple):
-    """A line: where it stands, its text without the line end, and the object in it."""
+    """A line: its file and number, its text without the line end, and the object in it."""
 
     where: str
     text: str
@@ -30,10 +30,10 @@ class JsonLine(NamedTuple):
 
 
 def read_rows(path: str | PathLike[str]) -> list[JsonLine]:
-    """Read a file of JSON objects, one per line; empty lines are left out.
+    """Read a file of JSON objects, one per line; empty lines are skipped.
 
     Raises:
-        InputError: There is no such file, it is not UTF-8, a line is no JSON object, or there is none at all.
+        InputError: There is no such file, it is not UTF-8, a line is not a JSON object, or the file is empty.
 
     Example:
         >>> read_rows("no-such-file.jsonl")
@@ -42,20 +42,20 @@ def read_rows(path: str | PathLike[str]) -> list[JsonLine]:
         crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
     """
     lines = enumerate(read_text(path, wanted="lines of JSON; check the path").split("\n"), start=1)
-    found = [_row(f"{path}:{number}", line) for number, line in lines if line.strip()]
-    if not found:
+    rows = [_row(f"{path}:{number}", line) for number, line in lines if line.strip()]
+    if not rows:
         raise InputError(f"{path}: the file is empty; wanted lines of JSON")
-    return found
+    return rows
 
 
 def write_lines(target: Path, lines: Iterable[str]) -> None:
-    """Write lines in their place when all are there."""
+    """Write lines to a file; it is replaced when all are written."""
     with new_file(target) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(line + "\n" for line in lines)
 
 
 def dumped(value: object) -> str:
-    """Write one line of JSON; halves of surrogate pairs, which UTF-8 cannot hold, as escapes.
+    """Write one line of JSON; lone surrogates, which UTF-8 cannot encode, become escapes.
 
     Example:
         >>> dumped({"id": 1, "text": "Hi"})
@@ -70,10 +70,10 @@ def dumped(value: object) -> str:
 
 
 def text_at(row: JsonLine, *names: str) -> str:
-    """Give the first of some fields as text; a whole number is one too.
+    """Return the first of some fields that is present, as text; whole numbers are accepted too.
 
     Raises:
-        InputError: None of them is there, or it is neither.
+        InputError: None is present, or the first one is neither text nor a whole number.
 
     Example:
         >>> text_at(JsonLine("f:1", "", {"question_id": 81}), "uid", "question_id")
@@ -114,10 +114,10 @@ class Question:
 
     Attributes:
         id: As text.
-        written_id: As the file has it: a text or a whole number.
-        category: Of the benchmark; empty where the file names none.
-        turns: The user's turns that are asked.
-        temperature: That the question asks for itself; None = the benchmark's.
+        written_id: As in the file: a text or a whole number.
+        category: The benchmark's category; empty if the file has none.
+        turns: The user's turns.
+        temperature: The question's own temperature; None = the benchmark's.
     """
 
     id: str
@@ -133,7 +133,7 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
     Args:
         path: Lines with `question_id` or `uid`, `turns` (texts, or objects with `content`) or `prompt`, and
             `category`.
-        protocol: Of its turns, so many are asked.
+        protocol: Gives the number of turns to use.
 
     Raises:
         InputError: The file is broken, a question has no text, or an id appears twice.
@@ -145,37 +145,37 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
         ...
         crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
     """
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     for row in read_rows(path):
         question = _question(row, protocol)
-        if question.id in found:
+        if question.id in questions:
             raise InputError(f"{row.where}: question {question.id!r} appears twice; keep one")
-        found[question.id] = question
-    return list(found.values())
+        questions[question.id] = question
+    return list(questions.values())
 
 
 def read_references(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
-    """Read reference answers, one per turn, by the questions' ids; the form is that of a file of answers.
+    """Read reference answers, one per turn, by question id; the format is that of an answers file.
 
     Raises:
-        InputError: The file is broken, or holds two references for a question.
+        InputError: The file is broken, or has two references for a question.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    references: dict[str, tuple[str, ...]] = {}
     for row in read_rows(path):
         id_ = text_at(row, "question_id", "uid")
-        if id_ in found:
+        if id_ in references:
             raise InputError(f"{row.where}: there are two reference answers to question {id_!r}; keep one")
-        found[id_] = tuple(text for text, _ in answer_turns(row))
-    return found
+        references[id_] = tuple(text for text, _ in answer_turns(row))
+    return references
 
 
 def answer_turns(row: JsonLine) -> list[tuple[str, int | None]]:
-    """Read the texts of an answer's turns, and their tokens where the file counts them.
+    """Read the texts of an answer's turns, and their token counts if the file has them.
 
-    The first of FastChat's `choices` counts; of arena-hard-auto's `messages` the assistant's.
+    Uses the first of FastChat's `choices`, or the assistant's messages of arena-hard-auto's `messages`.
 
     Raises:
-        InputError: There is neither, or a turn holds no text.
+        InputError: There is neither, or a turn has no text.
     """
     value = row.value
     turns: Any
@@ -218,8 +218,8 @@ def _question(row: JsonLine, protocol: Protocol) -> Question:
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{row.where}: question {id_!r} has no turns and no prompt")
     texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns][: protocol.turns]
-    said = [text for text in texts if isinstance(text, str) and text.strip()]
-    if len(said) < len(texts):
+    nonblank = [text for text in texts if isinstance(text, str) and text.strip()]
+    if len(nonblank) < len(texts):
         raise InputError(f"{row.where}: a turn of question {id_!r} has no text")
     category = value.get("category", "")
     temperature = value.get("required_temperature")
@@ -230,22 +230,22 @@ def _question(row: JsonLine, protocol: Protocol) -> Question:
         id_,
         written if isinstance(written, int) else id_,
         category if isinstance(category, str) else str(category),
-        tuple(said),
+        tuple(nonblank),
         None if temperature is None else float(temperature),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswers:
-    """What one model answered.
+    """One model's answers.
 
     Attributes:
         model: Its name.
-        turns: Per question the texts of its turns, as far as there are any.
-        tokens: Per question the tokens of these turns; None = not counted.
-        missing: Per question and turn (from 0) why there is no text.
-        lines: What a file of these answers holds.
-        notes: Facts to tell the user.
+        turns: Question id → texts of its answered turns.
+        tokens: Question id → token counts of these turns; None = not counted.
+        missing: Question id and turn (from 0) → why there is no text.
+        lines: The lines of a file of these answers.
+        notes: Lines for the user.
     """
 
     model: str
@@ -262,29 +262,30 @@ def read_answers(
     """Read a model's answers.
 
     Args:
-        path: As of FastChat (`question_id`, `model_id`, `choices`) or arena-hard-auto (`uid`, `model`, `messages`).
-        questions: What was asked; answers to others are kept in `lines`, but count for nothing.
-        name: The model, where the file holds several.
+        path: In the format of FastChat (`question_id`, `model_id`, `choices`) or arena-hard-auto (`uid`, `model`,
+            `messages`).
+        questions: The benchmark's questions; answers to others are kept in `lines` but not scored.
+        name: The model, if the file has several.
 
     Returns:
-        Its answers; the lines as the file has them.
+        Its answers; the lines unchanged.
 
     Raises:
-        InputError: The file is broken, holds several models and none is named, or answers a question twice.
+        InputError: The file is broken, has several models and none is named, or answers a question twice.
     """
     rows = [(text_at(row, "model_id", "model"), row) for row in read_rows(path)]
     model = chosen_model(path, [model for model, _ in rows], name)
     turns: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int | None, ...]] = {}
     lines = []
-    for found, row in rows:
-        if found != model:
+    for row_model, row in rows:
+        if row_model != model:
             continue
         id_ = text_at(row, "question_id", "uid")
         if id_ in turns:
             raise InputError(f"{row.where}: {model!r} answers question {id_!r} twice; keep one")
-        said = answer_turns(row)
-        turns[id_], tokens[id_] = tuple(text for text, _ in said), tuple(count for _, count in said)
+        answered = answer_turns(row)
+        turns[id_], tokens[id_] = tuple(text for text, _ in answered), tuple(count for _, count in answered)
         lines.append(row.text)
     missing = {
         (question.id, turn): NO_ANSWER
@@ -297,10 +298,10 @@ def read_answers(
 
 
 def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | None) -> str:
-    """Say which model of a file is meant.
+    """Choose a model of a file.
 
     Raises:
-        InputError: Several are there and none is named, or the named one is not there.
+        InputError: There are several and none is named, or the named one is missing.
 
     Example:
         >>> chosen_model("f.jsonl", ["a", "a"], None), chosen_model("f.jsonl", ["a", "b"], "b")
@@ -320,31 +321,31 @@ def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | N
 def from_conversations(
     model: str, questions: Sequence[Question], conversations: Mapping[str, Conversation], protocol: Protocol
 ) -> ModelAnswers:
-    """Make answers of conversations in the ledger."""
+    """Build answers from conversations in the ledger."""
     turns: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int | None, ...]] = {}
     missing: dict[tuple[str, int], str] = {}
     lines = []
     for question in questions:
-        talk = conversations[question.id]
-        said = [answer for answer in talk.answers if answer.status in ANSWERED]
-        if said:
-            turns[question.id] = tuple(answer.text or "" for answer in said)
-            tokens[question.id] = tuple(answer.completion_tokens for answer in said)
-        for turn in range(len(said), len(question.turns)):
+        conversation = conversations[question.id]
+        answered = [answer for answer in conversation.answers if answer.status in ANSWERED]
+        if answered:
+            turns[question.id] = tuple(answer.text or "" for answer in answered)
+            tokens[question.id] = tuple(answer.completion_tokens for answer in answered)
+        for turn in range(len(answered), len(question.turns)):
             missing[question.id, turn] = (
-                talk.missing[1] if turn == len(said) else "the turn before has no answer"
+                conversation.missing[1] if turn == len(answered) else "the turn before has no answer"
             )
-        if talk.is_whole:
-            lines.append(_line(model, question, talk, protocol))
+        if conversation.is_whole:
+            lines.append(_line(model, question, conversation, protocol))
     return ModelAnswers(model, turns, tokens, missing, lines)
 
 
-def _line(model: str, question: Question, talk: Conversation, protocol: Protocol) -> str:
-    """Write one answer as the benchmark's own tools do; its number and time come from the ledger."""
-    texts = [answer.text or "" for answer in talk.answers]
-    number = hashlib.sha256(talk.answers[0].key).hexdigest()[:22]
-    at = talk.answers[-1].at
+def _line(model: str, question: Question, conversation: Conversation, protocol: Protocol) -> str:
+    """Write one answer as the benchmark's own tools do; its id and time come from the ledger."""
+    texts = [answer.text or "" for answer in conversation.answers]
+    number = hashlib.sha256(conversation.answers[0].key).hexdigest()[:22]
+    at = conversation.answers[-1].at
     if not protocol.pairwise:
         return dumped(
             {
@@ -355,7 +356,7 @@ def _line(model: str, question: Question, talk: Conversation, protocol: Protocol
                 "tstamp": at,
             }
         )
-    count = talk.answers[-1].completion_tokens
+    count = conversation.answers[-1].completion_tokens
     messages = [
         {"role": "user", "content": question.turns[0]},
         {"role": "assistant", "content": {"answer": texts[0]}},

@@ -1,4 +1,4 @@
-"""The whole way of an evaluation on one page: answers, judgements, score, folder."""
+"""One run of an evaluation: answers, judgements, score, result folder."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -33,15 +33,15 @@ from crowdselect.writing import made_folder
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of an evaluation.
+    """The result of an evaluation run.
 
     Attributes:
-        options: What was wanted.
-        result: What result.json holds; empty where the run was interrupted.
-        interrupted: By Ctrl-C; everything that came is in the ledger.
-        stopped: Why somebody was asked no further, per name.
-        notes: Facts to tell the user.
-        was_there: The folder held just this result, and was left as it is.
+        options: The options of the run.
+        result: The content of result.json; empty if the run was interrupted.
+        interrupted: Whether Ctrl-C ended it; all replies so far are in the ledger.
+        stopped: Endpoint name → why it was stopped early.
+        notes: Lines for the user.
+        was_there: Whether the folder already had this result and was left unchanged.
     """
 
     options: EvaluateOptions
@@ -53,13 +53,13 @@ class Evaluation:
 
     @property
     def missing(self) -> int:
-        """Verdicts that are not there."""
+        """Number of missing verdicts."""
         return int(self.result["verdicts"]["missing"]) if self.result else 0
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What an evaluation would send: estimates by what is done by whom, and facts to tell the user."""
+    """What an evaluation would send: estimates by task and model, and lines for the user."""
 
     estimates: dict[str, Estimate]
     notes: list[str]
@@ -68,39 +68,41 @@ class EvaluationPlan:
 def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> EvaluationPlan:
     """Estimate what `run` would send, and refuse what it would refuse; nothing is sent or written.
 
-    Answers that are not there yet count with as many tokens as they may have, so the judge's tokens and money are
-    the most that can come, but for verdicts that have to be asked for again.
+    Missing answers count with their maximum number of tokens, so the judge's tokens and cost are upper bounds, except
+    for verdicts that have to be retried.
 
     Args:
-        options: What is wanted.
+        options: The options of the run.
         opener: Makes the clients of servers; none is made.
 
     Raises:
-        CrowdselectError: As `run`, for all that can be known before.
+        CrowdselectError: As `run`, as far as it can be known in advance.
     """
     setup = prepare(options, opener=opener)
     with setup.ledger() as (ledger, renamed):
-        found: dict[str, Estimate] = {}
+        estimates: dict[str, Estimate] = {}
         known: list[ModelAnswers | None] = []
         for respondent, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
             known.append(
-                given if respondent is None else _planned_answers(setup, respondent, ledger, found, renamed)
+                given
+                if respondent is None
+                else _planned_answers(setup, respondent, ledger, estimates, renamed)
             )
         if setup.judge is not None and known[0] is not None:
             cases = cases_of(setup, known[0], known[1])
             requests = (make_request(case.chat) for case in cases)
             retry = options.limits.retry_failed
-            found[f"judge {setup.judge.name}"] = estimate_requests(
+            estimates[f"judge {setup.judge.name}"] = estimate_requests(
                 requests, renamed.before(setup.judge.endpoint), ledger, retry_failed=retry
             )
-            found[f"judge {setup.judge.name}"].renamed = renamed.notes.get(setup.judge.endpoint.name)
-    if any(estimate.calls for estimate in found.values()):
+            estimates[f"judge {setup.judge.name}"].renamed = renamed.notes.get(setup.judge.endpoint.name)
+    if any(estimate.calls for estimate in estimates.values()):
         _check_packages(setup)
-    return EvaluationPlan(found, [*setup.notes, *renamed.notes.values(), *_retry_notes(setup)])
+    return EvaluationPlan(estimates, [*setup.notes, *renamed.notes.values(), *_retry_notes(setup)])
 
 
 def _check_packages(setup: Setup) -> None:
-    """Refuse to ask without the packages that it needs; none is loaded."""
+    """Check that the packages for the models are installed, without loading them."""
     for respondent in setup.respondents:
         if respondent.endpoint.local is not None:
             check_optional("transformers", extra="local")
@@ -109,7 +111,7 @@ def _check_packages(setup: Setup) -> None:
 
 
 def _retry_notes(setup: Setup) -> list[str]:
-    """Say that the plan counts a verdict once."""
+    """Note that the plan counts each verdict once, without retries."""
     again = setup.options.judge_retries
     if setup.judge is None or not again:
         return []
@@ -125,21 +127,21 @@ def run(
     announce: "Announce | None" = None,
     tell: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Ask what is not known yet, score it, write the folder.
+    """Request missing answers and judgements, score them, write the folder.
 
     Args:
-        options: What is wanted.
+        options: The options of the run.
         opener: Makes the clients of servers.
-        watch: Shows what goes on; see `ask.display.watch`.
-        announce: Told who is asked and how many requests there are at most, before the first is sent.
-        tell: Given, before that, a line on everybody who has another name than before.
+        watch: Shows progress; see `ask.display.watch`.
+        announce: Called before the first request with the models to ask and their maximum numbers of requests.
+        tell: Called before that with a line on each renamed model.
 
     Returns:
         The result, which is also on disk.
 
     Raises:
-        CrowdselectError: Something is wrong with the files or the options; nothing was sent. Or the ledger
-            could not be written, see `LedgerError`.
+        CrowdselectError: A file or an option is invalid; nothing was sent. Or the ledger could not be written,
+            see `LedgerError`.
 
     Example:
         >>> from pathlib import Path
@@ -148,9 +150,9 @@ def run(
         >>> place = Path(mkdtemp())
         >>> questions = place / "question.jsonl"
         >>> _ = questions.write_text('{"question_id": 1, "category": "math", "turns": ["2 + 2?"]}')
-        >>> said = place / "judged.jsonl"
-        >>> _ = said.write_text('{"question_id": 1, "model": "m", "judge": ["j", "p"], "score": 8, "turn": 1}')
-        >>> options = EvaluateOptions(protocol=MT_BENCH, questions=str(questions), judgments=str(said), output=str(place / "m"))
+        >>> judged = place / "judged.jsonl"
+        >>> _ = judged.write_text('{"question_id": 1, "model": "m", "judge": ["j", "p"], "score": 8, "turn": 1}')
+        >>> options = EvaluateOptions(protocol=MT_BENCH, questions=str(questions), judgments=str(judged), output=str(place / "m"))
         >>> run(options).result["score"]
         8.0
     """
@@ -180,7 +182,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Who will be asked, how often at most if every verdict can be read at once, and if none can."""
+    """A model to ask, and its maximum number of requests if every verdict can be read at once, and if none can."""
 
     endpoint: Endpoint
     requests: int
@@ -205,7 +207,7 @@ def _announced(setup: Setup) -> list[Announcement]:
 def _answers(
     session: Session, setup: Setup, respondent: Respondent | None, given: ModelAnswers | None
 ) -> ModelAnswers | None:
-    """Ask for answers, where they are not from a file."""
+    """Return the answers: from a file, or requested."""
     if respondent is None:
         return given
     conversations = ask_answers(session, respondent, setup.requests(respondent))
@@ -213,25 +215,29 @@ def _answers(
 
 
 def _planned_answers(
-    setup: Setup, respondent: Respondent, ledger: Ledger | None, found: dict[str, Estimate], renamed: Renamed
+    setup: Setup,
+    respondent: Respondent,
+    ledger: Ledger | None,
+    estimates: dict[str, Estimate],
+    renamed: Renamed,
 ) -> ModelAnswers:
-    """Estimate what one who answers is asked, and put the longest answers in the place of those to come."""
+    """Estimate the requests to one respondent, and fill in missing answers with ones of maximum length."""
     total: Estimate | None = None
     conversations: dict[str, Conversation] = {}
-    for own, requests in setup.requests(respondent):
-        endpoint = renamed.before(own)
-        made = estimate_requests(
+    for current, requests in setup.requests(respondent):
+        endpoint = renamed.before(current)
+        estimate = estimate_requests(
             requests.values(), endpoint, ledger, retry_failed=setup.options.limits.retry_failed
         )
-        total = made if total is None else _sum(total, made)
+        total = estimate if total is None else _sum(total, estimate)
         if ledger is not None:
             conversations.update(
                 zip(requests, read_conversations(ledger, endpoint, list(requests.values())), strict=True)
             )
         else:
             conversations |= {id_: Conversation(one, (), len(one.then) + 1) for id_, one in requests.items()}
-    found[f"answers {respondent.name}"] = total or Estimate()
-    found[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
+    estimates[f"answers {respondent.name}"] = total or Estimate()
+    estimates[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
     known = from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)
     return with_filler(
         known, setup.questions, tokens=setup.options.max_tokens or setup.options.protocol.answer_tokens
@@ -241,7 +247,7 @@ def _planned_answers(
 def _judgements(
     session: Session, setup: Setup, answers: ModelAnswers | None, baseline: ModelAnswers | None
 ) -> Judgements:
-    """Have the answers judged, where the judgements are not from a file."""
+    """Return the judgements: from a file, or requested."""
     if setup.judgements is not None:
         return setup.judgements
     if setup.judge is None or answers is None:
@@ -253,7 +259,7 @@ def _judgements(
 
 
 def _sum(one: Estimate, other: Estimate) -> Estimate:
-    """Add estimates; what is unknown in one is unknown in both."""
+    """Add estimates; a value unknown in one is unknown in the sum."""
     facts = other.facts()
     added: dict[str, Any] = {
         name: None if value is None or facts[name] is None else value + facts[name]

@@ -1,7 +1,7 @@
-"""What a judge is asked, how its reply is read, and judgements in files, made elsewhere or ours.
+"""A judge's prompts, reading its replies, and files of judgements, made here or elsewhere.
 
-We ask in our own words, or by prompts in the form of FastChat's `judge_prompts.jsonl`; in our own, `{fence}` is a mark
-that no answer can know. A reply says one verdict, or none and a reason.
+The prompts are built in, or from a file in the format of FastChat's `judge_prompts.jsonl`; in the built-in ones,
+`{fence}` is a mark that no answer can guess. A reply has one verdict, or none and a reason.
 """
 
 import hashlib
@@ -130,7 +130,7 @@ _PLAIN, _REFERENCED, _SECOND, _SECOND_REFERENCED, _PAIR = (
     "pair-v2",
 )
 SINGLE = (_PLAIN, _REFERENCED, _SECOND, _SECOND_REFERENCED)
-"""FastChat's names of the prompts that grade alone: first turn, second turn, each also with a reference."""
+"""FastChat's names of the single-answer prompts: first turn, second turn, each also with a reference."""
 _OURS = {
     _PLAIN: GRADING.replace("REFERENCE", ""),
     _REFERENCED: GRADING.replace("REFERENCE", REFERENCE),
@@ -146,7 +146,7 @@ _KNOWN = {
     _REFERENCED: (*_ALONE, "question_1", "answer_1", "ref_answer_1"),
     _SECOND: _TURNS,
     _SECOND_REFERENCED: (*_TURNS, *_REFERENCES),
-    # arena-hard-auto has spelt its places in three ways.
+    # arena-hard-auto has spelt its placeholders in three ways.
     _PAIR: (
         *("question", "answer_a", "answer_b", "fence"),
         *("question_1", "answer_1", "answer_2", "QUESTION", "ANSWER_A", "ANSWER_B"),
@@ -156,14 +156,14 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """One prompt with places to fill."""
+    """One prompt with placeholders."""
 
     name: str
     system: str | None
     text: str
 
     def chat(self, values: Mapping[str, str]) -> Chat:
-        """Fill the places; what the values hold is text, whatever it looks like."""
+        """Fill in the placeholders; placeholders inside values are left as text."""
         marked = {**values, "fence": _fence(values.values())}
         user = [{"role": "user", "content": filled(self.text, marked)}]
         return user if self.system is None else [{"role": "system", "content": self.system}, *user]
@@ -174,13 +174,13 @@ class JudgePrompts:
 
     Args:
         pairwise: Whether two answers are compared; else each is graded alone.
-        file: In FastChat's form; None = ours.
+        file: A file in FastChat's format; None = the built-in prompts.
 
     Attributes:
-        digest: SHA-256 of all of them: judgements by other prompts are other measurements.
+        digest: SHA-256 of all prompts: judgements by other prompts are not comparable.
 
     Raises:
-        InputError: The file lacks a prompt, or a prompt has an unknown place or lacks one for an answer.
+        InputError: The file lacks a prompt, or a prompt has an unknown placeholder or lacks one for an answer.
 
     Example:
         >>> prompts = JudgePrompts(pairwise=True)
@@ -201,15 +201,15 @@ class JudgePrompts:
     def single(
         self, questions: Sequence[str], answers: Sequence[str], references: Sequence[str] | None
     ) -> tuple[str, Chat]:
-        """Ask for the grade of the last of one or two turns.
+        """Return the request to grade the last of one or two turns.
 
         Args:
             questions: The user's turns so far.
-            answers: The model's, as many.
+            answers: The model's answers, as many.
             references: A reference answer per turn; None = none.
 
         Returns:
-            The prompt's name, and what to send.
+            The prompt's name, and the messages to send.
         """
         second = len(questions) > 1
         name = SINGLE[2 * second + (references is not None)]
@@ -222,7 +222,7 @@ class JudgePrompts:
         return prompt.name, prompt.chat(values)
 
     def pair(self, question: str, first: str, second: str) -> Chat:
-        """Ask which of two answers is better; `first` is shown as A."""
+        """Return the request to compare two answers; `first` is shown as A."""
         values = {"question": question, "answer_a": first, "answer_b": second}
         values |= {"question_1": question, "answer_1": first, "answer_2": second}
         values |= {"QUESTION": question, "ANSWER_A": first, "ANSWER_B": second}
@@ -230,7 +230,7 @@ class JudgePrompts:
 
 
 def _fence(values: Any) -> str:  # noqa: ANN401  (an iterable of texts)
-    """Make a mark that the answers cannot know, so that none can pretend to have ended."""
+    """Return a mark that the answers cannot guess, so that none can fake its own end."""
     return hashlib.sha256("\x00".join(values).encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -240,7 +240,7 @@ def _from_file(file: str, names: Sequence[str], *, pairwise: bool) -> dict[str, 
         pairs = [name for name, row in rows.items() if row.value.get("type") == "pairwise"]
         if len(pairs) == 1:
             rows[_PAIR] = rows[pairs[0]]
-    found = {}
+    prompts = {}
     for name in names:
         if name not in rows:
             raise InputError(
@@ -251,8 +251,8 @@ def _from_file(file: str, names: Sequence[str], *, pairwise: bool) -> dict[str, 
         if not isinstance(text, str) or not isinstance(system, str | None):
             raise InputError(f"{where}: prompt_template and system_prompt must be texts")
         _check_places(where, text, name)
-        found[name] = PromptTemplate(str(value["name"]), system or None, text)
-    return found
+        prompts[name] = PromptTemplate(str(value["name"]), system or None, text)
+    return prompts
 
 
 def _check_places(where: str, text: str, name: str) -> None:
@@ -273,7 +273,7 @@ def _check_places(where: str, text: str, name: str) -> None:
 
 LOWEST, HIGHEST = 1, 10
 STRONG = 3
-"""Verdicts that a strong one counts as."""
+"""The weight of a strong verdict; any other has weight 1."""
 LABELS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
 """From `A` far better to `B` far better."""
 
@@ -281,17 +281,17 @@ _RATING = re.compile(r"\[\[\s*(-?\d+(?:\.\d+)?)\s*\]\]")
 _SAID = re.compile(r"\brating\b[\s\"'*_`]*[:=][\s\"'*_`]*\[?\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 _LABEL = re.compile(r"\[\[\s*([AB][<>=]{1,2}[AB]|[ABC])\s*\]\]")
 _SPELT = {"B=A": "A=B", "A<B": "B>A", "A<<B": "B>>A", "B<A": "A>B", "B<<A": "A>>B"}
-_LETTERS = {"A": "A>B", "B": "B>A", "C": "A=B"}  # of FastChat's prompts for pairs
+_LETTERS = {"A": "A>B", "B": "B>A", "C": "A=B"}  # from FastChat's pairwise prompts
 _SHOWN = 60
 
 GAMES = 2
-"""Verdicts on a pair: first the baseline's answer is shown as A, then the model's."""
+"""Verdicts per pair: in the first the baseline's answer is A, in the second the model's."""
 
 NO_JUDGEMENT = "no judgement in the file"
 
 
 class Verdict(NamedTuple):
-    """What a judge says: a rating or a label, or why there is none."""
+    """A judge's verdict: a rating or a label, or why there is none."""
 
     rating: float | None = None
     label: str | None = None
@@ -299,15 +299,15 @@ class Verdict(NamedTuple):
 
     @property
     def is_missing(self) -> bool:
-        """No verdict can be read."""
+        """Whether no verdict could be read."""
         return self.rating is None and self.label is None
 
 
 def read_rating(text: str) -> Verdict:
-    """Read a rating from 1 to 10 off a reply.
+    """Read a rating from 1 to 10 in a reply.
 
     Args:
-        text: What the judge wrote: `[[N]]` somewhere in it, or else `Rating: N`. Several that agree are one.
+        text: The judge's reply, with `[[N]]` anywhere, or else `Rating: N`. Several that agree count as one.
 
     Example:
         >>> read_rating("Good, but short. Rating: [[7]]").rating
@@ -317,21 +317,21 @@ def read_rating(text: str) -> Verdict:
         >>> read_rating("[[11]]").reason
         'the judge says 11, which is outside 1 to 10'
     """
-    said = spoken(text)
-    found = sorted({float(value) for value in _RATING.findall(said) or _SAID.findall(said)})
-    if len(found) != 1:
-        return Verdict(reason=_unclear([f"{value:g}" for value in found], text))
-    if not LOWEST <= found[0] <= HIGHEST:
-        return Verdict(reason=f"the judge says {found[0]:g}, which is outside {LOWEST} to {HIGHEST}")
-    return Verdict(rating=found[0])
+    reply = spoken(text)
+    ratings = sorted({float(value) for value in _RATING.findall(reply) or _SAID.findall(reply)})
+    if len(ratings) != 1:
+        return Verdict(reason=_unclear([f"{value:g}" for value in ratings], text))
+    if not LOWEST <= ratings[0] <= HIGHEST:
+        return Verdict(reason=f"the judge says {ratings[0]:g}, which is outside {LOWEST} to {HIGHEST}")
+    return Verdict(rating=ratings[0])
 
 
 def read_label(text: str) -> Verdict:
-    """Read which of two answers is better off a reply.
+    """Read in a reply which of two answers is better.
 
     Args:
-        text: What the judge wrote: one of `[[A>>B]]`, `[[A>B]]`, `[[A=B]]`, `[[B>A]]`, `[[B>>A]]`, or FastChat's
-            `[[A]]`, `[[B]]`, `[[C]]`. Several that agree are one.
+        text: The judge's reply, with one of `[[A>>B]]`, `[[A>B]]`, `[[A=B]]`, `[[B>A]]`, `[[B>>A]]`, or FastChat's
+            `[[A]]`, `[[B]]`, `[[C]]`. Several that agree count as one.
 
     Example:
         >>> read_label("My final verdict is: [[A>>B]]").label, read_label("[[C]]").label
@@ -340,12 +340,12 @@ def read_label(text: str) -> Verdict:
         "no verdict can be read in 'I like both.'"
     """
     known = {label for written in _LABEL.findall(spoken(text)) if (label := canonical(written)) is not None}
-    found = [label for label in LABELS if label in known]
-    return Verdict(label=found[0]) if len(found) == 1 else Verdict(reason=_unclear(found, text))
+    labels = [label for label in LABELS if label in known]
+    return Verdict(label=labels[0]) if len(labels) == 1 else Verdict(reason=_unclear(labels, text))
 
 
 def canonical(written: str) -> str | None:
-    """Give a label as one of `LABELS`; None where it is none.
+    """Return a label as one of `LABELS`; None if it is not a label.
 
     Example:
         >>> canonical("A<<B"), canonical("A>A")
@@ -356,14 +356,14 @@ def canonical(written: str) -> str | None:
 
 
 def weighed(label: str) -> tuple[float, int]:
-    """Give what a label means for A: its share of the win (0, 0.5 or 1), and how much the verdict counts.
+    """Return a label's meaning for A: its share of the win (0, 0.5 or 1), and the verdict's weight.
 
     Example:
         >>> weighed("A>>B"), weighed("A=B"), weighed("B>A")
         ((1.0, 3), (0.5, 1), (0.0, 1))
     """
-    place = LABELS.index(label)
-    return (1.0, 1.0, 0.5, 0.0, 0.0)[place], STRONG if place in {0, 4} else 1
+    index = LABELS.index(label)
+    return (1.0, 1.0, 0.5, 0.0, 0.0)[index], STRONG if index in {0, 4} else 1
 
 
 def _unclear(found: list[str], text: str) -> str:
@@ -376,20 +376,20 @@ def _unclear(found: list[str], text: str) -> str:
 _UNREAD = Verdict(reason="the file has no verdict that can be used")
 
 Verdicts = Mapping[tuple[str, int], Verdict]
-"""By question and turn (MT-Bench) or game (Arena-Hard), both from 0."""
+"""Question id and turn (MT-Bench) or game (Arena-Hard), both from 0 → verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """What one judge said about one model.
+    """One judge's verdicts on one model.
 
     Attributes:
-        model: Whose answers were judged.
-        judge: Who judged.
-        baseline: Whom they were compared with; None where answers were graded alone.
-        verdicts: Per question and turn or game; with a reason where there is none.
-        lines: What a file of these judgements holds.
-        notes: Facts to tell the user.
+        model: The model whose answers were judged.
+        judge: The judge.
+        baseline: The model they were compared with; None if answers were graded alone.
+        verdicts: Per question and turn or game; a missing one has a reason.
+        lines: The lines of a file of these judgements.
+        notes: Lines for the user.
     """
 
     model: str
@@ -401,7 +401,7 @@ class Judgements:
 
 
 def slots_of(question: Question, protocol: Protocol) -> int:
-    """Say how many verdicts a question gets."""
+    """Return the number of verdicts per question."""
     return GAMES if protocol.pairwise else len(question.turns)
 
 
@@ -411,17 +411,17 @@ def read_judgements(
     """Read the judgements of one model.
 
     Args:
-        path: As of FastChat's single-answer grading (`question_id`, `model`, `score`, `turn`) or of arena-hard-auto
-            (`uid` or `question_id`, `model`, `games`).
-        questions: What was asked.
+        path: In the format of FastChat's single-answer grading (`question_id`, `model`, `score`, `turn`) or of
+            arena-hard-auto (`uid` or `question_id`, `model`, `games`).
+        questions: The benchmark's questions.
         protocol: The benchmark.
-        name: The model, where the file holds several.
+        name: The model, if the file has several.
 
     Returns:
-        Its judgements; the lines as the file has them. Where a turn was judged twice, the later line counts.
+        Its judgements; the lines unchanged. If a turn was judged twice, the later line counts.
 
     Raises:
-        InputError: The file is broken, holds several models and none is named, or several judges or baselines.
+        InputError: The file is broken, has several models and none is named, or several judges or baselines.
     """
     rows = [(text_at(row, "model"), row) for row in read_rows(path)]
     model = chosen_model(path, [found for found, _ in rows], name)
@@ -453,13 +453,13 @@ def read_judgements(
 def _only(
     path: str | PathLike[str], rows: Sequence[JsonLine], read: Callable[[JsonLine], object]
 ) -> str | None:
-    """Give what all rows name; a file that mixes judges or baselines mixes measurements."""
-    found = list(dict.fromkeys(str(value) for row in rows if (value := read(row)) is not None))
-    if len(found) > 1:
+    """Return the one value that all rows share; a file that mixes judges or baselines is refused."""
+    named = list(dict.fromkeys(str(value) for row in rows if (value := read(row)) is not None))
+    if len(named) > 1:
         raise InputError(
-            f"{path}: the judgements are by or against several: {', '.join(found[:5])}; keep one"
+            f"{path}: the judgements are by or against several: {', '.join(named[:5])}; keep one"
         )
-    return found[0] if found else None
+    return named[0] if named else None
 
 
 def _judge(row: JsonLine) -> object:
@@ -481,9 +481,9 @@ def _games(row: JsonLine) -> dict[tuple[str, int], Verdict]:
     if not isinstance(games, list) or len(games) != GAMES:
         raise InputError(f"{row.where}: wanted {GAMES} games, one for each order of the answers")
     id_ = text_at(row, "uid", "question_id")
-    found = {}
+    verdicts = {}
     for slot, game in enumerate(games):
         score = game.get("score") if isinstance(game, dict) else None
         label = canonical(score) if isinstance(score, str) else None
-        found[id_, slot] = _UNREAD if label is None else Verdict(label=label)
-    return found
+        verdicts[id_, slot] = _UNREAD if label is None else Verdict(label=label)
+    return verdicts

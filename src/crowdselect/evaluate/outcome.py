@@ -1,6 +1,6 @@
-"""The result of an evaluation: numbers with their intervals, what is missing, and the folder that holds them.
+"""The result of an evaluation: scores with intervals, missing verdicts, and the folder they are written to.
 
-`load_result` reads a folder back, `load_groups` says which of several are runs of one method.
+`load_result` reads a folder back, `load_groups` reads several, grouped into methods.
 """
 
 import json
@@ -40,7 +40,7 @@ from crowdselect.evaluate.setup import Setup, input_files
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 
-_REASONS = 20  # listed
+_REASONS = 20  # most reasons listed
 ALONE = "answers are graded alone: there is no order"
 
 _CONDITIONS = {"questions": "file of questions", "references": "file of reference answers"}
@@ -48,7 +48,7 @@ _CONDITIONS = {"questions": "file of questions", "references": "file of referenc
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a result is made of; `spent` and `ledger` are the ledger's sums and number."""
+    """What a result is computed from; `spent` and `ledger` are the ledger's sums and id."""
 
     setup: Setup
     answers: ModelAnswers | None
@@ -73,16 +73,16 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
     """Score the verdicts.
 
     Returns:
-        What result.json holds: `score` (1 to 10, or 0 to 100) with a 95 % `interval` over questions, the same by
-        category and by turn, lengths of answers, verdicts that are missing and why, the judge's self-check, and
-        per question the sums and weights that `compare` pairs. None where nothing is known.
+        The content of result.json: `score` (1 to 10, or 0 to 100) with a 95 % `interval` over questions, the same by
+        category and by turn, answer lengths, missing verdicts and why, the judge's self-check, and per question
+        the sums and weights that `compare` pairs. None if unknown.
     """
     setup, cells = evidence.setup, evidence.cells
     options = setup.options
     scale = 100.0 if options.protocol.pairwise else 1.0
     seed = options.seed
     missing = Counter(r.reason or "unknown" for r in evidence.judgements.verdicts.values() if r.is_missing)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "benchmark": options.protocol.key,
         "model": setup.model_name,
         "judge": setup.judge_name,
@@ -103,21 +103,21 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "self_check": _self_check(evidence),
         "notes": [*setup.notes, *evidence.judgements.notes],
     }
-    found |= _pairwise_facts(evidence, cells) if options.protocol.pairwise else _turns(cells, seed)
-    found["questions"] = [
+    result |= _pairwise_facts(evidence, cells) if options.protocol.pairwise else _turns(cells, seed)
+    result["questions"] = [
         {"id": id_, "category": category, "sums": sums, "weights": weights}
         for id_, category, sums, weights in zip(
             cells.ids, cells.categories, cells.sums.tolist(), cells.weights.tolist(), strict=True
         )
     ]
-    return found
+    return result
 
 
 def write_result(evidence: Evidence, result: Mapping[str, Any]) -> bool:
     """Write the folder: answers, judgements, result, and last the manifest.
 
     Returns:
-        Whether anything was written; a folder that holds just this is left as it is.
+        Whether anything was written; a folder that has this result already is left unchanged.
     """
     text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     if _is_written(evidence, result, text):
@@ -136,7 +136,7 @@ def write_result(evidence: Evidence, result: Mapping[str, Any]) -> bool:
 
 
 def _is_written(evidence: Evidence, result: Mapping[str, Any], text: str) -> bool:
-    """Whether the folder holds this result, made of the same, and all that belongs to it."""
+    """Return whether the folder already has this result, from the same inputs, with all its files."""
     folder = evidence.setup.options.folder
     known, file = read_manifest(folder), folder / "result.json"
     if known is None or not file.is_file() or file.read_text(encoding="utf-8") != text:
@@ -168,7 +168,7 @@ def _turns(cells: Cells, seed: int) -> dict[str, Any]:
 
 
 def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
-    """Give what arena-hard-auto prints, and Bradley-Terry's strength of the model against the baseline."""
+    """Return the score as arena-hard-auto prints it, and the model's Bradley-Terry strength against the baseline."""
     setup, verdicts = evidence.setup, evidence.judgements.verdicts
     drawn = published(setup.questions, verdicts, seed=setup.options.seed)
     battles = np.array([one for id_ in cells.ids for one in battles_of(id_, verdicts)]).reshape(-1, 2)
@@ -193,11 +193,11 @@ def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
 
 
 def _lengths(answers: ModelAnswers | None) -> dict[str, Any] | None:
-    """Give the mean length of an answer (of one turn); tokens where all are counted."""
+    """Return the mean length of an answer (of one turn); in tokens if all are counted."""
     if answers is None:
         return None
-    texts = [text for said in answers.turns.values() for text in said]
-    counts = [count for said in answers.tokens.values() for count in said]
+    texts = [text for turn_texts in answers.turns.values() for text in turn_texts]
+    counts = [count for turn_texts in answers.tokens.values() for count in turn_texts]
     known = [count for count in counts if count is not None]
     return {
         "answers": len(texts),
@@ -225,7 +225,7 @@ def _self_check(evidence: Evidence) -> dict[str, Any]:
 
 
 def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dict[str, Any]:
-    """Say what the result was made of; keys of endpoints are named, never held."""
+    """Return the manifest: what the result was made from; API keys never appear in it."""
     setup = evidence.setup
     options = setup.options
     endpoints = {
@@ -261,17 +261,17 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A result.
+    """A result read from its folder.
 
     Attributes:
-        folder: Where it is.
+        folder: The folder.
         benchmark: A key of `PROTOCOLS`.
-        model: Who was evaluated.
-        judge: By whom.
-        baseline: Against whom; None where answers are graded alone.
+        model: The model evaluated.
+        judge: The judge.
+        baseline: The model compared with; None if answers are graded alone.
         conditions: Digests of the judge's prompts, the questions and the reference answers; None = not known.
-        unit: Of its score.
-        cells: Its verdicts by question.
+        unit: Unit of the score.
+        cells: The verdicts by question.
     """
 
     folder: str
@@ -286,7 +286,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class MethodRuns:
-    """A method: one result, or several of models that were trained the same way with other seeds."""
+    """A method: one result, or several from models trained the same way with different seeds."""
 
     name: str
     runs: tuple[Loaded, ...]
@@ -296,7 +296,7 @@ def load_result(folder: str) -> Loaded:
     """Read a folder of `crowdselect evaluate`.
 
     Raises:
-        InputError: There is none, it is not finished, or its result was changed afterwards.
+        InputError: There is no result, it is not finished, or it was changed afterwards.
 
     Example:
         >>> load_result("no-such-folder")
@@ -336,11 +336,11 @@ def load_result(folder: str) -> Loaded:
 
 
 def load_groups(texts: Sequence[str]) -> list[MethodRuns]:
-    """Read methods as the command line names them: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
+    """Read methods written as on the command line: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
 
     Raises:
-        OptionError: Two methods have one name, or a folder is named twice.
-        InputError: A folder holds no result.
+        OptionError: Two methods have the same name, or a folder is named twice.
+        InputError: A folder has no result.
     """
     groups = []
     for text in texts:

@@ -1,4 +1,4 @@
-"""What the two benchmarks fix, so that a score can be compared with published ones; and the options of an evaluation."""
+"""The rules of the two benchmarks, so that scores are comparable with published ones; the options of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ class Protocol:
     """A benchmark's rules.
 
     Attributes:
-        key: As the command and the files spell it.
-        title: As people spell it.
-        pairwise: Answers are compared with a baseline's, in both orders; else each is graded alone.
-        turns: Of a conversation that are graded.
-        answer_tokens: The most tokens of one answer.
-        judge_tokens: The most tokens of a judgement, where the judge's own settings say nothing.
-        temperatures: Of answers, by the question's category.
-        temperature: Of answers in other categories.
-        referenced: Categories that are judged with a reference answer.
-        unit: What the score is in.
+        key: Its name in commands and files.
+        title: Its name for people.
+        pairwise: Whether answers are compared with a baseline's, in both orders; else each is graded alone.
+        turns: Number of turns graded per conversation.
+        answer_tokens: Maximum tokens of an answer.
+        judge_tokens: Maximum tokens of a judgement, if the judge's own settings have no limit.
+        temperatures: Temperatures of answers, by the question's category.
+        temperature: Temperature of answers in other categories.
+        referenced: Categories judged with a reference answer.
+        unit: Unit of the score.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Protocol:
     referenced: frozenset[str] = frozenset()
 
     def temperature_of(self, category: str) -> float:
-        """Give the temperature that answers to a category are sampled with.
+        """Return the sampling temperature for answers in a category.
 
         Example:
             >>> MT_BENCH.temperature_of("writing"), MT_BENCH.temperature_of("math")
@@ -92,21 +92,21 @@ class EvaluateOptions:
         protocol: `protocols.MT_BENCH` or `protocols.ARENA_HARD`.
         questions: FastChat's or arena-hard-auto's question file.
         output: The folder of the result; None: only a plan can be made.
-        model: `crowd.toml#NAME`, or a folder with a model; None where `answers` or `judgments` says all.
-        answers: Answers made elsewhere, instead of `model`.
-        judge: `crowd.toml#NAME` of a `[[judge]]`; None where `judgments` says all.
-        judgments: Judgements made elsewhere, instead of `judge`.
+        model: `crowd.toml#NAME`, or a folder with a model; None with `answers` or `judgments`.
+        answers: A file of answers made elsewhere, instead of `model`.
+        judge: `crowd.toml#NAME` of a `[[judge]]`; None with `judgments`.
+        judgments: A file of judgements made elsewhere, instead of `judge`.
         references: Reference answers (MT-Bench).
         baseline: `crowd.toml#NAME`, a folder or a file of answers (Arena-Hard).
-        name: What the model is called; which model is meant, where a file holds several.
-        judge_prompt: A file of prompts in FastChat's form; None = ours.
-        judge_retries: How often a verdict that cannot be read is asked for again.
-        temperature: Of the answers; None = as the benchmark says.
-        max_tokens: Of an answer; None = as the benchmark says.
+        name: The model's name in the result; selects the model in a file with several.
+        judge_prompt: A file of prompts in FastChat's format; None = the built-in ones.
+        judge_retries: How often a verdict that cannot be read is retried.
+        temperature: Temperature of the answers; None = the benchmark's.
+        max_tokens: Maximum tokens of an answer; None = the benchmark's.
         ledger: The ledger's file; None = `ledger.sqlite` in the folder.
         force_ledger: Use a ledger on a network file system.
-        seed: Of the resampling.
-        limits: How far to go.
+        seed: Seed of the resampling.
+        limits: Limits on money, requests and retries.
     """
 
     protocol: Protocol
@@ -143,7 +143,7 @@ class EvaluateOptions:
 
     @property
     def folder(self) -> Path:
-        """Where the result is.
+        """The result's folder.
 
         Raises:
             OptionError: No folder is named.
@@ -154,16 +154,16 @@ class EvaluateOptions:
 
     @property
     def ledger_path(self) -> Path:
-        """Where the ledger is.
+        """The ledger's path.
 
         Raises:
-            OptionError: Neither it nor a folder is named.
+            OptionError: Neither `ledger` nor `output` is set.
         """
         return Path(self.ledger) if self.ledger is not None else self.folder / "ledger.sqlite"
 
 
 def _check_sources(options: EvaluateOptions) -> None:
-    """Refuse to be given one thing twice, or not at all."""
+    """Refuse options that name a source twice, or not at all."""
     if options.model is not None and options.answers is not None:
         raise OptionError("`model` and `answers` both say where answers come from; give one of them")
     if options.judge is not None and options.judgments is not None:

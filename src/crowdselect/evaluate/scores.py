@@ -1,7 +1,7 @@
-"""Scores and their intervals: arrays in, numbers out. Questions are what is resampled; their verdicts stay together.
+"""Scores and their intervals: arrays in, numbers out. Questions are resampled, each with all its verdicts.
 
-Also what the verdicts say about the judge (does the order of two answers decide, does length?), and the Bradley-Terry
-model: strengths that explain who won against whom, by maximum likelihood.
+Also measures of the judge's position and length bias, and the Bradley-Terry model: strengths fitted to wins by
+maximum likelihood.
 """
 
 import math
@@ -18,13 +18,13 @@ from crowdselect.evaluate.judging import GAMES, Verdicts, weighed
 from crowdselect.types import FloatArray, IntArray
 
 ROUNDS = 2000
-"""Of resampling, for an interval."""
+"""Resampling rounds for an interval."""
 LEVEL = 0.95
 PUBLISHED_ROUNDS = 100
-"""Of resampling, as arena-hard-auto does it."""
+"""Resampling rounds, as in arena-hard-auto."""
 _CHUNK = 256  # rounds at a time: bounds memory
 
-_FEWEST = 3  # pairs of numbers that a correlation is worth anything for
+_FEWEST = 3  # pairs of numbers needed for a correlation
 
 _STEPS = 100
 _CLOSE = 1e-12
@@ -32,11 +32,11 @@ _CLOSE = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """What counts, per question and turn.
+    """Verdicts as numbers, per question and turn.
 
     Attributes:
         ids: Q ids, in code-point order, so that the order of a file changes nothing.
-        categories: Q.
+        categories: Q categories.
         sums: Shape (Q, T): grades (T = turns), or shares of wins times their weights (T = 1).
         weights: Shape (Q, T): 1 for a grade, the verdicts' weights for a pair; 0 = missing.
     """
@@ -47,7 +47,7 @@ class Cells:
     weights: FloatArray
 
     def mean(self) -> float | None:
-        """Give the weighted mean of all cells; None where there is none.
+        """Return the weighted mean of all cells; None if all weights are 0.
 
         Example:
             >>> Cells(("a",), ("",), np.array([[8.0, 6.0]]), np.array([[1.0, 1.0]])).mean()
@@ -68,12 +68,12 @@ class Cells:
 
 
 def graded(questions: Sequence[Question], verdicts: Verdicts, *, turns: int) -> Cells:
-    """Lay grades out by question and turn; a missing one weighs nothing.
+    """Arrange grades by question and turn; a missing one has weight 0.
 
     Args:
-        questions: Q of them.
+        questions: Q questions.
         verdicts: By id and turn.
-        turns: T, the columns.
+        turns: T, the number of columns.
 
     Returns:
         Cells with grades from 1 to 10.
@@ -90,10 +90,10 @@ def graded(questions: Sequence[Question], verdicts: Verdicts, *, turns: int) -> 
 
 
 def won(questions: Sequence[Question], verdicts: Verdicts) -> Cells:
-    """Lay out how much of each question the model won; a question counts with both of its verdicts or not at all.
+    """Compute the model's share of the win per question; a question counts with both its verdicts or not at all.
 
     Returns:
-        Cells with one column; shares are from 0 to 1, a strong verdict weighs 3.
+        Cells with one column; shares are from 0 to 1, a strong verdict has weight 3.
     """
     ordered = sorted(questions, key=lambda question: question.id)
     sums = np.zeros((len(ordered), 1))
@@ -106,7 +106,7 @@ def won(questions: Sequence[Question], verdicts: Verdicts) -> Cells:
 
 
 def battles_of(id_: str, verdicts: Verdicts) -> list[tuple[float, int]]:
-    """Give the model's share and the weight of both verdicts on a question; nothing where one is missing."""
+    """Return the model's share and the weight of both verdicts on a question; empty if one is missing."""
     labels = [verdicts[id_, game].label for game in range(GAMES)]
     if labels[0] is None or labels[1] is None:
         return []
@@ -115,15 +115,15 @@ def battles_of(id_: str, verdicts: Verdicts) -> list[tuple[float, int]]:
 
 
 def resampled(cells: Cells, *, seed: int, rounds: int = ROUNDS) -> FloatArray:
-    """Draw as many questions with replacement as there are, again and again.
+    """Compute bootstrap means, resampling questions with replacement.
 
     Args:
         cells: Q questions; those without any weight are left out.
         seed: From 0.
-        rounds: B.
+        rounds: B, the number of samples.
 
     Returns:
-        Shape (B,): the mean of each draw. Empty where there is no question, or a single one, of which every draw is the same.
+        Shape (B,): the mean of each sample. Empty if there are fewer than two questions: every sample would be equal.
     """
     sums, weights = cells.sums.sum(axis=1), cells.weights.sum(axis=1)
     used = weights > 0
@@ -131,15 +131,15 @@ def resampled(cells: Cells, *, seed: int, rounds: int = ROUNDS) -> FloatArray:
     if len(sums) < 2:
         return np.empty(0)
     generator = np.random.default_rng(seed)
-    found = []
+    means = []
     for begin in range(0, rounds, _CHUNK):
         drawn = generator.integers(0, len(sums), size=(min(_CHUNK, rounds - begin), len(sums)))
-        found.append(sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
-    return np.concatenate(found)
+        means.append(sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+    return np.concatenate(means)
 
 
 def interval(values: FloatArray, *, level: float = LEVEL) -> tuple[float, float] | None:
-    """Give the percentile interval of resampled values; None where there are none.
+    """Return the percentile interval of resampled values; None if there are none.
 
     Example:
         >>> interval(np.arange(101.0), level=0.5)
@@ -155,10 +155,10 @@ def published(questions: Sequence[Question], verdicts: Verdicts, *, seed: int) -
     """Score as arena-hard-auto prints it: resample verdicts (a strong one is three), 100 times.
 
     Its interval is narrower than one over questions: three copies of one verdict, and the two orders of one
-    question, are counted as if they were independent.
+    question, are treated as independent.
 
     Returns:
-        Mean, 5th and 95th percentile in per cent; None where there is no verdict.
+        Mean, 5th and 95th percentile in per cent; None if there is no verdict.
     """
     battles = [
         share
@@ -180,8 +180,8 @@ def position_bias(questions: Sequence[Question], verdicts: Verdicts) -> dict[str
 
     Returns:
         `pairs`: questions with both verdicts; `flipped`: share of them where the two name opposite winners;
-        `changed`: share where they do not name the same one, ties among them; `first_wins`: mean share of the
-        win that goes to whichever answer is shown first (0.5 = order does not matter). None without pairs.
+        `changed`: share where the two differ, ties included; `first_wins`: mean share of the win that goes to the
+        answer shown first (0.5 = order does not matter). None without pairs.
 
     Example:
         >>> from crowdselect.evaluate.judging import Verdict
@@ -209,15 +209,15 @@ def position_bias(questions: Sequence[Question], verdicts: Verdicts) -> dict[str
 
 
 def length_bias(values: Sequence[float], lengths: Sequence[float]) -> dict[str, Any]:
-    """Correlate verdicts with lengths by their ranks.
+    """Compute the rank correlation of verdicts and lengths.
 
     Args:
         values: Grades, or shares of the win.
-        lengths: As many: characters of the answer, or by how many it is longer than the baseline's.
+        lengths: As many: characters of the answer, or how many more than the baseline's.
 
     Returns:
-        `pairs`: how many; `spearman`: from -1 to 1, None where there are fewer than 3 or one side does not vary.
-        A correlation is no proof: longer answers may be better ones.
+        `pairs`: their number; `spearman`: from -1 to 1, None if there are fewer than 3 or one side is constant.
+        A correlation does not prove bias: longer answers may be better.
 
     Example:
         >>> length_bias([1, 5, 9], [10, 20, 70])
@@ -235,7 +235,7 @@ def length_bias(values: Sequence[float], lengths: Sequence[float]) -> dict[str, 
 def graded_lengths(
     questions: Sequence[Question], verdicts: Verdicts, turns: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[float], list[float]]:
-    """Give the grades and the characters of the answers that they are for."""
+    """Return the grades, and the characters of the graded answers."""
     values, lengths = [], []
     for question in questions:
         for turn, text in enumerate(turns.get(question.id, ())[: len(question.turns)]):
@@ -252,7 +252,7 @@ def won_lengths(
     turns: Mapping[str, tuple[str, ...]],
     baseline: Mapping[str, tuple[str, ...]],
 ) -> tuple[list[float], list[float]]:
-    """Give the model's share of each question, and by how many characters its answer is longer."""
+    """Return the model's share of each question, and how many characters longer its answer is."""
     values, lengths = [], []
     for question in questions:
         battles = battles_of(question.id, verdicts)
@@ -266,18 +266,18 @@ def won_lengths(
 def bradley_terry(
     first: IntArray, second: IntArray, share: FloatArray, weight: FloatArray, *, players: int
 ) -> FloatArray:
-    """Fit strengths to games.
+    """Fit Bradley-Terry strengths to games.
 
     Args:
         first: Shape (G,): a player's number, from 0.
         second: Shape (G,): its opponent's.
         share: Shape (G,): the first's share of the win, 0 to 1; 0.5 is a tie.
-        weight: Shape (G,): how often the game counts, from 0.
-        players: P.
+        weight: Shape (G,): the game's weight, at least 0.
+        players: P, the number of players.
 
     Returns:
-        Shape (P,): log-odds against player 0, whose strength is 0; higher is stronger. NaN where the games allow
-        no finite one: a player that won all, lost all, or is not linked to player 0.
+        Shape (P,): log-odds against player 0, whose strength is 0; higher is stronger. NaN if the games determine
+        no finite strength: the player won all, lost all, or is not linked to player 0.
 
     Raises:
         ShapeError: The arrays do not fit together.
@@ -310,7 +310,7 @@ def bradley_terry(
 
 
 def _fit(wins: FloatArray) -> FloatArray:
-    """Maximise the likelihood; `wins` has shape (P, P), row over column, and links all."""
+    """Maximise the likelihood; `wins` has shape (P, P), row beats column, and links all players."""
     games = wins + wins.T
     strengths = np.zeros(len(wins))
     for _ in range(_STEPS):

@@ -1,6 +1,6 @@
-"""Everything an evaluation needs, found and checked before anything is sent or written.
+"""The inputs of an evaluation, read and checked before anything is sent or written.
 
-Who is asked, and what: endpoints of a crowd file, or models in folders of this machine.
+Respondents are endpoints from a crowd file, or models in local folders; each with its requests.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.prompts import user_turn
 
-_LARGE = 2 << 20  # bytes: of larger files the fingerprint sees both ends, so their time counts too
+_LARGE = 2 << 20  # bytes: the fingerprint reads only both ends of larger files, so their time counts too
 _ADAPTER = "adapter_config.json"
 _WRITES = ("answers.jsonl", "baseline_answers.jsonl", "judgments.jsonl", "result.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Respondent:
-    """Whom to ask, how to reach it, and where that was said."""
+    """A model or judge to ask: its name, endpoint and opener, and the option text it came from."""
 
     name: str
     endpoint: Endpoint
@@ -42,7 +42,7 @@ class Respondent:
 
 
 def is_respondent(text: str) -> bool:
-    """Tell `crowd.toml#NAME` and a folder from a file of answers.
+    """Return whether a text is `crowd.toml#NAME` or a folder, and not a file of answers.
 
     Example:
         >>> is_respondent("crowd.toml#gpt-4"), is_respondent("gpt-4.jsonl")
@@ -52,7 +52,7 @@ def is_respondent(text: str) -> bool:
 
 
 def is_named(text: str) -> bool:
-    """Tell `crowd.toml#NAME` from a folder.
+    """Return whether a text is `crowd.toml#NAME`, and not a folder.
 
     Example:
         >>> is_named("crowd.toml#gpt-4"), is_named("models/student")
@@ -64,12 +64,12 @@ def is_named(text: str) -> bool:
 def find_model(
     text: str, *, option: str, name: str | None = None, opener: Opener = open_client
 ) -> Respondent:
-    """Find a model that is to answer.
+    """Find a model to evaluate.
 
     Args:
         text: `crowd.toml#NAME`, or a folder with a model or a LoRA adapter.
-        option: Its name, for errors.
-        name: What to call it; None = its own name.
+        option: The option's name, for errors.
+        name: Its name in the result; None = its own name.
         opener: Makes the client of a server.
 
     Raises:
@@ -89,7 +89,7 @@ def find_model(
     if endpoint.local is None:
         return Respondent(name or endpoint.name, endpoint, opener, text)
     if Path(endpoint.local).is_dir():
-        # The content, and not the place, is what answers: another model in the same folder is asked anew.
+        # The model is identified by content, not by path: another model in the same folder is asked again.
         endpoint = replace(
             endpoint, model=f"{_folder_name(endpoint.local)}@{_content(Path(endpoint.local))[:24]}"
         )
@@ -99,33 +99,33 @@ def find_model(
 def find_judge(
     text: str, protocol: Protocol, *, opener: Opener = open_client
 ) -> tuple[Respondent, list[str]]:
-    """Find a judge; temperature 0 and a limit of tokens, unless the file says otherwise.
+    """Find a judge; temperature 0 and the protocol's token limit, unless the file sets them.
 
     Returns:
-        The judge, and facts to tell the user.
+        The judge, and lines for the user.
     """
     if not is_named(text):
         raise OptionError(
             f"`judge` is {text!r}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file"
         )
-    found = _from_file(text, "judge", "judge")
+    judge = _from_file(text, "judge", "judge")
     endpoint = replace(
-        found, system=None, temperature=0.0 if found.temperature is None else found.temperature
+        judge, system=None, temperature=0.0 if judge.temperature is None else judge.temperature
     )
     if endpoint.most_tokens is None:
         endpoint = replace(endpoint, max_tokens=protocol.judge_tokens)
-    notes = [f"judge {found.name}: its system text is left out"] if found.system is not None else []
-    return Respondent(found.name, endpoint, opener if found.local is None else _local_opener(), text), notes
+    notes = [f"judge {judge.name}: its system text is left out"] if judge.system is not None else []
+    return Respondent(judge.name, endpoint, opener if judge.local is None else _local_opener(), text), notes
 
 
 def limited(endpoint: Endpoint, *, tokens: int, temperature: float) -> Endpoint:
-    """Set how long answers may be and how they are drawn; a limit in `extra_body` is set there."""
+    """Set the maximum length of answers and the temperature; a limit in `extra_body` is replaced there."""
     extra = {
         name: tokens if name in {"max_tokens", "max_completion_tokens"} else value
         for name, value in endpoint.extra_body.items()
     }
-    own = None if extra != dict(endpoint.extra_body) or "max_completion_tokens" in extra else tokens
-    return replace(endpoint, max_tokens=own, extra_body=extra, temperature=temperature)
+    max_tokens = None if extra != dict(endpoint.extra_body) or "max_completion_tokens" in extra else tokens
+    return replace(endpoint, max_tokens=max_tokens, extra_body=extra, temperature=temperature)
 
 
 def answer_requests(
@@ -136,22 +136,22 @@ def answer_requests(
     temperature: float | None = None,
     tokens: int | None = None,
 ) -> list[tuple[Endpoint, dict[str, Request]]]:
-    """Make the requests for answers, grouped by the settings that they are asked with.
+    """Build the requests for answers, grouped by settings.
 
     Args:
-        respondent: Whom to ask.
-        questions: What.
-        protocol: Says how.
-        temperature: Instead of the protocol's; None = as it says.
-        tokens: The most of an answer, instead of the protocol's; None = as it says.
+        respondent: The model to ask.
+        questions: The questions.
+        protocol: The benchmark's rules.
+        temperature: Overrides the protocol's; None = the protocol's.
+        tokens: Maximum tokens of an answer, overrides the protocol's; None = the protocol's.
 
     Returns:
-        Per temperature an endpoint and the request for each question's id. The second turn of a conversation is
-        sent after the first answer, and with it.
+        Per temperature an endpoint, and question id → request. The second turn of a conversation is sent with and
+        after the first answer.
     """
-    found: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
+    groups: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
     for question in questions:
-        own = (
+        question_temperature = (
             protocol.temperature_of(question.category)
             if question.temperature is None
             else question.temperature
@@ -159,11 +159,11 @@ def answer_requests(
         endpoint = limited(
             respondent.endpoint,
             tokens=protocol.answer_tokens if tokens is None else tokens,
-            temperature=own if temperature is None else temperature,
+            temperature=question_temperature if temperature is None else temperature,
         )
-        _, requests = found.setdefault(endpoint.digest, (endpoint, {}))
+        _, requests = groups.setdefault(endpoint.digest, (endpoint, {}))
         requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
-    return list(found.values())
+    return list(groups.values())
 
 
 def _from_file(text: str, role: str, option: str) -> Endpoint:
@@ -182,21 +182,21 @@ def _folder_name(folder: str) -> str:
 
 
 def _content(folder: Path) -> str:
-    """Hash what is in a folder of a model, and in the one that an adapter builds on."""
+    """Hash the files of a model's folder, and those of an adapter's base model."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    # What training leaves beside a model is no part of it.
+    # Checkpoints that training leaves are not part of the model.
     kept = [file for file in files if not any(part.startswith("checkpoint-") for part in file.parts[-2:-1])]
     names = "\n".join(
         f"{file.relative_to(folder)} {file.stat().st_mtime_ns if file.stat().st_size > _LARGE else ''}"
         for file in kept
     )
     base = _base_of(folder)
-    beneath = _content(base) if base is not None else ""
-    return hashlib.sha256(f"{names}\n{fingerprint(kept)}\n{beneath}".encode()).hexdigest()
+    base_content = _content(base) if base is not None else ""
+    return hashlib.sha256(f"{names}\n{fingerprint(kept)}\n{base_content}".encode()).hexdigest()
 
 
 def _base_of(folder: Path) -> Path | None:
-    """Give the folder of the model that an adapter builds on; None where it is none, or on the hub."""
+    """Return the folder of an adapter's base model; None if it is not an adapter, or its base is on the hub."""
     place = folder / _ADAPTER
     if not place.is_file():
         return None
@@ -210,7 +210,7 @@ def _base_of(folder: Path) -> Path | None:
 
 
 def _local_opener() -> Opener:
-    """Make clients of one local model that share its weights, however the answers are drawn."""
+    """Return an opener whose clients share one local model's weights, whatever their sampling settings."""
     shared: list[tuple[Any, Any]] = []
 
     def opened(endpoint: Endpoint) -> Client:
@@ -223,17 +223,17 @@ def _local_opener() -> Opener:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is asked of whom, and what is known from files.
+    """The models to ask, and the inputs read from files.
 
     Attributes:
-        options: What was wanted.
-        questions: In the order of their file.
-        references: Reference answers by the questions' ids.
-        prompts: Of the judge.
-        model: Who answers; None where `answers` are from a file, or nothing needs them. `baseline` likewise.
-        judge: Who judges; None where `judgements` are from a file.
-        answers: From a file. `baseline_answers` and `judgements` likewise.
-        notes: Facts to tell the user.
+        options: The options of the run.
+        questions: In file order.
+        references: Question id → reference answers.
+        prompts: The judge's prompts.
+        model: The model to ask; None if `answers` are from a file, or not needed. `baseline` likewise.
+        judge: The judge to ask; None if `judgements` are from a file.
+        answers: Answers from a file; None = requested. `baseline_answers` and `judgements` likewise.
+        notes: Lines for the user.
     """
 
     options: EvaluateOptions
@@ -250,13 +250,13 @@ class Setup:
 
     @property
     def respondents(self) -> list[Respondent]:
-        """All who are asked."""
+        """All models and judges to ask."""
         return [
             respondent for respondent in (self.model, self.baseline, self.judge) if respondent is not None
         ]
 
     def requests(self, respondent: Respondent) -> list[tuple[Endpoint, dict[str, Request]]]:
-        """The requests for one respondent, grouped by settings."""
+        """Build the requests for one respondent, grouped by settings."""
         options = self.options
         return answer_requests(
             respondent,
@@ -267,7 +267,7 @@ class Setup:
         )
 
     def from_files(self) -> tuple[list[Endpoint], set[str]]:
-        """The endpoints of crowd files, with all settings that each is asked with, and all names in those files."""
+        """Return the endpoints from crowd files, one per setting used, and all names in those files."""
         respondents = [respondent for respondent in self.respondents if is_named(respondent.source)]
         endpoints = [
             endpoint
@@ -282,7 +282,7 @@ class Setup:
 
     @contextmanager
     def ledger(self) -> Iterator[tuple[Ledger | None, Renamed]]:
-        """Look into the ledger to plan; see `ask.looked_into`. There is none where no place is named."""
+        """Open the ledger for planning; see `ask.looked_into`. None if neither `ledger` nor `output` is set."""
         options = self.options
         path = None if options.output is None and options.ledger is None else options.ledger_path
         endpoints, present = self.from_files()
@@ -291,21 +291,21 @@ class Setup:
 
     @property
     def model_name(self) -> str:
-        """What the model is called."""
+        """The model's name."""
         known = self.answers or self.judgements
         found = self.model.name if self.model is not None else "" if known is None else known.model
         return self.options.name or found
 
     @property
     def judge_name(self) -> str:
-        """What the judge is called."""
+        """The judge's name."""
         if self.judge is not None:
             return self.judge.name
         return "" if self.judgements is None else self.judgements.judge
 
     @property
     def baseline_name(self) -> str | None:
-        """What the baseline is called; None where there is none."""
+        """The baseline's name; None if there is none."""
         if self.baseline is not None:
             return self.baseline.name
         if self.baseline_answers is not None:
@@ -314,14 +314,14 @@ class Setup:
 
 
 def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
-    """Read the files, find the endpoints, refuse what cannot work.
+    """Read the files, find the endpoints, and refuse what cannot work.
 
     Args:
-        options: What is wanted.
+        options: The options of the run.
         opener: Makes the clients of servers.
 
     Raises:
-        CrowdselectError: A file, an option, a key or the folder is not what it should be; nothing was sent.
+        CrowdselectError: A file, an option, a key or the folder is invalid; nothing was sent.
     """
     protocol = options.protocol
     questions = read_bench(options.questions, protocol)
@@ -372,7 +372,7 @@ def _baseline(
 
 
 def _reference_notes(setup: Setup) -> list[str]:
-    """Say which questions should be judged with a reference answer and have none."""
+    """Return a note on questions that should be judged with a reference answer but have none."""
     if setup.judge is None:
         return []
     referenced = setup.options.protocol.referenced
@@ -389,7 +389,7 @@ def _reference_notes(setup: Setup) -> list[str]:
 
 
 def _check_costs(setup: Setup) -> None:
-    """Refuse a cap on money that could not be kept, for the settings that are sent."""
+    """Refuse a cost cap that could not be enforced with the settings that are sent."""
     options = setup.options
     tokens = options.max_tokens or options.protocol.answer_tokens
     for respondent in setup.respondents:
@@ -401,7 +401,7 @@ def _check_costs(setup: Setup) -> None:
 
 
 def _check_folder(setup: Setup) -> None:
-    """Refuse a folder that holds something else than this evaluation, finished or not."""
+    """Refuse a folder with anything but this evaluation, finished or not."""
     options = setup.options
     folder = options.folder
     if not folder.parent.is_dir():
@@ -438,7 +438,7 @@ def _check_folder(setup: Setup) -> None:
 
 
 def _former_names(setup: Setup, name: str | None) -> set[str]:
-    """Give the names that somebody had in the ledger before: a result under one of them is the same evaluation."""
+    """Return a name's former names in the ledger: a result under one of them is the same evaluation."""
     if name is None:
         return set()
     with setup.ledger() as (ledger, renamed):
@@ -446,7 +446,7 @@ def _former_names(setup: Setup, name: str | None) -> set[str]:
 
 
 def input_files(options: EvaluateOptions) -> dict[str, Path]:
-    """Give the files that an evaluation reads, by the options that name them."""
+    """Return the files that an evaluation reads, by option name."""
     named = {
         "questions": options.questions,
         "answers": options.answers,

@@ -107,9 +107,9 @@ def find_answers(
         pairs: Whether to choose an answer to reject, too.
         seed: Seed of ties and draws.
         prompts: From `Pool.prompt_codes`: only an answer to the same messages as the chosen one can be rejected;
-            None = all answers of an id are.
+            None = all answers of an id reply to the same messages.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
-            are not told apart.
+            are not compared.
 
     Returns:
         The answers.

@@ -21,7 +21,6 @@ from crowdselect.pool.columns import (
     folded,
     length,
     repaired,
-    thinks,
     with_reasoning,
 )
 from crowdselect.pool.index import (
@@ -46,7 +45,7 @@ from crowdselect.pool.index import (
     to_numpy,
 )
 from crowdselect.pool.layouts import Directed, Tall, Wide, direction_of
-from crowdselect.pool.source import Source
+from crowdselect.pool.source import Looked, Source
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -104,16 +103,23 @@ class WideAnswers:
     @cached_property
     def _thinking(self) -> frozenset[str]:
         """The models some of whose responses hold reasoning."""
+        return frozenset(model for model, seen in self._looked.items() if seen.thinks)
+
+    @cached_property
+    def _looked(self) -> Mapping[str, Looked]:
         found = self._layout.responses
-        return frozenset(
-            m for m, any_ in zip(found, self._source.any(*map(thinks, found.values())), strict=True) if any_
-        )
+        return dict(zip(found, self._source.look_into(*found.values()), strict=True))
+
+    @cached_property
+    def _raw(self) -> Mapping[str, str]:
+        """SQL of the responses, repaired where that is needed."""
+        found = self._layout.responses
+        return {model: repaired(sql) if self._looked[model].broken else sql for model, sql in found.items()}
 
     @cached_property
     def _responses(self) -> Mapping[str, str]:
         """SQL of the answers alone, without reasoning."""
-        found = self._layout.responses
-        return {model: answer_alone(sql) if model in self._thinking else sql for model, sql in found.items()}
+        return {m: answer_alone(sql) if m in self._thinking else sql for m, sql in self._raw.items()}
 
     def responses(
         self,
@@ -131,7 +137,7 @@ class WideAnswers:
                 continue
             places = [place for place, (_, own) in enumerate(cells) if own == j]
             wanted = sources[[cells[place][0] for place in places]]
-            sql = (self._layout.responses if whole else self._responses)[model]
+            sql = (self._raw if whole else self._responses)[model]
             texts = self._source.take(sql, wanted).to_pylist()
             for place, text in zip(places, texts, strict=True):
                 out[place] = said_text(text)
@@ -253,29 +259,29 @@ class TallAnswers:
     @property
     def _thinks(self) -> bool:
         """Whether some response holds reasoning."""
-        return self._seen_in_responses[0]
+        return self._looked.thinks
 
     @cached_property
-    def _seen_in_responses(self) -> tuple[bool, bool]:
-        """Whether some response holds reasoning, and whether one holds control characters."""
+    def _looked(self) -> Looked:
         raw = self._layout.response
         if raw is None:
-            return False, False
-        tests = [
-            f"len(list_filter({raw}, lambda said: {test('said')})) > 0" if self._layout.nested else test(raw)
-            for test in (thinks, broken)
-        ]
-        found = self._source.any(*tests)
-        if found[1]:
-            count = self._source.fetch(f"count(*) FILTER ({tests[1]})").column(0)[0].as_py()
+            return Looked(thinks=False, broken=False)
+        (found,) = self._source.look_into(raw)
+        if found.broken:
+            test = (
+                f"len(list_filter({raw}, lambda said: {broken('said')})) > 0"
+                if self._layout.nested
+                else broken(raw)
+            )
+            count = self._source.fetch(f"count(*) FILTER ({test})").column(0)[0].as_py()
             self.notes.append(f"{count} rows have answers with control characters, now U+FFFD")
-        return found[0], found[1]
+        return found
 
     @cached_property
     def _raw(self) -> str | None:
         """SQL of the responses, repaired where that is needed."""
         raw = self._layout.response
-        return raw if raw is None or not self._seen_in_responses[1] else self._each(repaired, raw)
+        return raw if raw is None or not self._looked.broken else self._each(repaired, raw)
 
     def _each(self, sql: Callable[[str], str], text: str) -> str:
         """SQL of a function of a text, or of every text of a list."""

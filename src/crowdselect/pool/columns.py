@@ -9,7 +9,7 @@ _NUMBERS = frozenset(
     {"tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal"}
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
-MISSING_TEXTS = frozenset({"", "na", "n/a", "null", "none", "nan"})
+MISSING_TEXTS = frozenset({"", "na", "n/a", "#n/a", "<na>", "null", "none", "nan"})
 """Texts, in any case, that stand for no number in a column of numbers."""
 MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 
@@ -69,11 +69,6 @@ def without_turns(messages: str, *roles: str) -> str:
 _SPACES = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 _CONTROLS = r"'[\x00-\x08\x0e-\x1f]'"
 _QUOTES = "chr(34), chr(39), chr(96)"
-
-
-def thinks(response: str) -> str:
-    """SQL that is true where a response may hold reasoning."""
-    return f"contains({response}, 'think>')"
 
 
 def broken(text: str) -> str:

@@ -4,6 +4,7 @@ A value may be a text, a list of parts, a message or nothing, in prompts and ans
 of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -47,10 +48,10 @@ class Repairs:
     texts: int = 0
 
     def __call__(self, text: str) -> str:
-        """Put U+FFFD where halves of surrogate pairs and control characters stand, which files and servers refuse.
+        r"""Put U+FFFD where halves of surrogate pairs and control characters stand, which files and servers refuse.
 
         Example:
-            >>> Repairs()("caf\\ud83d")
+            >>> Repairs()("caf\ud83d")
             'caf�'
         """
         if _BROKEN.search(text) is None:
@@ -243,7 +244,7 @@ def prompt_of(
     messages: Any = None,  # noqa: ANN401
     tools: Any = None,  # noqa: ANN401
 ) -> Asked:
-    """Say what a row asks: the one rule for sending, comparing, embedding, scoring and exporting it.
+    r"""Say what a row asks: the one rule for sending, comparing, embedding, scoring and exporting it.
 
     Args:
         instruction: A text or parts; or a conversation.
@@ -260,7 +261,7 @@ def prompt_of(
 
     Example:
         >>> prompt_of(instruction="Translate.", input="A cat").instruction
-        'Translate.\\nA cat'
+        'Translate.\nA cat'
         >>> prompt_of(instruction="Hi", system="Be brief.").messages
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
     """
@@ -328,7 +329,7 @@ def usable(turns: Sequence[Turn]) -> bool:
     """
     roles = [turn["role"] for turn in turns]
     empty = any(not (turn["content"] or "").strip() and not turn.get("tool_calls") for turn in turns)
-    twice = any(one == other == "assistant" for one, other in zip(roles, roles[1:], strict=False))
+    twice = any(one == other == "assistant" for one, other in itertools.pairwise(roles))
     return "user" in roles and roles[-1] in {"user", "tool"} and not empty and not twice
 
 
@@ -364,10 +365,10 @@ MARKERS = ("</s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>
 
 
 def without_markers(text: str) -> str:
-    """Cut chat markers off the end of an answer.
+    r"""Cut chat markers off the end of an answer.
 
     Example:
-        >>> without_markers("Hi<|im_end|>\\n</s>")
+        >>> without_markers("Hi<|im_end|>\n</s>")
         'Hi'
     """
     cut = text

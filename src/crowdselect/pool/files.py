@@ -23,7 +23,7 @@ from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.lmeval import logs_in
+from crowdselect.pool.lmeval import is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
@@ -97,27 +97,34 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
         if logs:
             return FoundFiles(path, tuple(log.file for log in logs), "lm-eval")
         files, notes = _in_folder(place, path, how)
+    elif place is None and is_log(Path(path)):
+        return FoundFiles(path, (Path(path),), "lm-eval")
     elif how.subset is not None or how.split is not None:
         raise OptionError(
             f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
         )
     else:
         files = (place,) if place is not None else _local(path)
+    kind = _common_type(path, files)
+    models = tuple(model_of(file, place or Path(), how) for file in files)
+    if any(models):
+        notes = (*notes, f"the model is the name of the {how.model_from or 'folder model=NAME'}")
+    return FoundFiles(path, files, kind, models if any(models) else (), notes)
+
+
+def _common_type(path: str, files: Sequence[Path]) -> FileType:
+    """Say what some files are, all of one type."""
     for file in files:
         try:
             os.fspath(file).encode()
         except UnicodeEncodeError:
             raise InputError(f"{file}: its name is not UTF-8, and DuckDB opens no other; rename it") from None
-    types = {file: file_type(file) for file in files}
-    kinds = sorted(set(types.values()))
+    kinds = sorted({file_type(file) for file in files})
     if len(kinds) > 1:
         raise InputError(
             f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob"
         )
-    models = tuple(model_of(file, place or Path(), how) for file in files)
-    if any(models):
-        notes = (*notes, f"the model is the name of the {how.model_from or 'folder model=NAME'}")
-    return FoundFiles(path, files, kinds[0], models if any(models) else (), notes)
+    return kinds[0]
 
 
 def file_type(file: Path) -> FileType:

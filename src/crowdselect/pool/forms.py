@@ -25,6 +25,7 @@ MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model",
 _TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 _MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 _REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+_FINISHES = ("finish_reasons", "finish_reason")
 _LISTS_OF_MODELS = ("generation_models", "model_names", "models")
 _LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
@@ -112,6 +113,45 @@ class Form:
     """One row as JSON has it."""
 
 
+class _Finder:
+    """Finds the column of each part, and takes note of what was taken for what."""
+
+    def __init__(self, columns: Columns, how: HowRead, path: str) -> None:
+        self._wanted = how.named
+        self._path = path
+        for what, name in self._wanted.items():
+            if name not in columns:
+                raise LayoutError(
+                    f"{path}: no column {name!r} for {what}; found {', '.join(columns)}; correct `columns`"
+                )
+        named = set(self._wanted.values())
+        self.free = {name: kind for name, kind in columns.items() if name not in named and not is_index(name)}
+        self.notes = [f"{name} is taken for {what}" for what, name in self._wanted.items() if name != what]
+
+    def __call__(
+        self,
+        what: str,
+        usual: Sequence[str],
+        others: Sequence[str] = (),
+        fits: Callable[[Kind], bool] | None = None,
+    ) -> str | None:
+        """The column of a part: the one that is named, one of the usual names, or the only one of other names."""
+        if what in self._wanted:
+            return self._wanted[what]
+        for name in usual:
+            if name in self.free:
+                return name
+        found = [name for name in others if name in self.free and (fits is None or fits(self.free[name]))]
+        if len(found) > 1:
+            raise LayoutError(
+                f"{self._path}: {' and '.join(found)} could both be the {what}; "
+                f"say which with `columns={what}={found[0]}`"
+            )
+        if found:
+            self.notes.append(f"{found[0]} is taken for the {what}")
+        return found[0] if found else None
+
+
 def names_of(
     columns: Columns,
     how: HowRead,
@@ -130,72 +170,27 @@ def names_of(
     Raises:
         LayoutError: A named column is not there, or there are two candidates for a part.
     """
-    wanted = how.named
-    for what, name in wanted.items():
-        if name not in columns:
-            raise LayoutError(
-                f"{path}: no column {name!r} for {what}; found {', '.join(columns)}; correct `columns`"
-            )
-    free = {
-        name: kind for name, kind in columns.items() if name not in wanted.values() and not is_index(name)
-    }
-    notes = [f"{name} is taken for {what}" for what, name in wanted.items() if name != what]
-
-    def find(
-        what: str, usual: Sequence[str], others: Sequence[str] = (), fits: Callable[[Kind], bool] = _any
-    ) -> str | None:
-        if what in wanted:
-            return wanted[what]
-        for name in usual:
-            if name in free:
-                return name
-        found = [name for name in others if name in free and fits(free[name])]
-        if len(found) > 1:
-            raise LayoutError(
-                f"{path}: {' and '.join(found)} could both be the {what}; "
-                f"say which with `columns={what}={found[0]}`"
-            )
-        if found:
-            notes.append(f"{found[0]} is taken for the {what}")
-        return found[0] if found else None
-
-    id_ = find("id", ID_COLUMNS, ("sample_id",) if any(n.endswith(_ROUTED) for n in columns) else ())
+    find = _Finder(columns, how, path)
+    routed = any(name.endswith(_ROUTED) for name in columns)
+    id_ = find("id", ID_COLUMNS, ("sample_id",) if routed else ())
     messages = find("messages", ("messages",), CONVERSATIONS, _is_chat)
-    instruction = find(
-        "instruction", ("instruction",), () if messages is not None else INSTRUCTIONS, _is_said
-    )
+    others = () if messages is not None else INSTRUCTIONS
+    instruction = find("instruction", ("instruction",), others, _is_said)
     if messages is not None and instruction is None:
-        others = [name for name in INSTRUCTIONS if name in free]
-        instruction = others[0] if len(others) == 1 else None
+        beside = [name for name in INSTRUCTIONS if name in find.free]
+        instruction = beside[0] if len(beside) == 1 else None
     model = find("model", ("model",), MODELS, _is_scalar)
-    lists = _has_lists(columns) or any(name.endswith(_ROUTED) for name in columns)
-    by_other_names: tuple[str, ...] = () if lists else RESPONSES
-    response = find("response", ("response",), by_other_names, _is_said)
-    if response is None and not lists and model is not None and how.model is None:
-        response = find(
-            "response", (), [n for n in ("text", "content") if n not in {instruction, id_}], _is_said
-        )
-    if (
-        response is None
-        and not lists
-        and "answer" in free
-        and (model is not None or how.model or how.model_from)
-    ):
-        reference = (
-            id_ is not None
-            and model is not None
-            and same_within_id is not None
-            and same_within_id(id_, model, "answer")
-        )
-        if not reference:
-            response = find("response", (), ("answer",), _is_said)
-        else:
-            notes.append("answer is the same for all models of an id: it is taken for the reference")
+    response = find("response", ("response",), () if routed or _has_lists(columns) else RESPONSES, _is_said)
+    if response is None and not routed and not _has_lists(columns):
+        same = model is not None and id_ is not None and same_within_id is not None
+        reference = same and "answer" in find.free and same_within_id(id_, model, "answer")  # type: ignore[arg-type, misc]
+        response = _rarer_response(find, {instruction, id_}, model=model, how=how, reference=bool(reference))
+    input_too = instruction == "instruction" or "instruction" in how.named
     return Names(
         id=id_,
         instruction=instruction,
         messages=messages,
-        input=find("input", ("input",) if instruction == "instruction" or "instruction" in wanted else ()),
+        input=find("input", ("input",) if input_too else ()),
         system=find("system", ("system", "system_prompt")),
         tools=find("tools", ("tools",)),
         model=model,
@@ -203,8 +198,24 @@ def names_of(
         response=response,
         reasoning=find("reasoning", ("reasoning", "reasoning_content")),
         finish_reason=find("finish_reason", ("finish_reason",)),
-        notes=tuple(notes),
+        notes=tuple(find.notes),
     )
+
+
+def _rarer_response(
+    find: _Finder, taken: set[str | None], *, model: str | None, how: HowRead, reference: bool
+) -> str | None:
+    """The response where it has a name that means it only beside a model: `text`, `content`, or `answer` if that is none of all."""
+    response = None
+    if model is not None and how.model is None:
+        response = find("response", (), [name for name in ("text", "content") if name not in taken], _is_said)
+    known = model is not None or how.model is not None or how.model_from is not None
+    if response is not None or not known or "answer" not in find.free:
+        return response
+    if reference:
+        find.notes.append("answer is the same for all models of an id: it is taken for the reference")
+        return None
+    return find("response", (), ("answer",), _is_said)
 
 
 def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted:
@@ -219,6 +230,8 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
+    if {"chosen", "rejected"} <= set(columns) and names.model is None and how.model is None:
+        raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
             f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
@@ -229,6 +242,16 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
             if found is not None:
                 return found
     raise no_form(columns, names, how, path=path)
+
+
+def textless(form: Fitted, columns: Columns) -> str | None:
+    """Give a column that looks like the text of instructions where a form has no place for one; None = all is well."""
+    if form.names.asked:
+        return None
+    kinds = {"text", "list", "struct", "mixed"}
+    return next(
+        (n for n, kind in columns.items() if n.casefold() in _TEXT_COLUMNS and kind.name in kinds), None
+    )
 
 
 def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
@@ -277,10 +300,6 @@ def is_list_name(name: str) -> bool:
         name in {*ANSWER_LISTS, *_LISTS_OF_MODELS, "finish_reasons"}
         or _LISTS_OF_REWARDS.fullmatch(name) is not None
     )
-
-
-def _any(_: Kind) -> bool:
-    return True
 
 
 def _is_scalar(kind: Kind) -> bool:
@@ -377,7 +396,7 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         model = how.model if names.model is None else _text(row.get(names.model))
         texts: list[Any] = row.get(name) or []
         for at, values in enumerate(_beside(row, texts, lists, named=name)):
-            finish = values.pop("finish_reasons", None) or values.pop("finish_reason", None)
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
     says = f"the answers of one model per row, in the list {name}"
@@ -387,7 +406,7 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=names,
         taken=frozenset({name, *lists}),
-        fields=tuple(lists),
+        fields=tuple(name for name in lists if name not in _FINISHES),
     )
 
 
@@ -409,7 +428,7 @@ def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
 
 def _beside(
     row: Row,
-    texts: Any,
+    texts: Any,  # noqa: ANN401  (a list, or what stands for it)
     lists: Mapping[str, Kind],
     *,
     named: str,
@@ -460,7 +479,7 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
             if model is None:
                 raise MalformedError(f"a name in {models} is missing")
             count[model] = count.get(model, -1) + 1
-            finish = values.pop("finish_reasons", None)
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], _again(count[model]), values, finish_reason=finish)
 
     taken = {name, models, *lists} - names.taken
@@ -473,7 +492,7 @@ def _fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | No
         answers=answers,
         names=_with_notes(plain, names, note),
         taken=frozenset(taken | judge),
-        fields=tuple(lists),
+        fields=tuple(name for name in lists if name not in _FINISHES),
         many=True,
     )
 
@@ -551,7 +570,7 @@ _OWN = frozenset(
 # wide files: columns, structs or pairs of columns per model
 
 
-def _wide(
+def _wide(  # noqa: PLR0917  (each is said at once)
     name: str,
     says: str,
     names: Names,
@@ -590,18 +609,26 @@ def _fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
     return _wide("routerbench", says, names, answers, taken, ("score", "cost"))
 
 
-def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
-    responses = {}
-    for name, kind in columns.items():
-        match = _RESPONSE.fullmatch(name)
-        if match is not None and _is_said(kind):
-            responses[match["after"] or match["before"]] = name
-    scores: dict[str, dict[str, str]] = {}
-    for model in responses:
+def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Model → score → its column, `score_MODEL` or `MODEL_score`."""
+    found: dict[str, dict[str, str]] = {}
+    for model in models:
         for score in _SCORES:
             for name in (f"{score}_{model}", f"{model}_{score}"):
-                if name in columns and columns[name].name in {"number", "bool"}:
-                    scores.setdefault(model, {}).setdefault(score, name)
+                if name in columns and _is_number(columns[name]):
+                    found.setdefault(model, {}).setdefault(score, name)
+    return found
+
+
+def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind], bool]) -> dict[str, str]:
+    """Model → the column whose name says it before or after what the pattern wants."""
+    matches = {name: pattern.fullmatch(name) for name, kind in columns.items() if fits(kind)}
+    return {match["after"] or match["before"]: name for name, match in matches.items() if match is not None}
+
+
+def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
+    responses = _by_pattern(columns, _RESPONSE, _is_said)
+    scores = _scores_of(columns, responses)
     if not scores or not (names.asked or names.id is not None):
         return None
 
@@ -664,28 +691,20 @@ def _is_number(kind: Kind) -> bool:
 
 
 def _fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
-    columns_of = {}
-    for name, kind in columns.items():
-        match = _RATE.fullmatch(name)
-        if match is not None and kind.name == "number":
-            columns_of[match["after"] or match["before"]] = name
+    columns_of = _by_pattern(columns, _RATE, _is_number)
     paths = _number_structs(columns, names)
     if any(kind.name == "struct" and "content" in kind.fields for kind in columns.values()):
         return None  # answers of models, see `zoo`
-    if not (columns_of or paths) or names.model is not None or how.model is not None:
-        return None
-    if not (names.asked or names.id is not None):
+    named = names.model is not None or how.model is not None
+    if not (columns_of or paths) or named or not (names.asked or names.id is not None):
         return None
 
     def answers(row: Row) -> Iterator[Answer]:
-        found: dict[str, dict[str, Any]] = {}
-        for model, name in columns_of.items():
-            found.setdefault(model, {})["pass_rate"] = row.get(name)
+        found: dict[str, dict[str, Any]] = {
+            model: {"pass_rate": row.get(name)} for model, name in columns_of.items()
+        }
         for path in paths:
-            inner: Any = row
-            for step in path:
-                inner = inner.get(step) if isinstance(inner, dict) else None
-            for model, value in (inner or {}).items():
+            for model, value in _inside(row, path).items():
                 found.setdefault(str(model), {})[path[-1]] = value
         for model in sorted(found):
             if any(value is not None for value in found[model].values()):
@@ -695,6 +714,14 @@ def _fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | No
     listed = [".".join(path) for path in paths] + sorted(columns_of.values())
     fields = [*(["pass_rate"] if columns_of else []), *(path[-1] for path in paths)]
     return _wide("pass rates", f"a number per model in {', '.join(listed)}", names, answers, taken, fields)
+
+
+def _inside(row: Row, path: Sequence[str]) -> Mapping[str, Any]:
+    """The object at a path of a row; empty where there is none."""
+    inner: Any = row
+    for step in path:
+        inner = inner.get(step) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tuple[str, ...]]:
@@ -886,3 +913,21 @@ def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
     except (ValueError, SyntaxError):
         return text
     return "\n".join(found) if all(isinstance(part, str) for part in found) else text
+
+
+_TEXT_COLUMNS = frozenset(
+    {
+        "instruction",
+        "prompt",
+        "question",
+        "problem",
+        "query",
+        "text",
+        "input",
+        "task",
+        "user",
+        "messages",
+        "conversations",
+        "content",
+    }
+)

@@ -32,14 +32,24 @@ class Log:
     """Metrics of which the results file says that lower is better."""
 
 
-def logs_in(folder: Path) -> list[Log]:
-    """Find the logs of a folder, the newest of each model and task; none where it is no such folder."""
+def is_log(file: Path) -> bool:
+    """Say whether a file is named like the samples of a task.
+
+    Example:
+        >>> is_log(Path("pool.jsonl"))
+        False
+    """
+    return _SAMPLES.fullmatch(file.name) is not None and file.is_file()
+
+
+def logs_in(place: Path) -> list[Log]:
+    """Find the logs of a folder, the newest of each model and task, or the one that a file is; none where there are none."""
     newest: dict[tuple[Path, str], tuple[str, Path]] = {}
-    for file in sorted(folder.rglob("samples_*.jsonl")):
+    for file in [place] if place.is_file() else sorted(place.rglob("samples_*.jsonl")):
         match = _SAMPLES.fullmatch(file.name)
         if match is not None:
-            place = (file.parent, match["task"])
-            newest[place] = max(newest.get(place, ("", file)), (match["date"], file))
+            key = (file.parent, match["task"])
+            newest[key] = max(newest.get(key, ("", file)), (match["date"], file))
     facts: dict[Path, list[tuple[str, Mapping[str, Any]]]] = {}
     return [
         _log(home, task, file, date, facts.setdefault(home, _results(home)))

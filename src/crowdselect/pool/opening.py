@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
-from crowdselect.pool.columns import Columns, Kind, as_number, as_text, broken, quote
+from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of
+from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
@@ -186,44 +187,47 @@ def _plain(
 
 def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRead) -> Opened | None:
     """Open a pool as its files lie; None where it is not tidy."""
-    if found.kind == "json" and any(is_document(file) for file in found.files):
-        return None
-    if found.kind == "csv" and any(dialect_of(file).backslash for file in found.files):
-        return None
-    if found.kind == "lm-eval":
-        return None
-    files, kind = found.files, found.kind
-    if kind == "arrow":
-        files, kind = tuple(map(_as_parquet, files)), "parquet"
     try:
-        source = Source(connection, found.path, files=files, kind=kind, originals=found.files)
-    except LayoutError:
-        raise
+        source = _as_they_lie(connection, found)
+        seen = None if source is None else _usual_view(source, how)
     except BrokenRowError:
         return None  # the others are read row by row
+    except LayoutError:
+        raise
     except InputError:
-        if kind == "json":
+        if found.kind == "json":
             return None  # half a surrogate pair, a broken line: read row by row, it is repaired or counted
         raise
+    if source is None or seen is None:
+        return None
+    notes = (*found.notes, *source.notes)
+    view_, part = _without_missing(seen, how), how.of_part(seen.layout)
+    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+
+
+def _as_they_lie(connection: "duckdb.DuckDBPyConnection", found: FoundFiles) -> Source | None:
+    """The rows of files that SQL reads; None where it does not."""
+    files, kind = found.files, found.kind
+    if kind == "lm-eval" or (kind == "json" and any(map(is_document, files))):
+        return None
+    if kind == "csv" and any(dialect_of(file).backslash for file in files):
+        return None
+    if kind == "arrow":
+        files, kind = tuple(map(_as_parquet, files)), "parquet"
+    return Source(connection, found.path, files=files, kind=kind, originals=found.files)
+
+
+def _usual_view(source: Source, how: HowRead) -> View | None:
+    """Where the parts of a tidy pool are; None where it is none."""
     _leave_out_counters(source, how)
     columns = source.columns
     name = how.layout or detect(columns)
-    if name not in LAYOUTS or (
-        name in FORMS and not _is_usual(columns, name, how, found.path, source_kind=kind)
-    ):
+    if name not in LAYOUTS:
         return None
-    seen = view(columns, path=found.path, layout=name)
-    try:
-        if _unusual_rows(source, seen):
-            return None
-    except InputError:
-        if kind == "json":
-            return None
-        raise
-    part = how.of_part(name)
-    notes = (*found.notes, *source.notes)
-    view_ = _without_missing(seen, how)
-    return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
+    if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
+        return None
+    seen = view(columns, path=source.path, layout=name)
+    return None if _unusual_rows(source, seen) else seen
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
@@ -251,7 +255,7 @@ def _as_parquet(file: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     target = home / f"{fingerprint([file])[:32]}-{file.stat().st_mtime_ns}.parquet"
     if not target.exists():
-        beside = target.with_suffix(".tmp")
+        beside = home / f".{uuid4().hex}.tmp"
         with arrow_reader(file) as reader:
             schema = reader.schema
         with pq.ParquetWriter(beside, schema.remove_metadata(), compression="zstd") as writer:
@@ -268,9 +272,9 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
         form = fitted(columns, names, replace(how, layout=None), path=path)
     except LayoutError:
         return False
-    if source_kind == "csv" and any(is_list_name(column) for column in columns):
-        return False  # a list is a text there
-    if form.name != name or form.names.notes or any(part in columns for part in _UNUSUAL):
+    spelt = source_kind == "csv" and any(map(is_list_name, columns))  # a list is a text there
+    unusual = spelt or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:
         return False
@@ -353,7 +357,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
     if source.type in {"csv", "json"}:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
         tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
-        tests += [broken(sql) for sql in texts if sql is not None]
+        if any(seen.broken for seen in source.look_into(*(sql for sql in texts if sql is not None))):
+            return True
     return bool(tests) and any(source.any(*tests))
 
 

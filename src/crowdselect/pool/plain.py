@@ -20,7 +20,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
-from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
     Counted,
@@ -44,7 +44,7 @@ from crowdselect.pool.forms import (
     fitted,
     is_list_name,
     names_of,
-    no_form,
+    textless,
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
@@ -245,8 +245,12 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
-        if _textless(form, columns):
-            raise no_form(columns, names, how, path=found.path)
+        text = textless(form, columns)
+        if text is not None:
+            raise LayoutError(
+                f"{found.path}: no column is the instruction, and {text!r} may be one; name it with "
+                f"`columns='instruction={text}'`"
+            )
         return form, form.names
 
     def _carriable(self) -> list[str]:
@@ -337,10 +341,10 @@ class _Rewriting:
         own = self._id_of(row)
         try:
             asked = self._asked(row)
-            if names.id is not None and own is None:
-                raise MalformedError("the id is missing; wanted one in every row")
+            self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
+            carried = {name: self._scalar(name, row.get(name)) for name in self._carried}
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
@@ -350,7 +354,7 @@ class _Rewriting:
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
-        base = self._base(row, asked, self._repairs(id_), at)
+        base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:
                 base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
@@ -360,6 +364,10 @@ class _Rewriting:
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
+
+    def _check_id(self, own: str | None) -> None:
+        if self._names.id is not None and own is None:
+            raise MalformedError("the id is missing; wanted one in every row")
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
@@ -397,8 +405,6 @@ class _Rewriting:
             base["messages"] = self._repairs(_encoded(turns_of(row.get(self._names.messages or ""))))
         elif asked.problem is not None:
             base[LEFT_OUT] = asked.problem
-        for name in self._carried:
-            base[name] = self._scalar(name, row.get(name))
         return base
 
     def _own_prompt(self, answer: Answer, asked: Asked) -> Row:
@@ -418,6 +424,8 @@ class _Rewriting:
         text, odd = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd
+        if odd:
+            self._counts.add("answers are something other than text")
         finish = answer.finish_reason
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
@@ -520,29 +528,3 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
-
-
-def _textless(form: Fitted, columns: Columns) -> bool:
-    """Whether a form knows an id but not the text, and a column of long texts is there that was not understood."""
-    return not form.names.asked and any(
-        name.casefold() in _TEXT_COLUMNS and kind.name in {"text", "list", "struct"}
-        for name, kind in columns.items()
-    )
-
-
-_TEXT_COLUMNS = frozenset(
-    {
-        "instruction",
-        "prompt",
-        "question",
-        "problem",
-        "query",
-        "text",
-        "input",
-        "task",
-        "user",
-        "messages",
-        "conversations",
-        "content",
-    }
-)

@@ -13,7 +13,7 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
-from crowdselect.pool.columns import blank, broken, repaired, without_turns
+from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import AnswerBatch, Cells, Index, Numbers, one_per_id, to_numpy, values_per_id
 from crowdselect.pool.layouts import View
@@ -115,7 +115,7 @@ class PoolPrompts:
         import pyarrow.compute as pc
 
         own = self._view.text
-        if own is not None and self._source.any(broken(own))[0]:
+        if own is not None and self._source.look_into(own)[0].broken:
             own = repaired(own)
             self.notes.append("some instructions hold control characters, now U+FFFD")
         text = (

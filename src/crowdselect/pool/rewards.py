@@ -34,6 +34,7 @@ from crowdselect.pool.layouts import (
     Wide,
     candidates,
     direction_of,
+    no_model,
     reward_columns,
 )
 from crowdselect.pool.prompts import PoolPrompts
@@ -291,7 +292,7 @@ class Rewards:
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
-        found = self.names
+        found = [name for name in self.names if not no_model(name)] or list(self.names)
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
         numbers = [name for name in found if name not in bools]

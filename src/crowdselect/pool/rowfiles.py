@@ -175,7 +175,7 @@ class Seen:
     def kind(self) -> Kind:
         """What they are: a number where all that is not missing is one, a list or a struct where nothing else is."""
         names = set(self.names) - {"null", "missing"}
-        if names == {"map"} or names == {"map", "struct"}:
+        if "map" in names and names <= {"map", "struct"}:
             inner = self.item.kind() if self.item else Kind("text")
             return Kind("struct", fields={"*": inner} | {n: s.kind() for n, s in self.fields.items()})
         if names == {"struct"}:
@@ -350,35 +350,19 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
         InputError: It is an array or a document, and broken, or holds no rows.
     """
     with open_text(file) as stream:
-        first = b""
-        while not first.strip():
-            line = stream.readline()
-            if not line:
-                return None
-            first = line.removeprefix(MARK)
-        array = first.lstrip().startswith(b"[")
-        if not array:
-            try:
-                json.loads(first)
-            except RecursionError:
-                return None
-            except ValueError:
-                if not first.lstrip().startswith(b"{"):
-                    return None  # no document: lines, of which the first is broken
-                if first.rstrip().endswith(b"}"):
-                    return None
-            else:
-                while line := stream.readline():
-                    if line.strip():
-                        return None  # a second object: lines
-        rest = first + stream.read()
-    deep = too_deep(file) if rest.count(b"[") + rest.count(b"{") > DEEPEST else None
-    if deep is not None:
-        raise deep
+        first = next((line for line in _unmarked(stream) if line.strip()), b"")
+        if not first or _are_lines(first, stream):
+            return None
+        whole = first + stream.read()
+    array = first.lstrip().startswith(b"[")
+    if whole.count(b"[") + whole.count(b"{") > DEEPEST:
+        deep = too_deep(file)
+        if deep is not None:
+            raise deep
     try:
-        value = json.loads(rest.decode("utf-8"))
+        value = json.loads(whole.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: {other_encoding(rest, error)}") from error
+        raise InputError(f"{file}: {other_encoding(whole, error)}") from error
     except (ValueError, RecursionError) as error:
         if not array:
             return None
@@ -386,9 +370,26 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
             f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted an array of objects, or one object per line"
         ) from error
     rows = value if array else _oriented(value)
-    if rows is None:
-        return None
-    return [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
+    return rows and [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
+
+
+def _unmarked(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a file, the first without a byte order mark."""
+    for number, line in enumerate(stream):
+        yield line.removeprefix(MARK) if number == 0 else line
+
+
+def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
+    """Whether a JSON file is an object per line, by its first line; what follows is read only where that is an object alone."""
+    if first.lstrip().startswith(b"["):
+        return False
+    try:
+        json.loads(first)
+    except RecursionError:
+        return True
+    except ValueError:
+        return not first.lstrip().startswith(b"{") or first.rstrip().endswith(b"}")
+    return any(line.strip() for line in rest)
 
 
 def is_document(file: Path) -> bool:

@@ -173,7 +173,10 @@ def answers_in(sources: Table, *, read: HowRead) -> Table:
             every = zip(source["ids"], source["models"], source["samples"], strict=True)
             wanted = [each for each in every if each[0] in ids and each[1] in models]
             own = [id_ for id_, *_ in wanted]
-            pairs, samples = [(id_, model) for id_, model, _ in wanted if model], [n for _, m, n in wanted if m]
+            pairs, samples = (
+                [(id_, model) for id_, model, _ in wanted if model],
+                [n for _, m, n in wanted if m],
+            )
             answered = bool(pairs) and pool.has_responses
             texts: list[str | None] = [None] * len(own)
             chats = pool.prompts(pairs, samples) if pairs else pool.asked(own)

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind, kind_in_json, kind_of, quote, stored_type
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
+_LOOKED_INTO = 20_000  # rows whose texts are looked into at a time
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
 _FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
@@ -86,6 +88,15 @@ def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
         connection.execute("SET memory_limit = ?", [memory])
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+class Looked(NamedTuple):
+    """What some text of a column holds."""
+
+    thinks: bool
+    """Reasoning, perhaps."""
+    broken: bool
+    """Control characters, which servers and other files refuse."""
 
 
 class BrokenRowError(InputError):
@@ -222,6 +233,17 @@ class Source:
         with self._reading():
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
+
+    def look_into(self, *texts: str) -> "list[Looked]":
+        """Say of some texts, or lists of texts, whether any holds reasoning or control characters; some rows are in memory at a time."""
+        found = [[False, False] for _ in texts]
+        for batch in self.batches(*texts, rows=_LOOKED_INTO) if texts else ():
+            for own, column in zip(found, batch.columns, strict=True):
+                data = _bytes_of(column)
+                own[0] |= b"think>" in data.tobytes()
+                low = data[data < 32]
+                own[1] |= bool(((low < 9) | (low > 13)).any())
+        return [Looked(*own) for own in found]
 
     def contents(self, rows: IntArray) -> list[str]:
         """Give a digest of all that some rows hold."""
@@ -547,6 +569,21 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
         seen[name.casefold()] = name
+
+
+def _bytes_of(column: "pa.Array") -> NDArray[np.uint8]:
+    """The bytes of an array of texts, or of lists of texts, one text after the other."""
+    import pyarrow as pa
+
+    while not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if pa.types.is_null(column.type):
+            return np.empty(0, dtype=np.uint8)
+        column = column.flatten()
+    if not len(column) or column.buffers()[2] is None:
+        return np.empty(0, dtype=np.uint8)
+    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    offsets = np.frombuffer(column.buffers()[1], dtype=width)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(column.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
 
 
 def _proves_values(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)

@@ -71,10 +71,10 @@ max-cost = 50
     epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
 )
 @click.argument("recipe", required=False, metavar="RECIPE.toml")
-@option("-o", "--output", metavar="DIR", help="Where everything goes.  [default: the recipe without .toml]")
-@dry_run_option("Say what is done, to do, and its cost; send nothing.")
-@option("--example", is_flag=True, help="Print a commented recipe to begin with.")
-@option("--keep-going", is_flag=True, help="After a failed step do what does not need it.")
+@option("-o", "--output", metavar="DIR", help="Folder for all results.  [default: the recipe without .toml]")
+@dry_run_option("Show what is done, what is left and its cost; send nothing.")
+@option("--example", is_flag=True, help="Print a commented example recipe.")
+@option("--keep-going", is_flag=True, help="After a failed step, run those that do not need it.")
 @option("--strict", is_flag=True, help="Stop at a step with something missing (answers, scores, verdicts).")
 @json_option
 def run(
@@ -89,8 +89,8 @@ def run(
 ) -> int:
     """Run a chain of commands from one file: collect to comparison.
 
-    What is done is known by its content and kept: run the same recipe again after a stop, a failure or a change,
-    and only what is missing is done. Ends with 3 if something is missing, with 2 if a step failed.
+    Completed steps are kept, keyed by content: run the same recipe again after a stop, a failure or a change, and only
+    the missing steps are run. Exits with 3 if something is missing, with 2 if a step failed.
     """
     if example:
         sys.stdout.write(EXAMPLE)
@@ -112,14 +112,14 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
-    from crowdselect.terminal import say, stage_bar, visible, warn
+    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
 
     graph = build(read_recipe(recipe))
     folder = output.absolute()
     check_place(folder)
     digests = Digests(graph.recipe.folder)
     for step in graph.steps:
-        meaning(step, digests)  # what is missing is said now, and not after hours
+        meaning(step, digests)  # reports missing files now, not after hours
         check_prices(step, graph.recipe.folder)
     store = Store(folder, digests)
     Needs(graph, store).check()
@@ -139,21 +139,23 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
             found = gather(graph, store, summary)
             page = write_results(found, folder)
         except KeyboardInterrupt:
-            warn("stopped; what is done is kept: run the same recipe again to go on")
+            warn("stopped; completed steps are kept: run the same recipe again to resume")
             raise
     if as_json:
         print_json(found)
         return summary.code
     print_results(found)
     if summary.skipped:
-        warn(f"{len(summary.skipped)} steps were left out because of what failed")
-    say(f"written to {visible(page)}" if summary.made else f"{visible(folder)}: up to date")
+        skipped = len(summary.skipped)
+        was = "was" if skipped == 1 else "were"
+        warn(f"{counted(skipped, 'step')} {was} skipped because of what failed")
+    say(f"written to {shown_path(page)}" if summary.made else f"up to date: {shown_path(folder)}")
     return summary.code
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
     from crowdselect.recipe.running import total
-    from crowdselect.terminal import say, table, visible
+    from crowdselect.terminal import say, shown_path, table
 
     if as_json:
         steps = [
@@ -169,4 +171,4 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         print_json({"output": str(folder), "steps": steps})
         return
     table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
-    say(f"{total(lines)}; in {visible(folder)}")
+    say(f"{total(lines)}; in {shown_path(folder)}")

@@ -1,4 +1,4 @@
-"""From the tables of a recipe to steps: each is one command, and names the steps it needs."""
+"""Steps from the tables of a recipe: each is one command, with the steps it needs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ OUTPUTS = {
     "compare": "compare.html",
     "evaluate.compare": "compare.html",
 }
-_NEEDED = {  # what the commands would refuse much later
+_NEEDED = {  # options whose absence the commands would refuse much later
     "collect": ("instructions", "crowd"),
     "reward": ("with",),
     "evaluate.mt-bench": ("judge",),
@@ -42,12 +42,12 @@ _PLACEHOLDER = "placeholder"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a step is given: another step's output, or a path that the user named.
+    """An input of a step: another step's output, or a path that the user named.
 
     Attributes:
-        role: `pool`, `rewards`, `data`, `model` or `folder`.
-        source: The step, or the path as it was written.
-        label: What it is called in a comparison.
+        role: `pool`, `rewards`, `data`, `model`, `folder` or `compared`.
+        source: The step, or the path as written.
+        label: Its name in a comparison.
     """
 
     role: str
@@ -60,13 +60,13 @@ class Step:
     """One command.
 
     Attributes:
-        section: Of the recipe; decides the command.
-        title: For people; says what makes it different from the others of its section.
-        options: As the recipe gives them.
-        inputs: What it needs, in the order in which the command takes it.
-        where: Table of the recipe, for messages.
-        group: What the step's title would be whatever its seed: seeds of one group are one method.
-        against: Of a comparison: the group that others are held against.
+        section: The recipe's section; decides the command.
+        title: For people; distinguishes it from others of its section.
+        options: As in the recipe.
+        inputs: Its inputs, in the order in which the command takes them.
+        where: The recipe's table, for messages.
+        group: The title without the seed: seeds of one group are one method.
+        against: For a comparison: the group that others are compared with.
     """
 
     section: str
@@ -79,7 +79,7 @@ class Step:
 
     @property
     def needs(self) -> list["Step"]:
-        """The steps that must be done before."""
+        """The steps that must be done first."""
         return [one.source for one in self.inputs if isinstance(one.source, Step)]
 
     @property
@@ -89,19 +89,19 @@ class Step:
 
     @property
     def method(self) -> str | None:
-        """The name of the method that it chooses by; None where it chooses nothing."""
+        """The selection method; None if the step selects nothing."""
         chosen_by = str(self.options.get("method", CROWD)).partition(":")[0]
         return chosen_by if self.section == "select" else None
 
     def line(self, places: Sequence[str], output: str) -> list[str]:
-        """Write its command line.
+        """Build its command line.
 
         Args:
-            places: Where each input is, in the order of `inputs`.
+            places: The path of each input, in the order of `inputs`.
             output: Where to write.
 
         Returns:
-            The arguments after `crowdselect`, without those that say how it is shown or resumed.
+            The arguments after `crowdselect`, without those about display and resuming.
         """
         options = dict(self.options)
         argument = options.pop(ARGUMENTS.get(self.section, ""), None)
@@ -124,30 +124,30 @@ class Step:
         return [*self.section.split("."), *given, *named, f"--output={output}", "--", *positional]
 
     def values(self) -> dict[str, Any]:
-        """Give the value of every option by name, defaults included.
+        """Return every option's value by name, defaults included.
 
         Raises:
             OptionError: The command would refuse them.
         """
         line = self.line([_PLACEHOLDER] * len(self.inputs), _PLACEHOLDER)
-        found = parsed(self.section, line[len(self.section.split(".")) :], where=self.where)
-        found |= {name: self.options[name] for name in ARGUMENTS.values() if name in self.options}
+        values = parsed(self.section, line[len(self.section.split(".")) :], where=self.where)
+        values |= {name: self.options[name] for name in ARGUMENTS.values() if name in self.options}
         ours = {one.role for one in self.inputs} | {"output", "name", "against"} - set(self.options)
-        return {name: value for name, value in found.items() if name not in ours}
+        return {name: value for name, value in values.items() if name not in ours}
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredModel:
-    """A model that is measured: a trained one, or one that the recipe names.
+    """A model that is evaluated: a trained one, or one that the recipe names.
 
     Attributes:
         title: For people.
-        group: The method: runs that differ in seeds only are one.
-        is_random: Its rows were chosen at random.
-        cell: What it may be compared with: runs of one base model and so on.
-        budget: How many rows were chosen; None = unknown.
-        model: The step that trains it, or the model that was named.
-        selection: What it was trained on; None = not trained here.
+        group: The method: runs that differ only in seeds share it.
+        is_random: Whether its rows were chosen at random.
+        cell: Models are compared only within a cell: the same base model and training settings.
+        budget: Number of rows chosen; None = unknown.
+        model: The step that trains it, or the model as named.
+        selection: The step or folder it was trained on; None = not trained here.
     """
 
     title: str
@@ -168,16 +168,16 @@ class StepGraph:
     selections: list[Step] = field(default_factory=list)
     runs: list[MeasuredModel] = field(default_factory=list)
     results: dict[str, list[tuple[MeasuredModel, Step]]] = field(default_factory=dict)
-    """Benchmark, with what is swept of it → the runs and the steps that measured them."""
+    """Benchmark, with its swept options → the runs and the steps that evaluate them."""
     comparisons: dict[str, list[Step]] = field(default_factory=dict)
-    """The same → its comparisons."""
+    """Benchmark, with its swept options → its comparisons."""
 
 
 def build(recipe: Recipe) -> StepGraph:
-    """Make the steps of a recipe.
+    """Build the steps of a recipe.
 
     Raises:
-        OptionError: A step has nothing to work on, two are the same, or a command would refuse its options.
+        OptionError: A step has no input, two are equal, or a command would refuse its options.
     """
     graph = StepGraph(recipe)
     pools = _rewarded(graph, _pools(graph))
@@ -195,7 +195,7 @@ def build(recipe: Recipe) -> StepGraph:
 
 
 def _pools(graph: StepGraph) -> list[tuple[Input, ...]]:
-    """The pool, or one for each point of collect's sweep."""
+    """Return the inputs for the pool, or for one pool per point of collect's sweep."""
     recipe = graph.recipe
     given = recipe.one(POOL)
     if "collect" in recipe.tables:
@@ -205,9 +205,9 @@ def _pools(graph: StepGraph) -> list[tuple[Input, ...]]:
             raise OptionError(
                 f"{recipe.path}: [collect] has several crowds; wanted one, which the selections read too"
             )
-        made = _steps(recipe.tables["collect"], lambda _: [()])
-        graph.steps += made
-        return [(Input(POOL, step, step.title),) for step in made]
+        steps = _steps(recipe.tables["collect"], lambda _: [()])
+        graph.steps += steps
+        return [(Input(POOL, step, step.title),) for step in steps]
     if not given:
         return []
     if "path" not in given:
@@ -222,9 +222,9 @@ def _rewarded(graph: StepGraph, pools: list[tuple[Input, ...]]) -> list[tuple[In
     if "rewards" in recipe.one(POOL):
         raise OptionError(f"{recipe.path}: [reward] makes the rewards that [pool] names; keep one of them")
     _need(pools, "reward", recipe)
-    made = _steps(_with_defaults(recipe, "reward"), lambda _: pools)
-    graph.steps += made
-    return [(*step.inputs, Input("rewards", step, step.title)) for step in made]
+    steps = _steps(_with_defaults(recipe, "reward"), lambda _: pools)
+    graph.steps += steps
+    return [(*step.inputs, Input("rewards", step, step.title)) for step in steps]
 
 
 def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
@@ -245,7 +245,7 @@ def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
 
 
 def _check_crowds(selections: Sequence[Step], compare: Mapping[str, Any], recipe: Recipe) -> None:
-    """Selections of several crowds can be compared by one that is named: said before anything is paid for."""
+    """Check, before anything is paid for, that selections with several crowds name one to compare by."""
     crowds = sorted({str(step.options.get("crowd", "(read off the names)")) for step in selections})
     if len(crowds) > 1 and "crowd" not in compare:
         raise OptionError(
@@ -255,7 +255,7 @@ def _check_crowds(selections: Sequence[Step], compare: Mapping[str, Any], recipe
 
 
 def _add_runs(graph: StepGraph) -> None:
-    """Train on every selection; a list of data in the recipe stands for them."""
+    """Add a training step per selection, or per `data` in the recipe."""
     for point in graph.recipe.tables.get("train", ()):
         if "data" not in point.options and not graph.selections:
             raise OptionError(
@@ -301,22 +301,22 @@ def _add_results(graph: StepGraph) -> None:
 
 
 def _measure(graph: StepGraph, name: str, points: Sequence[SweepPoint]) -> None:
-    """One benchmark of every trained model and of those that the recipe names."""
+    """Add the evaluation of every trained model, and of those that the recipe names, on one benchmark."""
     given = [str(point.options["model"]) for point in points if "model" in point.options]
     runs = [*graph.runs, *(_named(graph, model) for model in given)]
     if not runs:
         raise OptionError(f'{points[0].where}: no model to measure; add [train], or model = "FOLDER"')
     plain = replace(points[0], options=_plain(points[0]))
-    done = []
+    measured = []
     for run in runs:
         step = _step(plain, f"{name} of {run.title}", (Input("model", run.model, run.title),))
-        done.append((run, step))
-    graph.steps += [step for _, step in done]
-    graph.results[name] = done
+        measured.append((run, step))
+    graph.steps += [step for _, step in measured]
+    graph.results[name] = measured
 
 
 def _named(graph: StepGraph, model: str) -> MeasuredModel:
-    """A model that is measured as it is; the base of some runs is compared with these only."""
+    """Return a model that is evaluated untrained; the base model of some runs is compared only with those."""
     name = model.rpartition("#")[2].rstrip("/").rpartition("/")[2]
     meant = {model, _behind(graph.recipe.folder, model)}
     steps = [(run.cell, run.model) for run in graph.runs]
@@ -325,7 +325,7 @@ def _named(graph: StepGraph, model: str) -> MeasuredModel:
 
 
 def _behind(folder: Path, model: str) -> str | None:
-    """Give the name that an entry of a crowd file sends: the base model, where it is one."""
+    """Return the model name in an entry of a crowd file, which may be a base model; None if there is no entry."""
     from crowdselect.ask.endpoints import load_endpoints
 
     file, sign, name = model.rpartition("#")
@@ -335,8 +335,8 @@ def _behind(folder: Path, model: str) -> str | None:
 
 
 def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel, Step]]) -> list[Step]:
-    """Hold every method against random rows of as many, trained alike; all against all where there are none."""
-    made = []
+    """Compare every method with random selections of the same size and training; without those, all pairs."""
+    comparisons = []
     table = graph.recipe.tables.get("evaluate.compare", ())
     point = (
         table[0] if table else SweepPoint("evaluate.compare", f"{graph.recipe.path}: [evaluate.compare]", {})
@@ -350,14 +350,14 @@ def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel,
             inputs = tuple(Input("folder", step, plain_name(run.group)) for run, step in group)
             title = f"compare {name}" + (f" with {reference}" if reference else "")
             step = _step(point, title, inputs)
-            made.append(replace(step, against=plain_name(reference) if reference else None))
-    return made
+            comparisons.append(replace(step, against=plain_name(reference) if reference else None))
+    return comparisons
 
 
 def _parts(
     own: list[tuple[MeasuredModel, Step]], references: list[tuple[str, int | None]]
 ) -> list[tuple[str | None, list[tuple[MeasuredModel, Step]]]]:
-    """Share the runs out among the random ones: by budget; the first, where several would do."""
+    """Assign the runs to random references by budget; to the first if several match."""
     if not references:
         return [(None, own)]
     first = {budget: group for group, budget in reversed(references)}
@@ -369,25 +369,25 @@ def _parts(
 
 
 def _steps(points: Iterable[SweepPoint], inputs: Any) -> list[Step]:  # noqa: ANN401  (a function of a point)
-    """One step per point and choice of inputs, with titles that tell them apart."""
-    found = [(point, given) for point in points for given in inputs(point)]
+    """Build one step per point and choice of inputs, with titles that distinguish them."""
+    cases = [(point, given) for point in points for given in inputs(point)]
     titles, groups = (
-        titles_of([v for v, _ in found], but=("data",)),
-        titles_of([v for v, _ in found], but=("seed", "data")),
+        titles_of([v for v, _ in cases], but=("data",)),
+        titles_of([v for v, _ in cases], but=("seed", "data")),
     )
-    made = []
-    for (point, given), title, group in zip(found, titles, groups, strict=True):
-        of = [one.label for one in given if one.label and len({g for v, g in found if v is point}) > 1]
+    steps = []
+    for (point, given), title, group in zip(cases, titles, groups, strict=True):
+        of = [one.label for one in given if one.label and len({g for v, g in cases if v is point}) > 1]
         more = f" of {of[-1]}" if of else ""
-        made.append(replace(_step(point, title + more, given), group=group + more))
+        steps.append(replace(_step(point, title + more, given), group=group + more))
     keys = [
         (step.section, step.title, repr(sorted(step.options.items(), key=repr)), tuple(map(id, step.inputs)))
-        for step in made
+        for step in steps
     ]
-    twice = next((step for step, key in zip(made, keys, strict=True) if keys.count(key) > 1), None)
-    if twice is not None:
-        raise OptionError(f"{twice.where}: {twice.title!r} appears twice; keep one")
-    return made
+    repeated = next((step for step, key in zip(steps, keys, strict=True) if keys.count(key) > 1), None)
+    if repeated is not None:
+        raise OptionError(f"{repeated.where}: {repeated.title!r} appears twice; keep one")
+    return steps
 
 
 def _step(point: SweepPoint, title: str, inputs: tuple[Input, ...]) -> Step:
@@ -395,7 +395,7 @@ def _step(point: SweepPoint, title: str, inputs: tuple[Input, ...]) -> Step:
 
 
 def _with_defaults(recipe: Recipe, section: str) -> list[SweepPoint]:
-    """Hand what [pool] and [collect] say on to the commands that read the pool."""
+    """Pass options of [pool] and [collect] on to the commands that read the pool."""
     passed = {name: value for name, value in recipe.one(POOL).items() if name != "path"}
     crowd = recipe.one("collect").get("crowd")
     if crowd is not None and section != "reward":

@@ -1,7 +1,7 @@
-"""What a run needs, checked before anything is sent.
+"""Checks that a run has what it needs, before anything is sent.
 
-Of the steps before: families, rows, columns. Of this machine: packages, and keys of servers. Of the crowd file: prices,
-where there is a cap on money.
+Of earlier steps: families, rows, columns. Of this machine: packages, and keys of servers. Of the crowd file: prices,
+if there is a cost cap.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,14 +30,14 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
 
 @dataclass(frozen=True, slots=True)
 class _KnownPool:
-    """What is known of a pool, whether it is there or not.
+    """What is known about a pool, existing or future.
 
     Attributes:
         name: For messages.
-        rows: Instructions, at most.
-        models: Who answers.
+        rows: Maximum number of instructions.
+        models: The models that answer.
         columns: All columns.
-        rewards: Those that count as rewards.
+        rewards: The reward columns.
     """
 
     name: str
@@ -48,11 +48,11 @@ class _KnownPool:
 
 
 class Needs:
-    """Checks the steps of a recipe that are not done against what they will be given.
+    """Checks the unfinished steps of a recipe against the inputs that they will get.
 
     Args:
         graph: The steps.
-        store: The results that are there.
+        store: The results so far.
     """
 
     def __init__(self, graph: StepGraph, store: Store) -> None:
@@ -61,15 +61,15 @@ class Needs:
         self._pools: dict[tuple[object, ...], _KnownPool | None] = {}
 
     def check(self) -> None:
-        """Refuse a step that would fail for what the steps before it make, whatever is answered to them.
+        """Refuse a step that is certain to fail on the outputs of earlier steps.
 
         Raises:
-            OptionError: A budget is larger than the pool, a column is not there and not made, no family has two
+            OptionError: A budget is larger than the pool, a column neither exists nor is made, or no family has two
                 sizes; the message names the table.
         """
         todo = self._store.todo(self._graph.steps)
         if not any(_sends(step) for step in todo):
-            return  # the first thing that happens is what would find it out
+            return  # the first step to run would find the error itself
         for step in todo:
             try:
                 self._check(step)
@@ -125,21 +125,21 @@ class Needs:
             )
 
     def _made(self, step: Step) -> tuple[str, ...] | None:
-        """Name the columns of scores that a step is given by another one; None = not known before that has run."""
+        """Return the score columns that a step gets from another; None = not known before that has run."""
         from crowdselect.reward.specs import parse_specs
 
-        found: list[str] = []
+        columns: list[str] = []
         for one in step.inputs:
             if one.role == "rewards" and isinstance(one.source, Step):
                 values = one.source.values()
                 specs = parse_specs(values["with"], values.get("name", ()))
                 if any(spec.column is None for spec in specs):
                     return None
-                found += [spec.column for spec in specs if spec.column is not None]
-        return tuple(found)
+                columns += [spec.column for spec in specs if spec.column is not None]
+        return tuple(columns)
 
     def _pool(self, step: Step) -> _KnownPool | None:
-        """Say what is known of the pool that a step is given; None = nothing before it is there."""
+        """Return what is known about a step's pool; None = nothing before it exists."""
         given = next((one for one in step.inputs if one.role == "pool"), None)
         if given is None:
             return None
@@ -171,7 +171,7 @@ class Needs:
             return _KnownPool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
 
     def _collected(self, step: Step, limit: int | None) -> _KnownPool | None:
-        """Say what `collect` will make."""
+        """Return what is known about the pool that `collect` will make."""
         import pyarrow as pa
 
         from crowdselect.ask.endpoints import load_endpoints
@@ -203,7 +203,7 @@ def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
 
 
 def _sends(step: Step) -> bool:
-    """Whether a step asks somebody, or computes for long."""
+    """Return whether a step sends requests, or computes for long."""
     return (
         step.section in {"collect", "reward", "train"}
         or "judge" in step.options
@@ -232,14 +232,14 @@ def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> 
         named["budget"] = named["budget"].of(1 if pool is None else pool.rows)
     weights = {} if named.get("weights") is None else {"weights": named["weights"]}
     given = {name: value for name, value in named.items() if name in known and name != "weights"}
-    if step.method != CROWD:  # the numbers of `metrics` are nothing to weigh
+    if step.method != CROWD:  # other methods do not weight `metrics`
         given["metrics"] = None
     check_export(named["format"], file_type=named["file_type"], pairs=named["pairs"], trainer=named["for"])
     return Options(**given, **weights)
 
 
 def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequence[str]) -> None:
-    """Refuse an option that names a column which is not there and which no step makes."""
+    """Refuse an option that names a column that neither exists nor is made by a step."""
     for name, column in _named(values):
         if column not in pool.columns and column not in rewards:
             there = ", ".join(sorted({*pool.columns, *rewards}))
@@ -247,7 +247,7 @@ def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequenc
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the columns that options name, each with the option."""
+    """Yield the columns that options name, each with its option."""
     for name in ("cluster-by", "reference"):
         if values.get(name) is not None:
             yield name, values[name]
@@ -269,7 +269,7 @@ def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
-    """Refuse a choice whose reward is not there, or is one of several."""
+    """Refuse a selection whose reward is missing or ambiguous."""
     named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
     listed = ", ".join(rewards) or "none"
     for name in named:
@@ -302,7 +302,7 @@ def check_machine(steps: list[Step], folder: Path) -> None:
 
 
 def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
-    """Give the modules that a step imports, each with the extra that installs it."""
+    """Yield the modules that a step imports, each with the extra that installs it."""
     values, section = step.values(), step.section
     for endpoint, _ in _respondents(step, folder):
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
@@ -322,7 +322,7 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
-    """Give who of a crowd file is asked by a step, and the file."""
+    """Yield the endpoints that a step asks, each with its crowd file."""
     values = step.values()
     if step.section == "collect":
         path = folder / str(values["crowd"])
@@ -341,18 +341,18 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
 
 
 def check_prices(step: Step, folder: Path) -> None:
-    """Refuse a cap on money where the crowd file lacks a price: now, and not when the steps before it are done.
+    """Refuse a cost cap if the crowd file lacks a price: now, not after earlier steps are done.
 
     Args:
-        step: Any.
-        folder: Where relative paths begin.
+        step: Any step.
+        folder: The folder that relative paths start from.
 
     Raises:
-        CrowdselectError: A price is unknown, or the crowd file is not what it should be.
+        CrowdselectError: A price is unknown, or the crowd file is invalid.
     """
     cap = step.values().get("max-cost")
     for endpoint, _ in _respondents(step, folder) if cap is not None else ():
-        # How long an answer may be is set by the command where the file does not say it; by `collect` it is not.
+        # Commands set a token limit if the file has none; `collect` does not.
         tokens = endpoint.max_tokens if step.section == "collect" else endpoint.max_tokens or 1
         try:
             check_cost_cap((replace(endpoint, max_tokens=tokens),), cap)

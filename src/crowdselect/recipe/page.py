@@ -19,7 +19,7 @@ _TROUBLES = {
     "incomplete": "ended with something missing; its log says what",
 }
 _SURE = {"higher": "above", "lower": "below"}
-"""Verdicts of a comparison and how they are marked; any other one shows no difference."""
+"""Clear verdicts of a comparison, and their marks; any other verdict shows no difference."""
 
 _Values = Mapping[str, Any]
 
@@ -31,8 +31,8 @@ def results_page(results: _Values) -> str:
         results: From `results.gather`.
 
     Returns:
-        A whole HTML document without scripts; names from recipes, pools and models are shown as text, and links lead
-        into the results' own folder.
+        A complete HTML document without scripts; names from recipes, pools and models are shown as text, and links stay
+        inside the results' folder.
     """
     recipe, runs, selections, steps = (results[name] for name in ("recipe", "runs", "selections", "steps"))
     wanted = ("answer_reward", "answer_length", *METRICS, "near_duplicates")
@@ -61,7 +61,7 @@ def results_page(results: _Values) -> str:
 
 
 def _difference(found: _Values) -> dict[str, Any]:
-    """One benchmark's differences, with what they show in one line and the number of those that show none."""
+    """Return one benchmark's differences, with a headline and the number of unclear ones."""
     unclear = [
         one
         for one in found["differences"]
@@ -71,9 +71,9 @@ def _difference(found: _Values) -> dict[str, Any]:
 
 
 def _headline(differences: list[_Values]) -> str:
-    """What is shown, in one line; what is not shown is only counted."""
-    sure = [one for one in differences if one["verdict"] in _SURE]
-    shown = [f"{one['one']} is {one['verdict']} ({signed(one['difference'])})" for one in sure]
-    others = len(differences) - len(sure)
+    """Return the clear differences in one line; the others are only counted."""
+    clear = [one for one in differences if one["verdict"] in _SURE]
+    shown = [f"{one['one']} is {one['verdict']} ({signed(one['difference'])})" for one in clear]
+    others = len(differences) - len(clear)
     rest = f"{others} of {len(differences)} {'is' if others == 1 else 'are'} not shown to differ from it"
     return "; ".join(filter(None, (", ".join(shown), rest if others else "")))

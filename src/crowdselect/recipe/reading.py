@@ -1,6 +1,6 @@
-"""A recipe's file: tables of options, lists that make sweeps, and titles that say what each of a sweep has for itself.
+"""Reads a recipe: tables of options, lists that make sweeps, and titles that distinguish a sweep's points.
 
-The commands that a recipe may hold bring their options along: they are click's own, so that nothing is written twice.
+The options are those of the commands, taken from click, so that nothing is declared twice.
 """
 
 import itertools
@@ -22,14 +22,14 @@ POOL = "pool"
 MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
 """Sections that may appear more than once, as `[[select]]`."""
 ARGUMENTS = {"collect": "instructions", "train": "data"}
-"""Sections whose argument the user may give, and the name it has in a recipe."""
+"""Sections whose command takes a positional argument from the user, and its name in a recipe."""
 BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
 
 _ORDER = ("collect", "reward", "select", "train", "evaluate", "compare")
 _OURS = frozenset(
     {"output", "overwrite", "json", "plan", "seal", "dry-run", "resume", "config", "against", "seeds", "help"}
 )
-_SET_BY_US = {  # options that come from the steps before
+_SET_BY_US = {  # options set from earlier steps
     "compare": frozenset({"name"}),
     "reward": frozenset({"rewards"}),
     "evaluate.mt-bench": frozenset({"name", "answers", "judgments"}),
@@ -57,13 +57,13 @@ HOW = frozenset(
         "gpus-per-worker",
     }
 )
-"""Options that say how, not what: they change no result, so they are in no key."""
-_MOST = 10_000  # steps of one table: beyond that a sweep is a slip
+"""Options that do not change results, so they are in no key."""
+_MOST = 10_000  # steps of one table: a larger sweep is a mistake
 
 
 @cache
 def sections() -> tuple[str, ...]:
-    """Name all sections, in the order of the chain.
+    """Return the names of all sections, in the order of the chain.
 
     Example:
         >>> sections()[:4]
@@ -83,7 +83,7 @@ def sections() -> tuple[str, ...]:
 
 @cache
 def command_of(section: str) -> click.Command:
-    """Give the command of a section other than `pool`."""
+    """Return the command of a section other than `pool`."""
     from crowdselect.cli.main import cli
 
     found: click.Command = cli
@@ -97,7 +97,7 @@ def command_of(section: str) -> click.Command:
 
 @cache
 def options_of(section: str) -> Mapping[str, click.Option]:
-    """Give the options that a section may set, by their names without dashes.
+    """Return the options that a section may set, by name without dashes.
 
     Example:
         >>> "budget" in options_of("select"), "output" in options_of("select")
@@ -112,7 +112,7 @@ def options_of(section: str) -> Mapping[str, click.Option]:
 
 
 def has_option(section: str, name: str) -> bool:
-    """Whether the command of a section has an option, whoever sets it."""
+    """Return whether a section's command has an option, including those set by the run."""
     return name in _all_options(section)
 
 
@@ -126,7 +126,7 @@ def _all_options(section: str) -> Mapping[str, click.Option]:
 
 
 def known_keys(section: str) -> list[str]:
-    """Name the keys of a section's table."""
+    """Return the valid keys of a section's table."""
     own = {POOL: ["path"]}.get(section, ["label"])
     argument = ARGUMENTS.get(section)
     shown = (name for name, option in options_of(section).items() if not option.hidden)
@@ -134,7 +134,7 @@ def known_keys(section: str) -> list[str]:
 
 
 def check_key(section: str, key: str, *, where: str) -> str:
-    """Spell a key as the command line does.
+    """Check a key, and return it as spelt on the command line.
 
     Raises:
         OptionError: There is no such key; the message names the nearest.
@@ -153,35 +153,35 @@ def check_key(section: str, key: str, *, where: str) -> str:
 
 
 def arguments(section: str, options: Mapping[str, Any], *, where: str) -> list[str]:
-    """Write options as a command line does.
+    """Write options as command-line arguments.
 
     Args:
-        section: Of the recipe.
-        options: By name; what a table of TOML holds.
+        section: The recipe's section.
+        options: Name → value, as in TOML.
         where: For messages.
 
     Returns:
         `--name=value` and `--flag`.
 
     Raises:
-        OptionError: A value cannot be written so.
+        OptionError: A value cannot be written as an argument.
 
     Example:
         >>> arguments("select", {"budget": 10, "weights": {"difficulty": -1}, "report": True}, where="r.toml")
         ['--budget=10', '--weights=difficulty=-1', '--report']
     """
-    found = []
+    line = []
     for name, value in options.items():
         option = _all_options(section)[name]
         if option.is_flag:
             if not isinstance(value, bool):
                 raise OptionError(f"{where}: {name} is {value!r}; wanted true or false")
             if value or option.secondary_opts:
-                found.append(option.opts[-1] if value else option.secondary_opts[-1])
+                line.append(option.opts[-1] if value else option.secondary_opts[-1])
             continue
         values = value if option.multiple and isinstance(value, list) else [value]
-        found += [f"--{name}={_text(one, option, f'{where}: {name}')}" for one in values]
-    return found
+        line += [f"--{name}={_text(one, option, f'{where}: {name}')}" for one in values]
+    return line
 
 
 def _text(value: object, option: click.Option, where: str) -> str:
@@ -195,11 +195,11 @@ def _text(value: object, option: click.Option, where: str) -> str:
 
 
 def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
-    """Let click read a command line, as the command itself will.
+    """Parse a command line with click, as the command itself will.
 
     Args:
-        section: Of the recipe.
-        line: The arguments, with placeholders for what other steps will give.
+        section: The recipe's section.
+        line: The arguments, with placeholders for other steps' outputs.
         where: For messages.
 
     Returns:
@@ -230,8 +230,8 @@ class SweepPoint:
     Attributes:
         section: Such as `select` or `evaluate.mt-bench`.
         where: File and table, for messages.
-        options: By name; without `label`.
-        label: What the user calls it; None = its method, or the section's last part.
+        options: Name → value; without `label`.
+        label: The user's name for it; None = its method, or the section's last part.
     """
 
     section: str
@@ -241,25 +241,25 @@ class SweepPoint:
 
     @property
     def name(self) -> str:
-        """What it is called without what is swept."""
+        """Its name without the swept options."""
         own = str(self.options.get("method", self.section.rpartition(".")[2]))
         return self.label or (f"{own} baseline" if own != self.section and own in sections() else own)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe: section → its points, in the file's order."""
+    """A recipe: section → its points, in file order."""
 
     path: Path
     tables: Mapping[str, tuple[SweepPoint, ...]]
 
     @property
     def folder(self) -> Path:
-        """Where its paths begin."""
+        """The folder that its relative paths start from."""
         return self.path.parent
 
     def one(self, section: str) -> Mapping[str, Any]:
-        """Give the options of a table that cannot be swept; empty where there is none."""
+        """Return the options of a table that cannot be swept; empty if there is none."""
         found = self.tables.get(section, ())
         return found[0].options if found else {}
 
@@ -274,8 +274,8 @@ def read_recipe(path: str | Path) -> Recipe:
         Its tables, lists unfolded.
 
     Raises:
-        InputError: It cannot be read, or is no TOML.
-        OptionError: A table or key is unknown, or a value makes no sense; the message names table and key.
+        InputError: It cannot be read, or is not TOML.
+        OptionError: A table or key is unknown, or a value is invalid; the message names table and key.
     """
     file = Path(path)
     document = _document(file)
@@ -309,7 +309,7 @@ def _document(path: Path) -> dict[str, Any]:
 def _sections(
     document: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, list[tuple[dict[str, Any], str]]]]:
-    """Give each section with its tables; `[evaluate.mt-bench]` is a table in a table."""
+    """Yield each section with its tables; `[evaluate.mt-bench]` is a table in a table."""
     known = sections()
     outer = {name.partition(".")[0] for name in known if "." in name}
     for name, value in document.items():
@@ -366,7 +366,7 @@ def _points(section: str, table: Mapping[str, Any], where: str) -> list[SweepPoi
 
 
 def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
-    """Give the values of one key: a list is one per step, unless the option itself takes a list."""
+    """Return the values of one key: a list has one per step, unless the option itself takes a list."""
     option = options_of(section).get(name)
     if option is not None and option.multiple:
         if isinstance(value, list) and any(isinstance(part, list) for part in value):
@@ -389,13 +389,13 @@ def _list(value: object, name: str, where: str) -> list[str]:
 
 
 def titles_of(points: Sequence[SweepPoint], *, but: Collection[str] = ()) -> list[str]:
-    """Name the points of a sweep by their label and by the options in which those of that label differ.
+    """Name the points of a sweep by their name and by the options in which points of that name differ.
 
     Args:
-        points: Of one table, or of several.
-        but: Options that are left out.
+        points: Points of one table, or of several.
+        but: Options to ignore.
     """
-    found = []
+    titles = []
     for point in points:
         alike = [other for other in points if other.name == point.name]
         words = [point.name]
@@ -405,12 +405,12 @@ def titles_of(points: Sequence[SweepPoint], *, but: Collection[str] = ()) -> lis
                 short = len({_shown(value) for value in values.values()}) == len(values)
                 value = point.options[name]
                 words.append(f"{name} {_shown(value) if short else plain_name(str(value))}")
-        found.append(" ".join(words))
-    return found
+        titles.append(" ".join(words))
+    return titles
 
 
 def _shown(value: object) -> str:
-    """Write a value for people, without what an argument NAME=DIR,DIR gives a meaning."""
+    """Write a value for people, without characters that mean something in an argument NAME=DIR,DIR."""
     if isinstance(value, Mapping):
         return " ".join(f"{name} {number:g}" for name, number in value.items())
     if isinstance(value, list):
@@ -422,7 +422,7 @@ def _shown(value: object) -> str:
 
 
 def plain_name(text: str) -> str:
-    """Write a name without what separates names in a comparison.
+    """Replace the characters that separate names in a comparison, `=` and `,`, by spaces.
 
     Example:
         >>> plain_name("weights a=1,b=2")
@@ -432,7 +432,7 @@ def plain_name(text: str) -> str:
 
 
 def spoken(seconds: float) -> str:
-    """Write a time for people.
+    """Format a duration for people.
 
     Example:
         >>> spoken(3.21), spoken(75), spoken(7260)

@@ -1,4 +1,4 @@
-"""What came out of a recipe: one row per run, as JSON and as a page."""
+"""The results of a recipe: one row per run, as JSON and as a page."""
 
 import json
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ _LOSSES = ("mean_loss", "last_loss", "eval_loss_before", "eval_loss")
 
 
 def gather(graph: StepGraph, store: Store, summary: RunSummary) -> dict[str, Any]:
-    """Read what the steps wrote.
+    """Read the steps' outputs.
 
     Args:
         graph: The steps.
         store: Their results.
-        summary: How they went.
+        summary: Which steps were done, failed or skipped.
 
     Returns:
         Plain values. `steps`: each with its state and folder; `selections`: rows and figures; `runs`: one per
         model, with losses, and per benchmark the score with its 95 % interval; `differences`: methods against
-        random rows (all against all where there are none), paired over questions. Paths are relative to the
+        random selections (all pairs if there are none), paired over questions. Paths are relative to the
         results' folder; None = unknown or not done.
     """
     return {
@@ -48,7 +48,7 @@ def gather(graph: StepGraph, store: Store, summary: RunSummary) -> dict[str, Any
 
 
 def write_results(found: Mapping[str, Any], folder: Path) -> Path:
-    """Write `table.json` and the page; returns the page."""
+    """Write `table.json` and the page; return the page's path."""
     from crowdselect.recipe.page import results_page
 
     with new_file(folder / TABLE) as partial:
@@ -125,17 +125,17 @@ def _step(step: Step, store: Store, summary: RunSummary) -> dict[str, Any]:
 
 
 def _selections(graph: StepGraph, store: Store) -> list[dict[str, Any]]:
-    """Every selection with its rows, and the figures that `compare` found."""
+    """Return every selection with its number of rows, and its figures from `compare`."""
     figures: dict[str, Mapping[str, Any]] = {}
     for step in graph.steps:
-        if step.section == "compare" and (said := _said(step, store)) is not None:
-            figures |= {side["name"]: side for side in said["selections"]}
-    found = []
+        if step.section == "compare" and (printed := _printed(step, store)) is not None:
+            figures |= {side["name"]: side for side in printed["selections"]}
+    rows = []
     for step in graph.selections:
         done = store.done(step)
         manifest = read_manifest(done.path) if done is not None else None
         side = figures.get(step.title, {})
-        found.append(
+        rows.append(
             {
                 "selection": step.title,
                 "folder": None if done is None else _relative(done.path, store),
@@ -147,7 +147,7 @@ def _selections(graph: StepGraph, store: Store) -> list[dict[str, Any]]:
                 "warnings": [] if manifest is None else manifest["warnings"],
             }
         )
-    return found
+    return rows
 
 
 def _report(done: Done | None) -> Path | None:
@@ -156,7 +156,7 @@ def _report(done: Done | None) -> Path | None:
 
 
 def _all_runs(graph: StepGraph) -> list[MeasuredModel]:
-    """The trained models, and those that the recipe names."""
+    """Return the trained models, and those that the recipe names."""
     measured = [run for results in graph.results.values() for run, _ in results]
     return list({run.title: run for run in (*graph.runs, *measured)}.values())
 
@@ -164,22 +164,22 @@ def _all_runs(graph: StepGraph) -> list[MeasuredModel]:
 def _run(run: MeasuredModel, graph: StepGraph, store: Store) -> dict[str, Any]:
     step = run.model if isinstance(run.model, Step) else None
     done = store.done(step) if step is not None else None
-    said = _said(step, store) if step is not None else None
+    printed = _printed(step, store) if step is not None else None
     chosen = run.selection
     settings = {} if step is None else {n: v for n, v in step.options.items() if n != ARGUMENTS["train"]}
     return {
         "run": run.title,
         "method": plain_name(run.group),
         "selection": chosen.title if isinstance(chosen, Step) else chosen,
-        "rows": None if said is None else said["plan"]["rows"],
+        "rows": None if printed is None else printed["plan"]["rows"],
         "training": settings or None,
         "model": run.model
         if isinstance(run.model, str)
         else None
         if done is None
         else _relative(done.path, store),
-        "losses": None if said is None else {name: said["losses"][name] for name in _LOSSES},
-        "warnings": [] if said is None else said["warnings"],
+        "losses": None if printed is None else {name: printed["losses"][name] for name in _LOSSES},
+        "warnings": [] if printed is None else printed["warnings"],
         "results": {
             name: _result(own, store)
             for name, results in graph.results.items()
@@ -190,41 +190,41 @@ def _run(run: MeasuredModel, graph: StepGraph, store: Store) -> dict[str, Any]:
 
 
 def _result(step: Step, store: Store) -> dict[str, Any] | None:
-    done, said = store.done(step), _said(step, store)
-    if done is None or said is None:
+    done, printed = store.done(step), _printed(step, store)
+    if done is None or printed is None:
         return None
     return {
-        "score": said["score"],
-        "interval": said["interval"],
-        "unit": said["unit"],
-        "questions": said["questions_scored"],
-        "missing": said["verdicts"]["missing"],
-        "verdicts": said["verdicts"]["wanted"],
-        "judge": said["judge"],
-        "baseline": said["baseline"],
-        "mean_tokens": (said["lengths"] or {}).get("mean_tokens"),
-        "self_check": said["self_check"],
+        "score": printed["score"],
+        "interval": printed["interval"],
+        "unit": printed["unit"],
+        "questions": printed["questions_scored"],
+        "missing": printed["verdicts"]["missing"],
+        "verdicts": printed["verdicts"]["wanted"],
+        "judge": printed["judge"],
+        "baseline": printed["baseline"],
+        "mean_tokens": (printed["lengths"] or {}).get("mean_tokens"),
+        "self_check": printed["self_check"],
         "folder": _relative(done.path, store),
     }
 
 
 def _differences(benchmark: str, step: Step, store: Store) -> dict[str, Any] | None:
-    done, said = store.done(step), _said(step, store)
-    if done is None or said is None:
+    done, printed = store.done(step), _printed(step, store)
+    if done is None or printed is None:
         return None
     return {
         "benchmark": benchmark,
         "against": step.against,
-        "unit": said["unit"],
-        "standings": said["standings"],
-        "differences": said["differences"],
-        "notes": said["notes"],
+        "unit": printed["unit"],
+        "standings": printed["standings"],
+        "differences": printed["differences"],
+        "notes": printed["notes"],
         "page": _relative(done.path, store),
     }
 
 
-def _said(step: Step, store: Store) -> Any:  # noqa: ANN401  (the command's JSON)
-    """Read what a finished step printed."""
+def _printed(step: Step, store: Store) -> Any:  # noqa: ANN401  (the command's JSON)
+    """Read the JSON that a finished step printed; None if it is not finished."""
     done = store.done(step)
     return None if done is None else json.loads((done.folder / SAID).read_text(encoding="utf-8"))
 

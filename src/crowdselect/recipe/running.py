@@ -1,7 +1,7 @@
-"""The steps in their order, each a process: what each would do, and its run.
+"""Runs the steps in order, each as a process; and plans a run.
 
-What is done is kept, what fails says how to go on. A step's output goes into a log, its end is a code, and a stop is
-handed on to it. The plan says which steps are done or to do, and what they cost where the commands can tell.
+Completed steps are kept; a failure says how to resume. A step's output goes into a log, its result is an exit code,
+and stop signals are forwarded to it. The plan lists which steps are done or left, and their cost if the commands know.
 """
 
 import json
@@ -26,30 +26,30 @@ from crowdselect.recipe.reading import has_option, spoken
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.terminal import visible
 
-_SHOWN = 12  # lines of a failed step's log
-_FEW = 6  # of one with something missing
+_SHOWN = 12  # lines shown of a failed step's log
+_FEW = 6  # lines shown of the log of a step with something missing
 
 COMMAND = "$ crowdselect "
-"""How the line of a log begins that holds the command."""
+"""The beginning of the log line with the command."""
 
-_TICK = 0.5  # seconds between two looks at a log that is shown
-_AT_ONCE = 1.0  # seconds that a step has to end after the second signal to stop
-_TAIL = 4096  # bytes of a log's end that are read
-_REASONS = 3  # for each model or column; the JSON has all
+_TICK = 0.5  # seconds between two updates of the log line on a terminal
+_AT_ONCE = 1.0  # seconds for a step to end after the second stop signal
+_TAIL = 4096  # bytes read from a log's end
+_REASONS = 3  # reasons shown per model or column; the JSON has all
 _NO_JSON = ("select",)  # it would print every row
-_PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe hides no module
+_PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe must not shadow a module
 
 
 @dataclass(slots=True)
 class RunSummary:
-    """How the steps went.
+    """The outcome of each step.
 
     Attributes:
-        done: Steps that were done before, or are now.
-        made: Of these, those that were run now.
-        missing: Of these, those that ended with something missing.
+        done: Completed steps.
+        made: Those of `done` that were run now.
+        missing: Those of `made` that ended with something missing.
         failed: Steps that ended with an error.
-        skipped: Steps that need one of those.
+        skipped: Steps that were not run because of a failed one.
     """
 
     done: list[Step] = field(default_factory=list)
@@ -60,22 +60,22 @@ class RunSummary:
 
     @property
     def code(self) -> int:
-        """The exit code: 2 where a step failed, 3 where something is missing."""
+        """The exit code: 2 if a step failed, else 3 if something is missing, else 0."""
         return 2 if self.failed else MISSING if self.missing else 0
 
 
 def run_steps(graph: StepGraph, store: Store, *, lock: int, strict: bool, keep_going: bool) -> RunSummary:
-    """Run what is not done.
+    """Run the steps that are not done.
 
     Args:
         graph: The steps.
         store: The results.
-        lock: The lock's file descriptor, for the processes.
-        strict: A step with something missing is a failure.
-        keep_going: After a failure go on with the steps that do not need it.
+        lock: The lock's file descriptor, inherited by the processes.
+        strict: Treat a step with something missing as failed.
+        keep_going: After a failure, run the steps that do not need it.
 
     Returns:
-        What was done. A failure has been said already.
+        The outcome of each step. Failures have been printed already.
 
     Raises:
         KeyboardInterrupt: The run was stopped.
@@ -103,16 +103,16 @@ def run_steps(graph: StepGraph, store: Store, *, lock: int, strict: bool, keep_g
 def _run(step: Step, store: Store, graph: StepGraph, *, lock: int, at: str) -> int:
     """Run one step, with one line on standard error."""
     head = f"{at}  {step.title}"
-    drawn = sys.stderr.isatty()  # there the line is drawn while the step runs
-    _write("" if drawn else head)
+    on_terminal = sys.stderr.isatty()  # on a terminal the line is updated while the step runs
+    _write("" if on_terminal else head)
     code, seconds = run_step(step, store, lock=lock, cwd=graph.recipe.folder, head=head)
     folder = store.place(step)
-    there = (folder / step.output).exists()
-    if code in {0, MISSING} and there:
+    exists = (folder / step.output).exists()
+    if code in {0, MISSING} and exists:
         store.finish(step, code=code, seconds=seconds)
     words = {0: "done", MISSING: "done, but something is missing"}.get(code, _failure(code))
-    words, code = (words, code) if there or code not in {0, MISSING} else ("failed: it wrote nothing", 2)
-    _write(f"{head if drawn else ''}  {words} in {spoken(seconds)}\n")
+    words, code = (words, code) if exists or code not in {0, MISSING} else ("failed: it wrote nothing", 2)
+    _write(f"{head if on_terminal else ''}  {words} in {spoken(seconds)}\n")
     if code == MISSING:
         _say_tail(folder, _FEW)
         _write(f"   full log: {folder / LOG}\n")
@@ -139,13 +139,13 @@ def _write(text: str) -> None:
 
 
 def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) -> list[str]:
-    """Write the arguments of a step whose inputs are there.
+    """Build the arguments of a step whose inputs exist.
 
     Args:
         step: The step.
         store: Where its inputs are.
         folder: Where to write.
-        plan: Only ask what would be done.
+        plan: Only plan (`--dry-run`).
 
     Returns:
         The arguments after `crowdselect`.
@@ -160,21 +160,21 @@ def command_line(step: Step, store: Store, folder: Path, *, plan: bool = False) 
 
 
 def _more(step: Step, store: Store, *, plan: bool) -> Iterator[str]:
-    """Give the options that say how it is shown, and where what is known is kept."""
+    """Yield the options about output, overwriting and the ledger."""
     section = step.section
     ledger = store.folder / "ledgers" / f"{section}.ledger"
     if has_option(section, "ledger") and "ledger" not in step.options and (ledger.exists() or not plan):
         yield f"--ledger={ledger}"
     if plan:
         yield "--dry-run"
-    elif has_option(section, "overwrite") and section != "train":  # training goes on where it was stopped
+    elif has_option(section, "overwrite") and section != "train":  # training resumes
         yield "--overwrite"
     if prints_json(section):
         yield "--json"
 
 
 def prints_json(section: str) -> bool:
-    """Whether the command's own JSON is kept beside its result."""
+    """Return whether the command's JSON is stored beside its result."""
     return has_option(section, "json") and not section.startswith(_NO_JSON)
 
 
@@ -182,11 +182,11 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path, head: str) -> tu
     """Run a step to its end.
 
     Args:
-        step: A step whose inputs are there.
+        step: A step whose inputs exist.
         store: The folder of results.
         lock: The file descriptor that the process inherits.
-        cwd: Where relative paths begin.
-        head: What a terminal shows while it runs, before the time and the last line of its log.
+        cwd: The folder that relative paths start from.
+        head: The beginning of the line on a terminal, before the time and the last line of the log.
 
     Returns:
         The exit code and the seconds it took.
@@ -220,11 +220,11 @@ def run_step(step: Step, store: Store, *, lock: int, cwd: Path, head: str) -> tu
 
 
 def _lacks(said: Path) -> Iterator[str]:
-    """Say what is missing and why: with --json a command puts that into its JSON, and not into the log."""
+    """Yield what is missing and why: with --json a command writes that into its JSON, not into the log."""
     try:
         found = json.loads(said.read_bytes())
     except ValueError:
-        return  # it ended before it could say anything; its log says why
+        return  # it ended before writing JSON; its log says why
     parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
     for name, part in parts.items():
         reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
@@ -233,14 +233,16 @@ def _lacks(said: Path) -> Iterator[str]:
 
 
 def _wait(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> int:
-    """Wait, and show on a terminal how it goes. A stop is the step's, too: its work is kept, then it ends."""
+    """Wait, showing progress on a terminal. A stop is forwarded to the step, which saves its work and ends."""
     with _handing_on(process):
         try:
             code = _watched(process, show)
         except KeyboardInterrupt:
             _clear()
-            begun = "" if sys.stderr.isatty() else "\n"  # there the line of the step stands, not yet ended
-            sys.stderr.write(f"{begun}stopping: the step keeps what it has (a second time: at once)\n")
+            newline = (
+                "" if sys.stderr.isatty() else "\n"
+            )  # without a terminal, the step's line is not ended yet
+            sys.stderr.write(f"{newline}stopping: the step keeps what it has (a second time: at once)\n")
             sys.stderr.flush()
             _end(process)
             raise
@@ -260,7 +262,7 @@ def _watched(process: "subprocess.Popen[bytes]", show: Callable[[], None]) -> in
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a step that was asked to stop; asked twice, it has a second."""
+    """Wait for a step to stop; after a second signal it has one second."""
     try:
         process.wait()
     except KeyboardInterrupt:
@@ -272,7 +274,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Make a signal that reaches this process only a stop of the step, too."""
+    """Forward stop signals that reach only this process to the step."""
 
     def stop(number: int, _: object) -> None:
         if number != signal.SIGINT or not _is_in_front():  # a terminal's Ctrl-C has reached the step itself
@@ -289,7 +291,7 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 def _is_in_front() -> bool:
-    """Whether keys pressed on a terminal reach this process and what it has started."""
+    """Return whether this process group is in the foreground, so that Ctrl-C reaches it and its children."""
     try:
         with Path("/dev/tty").open("rb") as terminal:
             return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
@@ -298,7 +300,7 @@ def _is_in_front() -> bool:
 
 
 def _show(head: str, seconds: float, log: Path) -> None:
-    """Keep one line on a terminal up to date."""
+    """Update the step's line on a terminal."""
     _draw(f"{head}  {spoken(seconds)}{''.join(f'  {line}' for line in tail(log, 1))}")
 
 
@@ -313,13 +315,13 @@ def _draw(text: str) -> None:
         return
     from crowdselect.terminal import visible
 
-    wide = max(get_terminal_size().columns - 1, 20)
-    sys.stderr.write("\r" + visible(text, width=wide).ljust(wide))
+    width = max(get_terminal_size().columns - 1, 20)
+    sys.stderr.write("\r" + visible(text, width=width).ljust(width))
     sys.stderr.flush()
 
 
 def tail(log: Path, count: int) -> list[str]:
-    """Read the last lines of the latest attempt; what a bar has drawn over itself counts as lines."""
+    """Read the last lines of the latest attempt; each update of a progress bar counts as a line."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
@@ -327,8 +329,8 @@ def tail(log: Path, count: int) -> list[str]:
     except FileNotFoundError:
         return []
     lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    begun = [at + 1 for at, line in enumerate(lines) if line.startswith(COMMAND)]
-    return lines[begun[-1] if begun else 0 :][-count:]
+    starts = [at + 1 for at, line in enumerate(lines) if line.startswith(COMMAND)]
+    return lines[starts[-1] if starts else 0 :][-count:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,10 +339,10 @@ class Line:
 
     Attributes:
         step: The step.
-        state: `done`, `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
-            whether it has to be done is known when the steps before it are.
-        cost: What it costs, as its command says; "" = nothing to speak of.
-        facts: The same as the command's JSON; None = unknown.
+        state: `done`; `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
+            whether it has to run is known once earlier steps are done.
+        cost: Its cost according to its command; "" = negligible.
+        facts: The plan as the command's JSON; None = unknown.
     """
 
     step: Step
@@ -350,13 +352,13 @@ class Line:
 
 
 def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
-    """Say of every step whether it is done, and what is known of its cost.
+    """Return for every step whether it is done, and its cost if known.
 
     Args:
         graph: The steps.
-        store: The results that are there.
-        all_priced: Ask every command what it would do, which takes some seconds each; else the first of each kind.
-        progress: Told how many steps were looked at.
+        store: The results so far.
+        all_priced: Ask every command for its plan, which takes some seconds each; else the first of each kind.
+        progress: Called with the number of steps done and in total.
 
     Returns:
         One line per step, in the order in which they run.
@@ -385,14 +387,14 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
 
 
 def _tells(step: Step) -> bool:
-    """Whether its command can say what it costs."""
+    """Return whether a step's command can plan its cost."""
     return step.section in _SAYINGS
 
 
 def _plan_of(
     step: Step, graph: StepGraph, store: Store, scratch: Path
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Have the command itself say what it would do."""
+    """Run the step's command with `--dry-run`; return its JSON, or None and the problem."""
     ended = subprocess.run(  # noqa: S603  (our own command; no shell)
         [*_PYTHON, *command_line(step, store, scratch, plan=True)],
         cwd=graph.recipe.folder,
@@ -411,7 +413,7 @@ def _plan_of(
 
 
 def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sum what models are to be asked; what is unknown of one is unknown of all."""
+    """Sum the models' estimates; a value unknown for one is unknown in the sum."""
     calls = sum(one["calls"] for one in found.values())
     done = sum(one["done"] for one in found.values())
     words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
@@ -452,7 +454,7 @@ _SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def total(lines: list[Line]) -> str:
-    """Say in one line how much there is to do.
+    """Summarise a plan in one line.
 
     Example:
         >>> total([])

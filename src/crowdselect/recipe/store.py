@@ -1,6 +1,6 @@
 """The folder of a recipe's results: a folder per step, named by its key, and one run at a time.
 
-A key is made of what an option or a file is, whatever it is called and wherever it lies.
+A key is computed from the content of options and files, whatever their names and paths.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from crowdselect.recipe.graph import Input, Step
 from crowdselect.recipe.reading import ARGUMENTS, HOW, options_of
 
 VERSIONS: dict[str, int] = {}
-"""Section → version of what its command computes, where that is not 1: a new one makes its steps anew."""
+"""Section → version of what its command computes, if not 1: with a new version its steps are run again."""
 
 _PREFIX = re.compile(r"(file|hf|ifd|import|judge|python):(?!//)(.+)", re.DOTALL)
 _FILES = re.compile(r"FILE|PATH|DIR|FOLDER|POOL")
@@ -32,15 +32,17 @@ STEP = "step.json"
 LOG = "log.txt"
 SAID = "said.json"
 _MARK = ".crowdselect-run"
-_BY_KEY = frozenset({"train", "compare"})  # what a second run may write otherwise is known by its key
+_BY_KEY = frozenset(
+    {"train", "compare"}
+)  # their output may differ between runs, so later steps use the key instead of its hash
 _SHORT = 8
 
 
 class Digests:
-    """SHA-256 of files and folders; each file is read once in a process.
+    """Computes SHA-256 of files and folders; each file is read once per process.
 
     Args:
-        folder: Where relative paths begin.
+        folder: The folder that relative paths start from.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +50,7 @@ class Digests:
         self._known: dict[tuple[str, int, int], str] = {}
 
     def file(self, path: Path) -> str:
-        """Hash what is in a file."""
+        """Hash a file's content."""
         found = path.stat()
         key = (os.fspath(path.resolve()), found.st_size, found.st_mtime_ns)
         if key not in self._known:
@@ -57,7 +59,7 @@ class Digests:
         return self._known[key]
 
     def path(self, path: Path) -> str:
-        """Hash a file, or a folder with the names of the files in it; hidden ones are no part of it."""
+        """Hash a file, or a folder's files with their names; hidden ones are ignored."""
         if path.is_file():
             return self.file(path)
         inside = sorted(
@@ -68,7 +70,7 @@ class Digests:
         return digest([[name, self.file(one)] for name, one in inside])
 
     def data(self, path: str | Path) -> str:
-        """Hash the data files of a pool or of instructions, whatever they are called; a data set elsewhere is its name.
+        """Hash the data files of a pool or of instructions, whatever their names; for a remote data set, hash its name.
 
         Raises:
             InputError: There is no such file.
@@ -81,10 +83,10 @@ class Digests:
         return self.together(files)
 
     def training(self, path: str | Path) -> str:
-        """Hash the rows to train on: of a folder of `select` its training file.
+        """Hash the training rows: a training file, or that of a folder of `select`.
 
         Raises:
-            OptionError: It is not there.
+            OptionError: There is no such file or folder.
         """
         place = self._folder / path
         if not place.exists():
@@ -97,15 +99,15 @@ class Digests:
         return digest(sorted(self.file(file) for file in files))
 
     def value(self, option: click.Option, name: str, value: Any) -> Any:  # noqa: ANN401  (what click made of it)
-        """Give what an option means: its value, and the content of what it names.
+        """Return the meaning of an option for a key: its value, and the content of the file that it names.
 
         Args:
-            option: Of the command.
+            option: The command's option.
             name: Its name in a recipe.
             value: One value, or several.
 
         Raises:
-            OptionError: A file that must be there is not.
+            OptionError: A required file is missing.
         """
         if isinstance(value, tuple | list):
             return [self.value(option, name, one) for one in value]
@@ -124,7 +126,7 @@ class Digests:
         return found if _FILES.search(kind) else [value, found]
 
     def _named(self, target: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
-        """Give the content of what a text names: a path, or an entry of a crowd file; None = no path."""
+        """Hash what a text names, a path or an entry of a crowd file; None = neither."""
         place = self._folder / target
         if target.strip() and place.exists():
             return self._crowd(place) if role == "crowd" and place.suffix == ".toml" else self.path(place)
@@ -136,7 +138,7 @@ class Digests:
         return self._endpoint(self._folder / file, part, role=role)
 
     def _crowd(self, path: Path) -> Any:  # noqa: ANN401  (plain values)
-        """Give what of a crowd changes answers, and what says family and size: not prices, limits, hosts."""
+        """Return the parts of a crowd file that change results: settings, family and size; not prices, limits, hosts."""
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.crowd import Crowd
 
@@ -157,56 +159,56 @@ class Digests:
         return own.digest.hex()
 
     def _module(self, target: str) -> str | None:
-        """Hash the file of a function, where it lies beside the recipe."""
+        """Hash the file of a function if it is beside the recipe; None otherwise."""
         file = self._folder / (target.rpartition(":")[0].replace(".", "/") + ".py")
         return self.file(file) if file.is_file() else None
 
 
 def meaning(step: Step, digests: Digests) -> dict[str, Any]:
-    """Give what a step's options are: all that decides its result beside its inputs.
+    """Return the meaning of a step's options: everything that decides its result besides its inputs.
 
     Raises:
-        InputError: A file that an option names is not there, or broken.
+        InputError: A file that an option names is missing or broken.
         OptionError: The same, or the command would refuse an option.
     """
-    options, found = options_of(step.section), {}
+    options, meanings = options_of(step.section), {}
     for name, value in step.values().items():
         try:
             if name == ARGUMENTS.get(step.section):
-                found[name] = digests.training(value) if name == "data" else digests.data(value)
+                meanings[name] = digests.training(value) if name == "data" else digests.data(value)
             elif name in options and name not in HOW and not _is_unset(value):
-                found[name] = digests.value(options[name], name, value)
+                meanings[name] = digests.value(options[name], name, value)
         except CrowdselectError as error:
             raise OptionError(f"{step.where}: {name}: {error}") from error
         except OSError as error:
             raise OptionError(f"{step.where}: {name}: {value}: cannot be read: {error.strerror}") from error
-    return found
+    return meanings
 
 
 def _is_unset(value: object) -> bool:
-    """Whether an option is not in use: one that a later version adds does not make every step anew."""
+    """Return whether an option is unset; these are left out, so that a new option does not change all keys."""
     return value is None or value is False or value == ()
 
 
 def key_of(step: Step, inputs: Sequence[Any], digests: Digests) -> str:
-    """Give a step's key: equal keys give equal results.
+    """Compute a step's key: equal keys mean equal results.
 
     Args:
         step: The step.
-        inputs: What its inputs are, with their roles, in order.
+        inputs: The meaning of its inputs, with their roles, in order.
         digests: Reads files.
 
     Returns:
         64 hexadecimal digits.
     """
-    made = {
+    parts = {
         "section": step.section,
         "version": VERSIONS.get(step.section, 1),
         "options": meaning(step, digests),
         "inputs": inputs,
         "against": step.against,
     }
-    return digest(made)
+    return digest(parts)
 
 
 def digest(value: object) -> str:
@@ -226,9 +228,9 @@ class Done:
     Attributes:
         folder: Its folder.
         output: The name of its output in there.
-        digest: What stands for the output in the keys of the steps after it.
-        code: 0, or `MISSING`.
-        seconds: How long it took.
+        digest: Represents the output in the keys of later steps.
+        code: Exit code: 0, or `MISSING`.
+        seconds: Duration.
     """
 
     folder: Path
@@ -244,10 +246,10 @@ class Done:
 
 
 class Store:
-    """The steps in a folder.
+    """The results of steps in a folder.
 
     Args:
-        folder: Of the results.
+        folder: The folder of the results.
         digests: Reads files.
     """
 
@@ -258,7 +260,7 @@ class Store:
         self._done: dict[str, Done] = {}
 
     def key(self, step: Step) -> str | None:
-        """Give a step's key; None while a step that it needs is not done."""
+        """Return a step's key; None while a step that it needs is not done."""
         if step in self._keys:
             return self._keys[step]
         inputs = []
@@ -271,7 +273,7 @@ class Store:
         return self._keys[step]
 
     def _meaning(self, step: Step, given: Input) -> Any:  # noqa: ANN401  (plain values)
-        """Say what an input is; None = it is not there yet."""
+        """Return the meaning of an input for the key; None = it does not exist yet."""
         source = given.source
         if isinstance(source, Step):
             done = self.done(source)
@@ -283,7 +285,7 @@ class Store:
         return self._digests.data(source)
 
     def done(self, step: Step) -> Done | None:
-        """Find a step's result; None where it is not finished."""
+        """Return a step's result; None if it is not finished."""
         key = self.key(step)
         if key is None:
             return None
@@ -295,16 +297,16 @@ class Store:
         return self._done[key]
 
     def todo(self, steps: Iterable[Step]) -> list[Step]:
-        """Give the steps that are run: those without a result, and those with something missing."""
+        """Return the steps to run: those without a result, and those with something missing."""
         return [step for step in steps if not self.is_whole(step)]
 
     def is_whole(self, step: Step) -> bool:
-        """Whether a step has a result in which nothing is missing."""
+        """Return whether a step has a result with nothing missing."""
         done = self.done(step)
         return done is not None and done.code != MISSING
 
     def place(self, step: Step) -> Path:
-        """Give the folder of a step whose key is known; whatever it was called when it was made."""
+        """Return the folder of a step with a known key; an existing one is found by key, whatever its title was."""
         key = self.key(step)
         assert key is not None  # noqa: S101  (the caller has asked)
         steps = self.folder / "steps"
@@ -312,7 +314,7 @@ class Store:
         return found[0] if found else steps / f"{slug(step.title)}-{key[:_SHORT]}"
 
     def begin(self, step: Step) -> Path:
-        """Make a step's folder, and clear away what a killed process left half written."""
+        """Create a step's folder, and delete partial files of a killed process."""
         folder = self.place(step)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STEP).unlink(missing_ok=True)
@@ -322,7 +324,7 @@ class Store:
         return folder
 
     def finish(self, step: Step, *, code: int, seconds: float) -> Done:
-        """Record that a step is done; this file is written last, so that its presence means complete."""
+        """Record that a step is done; this file is written last, so its presence means complete."""
         folder, key = self.place(step), self._keys[step]
         record = {
             "key": key,
@@ -355,12 +357,12 @@ def _read(folder: Path, key: str) -> Done | None:
         record = json.loads((folder / STEP).read_text(encoding="ascii"))
         found = Done(folder, record["output"], record["digest"], record["code"], record["seconds"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return None  # never finished, or not whole: the step is made again
+        return None  # not finished, or broken: the step is run again
     return found if record["key"] == key and found.path.exists() else None
 
 
 def slug(title: str) -> str:
-    """Make a name for a folder of a title.
+    """Make a folder name from a title.
 
     Example:
         >>> slug("select budget 250, weights a -1")
@@ -372,17 +374,17 @@ def slug(title: str) -> str:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[int]:
-    """Take a folder of results for one run; it is made where there is none.
+    """Lock a folder of results for one run; it is created if missing.
 
     Args:
         folder: The folder.
 
     Yields:
-        The file descriptor of its lock. A process that inherits it holds the lock too, so that no second run begins
-        while a step of a killed one is still at work.
+        The file descriptor of its lock. A process that inherits it holds the lock too, so that no second run starts
+        while a step of a killed run is still running.
 
     Raises:
-        OutputError: It is in use, is no such folder, or cannot be made.
+        OutputError: It is in use, is not a folder of results, or cannot be created.
     """
     from filelock import lock_descriptor
 
@@ -408,24 +410,24 @@ def opened(folder: Path) -> Iterator[int]:
 
 
 def _leave(folder: Path) -> None:
-    """Remove a folder in which no step was begun."""
+    """Remove a folder in which no step was started."""
     if [one.name for one in folder.iterdir()] == [_MARK]:
         (folder / _MARK).unlink()
         folder.rmdir()
 
 
 def say_who(handle: int, number: int, what: str) -> None:
-    """Write into the lock's file which process to wait for."""
+    """Write into the lock file which process to wait for."""
     text = f"process {number} ({what})".encode("ascii", "replace")[:100]
     os.ftruncate(handle, 0)
     os.pwrite(handle, text, 0)
 
 
 def check_place(folder: Path) -> None:
-    """Refuse a folder that is somebody else's.
+    """Refuse a folder that is not a recipe's.
 
     Raises:
-        OutputError: It is a file, or holds other things than a recipe's results; or its parent is missing.
+        OutputError: It is a file, or has anything but a recipe's results; or its parent is missing.
     """
     if not folder.parent.is_dir():
         raise OutputError(f"{folder}: there is no folder {folder.parent}; make it first")

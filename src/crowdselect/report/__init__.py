@@ -1,1 +1,1 @@
-"""A finished run to data, to charts, to one page."""
+"""The report of a finished run: its data, its charts, one self-contained page."""

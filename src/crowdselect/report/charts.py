@@ -12,13 +12,13 @@ from crowdselect.report.data import ReportData, why
 from crowdselect.types import BoolArray, FloatArray
 
 _BINS = 30
-_GROUPS = 10  # clusters with a colour of their own
+_GROUPS = 10  # clusters with their own colour
 _HOVER = 160  # characters of an instruction shown on hover
-_MEASURED = 5_000  # chosen answers whose length is read
+_MEASURED = 5_000  # most chosen answers whose length is measured
 _WHOLE = (
     0.9  # share of rewards from which a model has no gaps worth a chart, and its mean is drawn as complete
 )
-_LINES = 9  # families with a colour of their own
+_LINES = 9  # families with their own colour
 _OTHERS = "other models"
 _BARS = 25  # models in a bar chart
 
@@ -26,7 +26,7 @@ _BARS = 25  # models in a bar chart
 def distribution(
     values: FloatArray, pool: BoolArray, chosen: BoolArray, *, title: str, log: bool = False, unit: str = ""
 ) -> Figure | None:
-    """Two histograms, each of its own total: shares can be compared, counts cannot."""
+    """Draw two histograms, each as shares of its own total; None if either has no values."""
     known = ~np.isnan(values)
     everything, ours = values[pool & known], values[chosen & known]
     if not len(everything) or not len(ours):
@@ -72,7 +72,7 @@ def distribution(
 
 
 def correlations_figure(run: ReportData) -> Figure | None:
-    """Spearman's rho between metrics and reward over the eligible rows; None where fewer than two vary."""
+    """Draw Spearman's rho between metrics and reward over the eligible rows; None if fewer than two vary."""
     from scipy.stats import spearmanr
 
     columns = {**run.metrics, "reward": run.number("reward")}
@@ -86,7 +86,7 @@ def correlations_figure(run: ReportData) -> Figure | None:
     for one in names:
         for other in names:
             both = ~np.isnan(columns[one]) & ~np.isnan(columns[other])
-            # Constant where both are known: no correlation exists, and none is made up.
+            # If one is constant where both are known, the correlation is undefined.
             varies = both.sum() > 2 and all(np.ptp(columns[name][both]) > 0 for name in (one, other))
             rho = float(spearmanr(columns[one][both], columns[other][both])[0]) if varies else None
             rows.append(
@@ -126,7 +126,7 @@ def correlations_figure(run: ReportData) -> Figure | None:
 
 
 def map_figure(run: ReportData) -> Figure | None:
-    """The map, coloured by cluster or by a metric; None where it has no points."""
+    """Draw the map, coloured by cluster or by a metric; None if it has no points."""
     points = run.map
     if not len(points.rows):
         return None
@@ -157,17 +157,17 @@ def map_figure(run: ReportData) -> Figure | None:
     colours = _colours(run, groups)
     for layer in spec["layer"] if colours else []:
         layer["encoding"]["color"] = next(iter(colours.values()))
-    said = points.said[0].upper() + points.said[1:]
+    description = points.description[0].upper() + points.description[1:]
     return Figure(
         spec,
-        "Where the chosen lie",
-        f"{said}. Only nearness means something. Click a point to read it.",
+        "Chosen rows on the map",
+        f"{description}. Only distances between near points are meaningful. Click a point to read it.",
         colours,
     )
 
 
 def _points(run: ReportData) -> tuple[Records, list[str]]:
-    """Points with what is shown on hover and on a click; and the clusters that get a colour, in their order."""
+    """Return the points with their hover and click texts; and the cluster names that get a colour, in order."""
     points = run.map
     sizes = Counter(run.cluster[run.eligible].tolist())
     leading = sorted(cluster for cluster, _ in sizes.most_common(_GROUPS))
@@ -196,10 +196,10 @@ def _points(run: ReportData) -> tuple[Records, list[str]]:
 
 
 def _colours(run: ReportData, groups: list[str]) -> dict[str, Spec]:
-    """The encodings that a reader may choose between."""
+    """Return the colour encodings that a reader may choose from."""
     colours: dict[str, Spec] = {}
     narrow = {}
-    if all(len(name) < 4 for name in groups):  # numbers fit on a phone; names get their room by the script
+    if all(len(name) < 4 for name in groups):  # numbers fit on a phone; for names the script makes room
         narrow["columns"] = len(groups) if len(groups) <= _GROUPS // 2 + 1 else -(-len(groups) // 2)
     if run.clustered:
         colours["cluster"] = {
@@ -221,7 +221,7 @@ def _colours(run: ReportData, groups: list[str]) -> dict[str, Spec]:
 
 
 def length_figures(run: ReportData) -> dict[str, Figure | None]:
-    """Lengths of instructions and of answers to train on, in characters; None for what has no text."""
+    """Draw lengths of instructions and of training answers, in characters; None without text."""
     made: dict[str, Figure | None] = {}
     if run.texts is not None:
         lengths = np.array([np.nan if text is None else float(len(text)) for text in run.texts])
@@ -264,7 +264,7 @@ def _short(value: float) -> str:
 
 
 def crowd_figure(run: ReportData) -> Figure | None:
-    """Mean reward against size, a line per family; None without rewards or sizes."""
+    """Draw mean reward against size, a line per family; None without rewards or sizes."""
     rows, leading = _members(run)
     if not rows:
         return None
@@ -278,14 +278,14 @@ def crowd_figure(run: ReportData) -> Figure | None:
     )
     y = {"title": "mean reward", "scale": alt.Scale(zero=False, nice=True)}
     shown = [*leading, *([_OTHERS] if any(row["group"] == _OTHERS for row in rows) else [])]
-    # The last colour of the series is grey: places in between keep it for the others.
+    # The last colour of the series is grey: placeholders in between reserve it for the others.
     colour = alt.Color(
         "group:N",
         title=None,
         scale=alt.Scale(domain=[*leading, *(" " * (i + 1) for i in range(_LINES - len(leading))), _OTHERS]),
         legend=alt.Legend(orient="bottom", symbolType="circle", symbolOpacity=1, values=shown),
     )
-    # Several models of one size are one place of the line.
+    # Several models of one size are one point of the line.
     line = alt.Chart().mark_line(strokeWidth=1.8, opacity=0.75).transform_filter("datum.family != '-'")
     line = line.encode(x=x, y=alt.Y("mean(reward):Q", **y), color=colour, detail="family:N")
     base = alt.Chart().encode(
@@ -303,18 +303,18 @@ def crowd_figure(run: ReportData) -> Figure | None:
     full = base.mark_point(filled=True, size=70, opacity=1).transform_filter("datum.whole")
     part = base.mark_point(filled=False, size=60, strokeWidth=1.8).transform_filter("!datum.whole")
     whole = [row["whole"] for row in rows]
-    # A layer without rows has no extent, and Vega says so on the console.
+    # A layer without rows has no extent, and Vega warns on the console.
     drawn = ((line, any(row["family"] != "-" for row in rows)), (part, not all(whole)), (full, any(whole)))
     little = " and ".join(by_family())
-    says = f"A line joins the models of one family. Where larger models do not score higher, {little} says little."
+    says = f"A line joins the models of one family. If larger models do not score higher, {little} is not informative."
     if not all(whole):
-        says += f" Hollow: fewer than {_WHOLE:.0%} of the model's rewards are present, so its mean is over other instructions."
-    layers = [layer for layer, there in drawn if there]
+        says += f" Hollow: fewer than {_WHOLE:.0%} of the model's rewards are present, so its mean covers fewer instructions."
+    layers = [layer for layer, is_used in drawn if is_used]
     return Figure(finished(alt.layer(*layers), rows, height=360), "Mean reward against size", says)
 
 
 def _members(run: ReportData) -> tuple[Records, list[str]]:
-    """Models of known size with their mean rewards; and the families that get a colour, largest first."""
+    """Return the models of known size with their mean rewards; and the families that get a colour, largest first."""
     scores = run.rewards
     if scores is None:
         return [], []
@@ -328,30 +328,30 @@ def _members(run: ReportData) -> tuple[Records, list[str]]:
             "group": label(member["family"]) if member["family"] in leading else _OTHERS,
             "size": member["size_b"],
             "reward": mean,
-            "coverage": there,
-            "whole": bool(there >= _WHOLE),
+            "coverage": present,
+            "whole": bool(present >= _WHOLE),
         }
-        for member, there, mean in zip(crowd, *_columns(scores), strict=True)
-        if member["size_b"] is not None and there > 0
+        for member, present, mean in zip(crowd, *_columns(scores), strict=True)
+        if member["size_b"] is not None and present > 0
     ]
     return rows, list(dict.fromkeys(label(family) for family in leading))
 
 
 def coverage_figure(run: ReportData) -> Figure | None:
-    """The share of instructions that each model has a reward for; None where no model has gaps worth a chart."""
+    """Draw the share of instructions that each model has a reward for; None if no model has large gaps."""
     if run.rewards is None:
         return None
-    there, means = _columns(run.rewards)
-    gaps = np.flatnonzero(there < 1)
-    if there.min() >= _WHOLE:
+    present, means = _columns(run.rewards)
+    gaps = np.flatnonzero(present < 1)
+    if present.min() >= _WHOLE:
         return None
     alt = optional("altair", extra=EXTRA)
 
-    order = gaps[np.argsort(there[gaps], kind="stable")][:_BARS]
+    order = gaps[np.argsort(present[gaps], kind="stable")][:_BARS]
     rows = [
         {
             "model": label(run.facts["crowd"][j]["name"]),
-            "share": there[j],
+            "share": present[j],
             "reward": None if np.isnan(means[j]) else means[j],
         }
         for j in order
@@ -375,17 +375,17 @@ def coverage_figure(run: ReportData) -> Figure | None:
     return Figure(
         finished(chart, rows, height=17 * len(rows)),
         "Coverage",
-        f"How many of the instructions have a reward: {shown}. Means of these models are over what they have.",
+        f"How many of the instructions have a reward: {shown}. Their means are over the rewards present.",
     )
 
 
 def coverage(scores: FloatArray) -> FloatArray:
-    """The share of instructions that each model has a reward for, shape (M,), in [0, 1]."""
+    """Compute the share of instructions that each model has a reward for, shape (M,), in [0, 1]."""
     return _columns(scores)[0]
 
 
 def teachers_figure(run: ReportData) -> Figure | None:
-    """Each model's share of the answers to train on; None where none is known."""
+    """Draw each model's share of the training answers; None if none is known."""
     ours = Counter(name for name in run.models[run.chosen] if name is not None)
     if not ours:
         return None
@@ -427,7 +427,7 @@ def teachers_figure(run: ReportData) -> Figure | None:
 
 
 def _names(rows: Records) -> Any:  # noqa: ANN401  (an Altair encoding)
-    """Models down the side, in the order of the rows; names cut alike share a line."""
+    """Return the axis of models, in row order; names that are equal after cutting share a line."""
     alt = optional("altair", extra=EXTRA)
 
     return alt.Y(
@@ -439,10 +439,10 @@ def _names(rows: Records) -> Any:  # noqa: ANN401  (an Altair encoding)
 
 
 def _columns(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Share of rewards there, and their mean, per model."""
-    there = ~np.isnan(scores)
-    counts = there.sum(axis=0)
+    """Return the share of rewards present, and their mean, per model, shape (M,) each; NaN mean if there is none."""
+    present = ~np.isnan(scores)
+    counts = present.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        return counts / max(len(scores), 1), np.where(there, scores, 0.0).sum(axis=0) / np.where(
+        return counts / max(len(scores), 1), np.where(present, scores, 0.0).sum(axis=0) / np.where(
             counts, counts, np.nan
         )

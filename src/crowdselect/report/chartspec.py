@@ -1,8 +1,8 @@
-"""What the charts share: a figure, its Vega-Lite, how rows get into it, their colours and type, and files of them.
+"""Shared parts of the charts: figures, Vega-Lite with data, colours and fonts, and writing figures to files.
 
-Colours are names of styles (`pool`, `chosen`); `theme` gives them their values, so that the page can change between
-light and dark; its own are the same, in `templates/report.css`. Every expression is one of ours and every field has a
-name of ours: what comes from a pool is only ever a value.
+Colours are names of styles (`pool`, `chosen`); `theme` defines them, so that the page can switch between light and
+dark; the page's own colours are the same, in `templates/page.css`. Expressions and field names are always ours: text
+from a pool is only ever a value.
 """
 
 import json
@@ -34,7 +34,7 @@ DARK = {
     "pool": "#5b626e",
     "chosen": "#ff8a66",
 }
-# Ten hues that stay apart for the most common colour blindness, in their order of use.
+# Ten hues that remain distinct with the most common colour blindness, in order of use.
 _LIGHT_SERIES = [
     "#2f6db5",
     "#d0742b",
@@ -64,10 +64,10 @@ _SANS = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 
 Spec = dict[str, Any]
 Records = list[dict[str, Any]]
 EXTRA = "report"
-"""The extra that draws."""
+"""The extra that charts need."""
 
 _NAME = 40  # characters of a model's or family's name
-_OWN = frozenset(  # what every JavaScript object has: as a key of a table of Vega's these would be found there already
+_OWN = frozenset(  # members of every JavaScript object, which Vega's lookup tables would seem to contain
     [
         "__proto__",
         "__defineGetter__",
@@ -84,22 +84,22 @@ _OWN = frozenset(  # what every JavaScript object has: as a key of a table of Ve
     ]
 )
 LIST = "figures.json"
-"""What is ours in a folder of figures; it may be a folder with another result."""
+"""Lists our files in a folder of figures, which may have other files too."""
 
-_WIDTH = 480  # pixels, where the page would decide
+_WIDTH = 480  # pixels, for files; on a page the width is the container's
 
 PLAIN = {"domain": False, "ticks": False, "labelPadding": 6}
-"""An axis of names."""
+"""Settings of an axis of names."""
 
 
 def theme(*, dark: bool) -> dict[str, Any]:
-    """Make a Vega-Lite configuration.
+    """Return a Vega-Lite configuration.
 
     Args:
         dark: For a dark page.
 
     Returns:
-        The configuration; `style` holds the marks that the charts name.
+        The configuration; `style` has the styles that the charts use.
 
     Example:
         >>> theme(dark=False)["style"]["chosen"]["fill"]
@@ -150,31 +150,31 @@ class Figure:
     """One chart."""
 
     spec: Spec
-    """Vega-Lite, width "container" where the page decides, without a theme."""
+    """Vega-Lite without a theme; the width is usually "container", decided by the page."""
     title: str
     says: str = ""
     """One sentence on how to read it."""
     colours: Mapping[str, Spec] = field(default_factory=dict)
-    """Other encodings of the colour that a reader may choose, by their names."""
+    """Colour encodings that a reader may choose from, by name."""
 
 
 def finished(chart: Any, rows: Records, *, height: int) -> Spec:  # noqa: ANN401  (an Altair chart)
-    """Finish a chart: width by the page, data inline and not looked at by the validator.
+    """Finish a chart: width decided by the page, data inline and not validated.
 
     Args:
         chart: Layers without data.
         rows: The data; None where a value is missing.
-        height: Of the plot, in pixels.
+        height: Height of the plot in pixels.
 
     Returns:
         Vega-Lite.
     """
-    made: Spec = chart.properties(data={"name": "rows"}).to_dict()
-    # A float of numpy is no number to JSON; an infinite one must not get this far.
+    spec: Spec = chart.properties(data={"name": "rows"}).to_dict()
+    # JSON does not know numpy's numbers; infinities are refused.
     values = json.loads(json.dumps(rows, default=float, allow_nan=False))
-    made.pop("config", None)
+    spec.pop("config", None)
     return {
-        **made,
+        **spec,
         "data": {"values": values},
         "width": "container",
         "height": height,
@@ -183,7 +183,7 @@ def finished(chart: Any, rows: Records, *, height: int) -> Spec:  # noqa: ANN401
 
 
 def label(text: object, *, width: int = _NAME) -> str:
-    """A name from a pool as a value that Vega may group by: one line, cut, and no key of JavaScript's own objects.
+    """Make a name from a pool safe as a value to group by: one line, cut, and not a member of JavaScript objects.
 
     Example:
         >>> label("__proto__") == "__proto__"
@@ -198,15 +198,15 @@ def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -
 
     Args:
         found: Charts by name.
-        folder: Where to; made if it is not there. Only figures that were written there before, which
-            `figures.json` lists, are replaced or removed.
+        folder: The folder; created if missing. Only figures of an earlier call, listed in `figures.json`, are
+            replaced or removed.
 
     Returns:
         The files.
 
     Raises:
         MissingExtraError: vl-convert is not installed.
-        OutputError: The place is a file, or a file that is no figure of ours is in the way.
+        OutputError: The folder is a file, or a file that is not one of our figures is in the way.
     """
     convert = optional("vl_convert", extra=EXTRA)
     place = check_figures(folder)
@@ -224,7 +224,7 @@ def write_figures(found: Mapping[str, Figure], folder: str | os.PathLike[str]) -
 
 
 def check_figures(folder: str | os.PathLike[str]) -> Path:
-    """Refuse a place for figures before anything is drawn.
+    """Refuse an unusable folder for figures before anything is drawn.
 
     Raises:
         OutputError: It is a file.
@@ -236,6 +236,6 @@ def check_figures(folder: str | os.PathLike[str]) -> Path:
 
 
 def vega_lite_version() -> str:
-    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    """Return the version of Vega-Lite that Altair writes, in vl-convert's notation."""
     schema: str = optional("altair", extra=EXTRA).SCHEMA_VERSION
     return ".".join(schema.removeprefix("v").split(".")[:2])

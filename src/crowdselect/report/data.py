@@ -1,6 +1,6 @@
-"""A finished run laid out for people: its columns as arrays, its pool's texts and rewards, the rows worth showing.
+"""The data of a report: a run's columns as arrays, its pool's texts and rewards, and the rows to show.
 
-The rows that a page shows have their texts cut to what it can hold, and each its reason in words.
+Rows on the page have their texts cut to fit, and each has its reason in words.
 """
 
 import json
@@ -27,7 +27,7 @@ from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 IN_LINE = ("selected", "below_cut")
-"""The reasons of rows that can be chosen."""
+"""The reason codes of rows that could be chosen."""
 
 _NONE = -1
 _KANA = re.compile("[\u3041-\u30ff]")
@@ -38,19 +38,19 @@ _LATIN = "[^\\W\\d_\u3041-\u30ff" + _HAN + "]{2,}"
 _JAPANESE = re.compile(f"[\u30a1-\u30fa\u30fc{_HAN}]{{2,}}|{_LATIN}")
 _CHINESE = re.compile(f"[{_HAN}]{{2,}}|{_LATIN}")
 _READ = 2_000  # characters of a text read for its words
-_READ_UNSPACED = 300  # the same where BudouX has to cut it: it reads half a million a second
-_WORD_TEXTS = 5_000  # texts read for typical words: more change nothing that a reader sees
-_PRIOR = 500.0  # words' worth of the whole pool that a cluster is shrunk towards
-_APART = 1.96  # standard deviations from which a word is beyond chance
+_READ_UNSPACED = 300  # the same for text that BudouX segments, at half a million characters a second
+_WORD_TEXTS = 5_000  # texts read for typical words: more make no visible difference
+_PRIOR = 500.0  # weight, in words, of the pool's distribution that clusters are shrunk towards
+_APART = 1.96  # standard deviations above which a word is typical
 _ANSWER_SAMPLE = 1_000  # eligible answers read for the lengths of the pool
 
 FIELDS = (
     "row", "id", "rank", "cluster", "model", "reward", "rewards", "values", "above", "why", "text", "length", "answer", "answerLength",
 )  # fmt: skip
-"""What a row of the page holds, in order; the script reads them by name."""
+"""The fields of a row on the page, in order; the script reads them by name."""
 
 LONGEST = 4_000
-"""Characters of a text that are shown at most."""
+"""Maximum number of characters shown of a text."""
 
 _BUDGET = 4_500_000  # bytes of texts in a page, so that it stays below 10 MB with everything else
 _SHORTEST = 120
@@ -58,26 +58,26 @@ _SHORTEST = 120
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlaces:
-    """Where each row stands in its cluster; arrays of shape (N,), places count from 1, 0 = not in line."""
+    """Each row's place in its cluster; arrays of shape (N,), places count from 1, 0 = not eligible by score."""
 
     place: IntArray
     size: IntArray
-    """Rows in line in the same cluster."""
+    """Number of rows ranked in the same cluster."""
     quota: IntArray
-    """Rows that the cluster gave."""
+    """Number of rows chosen from the cluster."""
     short: FloatArray
-    """Score that a row lacks to the last one chosen in its cluster; NaN where none was, or not in line."""
+    """Score of the last row chosen in the cluster minus the row's own; NaN if none was chosen, or it is not ranked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Points of a map, or the reason why there is none."""
+    """The points of a map, or the reason why there is none."""
 
     rows: IntArray
-    """Which rows, shape (P,)."""
+    """The rows on the map, shape (P,)."""
     xy: FloatArray
-    """Shape (P, 2), both axes in [-1, 1] or narrower; only nearness means something."""
-    said: str
+    """Shape (P, 2), both axes within [-1, 1]; only distances between near points are meaningful."""
+    description: str
     """How it was made, or why there is none."""
 
 
@@ -86,12 +86,12 @@ class ReportData:
 
     Args:
         selection: From `crowdselect.load_selection`.
-        pool: From `crowdselect.selection.texts.reopen_pool`; None where it is not at hand.
-        problem: What `reopen_pool` said, if anything.
+        pool: From `crowdselect.selection.texts.reopen_pool`; None if it cannot be opened.
+        problem: The problem that `reopen_pool` reported, if any.
 
     Attributes:
-        problems: One line for each thing that could not be shown, and why.
-        map: Set by whoever makes one, with `crowdselect.report.projection.project`; without points until then.
+        problems: One line for each part that could not be shown, and why.
+        map: Set by the caller, from `crowdselect.report.projection.project`; without points until then.
         eligible: Rows that could be chosen, (N,); see `Selection.eligible`.
 
     Example:
@@ -116,7 +116,7 @@ class ReportData:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the manifest tells about the pool and the crowd."""
+        """The manifest's facts about the pool and the crowd."""
         return self.selection.facts
 
     @property
@@ -126,7 +126,7 @@ class ReportData:
 
     @cached_property
     def metrics(self) -> dict[str, FloatArray]:
-        """The metrics (columns with ranks) that have a value somewhere, (N,) each; NaN = undefined."""
+        """The metrics (columns with ranks) that have any value, (N,) each; NaN = undefined."""
         columns = self.selection.table.column_names
         ranked = [name.removesuffix("_rank") for name in columns if name.endswith("_rank")]
         found = {name: self.number(name) for name in ranked if name in columns}
@@ -134,7 +134,7 @@ class ReportData:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """A word of ours for each metric: further metrics are called as their file calls them."""
+        """A safe key for each metric, as names of further metrics come from a file."""
         return {name: name if name in METRICS else f"metric-{i}" for i, name in enumerate(self.metrics)}
 
     @cached_property
@@ -143,7 +143,7 @@ class ReportData:
         return np.array([reason.partition(":")[0] for reason in self._column("reason")], dtype=object)
 
     def number(self, name: str) -> FloatArray:
-        """One column as numbers; NaN where null, and everywhere where there is no such column."""
+        """Return a column as numbers; NaN for null, and all NaN if there is no such column."""
         if name not in self.selection.table.column_names:
             return np.full(len(self.ids), np.nan)
         return np.asarray(self._column(name), dtype=np.float64)
@@ -155,31 +155,31 @@ class ReportData:
 
     @cached_property
     def _place(self) -> IntArray:
-        """The pool's row of each instruction; -1 where the pool no longer has it. Both are sorted by id."""
+        """The pool's row of each instruction; -1 if the pool no longer has it. Both are sorted by id."""
         if self.pool is None:
             return np.full(len(self.ids), _NONE)
         place = {instruction: row for row, instruction in enumerate(self.pool.ids)}
         found = np.fromiter((place.get(i, _NONE) for i in self.ids), dtype=np.int64, count=len(self.ids))
         if (found == _NONE).any():
-            gone = int((found == _NONE).sum())
+            missing = int((found == _NONE).sum())
             self.problems.append(
-                f"{counted(gone, 'instruction')} of the selection {'is' if gone == 1 else 'are'} no longer in the pool"
+                f"{counted(missing, 'instruction')} of the selection {'is' if missing == 1 else 'are'} no longer in the pool"
             )
         return found
 
     @cached_property
     def texts(self) -> ObjectArray | None:
-        """Instructions, (N,) of str or None; None where there are no texts at all."""
+        """Instructions, (N,) of str or None; None if there are no texts at all."""
         if self.pool is None or not self.pool.has_text:
             return None
-        out = np.full(len(self.ids), None, dtype=object)
-        there = self._place != _NONE
-        out[there] = self.pool.instructions()[self._place[there]]
-        return out
+        by_row = np.full(len(self.ids), None, dtype=object)
+        present = self._place != _NONE
+        by_row[present] = self.pool.instructions()[self._place[present]]
+        return by_row
 
     @cached_property
     def rewards(self) -> FloatArray | None:
-        """The score matrix, (N, M); None where the pool cannot be read."""
+        """The score matrix, (N, M), NaN = no reward; None if the pool cannot be read."""
         if self.pool is None:
             return None
         try:
@@ -193,21 +193,21 @@ class ReportData:
                 "the crowd is not shown: the pool's models are no longer those of the selection"
             )
             return None
-        out = np.full((len(self.ids), scores.shape[1]), np.nan)
-        there = self._place != _NONE
-        out[there] = scores[self._place[there]]
-        return out
+        scores_by_row = np.full((len(self.ids), scores.shape[1]), np.nan)
+        present = self._place != _NONE
+        scores_by_row[present] = scores[self._place[present]]
+        return scores_by_row
 
     def answers(self, rows: Sequence[int]) -> list[str | None]:
-        """The answers to train on of some rows; None where there is none, or the pool is not at hand."""
+        """Return some rows' training answers; None if there is none, or the pool cannot be opened."""
         pool = self.pool
         if pool is None or not pool.has_responses:
             return [None] * len(rows)
         known = set(pool.models)
-        asked = [row for row in rows if self.models[row] in known and self._place[row] != _NONE]
-        pairs = [(self.ids[row], self.models[row]) for row in asked]
-        found = pool.responses(pairs, [self._samples[row] for row in asked])
-        text = dict(zip(asked, found, strict=True))
+        available = [row for row in rows if self.models[row] in known and self._place[row] != _NONE]
+        pairs = [(self.ids[row], self.models[row]) for row in available]
+        found = pool.responses(pairs, [self._samples[row] for row in available])
+        text = dict(zip(available, found, strict=True))
         return [text.get(row) for row in rows]
 
     @cached_property
@@ -215,11 +215,11 @@ class ReportData:
         return samples_of(self.selection.table)
 
     def answer_sample(self) -> IntArray:
-        """Eligible rows whose answers stand for the pool's: all, or a seeded sample of them."""
+        """Return eligible rows whose answers represent the pool's: all, or a seeded sample."""
         return self.sample(np.flatnonzero(self.eligible), _ANSWER_SAMPLE, salt="report answers")
 
     def sample(self, rows: IntArray, size: int, *, salt: str) -> IntArray:
-        """Rows drawn by a seeded hash of their ids, in row order; all where there are no more than `size`."""
+        """Sample rows by a seeded hash of their ids, in row order; all if there are at most `size`."""
         if len(rows) <= size:
             return rows
         keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt=salt)
@@ -229,7 +229,7 @@ class ReportData:
 
     @cached_property
     def standing(self) -> ClusterPlaces:
-        """Where every row stands in its cluster, as `Selection.explain` tells it for one."""
+        """Every row's place in its cluster, as `Selection.explain` reports it for one."""
         n = len(self.ids)
         place, size, quota = (np.zeros(n, dtype=np.int64) for _ in range(3))
         found = ClusterPlaces(place, size, quota, np.full(n, np.nan))
@@ -246,18 +246,18 @@ class ReportData:
         return found
 
     def picks(self, limit: int) -> list[int]:
-        """The chosen rows, first choice first, at most `limit`."""
+        """Return at most `limit` chosen rows, best rank first."""
         rows = np.flatnonzero(self.chosen)
         return [int(row) for row in rows[np.argsort(self.rank[rows], kind="stable")][:limit]]
 
     def missed(self, limit: int) -> list[int]:
-        """The rows that were nearest to being chosen: the smallest lack of score first."""
+        """Return at most `limit` rows that were nearest to being chosen: smallest score gap first."""
         rows = np.flatnonzero((self.reasons == "below_cut") & ~np.isnan(self.standing.short))
         order = np.lexsort((rows, self.standing.place[rows], self.standing.short[rows]))
         return [int(row) for row in rows[order][:limit]]
 
     def extremes(self, name: str, limit: int) -> tuple[list[int], list[int]]:
-        """The eligible rows with the highest and with the lowest values of a metric; equals by their score."""
+        """Return the eligible rows with the highest and with the lowest values of a metric; ties by score, then row."""
         values = self.metrics[name]
         rows = np.flatnonzero(self.eligible & ~np.isnan(values))
         order = rows[np.lexsort((rows, -self.score[rows], -values[rows]))]
@@ -265,18 +265,18 @@ class ReportData:
         return [int(row) for row in order[:limit]], [int(row) for row in low[:limit]]
 
     def typical_words(self, count: int) -> dict[int, list[str]]:
-        """Words that set a cluster apart: in more of its instructions than the whole pool would have it.
+        """Return words typical of each cluster: in more of its instructions than expected from the whole pool.
 
-        A word's weight is the log-odds of finding it in an instruction of the cluster instead of one of another, in
-        standard deviations, shrunk towards the word's share of all (Monroe et al. 2008). Each instruction counts a word
+        A word's weight is the log-odds ratio of its occurrence in the cluster's instructions against all others, in
+        standard deviations, shrunk towards the word's overall share (Monroe et al. 2008). Each instruction counts a word
         once; a sample is read, see `_WORD_TEXTS`.
 
         Args:
-            count: Words per cluster at most.
+            count: Maximum number of words per cluster.
 
         Returns:
-            Cluster → its words, the strongest first, equals in code-point order; fewer than `count`, or none, where no
-            more are beyond chance. Empty without texts or clusters.
+            Cluster → its words, highest weight first, ties in code-point order; fewer than `count`, or none, if no
+            more are significant. Empty without texts or clusters.
         """
         texts = self.texts
         if texts is None or not self.clustered:
@@ -292,10 +292,10 @@ class ReportData:
 
 
 def content_words(text: str) -> list[str]:
-    """The words of a text that may say what it is about, folded: no numbers, no single characters, no English stop words.
+    """Return a text's content words, case-folded: no numbers, single characters or English stop words.
 
-    Chinese and Japanese are written without spaces: BudouX (extra `report`) cuts them into phrases. Of a Japanese
-    phrase its kanji and katakana are taken, as endings and particles are hiragana.
+    Chinese and Japanese are written without spaces: BudouX (extra `report`) segments them into phrases. Of Japanese
+    phrases only kanji and katakana are used, as endings and particles are hiragana.
 
     Example:
         >>> content_words("Sort the 10 numbers, a-z")
@@ -322,7 +322,7 @@ def _phrases(language: str) -> Any:  # noqa: ANN401  (a parser of BudouX)
 
 
 def _set_apart(counts: Counter[str], everywhere: Counter[str]) -> list[str]:
-    """The words of a cluster that are beyond chance, the strongest first."""
+    """Return the significant words of a cluster, highest weight first."""
     if len(everywhere) < 2:  # one word alone has no odds
         return []
     total, own = everywhere.total(), counts.total()
@@ -339,14 +339,14 @@ def _set_apart(counts: Counter[str], everywhere: Counter[str]) -> list[str]:
 def row_data(
     run: ReportData, lists: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Lay out the rows of some lists, each row once.
+    """Build the page's rows for some lists, each row once.
 
     Args:
         run: The run.
-        lists: Rows of the run, by the name of the list.
+        lists: List name → rows of the run.
 
     Returns:
-        `fields` and `rows` for the page; and each list as places in `rows`.
+        `fields` and `rows` for the page; and each list as positions in `rows`.
 
     Example:
         >>> "why" in FIELDS
@@ -361,7 +361,7 @@ def row_data(
     values = {name: (run.metrics[name], run.number(f"{name}_rank")) for name in run.metrics}
     counts = run.number("n_rewards")
     rewards = run.number("reward")
-    made = [
+    rows_made = [
         [
             row,
             str(run.ids[row]),
@@ -378,13 +378,13 @@ def row_data(
         ]
         for row, instruction, answer in zip(rows, instructions, answers, strict=True)
     ]
-    return {"fields": FIELDS, "rows": made}, {
+    return {"fields": FIELDS, "rows": rows_made}, {
         name: [place[row] for row in found] for name, found in lists.items()
     }
 
 
 def longest(texts: Sequence[str | None], *, budget: int = _BUDGET) -> int:
-    """How many characters of each text fit into a page: 4,000, or fewer where there are many long ones.
+    """Return how many characters of each text fit into a page: 4,000, or fewer if there are many long ones.
 
     Args:
         texts: All texts of the page; None = none.
@@ -404,7 +404,7 @@ def longest(texts: Sequence[str | None], *, budget: int = _BUDGET) -> int:
 
 
 def why(run: ReportData, row: int) -> str:
-    """Say in one sentence why a row is in or out; the same figures as `Selection.explain`."""
+    """Explain in one sentence why a row was chosen or not, with the numbers of `Selection.explain`."""
     code, _, other = str(run.selection.table["reason"][row]).partition(":")
     standing, size = run.standing, int(run.standing.size[row])
     where = (
@@ -416,12 +416,12 @@ def why(run: ReportData, row: int) -> str:
     if code == "selected":
         return f"Chosen: {place}."
     if code == "below_cut":
-        lack = standing.short[row]
-        if np.isnan(lack):
+        gap = standing.short[row]
+        if np.isnan(gap):
             return f"Not chosen: {place}."
         more = (
-            f"its score was {lack:.3g} below that of the last one chosen"
-            if lack > 0
+            f"its score was {gap:.3g} below that of the last one chosen"
+            if gap > 0
             else "its score was equal to that of the last one chosen, and the seeded tie-break decided"
         )
         return f"Not chosen: {place}; {more}."
@@ -440,7 +440,7 @@ def _cut(text: str | None, length: int) -> tuple[str | None, int]:
 
 
 def _bytes(text: str) -> int:
-    # As json_block writes it: signs that mean something to HTML take six bytes.
+    # As json_block writes it: HTML's special characters take six bytes.
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) + 5 * sum(
         map(text.count, "<>&")
     )

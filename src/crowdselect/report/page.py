@@ -1,10 +1,9 @@
-"""Pages of HTML: Jinja2 templates, one stylesheet, and nothing from outside that can act.
+"""HTML pages from Jinja2 templates and one stylesheet; no text from outside can run code in them.
 
-The templates in `templates/` are the only HTML; Python gives them values. A value is text wherever it comes from:
-autoescape is on, and control and direction characters are shown as escapes. Two more kinds of text go into a page,
-each made harmless in its own way: JSON in a block that no browser runs (`json_block`), and scripts of ours, which
-alone may run: the content security policy names their hashes and allows nothing else. A page is self-contained: it
-makes no network requests.
+All HTML is in `templates/`; Python only supplies values. Every value is treated as text: autoescape is on, and control
+and direction characters are shown as escapes. Two other kinds of text go into a page: JSON in a block that browsers
+do not run (`json_block`), and our own scripts, the only ones that the content security policy allows, by hash. A page
+is self-contained: it makes no network requests.
 """
 
 import base64
@@ -53,10 +52,10 @@ def render(
             is taken for HTML.
 
     Returns:
-        The whole file.
+        The complete HTML document.
 
     Raises:
-        jinja2.UndefinedError: The template names a value that it is not given.
+        jinja2.UndefinedError: The template uses a value that is missing.
 
     Example:
         >>> page = render("base.html", title="<b>", kind="page", simulated=False, warnings=[])
@@ -86,7 +85,7 @@ def render(
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("crowdselect.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -94,29 +93,29 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "signed": signed, "thousands": thousands, "counted": counted}
-    made.filters |= {"percent": percent, "listed": listed}
-    return made
+    environment.filters |= {"number": number, "signed": signed, "thousands": thousands, "counted": counted}
+    environment.filters |= {"percent": percent, "listed": listed}
+    return environment
 
 
 def _text(value: object) -> object:
-    """What a place in a template shows: one line, control and direction characters as escapes; Jinja2 escapes it."""
+    """Make a value one line, with control and direction characters as escapes; Jinja2 then escapes HTML."""
     return value if isinstance(value, Markup) else visible(value)
 
 
 def asset(name: str) -> str:
-    """A file of `templates/`, as it is."""
+    """Return the content of a file in `templates/`."""
     return (files("crowdselect.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def json_block(value: Any) -> Markup:  # noqa: ANN401  (plain values)
-    r"""JSON that can stand in a script element: no character in it means anything to HTML.
+    r"""Write JSON that is safe inside a script element: HTML's special characters are escaped.
 
     Args:
         value: Plain values; no NaN.
 
     Returns:
-        JSON. Half of a surrogate pair, which UTF-8 cannot hold, is an escape too.
+        JSON. Lone surrogates, which UTF-8 cannot encode, are escaped too.
 
     Example:
         >>> str(json_block("</script>"))
@@ -128,11 +127,11 @@ def json_block(value: Any) -> Markup:  # noqa: ANN401  (plain values)
     return Markup(_LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))  # noqa: S704  (escaped here)
 
 
-# Filters of the templates. Each gives text, never HTML.
+# Filters of the templates. Each returns text, never HTML.
 
 
 def number(value: float | None) -> str:
-    """A figure with as many digits as it needs.
+    """Format a figure: whole numbers from 1,000, else four significant digits; "-" for None or NaN.
 
     Example:
         >>> number(1234.5), number(0.12345), number(12.0), number(None)
@@ -146,7 +145,7 @@ def number(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference: as `number`, with a plus where it is positive.
+    """Format a difference: as `number`, with a plus if positive.
 
     Example:
         >>> signed(1.5), signed(-1.5), signed(0.0)
@@ -156,7 +155,7 @@ def signed(value: float | None) -> str:
 
 
 def percent(value: float, digits: int = 0) -> str:
-    """A share, 0 to 1, in percent.
+    """Format a share, 0 to 1, in percent.
 
     Example:
         >>> percent(0.125), percent(0.125, 1)
@@ -166,7 +165,7 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a list in a sentence.
+    """Join names as a list in a sentence.
 
     Example:
         >>> listed(["a"]), listed(["a", "b", "c"])
@@ -179,10 +178,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def vega_bundle(version: str) -> str:
-    """Vega, Vega-Lite and Vega-Embed (with its interpreter of expressions) as one script; kept in the cache.
+    """Return Vega, Vega-Lite and Vega-Embed (with its expression interpreter) as one script; cached on disk.
 
     Args:
-        version: Of Vega-Lite, as vl-convert names it.
+        version: Version of Vega-Lite, in vl-convert's notation.
 
     Returns:
         JavaScript that defines `vegaEmbed`.
@@ -193,24 +192,24 @@ def vega_bundle(version: str) -> str:
     convert = optional("vl_convert", extra="report")
     place = folder() / "report" / f"vega-lite-{version}-{convert.__version__}.js"
     try:
-        digest, _, kept = place.read_text(encoding="utf-8").partition("\n")
-        if digest == hashlib.sha256(kept.encode()).hexdigest():
-            return kept
+        digest, _, cached = place.read_text(encoding="utf-8").partition("\n")
+        if digest == hashlib.sha256(cached.encode()).hexdigest():
+            return cached
     except (OSError, UnicodeDecodeError):
-        pass  # not there yet, or not usable: made again
-    made: str = convert.javascript_bundle(_SNIPPET, vl_version=version)
-    # What would end the script element early is written so that it means the same in JavaScript.
-    made = made.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    _keep(place, made)
-    return made
+        pass  # missing or unusable: build it again
+    bundle: str = convert.javascript_bundle(_SNIPPET, vl_version=version)
+    # Escape what would end the script element early, without changing the JavaScript.
+    bundle = bundle.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    _keep(place, bundle)
+    return bundle
 
 
-def _keep(place: Path, made: str) -> None:
-    with suppress(OSError):  # a read-only home costs four seconds next time, not the report
+def _keep(place: Path, bundle: str) -> None:
+    with suppress(OSError):  # with a read-only cache the bundle is only built again next time
         place.parent.mkdir(parents=True, exist_ok=True)
         with new_file(place) as partial:
-            digest = hashlib.sha256(made.encode()).hexdigest()
-            partial.write_text(f"{digest}\n{made}", encoding="utf-8", newline="\n")
+            digest = hashlib.sha256(bundle.encode()).hexdigest()
+            partial.write_text(f"{digest}\n{bundle}", encoding="utf-8", newline="\n")
 
 
 def _hash(text: str) -> str:

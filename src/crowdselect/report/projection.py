@@ -1,4 +1,4 @@
-"""A map of the instructions: vectors of a sample, brought to two dimensions."""
+"""A map of the instructions: vectors of a sample, projected to two dimensions."""
 
 from typing import Any, Literal
 
@@ -14,26 +14,28 @@ from crowdselect.types import FloatArray, IntArray
 Method = Literal["tsne", "pca", "none"]
 
 METHODS = ("tsne", "pca", "none")
-"""What a map can be made with."""
+"""Projection methods."""
 
 POINTS = 3_000
-"""At most so many points."""
+"""Maximum number of points."""
 
-_CHOSEN = 2_000  # chosen points where there are more than POINTS eligible rows: the others must be seen too
-_FEW = 30  # below, t-SNE's neighbourhoods are the whole pool
+_CHOSEN = (
+    2_000  # maximum of chosen points if there are more than POINTS eligible rows, to leave room for others
+)
+_FEW = 30  # with fewer rows, t-SNE's neighbourhoods are the whole pool
 _REDUCED = 50  # dimensions that t-SNE works on
 
 
 def project(run: ReportData, *, method: str = "tsne", progress: Progress | None = None) -> Map:
-    """Place a sample of the eligible rows on a map, by the vectors that the run's embedder gives.
+    """Project a sample of the eligible rows to a map, by the vectors of the run's embedder.
 
     Args:
-        run: The run. Chosen rows are all kept as long as there are no more than 2,000 of them.
+        run: The run. All chosen rows are included if there are at most 2,000.
         method: "tsne", "pca" or "none".
-        progress: Told how many texts are embedded.
+        progress: Called with the number of texts embedded.
 
     Returns:
-        The map; without points where there are no vectors, and then it says why.
+        The map; without vectors it has no points, and its description says why.
 
     Example:
         >>> METHODS
@@ -58,18 +60,22 @@ def project(run: ReportData, *, method: str = "tsne", progress: Progress | None 
     xy -= xy.max(axis=0) / 2
     how = "the two leading principal components" if method == "pca" or small else "t-SNE"
     eligible, chosen = int(run.eligible.sum()), int(run.chosen.sum())
-    there = int(run.chosen[rows].sum())
+    chosen_on_map = int(run.chosen[rows].sum())
     part = (
         f"all {eligible:,} eligible instructions"
         if len(rows) == eligible
         else f"{len(rows):,} of {eligible:,} eligible instructions, drawn by seed, with "
-        + (f"all {chosen:,} chosen ones" if there == chosen else f"{there:,} of {chosen:,} chosen ones")
+        + (
+            f"all {chosen:,} chosen ones"
+            if chosen_on_map == chosen
+            else f"{chosen_on_map:,} of {chosen:,} chosen ones"
+        )
     )
     return Map(rows, xy, f"{part}, by {how} of the vectors of {name}")
 
 
 def sample(run: ReportData) -> IntArray:
-    """The rows of the map: chosen ones first, then others, by a seeded hash; in row order."""
+    """Return the rows of the map, in row order; a seeded sample that prefers chosen rows if there are too many."""
     eligible = np.flatnonzero(run.eligible)
     if len(eligible) <= POINTS:
         return eligible
@@ -83,10 +89,10 @@ def _nothing(why: str) -> Map:
 
 
 def _vectors(run: ReportData, rows: IntArray, progress: Progress | None) -> tuple[NDArray[Any] | None, str]:
-    """Vectors of some rows and what gave them; None and why where there are none.
+    """Return vectors of some rows and the embedder's name; or None and why there are none.
 
-    `lsa` belongs to the texts it was fitted on: with the cache, it is fitted on all eligible ones, and the run has
-    left their vectors there. Everything else is embedded row by row. A manifest never allows remote code.
+    `lsa` depends on the texts it is fitted on: with the cache, it is fitted on all eligible ones, whose vectors the run
+    has stored there. Other embedders work row by row. A manifest never allows remote code.
     """
     pool, options, texts = run.pool, run.options, run.texts
     embedder = options.get("embedder", "lsa")
@@ -97,33 +103,33 @@ def _vectors(run: ReportData, rows: IntArray, progress: Progress | None) -> tupl
     if texts is None and not given:
         return None, "the pool holds no instruction text"
     fitted = embedder == "lsa" and bool(options.get("cache", True)) and bool(run.facts.get("embedder"))
-    asked = np.flatnonzero(run.eligible) if fitted else rows
+    embedded = np.flatnonzero(run.eligible) if fitted else rows
     column = None
     if kind == "column":
         place = {instruction: row for row, instruction in enumerate(pool.ids)}
-        column = pool.vector_column(name)[[place[i] for i in run.ids[asked]]]
+        column = pool.vector_column(name)[[place[i] for i in run.ids[embedded]]]
     vectors = vectors_of(
-        [None] * len(asked) if texts is None else list(texts[asked]),
-        ids=list(run.ids[asked]),
+        [None] * len(embedded) if texts is None else list(texts[embedded]),
+        ids=list(run.ids[embedded]),
         embedder=embedder,
         seed=options.get("seed", 0),
         cache=bool(options.get("cache", True)),
         column=column,
         progress=progress,
     )
-    return vectors.of(np.searchsorted(asked, rows)), vectors.name
+    return vectors.of(np.searchsorted(embedded, rows)), vectors.name
 
 
 def _pca(vectors: NDArray[Any], dimensions: int) -> FloatArray:
-    """The leading principal components; a covariance of D x D is small, and exact."""
+    """Project to the leading principal components, shape (n, dimensions), by the exact D x D covariance."""
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
     leading = directions[:, ::-1][:, :dimensions]
-    # The sign of a direction is chance: the largest entry is made positive.
+    # The sign of a direction is arbitrary: make the largest entry positive.
     leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
-    out = np.zeros((len(vectors), dimensions))
-    out[:, : leading.shape[1]] = centred @ leading
-    return out
+    projected = np.zeros((len(vectors), dimensions))
+    projected[:, : leading.shape[1]] = centred @ leading
+    return projected
 
 
 def _tsne(vectors: NDArray[Any], seed: int) -> FloatArray:
@@ -136,9 +142,9 @@ def _tsne(vectors: NDArray[Any], seed: int) -> FloatArray:
         init=start.astype(np.float32),
         perplexity=min(20.0, (len(vectors) - 1) / 3),
         random_state=seed % 2**32,
-        angle=0.8,  # half the time of the default, and neighbours are kept as well
+        angle=0.8,  # half the time of the default, with neighbours preserved as well
         max_iter=400,
     )
-    # One thread: threads wait for each other at every step, and sums over them differ in their last bits.
+    # One thread: threads synchronise at every step, and their sums differ in the last bits.
     with threadpool_limits(limits=1):
         return np.asarray(made.fit_transform(reduced.astype(np.float32)), dtype=np.float64)

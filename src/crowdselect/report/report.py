@@ -1,4 +1,4 @@
-"""A finished run → one HTML page for the person who decides whether to train on it. Nothing is decided anew here.
+"""The report of a finished run: one HTML page to help decide whether to train on it. It only reads the run.
 
 A section is one record of `SECTIONS` and a template, `templates/sections/KEY.html`.
 """
@@ -35,26 +35,29 @@ from crowdselect.selection.selection import random_control
 from crowdselect.writing import check_output, new_file
 
 LISTED = 5_000
-"""Chosen rows in the page; all of them are in selection.parquet."""
+"""Maximum number of chosen rows on the page; all of them are in selection.parquet."""
 
 _MISSED = 20
 _EXTREMES = 5
 _CLUSTERS = 60  # clusters in the table
 _WORDS = 5
 _DASH = "\u2013"
-_COPIES = {"duplicate_of": "duplicates", "near_duplicate_of": "near-duplicates"}  # reasons, in a sentence
+_COPIES = {
+    "duplicate_of": "duplicates",
+    "near_duplicate_of": "near-duplicates",
+}  # reason code → plural in a sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a section shows."""
+    """The content of a section."""
 
     figures: Mapping[str, Figure | None] = field(default_factory=dict)
-    """Charts by name; None where there is nothing to draw. The template places them."""
+    """Charts by name; None = nothing to draw. The template places them."""
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Rows of the run that the page's script lists, by the name that the template gives the list."""
+    """List name in the template → rows of the run, listed by the page's script."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """For the template, as `v`."""
+    """Values for the template, as `v`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Section:
     """Its anchor and the name of its template."""
     title: str
     gather: Callable[[ReportData], Content | None]
-    """What it shows of a run; None = the section is left out."""
+    """Returns its content for a run; None = leave the section out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,8 @@ def write_report(
     Args:
         run: The run.
         path: The file to write.
-        method: Of the map, one of `crowdselect.report.projection.METHODS`.
-        overwrite: Replace a file that is there.
+        method: The map's projection, one of `crowdselect.report.projection.METHODS`.
+        overwrite: Replace an existing file.
         stages: Times the stages and shows progress.
         made: As for `crowdselect.report.page.render`.
 
@@ -102,7 +105,7 @@ def write_report(
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
-        OutputError: The place is refused.
+        OutputError: The file cannot be written or is refused.
 
     Example:
         >>> write_report.__name__
@@ -125,7 +128,7 @@ def write_report(
 
 
 def check_extra() -> None:
-    """See that the extra is there, before a page is listed anywhere.
+    """Check that the extra is installed, before a page is announced.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -178,7 +181,7 @@ def make_page(
         title=f"{_pool_name(run)}: what was chosen",
         kind="report",
         simulated=bool(run.facts.get("simulated")),
-        # What was missing is known only now that everything is gathered.
+        # Problems are complete only now that all content is gathered.
         warnings=list(dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])),
         sections=filled,
         **_head(run),
@@ -190,7 +193,7 @@ def make_page(
 
 
 def _head(run: ReportData) -> dict[str, Any]:
-    """What the paragraph at the top is made of."""
+    """Return the values of the summary at the top."""
     facts, options = run.facts, run.options
     method = method_of(options)
     weights = {name: w for name, w in (options.get("weights") or {}).items() if w}
@@ -218,7 +221,7 @@ def _head(run: ReportData) -> dict[str, Any]:
 
 
 def _quotas(run: ReportData) -> dict[str, Any] | None:
-    """How many clusters there are, by what, and what each gave; None where there are none."""
+    """Return the number of clusters, how they were made, and their quotas; None if there are none."""
     quotas = [int(quota) for quota in (run.facts.get("quotas") or {}).values()]
     if not quotas:
         return None
@@ -238,7 +241,7 @@ def _pool_name(run: ReportData) -> str:
 
 
 def _done(run: ReportData) -> Content:
-    """The difference to random selections, the reasons of all rows, the options."""
+    """Gather the comparison with random selections, the reasons of all rows, the options."""
     control = [
         {
             "name": "reward of the answer" if name == "reward" else name,
@@ -250,19 +253,19 @@ def _done(run: ReportData) -> Content:
         for name, c in random_control(run.selection).items()
     ]
     reasons = [(code, count, REASONS[code]) for code, count in run.selection.counts().items()]
-    told = {"pool": run.facts.get("pool"), "fingerprint": run.facts.get("fingerprint"), **run.options}
+    shown = {"pool": run.facts.get("pool"), "fingerprint": run.facts.get("fingerprint"), **run.options}
     options = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in told.items()
+        for name, value in shown.items()
         if value is not None
     }
     return Content(values={"control": control, "reasons": reasons, "options": options})
 
 
 def _crowd(run: ReportData) -> Content:
-    """The crowd: reward against size, and coverage."""
+    """Gather the crowd: reward against size, and coverage."""
     crowd = run.facts.get("crowd", [])
-    there = None if run.rewards is None else coverage(run.rewards)
+    coverages = None if run.rewards is None else coverage(run.rewards)
     figures = {"crowd": crowd_figure(run), "coverage": coverage_figure(run)}
     values = {
         "models": len(crowd),
@@ -270,13 +273,13 @@ def _crowd(run: ReportData) -> Content:
         "unknown": sum(m["size_b"] is None or m["family"] is None for m in crowd),
         "guessed": sum(m["source"] == "name" for m in crowd),
         "by_family": by_family(),
-        "lowest": None if there is None or figures["coverage"] is not None else float(there.min()),
+        "lowest": None if coverages is None or figures["coverage"] is not None else float(coverages.min()),
     }
     return Content(figures=figures, values=values)
 
 
 def _metrics(run: ReportData) -> Content:
-    """The metrics: what they are, distributions, correlations."""
+    """Gather the metrics: descriptions, distributions, correlations."""
     figures = {
         run.keys[name]: distribution(values, run.eligible, run.chosen, title=name)
         for name, values in run.metrics.items()
@@ -289,14 +292,14 @@ def _metrics(run: ReportData) -> Content:
 
 
 def _map(run: ReportData) -> Content:
-    """The map, or why there is none."""
+    """Gather the map, or why there is none."""
     figure = map_figure(run)
     colours = {} if figure is None else {k: c["title"] or k for k, c in figure.colours.items()}
-    return Content(figures={"map": figure}, values={"said": run.map.said, "colours": colours})
+    return Content(figures={"map": figure}, values={"description": run.map.description, "colours": colours})
 
 
 def _clusters(run: ReportData) -> Content:
-    """The clusters: size, quota, typical words, mean metrics."""
+    """Gather the clusters: size, quota, typical words, mean metrics."""
     if not run.clustered:
         return Content(values={"rows": []})
     labels, sizes = np.unique(run.cluster[run.eligible & (run.cluster >= 0)], return_counts=True)
@@ -329,7 +332,7 @@ def _mean(values: Any) -> float | None:  # noqa: ANN401  (an array)
 
 
 def _rows(run: ReportData) -> Content:
-    """The chosen rows: the script lists them, with search, filter and order."""
+    """Gather the chosen rows, which the script lists with search, filter and order."""
     labels = [int(label) for label in np.unique(run.cluster[run.chosen])] if run.clustered else []
     names = run.facts.get("cluster_names")
     orders = {
@@ -350,7 +353,7 @@ def _rows(run: ReportData) -> Content:
 
 
 def _extremes(run: ReportData) -> Content | None:
-    """The highest and lowest rows of each metric."""
+    """Gather the highest and lowest rows of each metric."""
     if not run.metrics:
         return None
     lists: dict[str, list[int]] = {}
@@ -360,19 +363,19 @@ def _extremes(run: ReportData) -> Content | None:
 
 
 def _missed(run: ReportData) -> Content:
-    """The rows that were nearest to being chosen."""
+    """Gather the rows that were nearest to being chosen."""
     rows = run.missed(_MISSED)
     return Content(lists={"missed": rows}, values={"rows": len(rows)})
 
 
 def _teachers(run: ReportData) -> Content | None:
-    """Whose answers are trained on."""
+    """Gather the models whose answers are trained on."""
     figure = teachers_figure(run)
     return None if figure is None else Content(figures={"teachers": figure})
 
 
 def _lengths(run: ReportData) -> Content:
-    """Lengths of instructions and answers."""
+    """Gather lengths of instructions and answers."""
     return Content(figures=length_figures(run))
 
 
@@ -388,4 +391,4 @@ SECTIONS: tuple[Section, ...] = (
     Section("teachers", "Teachers", _teachers),
     Section("lengths", "Lengths", _lengths),
 )
-"""The page, from top to bottom."""
+"""The page's sections, from top to bottom."""

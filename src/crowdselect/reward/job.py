@@ -1,4 +1,4 @@
-"""One run of `crowdselect reward`: from what was asked to a rewards file."""
+"""One run of `crowdselect reward`: from scorers and a pool to a rewards file."""
 
 import sys
 import time
@@ -65,7 +65,8 @@ from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
-_TERMINAL, _PIPE = 0.25, 30.0  # seconds between two words of progress
+_COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
+_TERMINAL, _PIPE = 0.25, 30.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +74,14 @@ class JobOptions:
     """How to score.
 
     Attributes:
-        local: For `hf:`.
-        served: For `http:`.
-        judge: For `judge:`.
-        ledger: Where the scores of judges and servers are kept, with computed ones beside it as parts; None = beside
-            the rewards file.
+        local: Options of `hf:`.
+        served: Options of `http:`.
+        judge: Options of `judge:`.
+        ledger: Where the scores of judges and servers are stored, with computed ones beside it as parts; None =
+            beside the rewards file.
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
-        self_test: Try each scorer on built-in answers first.
-        retry_failed: Score again what has failed before.
+        self_test: Test each scorer on built-in answers first.
+        retry_failed: Retry scores that failed before.
         overwrite: Replace the rewards file; never the ledger.
         engine: Where models run.
     """
@@ -98,7 +99,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was written."""
+    """The result of a run."""
 
     target: Path
     tallies: Mapping[str, Tally]
@@ -109,7 +110,7 @@ class Result:
 
     @property
     def is_complete(self) -> bool:
-        """Every answer has every score."""
+        """Whether every answer has every score."""
         return not any(tally.missing for tally in self.tallies.values())
 
 
@@ -140,7 +141,7 @@ class Job:
             check_on_ray(specs, pool)
         self.references = _references(pool, specs, options.references)
         self.notes: dict[str, str] = {}
-        """Judge → what it takes over from the name that it had before; once there is a plan."""
+        """Judge → a line on the answers it takes over from its former name; filled by `plan`."""
         self.columns = self._columns(specs)
         self._made = _made_by(pool, self.columns, self.references)
         self.is_current = self._target is not None and self._is_current(self._target)
@@ -185,7 +186,7 @@ class Job:
 
     @property
     def paid(self) -> bool:
-        """Something is computed or asked, and so kept."""
+        """Whether any score is computed or asked for, and so stored."""
         return any(column.scorer.paid for column in self.columns)
 
     def plan(self) -> dict[str, Tally]:
@@ -231,15 +232,15 @@ class Job:
         return Result(self.target, tallies_in(manifest), 0, manifest["warnings"], was_there=True)
 
     def run(self, plan: Mapping[str, Tally]) -> Result:
-        """Score what is missing and write the rewards file.
+        """Compute missing scores and write the rewards file.
 
         Args:
-            plan: From `plan`; empty = nobody has counted what there is to do.
+            plan: From `plan`; empty = not counted.
 
         Raises:
             OptionError: No rewards file is named.
             OutputError: Another process is writing this file.
-            CrowdselectError: A scorer cannot go on; run again to go on from there.
+            CrowdselectError: A scorer cannot continue; run again to resume.
         """
         with self._locked():
             return self._run(plan)
@@ -266,11 +267,11 @@ class Job:
         return Result(self.target, tallies, computed, warnings)
 
     def _score(self, total: int | None, warnings: list[str]) -> int:
-        """Score what is not scored yet, column by column; give how many were.
+        """Compute missing scores, column by column; return how many were computed.
 
         Args:
-            total: How many there are; None = nobody has counted.
-            warnings: Gets what the scorers have to say.
+            total: How many there are; None = not counted.
+            warnings: The scorers' notes are added to it.
         """
         from crowdselect.terminal import warn
 
@@ -285,15 +286,15 @@ class Job:
                     for column in columns:
                         warnings += self._tested(column, stored)
                 for column in columns:
-                    said: set[str] = set()
+                    notes_seen: set[str] = set()
                     for scored, notes in score(self._sources, self._way(column, stored, meter.add)):
-                        if engine.on_ray:  # in this process every few scores are told as they come
+                        if engine.on_ray:  # in this process progress is reported while scoring
                             meter.add(scored)
-                        said.update(notes)
-                    warnings += [f"{column.name}: {note}" for note in sorted(said)]
+                        notes_seen.update(notes)
+                    warnings += [f"{column.name}: {note}" for note in sorted(notes_seen)]
             except KeyboardInterrupt:
                 meter.end()
-                warn("what was scored is kept: run the same command again to go on")
+                warn("scores so far are kept: run the same command again to resume")
                 raise
             finally:
                 meter.end()
@@ -301,7 +302,7 @@ class Job:
         return meter.done
 
     def _begin(self, total: int | None) -> None:
-        """Before anything is scored: hand over what renamed judges have in the ledger, and say who is asked."""
+        """Before scoring: move renamed judges' answers to their new names, and announce who is asked."""
         from crowdselect.terminal import note, visible
 
         asking = [column for column in self.columns if column.scorer.paid and not self._computes(column)]
@@ -322,7 +323,7 @@ class Job:
     def _way(
         self, column: Column, stored: Stored, progress: Callable[[int], None], *, workers: int | None = None
     ) -> Way:
-        """Say how a column is scored; `workers` = so many, and not as many as the options say."""
+        """Return how a column is scored; `workers` overrides the number in the options."""
         options = self._options
         retry = options.retry_failed
         if not options.engine.on_ray:
@@ -339,12 +340,12 @@ class Job:
         return on_workers(column, setup, stored, self.parts, retry_failed=retry, engine=engine)
 
     def _tested(self, column: Column, stored: Stored) -> list[str]:
-        """Try a scorer on the built-in conversations, on a worker where workers score; its scores are kept.
+        """Test a scorer on the built-in conversations, on a worker if workers score; its scores are stored.
 
-        What is found is said at once, not in hours.
+        Warnings are printed at once, before a long run.
 
         Raises:
-            CrowdselectError: A judge failed: it is not paid for the rest.
+            CrowdselectError: A judge failed the test, so nothing more is paid for.
         """
         from crowdselect.terminal import warn
 
@@ -352,23 +353,23 @@ class Job:
             pass
         if self._options.engine.on_ray:
             stored.read_again()
-        found = self_test(column.name, partial(outcomes_of, column, ledger=stored))
-        for line in found:
+        warnings = self_test(column.name, partial(outcomes_of, column, ledger=stored))
+        for line in warnings:
             warn(line)
-        if found and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
+        if warnings and isinstance(column.scorer, JudgeScorer) and column.scorer.spent is None:
             raise CrowdselectError(
                 f"{column.name}: the judge failed the self-test (see the warnings above), so nothing else was sent; "
-                "fix that, or pass `self_test=False` to score all the same"
+                "fix that, or pass `self_test=False` to score anyway"
             )
-        return found
+        return warnings
 
     def _locked(self) -> Held:
-        """Hold the rewards file: of two runs that score into it at once, the second is refused."""
-        beside = self.target.with_name(self.target.name + ".lock")
+        """Lock the rewards file: a second run that scores into it at the same time is refused."""
+        lock_path = self.target.with_name(self.target.name + ".lock")
         try:
-            lock = hold(beside)
+            lock = hold(lock_path)
         except OSError as error:
-            raise OutputError(f"{beside}: cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{lock_path}: cannot be written: {error.strerror or error}") from error
         if lock is None:
             raise OutputError(
                 f"{self.target}: another process is scoring into this file; wait until it ends, or choose another output"
@@ -376,12 +377,12 @@ class Job:
         return lock
 
     def _judges(self) -> tuple[list[Endpoint], set[str]]:
-        """Give the judges, and all names of their crowd files."""
+        """Return the judges, and all names in their crowd files."""
         judges = [column.scorer for column in self.columns if isinstance(column.scorer, JudgeScorer)]
         return [judge.endpoint for judge in judges], names_in(*{judge.file for judge in judges})
 
     def _stored(self) -> Stored:
-        """What is scored by now: in the ledger, where there is one, and in parts."""
+        """Return the scores so far: in the ledger, if there is one, and in parts."""
         if self._ledger is None and self.ledger_path.exists():
             self._open()
         others = []
@@ -392,7 +393,7 @@ class Job:
         return Stored(self._ledger, self.parts, *others, computed=computed)
 
     def _computes(self, column: Column) -> bool:
-        """Say whether a column's scores are computed, not asked for or looked up."""
+        """Return whether a column's scores are computed, not asked for or looked up."""
         return self._setups[column.name].spec.kind in COMPUTED
 
     def _open(self) -> Ledger:
@@ -450,10 +451,10 @@ def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool)
 
 def _made_by(pool: Pool, columns: Sequence[Column], references: str | None) -> dict[str, Any]:
     """Describe what a rewards file is made by."""
-    told: dict[str, Any] = {"columns": [column.name for column in columns]}
+    told: dict[str, Any] = {_COLUMNS: [column.name for column in columns]}
     for column in columns:
         told |= _flat(column.name, column.scorer.settings)
-    told |= {"references": references, "layout": pool.layout, "limit": pool.limit}
+    told |= {"references": references, "read": pool.read.as_dict(), "limit": pool.limit}
     return made_by(COMMAND, told, {"pool": pool.files})
 
 
@@ -461,11 +462,11 @@ def _growing(columns: Sequence[Column], before: Mapping[str, Any] | None) -> set
     """Name what may have been added to since a file was made: rows, models, a judge's samples, an imported file, columns."""
     found = {f"{column.name}.{setting}" for column in columns for setting in ("samples", "file")}
     options = (before or {}).get("options")
-    had = options.get("columns") if isinstance(options, dict) else None
+    had = options.get(_COLUMNS) if isinstance(options, dict) else None
     if isinstance(had, list) and all(name in {column.name for column in columns} for name in had):
         new = [column for column in columns if column.name not in had]
         found |= {
-            "columns",
+            _COLUMNS,
             *(place for column in new for place in _flat(column.name, column.scorer.settings)),
         }
     return found | {"pool", "limit"}
@@ -500,27 +501,29 @@ def _inputs(pool: Pool, specs: Sequence[Spec]) -> list[Path]:
     return found
 
 
-def _references(pool: Pool, specs: Sequence[Spec], asked: str | None) -> str | None:
-    """Which column holds correct answers; only judges look at it."""
+def _references(pool: Pool, specs: Sequence[Spec], named: str | None) -> str | None:
+    """Return the column of correct answers; only judges use it."""
     if not any(spec.kind == "judge" for spec in specs):
         return None
-    return asked if asked is not None else "reference" if "reference" in pool.columns else None
+    return named if named is not None else "reference" if "reference" in pool.columns else None
 
 
 def _doubts(column: Column, tally: Tally) -> list[str]:
-    """Say what makes a column of scores useless or worse."""
-    found = []
+    """Return warnings about a column of scores that may be useless."""
+    warnings = []
     if tally.scored > 1 and tally.lowest == tally.highest:
-        found.append(f"{column.name}: all {tally.scored} scores are {tally.lowest:g}, so they tell nothing")
+        warnings.append(
+            f"{column.name}: all {tally.scored} scores are {tally.lowest:g}, so they are not informative"
+        )
     if tally.truncated:
         side: Any = column.scorer.settings.get("truncation_side")
         where = f" on the {side}" if side else ""
-        found.append(f"{column.name}: {tally.truncated} of {tally.answers} conversations were cut{where}")
-    return found
+        warnings.append(f"{column.name}: {tally.truncated} of {tally.answers} conversations were cut{where}")
+    return warnings
 
 
 class Meter:
-    """Says how far a run is: in place on a terminal, a line every half minute elsewhere.
+    """Shows progress: updated in place on a terminal, a line every half minute elsewhere.
 
     Example:
         >>> import io
@@ -534,7 +537,7 @@ class Meter:
     def __init__(
         self, total: int | None, *, stream: TextIO | None = None, clock: Callable[[], float] | None = None
     ) -> None:
-        """Begin; `total` is how many there are to do, None = nobody has counted."""
+        """Start; `total` is the number to do, None = not counted."""
         self.done = 0
         self._total = total
         self._stream = sys.stderr if stream is None else stream
@@ -544,7 +547,7 @@ class Meter:
         self._shown = False
 
     def add(self, count: int) -> None:
-        """Count what was done, and say how far it is, now and then."""
+        """Add `count`, and show progress from time to time."""
         self.done += count
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):

@@ -1,4 +1,4 @@
-"""A chat model as judge, asked through the clients, the ledger and the limits of `collect`."""
+"""A chat model as judge, using the clients, the ledger and the limits of `ask`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,8 @@ from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
 from crowdselect.reward.rubric import Rubric, read_score, unpack_judgement, with_expectation
 from crowdselect.reward.specs import Spec
 
-_RUNS = 8  # items per place in flight that are asked in one go
-_READING = (
-    2  # how replies are read: scores that were read in another way are read anew from the stored replies
-)
+_RUNS = 8  # items per request in flight that are asked together
+_READING = 2  # version of how replies are read: with another version, stored replies are read again
 _NO_REFERENCE = "the prompt asks for a reference answer, and there is none"
 
 
@@ -31,9 +29,9 @@ class JudgeOptions:
 
     Attributes:
         samples: How often each answer is judged; the scores are averaged.
-        prompt: The user's own prompt, a file; None = the built-in rubric.
-        logprobs: Ask for the score tokens' log-probabilities, and use them where they come.
-        max_cost: Money, over all runs on the ledger. `max_requests` likewise.
+        prompt: A file with the user's own prompt; None = the built-in rubric.
+        logprobs: Request the score tokens' log-probabilities, and use them if returned.
+        max_cost: Cost cap, over all runs on the ledger. `max_requests` likewise.
     """
 
     samples: int = 1
@@ -51,11 +49,11 @@ class JudgeScorer(BaseScorer):
     """`judge:FILE#NAME`: the judge's score from 0 to 10, averaged over samples.
 
     Args:
-        spec: What was asked for.
-        options: How.
-        ledger: Gives the ledger; asked for when the first answer is judged.
-        retry_failed: Ask again what has failed before.
-        client: Makes the client; None = over HTTP or local, as the file says.
+        spec: The scorer as the user named it.
+        options: How the judge is asked.
+        ledger: Returns the ledger; called when the first answer is judged.
+        retry_failed: Send requests again that failed before.
+        client: Makes the client; None = HTTP or local, as in the crowd file.
     """
 
     def __init__(
@@ -89,60 +87,60 @@ class JudgeScorer(BaseScorer):
             "" if self.endpoint.api_key_env is None else f", with the key in {self.endpoint.api_key_env}"
         )
         self.spent: str | None = None
-        """Which limit ended the asking; None = none did."""
+        """Which limit ended the requests; None = none did."""
         self._unread = self._read = self._odd = 0
 
     def identity(self, item: Item) -> str:
-        """Give the prompt; see `Scorer.identity`."""
+        """Return the prompt; see `Scorer.identity`."""
         return self._rubric.prompt(item) or f"no reference: {json.dumps(item.messages)}"
 
     def costs(self, todo: int, characters: int) -> Mapping[str, Any]:
-        """Estimate the requests and bound the money; see `Scorer.costs`."""
+        """Count the requests and bound the cost; see `Scorer.costs`."""
         samples, endpoint = self._options.samples, self.endpoint
         requests = todo * samples
         prompt = samples * (characters + todo * self._rubric.length) / 4
         answers = None if endpoint.most_tokens is None else requests * endpoint.most_tokens
         money = endpoint.cost(prompt, answers)
-        said = "money unknown" if money is None else f"about {money:.4g} at most"
+        shown = "money unknown" if money is None else f"about {money:.4g} at most"
         return {
             "requests": requests,
             "money": money,
-            "cost": f"{requests} requests to {endpoint.host}, {said}",
+            "cost": f"{requests} requests to {endpoint.host}, {shown}",
         }
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
-        """Ask for some at a time; items that a budget leaves out are in no list. See `Scorer.score`."""
+        """Ask in groups; items left out by a budget are in no list. See `Scorer.score`."""
         prompts = [self._rubric.prompt(item) for item in items]
         refused = [(at, Outcome(reason=_NO_REFERENCE)) for at, prompt in enumerate(prompts) if prompt is None]
         if refused:
             yield refused
-        places = [at for at, prompt in enumerate(prompts) if prompt is not None]
+        scorable = [at for at, prompt in enumerate(prompts) if prompt is not None]
         size = _RUNS * self.endpoint.max_concurrency
-        for begin in range(0, len(places), size):
+        for begin in range(0, len(scorable), size):
             if self.spent is not None:
                 return
-            some = places[begin : begin + size]
-            yield self._judged({at: prompts[at] or "" for at in some})
+            group = scorable[begin : begin + size]
+            yield self._judged({at: prompts[at] or "" for at in group})
 
     def requests(self, item: Item) -> list[Request]:
-        """Give what is asked for an item, one request per sample; none where a reference is wanted and missing."""
+        """Return an item's requests, one per sample; none if a reference is needed and missing."""
         prompt = self._rubric.prompt(item)
         return [] if prompt is None else self._requests(prompt)
 
     def answered(self, items: Sequence[Item], ledger: Ledger, endpoint: Endpoint) -> list[bool]:
-        """Say of which items every request is answered, so that nothing is sent for them.
+        """Return for each item whether all its requests are answered, so that nothing is sent for it.
 
         Args:
-            items: To be scored.
+            items: The items to score.
             ledger: Where the answers are.
-            endpoint: The judge as the ledger knows it.
+            endpoint: The judge under its name in the ledger.
         """
         keys = [[request.key(endpoint) for request in self.requests(item)] for item in items]
         known = ledger.known([key for some in keys for key in some], retry_failed=self._limits.retry_failed)
         return [known.issuperset(some) for some in keys]
 
     def close(self) -> None:
-        """Say how many answers could not be read, and what was left out."""
+        """Add notes on replies that could not be read and on items left out."""
         if self._unread:
             self.notes.append(f"{self._unread} of {self._unread + self._read} judgements could not be read")
         if self._odd:
@@ -154,13 +152,13 @@ class JudgeScorer(BaseScorer):
 
     def _judged(self, prompts: Mapping[int, str]) -> Scored:
         requests = {at: self._requests(prompt) for at, prompt in prompts.items()}
-        every = [one for some in requests.values() for one in some]
+        every = [request for some in requests.values() for request in some]
         ledger = self._ledger()
         ended = ask([Wanted(self.endpoint, every)], ledger, self._asking)
-        said = iter(answers_to(ledger, self.endpoint, every))
+        replies = iter(answers_to(ledger, self.endpoint, every))
         found: Scored = []
         for at, some in requests.items():
-            answers = [answer for answer in islice(said, len(some)) if answer is not None]
+            answers = [answer for answer in islice(replies, len(some)) if answer is not None]
             if len(answers) == len(some):
                 found.append((at, self._mean(answers)))
         self._check_stopped(ended.stopped)
@@ -179,18 +177,18 @@ class JudgeScorer(BaseScorer):
         self.spent = why
 
     def _mean(self, answers: Sequence[Answer]) -> Outcome:
-        """Average what can be read; where nothing can, the first reason counts."""
-        found = [_outcome(answer) for answer in answers]
-        scores = [outcome.score for outcome in found if outcome.score is not None]
-        asked = sum(answer.status in ANSWERED for answer in answers)
+        """Average the scores that could be read; if none could, return the first reason."""
+        outcomes = [_outcome(answer) for answer in answers]
+        scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+        answered = sum(answer.status in ANSWERED for answer in answers)
         self._read += len(scores)
-        self._unread += asked - len(scores)
+        self._unread += answered - len(scores)
         self._odd += sum(answer.status == "odd" for answer in answers)
-        return Outcome(score=sum(scores) / len(scores)) if scores else found[0]
+        return Outcome(score=sum(scores) / len(scores)) if scores else outcomes[0]
 
 
 class JudgeClient(HttpClient):
-    """Gives answers with the expected score beside them."""
+    """A client that adds the expected score to each reply."""
 
     async def _send(self, content: bytes) -> bytes:
         return with_expectation(await super()._send(content))
@@ -201,22 +199,22 @@ def find_judge(path: str, name: str) -> Endpoint:
 
     Args:
         path: The crowd file.
-        name: Of one of its [[judge]] tables.
+        name: The name of one of its [[judge]] tables.
 
     Raises:
-        OptionError: There is none of this name, or its key is not set.
+        OptionError: There is no judge of this name, or its key is not set.
     """
     judges = load_endpoints(path).judges
-    found = next((judge for judge in judges if judge.name == name), None)
-    if found is None:
+    endpoint = next((judge for judge in judges if judge.name == name), None)
+    if endpoint is None:
         names = ", ".join(judge.name for judge in judges) or "none"
         raise OptionError(f"{path}: no [[judge]] named {name!r}; found {names}")
-    check_reachable((found,), path=path)
-    return found
+    check_reachable((endpoint,), path=path)
+    return endpoint
 
 
 def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
-    """Find the judge, and say what it is asked for."""
+    """Return the judge's endpoint, with log-probabilities and temperature set."""
     found = find_judge(spec.target, spec.part or "")
     extra = dict(found.extra_body)
     if options.logprobs and found.local is None:

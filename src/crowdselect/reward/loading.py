@@ -1,4 +1,4 @@
-"""A reward model in the hub's format: what it says about itself, its tokenizer, its weights; and what is wrong with it."""
+"""Loads a reward model in the hub's format: configuration, tokenizer, weights; with checks of each."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from crowdselect.reward.specs import Spec
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SIDES = ("auto", "left", "right")
 PAIR = "pair"
-"""A `chat_template` that sends the conversation and the answer as a pair of texts, as cross-encoders want them."""
+"""A `chat_template` that passes the conversation and the answer as a pair of texts, as cross-encoders expect."""
 
 _KIND = "reward model"
 _AUTO = "AutoModelForSequenceClassification"
 _LARGE = 2 << 20  # bytes
-_NO_LIMIT = 1_000_000_000  # tokenizers that know no longest input say a far larger number
+_NO_LIMIT = 1_000_000_000  # tokenizers without a maximum length report a far larger number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,13 @@ class LocalOptions:
     """How a model on this machine is run.
 
     Attributes:
-        device: `auto`: a GPU where there is one; else a name of torch's.
+        device: A torch device name; `auto`: a GPU if there is one.
         dtype: `auto`: float32 on a CPU, the model's own on a GPU.
-        max_length: The most tokens of a conversation; None = what the model says.
-        truncation_side: What a longer one loses; `auto`: what the model's tokenizer says.
-        batch_tokens: The most tokens of a batch, padding included.
+        max_length: Maximum tokens of a conversation; None = the model's limit.
+        truncation_side: The side on which a longer one is cut; `auto`: the tokenizer's setting.
+        batch_tokens: Maximum tokens of a batch, padding included.
         chat_template: A file with a Jinja template, or `PAIR`; None = the model's own.
-        trust_remote_code: Let code that comes with the model run.
+        trust_remote_code: Allow code that comes with the model to run.
     """
 
     device: str = "auto"
@@ -59,12 +59,12 @@ class LocalOptions:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a model says about itself, read without its weights; options filled in.
+    """A model's configuration and tokenizer, read without its weights; options resolved.
 
     Attributes:
-        config: Of transformers.
-        tokenizer: Of transformers, with the chat template that is used.
-        options: `device`, `dtype`, `max_length` and `truncation_side` are what is used, no longer `auto`.
+        config: The configuration, of transformers.
+        tokenizer: The tokenizer, of transformers, with the chat template in use.
+        options: With `device`, `dtype`, `max_length` and `truncation_side` resolved, no longer `auto`.
         revision: The commit on the hub, or a fingerprint of the folder.
     """
 
@@ -78,8 +78,8 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     """Read a model's configuration and tokenizer.
 
     Raises:
-        InputError: It is no model, no reward model, or has no chat template.
-        OptionError: It needs code of its own, several outputs need a choice, or an option does not fit.
+        InputError: It is not a model, not a reward model, or has no chat template.
+        OptionError: It needs its own code, one of several outputs must be chosen, or an option does not fit.
         MissingExtraError: The extra `reward` is not installed.
     """
     torch = optional("torch", extra="reward")
@@ -120,14 +120,14 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
     """Load the weights, ready to score.
 
     Raises:
-        InputError: Weights are missing or of other shapes: the scores would be random.
-        OptionError: There is no such device.
+        InputError: Weights are missing or have other shapes: the scores would be random.
+        OptionError: The device cannot be used.
     """
     torch = optional("torch", extra="reward")
     transformers = optional("transformers", extra="reward")
     auto = getattr(transformers, _AUTO)
     trust = card.options.trust_remote_code
-    model, found = loaded(
+    model, report = loaded(
         spec.target,
         lambda: auto.from_pretrained(
             **_where(spec),
@@ -138,7 +138,7 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
         ),
         kind=_KIND,
     )
-    missing = sorted(found["missing_keys"])
+    missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
             f"{spec.target}: not a reward model: the weights {', '.join(missing[:3])} are not in it, so its scores "
@@ -152,7 +152,7 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
 
 
 def one_line(error: BaseException) -> str:
-    """Give an error's message on one line, not too long."""
+    """Return an error's message on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -162,16 +162,16 @@ def _where(spec: Spec) -> dict[str, Any]:
 
 
 def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: ANN401  (whatever is loaded)
-    """Load a part of a model, and turn what transformers says about it into one line that names it.
+    """Load a part of a model, and turn errors of transformers into one line that names the model.
 
     Args:
         model: Its folder, or its name on the hub.
         load: Loads the part.
-        kind: What the model is wanted as, for messages.
+        kind: The kind of model wanted, for messages.
 
     Raises:
-        OptionError: The model needs code of its own.
-        InputError: It is not there, needs another package, or is nothing of the kind.
+        OptionError: The model needs its own code.
+        InputError: It does not exist, needs another package, or is not of this kind.
     """
     try:
         return load()
@@ -189,7 +189,7 @@ def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: A
 
 
 def _check_code(spec: Spec, config: Any, *, trust: bool) -> None:  # noqa: ANN401  (of transformers)
-    """Code of a model's own is never run unasked; nor is the model run without it, with a random head."""
+    """Refuse a model that needs its own code unless it is trusted; without that code its head would be random."""
     if _AUTO in (getattr(config, "auto_map", None) or {}) and not trust:
         raise _needs_code(spec.target)
 
@@ -215,13 +215,13 @@ def names_of(config: Any) -> str:  # noqa: ANN401  (of transformers)
 
 
 def set_template(model: str, tokenizer: Any, file: str | None, *, such_as: str) -> None:  # noqa: ANN401  (of transformers)
-    """Let a tokenizer write conversations by a file's Jinja template, or by its own.
+    """Set a tokenizer's chat template from a file, or check that it has its own.
 
     Args:
-        model: Whose tokenizer it is, for messages.
-        tokenizer: Of transformers; it is changed.
-        file: With the template; None = the tokenizer's own.
-        such_as: Which template would do, for the message that there is none.
+        model: The model's name, for messages.
+        tokenizer: The tokenizer, of transformers; it is modified.
+        file: A file with a Jinja template; None = the tokenizer's own.
+        such_as: A template that would do, for the message that there is none.
 
     Raises:
         OptionError: The file cannot be read.
@@ -239,11 +239,11 @@ def set_template(model: str, tokenizer: Any, file: str | None, *, such_as: str) 
         )
 
 
-def _dtype(asked: str, config: Any, device: str) -> str:  # noqa: ANN401  (of transformers)
-    if asked != "auto":
-        return asked
-    own = str(getattr(config, "dtype", None) or "torch.float32").removeprefix("torch.")
-    return "float32" if device == "cpu" or own not in DTYPES else own
+def _dtype(wanted: str, config: Any, device: str) -> str:  # noqa: ANN401  (of transformers)
+    if wanted != "auto":
+        return wanted
+    model_dtype = str(getattr(config, "dtype", None) or "torch.float32").removeprefix("torch.")
+    return "float32" if device == "cpu" or model_dtype not in DTYPES else model_dtype
 
 
 def _longest(config: Any, tokenizer: Any) -> int | None:  # noqa: ANN401  (of transformers)
@@ -257,7 +257,7 @@ def _revision(spec: Spec, config: Any) -> str:  # noqa: ANN401  (of transformers
     if not folder.is_dir():
         return str(getattr(config, "_commit_hash", None) or spec.revision or "unknown")
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    # The fingerprint reads both ends of a file: of large ones the time says whether the middle was changed.
+    # The fingerprint reads both ends of a file: for large files the time shows whether the middle was changed.
     names = "\n".join(
         f"{file.relative_to(folder)} {file.stat().st_mtime_ns if file.stat().st_size > _LARGE else ''}"
         for file in files

@@ -1,6 +1,6 @@
-"""A reward model of transformers' on this machine: conversations to tokens to batches to scores.
+"""A transformers reward model on this machine: conversations to tokens to batches to scores.
 
-Conversations are cut to the longest length allowed, and grouped by length within a budget of tokens.
+Conversations are truncated to the maximum length, and batched by length within a token budget.
 """
 
 import math
@@ -17,8 +17,8 @@ from crowdselect.reward.loading import PAIR, Card, LocalOptions, load_model, nam
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
 
-_PADDING = 0.08  # of a batch at most, or what is shorter goes into the next
-_SMALL = 256  # tokens of a batch whose padding is not worth another one
+_PADDING = 0.08  # maximum share of a batch; shorter conversations go into the next batch
+_SMALL = 256  # tokens of a batch below which padding does not matter
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -27,10 +27,10 @@ class Encoded:
     """A conversation as tokens.
 
     Attributes:
-        ids: None where the chat template refuses the conversation.
-        types: Segment of each token, for models that tell a pair's texts apart.
-        truncated: It was longer.
-        reason: Why there are no tokens.
+        ids: None if the chat template refuses the conversation.
+        types: Segment of each token, for models with token types.
+        truncated: Whether it was cut.
+        reason: Why there are no tokens; None if there are.
     """
 
     ids: list[int] | None
@@ -43,9 +43,9 @@ class LocalScorer(BaseScorer):
     """`hf:NAME_OR_PATH`: a sequence classifier; its weights are loaded with the first score."""
 
     def __init__(self, spec: Spec, options: LocalOptions) -> None:
-        """Read what the model says about itself; see `loading.read_card` for what is refused."""
+        """Read configuration and tokenizer; see `loading.read_card` for what is refused."""
         self.padding = 0.0
-        """Share of padding among the tokens that were computed."""
+        """Share of padding among the computed tokens."""
         self._named = spec
         self._card = read_card(spec, options)
         self._pad = self._card.config.get_text_config().pad_token_id
@@ -69,21 +69,23 @@ class LocalScorer(BaseScorer):
         super().__init__(spec.text, settings)
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
-        """Score a batch at a time, the longest first; see `Scorer.score`."""
+        """Score batch by batch, longest conversations first; see `Scorer.score`."""
         encoded = encode(items, self._card)
         refused = [(at, Outcome(reason=one.reason)) for at, one in enumerate(encoded) if one.ids is None]
         if refused:
             yield refused
-        places = [at for at, one in enumerate(encoded) if one.ids is not None]
-        lengths = [len(encoded[at].ids or ()) for at in places]
-        waiting = [[places[at] for at in batch] for batch in reversed(batches(lengths, tokens=self._budget))]
+        scorable = [at for at, one in enumerate(encoded) if one.ids is not None]
+        lengths = [len(encoded[at].ids or ()) for at in scorable]
+        waiting = [
+            [scorable[at] for at in batch] for batch in reversed(batches(lengths, tokens=self._budget))
+        ]
         while waiting:
             batch = waiting.pop()
-            found = self._tried([encoded[at] for at in batch])
-            if found is not None:
-                yield list(zip(batch, found, strict=True))
+            outcomes = self._tried([encoded[at] for at in batch])
+            if outcomes is not None:
+                yield list(zip(batch, outcomes, strict=True))
                 continue
-            if len(batch) > 1:  # it did not fit: the halves may, and later batches are made no larger
+            if len(batch) > 1:  # it did not fit: try the halves, and keep later batches small
                 self._shrink()
                 half = len(batch) // 2
                 waiting += [batch[half:], batch[:half]]
@@ -92,7 +94,7 @@ class LocalScorer(BaseScorer):
             yield [(batch[0], Outcome(reason=reason, passing=True))]
 
     def close(self) -> None:
-        """Let go of the weights."""
+        """Free the weights."""
         self.__dict__.pop("_model", None)
 
     @cached_property
@@ -100,7 +102,7 @@ class LocalScorer(BaseScorer):
         return load_model(self._named, self._card)
 
     def _tried(self, batch: Sequence[Encoded]) -> list[Outcome] | None:
-        """Score one batch; None where it does not fit into memory."""
+        """Score one batch; None if it does not fit into memory."""
         torch = optional("torch", extra="reward")
         model = self._model
         try:
@@ -135,9 +137,9 @@ class LocalScorer(BaseScorer):
         return [float(value) for value in scores.float().cpu().tolist()]
 
     def _pad_id(self, rows: Sequence[list[int]], model: Any) -> int:  # noqa: ANN401  (of transformers)
-        """The token that the model itself takes for padding: it scores at the last one that is another.
+        """Return the model's padding token: the model scores at the last token that is not padding.
 
-        A model that knows none would score at the last token: any token that is in no row does the same.
+        A model without one scores at the last token: any token that is in no row has the same effect.
         """
         if self._pad is not None:
             return int(self._pad)
@@ -149,7 +151,7 @@ class LocalScorer(BaseScorer):
         return free
 
     def _pick(self, output: Any, count: int, torch: Any) -> Any:  # noqa: ANN401  (of torch)
-        """Take the one number per conversation that was asked for."""
+        """Return the requested number for each conversation."""
         part = self._named.part
         if part is None:
             own = (
@@ -186,14 +188,14 @@ class LocalScorer(BaseScorer):
 
 
 def encode(items: Sequence[Item], card: Card) -> list[Encoded]:
-    """Turn conversations into tokens, as the model's own template writes them, with one BOS at most.
+    """Tokenize conversations with the model's chat template, with at most one BOS.
 
     Args:
-        items: Any.
-        card: The model's.
+        items: The conversations.
+        card: The model's configuration and tokenizer.
 
     Returns:
-        One per item, no longer than the longest length allowed.
+        One per item, truncated to the maximum length.
     """
     if card.options.chat_template == PAIR:
         pairs = [(chat_text(item.messages[:-1]) or "", item.messages[-1]["content"]) for item in items]
@@ -206,47 +208,47 @@ def encode(items: Sequence[Item], card: Card) -> list[Encoded]:
             texts.append(card.tokenizer.apply_chat_template(item.messages, tokenize=False))
         except jinja.TemplateError as error:
             refused[at] = f"the chat template refuses it: {one_line(error)}"
-    found = iter(_tokens(texts, None, card) if texts else [])
-    return [Encoded(None, reason=refused[at]) if at in refused else next(found) for at in range(len(items))]
+    encoded = iter(_tokens(texts, None, card) if texts else [])
+    return [Encoded(None, reason=refused[at]) if at in refused else next(encoded) for at in range(len(items))]
 
 
 def batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
-    """Group by length within a budget of tokens, padding included.
+    """Group sequences by length within a token budget, padding included.
 
     Args:
-        lengths: Of every sequence.
-        tokens: The most that a batch may hold; a longer sequence is a batch of its own.
+        lengths: The length of every sequence.
+        tokens: Maximum tokens of a batch; a longer sequence is a batch by itself.
 
     Returns:
-        Places in `lengths`, the longest sequences first: what does not fit into memory fails at once.
+        Positions in `lengths`, longest sequences first, so that running out of memory shows at once.
 
     Example:
         >>> batches([5, 100, 6, 7], tokens=21)
         [[1], [3, 2, 0]]
     """
-    found: list[list[int]] = []
-    held = 0
+    groups: list[list[int]] = []
+    used = 0
     for at in sorted(range(len(lengths)), key=lambda at: -lengths[at]):
-        whole = (len(found[-1]) + 1) * lengths[found[-1][0]] if found else 0
-        padding = whole - held - lengths[at]
-        if found and whole <= tokens and (whole <= _SMALL or padding <= _PADDING * whole):
-            found[-1].append(at)
-            held += lengths[at]
+        whole = (len(groups[-1]) + 1) * lengths[groups[-1][0]] if groups else 0
+        padding = whole - used - lengths[at]
+        if groups and whole <= tokens and (whole <= _SMALL or padding <= _PADDING * whole):
+            groups[-1].append(at)
+            used += lengths[at]
         else:
-            found.append([at])
-            held = lengths[at]
-    return found
+            groups.append([at])
+            used = lengths[at]
+    return groups
 
 
 def cut(ids: list[int], *, most: int | None, side: str, first: int, last: int) -> list[int]:
-    """Cut a sequence to a length, keeping so many tokens at its ends.
+    """Truncate a sequence, keeping `first` and `last` tokens at its ends.
 
     Args:
         ids: Tokens.
-        most: The most there may be; None = any number.
-        side: `"right"` takes away from the end, `"left"` from the beginning.
-        first: Tokens at the beginning that stay: a BOS.
-        last: Tokens at the end that stay: a separator.
+        most: Maximum length; None = no limit.
+        side: `"right"` removes tokens from the end, `"left"` from the beginning.
+        first: Number of tokens at the beginning to keep: a BOS.
+        last: Number of tokens at the end to keep: a separator.
 
     Example:
         >>> cut([0, 1, 2, 3, 4, 9], most=4, side="left", first=1, last=1)
@@ -262,23 +264,23 @@ def cut(ids: list[int], *, most: int | None, side: str, first: int, last: int) -
 
 def _tokens(texts: list[str], seconds: list[str] | None, card: Card) -> list[Encoded]:
     tokenizer, options = card.tokenizer, card.options
-    # A template writes all special tokens itself; what an encoder reads its score from must be there all the same.
+    # A template writes all special tokens itself, but an encoder still needs its CLS token.
     add = tokenizer.cls_token_id is not None
-    made = tokenizer(
+    tokenized = tokenizer(
         texts,
         seconds,
         add_special_tokens=add or seconds is not None,
         return_attention_mask=False,
         verbose=False,
     )
-    types = made.get("token_type_ids") or [None] * len(texts)
+    types = tokenized.get("token_type_ids") or [None] * len(texts)
     begins = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
-    found = []
-    for ids, segments in zip(made["input_ids"], types, strict=True):
+    encoded = []
+    for ids, segments in zip(tokenized["input_ids"], types, strict=True):
         while (
             len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins
         ):  # written by the template and added again
-            ids, segments = ids[1:], None if segments is None else segments[1:]  # noqa: PLW2901  (the same, mended)
+            ids, segments = ids[1:], None if segments is None else segments[1:]  # noqa: PLW2901  (the same, corrected)
         first = int(bool(ids) and ids[0] in begins)
         last = int(add and bool(ids) and ids[-1] == tokenizer.sep_token_id)
 
@@ -286,16 +288,16 @@ def _tokens(texts: list[str], seconds: list[str] | None, card: Card) -> list[Enc
             return cut(row, most=options.max_length, side=options.truncation_side, first=first, last=last)
 
         kept = shortened(ids)
-        found.append(
+        encoded.append(
             Encoded(kept, None if segments is None else shortened(segments), truncated=len(kept) < len(ids))
             if kept
             else Encoded(None, reason="the chat template writes nothing for it")
         )
-    return found
+    return encoded
 
 
 def padded(rows: Sequence[list[int]], *, fill: int) -> Any:  # noqa: ANN401  (a torch tensor)
-    """Pad on the right, where positions do not depend on the batch."""
+    """Pad on the right, so that positions do not depend on the batch."""
     torch = optional("torch", extra="reward")
     width = max(map(len, rows))
     return torch.tensor([row + [fill] * (width - len(row)) for row in rows])

@@ -1,4 +1,4 @@
-"""The user's own scores: from a function of Python, or from a file."""
+"""The user's own scores: from a Python function, or from a file."""
 
 import hashlib
 import importlib
@@ -21,15 +21,15 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
 
-_AT_ONCE = 256  # conversations that the function is given
+_AT_ONCE = 256  # conversations per call of the function
 _Place = tuple[str, str, int]
 
 
 class FunctionScorer(BaseScorer):
     """`python:MODULE:FUNCTION`: conversations in, numbers out; None = no score.
 
-    The function is given a list of conversations (lists of {"role", "content"}, the last the assistant's) and
-    returns as many numbers. It may be called with any of them together.
+    The function takes a list of conversations (lists of {"role", "content"}, the last the assistant's) and
+    returns as many numbers. Conversations may be grouped in any way.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -38,7 +38,7 @@ class FunctionScorer(BaseScorer):
         super().__init__(spec.text, {"kind": "python", "function": spec.target, "code": code})
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
-        """Score some hundred at a time; see `Scorer.score`."""
+        """Score in groups of some hundred; see `Scorer.score`."""
         for begin in range(0, len(items), _AT_ONCE):
             some = items[begin : begin + _AT_ONCE]
             values = self._values(some)
@@ -49,14 +49,14 @@ class FunctionScorer(BaseScorer):
             yield [(begin + at, self._outcome(value)) for at, value in enumerate(values)]
 
     def _values(self, items: Sequence[Item]) -> list[Any]:
-        """Call the function; what it raises is an error of its own code, and said in one line."""
+        """Call the function; an exception it raises is reported in one line."""
         try:
             return list(self._call([item.messages for item in items]))
         except (
             Exception
         ) as error:  # the user's code may raise anything; its name and place are what the user needs
-            said = traceback.format_exception_only(error)[-1].strip()
-            raise InputError(f"{self.spec}: {said}{_place(error)}") from error
+            message = traceback.format_exception_only(error)[-1].strip()
+            raise InputError(f"{self.spec}: {message}{_place(error)}") from error
 
     def _outcome(self, value: Any) -> Outcome:  # noqa: ANN401  (whatever the user's function gave)
         if value is None:
@@ -71,14 +71,14 @@ class FunctionScorer(BaseScorer):
 
 
 def _place(error: Exception) -> str:
-    """Say where the user's file was left; deeper frames are of what it called."""
+    """Return the last line in the user's file; deeper frames belong to code that it called."""
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
     theirs = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def _find(module: str, name: str, spec: str) -> tuple[Callable[[list[Chat]], Sequence[Any]], str]:
-    """Import the function, and hash the file it is in: changed code gives new scores."""
+    """Import the function, and hash its file, so that changed code is scored again."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
@@ -112,7 +112,7 @@ class ImportScorer(BaseScorer):
         super().__init__(spec.text, settings)
 
     def identity(self, item: Item) -> str:
-        """See `Scorer.identity`."""
+        """Return id, model and sample; see `Scorer.identity`."""
         return "\x1f".join(map(str, item.place))
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
@@ -127,10 +127,10 @@ class ImportScorer(BaseScorer):
         yield found
 
     def close(self) -> None:
-        """Say what of the file belonged to no answer."""
-        left = sum(not math.isnan(value) for value in self._scores.values()) - self._used
-        if self._used and left > 0:
-            self.notes.append(f"{self._path}: {left} scores are of no answer with text in the pool")
+        """Add a note on scores in the file that match no answer."""
+        unused = sum(not math.isnan(value) for value in self._scores.values()) - self._used
+        if self._used and unused > 0:
+            self.notes.append(f"{self._path}: {unused} scores are of no answer with text in the pool")
 
     @cached_property
     def _scores(self) -> dict[_Place, float]:
@@ -154,16 +154,16 @@ class ImportScorer(BaseScorer):
 
 
 def score_columns(spec: Spec) -> list[str]:
-    """Say which columns of a file are imported.
+    """Return the columns of a file to import.
 
     Args:
         spec: An `import:`.
 
     Returns:
-        The named one, or all that are numbers and not counts or costs.
+        The named column, or all numeric columns except counts and costs.
 
     Raises:
-        InputError: The file has no id, no model, no number, or not the named column.
+        InputError: The file has no id, no model, no numeric column, or not the named one.
     """
     with closing(connect()) as connection:
         source = Source(connection, spec.target)

@@ -1,4 +1,4 @@
-"""What passes between the runner and a scorer: conversations in, scores or reasons out."""
+"""The scorer protocol: conversations in, scores or reasons out."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ class Item:
     """One answer to score.
 
     Attributes:
-        messages: The conversation; the last message is the assistant's, and it is what is scored.
-        reference: A correct answer, where the pool has one; only judges look at it.
+        messages: The conversation; the last message, the assistant's, is scored.
+        reference: A correct answer, if the pool has one; only judges use it.
         place: (id, model, sample), for scorers that look scores up instead of computing them.
     """
 
@@ -30,13 +30,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one item: a finite score, higher is better, or the reason why there is none.
+    """The result for one item: a finite score, higher is better, or the reason why there is none.
 
     Attributes:
-        score: None where there is none.
-        reason: None where there is a score.
-        truncated: The scorer saw a part of the conversation only.
-        passing: Asking again may give a score (a busy server), so `retry_failed=True` is worth it.
+        score: None if there is none.
+        reason: None if there is a score.
+        truncated: Whether the scorer saw only part of the conversation.
+        passing: Whether a retry may succeed (the server was busy), so that `retry_failed=True` is worth it.
     """
 
     score: float | None = None
@@ -46,55 +46,55 @@ class Outcome:
 
 
 Scored = list[tuple[int, Outcome]]
-"""(place in the sequence that was given, outcome) of some items; recorded together."""
+"""(position in the input sequence, outcome) of some items; recorded together."""
 
 
 class Scorer(Protocol):
-    """Gives scores. Which items are scored together must not change a score."""
+    """Scores items. Scores must not depend on which items are scored together."""
 
     @property
     def spec(self) -> str:
-        """What the user asked for, for messages."""
+        """The scorer as the user named it, for messages."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Everything that changes scores, as JSON can hold it: part of the key of every score."""
+        """Everything that changes scores, as JSON values: part of the key of every score."""
         ...
 
     @property
     def paid(self) -> bool:
-        """Scores are worth keeping in the ledger; not so where they are only looked up in a file."""
+        """Whether scores are stored; not so if they are only looked up in a file."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know, found while scoring."""
+        """Lines for the user, found while scoring."""
         ...
 
     def identity(self, item: Item) -> str:
-        """Everything of an item that its score depends on, as text."""
+        """Return everything in an item that its score depends on, as text."""
         ...
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
         """Score items in any order, a few at a time; every item is in exactly one of the lists.
 
         Raises:
-            CrowdselectError: Nothing can be scored: the model or the server is not what it should be.
+            CrowdselectError: Nothing can be scored: the model or the server is unusable.
         """
         ...
 
     def costs(self, todo: int, characters: int) -> Mapping[str, Any]:
-        """Say what scoring so many conversations of so many characters takes; `cost` is for people."""
+        """Estimate what scoring `todo` conversations of `characters` in total takes; `cost` is a readable line."""
         ...
 
     def close(self) -> None:
-        """Let go of memory or connections; the last notes are there afterwards."""
+        """Free memory or connections; `notes` is complete afterwards."""
         ...
 
 
 class BaseScorer:
-    """What most scorers have in common."""
+    """Base class with what most scorers share."""
 
     paid = True
     """See `Scorer.paid`."""
@@ -105,19 +105,19 @@ class BaseScorer:
         self.notes: list[str] = []
 
     def identity(self, item: Item) -> str:
-        """Give the conversation; see `Scorer.identity`."""
+        """Return the conversation; see `Scorer.identity`."""
         return conversation_text(item)
 
     def costs(self, todo: int, characters: int) -> Mapping[str, Any]:  # noqa: ARG002  (what others need)
-        """Nothing is sent to anybody who counts; see `Scorer.costs`."""
+        """Return nothing: no request is paid for; see `Scorer.costs`."""
         return {}
 
     def close(self) -> None:
-        """There is nothing to let go of; see `Scorer.close`."""
+        """Do nothing; see `Scorer.close`."""
 
 
 def outcome_of(value: float, *, truncated: bool = False) -> Outcome:
-    """Make an outcome of a number as it came; NaN and infinities are no scores.
+    """Make an outcome from a number; NaN and infinities are no scores.
 
     Example:
         >>> outcome_of(1.5).score, outcome_of(float("nan")).reason
@@ -131,7 +131,7 @@ def outcome_of(value: float, *, truncated: bool = False) -> Outcome:
 
 
 def conversation_text(item: Item) -> str:
-    """Write a conversation as compact JSON: what most scores depend on."""
+    """Write a conversation as compact JSON, which most scores depend on alone."""
     return json.dumps(item.messages, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -142,7 +142,7 @@ def settings_digest(scorer: Scorer) -> bytes:
 
 
 def score_key(digest: bytes, identity: str) -> bytes:
-    """Give the 32 bytes that the ledger knows a score by, wherever and whenever it is computed."""
+    """Return a score's key in the ledger, 32 bytes; it depends on settings and content only."""
     return hashlib.sha256(
         digest + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()
     ).digest()

@@ -1,7 +1,7 @@
-"""What a judge is asked, and how its answer is read: a number from 0 to 10, or no score.
+"""A judge's prompt, and reading its reply: a number from 0 to 10, or no score.
 
-The score is the number that the judge wrote; where the log-probabilities of its tokens came with it, the mean over
-what it nearly wrote.
+The score is the number that the judge wrote or, if the reply has log-probabilities, the expected value over the
+likely numbers.
 """
 
 import hashlib
@@ -55,21 +55,21 @@ Reply with one line and nothing else: Score: N, where N is a whole number from 0
 _SCORE = re.compile(r"\b(?:score|rating|grade)\b[\s\"'*_`]*[:=][\s\"'*_`]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 _ALONE = re.compile(r"[\s\"'*_`\[(]*(-?\d+(?:\.\d+)?)(?:\s*/\s*10)?[\s\"'*_`\]).]*")
 _MARK = "crowdselect_judgement"
-_ENOUGH = 0.5  # of the probability must be on scores, or the number that was said counts
-_LITTLE = 0.02  # so much may be on a "1" of which nobody knows whether it was a 10
+_ENOUGH = 0.5  # of the probability must be on scores, or the written number counts
+_LITTLE = 0.02  # probability tolerated on a "1" that may have been the start of a 10
 
 Tokens = Sequence[Mapping[str, Any]]
-"""As chat completions give them: `token`, `logprob` and `top_logprobs`, a list of the likeliest tokens."""
+"""As in chat completions: `token`, `logprob` and `top_logprobs`, a list of the likeliest tokens."""
 
 
 class Rubric:
-    """A prompt with places for the instruction and the response.
+    """A prompt with placeholders for the instruction and the response.
 
     Args:
-        file: The user's own; None = the built-in one, which takes a reference answer where there is one.
+        file: The user's own; None = the built-in one, which includes a reference answer if there is one.
 
     Raises:
-        OptionError: It cannot be read, holds an unknown placeholder, or not those for instruction and response.
+        OptionError: It cannot be read, has an unknown placeholder, or lacks those for instruction and response.
     """
 
     def __init__(self, file: str | None = None) -> None:
@@ -83,11 +83,11 @@ class Rubric:
 
     @property
     def length(self) -> int:
-        """Characters of the prompt without what is put into it."""
+        """Characters of the template itself."""
         return len(self._plain)
 
     def prompt(self, item: Item) -> str | None:
-        """Write the prompt for an item; None where it needs a reference that the item has not."""
+        """Return the prompt for an item; None if it needs a reference that the item lacks."""
         if self._needs_reference and item.reference is None:
             return None
         response = item.messages[-1]["content"]
@@ -95,18 +95,18 @@ class Rubric:
             "instruction": chat_text(item.messages[:-1]) or "",
             "response": response,
             "reference": item.reference or "",
-            # A mark that the answer cannot know, so that it cannot pretend to have ended.
+            # A mark that the answer cannot guess, so that it cannot fake its own end.
             "fence": hashlib.sha256(response.encode("utf-8", "surrogatepass")).hexdigest()[:8],
         }
         return filled(self._informed if item.reference is not None else self._plain, values)
 
 
 def read_score(text: str) -> Outcome:
-    """Read the score off a judge's answer.
+    """Read the score in a judge's reply.
 
     Args:
-        text: What the judge wrote; the last "Score: N" counts, or a number that is all there is. What it thought in
-            `<think>` before that counts for nothing.
+        text: The reply; the last "Score: N" counts, or a number that is the whole reply. Reasoning in `<think>`
+            before that is ignored.
 
     Returns:
         A score from 0 to 10, or the reason why none can be read; never a default.
@@ -130,7 +130,7 @@ def read_score(text: str) -> Outcome:
 
 
 def score_place(text: str) -> tuple[int, int] | None:
-    """Find where the score stands in a judge's answer: its first character, and the one after its last."""
+    """Return the start and end of the score in a judge's reply; None if there is none."""
     begin = spoken_from(text)
     found = list(_SCORE.finditer(text, begin))
     if found:
@@ -161,7 +161,7 @@ def _checked(file: str) -> str:
 
 
 def filled(template: str, values: Mapping[str, str]) -> str:
-    """Put values in once; what they hold is text, whatever it looks like."""
+    """Fill in a template once; placeholders inside values are left as text."""
     parts = []
     for text, name, _, _ in Formatter().parse(template):
         parts += [text, "" if name is None else values[name]]
@@ -169,15 +169,15 @@ def filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def expected_score(text: str, tokens: Tokens) -> float | None:
-    """Weigh every score by its probability at the place where the score stands.
+    """Compute the expected score: every score weighted by its probability at the score's position.
 
     Args:
-        text: What the judge wrote.
-        tokens: Of that text, from its beginning.
+        text: The judge's reply.
+        tokens: The reply's tokens, from its beginning.
 
     Returns:
-        From 0 to 10. None where there is no score, the tokens are not those of the text, less than half of
-        the probability is on scores, or a likely "1" may have been the beginning of a 10.
+        From 0 to 10. None if there is no score, the tokens are not those of the text, less than half of
+        the probability is on scores, or a likely "1" may have been the start of a 10.
 
     Example:
         >>> top = [{"token": "8", "logprob": math.log(0.75)}, {"token": "4", "logprob": math.log(0.25)}]
@@ -198,7 +198,7 @@ def expected_score(text: str, tokens: Tokens) -> float | None:
     whole = begin + len(str(tokens[at]["token"])) >= place[1]
     ten = shares.pop("10", 0.0)
     one = shares.get("1", 0.0)
-    if "10" not in _all(tokens[at]) and one > 0:  # digits one by one: a "1" may go on with a "0"
+    if "10" not in _all(tokens[at]) and one > 0:  # one token per digit: a "1" may be followed by a "0"
         if text[slice(*place)] == "10" and not whole and at + 1 < len(tokens):
             ten = one * _shares(tokens[at + 1]).get("0", 0.0)
             shares["1"] = one - ten
@@ -211,7 +211,7 @@ def expected_score(text: str, tokens: Tokens) -> float | None:
 
 
 def _token_at(tokens: Tokens, character: int) -> tuple[int | None, int]:
-    """Find the token in which a character stands, and where that token begins."""
+    """Find the token that contains a character, and where that token begins."""
     begin = 0
     for at, one in enumerate(tokens):
         end = begin + len(str(one["token"]))
@@ -226,35 +226,35 @@ def _all(token: Mapping[str, Any]) -> set[str]:
 
 
 def _shares(token: Mapping[str, Any]) -> dict[str, float]:
-    """The probability of every score among the likeliest tokens; tokens that differ in white space add up."""
-    found: dict[str, float] = {}
+    """Return the probability of every score among the likeliest tokens, summed over white-space variants."""
+    shares: dict[str, float] = {}
     for one in token.get("top_logprobs") or (token,):
         name = str(one["token"]).strip()
         if name.isascii() and name.isdigit() and LOWEST <= int(name) <= HIGHEST:
-            found[name] = found.get(name, 0.0) + math.exp(float(one["logprob"]))
-    return found
+            shares[name] = shares.get(name, 0.0) + math.exp(float(one["logprob"]))
+    return shares
 
 
 def pack_judgement(text: str, expected: float | None) -> str:
-    """Write an answer and the score that its log-probabilities give as one text, for the ledger."""
+    """Pack a reply and its expected score into one text, for the ledger."""
     return json.dumps({_MARK: 1, "text": text, "expected": expected}, ensure_ascii=False)
 
 
 def unpack_judgement(text: str) -> tuple[str, float | None]:
-    """Read what `pack_judgement` wrote; any other text is the answer itself.
+    """Unpack a text from `pack_judgement`; any other text is the reply itself.
 
     Example:
         >>> unpack_judgement(pack_judgement("Score: 7", 6.5)), unpack_judgement("Score: 7")
         (('Score: 7', 6.5), ('Score: 7', None))
     """
     if text.startswith(f'{{"{_MARK}"'):
-        found = json.loads(text)
-        return found["text"], found["expected"]
+        packed = json.loads(text)
+        return packed["text"], packed["expected"]
     return text, None
 
 
 def with_expectation(body: bytes) -> bytes:
-    """Put the expected score into the answer's text; an answer of another shape stays as it is.
+    """Pack the expected score into a completion's text; a body of another shape is returned unchanged.
 
     Args:
         body: The JSON of a chat completion.
@@ -263,13 +263,13 @@ def with_expectation(body: bytes) -> bytes:
         The same, with the first message's content as `pack_judgement` writes it.
     """
     try:
-        found = json.loads(body)
-        choice = found["choices"][0]
+        completion = json.loads(body)
+        choice = completion["choices"][0]
         text = choice["message"]["content"]
         tokens = (choice.get("logprobs") or {}).get("content") or []
         if not isinstance(text, str) or not tokens:
             return body
         choice["message"]["content"] = pack_judgement(text, expected_score(text, tokens))
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
-        return body  # whatever is wrong with it is said by the client
-    return json.dumps(found).encode()
+        return body  # the client reports what is wrong with it
+    return json.dumps(completion).encode()

@@ -1,4 +1,4 @@
-"""A pool's answers a window at a time: what can be scored, what is scored already, and what there is to do."""
+"""A pool's answers a window at a time: which can be scored, which are scored, and which are left."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ NO_INSTRUCTION = "the instruction has no text"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of scores to make, and by whom."""
+    """A column of scores to compute, and its scorer."""
 
     name: str
     scorer: Scorer
@@ -26,23 +26,23 @@ class Column:
 
     @classmethod
     def of(cls, name: str, scorer: Scorer) -> "Column":
-        """Make one; the scorer's settings are fixed from here on."""
+        """Make a column; the scorer's settings must not change afterwards."""
         return cls(name, scorer, settings_digest(scorer))
 
 
 @dataclass(slots=True)
 class Tally:
-    """What is to be done, or what was done, for one column."""
+    """Counts for one column, of scores to compute or computed."""
 
     answers: int = 0
     scored: int = 0
     truncated: int = 0
     missing: Counter[str] = field(default_factory=Counter)
-    """By reason."""
+    """Answers without a score, by reason."""
     todo: int = 0
     """Different conversations without an outcome in the ledger."""
     characters: int = 0
-    """Of those to do."""
+    """Total length of the conversations to score."""
     lowest: float | None = None
     highest: float | None = None
 
@@ -59,7 +59,7 @@ class Tally:
 
 
 class Scores(Protocol):
-    """Where scores are kept: a ledger, or one with parts."""
+    """A store of scores: a ledger, or a ledger with parts."""
 
     def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
         """See `Ledger.known`."""
@@ -80,12 +80,12 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Some answers of the pool: what can be scored, and why the rest cannot.
+    """Some answers of the pool: the items to score, and why the rest cannot be scored.
 
     Attributes:
-        places: (id, model, sample) of each.
-        items: None where there is nothing to score.
-        reasons: None where there is something.
+        places: (id, model, sample) of each answer.
+        items: None for an answer that cannot be scored.
+        reasons: None for an answer that can be scored.
     """
 
     places: list[tuple[str, str, int]]
@@ -94,21 +94,21 @@ class Window:
 
 
 def windows(pool: Pool, *, references: str | None = None, size: int = WINDOW) -> Iterator[Window]:
-    """Read a pool's answers with their prompts, a window at a time, in the order of the file.
+    """Yield a pool's answers with their prompts, a window at a time, in file order.
 
     Args:
         pool: From `crowdselect.open_pool`.
         references: The column that holds correct answers, for judges; None = none.
-        size: About so many answers at a time.
+        size: Approximate number of answers per window.
 
     Raises:
         InputError: The pool has no responses.
     """
-    known = pool.column(references) if references is not None else None
+    references_by_row = pool.column(references) if references is not None else None
     ids, models = pool.ids, pool.models
     for batch in pool.stream_responses(size):
         prompts = pool.prompts_of(batch)
-        made = Window([], [], [])
+        window = Window([], [], [])
         for row, model, sample, text, prompt in zip(
             batch.rows, batch.models, batch.samples, batch.texts, prompts, strict=True
         ):
@@ -117,15 +117,15 @@ def windows(pool: Pool, *, references: str | None = None, size: int = WINDOW) ->
             item = None
             if text is not None and prompt:
                 messages = [*prompt, {"role": "assistant", "content": text}]
-                item = Item(messages, None if known is None else known[row], place)
-            made.places.append(place)
-            made.items.append(item)
-            made.reasons.append(reason)
-        yield made
+                item = Item(messages, None if references_by_row is None else references_by_row[row], place)
+            window.places.append(place)
+            window.items.append(item)
+            window.reasons.append(reason)
+        yield window
 
 
 def items_in(found: Iterable[Window]) -> Iterator[list[Item]]:
-    """Give what can be scored of some windows."""
+    """Yield the items of each window that can be scored."""
     for window in found:
         yield [item for item in window.items if item is not None]
 
@@ -139,15 +139,15 @@ def survey(
     retry_failed: bool,
     answered: Callable[[Column, Sequence[Item]], Sequence[bool]] | None = None,
 ) -> dict[str, Tally]:
-    """Count what there is to do, without scoring anything.
+    """Count the scores to compute, without scoring anything.
 
     Args:
         pool: From `crowdselect.open_pool`.
-        columns: What to make.
-        ledger: What is scored already; None = nothing.
+        columns: The columns to compute.
+        ledger: Scores so far; None = none.
         references: As for `windows`.
-        retry_failed: Count what has failed before.
-        answered: Says which items have no score yet and cost nothing; None = none do.
+        retry_failed: Count scores that failed before.
+        answered: Returns which items need no request though they have no score yet; None = all need one.
     """
     tallies = {column.name: Tally() for column in columns}
     seen: dict[str, set[bytes]] = {column.name: set() for column in columns}
@@ -169,7 +169,7 @@ def survey(
 
 
 def outcomes(column: Column, window: Window, ledger: Scores | None) -> list[Outcome]:
-    """Give the outcome of every answer of a window: from the ledger, or looked up."""
+    """Return the outcome of every answer of a window, from the ledger or looked up."""
     items = [item for item in window.items if item is not None]
     found = iter(outcomes_of(column, items, ledger))
     return [
@@ -179,7 +179,7 @@ def outcomes(column: Column, window: Window, ledger: Scores | None) -> list[Outc
 
 
 def outcomes_of(column: Column, items: Sequence[Item], ledger: Scores | None) -> list[Outcome]:
-    """Give the outcome of some conversations: from the ledger, or looked up."""
+    """Return the outcomes of some items, from the ledger or looked up."""
     if column.scorer.paid and ledger is not None:
         keys = [_key(column, item) for item in items]
         rows = ledger.get(keys)
@@ -195,14 +195,14 @@ def _key(column: Column, item: Item) -> bytes:
 def _waiting(
     column: Column, window: Window, ledger: Scores | None, *, retry_failed: bool
 ) -> Mapping[bytes, Item]:
-    """The window's conversations that have no outcome yet, each once."""
+    """Return the window's conversations without an outcome, each once."""
     found = {_key(column, item): item for item in window.items if item is not None}
     known = ledger.known(list(found), retry_failed=retry_failed) if ledger is not None else set()
     return {key: item for key, item in found.items() if key not in known}
 
 
 def row_of(column: Column, key: bytes, outcome: Outcome) -> Answer:
-    """Write a score as a row of the ledger: the number as text that reads back as the same number."""
+    """Make a ledger row from an outcome; the score is stored as text that reads back exactly."""
     return Answer(
         key=key,
         model=column.name,
@@ -213,14 +213,14 @@ def row_of(column: Column, key: bytes, outcome: Outcome) -> Answer:
         text=json.dumps(outcome.score) if outcome.score is not None else None,
         finish_reason="truncated" if outcome.truncated else "score",
         cost=0.0,
-        attempts=0,  # it is no request: the budget of a judge counts those
+        attempts=0,  # not a request: a judge's budget counts requests
         error=outcome.reason,
         at=now(),
     )
 
 
 def outcome_in(row: Answer | None) -> Outcome:
-    """Read an outcome out of a row of the ledger; None = it was never recorded."""
+    """Read an outcome from a ledger row; None = it was never recorded."""
     if row is None:
         return Outcome(reason="not scored yet", passing=True)
     truncated = row.finish_reason == "truncated"

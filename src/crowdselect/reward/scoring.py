@@ -1,7 +1,7 @@
-"""Have scored what has no score yet: by this process or by the workers of a Ray cluster, in the same loop.
+"""Scores unscored answers in this process or on the workers of a Ray cluster, in the same loop.
 
-`score` gives sources to an engine; `unscored` reads each, and `record` (here) or a `ScoreWorker` (in an actor) scores
-what it yields. A self-test is a source too: conversations of ours, scored before a long run.
+`score` passes sources to an engine; `unscored` reads each, and `record` (here) or a `ScoreWorker` (in an actor) scores
+what it yields. The self-test is a source too: built-in conversations, scored before a long run.
 """
 
 import json
@@ -29,11 +29,11 @@ from crowdselect.reward.stored import Stored, columns_of
 from crowdselect.types import Table
 
 BATCH = 512
-"""Answers that a worker is given at a time, sorts by length, and writes as a part: what a crash loses at most."""
+"""Answers per part: a worker sorts them by length and writes them together; the most that a crash loses."""
 COMPUTED = ("hf", "python")
-"""Kinds of scorers that compute: they run on workers, and their scores are parts."""
+"""Scorer kinds that compute locally: they run on workers, and their scores are stored as parts."""
 ON_RAY = (*COMPUTED, "import")
-"""Kinds of scorers that need no server; those that ask one are fast enough from one process."""
+"""Scorer kinds that need no server; those with a server are fast enough from one process."""
 _ITEM = "item"
 
 Source = dict[str, Any]
@@ -44,31 +44,33 @@ WHOLE: Source = {"path": None, "read": None, "limit": None, "items": None}
 
 @dataclass(frozen=True, slots=True)
 class ScorerSetup:
-    """What a worker needs to make a scorer."""
+    """What a worker needs to create a scorer."""
 
     spec: Spec
     local: LocalOptions
     digest: bytes
-    """Of the settings: a worker whose model is another one stops."""
+    """Digest of the settings: a worker with another model stops."""
 
     def scorer(self) -> Scorer:
-        """Make the scorer, and see that it is the one that was asked for.
+        """Create the scorer, and check that it is the same as the driver's.
 
         Raises:
-            InputError: It is another one.
+            InputError: It has other settings.
         """
-        made = FunctionScorer(self.spec) if self.spec.kind == "python" else LocalScorer(self.spec, self.local)
-        if settings_digest(made) != self.digest:
+        scorer = (
+            FunctionScorer(self.spec) if self.spec.kind == "python" else LocalScorer(self.spec, self.local)
+        )
+        if settings_digest(scorer) != self.digest:
             raise InputError(
                 f"{self.spec.text}: on a worker it is not what it is on the driver (another version, or other files); "
                 "wanted the same on every machine"
             )
-        return made
+        return scorer
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How one column is scored: who runs it, what reads sources, and what scores."""
+    """How one column is scored: the engine, the reader of sources, and the worker that scores."""
 
     run: Run
     read: Read
@@ -77,13 +79,13 @@ class Way:
 
 
 def score(sources: Sequence[Source], way: Way) -> Iterator[tuple[int, list[str]]]:
-    """Score what has no score yet; each conversation once per source.
+    """Score unscored conversations, each once per source.
 
     Yields:
-        How many were scored, and what the scorer has to say, batch by batch.
+        Per batch, the number of new scores and the scorer's notes.
 
     Raises:
-        CrowdselectError: The scorer cannot go on; what was scored is kept.
+        CrowdselectError: The scorer cannot continue; scores so far are stored.
     """
     for table in way.run(sources, way.read, way.worker, way.arguments, batch=BATCH):
         for row in table.to_pylist():
@@ -99,15 +101,15 @@ def in_this_process(
     retry_failed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Way:
-    """Score with the column's own scorer; every outcome is on disk soon, see `Ledger.put` and `Stored.put`.
+    """Return the way to score with the column's own scorer; for when outcomes reach the disk, see `Stored.put`.
 
     Args:
-        column: What to score.
-        pool: What the source `WHOLE` stands for.
-        stored: Where outcomes are looked up and kept.
+        column: The column to compute.
+        pool: The pool that the source `WHOLE` means.
+        stored: Where outcomes are looked up and stored.
         references: As for `windows`.
-        retry_failed: Score again what has failed before, once.
-        progress: Told of every few scores how many they are.
+        retry_failed: Retry scores that failed before, once.
+        progress: Called with the number of new scores, every few scores.
     """
 
     def batches(source: Source) -> Iterator[list[Item]]:
@@ -129,15 +131,15 @@ def on_workers(
     retry_failed: bool = False,
     engine: EngineOptions,
 ) -> Way:
-    """Score on a Ray cluster, with a scorer of each worker's own.
+    """Return the way to score on a Ray cluster, with one scorer per worker.
 
     Args:
-        column: What to score.
-        setup: Of its scorer.
+        column: The column to compute.
+        setup: The setup of its scorer.
         stored: Where outcomes are looked up.
         parts: Where workers write.
-        retry_failed: Score again what has failed before.
-        engine: How many workers, and on what.
+        retry_failed: Retry scores that failed before.
+        engine: The number of workers and their resources.
     """
     stored.read_again()
     known = partial(_found, stored.done(column.digest, retry_failed=retry_failed))
@@ -147,7 +149,7 @@ def on_workers(
 
 
 def placed(options: LocalOptions, engine: EngineOptions) -> LocalOptions:
-    """Settle the device that models run on: workers' own GPUs, whatever this process has."""
+    """Resolve the device for models: with Ray it depends on the workers' GPUs, not on this process."""
     if options.device != "auto" or not engine.on_ray:
         return options
     return replace(options, device="cuda" if engine.gpus_per_worker else "cpu")
@@ -182,14 +184,14 @@ def files_of(pool: Pool) -> list[Source]:
 
 
 def windows_of_files(pool: Pool) -> Iterator[Window]:
-    """Read the answers of a pool file by file: the instructions of one file are in memory at a time."""
+    """Yield a pool's answers file by file: only one file's instructions are in memory at a time."""
     for source in files_of(pool):
         with _opened(source) as shard:
             yield from windows(shard)
 
 
 def items_of(source: Source) -> Iterator[list[Item]]:
-    """Read a source: the conversations that it holds, or the answers of its file."""
+    """Yield a source's items: the conversations in it, or the answers in its file."""
     if source["items"] is not None:
         yield [Item(json.loads(text)) for text in source["items"]]
         return
@@ -203,7 +205,7 @@ def _opened(source: Source) -> Pool:
     )
 
 
-# Reading and scoring, wherever that is
+# Reading and scoring, in this process or on workers
 
 
 def unscored(
@@ -214,13 +216,13 @@ def unscored(
     known: Callable[[Sequence[bytes]], Collection[bytes]],
     batches: Callable[[Source], Iterator[list[Item]]],
 ) -> Iterator[Table]:
-    """Read sources, and give what has no outcome yet; runs in a task.
+    """Read sources, and yield conversations without an outcome; runs in a task.
 
     Args:
-        sources: A table of them.
-        digest: Of the scorer's settings.
-        identity: As of the scorer.
-        known: Says of some keys which have an outcome.
+        sources: A table of sources.
+        digest: The digest of the scorer's settings.
+        identity: As in `Scorer.identity`.
+        known: Returns those of some keys that have an outcome.
         batches: Reads a source.
 
     Yields:
@@ -241,7 +243,7 @@ def unscored(
 
 
 def record(table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None]) -> Table:
-    """Score what `unscored` gave, and keep each outcome as it comes."""
+    """Score a table from `unscored`, and store each outcome at once."""
     keys, scored = table[KEY].to_pylist(), 0
     for some in column.scorer.score(_items(table)) if keys else ():
         for at, outcome in some:
@@ -256,18 +258,18 @@ class ScoreWorker:
     """Holds a scorer, scores batches, writes each as a part; runs in an actor.
 
     Args:
-        setup: Of the scorer.
-        folder: Of the parts.
-        place: Where the user's own modules are.
+        setup: The setup of the scorer.
+        folder: The folder of the parts.
+        place: The folder of the user's own modules.
     """
 
     def __init__(self, setup: ScorerSetup, folder: Path, place: str) -> None:
         if place not in sys.path:
             sys.path.insert(0, place)
-        self._scorer, self._parts, self._said = setup.scorer(), Parts(folder), 0
+        self._scorer, self._parts, self._returned = setup.scorer(), Parts(folder), 0
 
     def __call__(self, batch: Table) -> Table:
-        """Score a batch, unless its part is there: it was handed out a second time."""
+        """Score a batch, unless its part exists already because it was handed out twice."""
         keys = batch[KEY].to_pylist()
         name = self._parts.name(keys)
         scored = 0
@@ -277,7 +279,7 @@ class ScoreWorker:
             }
             self._parts.write(name, columns_of(keys, [found[at] for at in range(len(keys))]))
             scored = len(keys)
-        fresh, self._said = self._scorer.notes[self._said :], len(self._scorer.notes)
+        fresh, self._returned = self._scorer.notes[self._returned :], len(self._scorer.notes)
         return _counted(scored, fresh)
 
 
@@ -309,16 +311,16 @@ PAIRS = (
         "The sky is green because seven fish fish fish. No.",
     ),
 )
-"""A question, a clearly good answer and a clearly bad one, two times."""
+"""Two questions, each with a clearly good and a clearly bad answer."""
 
 
 def built_in() -> Source:
-    """Give the conversations of the self-test as a source."""
+    """Return the conversations of the self-test as a source."""
     return WHOLE | {"items": [conversation_text(item) for item in built_in_items()]}
 
 
 def built_in_items() -> list[Item]:
-    """Give the conversations to score: good and bad in turn."""
+    """Return the self-test's conversations, good and bad alternating."""
     return [
         Item([*user_turn(question), {"role": "assistant", "content": answer}])
         for question, *answers in PAIRS
@@ -327,14 +329,14 @@ def built_in_items() -> list[Item]:
 
 
 def self_test(name: str, score: Callable[[Sequence[Item]], list[Outcome]]) -> list[str]:
-    """Try a scorer on the built-in conversations.
+    """Test a scorer on the built-in conversations.
 
     Args:
         name: The scorer's column, for messages.
-        score: Gives one outcome per item.
+        score: Returns one outcome per item.
 
     Returns:
-        Warnings, one line each; none where both good answers get a higher score than the bad ones.
+        Warnings, one line each; none if both good answers score higher than the bad ones.
 
     Example:
         >>> from crowdselect.reward.protocol import outcome_of
@@ -342,21 +344,21 @@ def self_test(name: str, score: Callable[[Sequence[Item]], list[Outcome]]) -> li
         'SELF-TEST: length prefers the bad answer'
     """
     outcomes = score(built_in_items())
-    found = []
+    warnings = []
     for at, (question, *_) in enumerate(PAIRS):
         good, bad = outcomes[2 * at : 2 * at + 2]
         if good.score is None or bad.score is None:
-            found.append(f"SELF-TEST: {name} gives no score to {question!r}: {good.reason or bad.reason}")
+            warnings.append(f"SELF-TEST: {name} gives no score to {question!r}: {good.reason or bad.reason}")
         elif good.score == bad.score:
-            found.append(f"SELF-TEST: {name} gives {good.score:.4g} to both answers to {question!r}")
+            warnings.append(f"SELF-TEST: {name} gives {good.score:.4g} to both answers to {question!r}")
         elif good.score < bad.score:
-            found.append(
+            warnings.append(
                 f"SELF-TEST: {name} prefers the bad answer to {question!r}: {bad.score:.4g}, to the good one {good.score:.4g}"
             )
-    if found:
-        found.append(
+    if warnings:
+        warnings.append(
             "SELF-TEST: such scores choose the wrong answers. It may be: a wrong chat template, another output than the "
             "reward, a number that is lower for better answers, a model that was never trained to score answers or not for "
             "English, an activation that squeezes scores together, or a cut that is too short; `self_test=False` skips this"
         )
-    return found
+    return warnings

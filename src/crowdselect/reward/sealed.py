@@ -1,4 +1,4 @@
-"""Scores to `rewards.parquet`, and the manifest beside it."""
+"""Writes scores to `rewards.parquet`, with a manifest beside it."""
 
 import json
 import platform
@@ -30,7 +30,7 @@ def write_rewards(
     *,
     made: Mapping[str, Any],
 ) -> dict[str, Tally]:
-    """Write every answer of a pool with its scores, a window at a time, whole or not at all.
+    """Write every answer of a pool with its scores, a window at a time; the file appears complete or not at all.
 
     Args:
         found_in: The pool's answers, from `windows` with the references of the scoring.
@@ -40,7 +40,7 @@ def write_rewards(
         made: From `crowdselect.repeats.made_by`, by which the same command knows its file again.
 
     Returns:
-        What was written, per column.
+        Column name → counts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -75,7 +75,7 @@ def write_rewards(
 
 
 def rewards_manifest_path(target: Path) -> Path:
-    """Where the manifest of a rewards file is."""
+    """Return the path of a rewards file's manifest."""
     return target.with_name(target.name + ".manifest.json")
 
 
@@ -87,7 +87,7 @@ def write_rewards_manifest(
     tallies: Mapping[str, Tally],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write what the file was made from and what is missing in it; its presence means the file is complete."""
+    """Write the manifest: inputs, settings, missing scores; its presence means the file is complete."""
     manifest = {
         "tool": TOOL,
         "kind": "rewards",
@@ -138,7 +138,7 @@ def _described(column: Column, tally: Tally) -> dict[str, Any]:
 
 
 def _reason(names: Sequence[str], row: Sequence[Outcome]) -> str | None:
-    """Say what is missing: plainly where there is one scorer, else by its column."""
+    """Return why scores are missing; with several scorers each reason names its column."""
     if len(row) == 1:
         return row[0].reason
     found = [f"{name}: {outcome.reason}" for name, outcome in zip(names, row, strict=True) if outcome.reason]

@@ -1,4 +1,4 @@
-"""A reward model behind HTTP: asked with retries, several conversations at once, through the HTTP of `ask`."""
+"""A reward model behind HTTP: concurrent requests with retries, through the HTTP layer of `ask`."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     import httpx2
 
 GRACE = 1.5
-"""Seconds that answers under way are waited for after Ctrl-C, or after an error that ends the run."""
-_CLOSING = 0.5  # seconds that connections may take to close
+"""Seconds to wait for requests in flight after Ctrl-C, or after an error that ends the run."""
+_CLOSING = 0.5  # seconds for connections to close
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AT_ONCE = 16  # conversations in one request; text-embeddings-inference takes 32 at most by default
+_AT_ONCE = 16  # conversations per request; text-embeddings-inference takes at most 32 by default
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
 _LONGEST_TIMEOUT = 86_400.0
-_SILENCE = 32  # requests without an answer, each tried several times, before the run ends
+_SILENCE = 32  # consecutive requests without an answer, each retried, before the run ends
 
 Tools = TypeVar("Tools")
 Job = TypeVar("Job")
@@ -47,11 +47,11 @@ class ServedOptions:
 
     Attributes:
         api: One of `shapes.APIS`, or `auto`.
-        tokenizer: Name or path of the model's tokenizer: conversations are written and cut on this side.
-        concurrency: Requests at once.
+        tokenizer: Name or path of the model's tokenizer: conversations are tokenized and truncated by the client.
+        concurrency: Maximum number of requests in flight.
         api_key_env: The environment variable that holds the key; None = no key is sent.
-        max_length: The most tokens of a conversation.
-        timeout: Seconds that one answer may take, to its last byte.
+        max_length: Maximum tokens of a conversation; None = the server's or the tokenizer's limit.
+        timeout: Seconds allowed for one answer, to its last byte.
     """
 
     api: str = "auto"
@@ -76,7 +76,7 @@ class ServedScorer(BaseScorer):
     """`http:URL`: vLLM's or text-embeddings-inference's reward of a conversation, raw."""
 
     def __init__(self, spec: Spec, options: ServedOptions, *, wait: float = 1.0) -> None:
-        """Ask nothing yet; `wait` is how many seconds pass before the first retry."""
+        """Prepare without sending anything; `wait` is the seconds before the first retry."""
         settings = {
             "kind": "http",
             "model": spec.part or spec.target,
@@ -96,19 +96,19 @@ class ServedScorer(BaseScorer):
         self._count = 0
 
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
-        """Ask for some at a time; see `Scorer.score`."""
+        """Score in groups, several requests at once; see `Scorer.score`."""
         written = self._written(items)
         refused = [
-            (at, Outcome(reason=one.reason)) for at, one in enumerate(written) if one.reason is not None
+            (at, Outcome(reason=entry.reason)) for at, entry in enumerate(written) if entry.reason is not None
         ]
         if refused:
             yield refused
-        places = [at for at, one in enumerate(written) if one.reason is None]
-        if not places:
+        scorable = [at for at, entry in enumerate(written) if entry.reason is None]
+        if not scorable:
             return
         api = self._api
-        size = _AT_ONCE if api.whole([written[places[0]]]) else 1
-        groups = [places[begin : begin + size] for begin in range(0, len(places), size)]
+        size = _AT_ONCE if api.whole([written[scorable[0]]]) else 1
+        groups = [scorable[begin : begin + size] for begin in range(0, len(scorable), size)]
 
         async def ask(exchange: _Exchange, group: list[int]) -> list[Outcome]:
             return await self._ask(exchange, api, [written[at] for at in group])
@@ -117,11 +117,11 @@ class ServedScorer(BaseScorer):
         silent = 0
         for group, outcomes in crew.run(groups):
             scored = list(zip(group, outcomes, strict=True))
-            if crew.is_ending:  # what was not tried to its end is left for the next run
-                yield [(at, one) for at, one in scored if not one.passing]
+            if crew.is_ending:  # interrupted retries are left for the next run
+                yield [(at, entry) for at, entry in scored if not entry.passing]
                 continue
             yield scored
-            silent = silent + 1 if all(one.passing for one in outcomes) else 0
+            silent = silent + 1 if all(entry.passing for entry in outcomes) else 0
             if silent >= _SILENCE:
                 raise CallError(
                     f"{self._base}: {silent} requests in a row had no answer (last: {outcomes[0].reason}); run the same "
@@ -130,7 +130,7 @@ class ServedScorer(BaseScorer):
                 )
 
     def close(self) -> None:
-        """Doubt scores that look as if an activation had been applied."""
+        """Add a note if the scores look as if an activation had been applied."""
         low, high = self._range
         if self._count >= 8 and low >= 0 and high <= 1:
             self.notes.append(
@@ -140,7 +140,7 @@ class ServedScorer(BaseScorer):
 
     @cached_property
     def _api(self) -> Api:
-        """The way of asking: given, said by the URL, or the first that the server knows."""
+        """The API: the option's, the URL's, or the first that the server supports."""
         if self._named is not None:
             return APIS[self._named]
 
@@ -151,12 +151,12 @@ class ServedScorer(BaseScorer):
         return api
 
     async def _found(self, exchange: "_Exchange") -> Api:
-        """Try the ways of asking, one after the other."""
+        """Try the APIs, one after the other."""
         try:
             info = await exchange.send("/info", None)
         except CallError:
             info = None
-        if isinstance(info, dict) and "model_id" in info:  # text-embeddings-inference says what it serves
+        if isinstance(info, dict) and "model_id" in info:  # text-embeddings-inference identifies itself
             return APIS["predict"]
         probe = [Written([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])]
         tried = []
@@ -188,7 +188,7 @@ class ServedScorer(BaseScorer):
         return body if self._model is None or api.path == "/predict" else {**body, "model": self._model}
 
     async def _ask(self, exchange: "_Exchange", api: Api, some: Sequence[Written]) -> list[Outcome]:
-        """Ask for some; where they are refused together, one by one."""
+        """Score some conversations; if they are refused together, one by one."""
         try:
             answer = await exchange.retried(api.path, self._body(api, some), wait=self._wait)
             numbers = rewards(api, answer, len(some), known=self._known)
@@ -208,7 +208,7 @@ class ServedScorer(BaseScorer):
     def _crew(
         self, count: int, work: "Callable[[_Exchange, Job], Awaitable[Made]]"
     ) -> "Crew[_Exchange, Job, Made]":
-        """Make a crew whose jobs share the connections to the server."""
+        """Make a crew whose jobs share connections to the server."""
         ending = asyncio.Event()
 
         @asynccontextmanager
@@ -221,7 +221,7 @@ class ServedScorer(BaseScorer):
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """Requests to the server and its answers, parsed."""
+    """Sends requests to the server and parses its answers."""
 
     transport: "httpx2.AsyncClient"
     endpoint: Endpoint
@@ -230,7 +230,7 @@ class _Exchange:
     ending: asyncio.Event
 
     async def retried(self, path: str, body: object, *, wait: float) -> Any:  # noqa: ANN401  (parsed JSON)
-        """Send, and send again where that may help; pauses begin with `wait` seconds and double.
+        """Send a request, with retries; pauses start at `wait` seconds and double.
 
         Raises:
             CallError: There is no answer.
@@ -250,7 +250,7 @@ class _Exchange:
         raise AssertionError("unreachable")
 
     async def send(self, path: str, body: object) -> Any:  # noqa: ANN401  (parsed JSON)
-        """Send a request, and read its answer, all of it within the timeout.
+        """Send a request and read its whole answer within the timeout.
 
         Raises:
             CallError: There is no answer.
@@ -284,16 +284,16 @@ class _Exchange:
 
 
 class Crew(Generic[Tools, Job, Made]):
-    """Does jobs at once in an event loop of a thread of its own; use it once.
+    """Runs jobs concurrently in an event loop in a separate thread; use it once.
 
-    The thread does not keep the process alive: whatever a server does, nobody waits for it longer than `GRACE` after
-    Ctrl-C or an error. It also works where the caller's thread runs an event loop already, as in a notebook.
+    The thread does not keep the process alive: after Ctrl-C or an error the process waits at most `GRACE` seconds for
+    the server. It also works if the caller's thread already runs an event loop, as in a notebook.
 
     Args:
-        count: How many at once.
+        count: Number of jobs at once.
         tools: Opened in the loop before the first job, and closed after the last.
         work: Does one job with the tools.
-        ending: Set when no job is to be begun, and no pause to be waited for, any more.
+        ending: Set when no further job may start and pauses must end.
     """
 
     def __init__(
@@ -306,46 +306,46 @@ class Crew(Generic[Tools, Job, Made]):
     ) -> None:
         self._count, self._tools, self._work = count, tools, work
         self._ending = asyncio.Event() if ending is None else ending
-        self._told: SimpleQueue[tuple[Job, Made] | BaseException | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Job, Made] | BaseException | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop
         self._all: asyncio.Task[None] | None = None
 
     @property
     def is_ending(self) -> bool:
-        """No job is begun any more."""
+        """Whether no further job is started."""
         return self._ending.is_set()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Made]]:
-        """Yield what was made of each job, as it comes.
+        """Yield each job with its result, in order of completion.
 
-        After the first Ctrl-C, and after the first error, what is under way is waited for a little and yielded; then
-        the exception is raised. A second Ctrl-C is raised at once.
+        After the first Ctrl-C or error, jobs in progress are waited for briefly and yielded; then the exception is
+        raised. A second Ctrl-C is raised at once.
         """
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._live, args=(jobs,), daemon=True, name="crowdselect-reward")
-        with _signals_to(lambda: self._told.put(KeyboardInterrupt())):
+        with _signals_to(lambda: self._results.put(KeyboardInterrupt())):
             thread.start()
             try:
-                while (told := self._told.get()) is not None:
-                    if isinstance(told, BaseException):
+                while (result := self._results.get()) is not None:
+                    if isinstance(result, BaseException):
                         yield from self._rest()
-                        raise told
-                    yield told
+                        raise result
+                    yield result
             finally:
                 self._call(self._cancel)
                 thread.join(_CLOSING)
 
     def _live(self, jobs: Sequence[Job]) -> None:
-        """Run the loop, and say when all has ended."""
+        """Run the loop, and signal its end."""
         try:
             self._loop.run_until_complete(self._do(jobs))
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # noqa: BLE001  (raised where the results are taken)
-            self._told.put(error)
+        except BaseException as error:  # noqa: BLE001  (raised again in `run`)
+            self._results.put(error)
         finally:
             self._loop.close()
-            self._told.put(None)
+            self._results.put(None)
 
     async def _do(self, jobs: Sequence[Job]) -> None:
         self._all = asyncio.current_task()
@@ -354,46 +354,46 @@ class Crew(Generic[Tools, Job, Made]):
             await asyncio.gather(*(self._labour(tools, waiting) for _ in range(min(self._count, len(jobs)))))
 
     async def _labour(self, tools: Tools, waiting: Iterator[Job]) -> None:
-        """Do one job after the other; after an error nobody begins another."""
+        """Do one job after the other; after an error no worker starts another."""
         try:
             for job in waiting:
                 if self.is_ending:
                     return
-                self._told.put((job, await self._work(tools, job)))
-        except Exception as error:  # noqa: BLE001  (raised where the results are taken)
+                self._results.put((job, await self._work(tools, job)))
+        except Exception as error:  # noqa: BLE001  (raised again in `run`)
             self._ending.set()
-            self._told.put(error)
+            self._results.put(error)
 
     def _rest(self) -> Iterator[tuple[Job, Made]]:
-        """Begin nothing more, and yield what still comes within the time of grace."""
+        """Start nothing more, and yield results that arrive within the grace period."""
         self._call(self._ending.set)
         until = time.monotonic() + GRACE
         with suppress(Empty):
-            while (told := self._told.get(timeout=max(0.0, until - time.monotonic()))) is not None:
-                if not isinstance(told, BaseException):
-                    yield told
+            while (result := self._results.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+                if not isinstance(result, BaseException):
+                    yield result
 
     def _cancel(self) -> None:
         if self._all is not None:
             self._all.cancel()
 
     def _call(self, what: Callable[[], object]) -> None:
-        """Have something done in the loop, if that still runs."""
-        with suppress(RuntimeError):  # it is closed: all has ended
+        """Call a function in the loop, if it still runs."""
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(what)
 
 
 @contextmanager
 def _signals_to(first: Callable[[], None]) -> Iterator[None]:
-    """Have the first signal to stop call a function, and each later one raise KeyboardInterrupt."""
-    came: float | None = None
+    """Make the first stop signal call `first`, and each later one raise KeyboardInterrupt."""
+    first_at: float | None = None
 
     def stop(*_: object) -> None:
-        nonlocal came
-        if came is None:
-            came = time.monotonic()
+        nonlocal first_at
+        if first_at is None:
+            first_at = time.monotonic()
             first()
-        elif time.monotonic() - came >= SAME_STOP:
+        elif time.monotonic() - first_at >= SAME_STOP:
             raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {}

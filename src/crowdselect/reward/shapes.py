@@ -1,11 +1,11 @@
-"""What served reward models are sent and what they answer: vLLM and text-embeddings-inference.
+"""Request and response formats of served reward models: vLLM and text-embeddings-inference.
 
 Sources (read in 2026):
 
 - vLLM, `vllm/entrypoints/pooling/{base,classify,pooling,scoring}/protocol.py` and the pages "Pooling Models" and
   "Classification Usages" of docs.vllm.ai. `use_activation` is on by default "in most cases": it squeezes a reward
-  into 0 to 1 (or, with one class and a softmax, makes every reward 1). Servers before it was named so call it
-  `activation`; both are sent, and a server leaves out a field that it does not know.
+  into 0 to 1 (or, with one class and a softmax, makes every reward 1). Older servers call it `activation`; both are
+  sent, and a server ignores a field that it does not know.
 - text-embeddings-inference, `docs/openapi.json`: `/predict` with `raw_scores`, which is off by default.
 """
 
@@ -30,11 +30,11 @@ class Written:
     """A conversation as it is sent.
 
     Attributes:
-        messages: Always there.
-        ids: Tokens, written and cut on this side; None = the server writes and cuts.
-        text: The same as text, without the BOS that a server adds itself.
-        truncated: Cut on this side.
-        reason: Why it cannot be written.
+        messages: The conversation.
+        ids: Its tokens, templated and truncated by the client; None = the server does both.
+        text: The tokens as text, without a BOS that the server adds itself.
+        truncated: Whether the client truncated it.
+        reason: Why it cannot be tokenized; None if it can.
     """
 
     messages: Chat
@@ -45,29 +45,29 @@ class Written:
 
     @property
     def pair(self) -> list[str]:
-        """Question and answer apart, as cross-encoders take them."""
+        """Question and answer separately, as cross-encoders expect."""
         return [chat_text(self.messages[:-1]) or "", self.messages[-1]["content"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One way of asking: the end of the URL, what is sent, and how numbers are read from the answer."""
+    """One API: the end of its URL, its request body, and how numbers are read from its answer."""
 
     path: str
     body: Callable[[Sequence[Written], int | None], Body]
     numbers: Callable[[Any], list[list[float]]]
     whole: Callable[[Sequence[Written]], bool]
-    """Several conversations may be sent at once."""
+    """Whether several conversations may be sent in one request."""
 
 
 def rewards(api: Api, answer: object, count: int, *, known: Redactor | None = None) -> list[float]:
     """Read one number per conversation.
 
     Args:
-        api: How it was asked.
+        api: The API that was used.
         answer: Parsed JSON.
-        count: How many conversations were sent.
-        known: Knows the keys that no message may show; None = there are none.
+        count: Number of conversations sent.
+        known: Removes keys from messages; None = there are none.
 
     Raises:
         CallError: The answer has another shape, or several numbers for one conversation.
@@ -94,7 +94,7 @@ def rewards(api: Api, answer: object, count: int, *, known: Redactor | None = No
 
 
 def _conversation(some: Sequence[Written], most: int | None) -> Body:
-    """A chat that the server writes, or tokens."""
+    """Return a body with tokens, or with a chat that the server tokenizes."""
     raw: Body = {"use_activation": False, "activation": False}
     if some[0].ids is not None:
         return {**raw, "input": [one.ids for one in some], "add_special_tokens": False}
@@ -126,7 +126,7 @@ def _flat(values: Any) -> list[Any]:  # noqa: ANN401  (parsed JSON)
 
 
 def _number(value: Any) -> float:  # noqa: ANN401  (parsed JSON)
-    """JSON has no NaN: servers write null."""
+    """Read a number; null becomes NaN, which JSON cannot express."""
     if isinstance(value, bool) or not isinstance(value, int | float | None):
         raise TypeError(value)
     return float("nan") if value is None else float(value)
@@ -153,15 +153,15 @@ APIS: dict[str, Api] = {
         lambda _: True,
     ),
 }
-"""The ways of asking, by the last part of their path."""
+"""The APIs, by the last part of their path."""
 
 
 class Writer:
-    """Writes conversations as the served model's tokenizer does.
+    """Tokenizes conversations with the served model's tokenizer.
 
     Args:
         name: The tokenizer's name or folder.
-        max_length: The most tokens; None = as many as the tokenizer says.
+        max_length: Maximum tokens; None = the tokenizer's limit.
     """
 
     def __init__(self, name: str, *, max_length: int | None) -> None:
@@ -183,11 +183,11 @@ class Writer:
         )
 
     def write(self, items: Sequence[Item]) -> list[Written]:
-        """Write each as tokens and as text; the text has no BOS where the tokenizer of the server adds one."""
-        made = []
-        for item, one in zip(items, encode(items, self._card), strict=True):
-            text = None if one.ids is None else self._card.tokenizer.decode(one.ids)
+        """Return each conversation as tokens and as text; the text has no BOS if the server's tokenizer adds one."""
+        written = []
+        for item, encoded in zip(items, encode(items, self._card), strict=True):
+            text = None if encoded.ids is None else self._card.tokenizer.decode(encoded.ids)
             if text is not None and self._own is not None:
                 text = text.removeprefix(self._own)
-            made.append(Written(item.messages, one.ids, text, one.truncated, one.reason))
-        return made
+            written.append(Written(item.messages, encoded.ids, text, encoded.truncated, encoded.reason))
+        return written

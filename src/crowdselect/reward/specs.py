@@ -1,4 +1,4 @@
-"""What a scorer may be called (`hf:`, `http:`, `judge:`, `python:`, `import:`), and which column each makes."""
+"""How scorers are named (`hf:`, `http:`, `judge:`, `python:`, `import:`), and the column each makes."""
 
 import os
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from crowdselect.pool.layouts import NOT_REWARDS
 
 KINDS = ("hf", "http", "judge", "python", "import")
 COLUMNS = ("id", "model", "sample", "truncated", "reason")
-"""The columns of a rewards file that are no scores."""
+"""The columns of a rewards file that are not scores."""
 ENDPOINTS = ("classify", "pooling", "score", "predict")
-"""The last part of a URL where it names a way of asking rather than a server."""
+"""Last parts of a URL that name an API rather than a server."""
 
 _FORMS = "hf:NAME_OR_PATH[@REVISION][#OUTPUT], http:URL[#MODEL], judge:crowd.toml#NAME, python:MODULE:FUNCTION or import:FILE[#COLUMN]"
 
@@ -23,10 +23,10 @@ class Spec:
     """One scorer, as the user names it.
 
     Attributes:
-        text: As it was written.
+        text: As the user wrote it.
         kind: One of `KINDS`.
         target: A model, a URL, a file or `MODULE:FUNCTION`.
-        revision: Of a model on a hub.
+        revision: Revision of a model on a hub.
         part: The output of a model, the name of a judge, the served model, or the column of a file.
         column: The column of scores it makes; None = those of the imported file.
     """
@@ -40,14 +40,14 @@ class Spec:
 
 
 def parse_spec(text: str, *, name: str | None = None) -> Spec:
-    """Read what one scorer is called.
+    """Parse a scorer's name.
 
     Args:
         text: See `KINDS`.
         name: The column to make; None = the last part of the scorer's path.
 
     Raises:
-        OptionError: It has none of the forms.
+        OptionError: It is not in any of the forms.
 
     Example:
         >>> parse_spec("hf:Skywork/Skywork-Reward-Llama-3.1-8B").column
@@ -65,7 +65,7 @@ def parse_spec(text: str, *, name: str | None = None) -> Spec:
 
 
 def parse_specs(texts: Sequence[str], names: Sequence[str]) -> list[Spec]:
-    """Read what scorers are called, with the names of their columns.
+    """Parse scorers' names, with the names of their columns.
 
     Args:
         texts: At least one.
@@ -89,15 +89,15 @@ def parse_specs(texts: Sequence[str], names: Sequence[str]) -> list[Spec]:
 
 
 def check_columns(columns: Sequence[str], *, pool_path: str, pool_columns: Sequence[str]) -> None:
-    """Refuse names of columns that clash.
+    """Refuse column names that clash.
 
     Args:
-        columns: The columns of scores to make.
-        pool_path: For the message.
-        pool_columns: The reward columns of the pool, which the result is to be joined to.
+        columns: The score columns to make.
+        pool_path: The pool's path, for the message.
+        pool_columns: The reward columns of the pool that the result will be joined to.
 
     Raises:
-        OptionError: Two are equal but for case, or one is taken.
+        OptionError: Two differ only in case, or one is taken.
 
     Example:
         >>> check_columns(["a", "b"], pool_path="pool.parquet", pool_columns=["score"])
@@ -114,7 +114,7 @@ def check_columns(columns: Sequence[str], *, pool_path: str, pool_columns: Seque
 
 
 def _model(text: str, target: str) -> Spec:
-    """A model: what exists as a path is taken whole, so that `@` and `#` may be in it."""
+    """Parse `hf:`; an existing path is taken whole, so that it may contain `@` and `#`."""
     if os.path.lexists(target):
         return Spec(text, "hf", target, column=_last(target))
     place, _, part = target.partition("#")
@@ -168,7 +168,7 @@ def _file(text: str, target: str) -> Spec:
 
 
 def _last(path: str) -> str:
-    """Give the last part of a path or a name: of `.` and such the folder's own name."""
+    """Return the last part of a path or a name; for `.` and the like the folder's name."""
     if path in {"", "/"}:
         return ""
     return path.rstrip("/").rsplit("/", 1)[-1] if path.strip("./") else Path(path).resolve().name

@@ -1,7 +1,7 @@
-"""Scores that are kept: what a server was asked for in the ledger, what was computed as parts.
+"""Stored scores: those of judges and servers in the ledger, computed ones as parts.
 
-Parts are the same whoever computed them: this process, or the workers of a Ray cluster. Computed scores that stand in
-a ledger, where crowdselect 0.1.0 kept them, are taken over into parts; they are not computed again.
+Parts are the same whether this process or the workers of a Ray cluster computed them. Computed scores in a ledger,
+where crowdselect 0.1.0 stored them, are copied into parts and not computed again.
 """
 
 import json
@@ -19,16 +19,18 @@ from crowdselect.reward.run import outcome_in
 
 _COLUMNS = (KEY, "score", "reason", "truncated", "passing")
 _SHORTEST, _LONGEST = 0.05, 30.0  # seconds between two parts
-_SHARE = 0.01  # of the time since the first score: so many scores a crash may lose
+_SHARE = (
+    0.01  # of the time since the first score between two parts: the share of the work that a crash may lose
+)
 _MOST = 8192  # scores in a part
-_FRESH = 500_000  # keys of this run that are held one by one, before they are sorted among the others
+_FRESH = 500_000  # keys of this run held in a dict before the sorted index is rebuilt
 
 
 class Stored:
     """Looks scores up in a ledger and in parts; computed ones go into new parts, all others into the ledger.
 
     Args:
-        ledger: None where nobody is asked, and where all work is done by workers, which open no ledger.
+        ledger: None if no judge or server is asked, and on workers, which open no ledger.
         parts: Where computed scores are written.
         others: More parts to look scores up in.
         computed: Digests of the scorers whose scores are computed, not asked for.
@@ -41,13 +43,13 @@ class Stored:
         self._parts, self._others = parts, others
         self._computed = frozenset(computed)
         self._fresh: dict[bytes, bool] = {}
-        """Keys that were put since the parts were read, and whether there is a score."""
+        """Keys put since the parts were read → whether there is a score."""
         self._waiting: dict[bytes, Outcome] = {}
-        """Those that are in no part yet."""
+        """Outcomes that are in no part yet."""
         self._began = self._wrote = 0.0
 
     def known(self, keys: Sequence[bytes], *, retry_failed: bool = False) -> set[bytes]:
-        """Say which need not be scored; see `Ledger.known`."""
+        """Return the keys that need not be scored; see `Ledger.known`."""
         found = (
             set() if self._ledger is None else set(self._ledger.known(list(keys), retry_failed=retry_failed))
         )
@@ -61,7 +63,7 @@ class Stored:
         return found
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """Read what became of some; a score before a reason why there is none."""
+        """Read some results; a score takes precedence over a reason why there is none."""
         found = {} if self._ledger is None else self._ledger.get(list(keys))
         if self._fresh:
             self.read_again()
@@ -75,7 +77,7 @@ class Stored:
         return found
 
     def put(self, answer: Answer) -> None:
-        """Keep a score; a computed one is on disk soon: what a crash loses is a hundredth of the run at most.
+        """Store a score; computed ones are written often enough that a crash loses at most a hundredth of the run.
 
         Raises:
             OutputError: A part cannot be written.
@@ -95,7 +97,7 @@ class Stored:
             self._write()
 
     def flush(self) -> None:
-        """Have all that was put on disk."""
+        """Write everything put so far to disk."""
         if self._ledger is not None:
             self._ledger.flush()
         self._write()
@@ -103,7 +105,7 @@ class Stored:
             self.read_again()
 
     def take_from_ledger(self) -> None:
-        """Write parts of the computed scores that only the ledger has, as 0.1.0 left them."""
+        """Write computed scores that only the ledger has, from 0.1.0, as parts."""
         if self._ledger is None:
             return
         for settings in self._computed:
@@ -117,11 +119,11 @@ class Stored:
                 self._write()
 
     def done(self, settings: bytes, *, retry_failed: bool) -> Keys:
-        """Give the keys that need not be scored, for workers to look up.
+        """Return the keys that need not be scored, for workers to look up.
 
         Args:
-            settings: Digest of the scorer's: of the ledger only its keys count.
-            retry_failed: What has failed before is scored again.
+            settings: The digest of the scorer's settings; only its keys are read from the ledger.
+            retry_failed: Leave out scores that failed before.
         """
         mine = [] if self._ledger is None else self._ledger.keys_of(settings, retry_failed=retry_failed)
         found = b"".join(mine)
@@ -147,7 +149,7 @@ class Stored:
         return Keys.of(joined(self._table[KEY]), prefer=self._scored)
 
     def _write(self) -> None:
-        """Write what waits as a part."""
+        """Write waiting outcomes as a part."""
         if self._waiting:
             keys = list(self._waiting)
             self._parts.write(self._parts.name(keys), columns_of(keys, list(self._waiting.values())))
@@ -155,7 +157,7 @@ class Stored:
             self._wrote = time.monotonic()
 
     def read_again(self) -> None:
-        """Look up in the parts what was put, or written by workers, since they were read."""
+        """Read the parts again, to find what was put or written by workers since."""
         self._write()
         self._fresh = {}
         for name in ("_table", "_scored", "_places"):
@@ -163,7 +165,7 @@ class Stored:
 
 
 def _answer(key: bytes, row: dict[str, Any]) -> Answer:
-    """A row of a part as one of the ledger."""
+    """Return a row of a part as a ledger row."""
     score = row["score"]
     return Answer(
         key=key,
@@ -179,7 +181,7 @@ def _answer(key: bytes, row: dict[str, Any]) -> Answer:
 
 
 def columns_of(keys: Sequence[bytes], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Lay out outcomes as a part."""
+    """Return outcomes as the columns of a part."""
     import pyarrow as pa
 
     return {

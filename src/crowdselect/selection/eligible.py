@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
     "below_cut": "eligible, but others score higher",
     "excluded": "listed in `exclude`",
     "not_included": "not listed in `include`",
-    "malformed": "its row does not hold together (what is wrong stands after the colon)",
+    "malformed": "its row is malformed (what is wrong follows the colon)",
     "not_text": "it holds something other than text, or all its answers do",
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
     "no_tools": "it needs tools, which the format does not hold",
@@ -154,7 +154,7 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         barred["contaminated"] = rows.owner != _NONE
     bands = bands_of(options.keep)
     bounded = "rewards" in {band.name for band in bands}
-    if rows.n_rewards.any() and not bounded:  # a pool without rewards has its own way to be chosen from
+    if rows.n_rewards.any() and not bounded:  # without any reward, methods that need none can choose
         alone = len(rows.crowd.members) == 1  # then there is one reward at most
         barred["too_few_rewards"] = rows.n_rewards < (1 if alone else _FEWEST)
     if weighted:
@@ -169,7 +169,11 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         values = rows.number(band.name)
         barred[f"no_number:{band.name}"] = np.isnan(values)
         barred[f"outside:{band.name}"] = band.outside(values)
-    reasons = eligibility(len(rows), barred)
+    return _in_full(eligibility(len(rows), barred), rows)
+
+
+def _in_full(reasons: ObjectArray, rows: Rows) -> ObjectArray:
+    """Add to reasons what stands after their colon."""
     if rows.left_out is not None:
         for row in np.flatnonzero(reasons == "malformed"):
             reasons[row] = rows.left_out[row]

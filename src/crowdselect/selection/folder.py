@@ -87,14 +87,16 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
-    asked, checked = selection.options, selection.facts.get("checked")
+    options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
         raise OptionError(
-            f"`format={name!r}` does not fit a selection made with `format={asked.get('format')!r}`; select again with the format that is wanted"
+            f"`format={name!r}` does not fit a selection made with `format={options.get('format')!r}`; select again with the format that is wanted"
         )
-    if checked is not None and trainer in rl.CHECKED and trainer != asked.get("trainer"):
-        raise OptionError(f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`")
-    lists = [asked["include"], asked["exclude"], *asked["decontaminate"]]
+    if checked is not None and trainer in rl.CHECKED and trainer != options.get("trainer"):
+        raise OptionError(
+            f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`"
+        )
+    lists = [options["include"], options["exclude"], *options["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
     custom = bool(checked and checked["custom"])
@@ -171,9 +173,7 @@ def file_names(
     train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
     if train_file is not None:
         usual = name or "messages"
-        extra_files = (
-            trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
-        )
+        extra_files = trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
         names += [train_file, *extra_files, *([rl.REWARD_FILE] if custom else [])]
     return names
 
@@ -308,7 +308,7 @@ def _fetch(
 
 
 def _check_prompts(pool: Chosen, pairs: list[tuple[str, str]], ours: list[Chat], others: list[Chat]) -> None:
-    """A pair of answers to different messages is no preference between two answers."""
+    """Check that both answers of a pair reply to the same messages; otherwise they express no preference."""
     for (instruction_id, model), one, other in zip(pairs, ours, others, strict=True):
         if _but_system(one) != _but_system(other):
             raise InputError(

@@ -173,7 +173,7 @@ def file_type_of(file_type: str, *, trainer: str | None) -> str:
 
 
 def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozenset[str]:
-    """Say what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
+    """Return what a format can hold besides plain turns of user and assistant: `turns` that do not alternate, `tools`.
 
     Args:
         name: A key of `FORMATS`; None = the usual one.

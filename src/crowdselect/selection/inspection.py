@@ -137,8 +137,8 @@ def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:
-    """Warn of a lowest value that is likely to stand for no reward: repeated, and far from the next."""
-    told = []
+    """Warn of a lowest value that probably means no reward: repeated, and far from the next."""
+    warnings = []
     for name in names:
         values = pool.samples.rewards(name) if pool.samples is not None else pool.scores_of_part(name).ravel()
         found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
@@ -150,16 +150,16 @@ def _markers(pool: Pool, names: list[str]) -> list[str]:
         below = lowest == -1 and rest[0] >= 0 and rest[-1] <= 1
         from_one = lowest == 0 and bool((rest == rest.round()).all()) and rest[0] >= 1 and rest[-1] in {5, 10}
         if float(lowest).is_integer() and lowest <= 0 and (far or below or from_one):
-            told.append(
-                f"{name}: the lowest value {lowest:g} stands {counts[0]} times, and the next is {rest[0]:g}: it may stand for no "
-                f"reward; if so, say `missing={lowest:g}`"
+            warnings.append(
+                f"{name}: the lowest value {lowest:g} occurs {counts[0]} times, and the next is {rest[0]:g}: it may mean no "
+                f"reward; if so, pass `missing={lowest:g}`"
             )
-    return told
+    return warnings
 
 
 def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]:
     """Warn of answers that one reward puts among the highest and another among the lowest, where the two agree otherwise."""
-    told = []
+    warnings = []
     names = list(matrices)
     agreement = reward_agreement(matrices).overall if len(names) > 1 else {}
     for pair, rho in agreement.items():
@@ -172,11 +172,11 @@ def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]
             odd = (high == top) & (low <= bottom + _TENTH * spread)
             if odd.any():
                 row, model = (int(each[0]) for each in np.nonzero(odd))
-                told.append(
+                warnings.append(
                     f"{int(odd.sum())} answers have the highest {first} ({top:g}) and among the lowest {second}, such as that of "
                     f"{pool.models[model]} to id {pool.ids[row]!r}: one of the two is wrong there"
                 )
-    return told
+    return warnings
 
 
 def _defined(value: float) -> float | None:

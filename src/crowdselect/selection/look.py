@@ -123,17 +123,17 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
-        more, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
-        metrics |= more
+        extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
+        metrics |= extra
         notes += [] if note is None else [note]
-    numbers, told = _numbers(merged, look, options, metrics)
-    notes += told
+    numbers, number_notes = _numbers(merged, look, options, metrics)
+    notes += number_notes
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     columns = merged.named("column")
-    owner, told = _owners(merged, look, options)
-    notes += told
+    owner, owner_notes = _owners(merged, look, options)
+    notes += owner_notes
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:

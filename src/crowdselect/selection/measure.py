@@ -84,9 +84,9 @@ class Matrix:
     targets: Targets
     """Which answers may be trained on: with text and finished (or, in a pool without answers, with a reward)."""
     prompts: IntArray | None = None
-    """From `Pool.prompt_codes`, where pairs are made."""
+    """From `Pool.prompt_codes`, if pairs are made."""
     texts: IntArray | None = None
-    """From `Pool.text_codes`, likewise."""
+    """From `Pool.text_codes`, if pairs are made, or several answers of a row."""
     candidates: Candidates | None = None
     """Every sample that may be taken, in a pool with samples."""
     spread: FloatArray | None = None
@@ -156,7 +156,7 @@ def tables_of(found: Table) -> Iterator[tuple[int, Table]]:
 
 
 def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Table:
-    """Read the `limit` lowest hashes of ids of each shard: `hash`; the limit of the whole pool is among them."""
+    """Compute each shard's `limit` lowest hashes of ids: `hash`; those of the whole pool are among them."""
     import pyarrow as pa
 
     found = []

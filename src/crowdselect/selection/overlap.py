@@ -1,9 +1,9 @@
-"""Which instructions share text with benchmark questions: they hold a whole one, or many words of it in a row.
+"""Find instructions that share text with benchmark questions: a whole question, or many words of one in a row.
 
-So many words are 13, unless told otherwise, as in GPT-3's and many later training reports. Scripts that write no spaces
-have no words to count, so there 50 characters in a row stand for them. Words that many questions or many instructions
-share, as the frame of a multiple-choice question, say nothing by themselves. Case, punctuation, white space, Unicode
-form and spellings of LaTeX do not count.
+By default that is 13 words, as in GPT-3's and many later training reports. Scripts without spaces have no words to
+count, so there 50 characters in a row take their place. Words that many questions or many instructions share, such as
+the frame of a multiple-choice question, do not count by themselves. Case, punctuation, white space, Unicode form and
+spellings of LaTeX are ignored.
 """
 
 import re
@@ -24,7 +24,7 @@ from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.types import IntArray
 
 WORDS = 13
-"""So many words in a row, the same in instruction and question, are no chance."""
+"""Length of a shared run of words that cannot be chance."""
 CHARACTERS = 50
 """The same for scripts without spaces: letters and digits in a row, punctuation left out."""
 
@@ -88,7 +88,7 @@ class QuestionIndex:
 
         Args:
             questions: Of one file or of several.
-            ngram: So many words in a row are no chance.
+            ngram: Length of a shared run of words that cannot be chance.
         """
         texts = [(row, _folded(text)) for row, question in enumerate(questions) for text in question.texts]
         texts = [(row, text) for row, text in texts if text]
@@ -151,15 +151,15 @@ class QuestionIndex:
         return min((self.short[part] for part in parts if part in self.short), default=_NONE)
 
     def settled(self, found: Overlaps, questions: Sequence[BenchmarkQuestion]) -> tuple[IntArray, list[str]]:
-        """Say which question each text gives away, now that all texts are known.
+        """Decide which question each text shares text with, once all texts are known.
 
         Args:
             found: From `find`, of all N texts.
             questions: As they were indexed.
 
         Returns:
-            Shape (N,): the first question that is held whole, or shares a run that is not common; -1 = none. And what is
-            to be said about it.
+            Shape (N,): the first question that is held whole, or shares a run that is not common; -1 = none. And notes
+            for the user.
         """
         n = len(found.whole)
         held = np.bincount(found.runs, minlength=len(self.owners))
@@ -180,8 +180,8 @@ class QuestionIndex:
         for row, count in sorted(often.items()):
             if count > MANY and all(len(_words(_folded(text))) < WORDS for text in questions[row].texts):
                 notes.append(
-                    f"decontamination: the short question {questions[row].id!r} stands whole in {count} instructions, which are "
-                    "all left out"
+                    f"decontamination: the short question {questions[row].id!r} is contained whole in {count} instructions, which are "
+                    "all excluded"
                 )
         return owner, notes
 
@@ -189,17 +189,17 @@ class QuestionIndex:
 def contaminated(
     texts: Sequence[str | None] | NDArray[Any], questions: Sequence[BenchmarkQuestion], *, ngram: int = WORDS
 ) -> IntArray:
-    """Find the question that each text gives away.
+    """Find the benchmark question that each text shares text with.
 
     Args:
         texts: N instructions; None = no text.
         questions: Benchmark questions.
-        ngram: So many words in a row are no chance.
+        ngram: Length of a shared run of words that cannot be chance.
 
     Returns:
         Shape (N,): the first of `questions` that a text holds whole, or shares `ngram` words in a row with, or
         `CHARACTERS` characters in a row of which at least half are of a script without spaces; -1 for none. Case,
-        punctuation, white space, Unicode form and spellings of LaTeX do not count.
+        punctuation, white space, Unicode form and spellings of LaTeX are ignored.
 
     Example:
         >>> asked = [BenchmarkQuestion("q1", ("What is the capital of France?",))]
@@ -211,7 +211,7 @@ def contaminated(
 
 
 def shared_words(text: str, question: BenchmarkQuestion) -> str:
-    """Give the longest run of words that a text shares with a question, as the text has them, folded.
+    """Return the longest run of words that a text shares with a question, case-folded, in the text's order.
 
     Example:
         >>> shared_words("Say: what is 2 + 2?", BenchmarkQuestion("q", ("What is 2+2?",)))
@@ -272,7 +272,7 @@ class _Wholes:
         return cls(unit, hashes, units, anchors[order], *numbers)
 
     def find(self, units: IntArray, owners: IntArray, n: int) -> IntArray:
-        """Give the first question that each of n texts holds whole; -1 for none. The texts' units as for `_Runs.find`."""
+        """Find the first question that each of n texts holds whole; -1 for none. The texts' units as for `_Runs.find`."""
         out = np.full(n, np.iinfo(np.int64).max, dtype=np.int64)
         if len(self.anchors):
             places = _whole(units, self.unit)
@@ -316,7 +316,7 @@ class _Runs:
         *,
         counts: NDArray[np.bool_] | None = None,
     ) -> "_Runs":
-        """Index the questions' runs; `counts` marks the units of which half of a run must be."""
+        """Index the questions' runs; at least half of a run must be units that `counts` marks."""
         hashes = np.concatenate((np.zeros(1, np.uint64), content_hash(list(codes))))
         starts = _whole(units, length)
         if counts is not None:
@@ -328,7 +328,7 @@ class _Runs:
         return cls(length, codes, hashes, units, runs, starts[first], owners[starts[first]], holders)
 
     def common(self, file_of: IntArray) -> NDArray[np.bool_]:
-        """Say which runs more than `MANY` questions of one file share; `file_of` gives the file of each question."""
+        """Mark the runs that more than `MANY` questions of one file share; `file_of` is the file of each question."""
         pairs = np.unique(self.holders, axis=0)
         out = np.zeros(len(self.runs), dtype=np.bool_)
         if len(pairs):

@@ -1,4 +1,4 @@
-"""What a choice that runs a model would compute, found without running it."""
+"""Plan a selection that runs a model: what would be computed, found without running it."""
 
 from dataclasses import dataclass
 
@@ -21,40 +21,40 @@ from crowdselect.selection.reading import embeddable
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one model would compute."""
+    """The work of one model."""
 
     what: str
-    """In words: what, and by which model."""
+    """What is computed, and by which model, for people to read."""
     rows: int
-    """Eligible rows; at most so many have to be computed."""
+    """Eligible rows: the most that have to be computed."""
     known: int
-    """Those of them whose result is in the cache."""
+    """How many of them have their result in the cache."""
     is_here: bool = True
-    """The model is on this machine; else it is fetched from the Hub first."""
+    """The model is on this machine; otherwise it is downloaded from the Hub first."""
 
 
 def runs_a_model(options: Options, method: Method) -> bool:
-    """Say whether a model is run to choose: by the method, or as the embedder."""
+    """Tell whether a selection runs a model: by its method, or as its embedder."""
     return method.known is not None or _embeds(options, method)
 
 
 def plan(
     pool: Pool, options: Options, *, method: Method, crowd: Crowd | None = None, stages: Stages | None = None
 ) -> list[Work]:
-    """Find what `select` would have models compute; none is loaded, and nothing is kept.
+    """List what `select` would compute by models, without loading one or storing anything.
 
     Args:
-        pool: As for `crowdselect.select`, and the rest.
-        options: See there.
-        method: See there.
-        crowd: See there.
-        stages: See there.
+        pool: As for `crowdselect.select`.
+        options: As for `crowdselect.select`.
+        method: As for `crowdselect.select`.
+        crowd: As for `crowdselect.select`.
+        stages: As for `crowdselect.select`.
 
     Returns:
-        One entry per model; none where no model is run.
+        One entry per model; empty if no model is run.
 
     Raises:
-        CrowdselectError: As `crowdselect.select`, for all that can be known before a model is run.
+        CrowdselectError: As for `crowdselect.select`, as far as it can be known before a model runs.
     """
     stage = stages or Stages()
     with stage("rewards and metrics"):
@@ -63,14 +63,14 @@ def plan(
         reasons = bars(rows, lists(rows.ids, options), options, weighted=method.weighted)
         check_rows(options, reasons, rows.groups)
     seen = Seen(shards=shards, known=rows, options=options, eligible=reasons == ELIGIBLE)
-    found = []
+    work = []
     with stage("what is in the cache") as progress:
         if method.known is not None:
             model = f"{method.name} by {method.arguments.get('model')}"
-            found.append(Work(model, len(seen.rows), method.known(seen, progress)))
+            work.append(Work(model, len(seen.rows), method.known(seen, progress)))
         if _embeds(options, method):
-            found.append(_embedding(seen, progress))
-    return found
+            work.append(_embedding(seen, progress))
+    return work
 
 
 def _embeds(options: Options, method: Method) -> bool:

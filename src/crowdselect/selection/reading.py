@@ -118,9 +118,9 @@ def shards_of(
 
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
-    """Say why a pool cannot be read file by file; None where it can."""
+    """Explain why a pool cannot be read file by file; None if it can."""
     if any(file_type(file) != "parquet" for file in pool.read_files):
-        return "only Parquet files are; write the pool, and its second file of rewards, as Parquet"
+        return "only Parquet files can be; write the pool, and its second file of rewards, as Parquet"
     odd = pool.odd_file
     if odd is not None:
         return f"{odd}; write its files with the same columns"

@@ -82,7 +82,7 @@ class Rows:
     checked: Columns | None = None
     """With `format='rl'`: the columns of what an answer is checked against."""
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
-    """Reward columns that were asked for: of the answers to train on, shape (N,) each. NaN = none."""
+    """Requested reward columns: rewards of the answers to train on, shape (N,) each. NaN = none."""
     left_out: ObjectArray | None = None
     """Shape (N,): why a row cannot be chosen for what it is, a code of `REASONS`; None = nothing bars it."""
     needs: ObjectArray | None = None

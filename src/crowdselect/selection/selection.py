@@ -220,7 +220,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "not_text": "only text can be trained on here",
         "bad_turns": "give it turns that an answer may follow, or write another `format`",
         "no_tools": "write a `format` that holds tools, such as messages as JSONL",
-        "no_instruction": "give it text in the pool",
+        "no_instruction": "add its text to the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or write `keep='rewards=1..'`",
         "no_number": "give it that number, or leave its weight or its band out",
         **{code: undefined.remedy for code, undefined in UNDEFINED.items()},

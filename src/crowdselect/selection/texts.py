@@ -254,7 +254,7 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
 def shared_with_benchmark(
     selection: Selection, row: Mapping[str, Any], instruction: str | None
 ) -> str | None:
-    """Give the words that a contaminated row shares with the question that bars it; None where that cannot be read.
+    """Return the words that a contaminated row shares with the question that bars it; None if that cannot be read.
 
     Args:
         selection: From `crowdselect.load_selection`.
@@ -313,14 +313,14 @@ def _reopened(
 
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
-    """Open the pool, with its second file of rewards where that is still there: the texts do not need it."""
-    how = HowRead.from_dict(facts.get("read") or {"layout": facts["layout"]})
+    """Open the pool, with its second file of rewards if that still exists: the texts do not need it."""
+    how = HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
     try:
         return open_pool(path, read=how, rewards=facts["rewards"]), None
     except InputError as error:
         if facts["rewards"] is None:
             raise
-        problem = f"the rewards are not at hand ({error}), so it is not known whether the texts have changed"
+        problem = f"the rewards cannot be read ({error}), so it is not known whether the texts have changed"
         return open_pool(path, read=how), problem
 
 

@@ -1,1 +1,1 @@
-"""Simulated pools whose truth is known: for the demo, for tests and for benchmarks."""
+"""Simulated pools with known ground truth: for the demo, for tests and for benchmarks."""

@@ -1,4 +1,4 @@
-"""What is drawn for a simulated pool: instructions' latent values, models' abilities, rewards; and their texts.
+"""Draws of a simulated pool: instructions' latent values, models' abilities, rewards; and their texts.
 
 Every instruction has a topic, a latent difficulty and a latent discrimination, every model an
 ability that grows with the logarithm of its size inside its family; the last family is nearly flat:
@@ -6,8 +6,8 @@ ability that grows with the logarithm of its size inside its family; the last fa
     reward = 10 * discrimination * f(ability - difficulty) + noise,    f(x) = x / (1 + |x|)
 
 `f` is plain arithmetic, so that the same seed gives the same numbers on every machine. Instructions
-are drawn in fixed blocks, each from a generator of its own, so that instruction i depends on the
-seed and i alone: not on how many there are, nor on the batches they are written in.
+are drawn in fixed blocks, each from its own generator, so that instruction i depends on the
+seed and i alone: not on their number, nor on the batches they are written in.
 
 Instructions and answers are frames filled with a topic's words, thousands at once. pyarrow's arrays are typed `Any`
 here: pyarrow ships no types.
@@ -28,7 +28,7 @@ from crowdselect.simulate.words import PARAGRAPHS, TOPICS, paragraphs_per_answer
 from crowdselect.types import FloatArray, IntArray
 
 _BLOCK = 2048  # instructions drawn from one generator; changing it changes every simulated pool
-_LATENT, _REWARDS, _ANSWERS, _FAMILIES = range(4)  # streams of chance, unrelated to each other
+_LATENT, _REWARDS, _ANSWERS, _FAMILIES = range(4)  # independent random streams
 _BATCH_CELLS = 1 << 21  # numbers in one written batch
 _BATCH_CHARACTERS = 1 << 26  # characters of text in one written batch
 _NOISE = 1.5
@@ -40,10 +40,10 @@ class SimulationPlan:
     """The options of one simulation.
 
     Attributes:
-        instructions: N.
+        instructions: N, the number of instructions.
         layout: `"long"`, `"zoo"` or `"matrix"`.
         crowd: M models in code-point order.
-        abilities: Shape (M,).
+        abilities: Shape (M,); higher = better answers.
         answer_chars: Mean length of an answer.
         samples: S answers per model and instruction.
         seed: Any integer.
@@ -73,18 +73,18 @@ class SimulationPlan:
 
 @dataclass(frozen=True, slots=True)
 class DrawnBlock:
-    """Instructions `start` to `start + n` with all that is drawn for them, before it becomes text."""
+    """Everything drawn for instructions `start` to `start + n`, before it becomes text."""
 
     start: int
     latent: dict[str, NDArray[Any]]
     rewards: FloatArray  # (n, M, S), NaN = missing
     paragraphs: (
         IntArray | None
-    )  # (n, M, S, k), places in the topic's paragraphs; -1 in place 0 = empty answer
+    )  # (n, M, S, k), positions in the topic's paragraphs; -1 at position 0 = empty answer
 
 
 def abilities_of(crowd: Crowd, *, seed: int) -> FloatArray:
-    """Shape (M,): a base and a slope per family, the last family nearly flat."""
+    """Draw abilities, shape (M,): a base and a slope per family, the last family nearly flat."""
     families = list(
         dict.fromkeys(family or name for family, name in zip(crowd.families, crowd.names, strict=True))
     )
@@ -102,7 +102,7 @@ def _chance(seed: int, stream: int, number: int) -> np.random.Generator:
 
 
 def _latent(plan: SimulationPlan, number: int) -> dict[str, NDArray[Any]]:
-    """What is drawn for each instruction of one block; always the whole block, so that N does not matter."""
+    """Draw the latent values of one block's instructions; always the whole block, so that N does not matter."""
     chance = _chance(plan.seed, _LATENT, number)
     topic = chance.integers(0, len(TOPICS), _BLOCK)
     latent: dict[str, NDArray[Any]] = {
@@ -115,7 +115,7 @@ def _latent(plan: SimulationPlan, number: int) -> dict[str, NDArray[Any]]:
     rows = np.arange(_BLOCK)
     copied = (chance.random(_BLOCK) < plan.shares["duplicates"]) & (rows > 0)
     origin = np.where(copied, (chance.random(_BLOCK) * rows).astype(np.int64), rows)
-    while np.any(copied[origin]):  # a copy of a copy repeats the first
+    while np.any(copied[origin]):  # a copy of a copy repeats the original
         origin = origin[origin]
     latent = {name: values[origin] for name, values in latent.items()}
     latent["copy"] = np.where(copied, chance.integers(1, 5, _BLOCK), 0)  # 1, 2: word for word; 3, 4: nearly
@@ -149,7 +149,7 @@ def _cut(block: DrawnBlock, begin: int, end: int) -> DrawnBlock:
 
 
 def drawn(plan: SimulationPlan, begin: int, end: int) -> DrawnBlock:
-    """Instructions `begin` to `end` from as many blocks as they touch, as one."""
+    """Draw instructions `begin` to `end`, joined from all blocks they overlap."""
     parts = [
         _cut(_draw(plan, number), max(begin, number * _BLOCK), min(end, (number + 1) * _BLOCK))
         for number in range(begin // _BLOCK, (end - 1) // _BLOCK + 1)
@@ -170,10 +170,10 @@ def drawn(plan: SimulationPlan, begin: int, end: int) -> DrawnBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """Sentence frames, cut at their slots, so that thousands are filled in at once."""
+    """Sentence frames split at their slots, so that thousands are filled in at once."""
 
     gaps: list[Any]  # S + 1 pyarrow arrays of F strings: the text before, between and after the slots
-    order: IntArray  # (F, S): which slot stands at each place
+    order: IntArray  # (F, S): the slot at each position
 
     @classmethod
     def of(cls, frames: Sequence[str], slots: str) -> "_Frames":
@@ -185,7 +185,7 @@ class _Frames:
         return cls(gaps, np.array(order))
 
     def fill(self, vocabulary: Any, frame: IntArray, slots: IntArray) -> Any:  # noqa: ANN401  (pyarrow has no types)
-        """Shape (n,) strings from the frames' numbers (n,) and the vocabulary's numbers (n, S)."""
+        """Return strings, shape (n,), from frame indices (n,) and vocabulary indices (n, S)."""
         import pyarrow.compute as pc
 
         placed = np.take_along_axis(slots, self.order[frame], axis=1)
@@ -197,7 +197,7 @@ class _Frames:
 
 @lru_cache(maxsize=1)
 def _vocabulary() -> tuple[Any, dict[str, int]]:
-    """All words that fill slots, in one pyarrow array, and where each kind begins in it."""
+    """Return all words for slots in one pyarrow array, and each kind's offset in it."""
     import pyarrow as pa
 
     kinds: dict[str, Sequence[str]] = {
@@ -216,7 +216,7 @@ def _vocabulary() -> tuple[Any, dict[str, int]]:
 
 
 def instructions_text(block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow array)
-    """The block's instructions, n strings of two or three sentences each."""
+    """Write the block's instructions, n strings of two or three sentences each."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -254,10 +254,10 @@ def instructions_text(block: DrawnBlock) -> Any:  # noqa: ANN401  (a pyarrow arr
 
 @lru_cache(maxsize=2)
 def _paragraphs(characters: int) -> Any:  # noqa: ANN401  (a pyarrow array)
-    """`PARAGRAPHS` paragraphs per topic, topics one after the other, of about so many characters."""
+    """Write `PARAGRAPHS` paragraphs per topic, topic by topic, of about `characters` characters."""
     import pyarrow as pa
 
-    made = []
+    paragraphs = []
     for number, (things, places) in enumerate(words.VOCABULARIES.values()):
         chance = np.random.default_rng(number)  # the same paragraphs for every seed
         for _ in range(PARAGRAPHS):
@@ -268,12 +268,12 @@ def _paragraphs(characters: int) -> Any:  # noqa: ANN401  (a pyarrow array)
                 sentences.append(
                     frame.format(a=things[a], b=things[b], c=places[chance.integers(len(places))])
                 )
-            made.append(" ".join(sentences))
-    return pa.array(made, pa.string())
+            paragraphs.append(" ".join(sentences))
+    return pa.array(paragraphs, pa.string())
 
 
 def answers_text(plan: SimulationPlan, block: DrawnBlock, model: int, sample: int) -> Any:  # noqa: ANN401  (a pyarrow array)
-    """One model's answers to the block, "" where it gave an empty one."""
+    """Write one model's answers to the block; "" for an empty answer."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

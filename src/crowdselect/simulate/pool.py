@@ -1,8 +1,8 @@
-"""A simulated crowd with a known truth: for the demo, for tests and for benchmarks.
+"""A simulated crowd with known ground truth: for the demo, for tests and for benchmarks.
 
-What is drawn and how rewards come about: `crowdselect.simulate.draws`; here it becomes tables of each layout, and
+For the draws and the reward model see `crowdselect.simulate.draws`; here they become tables of each layout, and
 files. A few instructions are ill-posed (no model answers them well), a few repeat an earlier one, a few rewards are
-missing and a few answers empty. All that is written is marked as simulated.
+missing and a few answers empty. Everything written is marked as simulated.
 """
 
 import json
@@ -49,12 +49,12 @@ _PAPER_SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the simulation knows and a pool does not say; row i is instruction i, in id order.
+    """The ground truth, which is not in the pool; row i is instruction i, in id order.
 
     Attributes:
         difficulty: Shape (N,). Higher = harder; -mean reward rises with it.
-        discrimination: Shape (N,), in [0.3, 1.8]. Higher = the models' rewards lie further apart.
-        topic: Shape (N,), places in `topics`.
+        discrimination: Shape (N,), in [0.3, 1.8]. Higher = the models' rewards are further apart.
+        topic: Shape (N,), indices into `topics`.
         topics: The topics' names.
         ill_posed: Shape (N,). No model answers these well, whatever its ability.
         repeats: Shape (N,), the row whose text this row repeats exactly or nearly; -1 = none.
@@ -72,14 +72,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What was written, and the truth behind it.
+    """The files written, and the ground truth behind them.
 
     Attributes:
         path: The file, or the folder of shards.
         files: The files written, in order.
         layout: `"long"`, `"zoo"` or `"matrix"`.
         crowd: The simulated models in code-point order, with family and size.
-        truth: The latent numbers.
+        truth: The latent values.
     """
 
     path: Path
@@ -117,13 +117,13 @@ def simulate(
 
     Args:
         path: Ends in `.parquet`, `.jsonl` or `.csv`; with several `shards`, the folder for Parquet files.
-        instructions: N.
-        crowd: `"demo"` = `families` x `sizes` models; `"paper"` = 19 models in six families of the sizes that
-            the CrowdSelect paper has.
+        instructions: N, the number of instructions.
+        crowd: `"demo"` = `families` x `sizes` models; `"paper"` = 19 models in six families with the sizes in
+            the CrowdSelect paper.
         families: Families of the demo crowd, at most 12.
         sizes: Models per family of the demo crowd, at most 4.
-        models: The models' names instead; each begins with `sim-`, family and size are read off it.
-        layout: `"long"`, `"zoo"` or `"matrix"`; a CSV file holds no `"zoo"`.
+        models: Model names to use instead; each begins with `sim-`, family and size are inferred from it.
+        layout: `"long"`, `"zoo"` or `"matrix"`; a CSV file cannot hold `"zoo"`.
         answer_chars: Mean length of an answer in characters, from 80.
         samples: Answers per model and instruction; more than one needs `"long"`.
         seed: Any integer.
@@ -133,14 +133,14 @@ def simulate(
         duplicates: Share of instructions that repeat an earlier one, half of them word for word.
         missing: Share of rewards that are null.
         empty: Share of answers that are empty.
-        overwrite: Replace the file if it is there. A folder with something in it is never replaced.
+        overwrite: Replace an existing file. A folder that is not empty is never replaced.
 
     Returns:
-        Where the pool is, and the truth.
+        The pool's files, and the ground truth.
 
     Raises:
-        OptionError: An option makes no sense.
-        OutputError: The place is taken.
+        OptionError: An option is invalid.
+        OutputError: The output exists already.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -167,8 +167,8 @@ def simulate(
     truth = _blank_truth(plan)
     files = [target]
     if shards == 1:
-        with new_file(target) as begun:
-            _write(begun, sink, plan, truth, rows=(0, instructions))
+        with new_file(target) as partial:
+            _write(partial, sink, plan, truth, rows=(0, instructions))
     else:
         files = [target / f"part-{part:05d}.parquet" for part in range(shards)]
         with new_folder(target, overwrite=False) as folder:
@@ -249,20 +249,20 @@ def _write(file: Path, sink: _Sink, plan: SimulationPlan, truth: Truth, *, rows:
 
 
 def _sink_for(target: Path, *, layout: str, shards: int, overwrite: bool) -> _Sink:
-    """Check the place to write to, and choose how by the ending of its name.
+    """Check the output path, and choose a writer by its suffix.
 
     Args:
         target: A file, or with several shards a folder.
         layout: A CSV file has no structs and so no `"zoo"`.
-        shards: More than one go into a folder that is new or empty.
-        overwrite: Whether a file (never a folder) that is there may be replaced.
+        shards: Several go into a new or empty folder.
+        overwrite: Whether an existing file (never a folder) may be replaced.
 
     Returns:
-        A context manager for a path, which gives a function that appends a table.
+        A context manager for a path, which yields a function that appends a table.
 
     Raises:
-        OptionError: No file type has this ending, or it cannot hold the layout.
-        OutputError: The place is taken.
+        OptionError: No file type has this suffix, or it cannot hold the layout.
+        OutputError: The output exists already.
     """
     if shards > 1:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -291,7 +291,7 @@ def _parquet(path: Path) -> Iterator[_Write]:
     def write(table: Any) -> None:  # noqa: ANN401  (a pyarrow table)
         nonlocal writer
         if writer is None:
-            # Answers and rewards hardly repeat: a dictionary would be built and thrown away.
+            # Answers and rewards rarely repeat: a dictionary would be built and discarded.
             few = [name for name in ("topic", "model", "id", "instruction") if name in table.column_names]
             schema = table.schema.with_metadata({"simulated": "true"})
             writer = pq.ParquetWriter(path, schema, use_dictionary=few)

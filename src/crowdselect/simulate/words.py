@@ -1,11 +1,11 @@
-"""Words that `simulate` makes sentences of: one vocabulary per topic, and frames to put them in.
+"""Words for the sentences of `simulate`: one vocabulary per topic, and sentence frames.
 
-A topic's things and places occur in no other topic, so that a lexical clustering can find the
-topics again. `{a}` and `{b}` are two different things of a topic, `{c}` is one of its places.
+A topic's things and places occur in no other topic, so that a lexical clustering can recover the
+topics. `{a}` and `{b}` are two different things of a topic, `{c}` is one of its places.
 """
 
 PARAGRAPHS = 512
-"""Paragraphs per topic that answers are put together from."""
+"""Paragraphs per topic that answers are composed of."""
 
 VOCABULARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "seashore": (
@@ -344,5 +344,5 @@ FAMILIES = (
 
 
 def paragraphs_per_answer(answer_chars: int) -> int:
-    """How many paragraphs an answer of so many characters has."""
+    """Return the number of paragraphs in an answer of `answer_chars` characters."""
     return max(2, -(-answer_chars // 500))

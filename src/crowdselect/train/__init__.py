@@ -1,13 +1,13 @@
 """Fine-tune a student on chosen rows, with TRL's trainers.
 
 settings     every setting, its default, and the paper's
-rows         a folder of `select`, or a training file, to rows: prompt, answer, rejected answer; and to tokens
+rows         rows from a folder of `select` or a training file: prompt, answer, rejected answer; and their tokens
 student      a base model: its configuration, tokenizer and chat template; its weights
 planning     steps, tokens, memory, warnings
-trainers     settings and rows to a trainer of TRL's, and its run
-workplace    where an unfinished run lives, and what may go on from it
-diary        losses: as JSONL while it runs, as a picture, and on a terminal
-job          the whole way: `plan`, `train`; the finished model's folder, with the page about it
+trainers     a TRL trainer from settings and rows, and its run
+workplace    the working folder of an unfinished run, and which runs may resume from it
+diary        losses: as JSONL during the run, as a plot, and on a terminal
+job          a whole run: `plan`, `train`; the finished model's folder, with its model card
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ __all__ = ["TrainPlan", "TrainSettings", "Trained", "plan", "train"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (functions and classes)
-    """Load a name when it is first used: the command's help needs none of them."""
+    """Import a name when it is first used: the command's help needs none of them."""
     if name not in _HOMES:
         raise AttributeError(
             f"module 'crowdselect.train' has no attribute {name!r}; it has: {', '.join(__all__)}"

@@ -1,4 +1,4 @@
-"""The losses of a run: kept as JSONL while it goes on, summed up when it is done, drawn as a picture and as characters."""
+"""The losses of a run: logged as JSONL, summarised at the end, drawn as a picture and as characters."""
 
 import json
 import math
@@ -13,17 +13,17 @@ from crowdselect.progress import Progress
 from crowdselect.report.chartspec import LIGHT, theme
 
 Entry = dict[str, Any]
-_TIMES = ("_runtime", "_per_second", "num_tokens")  # differ from run to run, or begin anew with a resumed one
-_LAST = 10  # the last loss is the mean over a tenth of the steps: single steps scatter
+_TIMES = ("_runtime", "_per_second", "num_tokens")  # differ from run to run, or restart when a run is resumed
+_LAST = 10  # the last loss is the mean over a tenth of the steps, as single steps are noisy
 
-_HEIGHT = 8  # lines of the small drawing
-_WIDTH = 60  # columns of it
-_POINTS = 1500  # of a line in the picture; more than it has pixels
+_HEIGHT = 8  # lines of the drawing on a terminal
+_WIDTH = 60  # its columns
+_POINTS = 1500  # of a line in the picture; more than its width in pixels
 _MARKS = {"loss": ("•", "."), "eval_loss": ("◆", "o")}
 
 
 class _State(Protocol):
-    """What the trainer tells."""
+    """The trainer's state."""
 
     global_step: int
     max_steps: int
@@ -32,26 +32,26 @@ class _State(Protocol):
 
 
 class _Diary:
-    """The methods that transformers calls."""
+    """The callback methods that transformers calls."""
 
     def __init__(self, file: Path, progress: Progress) -> None:
         self.file = file
         self.progress = progress
 
     def on_train_begin(self, _args: object, state: _State, _control: object, **_more: object) -> None:
-        """Begin the log with what a checkpoint knows."""
+        """Start the log with the history in the checkpoint, if there is one."""
         if state.is_world_process_zero:
             write_log(self.file, state.log_history)
             self.progress(state.global_step, state.max_steps)
 
     def on_log(self, _args: object, state: _State, _control: object, **_more: object) -> None:
-        """Write what was logged."""
+        """Append the latest entry."""
         if state.is_world_process_zero and (kept := _entry(state.log_history[-1])):
             with self.file.open("a", encoding="ascii") as stream:
                 stream.write(_line(kept))
 
     def on_step_end(self, args: Any, state: _State, control: Any, **_more: object) -> None:  # noqa: ANN401  (of transformers)
-        """Show progress; after the last step ask for the last losses."""
+        """Show progress; after the last step, request logging and evaluation."""
         if state.is_world_process_zero:
             self.progress(state.global_step, state.max_steps)
         if state.global_step >= state.max_steps:
@@ -59,15 +59,15 @@ class _Diary:
             control.should_evaluate = args.eval_strategy != "no"
 
 
-def diary(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class that is only known when the extra is there)
-    """Make the callback that writes the log, shows progress, and looks once more at the last step.
+def diary(file: Path, progress: Progress) -> Any:  # noqa: ANN401  (a class that needs the extra)
+    """Make the callback that writes the log, shows progress, and logs and evaluates after the last step.
 
     Args:
-        file: The JSONL file; what it says of steps after a checkpoint is written anew when a run goes on from it.
-        progress: Told the steps done and to do.
+        file: The JSONL file; entries after a checkpoint are written again when a run resumes from it.
+        progress: Called with the steps done and to do.
 
     Returns:
-        A callback of transformers'.
+        A transformers callback.
     """
     base = optional("transformers", extra="train").TrainerCallback
     return type("Diary", (_Diary, base), {})(file, progress)
@@ -82,7 +82,7 @@ def read_log(file: Path) -> list[Entry]:
     """Read a log.
 
     Raises:
-        InputError: It is not there or broken.
+        InputError: It is missing or broken.
     """
     try:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -93,7 +93,7 @@ def read_log(file: Path) -> list[Entry]:
 
 
 def losses(log: Sequence[Entry]) -> dict[str, float | None]:
-    """Sum up a log.
+    """Summarise a log.
 
     Args:
         log: Entries, in the order of their steps.
@@ -101,14 +101,14 @@ def losses(log: Sequence[Entry]) -> dict[str, float | None]:
     Returns:
         `first_loss`: of the first entry; `last_loss`: mean over the last tenth of the steps; `mean_loss`: over all
         steps; `eval_loss_before` and `eval_loss`: on the held-out rows before the first and after the last step.
-        Natural units of the objective, lower is better; None where there is no such entry.
+        In the objective's own units, lower is better; None if there is no such entry.
 
     Example:
         >>> losses([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])["mean_loss"]
         1.5
     """
     trained = [(one["step"], one["loss"]) for one in log if one.get("loss") is not None]
-    held = [(one["step"], one["eval_loss"]) for one in log if one.get("eval_loss") is not None]
+    evaluated = [(one["step"], one["eval_loss"]) for one in log if one.get("eval_loss") is not None]
     steps = trained[-1][0] if trained else 0
     weights = [
         step - before
@@ -123,18 +123,18 @@ def losses(log: Sequence[Entry]) -> dict[str, float | None]:
         "first_loss": trained[0][1] if trained else None,
         "last_loss": _mean(late),
         "mean_loss": _mean([(loss, weight) for (_, loss), weight in zip(trained, weights, strict=True)]),
-        "eval_loss_before": held[0][1] if held and held[0][0] == 0 else None,
-        "eval_loss": held[-1][1] if held else None,
+        "eval_loss_before": evaluated[0][1] if evaluated and evaluated[0][0] == 0 else None,
+        "eval_loss": evaluated[-1][1] if evaluated else None,
     }
 
 
 def _mean(weighed: list[tuple[float, int]]) -> float | None:
-    whole = sum(weight for _, weight in weighed)
-    return sum(loss * weight for loss, weight in weighed) / whole if whole else None
+    total = sum(weight for _, weight in weighed)
+    return sum(loss * weight for loss, weight in weighed) / total if total else None
 
 
 def _entry(logged: Mapping[str, Any]) -> Entry:
-    """Keep what says something about the training; numbers that are none become null."""
+    """Return the reproducible fields of a log entry; NaN and infinities become null."""
     if not {"loss", "eval_loss"} & logged.keys():
         return {}
     kept = {name: value for name, value in logged.items() if not name.endswith(_TIMES)}
@@ -147,13 +147,13 @@ def _line(entry: Entry) -> str:
 
 
 def drawn(log: Sequence[Entry]) -> str:
-    """Draw the losses with characters, in plain ASCII where the terminal has no more.
+    """Draw the losses with characters, in plain ASCII if the terminal is not UTF-8.
 
     Args:
         log: Entries, in the order of their steps.
 
     Returns:
-        Lines; each column is the mean of its steps. Empty where there are fewer than two losses.
+        Lines; each column is the mean of its steps. Empty if there are fewer than two losses.
     """
     series = {name: [(e["step"], e[name]) for e in log if e.get(name) is not None] for name in _MARKS}
     if len(series["loss"]) < 2:
@@ -186,7 +186,7 @@ def write_curve(log: Sequence[Entry], file: Path, *, title: str) -> None:
     Args:
         log: Entries, in the order of their steps.
         file: The PNG.
-        title: Stands above.
+        title: The title above the plot.
 
     Raises:
         MissingExtraError: The extra `train` is not installed.
@@ -197,10 +197,10 @@ def write_curve(log: Sequence[Entry], file: Path, *, title: str) -> None:
 
 
 def _columns(points: Sequence[tuple[int, float]], last: int) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
+    by_column: dict[int, list[float]] = {}
     for step, value in points:
-        found.setdefault(min(_WIDTH - 1, step * _WIDTH // (last + 1)), []).append(value)
-    return {column: sum(values) / len(values) for column, values in found.items()}
+        by_column.setdefault(min(_WIDTH - 1, step * _WIDTH // (last + 1)), []).append(value)
+    return {column: sum(values) / len(values) for column, values in by_column.items()}
 
 
 def _spec(log: Sequence[Entry], title: str) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _spec(log: Sequence[Entry], title: str) -> dict[str, Any]:
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep as many points as can be seen, each the mean of its neighbours."""
+    """Reduce to as many points as are visible, each the mean of its neighbours."""
     step = -(-len(rows) // _POINTS)
     groups = [rows[at : at + step] for at in range(0, len(rows), max(1, step))]
     return [

@@ -1,6 +1,6 @@
-"""The whole way of a training run: what is there, plan, train, go on after a stop, write the model and its page.
+"""One training run: plan, train or resume, write the model with its card.
 
-Names from outside are data: on the page they are escaped.
+Names from outside are untrusted: on the card they are escaped.
 """
 
 import json
@@ -30,7 +30,7 @@ from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_m
 _PACKAGES = ("accelerate", "peft", "torch", "transformers", "trl")
 _KIND = "training"
 _WRITES = (LOG, "loss.png", "README.md", "config.json", "tokenizer.json", MANIFEST)
-"""What is written whatever the model; more depends on it."""
+"""Files written for every model; further ones depend on the model."""
 _METHODS = {
     "sft": "supervised fine-tuning, loss on the answer alone",
     "dpo": "direct preference optimisation (DPO)",
@@ -48,10 +48,10 @@ class Trained:
     """Losses, in the order of their steps."""
     manifest: Mapping[str, Any]
     was_there: bool
-    """It had been made before, by the same run, and was left as it is."""
+    """Whether the same run had finished before, and the folder was left unchanged."""
 
     def facts(self) -> dict[str, Any]:
-        """Give what came out, JSON-ready."""
+        """Return the results as JSON values."""
         kept = ("losses", "plan", "seconds", "tokens_per_second", "peak_memory", "warnings")
         return {
             "written": str(self.folder),
@@ -60,22 +60,22 @@ class Trained:
         }
 
     def lines(self) -> dict[str, str]:
-        """Give what a person wants to see first, by name."""
+        """Return the main results for people, by name."""
         m, losses = self.manifest, self.manifest["losses"]
         held = ("before", losses["eval_loss_before"]), ("after", losses["eval_loss"])
-        said = ", ".join(f"{value:.4f} {when}" for when, value in held if value is not None)
+        held_out = ", ".join(f"{value:.4f} {when}" for when, value in held if value is not None)
         peak = (
             f", at most {m['peak_memory'] / (1 << 30):.1f} GiB of the GPU's memory"
             if m["peak_memory"]
             else ""
         )
-        found = {
+        shown = {
             "loss": f"{losses['mean_loss']:.4f} on average, {losses['last_loss']:.4f} over the last tenth of the steps"
         }
-        if said:
-            found["held out"] = f"loss {said}"
+        if held_out:
+            shown["held out"] = f"loss {held_out}"
         rate = f", {m['tokens_per_second']:,.0f} tokens a second" if m["tokens_per_second"] else ""
-        return found | {"time": f"{m['seconds']:.0f} s{rate}{peak}"}
+        return shown | {"time": f"{m['seconds']:.0f} s{rate}{peak}"}
 
 
 def plan(
@@ -87,15 +87,15 @@ def plan(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TrainPlan:
-    """Say what a run would do, and refuse what it would refuse; only configuration and tokenizer are loaded.
+    """Plan a run, and refuse what it would refuse; only configuration and tokenizer are loaded.
 
     Args:
         data: As for `train`.
         base: As for `train`.
         settings: As for `train`.
-        output: As for `train`; None = nothing is said about the place.
+        output: As for `train`; None = the output is not checked.
         overwrite: As for `train`.
-        progress: Told how many rows have been read as tokens.
+        progress: Called with the number of rows tokenized.
 
     Returns:
         The plan; its steps are exactly those of `train`, its memory an estimate.
@@ -130,31 +130,31 @@ def train(
     announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
-    """Fine-tune a model on chosen rows; go on where the same run was stopped.
+    """Fine-tune a model on chosen rows; resume if the same run was stopped.
 
-    What makes two runs the same: see `workplace.differences`.
+    For when two runs are the same, see `workplace.differences`.
 
     Args:
         data: A folder that `select` wrote, or a training file in one of its formats.
         output: The folder to write: weights (or adapters), tokenizer, `train_log.jsonl`, `loss.png`, `README.md`,
-            the selection's manifest as `selection.json`, and `manifest.json`, which is written last. One that holds
-            the result of the same run is left as it is.
+            the selection's manifest as `selection.json`, and `manifest.json`, which is written last. A folder with
+            the result of the same run is left unchanged.
         base: The model to start from: its name on the hub, or a folder.
-        settings: Of the run; None = the defaults.
-        overwrite: Train all the same. The files of a former result are replaced once the new one is complete, all
-            else in the folder stays; another run that was stopped is given up.
-        keep_checkpoints: Keep every checkpoint, in OUTPUT.training, when all is done.
-        announce: Given the plan before anything is loaded.
-        stages: Times the stages and may draw them.
+        settings: Settings of the run; None = the defaults.
+        overwrite: Train even if there is a result. Its files are replaced once the new ones are complete, other
+            files in the folder stay; the checkpoints of another unfinished run are removed.
+        keep_checkpoints: Keep every checkpoint, in OUTPUT.training, after the run.
+        announce: Called with the plan before anything is loaded.
+        stages: Times the stages and may show them.
 
     Returns:
-        What came out.
+        The finished training.
 
     Raises:
         InputError: The data or the base model cannot be trained on.
-        OptionError: A setting does not fit them; or they need more memory than there is; or the place holds another
-            run, finished or not: the message says in what it differs.
-        OutputError: The place is refused.
+        OptionError: A setting does not fit them; or they need more memory than there is; or the output has another
+            run, finished or not: the message says how it differs.
+        OutputError: The output cannot be written or is refused.
         MissingExtraError: The extra `train` is not installed.
 
     Example:
@@ -163,7 +163,7 @@ def train(
         16
     """
     stages = stages or Stages()
-    _target(output, [Path(data)], overwrite=overwrite)  # said before the libraries are loaded
+    _target(output, [Path(data)], overwrite=overwrite)  # checked before the libraries are loaded
     gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
     key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
     if _is_finished(target, key, overwrite=overwrite):
@@ -174,7 +174,7 @@ def train(
             prepared = prepare(gathered, progress=progress)
         lock = occupy(place, key, overwrite=overwrite) if is_main() else nullcontext()
         with lock:
-            _wait()  # the other processes of a launcher begin when the place is taken
+            _wait()  # the launcher's other processes start once the folder is locked
             if announce is not None and is_main():
                 announce(prepared.plan)
             try:
@@ -194,17 +194,17 @@ def train(
 
 
 def is_main() -> bool:
-    """Say whether this is the process that speaks and writes; launchers of several start one per GPU."""
+    """Return whether this process prints and writes; launchers start one process per GPU."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _key(gathered: TrainInputs) -> dict[str, Any]:
-    """Say what makes two runs the same one: data, base, settings."""
+    """Return what identifies a run: data, base model, settings, number of processes."""
     student, settings = gathered.student, gathered.settings.facts()
     folder = Path(student.name)
-    of_base = student.revision
+    content = student.revision
     if folder.is_dir():
-        of_base = fingerprint(
+        content = fingerprint(
             sorted(file for file in folder.iterdir() if file.suffix in {".json", ".safetensors", ".jinja"})
         )
     for name in ("device", "chat_template"):  # the template's text counts, not its file
@@ -213,7 +213,7 @@ def _key(gathered: TrainInputs) -> dict[str, Any]:
         "data": {"fingerprint": gathered.source.fingerprint()},
         "base": {
             "name": folder.name if folder.is_dir() else student.name,
-            "content": of_base,
+            "content": content,
             "template": student.tokenizer.chat_template,
             "dtype": student.dtype,
         },
@@ -223,24 +223,24 @@ def _key(gathered: TrainInputs) -> dict[str, Any]:
 
 
 def _target(output: str | os.PathLike[str], inputs: Sequence[Path], *, overwrite: bool) -> Path:
-    """Refuse a place that cannot be written; one with a trained model is looked at when the run is known."""
+    """Refuse an output that cannot be written; a trained model there is checked once the run's key is known."""
     known = (read_manifest(Path(output)) or {}).get("kind") == _KIND
     return check_output(output, inputs=inputs, overwrite=overwrite or known, folder=True, writes=_WRITES)
 
 
 def _is_finished(target: Path, key: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether a folder holds the result of this run, and it is to stay.
+    """Return whether a folder has the result of this run, and is not to be overwritten.
 
     Raises:
-        OptionError: It holds that of another run.
+        OptionError: It has the result of another run.
     """
     manifest = read_manifest(target)
     if overwrite or manifest is None:
         return False
-    other = differences(manifest.get("key", {}), key)
-    if other:
+    changed = differences(manifest.get("key", {}), key)
+    if changed:
         raise OptionError(
-            f"{target}: holds a model that was trained otherwise: {other[0]}; choose another place, or replace it with "
+            f"{target}: holds a model that was trained otherwise: {changed[0]}; choose another place, or replace it with "
             "`overwrite=True`"
         )
     return True
@@ -252,7 +252,7 @@ def _inputs(gathered: TrainInputs) -> list[Path]:
 
 
 def _wait() -> None:
-    """Wait for the other processes of a launcher."""
+    """Wait for the launcher's other processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         optional("accelerate", extra=EXTRA).PartialState().wait_for_everyone()
 
@@ -266,15 +266,15 @@ def _write(
     *,
     overwrite: bool,
 ) -> None:
-    """Write the folder: model, tokenizer, losses, the selection's manifest, the page, and last the manifest.
+    """Write the folder: model, tokenizer, losses, the selection's manifest, the card, and last the manifest.
 
     Args:
-        prepared: What was trained on.
-        place: Of the unfinished run; its log is written anew, whole.
-        target: The folder.
-        key: What makes the run the same as another.
-        run: What it left.
-        overwrite: Replace the files of a former result once the new one is complete.
+        prepared: The plan and its rows.
+        place: The unfinished run's folder; its log is rewritten from the full history.
+        target: The folder to write.
+        key: Identifies the run.
+        run: The finished training.
+        overwrite: Replace the files of an earlier result once the new ones are complete.
     """
     plan, selection = prepared.plan, prepared.source.manifest
     history = run.trainer.state.log_history
@@ -288,7 +288,7 @@ def _write(
         if selection is not None:
             (folder / "selection.json").write_text(json.dumps(selection, indent=2) + "\n", encoding="ascii")
         (folder / "README.md").write_text(model_card(plan, manifest, selection), encoding="utf-8")
-        for file in folder.rglob("*"):  # weights are written for the owner's eyes only
+        for file in folder.rglob("*"):  # weights are written readable by the owner only
             file.chmod((folder if file.is_dir() else folder / "README.md").stat().st_mode)
         write_manifest(folder, manifest)
 
@@ -307,7 +307,7 @@ def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa
         own = str(getattr(prepared.student.config, "dtype", None) or "float32").removeprefix("torch.")
         model.to(getattr(torch, own))
     model.save_pretrained(folder)
-    generation.save_pretrained(folder)  # beside adapters, too: it says where an answer ends
+    generation.save_pretrained(folder)  # also beside adapters: it has the end-of-answer tokens
     prepared.student.tokenizer.save_pretrained(folder)
 
 
@@ -315,7 +315,7 @@ def _manifest(
     prepared: Prepared, key: Mapping[str, Any], run: Training, *, losses: Mapping[str, Any]
 ) -> dict[str, Any]:
     plan, source = prepared.plan, prepared.source
-    made = run.steps / plan.steps if plan.steps else 0.0
+    share_done = run.steps / plan.steps if plan.steps else 0.0
     return {
         "tool": TOOL,
         "kind": _KIND,
@@ -330,7 +330,7 @@ def _manifest(
         "plan": plan.facts(),
         "losses": dict(losses),
         "seconds": round(run.seconds, 3),
-        "tokens_per_second": round(plan.tokens * made / run.seconds, 1) if run.steps else None,
+        "tokens_per_second": round(plan.tokens * share_done / run.seconds, 1) if run.steps else None,
         "peak_memory": run.peak,
         "warnings": list(plan.warnings),
     }
@@ -342,15 +342,15 @@ def _read(target: Path, *, was_there: bool) -> Trained:
 
 
 def model_card(plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
-    """Write the card of a model.
+    """Write a model card.
 
     Args:
-        plan: What was done.
-        manifest: Of the training.
-        selection: The selection's manifest; None where the rows came from a bare file.
+        plan: The plan of the run.
+        manifest: The training's manifest.
+        selection: The selection's manifest; None if the rows came from a bare file.
 
     Returns:
-        Markdown with YAML in front. Paths stand without the folders of the machine that it was made on.
+        Markdown with YAML front matter. Absolute paths are reduced to their last part.
     """
     settings = plan.settings
     adapters = settings.lora and not settings.merge
@@ -417,7 +417,7 @@ def _use(plan: TrainPlan) -> str:
 def _data(
     plan: TrainPlan, manifest: Mapping[str, Any], selection: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    found = {
+    values = {
         "rows to train on": plan.rows,
         "rows held out": plan.held_out,
         "rows cut at the limit": plan.cut,
@@ -426,7 +426,7 @@ def _data(
         "fingerprint": manifest["data"]["fingerprint"],
     }
     if selection is None:
-        return found | {"file": Path(plan.data).name}
+        return values | {"file": Path(plan.data).name}
     facts, options = selection.get("facts", {}), selection.get("options", {})
     chosen = {
         "chosen with crowdselect": selection.get("version"),
@@ -440,11 +440,11 @@ def _data(
         "reward": facts.get("reward"),
         "all about the choice": "selection.json",
     }
-    return found | {name: value for name, value in chosen.items() if value is not None}
+    return values | {name: value for name, value in chosen.items() if value is not None}
 
 
 def _name(place: str) -> str:
-    """Give a hub's name as it is, of a folder its last part."""
+    """Return a hub's name unchanged, and the last part of a folder's path."""
     return Path(place).name if Path(place).is_absolute() else place
 
 

@@ -1,6 +1,6 @@
-"""What a run would do, before it does it: steps, tokens, memory, and what should be known first.
+"""Plans a run: steps, tokens, memory, warnings.
 
-Memory is counted part by part; nothing is loaded for it.
+Memory is estimated part by part, without loading the model.
 """
 
 import math
@@ -18,41 +18,41 @@ from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths,
 from crowdselect.train.settings import Objective, TrainSettings
 from crowdselect.train.student import EXTRA, Student, read_student
 
-_TILE = 4096  # tokens whose logits TRL's fused head makes at a time
-_SLICE = 8192  # entries of the vocabulary, likewise
+_TILE = 4096  # tokens whose logits TRL's fused head computes at a time
+_SLICE = 8192  # vocabulary entries that it computes at a time
 _LONG_WARM_UP = 0.2  # of all steps
-_RATE = 200e12  # operations per second that a large GPU does, to give an idea of the time
+_RATE = 200e12  # operations per second of a large GPU, for a rough time
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many numbers a model has."""
+    """Numbers of parameters of a model."""
 
     weights: int
     """All parameters, adapters included."""
     trained: int
-    """Those that change."""
+    """Parameters that are trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on one device, at the highest point of a step. An estimate: fragments and the driver come on top."""
+    """Estimated peak memory of a step on one device, in bytes; fragmentation and the driver come on top."""
 
     weights: int
-    """float32 where all are trained; with adapters the base as it computes and the adapters in float32."""
+    """float32 if all are trained; with adapters the base in its computing dtype and the adapters in float32."""
     reference: int
-    """The second copy that `dpo` compares with; adapters need none, as they can be switched off."""
+    """The second copy that `dpo` compares with; not needed with adapters, which can be switched off."""
     gradients: int
-    """float32, of what is trained; twice with several processes, which keep what they exchange."""
+    """float32, for trained parameters; doubled with several processes, for the exchange buffers."""
     optimizer: int
-    """AdamW's two averages, float32, of what is trained."""
+    """AdamW's two averages in float32, for trained parameters."""
     casts: int
-    """The weights once more as bfloat16, while a pass lasts."""
+    """A copy of the trained weights in bfloat16, during a pass."""
     activations: int
-    """Of the longest row that there is, times the batch."""
+    """For a batch of the longest row."""
     head: int
-    """Logits and what is computed of them."""
+    """Logits and values computed from them."""
 
     @property
     def total(self) -> int:
@@ -61,10 +61,10 @@ class Memory:
 
 
 def count_parameters(student: Student, settings: TrainSettings) -> Sizes:
-    """Count parameters exactly, on a device without storage.
+    """Count parameters exactly, on torch's meta device.
 
     Raises:
-        OptionError: No layer has a name of `lora_targets`.
+        OptionError: No layer has a name in `lora_targets`.
     """
     torch = optional("torch", extra=EXTRA)
     auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
@@ -84,7 +84,7 @@ def count_parameters(student: Student, settings: TrainSettings) -> Sizes:
 
 
 def lora_config(settings: TrainSettings) -> Any:  # noqa: ANN401  (of peft)
-    """Make peft's configuration of the adapters."""
+    """Return peft's configuration of the adapters."""
     named = settings.lora_targets.replace(",", " ").split()
     return optional("peft", extra=EXTRA).LoraConfig(
         r=settings.lora_rank,
@@ -100,16 +100,16 @@ def memory(
 ) -> Memory:
     """Estimate the memory of a step.
 
-    Activations per token and layer, without checkpointing, as autograd keeps them for a layer of attention and
+    Activations per token and layer, without checkpointing, that autograd stores for a layer of attention and
     gated MLP (h hidden, i intermediate): 40 h + 16 i bytes in float32, 34 h + 8 i with bfloat16. With
-    checkpointing the input of each layer stays, and one layer at a time is there with its gradients.
+    checkpointing the input of each layer is stored, and one layer at a time with its gradients.
 
     Args:
         student: The base model.
-        settings: Filled for the objective.
-        sizes: Of the model.
-        longest: Tokens of the longest conversation that is trained on, once cut.
-        processes: That train together, each with a device of its own.
+        settings: With the objective's defaults filled in.
+        sizes: The model's numbers of parameters.
+        longest: Tokens of the longest conversation trained on, after truncation.
+        processes: Number of processes that train together, each on its own device.
 
     Returns:
         The parts, in bytes.
@@ -117,83 +117,85 @@ def memory(
     config = student.config.get_text_config()
     is_half = student.dtype == "bfloat16"
     adapters = sizes.trained if settings.lora else 0
-    wide = 2 if is_half and settings.lora else 4
-    copies = 1 if settings.objective == "sft" else 2  # a pair goes through together
+    weight_bytes = 2 if is_half and settings.lora else 4
+    copies = 1 if settings.objective == "sft" else 2  # both answers of a pair go through together
     tokens = settings.batch_size * copies * longest
     hidden, layers = config.hidden_size, config.num_hidden_layers
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    layer = (34 * hidden + 8 * inner) if is_half else (40 * hidden + 16 * inner)
-    kept = layers * wide * hidden + 2 * layer if settings.gradient_checkpointing else layers * layer
+    intermediate = getattr(config, "intermediate_size", None) or 4 * hidden
+    layer = (34 * hidden + 8 * intermediate) if is_half else (40 * hidden + 16 * intermediate)
+    activation_bytes = (
+        layers * weight_bytes * hidden + 2 * layer if settings.gradient_checkpointing else layers * layer
+    )
     vocabulary = config.vocab_size
     if settings.objective in {"sft", "dpo"}:
         head = min(tokens, _TILE) * min(vocabulary, _SLICE) * 4 * 2
     else:
         head = tokens * vocabulary * ((2 if is_half else 4) + 3 * 4)
     return Memory(
-        weights=(sizes.weights - adapters) * wide + adapters * 4,
+        weights=(sizes.weights - adapters) * weight_bytes + adapters * 4,
         reference=0 if settings.lora or settings.objective != "dpo" else sizes.weights * 4,
         gradients=sizes.trained * 4 * (2 if processes > 1 else 1),
         optimizer=sizes.trained * 8,
         casts=sizes.trained * 2 if is_half else 0,
-        activations=tokens * kept,
+        activations=tokens * activation_bytes,
         head=head,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What a run would do."""
+    """The plan of a run."""
 
     data: str
     """The file of the rows."""
     settings: TrainSettings
-    """Filled for the objective."""
+    """With the objective's defaults filled in."""
     model: str
     revision: str | None
     stop: str | None
-    """The token that ends an answer."""
+    """The token that ends an answer; None if there is none."""
     device: str
     dtype: str
     processes: int
-    """That train together, one per GPU."""
+    """Number of processes that train together, one per GPU."""
     rows: int
-    """To train on."""
+    """Rows to train on."""
     held_out: int
-    """To evaluate on."""
+    """Rows to evaluate on."""
     dropped: int
-    """Rows of which the limit leaves no answer; they are left out."""
+    """Rows skipped because nothing of their answer is within the limit."""
     cut: int
-    """Rows longer than the limit; they lose their end."""
+    """Rows longer than the limit, whose end is cut."""
     limit: int
-    """Tokens."""
+    """Maximum tokens of a row."""
     longest: int
-    """Tokens of the longest row before the cut."""
+    """Tokens of the longest row before truncation."""
     steps: int
-    """Of the optimiser."""
+    """Optimiser steps."""
     steps_per_epoch: int
     warmup: int
-    """Steps."""
+    """Warm-up steps."""
     eval_steps: int
     save_steps: int | None
     """None: after each epoch."""
     tokens: int
-    """That go through the model in all epochs, without padding and evaluation."""
+    """Tokens processed in all epochs, without padding and evaluation."""
     answer_tokens: int
-    """Of them, those that the loss is on."""
+    """Those of `tokens` that the loss is on."""
     flop: float
-    """Operations of all steps: 2 per weight and token forwards, 4 backwards, 2 for what is computed twice."""
+    """Operations of all steps, per weight and token: 2 forwards, 4 backwards, 2 for recomputed activations."""
     sizes: Sizes
     memory: Memory
     warnings: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Give everything, JSON-ready."""
-        found = {**asdict(self), "settings": self.settings.facts(), "warnings": list(self.warnings)}
-        found["memory"]["total"] = self.memory.total
-        return found
+        """Return the plan as JSON values."""
+        facts = {**asdict(self), "settings": self.settings.facts(), "warnings": list(self.warnings)}
+        facts["memory"]["total"] = self.memory.total
+        return facts
 
     def lines(self) -> dict[str, str]:
-        """Give what a person wants to see first, by name."""
+        """Return the main facts for people, by name."""
         s, m = self.settings, self.memory
         adapters = f" in adapters of rank {s.lora_rank}" if s.lora else ""
         held = f", {self.held_out:,} held out" if self.held_out else ""
@@ -215,12 +217,12 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrainInputs:
-    """Data, base model and settings, before any row is read as tokens."""
+    """Data, base model and settings, before any row is tokenized."""
 
     source: TrainRows
     student: Student
     settings: TrainSettings
-    """Filled for the objective."""
+    """With the objective's defaults filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,28 +238,28 @@ class Prepared:
 
 def gather(data: str, *, base: str, settings: TrainSettings) -> TrainInputs:
     """Read rows and base model; see `job.plan`."""
-    source = read_rows(data)  # first: what is wrong with it is said before the libraries are loaded
+    source = read_rows(data)  # first: errors in it are reported before the libraries are loaded
     student = read_student(base, settings)
     return TrainInputs(source, student, settings.filled(_objective(source, settings)))
 
 
 def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepared:
-    """Do everything else that comes before the weights; see `job.plan`."""
+    """Tokenize the rows and make the plan, without loading weights; see `job.plan`."""
     source, student, settings = gathered.source, gathered.student, gathered.settings
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     _check_devices(student, processes)
     limit = min(settings.max_length, student.longest or settings.max_length)
-    rows, held = divide(source, share=settings.eval_share, seed=settings.seed)
-    found = lengths(
-        [*rows, *held], student, limit=limit, objective=str(settings.objective), progress=progress
+    rows, held_out = divide(source, share=settings.eval_share, seed=settings.seed)
+    all_lengths = lengths(
+        [*rows, *held_out], student, limit=limit, objective=str(settings.objective), progress=progress
     )
-    training = [pair for pair in zip(rows, found[: len(rows)], strict=True) if not pair[1].is_lost]
-    evaluated = [pair for pair in zip(held, found[len(rows) :], strict=True) if not pair[1].is_lost]
+    training = [pair for pair in zip(rows, all_lengths[: len(rows)], strict=True) if not pair[1].is_lost]
+    evaluated = [pair for pair in zip(held_out, all_lengths[len(rows) :], strict=True) if not pair[1].is_lost]
     if not training:
         raise InputError(
             f"{source.file}: the limit of {limit} tokens leaves no answer of any row to train on; give a larger `max_length`"
         )
-    counted = _Counted([length for _, length in training], len(evaluated), found, limit)
+    counted = _Counted([length for _, length in training], len(evaluated), all_lengths, limit)
     return Prepared(
         plan=_plan(source, settings, student, counted, processes),
         student=student,
@@ -290,7 +292,7 @@ def _plan(
     tokens = round(epochs * sum(length.kept for length in train))
     sizes = count_parameters(student, settings)
     longest = min(max(length.longest for length in train), counted.limit)
-    made = TrainPlan(
+    plan = TrainPlan(
         data=str(source.file),
         settings=settings,
         model=student.name,
@@ -317,11 +319,11 @@ def _plan(
         memory=memory(student, settings, sizes, longest=longest, processes=processes),
         warnings=(),
     )
-    return replace(made, warnings=tuple(_warnings(made, counted.all)))
+    return replace(plan, warnings=tuple(_warnings(plan, counted.all)))
 
 
 def _per_token(settings: TrainSettings) -> int:
-    """Operations per weight: forwards 2; backwards 2 for the activations and 2 for the weights that are trained."""
+    """Return operations per weight: 2 forwards; backwards 2 for activations and 2 for trained weights."""
     backwards = 2 if settings.lora else 4
     again = 2 if settings.gradient_checkpointing else 0
     return 2 + backwards + again + (2 if settings.objective == "dpo" else 0)
@@ -349,10 +351,10 @@ def _warnings(plan: TrainPlan, all_lengths: list[Length]) -> Iterator[str]:
             "the chat template ends an answer with no special token of this tokenizer: the student may not learn to stop; "
             "is it the template of another model?"
         )
-    bent = sum(length.is_bent for length in all_lengths)
-    if bent:
+    altered = sum(length.is_bent for length in all_lengths)
+    if altered:
         yield (
-            f"in {bent} of {rows} rows the chat template writes the prompt in another way when an answer follows; the loss "
+            f"in {altered} of {rows} rows the chat template writes the prompt in another way when an answer follows; the loss "
             "begins where the two part"
         )
     room = _room(plan.device)
@@ -371,7 +373,7 @@ def _objective(source: TrainRows, settings: TrainSettings) -> Objective:
 
 
 def _check_devices(student: Student, processes: int) -> None:
-    """One process drives one GPU; TRL refuses several."""
+    """Refuse several visible GPUs in one process: TRL needs one process per GPU."""
     visible = optional("torch", extra=EXTRA).cuda.device_count() if student.device == "cuda" else 1
     if processes == 1 and visible > 1:
         raise OptionError(
@@ -381,7 +383,7 @@ def _check_devices(student: Student, processes: int) -> None:
 
 
 def _room(device: str) -> int | None:
-    """Memory of the GPU, bytes."""
+    """Return the GPU's memory in bytes; None on a CPU."""
     if device == "cpu":
         return None
     return int(optional("torch", extra=EXTRA).cuda.get_device_properties(0).total_memory)

@@ -1,7 +1,7 @@
-"""A folder of `select`, or a training file in one of its formats, to rows; and rows to tokens as the trainers see them.
+"""Rows from a folder of `select`, or a training file in one of its formats; and their tokens as the trainers see them.
 
-A row is a prompt, an answer, and perhaps a rejected answer. `lengths` says how long each is in tokens, how much of it
-is answer, and what the limit cuts.
+A row is a prompt, an answer, and optionally a rejected answer. `lengths` counts each row's tokens, how many of them
+are the answer, and what the limit cuts.
 """
 
 import hashlib
@@ -32,24 +32,24 @@ _WANTED = (
 
 @dataclass(frozen=True, slots=True)
 class TrainRow:
-    """One row to learn from."""
+    """One training row."""
 
     id: str
     prompt: Messages
-    """What stands before the answer; earlier answers in it are not trained on."""
+    """The messages before the answer; earlier answers in it are not trained on."""
     answer: str
     rejected: str | None = None
-    """The answer to prefer it to; None where there is none."""
+    """The answer that `answer` is preferred to; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRows:
-    """All rows of one source, in the order of the file."""
+    """All rows of one source, in file order."""
 
     rows: tuple[TrainRow, ...]
     file: Path
     manifest: Mapping[str, Any] | None
-    """Of the selection; None for a bare file."""
+    """The selection's manifest; None for a bare file."""
 
     @property
     def has_pairs(self) -> bool:
@@ -67,14 +67,14 @@ def read_rows(path: str) -> TrainRows:
 
     Args:
         path: A folder that `select` wrote, or one training file: JSONL (plain, .gz or .zst) or
-            Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id is called after its
-            content.
+            Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id gets a hash of its
+            content as id.
 
     Returns:
         The rows; at least one.
 
     Raises:
-        InputError: There is no such file, it holds no row, or a row is not what a format wants.
+        InputError: There is no such file, it has no row, or a row does not fit any format.
 
     Example:
         >>> read_rows("no-such-folder")
@@ -104,12 +104,13 @@ def read_rows(path: str) -> TrainRows:
 
 
 def divide(rows: TrainRows, *, share: float, seed: int) -> tuple[list[TrainRow], list[TrainRow]]:
-    """Put rows into an order that depends on ids and seed alone, and hold some out.
+    """Shuffle rows by ids and seed alone, and hold some out.
 
     Args:
-        rows: All of them.
-        share: Of the distinct ids, 0 to below 1: those with the lowest seeded hashes; at least one if above 0.
-        seed: Decides both.
+        rows: All rows.
+        share: Share of the distinct ids to hold out, 0 to below 1: those with the lowest seeded hashes; at least
+            one if above 0.
+        seed: Seed of the order and of the held-out rows.
 
     Returns:
         Rows to train on, rows to evaluate on.
@@ -118,16 +119,16 @@ def divide(rows: TrainRows, *, share: float, seed: int) -> tuple[list[TrainRow],
         OptionError: Nothing would be left to train on.
     """
     ids = sorted({row.id for row in rows.rows})
-    drawn = dict(zip(ids, seeded_hash(ids, seed=seed, salt="held out").tolist(), strict=True))
+    hashes = dict(zip(ids, seeded_hash(ids, seed=seed, salt="held out").tolist(), strict=True))
     count = max(1, round(share * len(ids))) if share > 0 else 0
     if count >= len(ids):
         raise OptionError(
             f"`eval_share` of {share} holds out {count} of {len(ids)} rows, and none is left to train on; give less"
         )
-    held = set(sorted(ids, key=lambda id_: (drawn[id_], id_))[:count])
+    held_out = set(sorted(ids, key=lambda id_: (hashes[id_], id_))[:count])
     order = dict(zip(ids, seeded_hash(ids, seed=seed, salt="order").tolist(), strict=True))
     ordered = sorted(rows.rows, key=lambda row: (order[row.id], row.id, row.answer, row.rejected or ""))
-    return [r for r in ordered if r.id not in held], [r for r in ordered if r.id in held]
+    return [r for r in ordered if r.id not in held_out], [r for r in ordered if r.id in held_out]
 
 
 def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
@@ -137,10 +138,12 @@ def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
             f"{folder}: holds no training file, because its pool has no texts; choose from a pool with the models' "
             "answers"
         )
-    found = [folder / name for name in (named, "train.jsonl", "train.parquet") if (folder / name).is_file()]
-    if not found:
+    existing = [
+        folder / name for name in (named, "train.jsonl", "train.parquet") if (folder / name).is_file()
+    ]
+    if not existing:
         raise InputError(f"{folder}: holds no {named}; name a folder that `select` wrote, or a training file")
-    return found[0]
+    return existing[0]
 
 
 def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -251,7 +254,7 @@ def _system(record: Mapping[str, Any]) -> Messages:
 
 
 def _checked(messages: Any, where: str) -> Messages:  # noqa: ANN401  (whatever the file holds)
-    """Keep role and content of messages, which must be texts."""
+    """Return role and content of messages; both must be texts."""
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{where} is not a list of messages; wanted objects with role and content")
     for message in messages:
@@ -272,7 +275,7 @@ def _last(messages: Messages, where: str) -> str:
 
 
 def _only(answer: Any, where: str) -> str:  # noqa: ANN401  (whatever the file holds)
-    """Take the one message of an answer, in a list (TRL) or alone (LLaMA-Factory)."""
+    """Return the single message of an answer, in a list (TRL) or alone (LLaMA-Factory)."""
     messages = _checked(answer if isinstance(answer, list) else [answer], where)
     if len(messages) != 1:
         raise InputError(f"{where} has {len(messages)} messages; wanted one, of the assistant")
@@ -281,20 +284,20 @@ def _only(answer: Any, where: str) -> str:  # noqa: ANN401  (whatever the file h
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Tokens of one row; of a pair's two conversations the sums, `longest` the longer one's."""
+    """Tokens of one row; for a pair the sums over both conversations, and `longest` the longer one's."""
 
     kept: int
-    """Tokens that go through the model, once cut."""
+    """Tokens that go through the model, after truncation."""
     answer: int
-    """Of them, those of the answer, which the loss is on."""
+    """Those of `kept` that are the answer, which the loss is on."""
     longest: int
-    """Before the cut."""
+    """Tokens before truncation."""
     is_cut: bool
-    """Longer than the limit."""
+    """Whether it is longer than the limit."""
     is_lost: bool
-    """The limit leaves nothing of an answer."""
+    """Whether nothing of an answer is within the limit."""
     is_bent: bool
-    """The template writes the prompt differently when an answer follows."""
+    """Whether the template writes the prompt differently when an answer follows."""
 
 
 def lengths(
@@ -308,11 +311,11 @@ def lengths(
     """Count the tokens of rows.
 
     Args:
-        rows: Any.
-        student: With its tokenizer and template.
-        limit: Tokens of a conversation.
-        objective: What is minimised: `simpo` and `orpo` end an answer with one more token where it has none.
-        progress: Told how far it is.
+        rows: The rows.
+        student: The base model, for its tokenizer and template.
+        limit: Maximum tokens of a conversation.
+        objective: What is minimised: `simpo` and `orpo` append an end token to an answer that has none.
+        progress: Called with the number of rows done and in total.
 
     Returns:
         One per row.
@@ -320,12 +323,12 @@ def lengths(
     Raises:
         InputError: The template refuses a row; the message names its id.
     """
-    found = []
+    counted = []
     for at, row in enumerate(rows):
         answers = [row.answer] if objective == "sft" or row.rejected is None else [row.answer, row.rejected]
         prompt = _ids(row, row.prompt, student, ask=True)
         parts = [_part(row, prompt, answer, student, limit=limit, objective=objective) for answer in answers]
-        found.append(
+        counted.append(
             Length(
                 kept=sum(part.kept for part in parts),
                 answer=sum(part.answer for part in parts),
@@ -337,7 +340,7 @@ def lengths(
         )
         if progress is not None:
             progress(at + 1, len(rows))
-    return found
+    return counted
 
 
 def _part(
@@ -359,7 +362,7 @@ def _part(
 def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> list[int]:
     jinja: Any = optional("jinja2", extra=EXTRA)
     try:
-        made = student.tokenizer.apply_chat_template(
+        encoded = student.tokenizer.apply_chat_template(
             messages, add_generation_prompt=ask, tokenize=True, return_dict=True
         )
     except jinja.TemplateError as error:
@@ -367,5 +370,5 @@ def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> l
             f"id {row.id!r}: the chat template refuses it: {one_line(error)}; leave the row out, or give another "
             "template with `chat_template`"
         ) from error
-    ids: list[int] = made["input_ids"]
+    ids: list[int] = encoded["input_ids"]
     return ids

@@ -1,4 +1,4 @@
-"""Every setting of a training run, checked once; defaults by objective; the paper's."""
+"""The settings of a training run: checked once; defaults per objective; the paper's values."""
 
 import json
 import math
@@ -20,13 +20,13 @@ PAPER: Mapping[str, Any] = {
     "warmup_steps": 150.0,
     "max_length": 2048,
 }
-"""The paper's table 6 but for the learning rate, which it gives for `sft` alone (1e-5). The optimiser is AdamW."""
+"""The paper's table 6 except the learning rate, which it states for `sft` only (1e-5). The optimiser is AdamW."""
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial")
 
 _RATES = {"sft": 1e-5, "dpo": 1e-6, "simpo": 1e-6, "orpo": 1e-6}
-_LORA_RATE = 10.0  # adapters want about ten times the rate of full fine-tuning
+_LORA_RATE = 10.0  # adapters need about ten times the rate of full fine-tuning
 _BETAS = {"dpo": 0.1, "simpo": 2.0, "orpo": 0.1}
-_GAMMA = 1.0  # SimPO's margin: half its beta, as its authors advise to begin with
+_GAMMA = 1.0  # SimPO's margin: half its beta, its authors' recommended start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class TrainSettings:
     """How to train. Every field has the name of its command-line option and goes into the manifest.
 
     Raises:
-        OptionError: A value that makes no sense, or not with another.
+        OptionError: A value is invalid, or does not go with another.
 
     Example:
         >>> TrainSettings(lora=True).filled("sft").learning_rate
@@ -48,7 +48,7 @@ class TrainSettings:
     epochs: float = 3.0
     """How often every row is seen."""
     max_steps: int | None = None
-    """Stop after so many optimiser steps; None: after `epochs`."""
+    """Number of optimiser steps; None: as many as `epochs` take."""
     learning_rate: float | None = None
     """The highest rate; None: 1e-5 for `sft` and 1e-6 for preferences, ten times that with LoRA."""
     batch_size: int = 1
@@ -60,11 +60,11 @@ class TrainSettings:
     warmup_steps: float = 0.1
     """Optimiser steps until the highest rate; below 1: a share of all steps."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     max_length: int = 2048
-    """Tokens of a row; longer ones lose their end."""
+    """Maximum tokens of a row; the end of longer ones is cut."""
     lora: bool = False
-    """Train low-rank adapters in place of all weights."""
+    """Train low-rank adapters instead of all weights."""
     lora_rank: int = 16
     """Rank of the adapters."""
     lora_alpha: float = 32.0
@@ -72,35 +72,35 @@ class TrainSettings:
     lora_dropout: float = 0.0
     """Dropout before them, 0 to 1."""
     lora_targets: str = "all-linear"
-    """Layers that get one, with commas between their names; all-linear: every linear one but the head."""
+    """Layers with an adapter, comma-separated; all-linear: every linear layer except the head."""
     merge: bool = False
-    """Write the base with its adapters added; the adapters stand beside it."""
+    """Write the base model with the adapters merged into it; the adapters are saved beside it."""
     beta: float | None = None
     """Strength of the preference term; None: 0.1 for `dpo` and `orpo`, 2.0 for `simpo`."""
     gamma: float | None = None
     """SimPO's margin; None: 1.0."""
     eval_share: float = 0.0
-    """Share of the rows that is held out, 0 to 1, drawn by a seeded hash of the ids."""
+    """Share of the rows held out for evaluation, 0 to 1, drawn by a seeded hash of the ids."""
     eval_steps: int | None = None
-    """Evaluate every so many steps; None: ten times in all."""
+    """Steps between evaluations; None: ten evaluations in total."""
     save_steps: int | None = None
-    """Keep a checkpoint every so many steps; None: after each epoch."""
+    """Steps between checkpoints; None: one after each epoch."""
     log_steps: int = 1
-    """Log the loss every so many steps."""
+    """Steps between logged losses."""
     dtype: Dtype = "auto"
-    """Of the computation; auto: bfloat16 on a GPU that has it, else float32."""
+    """The dtype of the computation; auto: bfloat16 on a GPU that supports it, else float32."""
     device: Device = "auto"
-    """cpu: use no GPU."""
+    """cpu: do not use a GPU."""
     gradient_checkpointing: bool = True
-    """Compute activations twice rather than keep them: less memory, about a fifth more time."""
+    """Recompute activations instead of storing them: less memory, about a fifth more time."""
     chat_template: str | None = None
     """File with a Jinja template; None: the base model's own."""
     revision: str | None = None
     """Commit, tag or branch of a base model on the hub."""
     trust_remote_code: bool = False
-    """Let code that comes with the base model run."""
+    """Allow code that comes with the base model to run."""
     seed: int = 0
-    """Decides the order of the rows, the held-out share, the adapters' start, dropout."""
+    """Seed of the order of the rows, the held-out rows, the adapters' initial weights, and dropout."""
     set: tuple[str, ...] = ()
     """Further settings of TRL's trainer, each `NAME=VALUE`."""
 
@@ -129,15 +129,15 @@ class TrainSettings:
         self.options()
 
     def filled(self, objective: Objective) -> "TrainSettings":
-        """Fill what depends on the objective.
+        """Fill in defaults that depend on the objective.
 
         Args:
             objective: What is minimised.
 
         Returns:
-            Settings without None in `objective`, `learning_rate`, and `beta` and `gamma` where they count.
+            Settings without None in `objective`, `learning_rate`, and, if the objective uses them, `beta` and `gamma`.
         """
-        as_paper = self.preset == "paper" and objective == "sft"  # with adapters, too, it says 1e-5
+        as_paper = self.preset == "paper" and objective == "sft"  # its 1e-5 holds with adapters, too
         rate = _RATES[objective] * (_LORA_RATE if self.lora and not as_paper else 1.0)
         return replace(
             self,
@@ -148,30 +148,30 @@ class TrainSettings:
         )
 
     def options(self) -> dict[str, Any]:
-        """Read `set`.
+        """Parse `set`.
 
         Returns:
-            Values by name: JSON where it is JSON, else text.
+            Name → value: parsed if it is JSON, else text.
 
         Raises:
             OptionError: One has no `=`, or is given twice.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for written in self.set:
             name, sign, text = written.partition("=")
             name = name.strip()
             if not sign or not name:
                 raise OptionError(f"`set` {written!r} is not of the form NAME=VALUE")
-            if name in found:
+            if name in values:
                 raise OptionError(f"`set` {name} is given twice; keep one")
             try:
-                found[name] = json.loads(text)
+                values[name] = json.loads(text)
             except ValueError:
-                found[name] = text
-        return found
+                values[name] = text
+        return values
 
     def facts(self) -> dict[str, Any]:
-        """Give every field, JSON-ready, for the manifest."""
+        """Return every field as a JSON value, for the manifest."""
         return {**asdict(self), "set": list(self.set)}
 
     def _check_counts(self) -> None:
@@ -212,7 +212,7 @@ class TrainSettings:
 
 
 def with_preset(given: Mapping[str, Any]) -> TrainSettings:
-    """Make settings where what is given wins over the preset, and the preset over the defaults.
+    """Make settings: given fields override the preset, and the preset overrides the defaults.
 
     Args:
         given: Fields of `TrainSettings`; None = not given.
@@ -221,16 +221,16 @@ def with_preset(given: Mapping[str, Any]) -> TrainSettings:
         The settings.
 
     Raises:
-        OptionError: See `TrainSettings`; or something of adapters is given without `lora`.
+        OptionError: See `TrainSettings`; or a setting of adapters is given without `lora`.
 
     Example:
         >>> with_preset({"preset": "paper", "epochs": 1.0}).warmup_steps
         150.0
     """
-    said = {name: value for name, value in given.items() if value is not None}
-    if not said.get("lora"):
-        for name in said:
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not chosen.get("lora"):
+        for name in chosen:
             if name.startswith("lora_"):
                 raise OptionError(f"`{name}` is of adapters, and there are none without `lora`")
-    preset = dict(PAPER) if said.get("preset") == "paper" else {}
-    return TrainSettings(**{**preset, **said})
+    preset = dict(PAPER) if chosen.get("preset") == "paper" else {}
+    return TrainSettings(**{**preset, **chosen})

@@ -1,4 +1,4 @@
-"""A base model in the hub's format: configuration, tokenizer with a chat template, how it ends an answer; its weights."""
+"""A base model in the hub's format: configuration, tokenizer with chat template, end-of-answer token, weights."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from crowdselect.train.settings import TrainSettings
 
 EXTRA = "train"
 MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "jinja2", "vl_convert")
-"""What a run imports, from the first step to the picture of its losses."""
+"""Modules that a run imports, from the first step to the plot of its losses."""
 _KIND = "causal language model"
-_ANSWER = "Fourteen."  # what the template is tried with; no template writes it itself
+_ANSWER = "Fourteen."  # a test answer; no template contains it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +26,17 @@ class Student:
     name: str
     """Name on the hub, or the absolute path of a folder."""
     config: Any
-    """Of transformers."""
+    """The configuration, of transformers."""
     tokenizer: Any
-    """Of transformers, with the chat template that is used and a padding token."""
+    """The tokenizer, of transformers, with the chat template in use and a padding token."""
     revision: str | None
     """The commit on the hub; None for a folder."""
     stop: str | None
-    """The special token with which the template ends an answer; None where it writes none."""
+    """The special token with which the template ends an answer; None if it writes none."""
     longest: int | None
-    """The most tokens that the model has positions for; None where it does not say."""
+    """Maximum tokens by the model's positions; None if the configuration has none."""
     dtype: str
-    """Of the computation."""
+    """The dtype of the computation."""
     device: str
     """cpu or cuda."""
 
@@ -46,18 +46,18 @@ def read_student(base: str, settings: TrainSettings) -> Student:
 
     Args:
         base: Name on the hub, or a folder that `save_pretrained` wrote.
-        settings: Of the run.
+        settings: The settings of the run.
 
     Returns:
-        What it says about itself.
+        The base model without its weights.
 
     Raises:
-        InputError: It is no model, or has no chat template.
-        OptionError: It needs code of its own, a template cannot be read, or this device does not have the dtype.
+        InputError: It is not a model, or has no chat template.
+        OptionError: It needs its own code, a template cannot be read, or this device does not support the dtype.
         MissingExtraError: The extra `train` is not installed.
     """
     name = _located(base)
-    for module in MODULES:  # one that is missing is said now, and not when hours have passed
+    for module in MODULES:  # report a missing one now, not after hours
         optional(module, extra=EXTRA)
     transformers = optional("transformers", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
@@ -70,7 +70,7 @@ def read_student(base: str, settings: TrainSettings) -> Student:
     stop = _stop(base, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or stop
-    if stop is not None:  # else a server would go on past the end that the student learns
+    if stop is not None:  # else a server would generate past the end that the student learns
         tokenizer.eos_token = stop
     if tokenizer.pad_token is None:
         raise InputError(
@@ -92,12 +92,12 @@ def read_student(base: str, settings: TrainSettings) -> Student:
 def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN401  (a model of transformers)
     """Load the weights.
 
-    All weights are trained in float32 (with bfloat16 for the computation, where asked for): an update of a
-    thousandth would be lost in bfloat16. With adapters the base does not change, so it stays in bfloat16.
+    All weights are trained in float32 (computing in bfloat16 if so set): an update of a thousandth would be
+    lost in bfloat16. With adapters the base does not change, so it stays in the computing dtype.
 
     Args:
         student: The base model.
-        settings: Of the run.
+        settings: The settings of the run.
 
     Returns:
         The model.
@@ -107,19 +107,19 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
     """
     torch = optional("torch", extra=EXTRA)
     auto = optional("transformers", extra=EXTRA).AutoModelForCausalLM
-    kept = student.dtype if settings.lora else "float32"
-    model, found = loaded(
+    dtype = student.dtype if settings.lora else "float32"
+    model, report = loaded(
         student.name,
         lambda: auto.from_pretrained(
             student.name,
-            dtype=getattr(torch, kept),
+            dtype=getattr(torch, dtype),
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
             **({"revision": settings.revision} if settings.revision else {}),
         ),
         kind=_KIND,
     )
-    missing = sorted(found["missing_keys"])
+    missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
             f"{student.name}: the weights {', '.join(missing[:3])} are not in it, so it would begin with random ones; "
@@ -131,15 +131,15 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
 
 
 def _end_with(model: Any, stop: int) -> None:  # noqa: ANN401  (of transformers)
-    """Let generation end where the student learns to end, beside where it ended before."""
+    """Add the token that the student learns to end with to the model's end tokens."""
     before = model.generation_config.eos_token_id
-    listed = before if isinstance(before, list) else [] if before is None else [before]
-    model.generation_config.eos_token_id = [stop, *(token for token in listed if token != stop)]
+    earlier = before if isinstance(before, list) else [] if before is None else [before]
+    model.generation_config.eos_token_id = [stop, *(token for token in earlier if token != stop)]
     model.config.get_text_config().eos_token_id = stop
 
 
 def _located(base: str) -> str:
-    """Give a folder's absolute path, so that adapters find their base from anywhere; a hub's name as it is."""
+    """Return a folder's absolute path, so that adapters find their base from anywhere; a hub's name unchanged."""
     folder = Path(base).expanduser()
     if folder.is_file():
         raise InputError(f"{base}: this is a file; wanted a model's folder, or its name on the hub")
@@ -159,11 +159,11 @@ def _located(base: str) -> str:
 
 
 def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transformers)
-    """Find the special token after an answer, as the template writes it."""
+    """Return the special token that the template writes after an answer; None if there is none."""
     jinja = optional("jinja2", extra=EXTRA)
-    talk = [{"role": "user", "content": "How many days?"}, {"role": "assistant", "content": _ANSWER}]
+    conversation = [{"role": "user", "content": "How many days?"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        text = tokenizer.apply_chat_template(talk, tokenize=False)
+        text = tokenizer.apply_chat_template(conversation, tokenize=False)
     except jinja.TemplateError as error:
         raise InputError(
             f"{base}: the chat template fails on a plain conversation: {one_line(error)}"
@@ -183,17 +183,17 @@ def _stop(base: str, tokenizer: Any) -> str | None:  # noqa: ANN401  (of transfo
 def _machine(settings: TrainSettings) -> tuple[str, str]:
     torch = optional("torch", extra=EXTRA)
     device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu"
-    able = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if settings.dtype == "auto":
-        return device, "bfloat16" if able else "float32"
-    if settings.dtype == "bfloat16" and device == "cuda" and not able:
+        return device, "bfloat16" if has_bfloat16 else "float32"
+    if settings.dtype == "bfloat16" and device == "cuda" and not has_bfloat16:
         raise OptionError("`dtype` is bfloat16, which this GPU does not have; leave it out for float32")
     return device, settings.dtype
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let the libraries speak of errors only, and draw no bars of their own."""
+    """Silence the libraries except for errors, and hide their progress bars."""
     datasets = optional("datasets", extra=EXTRA)
     logs = optional("transformers.utils.logging", extra=EXTRA)
     before, bars, drawn = (
@@ -205,7 +205,7 @@ def quiet() -> Iterator[None]:
     logs.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
-        with warnings.catch_warnings():  # of what the libraries have yet to change among themselves
+        with warnings.catch_warnings():  # raised by one library about another
             warnings.filterwarnings("ignore", ".* is deprecated and will be removed in", FutureWarning)
             yield
     finally:

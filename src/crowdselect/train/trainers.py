@@ -1,4 +1,4 @@
-"""Settings and rows to a trainer of TRL's, and its run: one per objective, with the loss on the answer alone."""
+"""Builds and runs a TRL trainer: one per objective, with the loss on the answer alone."""
 
 import os
 import time
@@ -23,7 +23,7 @@ _CLASSES = {  # objective → module, trainer, configuration
     "simpo": ("trl.experimental.cpo", "CPOTrainer", "CPOConfig"),
     "orpo": ("trl.experimental.orpo", "ORPOTrainer", "ORPOConfig"),
 }
-_OWN = {  # what we say ourselves, by TRL's name → our option
+_OWN = {  # set by us: TRL's name → our option
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "batch_size",
     "gradient_accumulation_steps": "accumulation",
@@ -37,51 +37,53 @@ _OWN = {  # what we say ourselves, by TRL's name → our option
     "resume_from_checkpoint": "output",
     "save_total_limit": "keep_checkpoints",
 }
-_REFUSED = ("hub_", "push_to_hub", "trackio_")  # would send the model away, or hold a secret
+_REFUSED = ("hub_", "push_to_hub", "trackio_")  # would upload the model, or hold a secret
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a run left."""
+    """A finished run."""
 
     trainer: Any
     seconds: float
-    """Of this run."""
+    """Seconds of this run, without earlier ones that it resumed."""
     steps: int
-    """That it took."""
+    """Steps of this run."""
     peak: int | None
-    """Bytes of the GPU's memory; None without one."""
+    """Peak GPU memory in bytes; None without a GPU."""
 
 
 def run_training(prepared: Prepared, place: Workplace, stages: Stages, *, keep: bool) -> Training:
-    """Train, from the last checkpoint where there is one.
+    """Train, from the last checkpoint if there is one.
 
     Args:
-        prepared: Of `prepare`.
+        prepared: From `prepare`.
         place: Where checkpoints and the log go.
-        stages: Times the stages and may draw them.
-        keep: All checkpoints, not the last alone.
+        stages: Times the stages and may show them.
+        keep: Keep all checkpoints, not only the last.
 
     Raises:
-        OptionError: A setting that the trainer does not have, or refuses; or the GPU's memory is full.
+        OptionError: The trainer does not have a setting, or refuses it; or the GPU's memory is full.
     """
     torch, transformers = (optional(name, extra=EXTRA) for name in ("torch", "transformers"))
     plan = prepared.plan
-    last = place.checkpoint(processes=plan.processes)
-    before = place.step(processes=plan.processes)
+    checkpoint = place.checkpoint(processes=plan.processes)
+    done = place.step(processes=plan.processes)
     with stages("loading the model"):
-        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=last is None)
+        trainer = build_trainer(prepared, place.folder, keep=keep, fresh=checkpoint is None)
     with stages("training") as progress:
         trainer.add_callback(diary(place.folder / LOG, progress))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             if (
-                last is not None and before >= plan.steps
-            ):  # only writing is left; a step more would be trained
-                trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
-                trainer._load_from_checkpoint(str(last))  # noqa: SLF001  (what `train` does before its first step)
+                checkpoint is not None and done >= plan.steps
+            ):  # only writing is left; `train` would do one more step
+                trainer.state = transformers.TrainerState.load_from_json(
+                    str(checkpoint / "trainer_state.json")
+                )
+                trainer._load_from_checkpoint(str(checkpoint))  # noqa: SLF001  (what `train` does before its first step)
             else:
-                trainer.train(resume_from_checkpoint=None if last is None else str(last))
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except torch.OutOfMemoryError as error:
             raise OptionError(
                 f"the GPU's memory is full ({' '.join(str(error).split())[:120]}); try `lora=True`, a smaller `max_length` or "
@@ -89,26 +91,26 @@ def run_training(prepared: Prepared, place: Workplace, stages: Stages, *, keep: 
             ) from error
     return Training(
         trainer=trainer,
-        seconds=time.perf_counter() - begun,
-        steps=trainer.state.global_step - before,
+        seconds=time.perf_counter() - start,
+        steps=trainer.state.global_step - done,
         peak=int(torch.cuda.max_memory_allocated()) if plan.device == "cuda" else None,
     )
 
 
 def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) -> Any:  # noqa: ANN401  (of TRL)
-    """Load the weights and make the trainer.
+    """Load the weights and create the trainer.
 
     Args:
-        prepared: Of `prepare`.
+        prepared: From `prepare`.
         folder: Where checkpoints go.
-        keep: All checkpoints, not the last alone.
-        fresh: Nothing was trained yet, so that the held-out rows are looked at once before.
+        keep: Keep all checkpoints, not only the last.
+        fresh: Nothing was trained yet, so the held-out rows are evaluated once before.
 
     Returns:
         The trainer.
 
     Raises:
-        OptionError: A setting that the trainer does not have, or refuses.
+        OptionError: The trainer does not have a setting, or refuses it.
     """
     datasets = optional("datasets", extra=EXTRA)
     plan, settings = prepared.plan, prepared.plan.settings
@@ -120,7 +122,7 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     except (TypeError, ValueError) as error:
         raise OptionError(f"TRL refuses the settings: {one_line(error)}") from error
     model = load_student(prepared.student, settings)
-    made = kind(
+    trainer = kind(
         model=model,
         args=args,
         train_dataset=datasets.Dataset.from_list(records(prepared.train, plan)),
@@ -131,12 +133,12 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
         peft_config=lora_config(settings) if settings.lora else None,
     )
     printer = optional("transformers", extra=EXTRA).PrinterCallback
-    made.remove_callback(printer)  # progress and losses are shown by us
-    return made
+    trainer.remove_callback(printer)  # we show progress and losses
+    return trainer
 
 
 def records(rows: Sequence[TrainRow], plan: TrainPlan) -> list[dict[str, Any]]:
-    """Write rows as TRL reads them: prompt and completion apart, so that the loss is on the completion alone."""
+    """Convert rows for TRL: prompt and completion separately, so that the loss is on the completion alone."""
     if plan.settings.objective == "sft":
         return [{"prompt": row.prompt, "completion": _assistant(row.answer)} for row in rows]
     return [
@@ -146,9 +148,9 @@ def records(rows: Sequence[TrainRow], plan: TrainPlan) -> list[dict[str, Any]]:
 
 
 def arguments(plan: TrainPlan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:
-    """Name every argument of the trainer's configuration that we set; see `build_trainer`."""
+    """Return the arguments of the trainer's configuration that we set; see `build_trainer`."""
     settings = plan.settings
-    found = {
+    given = {
         "output_dir": str(folder),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
@@ -176,17 +178,17 @@ def arguments(plan: TrainPlan, folder: Path, *, keep: bool, fresh: bool) -> dict
         "disable_tqdm": True,
     }
     if plan.save_steps:
-        found["save_steps"] = plan.save_steps
+        given["save_steps"] = plan.save_steps
     if "report_to" not in settings.options():
-        found["report_to"] = "none"  # nothing leaves this machine unasked
-    return found | _of_objective(plan)
+        given["report_to"] = "none"  # nothing leaves this machine by default
+    return given | _of_objective(plan)
 
 
 def _of_objective(plan: TrainPlan) -> dict[str, Any]:
     settings = plan.settings
     if settings.objective == "sft":
         return {"completion_only_loss": True}
-    if settings.objective == "simpo":  # SimPO alone: no term that imitates the better answer
+    if settings.objective == "simpo":  # pure SimPO: no supervised term on the chosen answer
         return {
             "loss_type": "simpo",
             "cpo_alpha": 0.0,
@@ -201,7 +203,7 @@ def _of_objective(plan: TrainPlan) -> dict[str, Any]:
 
 def _classes(objective: str) -> tuple[Any, Any]:
     module, trainer, config = _CLASSES[objective]
-    if module != "trl":  # said in our docs; TRL would say it at every run
+    if module != "trl":  # mentioned in our docs; TRL would warn on every run
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     optional("trl", extra=EXTRA)
     found = optional(module, extra=EXTRA)

@@ -1,4 +1,4 @@
-"""The working folder of an unfinished run, locked to one process: its checkpoints, its log, what may go on from them."""
+"""The working folder of an unfinished run, locked to one process: checkpoints, log, and which runs may resume from them."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ _LOCK = "lock"
 _CARD = "README.md"  # TRL writes it with every checkpoint
 _HOW = frozenset(
     {
-        "base dtype",  # follows from the device where the setting is `auto`
+        "base dtype",  # depends on the device if the setting is `auto`
         *(
             f"settings {name}"
             for name in (
@@ -30,33 +30,33 @@ _HOW = frozenset(
         ),
     }
 )
-"""Parts of a key that say where a run computes, or what it shows and keeps on its way."""
+"""Parts of a key about where a run computes, or what it logs and keeps; they do not identify a run."""
 _SHOWN = 40  # characters of a value that differs
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """The folder `MODEL.training` beside the model to be."""
+    """The folder `MODEL.training` beside the model's folder."""
 
     folder: Path
 
     def checkpoint(self, *, processes: int) -> Path | None:
         """Find the last complete checkpoint.
 
-        A checkpoint's state is written after everything else of it, and by each process the state of its chance
-        numbers; a kill in between leaves one without.
+        A checkpoint's trainer state is written after its other files, and each process writes its random state; a
+        kill in between leaves a checkpoint without them.
 
         Args:
-            processes: That train together.
+            processes: Number of processes that train together.
 
         Returns:
-            Its folder; None where there is none.
+            Its folder; None if there is none.
         """
-        found = sorted(self.folder.glob(f"{_PREFIX}*"), key=_step, reverse=True)
-        return next((one for one in found if _is_complete(one, processes)), None)
+        checkpoints = sorted(self.folder.glob(f"{_PREFIX}*"), key=_step, reverse=True)
+        return next((one for one in checkpoints if _is_complete(one, processes)), None)
 
     def step(self, *, processes: int) -> int:
-        """Tell the step of the last complete checkpoint; 0 = none."""
+        """Return the step of the last complete checkpoint; 0 = none."""
         last = self.checkpoint(processes=processes)
         return 0 if last is None else _step(last)
 
@@ -67,7 +67,7 @@ class Workplace:
                 shutil.rmtree(one)
 
     def remove(self) -> None:
-        """Remove what a run keeps there, and the folder, unless something else is in it."""
+        """Remove a run's files, and the folder unless something else is in it."""
         self.clear()
         for name in (LOG, _RUN, _LOCK, _CARD):
             (self.folder / name).unlink(missing_ok=True)
@@ -75,13 +75,13 @@ class Workplace:
             self.folder.rmdir()
 
     def leave(self, *, processes: int) -> None:
-        """Remove what a run that ended with an error keeps there, if nothing was trained."""
+        """After an error, remove the run's files if nothing was trained."""
         if self.step(processes=processes) == 0:
             self.remove()
 
 
 def workplace(target: Path) -> Workplace:
-    """Name the place of a model's unfinished run.
+    """Return the working folder for a model.
 
     Example:
         >>> workplace(Path("student")).folder.name
@@ -91,16 +91,16 @@ def workplace(target: Path) -> Workplace:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in what two runs differ: data, base model, settings, number of processes.
+    """List how two runs differ: data, base model, settings, number of processes.
 
-    Where a run computes and what it shows and keeps on its way are no part of it.
+    Where a run computes and what it logs and keeps are ignored.
 
     Args:
-        before: The key of a run, as a file holds it.
+        before: The key of a run, as read from a file.
         now: The key of another.
 
     Returns:
-        A name and both values for each difference, by name; empty where the runs are the same.
+        A name and both values per difference, sorted by name; empty if the runs are the same.
 
     Example:
         >>> differences({"settings": {"seed": 0, "device": "cpu"}}, {"settings": {"seed": 1, "device": "auto"}})
@@ -116,34 +116,34 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def check_unfinished(place: Workplace, key: Mapping[str, Any]) -> None:
-    """Refuse a place where another run was stopped.
+    """Refuse a working folder where another run was stopped.
 
     Raises:
-        OptionError: There is a checkpoint of a run that differs; the message says in what.
+        OptionError: There is a checkpoint of a different run; the message says how it differs.
     """
     known, step = _read(place.folder / _RUN), place.step(processes=1)
-    other = differences(known.get("key", {}), key) if known is not None and step > 0 else []
-    if other:
+    changed = differences(known.get("key", {}), key) if known is not None and step > 0 else []
+    if changed:
         raise OptionError(
-            f"{place.folder}: the run that was stopped there after step {step} differs in {', '.join(other[:4])}; run it "
-            "with its own settings, or begin anew with `overwrite=True`"
+            f"{place.folder}: the run that was stopped there after step {step} differs in {', '.join(changed[:4])}; run it "
+            "with its own settings, or start over with `overwrite=True`"
         )
 
 
 def occupy(place: Workplace, key: Mapping[str, Any], *, overwrite: bool) -> Held:
-    """Take a workplace for one run.
+    """Lock a working folder for one run.
 
     Args:
-        place: The place.
-        key: What makes a run the same: data, base model, settings.
-        overwrite: Where another run was stopped, remove its checkpoints and begin anew.
+        place: The working folder.
+        key: Identifies the run: data, base model, settings, number of processes.
+        overwrite: Remove the checkpoints of another unfinished run and start over.
 
     Returns:
-        The lock, held until it is closed or the process ends, however it ends.
+        The lock, held until it is closed or the process ends, even by a crash.
 
     Raises:
-        OutputError: Another process trains there, or the folder is not ours.
-        OptionError: The unfinished run is another one and is to stay; the message says in what it differs.
+        OutputError: Another process trains there, or crowdselect did not create the folder.
+        OptionError: There is a different unfinished run, and no `overwrite`; the message says how it differs.
     """
     folder = place.folder
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -170,7 +170,7 @@ def occupy(place: Workplace, key: Mapping[str, Any], *, overwrite: bool) -> Held
 
 
 def _flat(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Name every value by its part and its name; `more` is what 0.1.0 called the setting `set`."""
+    """Flatten a key to "part name" → value; 0.1.0 called the setting `set` `more`."""
     return {
         name.replace("settings more", "settings set"): value
         for part, values in key.items()
@@ -191,9 +191,11 @@ def _step(checkpoint: Path) -> int:
 
 
 def _is_complete(checkpoint: Path, processes: int) -> bool:
-    chances = len(list(checkpoint.glob("rng_state*.pth")))
+    random_states = len(list(checkpoint.glob("rng_state*.pth")))
     return (
-        _step(checkpoint) > 0 and _read(checkpoint / _STATE, own=False) is not None and chances >= processes
+        _step(checkpoint) > 0
+        and _read(checkpoint / _STATE, own=False) is not None
+        and random_states >= processes
     )
 
 
