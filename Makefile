@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray trainers proving-ground proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation as a site, in build/site; links are checked"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
+	@echo "make trainers  do verl and TRL read what is exported for them? In an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
 
@@ -47,6 +48,15 @@ test: $(VENV)/.base
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 -q
 	$(BIN)/python -m proving_ground quick
+
+# verl and Math-Verify have pins of their own, so they get an environment of their own.
+$(VENV)-trainers/.done: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)-trainers
+	$(VENV)-trainers/bin/python -m pip install --quiet --editable '.[train]' --group dev verl==0.9.1 math-verify==0.9.0
+	@touch $@
+
+trainers: $(VENV)-trainers/.done
+	$(VENV)-trainers/bin/python -m pytest -n 0 -q -p no:warnings tests/test_rl.py
 
 lint: $(VENV)/.base
 	$(BIN)/ruff check .

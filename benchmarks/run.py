@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("metrics", "pool", "cluster", "lsa", "baselines", "robustness", "report", "reward", "collect")
+NAMES = (
+    "metrics",
+    "samples",
+    "pool",
+    "cluster",
+    "lsa",
+    "baselines",
+    "robustness",
+    "report",
+    "reward",
+    "collect",
+)
 
 
 def main() -> int:

@@ -77,9 +77,9 @@ WAYS: dict[str, Way] = {
     _weights(-1, 1, 2): Way(kind="own", weights=_paper(-1, 1, 2)),
     "highest reward, clusters": Way(kind="own", method=by_reward),
     "separability, floor": Way(
-        kind="own", weights={"separability": 1.0}, options={"min_best_quantile": 0.25}
+        kind="own", weights={"separability": 1.0}, options={"keep": ("best_reward=25%..",)}
     ),
-    "difficulty, floor": Way(kind="own", weights={"difficulty": 1.0}, options={"min_best_quantile": 0.5}),
+    "difficulty, floor": Way(kind="own", weights={"difficulty": 1.0}, options={"keep": ("best_reward=50%..",)}),
     "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
     "learnable": Way(kind="own", number="learnable", deployable=False),
 }

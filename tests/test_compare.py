@@ -346,7 +346,7 @@ def test_the_order_of_the_folders_changes_no_figure(tmp_path):
     made = [
         _with_crowd(tmp_path, "a", (1.0, 2.0, 3.0), reward="score"),
         _with_crowd(tmp_path, "b", (1.0, 2.0, 3.0), reward="mark", budget=9, ties="paper"),
-        _with_crowd(tmp_path, "c", (1.0, 2.0, 3.0), reward="score", min_best_reward=4.0),
+        _with_crowd(tmp_path, "c", (1.0, 2.0, 3.0), reward="score", keep="best_reward=4.."),
     ]
     found = _compare(made)
     for named in (made[::-1], [made[1], made[0], made[2]]):

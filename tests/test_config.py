@@ -14,12 +14,12 @@ def _in_tmp(tmp_path, monkeypatch):
 
 def test_flags_win_over_the_file(run, sim):
     Path("c.toml").write_text(
-        'budget = 9\nclusters = 2\nseed = 3\ncrowd = "crowd.toml"\nno-cache = true\nmin_rewards = 3\n'
+        'budget = 9\nclusters = 2\nseed = 3\ncrowd = "crowd.toml"\nno-cache = true\nkeep = ["rewards=3.."]\n'
         'format = "alpaca"\nfor = "llamafactory"\nlicense = "cc0-1.0"\noutput = "from-file"\n'
         "[weights]\ndifficulty = 1\nstability = 0.5\n"
     )
     Path("crowd.toml").write_text(run("crowd", sim, "--toml").out)
-    ran = run("select", sim, "--config", "c.toml", "--seed", 5, "-o", "out", "--min-best-reward", -1000)
+    ran = run("select", sim, "--config", "c.toml", "--seed", 5, "-o", "out", "--ties", "paper")
     assert ran.code == 0, ran.err
     options = manifest("out")["options"]
     wanted = {
@@ -27,11 +27,11 @@ def test_flags_win_over_the_file(run, sim):
         "clusters": 2,
         "seed": 5,
         "cache": False,
-        "min_rewards": 3,
-        "min_best_reward": -1000.0,
+        "keep": ["rewards=3.."],
+        "ties": "paper",
     }
     assert {name: options[name] for name in wanted} == wanted
-    assert options["weights"] == {"difficulty": 1.0, "separability": 0.0, "stability": 0.5}
+    assert options["weights"] == {"difficulty": 1.0, "separability": 0.0, "stability": 0.5, "within": 0.0}
     assert {member["source"] for member in manifest("out")["facts"]["crowd"]} == {"file"}
     assert (Path("out") / "dataset_info.json").exists()
     assert train("out")[0].keys() >= {"instruction", "history"}
@@ -44,7 +44,12 @@ def test_flags_win_over_the_file(run, sim):
 def test_weights_as_text_in_the_file(run, sim):
     Path("c.toml").write_text('budget = 3\nclusters = 0\nweights = "difficulty=2"\noutput = "out"\n')
     assert run("select", sim, "--config", "c.toml").code == 0
-    assert manifest("out")["options"]["weights"] == {"difficulty": 2.0, "separability": 0.0, "stability": 0.0}
+    assert manifest("out")["options"]["weights"] == {
+        "difficulty": 2.0,
+        "separability": 0.0,
+        "stability": 0.0,
+        "within": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,9 @@ def test_weights_as_text_in_the_file(run, sim):
         ("budget = true", ["budget is True; wanted a whole number"]),
         ("budget = '10'", ["budget is '10'; wanted a whole number"]),
         ("budget = 5\nbudget = 6", ["c.toml: not a TOML file of options"]),
-        ("min-rewards = 2\nmin_rewards = 3", ["'min-rewards' is given twice"]),
+        ("answers-per-row = 2\nanswers_per_row = 3", ["'answers-per-row' is given twice"]),
+        ("min-rewards = 3", ["--min-rewards is now a band; write --keep rewards=3.."]),
+        ("min_best_quantile = 0.2", ["write --keep best_reward=20%.."]),
         ("overwrite = 1", ["overwrite is 1; wanted true or false"]),
         ("near_duplicates = 'x'", ["near_duplicates is 'x'; wanted a number"]),
         ("reward = 5", ["reward is 5; wanted a list of texts"]),

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric import exact, metrics
 from crowdselect.numeric.exact import ordered_families
-from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability
+from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability, within
 
 NAN = float("nan")
 B = metrics._BLOCK
@@ -482,5 +482,17 @@ def test_ordered_families_are_those_with_two_known_sizes():
 
 
 def test_metrics_come_by_name_in_a_fixed_order():
-    assert list(METRICS) == ["difficulty", "separability", "stability"]
-    assert list(compute_metrics(np.eye(2), sizes=np.array([1.0, 2.0]), families=["a", "a"])) == list(METRICS)
+    assert list(METRICS) == ["difficulty", "separability", "stability", "within"]
+    crowd = {"sizes": np.array([1.0, 2.0]), "families": ["a", "a"]}
+    assert list(compute_metrics(np.eye(2), **crowd)) == ["difficulty", "separability", "stability"]
+    assert list(compute_metrics(np.eye(2), **crowd, spread=np.eye(2))) == list(METRICS)
+
+
+def test_within_is_the_mean_of_the_variances_that_there_are():
+    spread = np.array([[0.25, 0.25, np.nan], [0.0, 0.25, 0.25], [np.nan, np.nan, np.nan], [0.1, 0.2, 0.3]])
+    found = within(spread)
+    assert found[[0, 1, 3]].tolist() == [0.25, 0.5 / 3, 0.2]
+    assert np.isnan(found[2])
+    assert np.array_equal(found, within(spread[:, ::-1]), equal_nan=True)
+    assert np.array_equal(METRICS["within"](np.zeros((4, 3)), spread=spread), found, equal_nan=True)
+    assert np.isnan(METRICS["within"](np.zeros((4, 3)))).all()

@@ -445,8 +445,8 @@ def test_an_option_that_is_not_in_use_is_in_no_key_but_0_is_a_value(place):
     plain = keys(place, SIMPLE)["random"]
     assert keys(place, SIMPLE + "report = false")["random"] == plain
     assert keys(place, SIMPLE + "report = true")["random"] != plain
-    zero = keys(place, SIMPLE + "min-best-quantile = 0")["random"]
-    assert zero not in {plain, keys(place, SIMPLE + "min-best-quantile = 1")["random"]}
+    zero = keys(place, SIMPLE + "keep = ['best_reward=0%..']")["random"]
+    assert zero not in {plain, keys(place, SIMPLE + "keep = ['best_reward=100%..']")["random"]}
 
 
 def test_prices_and_hosts_of_a_crowd_change_no_answers(place):

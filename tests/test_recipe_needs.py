@@ -52,7 +52,7 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\ncluster-by = 'field'"), ["cluster-by: no column 'field'", "topic"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nembedder = 'column:v'"), ["embedder: no column 'v'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nanswer = 'model:gpt'"), ["answer", "'model:gpt'", "m-70b, m-7b"]),
-        ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nmin-rewards = 3"), ["min-rewards is 3", "2 models"]),
+        ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nkeep = ['rewards=3..']"), ["keep wants 3 rewards", "2 models"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nweights = {beauty = 1}"), ["unknown metric, 'beauty'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nformat = 'xml'"), ["[select]", "xml"]),
         ((REWARD, "[select]\nmethod = 'column:marks'\nbudget = 5"), ["[select]", "method: no column 'marks'"]),

@@ -146,10 +146,13 @@ def test_every_metric_is_what_its_record_says(ties, spread):
     rng = np.random.default_rng(1)
     scores = rng.integers(5, size=(4000, 6)).astype(np.float64)
     scores[rng.random(scores.shape) < 0.4] = NAN
+    variances = np.where(rng.random(scores.shape) < 0.5, NAN, np.abs(scores))
+    variances[np.isnan(scores)] = NAN
+    variances[~np.isnan(scores).any(axis=1), 0] = 1.0
     crowd = {"sizes": [1.0, 2.0, 3.0, 1.0, 1.0, NAN], "families": ["a", "a", "a", "b", "b", None]}
     count = (~np.isnan(scores)).sum(axis=1)
     for name, metric in METRICS.items():
-        values = metric(scores, **crowd, ties=ties)
+        values = metric(scores, **crowd, ties=ties, spread=variances)
         known = values[~np.isnan(values)]
         assert metric.name == name
         assert metric.range[0] <= known.min()
@@ -347,7 +350,7 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
     assert run(*command, "--overwrite", "--pairs", "best-worst", "--format", "dpo").code == 0
     assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
     run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read --format alpaca")
-    run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, toy")
+    run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, verl, open-instruct, toy")
 
 
 # Another kind of vectors

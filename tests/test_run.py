@@ -51,6 +51,7 @@ COLUMNS = {
     "difficulty_rank": pa.float64(),
     "separability_rank": pa.float64(),
     "stability_rank": pa.float64(),
+    "best_reward": pa.float64(),
     "n_rewards": pa.int64(),
 }
 
@@ -131,7 +132,7 @@ EVERY_FATE = {
     ),
     "o poor": (
         instruction("o poor", "Fifteen?", small=-9.0, large=0.2, other=-9.0, vec=[1.0, 1.0]),
-        "below_floor",
+        "outside:best_reward",
     ),
     "日本; '\"": (
         instruction("日本; '\"", "Sixteen?", small=8.0, large=8.5, other=8.1, vec=[-1.0, -1.0]),
@@ -155,7 +156,7 @@ def fates(tmp_path):
         2,
         weights={"difficulty": 1.0, "stability": 1e-6},
         pairs="best-worst",
-        min_best_reward=0.5,
+        keep="best_reward=0.5..",
         embedder="column:vec",
         near_duplicates=0.95,
         include=str(listed),
@@ -177,7 +178,7 @@ def test_every_reason_a_pool_can_give_stands_where_it_should(fates):
         "no_stability": 1,
         "no_answer": 1,
         "no_pair": 2,
-        "below_floor": 1,
+        "outside": 1,
         "duplicate_of": 1,
         "near_duplicate_of": 1,
     }
@@ -216,7 +217,8 @@ def test_the_columns_and_their_nulls_are_as_promised(fates):
 def test_clusters_are_null_exactly_where_a_row_is_not_eligible(tmp_path):
     rows = [row for rows, _ in EVERY_FATE.values() for row in rows]
     found = choose(write(tmp_path / "pool.parquet", rows), 3, clusters=2, weights={"stability": 1.0})
-    assert list(found.table.schema.names) == list(COLUMNS)  # no pairs, no columns for them
+    own = [name for name in COLUMNS if name != "best_reward"]  # no band, no column for it
+    assert list(found.table.schema.names) == own  # no pairs, no columns for them
     for row in found.table.to_pylist():
         assert (row["cluster"] is None) == (row["score"] is None)
         assert row["cluster"] in {None, 0, 1}
@@ -233,9 +235,11 @@ def test_a_metric_without_weight_may_be_undefined_in_an_eligible_row(tmp_path):
     # And a single reward is enough where only the mean counts.
     rows += instruction("d", "D?", large=None, other=None)
     pool = write(tmp_path / "more.parquet", rows)
-    assert reasons(choose(pool, 1, min_rewards=1))["d"] != "too_few_rewards"
-    assert reasons(choose(pool, 1, min_rewards=1, weights={"separability": 1.0}))["d"] == "too_few_rewards"
-    assert reasons(choose(pool, 1, min_rewards=3))["a"] == "too_few_rewards"
+    assert reasons(choose(pool, 1, keep="rewards=1.."))["d"] != "too_few_rewards"
+    assert (
+        reasons(choose(pool, 1, keep="rewards=1..", weights={"separability": 1.0}))["d"] == "too_few_rewards"
+    )
+    assert reasons(choose(pool, 1, keep="rewards=3.."))["a"] == "outside:rewards"
 
 
 # --- the same pool in other forms ---------------------------------------------------------------------
@@ -474,25 +478,28 @@ def test_include_and_exclude_together_and_what_they_do_not_find(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("floor", "barred"),
+    ("band", "barred"),
     [
-        ({"min_best_reward": 2.5}, {"a"}),  # best rewards are 1.5, 2.5, 3.5, 4.5: at the floor is enough
-        ({"min_best_reward": 2.6}, {"a", "b"}),
-        ({"min_best_quantile": 0.0}, set()),
-        ({"min_best_quantile": 0.5}, {"a", "b"}),
-        ({"min_best_quantile": 1.0}, {"a", "b", "c"}),
+        ("2.5..", {"a"}),  # best rewards are 1.5, 2.5, 3.5, 4.5: at the floor is enough
+        ("2.6..", {"a", "b"}),
+        ("..2.6", {"c", "d"}),
+        ("2..3", {"a", "c", "d"}),
+        ("..66%", {"c", "d"}),
+        ("0%..", set()),
+        ("50%..", {"a", "b"}),
+        ("100%..", {"a", "b", "c"}),
     ],
 )
-def test_the_floor_bars_what_nobody_answered_well(tmp_path, floor, barred):
+def test_a_band_of_the_best_reward_bars_what_nobody_answered_well(tmp_path, band, barred):
     pool = simple_pool(tmp_path / "pool.parquet", {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
-    found = reasons(choose(pool, 1, **floor))
-    assert {id_ for id_, reason in found.items() if reason == "below_floor"} == barred
+    found = reasons(choose(pool, 1, keep=(f"best_reward={band}",)))
+    assert {id_ for id_, reason in found.items() if reason == "outside:best_reward"} == barred
 
 
 def test_the_floor_looks_at_answers_with_text_only(tmp_path):
     rows = instruction("a", "A?", large=9.0, texts=("s", "", "o")) + instruction("b", "B?", large=1.0)
-    found = choose(write(tmp_path / "pool.parquet", rows), 1, min_best_reward=1.0)
-    assert reasons(found) == {"a": "below_floor", "b": "selected"}
+    found = choose(write(tmp_path / "pool.parquet", rows), 1, keep="best_reward=1..")
+    assert reasons(found) == {"a": "outside:best_reward", "b": "selected"}
     assert "1 scored answer has no text and was skipped" in found.warnings
 
 
@@ -664,7 +671,7 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     pool = write(tmp_path / "pool.parquet", rows)
     warning = (
         "no model answered 1 of the 1 chosen instructions well: their best reward is the pool's lowest (0); "
-        "set a floor with `min_best_reward` or `min_best_quantile`"
+        "set a floor, such as `keep='best_reward=10%..'`"
     )
     assert warning in choose(pool, 1).warnings
     assert not any("no model" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
@@ -696,7 +703,7 @@ def test_an_impossible_budget_fails_before_anything_is_embedded(tmp_path, monkey
     ):
         choose(pool, 3, clusters=2)
     with pytest.raises(BudgetError, match="0 instructions are eligible"):
-        choose(pool, 1, clusters=2, min_rewards=4)
+        choose(pool, 1, clusters=2, keep="rewards=4..")
 
 
 def test_what_depends_on_the_pool_is_refused_with_its_names(tmp_path):
@@ -740,4 +747,9 @@ def test_the_facts_are_plain_values_for_a_manifest(fates):
     assert facts["facts"]["reward"] == "score"
     assert facts["facts"]["filled"] == pytest.approx((3 * len(EVERY_FATE) - 4) / (3 * len(EVERY_FATE)))
     assert [member["name"] for member in facts["facts"]["crowd"]] == ["large", "other", "small"]
-    assert facts["options"]["weights"] == {"difficulty": 1.0, "separability": 0.0, "stability": 1e-6}
+    assert facts["options"]["weights"] == {
+        "difficulty": 1.0,
+        "separability": 0.0,
+        "stability": 1e-6,
+        "within": 0.0,
+    }

@@ -83,13 +83,31 @@ def weights(**more):
     return {"clusters": 0, "weights": {"difficulty": 1.0}, "reward": "score", **more}
 
 
-@pytest.mark.parametrize("answer", ["best", "random", "top2-random", "model:qwen2.5-7b"])
-def test_the_best_sample_of_the_model_is_exported_with_its_own_reward(answer, tmp_path):
-    rows = write(tmp_path / "pool.parquet")
+def may_take(rows, id_, answer):
+    """The answers that a strategy may take, by brute force: (model, sample) each."""
+    said = {key[1:]: row for key, row in rows.items() if key[0] == id_ and row["response"].strip()}
+    rewarded = {key: row["score"] for key, row in said.items() if row["score"] is not None}
+    if answer == "random":
+        return set(said)
+    if answer.startswith("model:"):
+        own = {key: row["score"] for key, row in said.items() if key[0] == answer[6:]}
+        known = {key: score for key, score in own.items() if score is not None}
+        return {key for key in known or own if not known or known[key] == max(known.values())}
+    top = 1 if answer == "best" else int(answer[3])
+    bar = sorted(rewarded.values(), reverse=True)[:top]
+    return {key for key, score in rewarded.items() if bar and score >= bar[-1]}
+
+
+@pytest.mark.parametrize("answer", ["best", "random", "top2-random", "top5-random", "model:qwen2.5-7b"])
+def test_answers_are_taken_among_all_samples(answer, tmp_path):
+    rows = write(tmp_path / "pool.parquet", n=120)
     with open_pool(tmp_path / "pool.parquet") as pool:
         chosen = select(pool, Options(budget=12, answer=answer, **weights()))
         export(chosen, pool, tmp_path / "out")
-    check(rows, chosen.table.to_pylist())
+    for row in chosen.table.to_pylist():
+        if row["model"] is not None:
+            assert (row["model"], row["sample"]) in may_take(rows, row["id"], answer)
+            assert row["reward"] == rows[row["id"], row["model"], row["sample"]]["score"]
     written = records(tmp_path / "out")
     for row in chosen.rows():
         taken = rows[row["id"], row["model"], row["sample"]]
@@ -102,9 +120,14 @@ def test_the_worst_sample_is_rejected_and_below_the_chosen_one(tmp_path):
     with open_pool(tmp_path / "pool.parquet") as pool:
         chosen = select(pool, Options(budget=12, pairs="best-worst", **weights()))
         export(chosen, pool, tmp_path / "out")
-    table = chosen.table.to_pylist()
-    check(rows, table)
-    check(rows, table, "rejected_")
+    for row in chosen.table.to_pylist():
+        if row["model"] is None:
+            continue
+        said = {key: each for key, each in rows.items() if key[0] == row["id"] and each["response"].strip()}
+        scores = [each["score"] for each in said.values() if each["score"] is not None]
+        assert (row["reward"], row["rejected_reward"]) == (max(scores), min(scores))
+        for kind in ("", "rejected_"):
+            assert said[row["id"], row[f"{kind}model"], row[f"{kind}sample"]]["score"] == row[f"{kind}reward"]
     written = records(tmp_path / "out")
     for row in chosen.rows():
         assert row["rejected_reward"] < row["reward"]
@@ -113,7 +136,7 @@ def test_the_worst_sample_is_rejected_and_below_the_chosen_one(tmp_path):
             assert written[row["id"]][name][0]["content"] == taken["response"]
 
 
-def test_a_pair_whose_samples_with_text_are_in_the_other_order_is_none(tmp_path):
+def test_only_samples_with_text_make_a_pair(tmp_path):
     def change(row):
         better, said = row["model"] == MODELS[0], row["sample"] == 0
         return {
@@ -124,10 +147,10 @@ def test_a_pair_whose_samples_with_text_are_in_the_other_order_is_none(tmp_path)
 
     write(tmp_path / "pool.parquet", change=change)
     with open_pool(tmp_path / "pool.parquet") as pool:
-        found = select(pool, Options(budget=1, **weights(min_rewards=1))).table.to_pylist()
-        assert {row["model"] for row in found} == {MODELS[0]}
-        assert {row["reward"] for row in found} == {1.0}
-        with pytest.raises(ValueError, match="0 instructions are eligible"):
+        found = select(pool, Options(budget=1, **weights(keep="rewards=1.."))).table.to_pylist()
+        assert {row["reward"] for row in found} == {2.0}
+        assert MODELS[0] not in {row["model"] for row in found}
+        with pytest.raises(ValueError, match="0 instructions are eligible"):  # all say the same
             select(pool, Options(budget=1, pairs="best-worst", **weights()))
 
 
@@ -230,7 +253,8 @@ def test_one_model_and_no_reward(tmp_path):
             }
             rewards = [each["score"] for each in own.values() if each["score"] is not None]
             assert row["sample"] in own
-            assert row["reward"] == (max(rewards, default=None) if name == "one" else None)
+            assert row["reward"] == (own[row["sample"]]["score"] if name == "one" else None)
+            assert row["reward"] in {None, *rewards}
 
 
 def test_lengths_and_marks_are_those_of_the_sample_that_is_taken(tmp_path):
@@ -338,3 +362,161 @@ def test_a_sample_that_was_cut_is_not_the_one_that_is_taught(tmp_path):
         row = found.rows()[0]
         taken[allow_cut] = (row["model"], row["sample"], row["reward"])
     assert taken == {False: ("m-7b", 1, 5.0), True: ("m-7b", 0, 9.0)}
+
+
+# Pairs of one model, several answers, properties
+
+
+@pytest.mark.parametrize("answer", ["best", "model:qwen2.5-7b"])
+def test_pairs_of_one_model_are_the_widest(answer, tmp_path):
+    change = lambda row: {**row, "response": row["response"][: -1 - row["sample"] % 3]}  # noqa: E731  (some texts agree)
+    rows = write(tmp_path / "pool.parquet", n=80, change=change)
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        options = Options(budget=12, pairs="within-model", answer=answer, **weights())
+        chosen = select(pool, options)
+        export(chosen, pool, tmp_path / "out")
+    for row in chosen.table.to_pylist():
+        own = [
+            each
+            for key, each in rows.items()
+            if key[0] == row["id"] and each["response"].strip() and each["score"] is not None
+            if answer in {"best", f"model:{key[1]}"}
+        ]
+        widest = max(
+            (
+                one["score"] - other["score"]
+                for one in own
+                for other in own
+                if one["model"] == other["model"]
+                and one["response"].lower().split() != other["response"].lower().split()
+            ),
+            default=0,
+        )
+        assert (row["reason"] == "no_pair") == (widest <= 0) or row["reason"] != "no_pair"
+        if row["model"] is None:
+            assert widest <= 0 or row["reason"] not in {"no_pair", "selected", "below_cut"}
+            continue
+        assert row["model"] == row["rejected_model"]
+        assert row["reward"] - row["rejected_reward"] == widest > 0
+        assert rows[row["id"], row["model"], row["sample"]]["score"] == row["reward"]
+    for record in records(tmp_path / "out").values():
+        assert record["chosen"] != record["rejected"]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize("low", [None, "1", "50%"])
+def test_several_answers_are_the_best_different_ones(sampled, low, tmp_path):
+    change = lambda row: {**row, "response": row["response"].replace("xx", "x \n")}  # noqa: E731
+    rows = write(tmp_path / "pool.parquet", n=60, samples=4 if sampled else 1, change=change)
+    if not sampled:
+        table = pq.read_table(tmp_path / "pool.parquet").drop_columns(["sample"])
+        pq.write_table(table, tmp_path / "pool.parquet")
+    keep = () if low is None else (f"best_reward={low}..",)
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        chosen = select(pool, Options(budget=12, answers_per_row=3, keep=keep, **weights()))
+        export(chosen, pool, tmp_path / "out")
+    best = [
+        max(
+            (
+                e["score"]
+                for k, e in rows.items()
+                if k[0] == row["id"] and e["response"].strip() and e["score"] is not None
+            ),
+            default=np.nan,
+        )
+        for row in chosen.table.to_pylist()
+    ]
+    floor = {
+        None: -np.inf,
+        "1": 1.0,
+        "50%": np.quantile(np.array(best)[~np.isnan(best)], 0.5, method="higher"),
+    }[low]
+    total = 0
+    for row in chosen.rows():
+        texts = {}
+        for key, each in rows.items():
+            if key[0] == row["id"] and each["response"].strip() and each["score"] is not None:
+                text = " ".join(each["response"].split())
+                texts[text] = max(each["score"], texts.get(text, -np.inf))
+        wanted = sorted((score for score in texts.values() if score >= floor), reverse=True)[:3]
+        assert [each["reward"] for each in row["answers"]] == wanted
+        assert row["answers"][0]["model"] == row["model"]
+        assert row["answers"][0].get("sample") == row.get("sample")
+        said = [
+            rows[row["id"], each["model"], each.get("sample") or 0]["response"] for each in row["answers"]
+        ]
+        assert len({" ".join(text.split()) for text in said}) == len(said)
+        total += len(said)
+    written = (tmp_path / "out" / "train.jsonl").read_text().splitlines()
+    assert len(written) == total == chosen.facts["answers"]["all"]
+    fewer = sum(len(row["answers"]) < 3 for row in chosen.rows())
+    assert chosen.facts["answers"]["fewer"] == fewer
+    assert any("have fewer than 3 different answers" in line for line in chosen.warnings) == (fewer > 0)
+
+
+@pytest.mark.parametrize("more", [{"pairs": "within-model"}, {"answers_per_row": 3}, {"answer": "random"}])
+def test_several_files_and_another_order_take_the_same(more, tmp_path):
+    write(tmp_path / "pool.parquet")
+    folder = cut(tmp_path / "pool.parquet", tmp_path / "in", 7)
+    table = pq.read_table(tmp_path / "pool.parquet")
+    pq.write_table(table.take(np.random.default_rng(4).permutation(len(table))), tmp_path / "other.parquet")
+    keep, also = ("rewards=1..", "length=1..", "best_reward=5%.."), {"reward:llama-3-8b": 1.0}
+    options = Options(budget=9, keep=keep, **{**weights(), "weights": {"within": 1.0, **also}}, **more)
+    with open_pool(tmp_path / "pool.parquet") as pool, open_pool(folder) as parts:
+        export(select(pool, options), pool, tmp_path / "whole")
+        export(select(parts, options, run=run_here), parts, tmp_path / "parts", run=run_here)
+    with open_pool(tmp_path / "other.parquet") as pool:
+        export(select(pool, options), pool, tmp_path / "turned")
+    for file in ("train.jsonl", "selection.parquet"):
+        one, *others = ((tmp_path / name / file).read_bytes() for name in ("whole", "parts", "turned"))
+        assert others == [one, one]
+
+
+@pytest.mark.parametrize("answer", ["best", "random", "top2-random"])
+def test_a_sample_more_changes_no_other_rows_answer(answer, tmp_path):
+    write(tmp_path / "pool.parquet")
+    table = pq.read_table(tmp_path / "pool.parquet")
+    extra = {
+        "id": "q005",
+        "instruction": "Question number 5?",
+        "model": MODELS[0],
+        "sample": 9,
+        "response": "new",
+    }
+    more = pa.Table.from_pylist([{**extra, "score": 9.0, "other": 1.0}], schema=table.schema)
+    pq.write_table(pa.concat_tables([table, more]), tmp_path / "more.parquet")
+    found = []
+    for name in ("pool.parquet", "more.parquet"):
+        with open_pool(tmp_path / name) as pool:
+            chosen = select(pool, Options(budget=9, answer=answer, **weights())).table
+        keys = ("id", "model", "sample", "reward", "within", "difficulty")
+        found.append({row["id"]: [row[key] for key in keys] for row in chosen.to_pylist()})
+    before, after = found
+    assert {id_ for id_ in before if before[id_] != after[id_]} == {"q005"}
+    if answer == "best":
+        assert after["q005"][1:4] == [MODELS[0], 9, 9.0]
+
+
+def test_within_by_brute_force_and_separability_of_the_means(tmp_path):
+    rows = write(tmp_path / "pool.parquet")
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        table = select(pool, Options(budget=9, **weights())).table.to_pylist()
+    for row in table:
+        cells = [
+            [
+                each["score"]
+                for key, each in rows.items()
+                if key[:2] == (row["id"], model) and each["score"] is not None
+            ]
+            for model in MODELS
+        ]
+        variances = [np.var(cell) for cell in cells if len(cell) > 1]
+        means = [np.mean(cell) for cell in cells if cell]
+        assert row["within"] == (pytest.approx(np.mean(variances)) if variances else None)
+        assert row["separability"] == pytest.approx(np.var(means))
+
+
+def test_a_pool_whose_samples_are_single_has_no_such_metric(tmp_path):
+    write(tmp_path / "pool.parquet", samples=1)
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        assert "within" not in select(pool, Options(budget=9, **weights())).table.column_names

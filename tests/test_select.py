@@ -35,7 +35,7 @@ def test_the_defaults(run, sim):
     ran = run("select", sim, "--budget", 30, "-o", "out")
     assert ran.code == 0, ran.err
     options = manifest("out")["options"]
-    assert options["weights"] == {"difficulty": 1.0, "separability": 1.0, "stability": 2.0}
+    assert options["weights"] == {"difficulty": 1.0, "separability": 1.0, "stability": 2.0, "within": 0.0}
     wanted = {"budget": 30, "clusters": 10, "embedder": "lsa", "answer": "best", "ties": "average", "seed": 0}
     assert {name: options[name] for name in wanted} == wanted
     assert "10 by k-means, 3 chosen from each" in ran.out
@@ -52,7 +52,7 @@ def test_the_defaults(run, sim):
 
 def test_weights_turn_round_and_leave_out(run, sim):
     options = options_of(run, sim, "--weights", "separability=-1")
-    assert options["weights"] == {"difficulty": 0.0, "separability": -1.0, "stability": 0.0}
+    assert options["weights"] == {"difficulty": 0.0, "separability": -1.0, "stability": 0.0, "within": 0.0}
     ran = run("select", sim, "--budget", 1, "--clusters", 0, "--weights", "separability=-1", "--dry-run")
     assert "score     -1 x separability\n" in ran.out
     assert re.search(r"^ +1 .* 0\.00 ", ran.out, re.MULTILINE)  # the lowest rank is now the best
@@ -66,9 +66,12 @@ def test_weights_turn_round_and_leave_out(run, sim):
         (["--ties", "paper"], {"ties": "paper"}),
         (["--answer", "random"], {"answer": "random"}),
         (["--answer", "top5-random"], {"answer": "top5-random"}),
-        (["--min-rewards", "12"], {"min_rewards": 12}),
-        (["--min-best-reward", "3"], {"min_best_reward": 3.0}),
-        (["--min-best-quantile", "0.5"], {"min_best_quantile": 0.5}),
+        (
+            ["--keep", "rewards=12..", "--keep", "best_reward=3.."],
+            {"keep": ["rewards=12..", "best_reward=3.."]},
+        ),
+        (["--keep", "best_reward=50%.."], {"keep": ["best_reward=50%.."]}),
+        (["--cluster-by", "difficulty:3"], {"cluster_by": "difficulty:3"}),
         (["--near-duplicates", "0.9"], {"near_duplicates": 0.9}),
         (["--reward", "simulated_reward"], {"reward": "simulated_reward"}),
         (["--cluster-by", "topic"], {"cluster_by": "topic"}),

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect.errors import InputError
-from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.pool import open_pool
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS
@@ -210,18 +209,21 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
         ("excluded", "take its id out of `exclude`"),
         ("not_included", "add its id to `include`"),
         ("no_instruction", "add its text to the pool"),
-        ("too_few_rewards", r"score more answers (it has 2), or lower `min_rewards` (3)"),
-        ("no_number", "add its number to the `metrics` file"),
+        ("too_few_rewards", "score more answers (it has 2), or write `keep='rewards=1..'`"),
+        ("outside:difficulty", "its difficulty is -1; make its band of `keep` wider"),
+        ("outside:length", "its length lies outside; make its band of `keep` wider"),
+        ("no_number:length", "give it that number"),
+        ("no_number", "give it that number"),
         ("no_stability", "or set the weight of stability to 0"),
         ("no_answer", "an answer with text that `answer=random` can take"),
         ("no_pair", "two answers to one prompt with different rewards"),
-        ("below_floor", "lower `min_best_reward` or `min_best_quantile`"),
+        ("below_floor", "lower the floor"),
         ("contaminated:mt_bench:81", "it stays out while mt_bench:81 is in the evaluation"),
     ],
 )
 def test_the_story_of_a_row_that_is_not_eligible_says_what_would_help(reason, advice):
     selection = selection_of(
-        [taken("a", 1, 0.5), {"id": "b", "reason": reason, **BARRED}], min_rewards=3, answer="random"
+        [taken("a", 1, 0.5), {"id": "b", "reason": reason, **BARRED}], answer="random"
     )
     lines = selection.explain("b")["story"]
     assert lines[0] == f"not chosen: {reason} ({REASONS[reason.partition(':')[0]]})"
@@ -326,7 +328,7 @@ def by_quota(rows: list[dict], name: str) -> float:
 def test_the_control_is_each_clusters_mean_as_often_as_its_quota(chosen):
     rows = [row for row in chosen.table.to_pylist() if row["score"] is not None]
     found = random_control(chosen, draws=400, seed=1)
-    assert set(found) == {"reward", *METRICS}
+    assert set(found) == {"reward", "difficulty", "separability", "stability"}
     for name, control in found.items():
         picked = [row[name] for row in chosen.rows()]
         assert control.chosen == pytest.approx(np.mean(picked))

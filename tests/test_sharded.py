@@ -40,7 +40,7 @@ SHARDS = (1, 2, 7)
 OPTIONS = {
     "usual": {"clusters": 5},
     "pairs": {"pairs": "best-worst", "clusters": 0},
-    "column": {"cluster_by": "topic", "answer": "top3-random", "min_best_quantile": 0.1},
+    "column": {"cluster_by": "topic", "answer": "top3-random", "keep": "best_reward=10%.."},
     "one": {"clusters": 1, "weights": {"difficulty": -1.0, "separability": 1.0}, "seed": 7},
     "apart": {"clusters": 3, "near_duplicates": 0.3},
     "apart by column": {"cluster_by": "topic", "near_duplicates": 0.25, "seed": 2},
@@ -511,7 +511,7 @@ def test_given_vectors_choose_as_they_do_in_the_whole_pool(embedder, clusters, s
     if embedder == "file":
         embedder = f"file:{tmp_path / 'vectors.parquet'}"
     options = Options(
-        budget=20, clusters=clusters, near_duplicates=0.8, embedder=embedder, min_best_quantile=0.1
+        budget=20, clusters=clusters, near_duplicates=0.8, embedder=embedder, keep="best_reward=10%.."
     )
     (here, _), (there, _) = both(folder, options)
     assert_same(here, there)

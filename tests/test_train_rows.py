@@ -11,7 +11,7 @@ import pytest
 
 from crowdselect._optional import install_command
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, record, record_schema
+from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, RL, record, record_schema
 from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
@@ -39,7 +39,7 @@ def written(rows, name="train.jsonl"):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 @pytest.mark.parametrize(
     ("name", "trainer"),
-    [*((name, None) for name in FORMATS), ("messages", "llamafactory"), ("dpo", "llamafactory")],
+    [*((name, None) for name in FORMATS if name != RL), ("messages", "llamafactory"), ("dpo", "llamafactory")],
 )
 def test_every_format_that_is_exported_is_read_back(name, trainer, ending):
     rejected = "A few." if name == "dpo" else None

@@ -26,6 +26,7 @@ from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import Method
 from crowdselect.selection.options import Options
 from crowdselect.selection.plan import Work, plan, runs_a_model
+from crowdselect.selection.rl import CUSTOM
 from crowdselect.selection.run import select as run_select
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of
@@ -268,7 +269,13 @@ def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -
         *options.decontaminate,
         options.embedder.removeprefix("file:"),
     )
-    writes = file_names(pool, file_type=writing.file_type, trainer=writing.trainer)
+    writes = file_names(
+        pool,
+        file_type=writing.file_type,
+        trainer=writing.trainer,
+        name=writing.format,
+        custom=options.source == CUSTOM,
+    )
     writes += [REPORT] if writing.report else []
     checked(output, pool, *own, overwrite=writing.overwrite, folder=True, writes=writes)
 

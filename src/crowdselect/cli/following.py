@@ -17,8 +17,10 @@ from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
+from crowdselect.selection.formats import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import say, show, shown_path
+from crowdselect.writing import read_manifest
 
 POOL = (*READ_OPTIONS, "limit")
 """The options that say how a pool is read."""
@@ -29,7 +31,19 @@ _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
 _SPREAD = {"clusters", "cluster_by", "embedder", "near_duplicates"}
-_WRITING = {"output", "dry_run", "overwrite", "report", "format", "file_type", "trainer", "license"}
+_WRITING = {
+    "reference",
+    "source",
+    "pass_rate",
+    "output",
+    "dry_run",
+    "overwrite",
+    "report",
+    "format",
+    "file_type",
+    "trainer",
+    "license",
+}
 _OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
 """Options of `select` that a random selection to compare with does not share."""
 _OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
@@ -152,7 +166,10 @@ def comparing(folders: Sequence[str]) -> Steps:
 
 
 def training(folder: str) -> Steps:
-    """Return the step that trains on a selection; none if it has no training file."""
+    """Return the step that trains on a selection; none if it has no training file, as data for reinforcement learning is for other trainers."""
+    manifest = read_manifest(Path(folder)) or {}
+    if manifest.get("export", {}).get("format") == RL:
+        return {}
     if not any(name.startswith("train.") for name in own_files(Path(folder))):
         return {}
     words = ["train", folder, "--base", _STUDENT, "-o", f"{folder.rstrip('/')}-student"]

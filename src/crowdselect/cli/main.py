@@ -212,6 +212,11 @@ def show_crowd(
 @option("-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write.")
 @pool_options
 @reward_option
+@option(
+    "--also",
+    metavar="NAME,...",
+    help="Further numbers as columns, such as length,pass_rate; `inspect` lists them.",
+)
 @ties_option
 @overwrite_option
 @engine_options
@@ -221,6 +226,7 @@ def metrics(
     ties: "Ties",
     overwrite: bool,
     output: str,
+    also: str | None,
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file.
@@ -238,19 +244,22 @@ def metrics(
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
+    names = [name.strip() for name in (also or "").split(",") if name.strip()]
     asked = made(Measuring, {**given, "crowd": crowd})
     with asked.source.opened() as opened:
         told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
+        told |= {"also": ",".join(names)} if names else {}
         made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)
             return
         target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
         with on_cluster(asked.engine) as run, stage_bar("rewards and metrics"):
+            known = read_crowd(crowd)
             _, rows = look_at(
-                opened, options=None, reward=reward, crowd=read_crowd(crowd), ties=ties, run=run
+                opened, options=None, reward=reward, crowd=known, ties=ties, run=run, also=names
             )
-            table = metrics_table(rows)
+            table = metrics_table(rows, also=names)
             metadata = (table.schema.metadata or {}) | as_metadata(made_so)
             write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
-from crowdselect.cli.flags import Option
+from crowdselect.cli.flags import Option, as_flags, named_options
 from crowdselect.errors import OptionError, near_miss
 from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.formats import FORMATS, TRAINERS
+from crowdselect.selection.keep import FORMER, refuse_former
 from crowdselect.textfile import not_utf8
 
 if TYPE_CHECKING:
@@ -250,7 +251,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
     for written, setting in _settings(value).items():
         name = written.replace("_", "-")
         if name not in known:
-            hint = near_miss(name, known) or f"; the options are: {', '.join(sorted(known))}"
+            shown = sorted(name for name, param in known.items() if not param.hidden)
+            hint = near_miss(name, shown) or f"; the options are: {', '.join(shown)}"
             raise OptionError(f"{value}: unknown option {written!r}{hint}")
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
@@ -310,6 +312,18 @@ def read_method(ctx: click.Context, _param: click.Parameter, value: str) -> str:
         own = {"clusters": 0, **own}
     ctx.default_map = {**own, **(ctx.default_map or {})}
     return value
+
+
+def refuse(ctx: click.Context, param: click.Parameter, value: float | None) -> None:
+    """Say what to type instead of an option that is no more; a callback of click.
+
+    Raises:
+        OptionError: It is given.
+    """
+    try:
+        refuse_former({str(param.name): value})
+    except OptionError as error:
+        raise OptionError(as_flags(str(error), options=named_options(ctx.command))) from None
 
 
 _pool = section("Pool")
@@ -426,18 +440,20 @@ count_options = bundle(
     _counts(
         "--metrics",
         metavar="FILE",
-        help="Further numbers per instruction (id and numeric columns); weigh them with --weights NAME=1.",
+        help="Further numbers per instruction (id and numeric columns), for --weights, --keep and --cluster-by.",
     ),
     ties_option,
     _counts(
-        "--min-rewards",
-        type=int,
-        default=2,
-        show_default=True,
-        help="Fewest rewards an instruction needs.",
+        "--keep",
+        metavar="NAME=LOW..HIGH",
+        multiple=True,
+        help="Only rows whose number lies in this band, such as best_reward=10%.. or pass_rate=0.1..0.9; may be given several "
+        "times. Without one of rewards, two rewards are needed.",
     ),
-    _counts("--min-best-reward", type=float, help="Floor: the best answer's reward must be at least this."),
-    _counts("--min-best-quantile", type=float, help="Floor as a share of the pool, 0 to 1."),
+    *(
+        option(f"--{name.replace('_', '-')}", type=float, hidden=True, expose_value=False, callback=refuse)
+        for name in FORMER
+    ),
     _counts(
         "--include",
         metavar="FILE",
@@ -476,7 +492,11 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
             metavar="K",
             help=f"Number of clusters; 0 = none.  [default: {default}]",
         ),
-        _spread("--cluster-by", metavar="COLUMN", help="Use a column of the pool as clusters."),
+        _spread(
+            "--cluster-by",
+            metavar="COLUMN|NAME:B",
+            help="Use a column of the pool as clusters; or B bins of equal count of a number, such as difficulty:5.",
+        ),
         _spread(
             "--embedder",
             metavar="NAME",
@@ -504,14 +524,26 @@ answer_options = bundle(
         metavar="HOW",
         default="best",
         show_default=True,
-        help="best, random, topN-random or model:NAME.",
+        help="best, random, topN-random or model:NAME; of several samples of a model, one of them.",
+    ),
+    _answers(
+        "--answers-per-row",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Up to K different answers of each chosen instruction, best first.",
     ),
     _answers(
         "--allow-cut",
         is_flag=True,
         help="Let answers be taken that were cut (finish_reason); else they are no targets.",
     ),
-    _answers("--pairs", metavar="best-worst", help="Make preference pairs of the best and the worst answer."),
+    _answers(
+        "--pairs",
+        metavar="best-worst|within-model",
+        help="Make preference pairs: the best and the worst answer, or the two samples of one model that are furthest apart.",
+    ),
 )
 """What of a chosen row is trained on."""
 
@@ -565,6 +597,17 @@ folder_options = bundle(
         help="Of the training file.",
     ),
     _output("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
+    _output(
+        "--reference",
+        metavar="COLUMN",
+        help="rl: the column of the right answer; else answer, target, ground_truth or solution.",
+    ),
+    _output(
+        "--source",
+        metavar="COLUMN",
+        help="rl: the column that picks the trainer's reward function; custom: write one for verl.",
+    ),
+    _output("--pass-rate", metavar="MODEL", help="rl: whose pass rate is written; else the crowd's."),
     _output(
         "--license",
         metavar="NAME",

@@ -56,10 +56,12 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     if folder is None:
         say("nothing was written (a dry run)")
         return
-    rows = (
-        f"{counted(options['budget'], 'row')} to train on; " if pool.has_text and pool.has_responses else ""
-    )
-    names = ", ".join(sorted(own_files(folder)))
+    written = sorted(own_files(folder))
+    trains = any(name.startswith("train.") for name in written)
+    several = facts.get("answers", {}).get("all")
+    answers = "" if several is None else f", {counted(several, 'answer')}"
+    rows = f"{counted(options['budget'], 'row')}{answers} to train on; " if trains else ""
+    names = ", ".join(written)
     say(f"written to {shown_path(folder)}: {rows}{visible(names)}")
 
 
@@ -98,6 +100,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "models": f"{found['models']:,}",
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
+            "numbers": ", ".join(found["numbers"]),
             "empty answers": None if empty is None else f"{empty:,} with a reward but no text",
         }
     )

@@ -19,6 +19,7 @@ from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.look import score_matrix
+from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.methods import method_of
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import counted
@@ -221,7 +222,10 @@ def read_pool(
                 facts.metrics[name] = METRICS[name](
                     scores, sizes=aligned.sizes, families=aligned.families, ties=ties
                 )
-        best = np.max(np.where(np.isnan(scores), -np.inf, scores), axis=1)
+        named = first.options["reward"] or pool.reward_name(None)
+        cells = rewards_in(pool, named, first.options.get("ensemble")).cells
+        best_of = scores if cells is None else cells.highest()[order]  # of several samples the best
+        best = np.max(np.where(np.isnan(best_of), -np.inf, best_of), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):
         try:

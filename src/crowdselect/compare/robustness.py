@@ -25,8 +25,9 @@ from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at, score_matrix
-from crowdselect.selection.measure import Matrix, answers_of, checked_metrics, pick_samples
+from crowdselect.selection.measure import Matrix, answers_of, candidates_of, checked_metrics, rewards_in
 from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
+from crowdselect.selection.numbers import Measured, parted
 from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
@@ -240,21 +241,23 @@ class _Base:
     def of_matrix(self, matrix: Matrix, crowd: Crowd) -> Rows:
         """Return the rows with metrics of another matrix; numbers from a file stay as they are."""
         metrics = compute_metrics(
-            matrix.scores, sizes=crowd.sizes, families=crowd.families, ties=self.options.ties
+            matrix.scores,
+            sizes=crowd.sizes,
+            families=crowd.families,
+            ties=self.options.ties,
+            spread=matrix.spread,
         )
         rewarded = ~np.isnan(matrix.scores)
         rows = replace(
             self.rows,
-            metrics={**self.rows.metrics, **metrics},
+            metrics={name: metrics.get(name, values) for name, values in self.rows.metrics.items()},
             n_rewards=np.asarray(rewarded.sum(axis=1), dtype=np.int64),
             per_model=np.asarray(rewarded.sum(axis=0), dtype=np.int64),
             crowd=crowd,
         )
         _check_order(rows, self.options.weights)
-        names = tuple(crowd.names)
-        return replace(
-            rows, answers=answers_of(matrix, hashes=rows.hashes, models=names, options=self.options)
-        )
+        answers = answers_of(matrix, hashes=rows.hashes, models=tuple(crowd.names), options=self.options)
+        return _with_numbers(replace(rows, answers=answers), matrix)
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
         """Select with another crowd, in which models may be left out or repeated."""
@@ -267,8 +270,15 @@ class _Base:
         pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
         checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
         targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
-        picks = pick_samples(pool, column, self.options)
-        matrix = replace(self.matrix, scores=scores, targets=targets, picks=picks)
+        found = rewards_in(pool, pool.reward_name(column), None)
+        matrix = replace(
+            self.matrix,
+            scores=scores,
+            targets=targets,
+            candidates=candidates_of(pool, column, self.options),
+            spread=None if found.cells is None else found.cells.variances(),
+            passes=None if self.matrix.passes is None else found.passes(),
+        )
         return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
@@ -300,12 +310,30 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
         rows.hashes,
         options,
         _silent,
-        column=cluster_column(shards, rows, options),
+        column=cluster_column(shards, rows, options, eligible),
         vectors=wants_vectors(options),
     )
     at = np.flatnonzero(eligible)
     vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
     return _Base(shards, rows, options, listed, eligible, grouping, vectors)
+
+
+def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
+    """The numbers of the crowd as another matrix makes them; those of a named model, and lengths, are what they were."""
+    measured = Measured(
+        answers=rows.answers,
+        scores=matrix.scores,
+        passes=matrix.passes,
+        lengths=partial(rows.number, "length"),
+        models=tuple(rows.crowd.names),
+    )
+    of_crowd = [name for name in rows.numbers if parted(name)[1] is None and name != "length"]
+    new = {name: measured.number(name) for name in of_crowd}
+    return replace(
+        rows,
+        metrics={name: new.get(name, values) for name, values in rows.metrics.items()},
+        numbers={name: new.get(name, values) for name, values in rows.numbers.items()},
+    )
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:

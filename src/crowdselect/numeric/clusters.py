@@ -97,6 +97,37 @@ def fit_centres(vectors: Float32Array, *, k: int, keys: UInt64Array, seed: int =
         return _fit(vectors, by_key, k=k, seed=seed)
 
 
+def binned(values: NDArray[np.float64], count: int) -> NDArray[np.object_]:
+    """Cut numbers into bins of equal count, lowest first.
+
+    Args:
+        values: Shape (n,). NaN = missing.
+        count: B, how many bins. Equal values stay together, so there may be fewer, of unequal counts.
+
+    Returns:
+        Shape (n,): the name of each value's bin, its number and its ends, in the order of bins; None = missing.
+
+    Example:
+        >>> binned(np.array([0.0, 0.5, 1.0, 1.0]), 2).tolist()
+        ['1: 0 to 0.5', '1: 0 to 0.5', '2: 1 to 1', '2: 1 to 1']
+    """
+    out = np.full(len(values), None, dtype=object)
+    known = np.flatnonzero(~np.isnan(values))
+    found, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+    before = np.cumsum(counts) - counts
+    own = (
+        count * (2 * before + counts) // (2 * max(len(known), 1))
+    )  # by the middle of each run of equal values
+    _, bins = np.unique(own, return_inverse=True)
+    width = len(str(int(bins.max(initial=0)) + 1))
+    names = [
+        f"{number + 1:0{width}}: {found[bins == number].min():g} to {found[bins == number].max():g}"
+        for number in range(int(bins.max(initial=-1)) + 1)
+    ]
+    out[known] = np.array(names, dtype=object)[bins[place]] if len(known) else None
+    return out
+
+
 def group_labels(values: Sequence[str | None] | NDArray[Any]) -> tuple[LabelArray, list[str]]:
     """Use the values of a column as clusters.
 

@@ -1,4 +1,4 @@
-"""Metrics of an instruction, from its row of the score matrix: difficulty, separability, stability; each a record.
+"""Metrics of an instruction, from its row of the score matrix: difficulty, separability, stability, within; each a record.
 
 Arrays in, arrays out. Every metric is higher where there is more of what its name says, and depends on one row
 alone, so rows may be computed in any order or on any machine. Rounding decides nothing: the order of the models does
@@ -40,23 +40,40 @@ class RewardBlock:
     """The families with two known sizes or more; for metrics `by_family`."""
     ties: Ties
     """How equal rewards count; for metrics `by_family`."""
+    spread: FloatArray | None = None
+    """Variance of each model's samples, shape (M, n), NaN = fewer than two; for metrics `of_samples`."""
 
     @classmethod
-    def of(cls, rows: FloatArray, families: Families, ties: Ties) -> "RewardBlock":
-        """Transpose rows of the score matrix, shape (n, M), NaN = no reward."""
-        rewards = np.ascontiguousarray(rows.T, dtype=np.float64)
-        missing = np.isnan(rewards)
-        count = np.full(rewards.shape[1], float(len(rewards)) or np.nan)
-        if not missing.any():
-            return cls(rewards, None, count, families, ties)
-        count -= missing.sum(axis=0)
-        count[count == 0] = np.nan
-        return cls(np.where(missing, 0.0, rewards), missing, count, families, ties)
+    def of(
+        cls, rows: FloatArray, families: Families, ties: Ties, spread: FloatArray | None = None
+    ) -> "RewardBlock":
+        """Transpose rows of the score matrix, and of the variances of samples, shape (n, M) each, NaN = none."""
+        rewards, missing, count = _turned(rows)
+        return cls(rewards, missing, count, families, ties, None if spread is None else spread.T)
 
     @cached_property
     def moments(self) -> tuple[FloatArray, FloatArray]:
         """Mean and population variance of each row's rewards, shape (n,); NaN where there is none."""
         return moments(self.rewards, self.missing, self.count)
+
+
+def _turned(rows: FloatArray) -> tuple[FloatArray, BoolArray | None, FloatArray]:
+    """Numbers of a model one after the other, 0 where missing; where that is; and how many each row has, NaN for none."""
+    numbers = np.ascontiguousarray(rows.T, dtype=np.float64)
+    missing = np.isnan(numbers)
+    count = np.full(numbers.shape[1], float(len(numbers)) or np.nan)
+    if not missing.any():
+        return numbers, None, count
+    count -= missing.sum(axis=0)
+    count[count == 0] = np.nan
+    return np.where(missing, 0.0, numbers), missing, count
+
+
+def _within(block: RewardBlock) -> FloatArray:
+    """The mean of the variances that there are; NaN where there is none."""
+    if block.spread is None:
+        return np.full(block.rewards.shape[1], np.nan)
+    return moments(*_turned(block.spread.T))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +112,8 @@ class Metric:
     """Why a row with `fewest` rewards may still have no value; None = it always has one."""
     by_family: bool = False
     """It depends on families, sizes and ties: without a family of two sizes it is undefined everywhere."""
+    of_samples: bool = False
+    """It depends on several samples of a model: a pool without them does not have it."""
     weight: float = 0.0
     """Its default weight."""
 
@@ -105,6 +124,7 @@ class Metric:
         sizes: FloatArray | Sequence[float] = (),
         families: Sequence[str | None] = (),
         ties: Ties = "average",
+        spread: FloatArray | None = None,
     ) -> FloatArray:
         """Compute the metric of each row.
 
@@ -113,6 +133,8 @@ class Metric:
             sizes: As for `stability`; only a metric `by_family` uses it.
             families: As for `stability`; likewise.
             ties: As for `stability`; likewise.
+            spread: Variance of each model's samples, shape (N, M), NaN = fewer than two rewards; only a metric
+                `of_samples` uses it. None = there are no samples.
 
         Returns:
             Shape (N,). NaN = undefined.
@@ -126,7 +148,7 @@ class Metric:
         else:
             _two_dimensional(scores)
             checked = []
-        return _computed([self], scores, checked, ties)[self.name]
+        return _computed([self], scores, checked, ties, spread)[self.name]
 
     def of_block(self, block: RewardBlock) -> FloatArray:
         """Compute the metric of each row of a block, shape (n,). NaN = undefined, as with fewer rewards than `fewest`."""
@@ -169,6 +191,18 @@ METRICS: dict[str, Metric] = {
             by_family=True,
             weight=2.0,
         ),
+        Metric(
+            name="within",
+            compute=_within,
+            words="mean variance of a model's samples: models are right now and then",
+            range=(0.0, math.inf),
+            undefined=Undefined(
+                code="no_samples",
+                words="no model has two samples with a reward here, so within is undefined",
+                remedy="score several samples of a model, or set the weight of within to 0",
+            ),
+            of_samples=True,
+        ),
     )
 }
 """The metrics by name, in the order in which they are written and added. The weights are the paper's best setting;
@@ -190,6 +224,16 @@ def by_family(weights: Mapping[str, float] | None = None) -> list[str]:
         for name, metric in METRICS.items()
         if metric.by_family and (weights is None or weights.get(name))
     ]
+
+
+def of_samples(weights: Mapping[str, float]) -> list[str]:
+    """Name the metrics with a weight that rest on several samples of a model.
+
+    Example:
+        >>> of_samples({"within": 1.0, "stability": 2.0})
+        ['within']
+    """
+    return [name for name, metric in METRICS.items() if metric.of_samples and weights.get(name)]
 
 
 def difficulty(scores: FloatArray) -> FloatArray:
@@ -271,16 +315,44 @@ def stability(
     return METRICS["stability"](scores, sizes=sizes, families=families, ties=ties)
 
 
+def within(spread: FloatArray) -> FloatArray:
+    """Mean over models of the variance of a model's samples: how often models are right now and then.
+
+    Args:
+        spread: Population variance of each model's samples, shape (N, M). NaN = fewer than two have a reward.
+
+    Returns:
+        Shape (N,), at least 0, in the square of the rewards' unit. Higher = the models are less sure; 0.25 is the
+        highest of right and wrong: half of the samples of every model. Equal means are the same number. NaN where no
+        model has two samples. `separability`, the variance over models of their means, sees nothing of it.
+
+    Raises:
+        ShapeError: `spread` is not two-dimensional.
+
+    Example:
+        >>> within(np.array([[0.25, 0.25], [0.0, np.nan]]))
+        array([0.25, 0.  ])
+    """
+    return METRICS["within"](spread, spread=spread)
+
+
 def compute_metrics(
-    scores: FloatArray, *, sizes: FloatArray, families: Sequence[str | None], ties: Ties = "average"
+    scores: FloatArray,
+    *,
+    sizes: FloatArray,
+    families: Sequence[str | None],
+    ties: Ties = "average",
+    spread: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
-    """Compute all metrics of `METRICS`, by name.
+    """Compute the metrics of `METRICS` that there are, by name: without `spread`, none that depends on samples.
 
     Args:
         scores: Rewards, shape (N, M). NaN = no reward.
         sizes: As for `stability`.
         families: As for `stability`.
         ties: As for `stability`.
+        spread: Population variance of each model's samples, shape (N, M), NaN = fewer than two rewards; None = there
+            are no samples.
 
     Returns:
         One array of shape (N,) per metric, in the order of `METRICS`.
@@ -294,7 +366,8 @@ def compute_metrics(
         ['difficulty', 'separability', 'stability']
     """
     checked = _checked_families(scores, sizes=sizes, families=families, ties=ties)
-    return _computed(list(METRICS.values()), scores, checked, ties)
+    there = [metric for metric in METRICS.values() if spread is not None or not metric.of_samples]
+    return _computed(there, scores, checked, ties, spread)
 
 
 def _two_dimensional(scores: FloatArray) -> None:
@@ -317,7 +390,11 @@ def _checked_families(
 
 
 def _computed(
-    metrics: Sequence[Metric], scores: FloatArray, families: Families, ties: Ties
+    metrics: Sequence[Metric],
+    scores: FloatArray,
+    families: Families,
+    ties: Ties,
+    spread: FloatArray | None,
 ) -> dict[str, FloatArray]:
     """Compute metrics on blocks of rows, as many at a time as there are processors, and join the results."""
     begins = range(0, max(len(scores), 1), _BLOCK)
@@ -326,7 +403,9 @@ def _computed(
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # overflow shows as inf or NaN; callers name the row
-            block = RewardBlock.of(scores[begin : begin + _BLOCK], families, ties)
+            here = slice(begin, begin + _BLOCK)
+            own = None if spread is None else spread[here]
+            block = RewardBlock.of(scores[here], families, ties, own)
             return [metric.of_block(block) for metric in metrics]
 
     workers = min(len(begins), os.cpu_count() or 1)

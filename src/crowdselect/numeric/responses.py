@@ -4,14 +4,13 @@ Every draw is a seeded hash of the id and the model, so other rows and their ord
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
+from crowdselect.numeric.candidates import Candidates
 from crowdselect.seeding import UInt64Array, mixed_hash, reseeded, seeded_hash
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
@@ -21,35 +20,17 @@ _TOP = re.compile(r"top([1-9]\d*)-random")
 
 
 @dataclass(frozen=True, slots=True)
-class PickedSamples:
-    """The sample that represents each model's answers to each instruction."""
+class Several:
+    """The answers of each instruction, best first, where it may have several."""
 
-    number: FloatArray
-    """The sample's number, shape (N, M). NaN = the model has none to take."""
+    row: IntArray
+    """Shape (B,): instruction, ascending."""
+    model: IntArray
+    """Shape (B,)."""
+    sample: FloatArray | None
+    """The number of the sample, shape (B,); None where the pool has no samples."""
     reward: FloatArray
-    """The sample's own reward, shape (N, M). NaN = none."""
-    prompts: IntArray | None
-    """The sample's prompt, coded as by `Pool.prompt_codes`; None = all answers of an id reply to the same messages."""
-    texts: IntArray | None = None
-    """The sample's text, coded as by `Pool.text_codes`; None = texts are not compared."""
-
-    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "PickedSamples":
-        """Apply `change` to every matrix; it also gets the value that marks missing entries."""
-        prompts = None if self.prompts is None else change(self.prompts, _NONE)
-        texts = None if self.texts is None else change(self.texts, _NONE)
-        return PickedSamples(change(self.number, np.nan), change(self.reward, np.nan), prompts, texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Picks:
-    """The samples picked for every model: one to train on, and one to reject."""
-
-    best: PickedSamples
-    worst: PickedSamples
-
-    def changed(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> "Picks":
-        """See `PickedSamples.changed`."""
-        return Picks(self.best.changed(change), self.worst.changed(change))
+    """The answer's own, shape (B,). NaN = none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +57,8 @@ class ChosenAnswers:
     """Rows where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
     endings: Mapping[str, int] = field(default_factory=dict)
     """How many answers with text ended in each way; see `crowdselect.finish`."""
+    several: Several | None = None
+    """All answers of each instruction, where it may have more than one."""
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
@@ -112,7 +95,6 @@ def find_answers(
     seed: int,
     prompts: IntArray | None = None,
     texts: IntArray | None = None,
-    picks: Picks | None = None,
 ) -> ChosenAnswers:
     """Choose each instruction's answer, and for pairs the one to reject.
 
@@ -128,8 +110,6 @@ def find_answers(
             None = all answers of an id reply to the same messages.
         texts: From `Pool.text_codes`: only an answer of another text than the chosen one's can be rejected; None = texts
             are not compared.
-        picks: Which sample represents each model, with its own reward and prompts; None = the pool has no samples.
-            Models are chosen by `scores`, their means.
 
     Returns:
         The answers.
@@ -145,32 +125,82 @@ def find_answers(
     """
     rows, columns = reseeded(hashes, seed=seed, salt="answer"), seeded_hash(models, seed=seed, salt="model")
     chosen = choose_answers(scores, usable=usable, rows=rows, columns=columns, models=models, answer=answer)
-    best_of = scores if picks is None else picks.best.reward
-    worst_of = scores if picks is None else picks.worst.reward
     rejected = None
     if pairs:
-        paired, others, other_texts = usable, prompts, texts
-        if picks is not None:
-            prompts, others = picks.best.prompts, picks.worst.prompts
-            texts, other_texts = picks.best.texts, picks.worst.texts
-        if prompts is not None and others is not None:
-            paired = paired & (others == np.take_along_axis(prompts, chosen[:, None], axis=1))
-        if texts is not None and other_texts is not None:
-            paired = paired & (other_texts != np.take_along_axis(texts, chosen[:, None], axis=1))
+        paired = usable
+        for told, same in ((prompts, True), (texts, False)):
+            if told is not None:
+                paired = paired & ((told == np.take_along_axis(told, chosen[:, None], axis=1)) == same)
         rejected = worst_answers(scores, usable=paired, best=chosen, rows=rows, columns=columns)
-        # The means may include samples without text, so the picked samples' own rewards are compared as well.
-        rejected = np.where(_taken(worst_of, rejected) < _taken(best_of, chosen), rejected, _NONE)
     best = np.max(scores, axis=1, where=usable & ~np.isnan(scores), initial=-np.inf)
     best[best == -np.inf] = np.nan
     return ChosenAnswers(
         chosen,
         rejected,
         best,
-        reward=_taken(best_of, chosen),
-        rejected_reward=None if rejected is None else _taken(worst_of, rejected),
-        unsaid=int((~usable & ~np.isnan(scores)).sum()),
-        sample=None if picks is None else _taken(picks.best.number, chosen),
-        rejected_sample=None if picks is None or rejected is None else _taken(picks.worst.number, rejected),
+        reward=_taken(scores, chosen),
+        rejected_reward=None if rejected is None else _taken(scores, rejected),
+        unsaid=unsaid(scores, usable),
+    )
+
+
+def unsaid(scores: FloatArray, usable: BoolArray) -> int:
+    """Count the answers, shape (N, M), that have a reward and cannot be used."""
+    return int((~usable & ~np.isnan(scores)).sum())
+
+
+def answers_among(
+    candidates: Candidates,
+    *,
+    models: tuple[str, ...],
+    answer: str,
+    pairs: str | None,
+    per_row: int,
+    unsaid: int = 0,
+) -> ChosenAnswers:
+    """Choose each instruction's answer among all samples, and for pairs the one to reject.
+
+    Args:
+        candidates: The answers that may be taken.
+        models: The M models' names.
+        answer: As for `check_answer`; see `Candidates.taken`.
+        pairs: "best-worst", "within-model" (the widest pair of one model's samples), or None.
+        per_row: How many answers an instruction may have.
+        unsaid: As in `ChosenAnswers`.
+
+    Returns:
+        The answers.
+
+    Raises:
+        OptionError: As for `check_answer`.
+    """
+    check_answer(answer, models=models)
+    of_one = models.index(answer.removeprefix("model:")) if answer.startswith("model:") else None
+    rejected = None
+    if pairs == "within-model":
+        chosen, rejected = candidates.widest_pairs(model=of_one)
+    else:
+        chosen = candidates.taken(answer, models=models)
+        rejected = candidates.rejected(chosen) if pairs is not None else None
+    several = None
+    if per_row > 1:
+        at = candidates.several(per_row, model=of_one)
+        several = Several(
+            candidates.row[at],
+            candidates.model[at],
+            None if candidates.number is None else candidates.number[at],
+            candidates.reward[at],
+        )
+    return ChosenAnswers(
+        candidates.models_of(chosen),
+        None if rejected is None else candidates.models_of(rejected),
+        candidates.best_reward(),
+        reward=candidates.rewards_of(chosen),
+        rejected_reward=None if rejected is None else candidates.rewards_of(rejected),
+        unsaid=unsaid,
+        sample=candidates.numbers_of(chosen),
+        rejected_sample=None if rejected is None else candidates.numbers_of(rejected),
+        several=several,
     )
 
 

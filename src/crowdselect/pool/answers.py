@@ -5,15 +5,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS, ending_sql
-from crowdselect.numeric.responses import PickedSamples, Picks
+from crowdselect.numeric.candidates import Candidates
 from crowdselect.pool.columns import (
     answer_alone,
     blank,
@@ -26,17 +26,18 @@ from crowdselect.pool.columns import (
 from crowdselect.pool.index import (
     AnswerBatch,
     AnswerKeys,
+    CellRewards,
     Cells,
     Index,
     Numbers,
     Targets,
     cell_means,
+    cell_rewards,
     codes_of,
     draws,
     first_not_number,
     first_null,
     not_numeric,
-    pick,
     refuse_infinite,
     repeated,
     said_text,
@@ -49,6 +50,9 @@ from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Texts = Literal["folded", "spaced"]
+"""How texts of answers are told apart: but for case and white space, or but for white space."""
 
 _ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
 
@@ -164,10 +168,11 @@ class WideAnswers:
         """Count, per model, how its answers ended: not known here."""
         return [{} for _ in self.models]
 
-    def text_codes(self) -> IntArray:
+    def text_codes(self, texts: Texts) -> IntArray:
         """Tell apart the texts, shape (N, M); see `Pool.text_codes`."""
         out = np.full(self._shape, -1, dtype=np.int64, order="F")
-        self._fill(out, {model: folded(sql) for model, sql in self._responses.items()})
+        case = texts == "spaced"
+        self._fill(out, {model: folded(sql, case=case) for model, sql in self._responses.items()})
         return out
 
     def lengths(self) -> FloatArray:
@@ -295,9 +300,12 @@ class TallAnswers:
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M), NaN = none; the mean where an answer was sampled several times."""
-        values = to_numpy(self._flat(self._layout.rewards[reward]))
-        path = self._source.path
-        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward=reward)
+        return self.cells(self.rewards(reward), reward).means()
+
+    def cells(self, rewards: FloatArray, name: str) -> CellRewards:
+        """Put rewards of every answer, shape (A,), into the cells of the matrix."""
+        keys, path = self.keys, self._source.path
+        return cell_rewards(rewards, keys, index=self._index, names=self.models, path=path, reward=name)
 
     def answered(self) -> BoolArray:
         """Say where there is a non-empty response, shape (N, M); statistics that prove it save the reading."""
@@ -310,54 +318,44 @@ class TallAnswers:
         """Read a reward of every answer, shape (A,), NaN = none."""
         return to_numpy(self._flat(self._layout.rewards[reward]))
 
-    def pick(
+    def candidates(
         self,
         rewards: FloatArray,
         *,
         may: BoolArray,
         seed: int,
         history: str | None,
-        pairs: bool,
-        told_apart: Callable[[IntArray], IntArray],
-    ) -> Picks:
-        """Choose among the answers that may be taken the sample that stands for each model.
+        told_apart: Callable[[IntArray, IntArray], IntArray],
+        texts: Texts | None,
+    ) -> Candidates:
+        """Give the answers with text that may be taken, shape (A,) each of `rewards` and `may`.
 
-        `history` is SQL of what prompts are told apart by, where they are; texts are told apart for `pairs`.
+        `history` is SQL of what prompts are told apart by, where they are; `texts` says how texts are told apart.
         """
         keys = self.keys
         said = may & (self._said if self._layout.response is not None else keys.row >= 0)
+        answers = keys.order[said[keys.order]]
         draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
-        codes = None if history is None else self._codes(history)
-        best, worst = (
-            self._taken(
-                pick(keys, rewards, said, draw, lowest=lowest), rewards, codes, told_apart, pairs=pairs
-            )
-            for lowest in (False, True)
+        row = keys.row[answers]
+        prompts = None if history is None else told_apart(self._codes(history)[answers], row)
+        codes = None
+        if texts is not None and self._response is not None:
+            codes = (self._folded if texts == "folded" else self._spaced)[answers]
+        return Candidates(
+            len(self._index.ids),
+            row,
+            keys.model[answers],
+            keys.sample[answers],
+            rewards[answers],
+            draw[answers],
+            prompts,
+            codes,
         )
-        return Picks(best, worst)
 
-    def _taken(
-        self,
-        answers: IntArray,
-        rewards: FloatArray,
-        codes: IntArray | None,
-        told_apart: Callable[[IntArray], IntArray],
-        *,
-        pairs: bool,
-    ) -> PickedSamples:
-        at = self.keys.row[answers], self.keys.model[answers]
-        number, own = (np.full((len(self._index.ids), len(self.models)), np.nan, order="F") for _ in range(2))
-        number[at], own[at] = self.keys.sample[answers], rewards[answers]
-        prompts = None
-        if codes is not None:
-            prompts = np.full(number.shape, -1, dtype=np.int64)
-            prompts[at] = codes[answers]
-            prompts = told_apart(prompts)
-        texts = None
-        if pairs and self._response is not None:
-            texts = np.full(number.shape, -1, dtype=np.int64)
-            texts[at] = self._folded[answers]
-        return PickedSamples(number, own, prompts, texts)
+    def lengths_of(self, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
+        """Measure some samples in characters, one each; NaN = there is no such sample, or no text."""
+        at = self.places(rows, models, samples)
+        return np.where(at >= 0, self._characters[at], np.nan)
 
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
@@ -453,17 +451,24 @@ class TallAnswers:
         out[cell // len(self.models), cell % len(self.models)] = self._codes(sql)[answers]
         return out
 
-    def text_codes(self) -> IntArray:
+    def text_codes(self, texts: Texts) -> IntArray:
         """Tell apart the texts of the answers that `responses` reads, shape (N, M); see `Pool.text_codes`."""
         cell, answers = self._standing
         out = np.full((len(self._index.ids), len(self.models)), -1, dtype=np.int64)
-        out[cell // len(self.models), cell % len(self.models)] = self._folded[answers]
+        codes = self._folded if texts == "folded" else self._spaced
+        out[cell // len(self.models), cell % len(self.models)] = codes[answers]
         return out
 
     @cached_property
     def _folded(self) -> IntArray:
         """A number of each answer's text, but for case and white space, shape (A,)."""
         return to_numpy(self._flat(self._each(folded, self._response or "NULL::VARCHAR"))).astype(np.int64)
+
+    @cached_property
+    def _spaced(self) -> IntArray:
+        """The same, but for white space alone."""
+        spaced = partial(folded, case=True)
+        return to_numpy(self._flat(self._each(spaced, self._response or "NULL::VARCHAR"))).astype(np.int64)
 
     def _codes(self, sql: str) -> IntArray:
         """Number the distinct texts of the answers' rows, shape (A,)."""
@@ -519,11 +524,15 @@ class TallAnswers:
 
     def lengths(self) -> FloatArray:
         """Measure the responses in characters, shape (N, M), NaN = none; the mean over samples."""
-        response = self._response or "NULL::VARCHAR"
-        nested = self._layout.nested
-        sql = f"list_transform({response}, lambda said: {length('said')})" if nested else length(response)
-        values, path = to_numpy(self._flat(sql)), self._source.path
-        return cell_means(values, self.keys, index=self._index, names=self.models, path=path, reward="length")
+        keys, path = self.keys, self._source.path
+        return cell_means(
+            self._characters, keys, index=self._index, names=self.models, path=path, reward="length"
+        )
+
+    @cached_property
+    def _characters(self) -> FloatArray:
+        """How long each answer is, shape (A,), NaN = no text."""
+        return to_numpy(self._flat(self._each(length, self._response or "NULL::VARCHAR")))
 
     def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""

@@ -52,9 +52,10 @@ def length(text: str) -> str:
     return f"CASE WHEN NOT {blank(text)} THEN CAST(length({text}) AS DOUBLE) END"
 
 
-def folded(text: str) -> str:
-    """SQL of a number that tells texts apart, but for case and white space; -1 where there is none."""
-    bare = f"trim(regexp_replace(lower({text}), '\\s+', ' ', 'g'))"
+def folded(text: str, *, case: bool = False) -> str:
+    """SQL of a number that tells texts apart, but for white space and, unless `case` says so, for case; -1 where there is none."""
+    spelt = text if case else f"lower({text})"
+    bare = f"trim(regexp_replace({spelt}, '\\s+', ' ', 'g'))"
     return f"CASE WHEN {blank(text)} THEN -1 ELSE CAST(hash({bare}) // 2 AS BIGINT) END"
 
 

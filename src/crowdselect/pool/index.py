@@ -1,12 +1,12 @@
 """Where everything of a pool belongs, in whatever order its files have it.
 
 The instructions in code-point order of id, and which of them each row of the source is about; the cells of the matrix
-(instruction, model), and which of them each answer is in. Of several samples of a model the best-rewarded stands for
-it to train on, the worst to reject.
+(instruction, model), which of them each answer is in, and the rewards in each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,10 @@ from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_SMALL = 1 << 20  # numbers of samples below this are put in order by counting
+_ROOMY = 4  # as long as there are so many times as many places as answers at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +335,7 @@ def sorted_keys(
     """
     part = np.flatnonzero(rows >= 0)
     cells = rows[part] * len(names) + models[part]
-    by_cell = np.lexsort((samples[part], cells)) if samples.any() else np.argsort(cells, kind="stable")
+    by_cell = _by_cell(cells, samples[part])
     order, cell = part[by_cell], cells[by_cell]
     twice = (cell[1:] == cell[:-1]) & (samples[order[1:]] == samples[order[:-1]])
     if twice.any():
@@ -343,6 +347,24 @@ def sorted_keys(
     return AnswerKeys(rows, models, samples, order, cell)
 
 
+def _by_cell(cells: IntArray, samples: FloatArray) -> IntArray:
+    """Order answers by (cell, sample), equal ones as they stand; without sorting where the numbers are small and whole."""
+    if not samples.any():
+        return np.argsort(cells, kind="stable")
+    levels = int(samples.max()) + 1 if samples.min() >= 0 and (samples == np.rint(samples)).all() else 0
+    if not 0 < levels < _SMALL:
+        return np.lexsort((samples, cells))
+    keys = cells * levels + samples.astype(np.int64)
+    room = int(keys.max()) + 1
+    if room <= _ROOMY * len(keys):
+        places = np.full(room, -1, dtype=np.int64)
+        every = np.arange(len(keys))
+        places[keys] = every
+        if np.array_equal(places[keys], every):  # each stands once
+            return places[places >= 0]
+    return np.argsort(keys, kind="stable")
+
+
 def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArray:
     """Find the answers that share their cell and the number of their sample with another, in their order.
 
@@ -352,11 +374,7 @@ def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArr
         part: Which answers take part, shape (A,).
     """
     there = np.flatnonzero(part)
-    order = (
-        there[np.lexsort((samples[there], cells[there]))]
-        if samples.any()
-        else there[np.argsort(cells[there], kind="stable")]
-    )
+    order = there[_by_cell(cells[there], samples[there])]
     same = (cells[order[1:]] == cells[order[:-1]]) & (samples[order[1:]] == samples[order[:-1]])
     if not same.any():
         return np.empty(0, dtype=np.int64)
@@ -364,10 +382,72 @@ def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArr
     return np.sort(order[first | second])
 
 
-def cell_means(
+@dataclass(frozen=True)
+class CellRewards:
+    """The rewards in each cell of the matrix: one, or those of several samples."""
+
+    values: FloatArray
+    """Shape (A,), those that there are, cell by cell."""
+    starts: IntArray
+    """Where each cell that has some begins in `values`."""
+    cells: IntArray
+    """`row * M + model` of each of these cells, ascending."""
+    shape: tuple[int, int]
+    """(N, M)."""
+
+    @property
+    def counts(self) -> IntArray:
+        """Rewards of each cell that has some."""
+        return np.diff(self.starts, append=len(self.values))
+
+    @property
+    def of_cells(self) -> FloatArray:
+        """The mean of each cell that has some."""
+        return self._summed[0]
+
+    def means(self) -> FloatArray:
+        """The mean of each cell, shape (N, M), column-major, NaN = none."""
+        return self._matrix(self.of_cells)
+
+    def variances(self) -> FloatArray:
+        """The population variance of each cell, shape (N, M), column-major, NaN = fewer than two rewards."""
+        return self._matrix(np.where(self.counts > 1, self._summed[1], np.nan))
+
+    def highest(self) -> FloatArray:
+        """The highest of each cell, shape (N, M), column-major, NaN = none."""
+        own = np.maximum.reduceat(self.values, self.starts) if len(self.values) else self.values
+        return self._matrix(own)
+
+    def passes(self) -> FloatArray:
+        """The share of each cell's rewards that are 1, shape (N, M), column-major, NaN = none."""
+        full = (self.values == 1).astype(np.float64)
+        own = np.add.reduceat(full, self.starts) / self.counts if len(full) else full
+        return self._matrix(own)
+
+    @cached_property
+    def _summed(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of each cell that has some; equal ones are the same number, whatever the order of samples."""
+        if len(self.starts) == len(self.values):
+            return self.values, np.zeros(len(self.values))
+        mean, variance = np.empty(len(self.starts)), np.empty(len(self.starts))
+        counts = self.counts
+        for count in np.unique(counts):
+            runs = np.flatnonzero(counts == count)
+            columns = self.values[self.starts[runs] + np.arange(count)[:, None]]
+            with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
+                mean[runs], variance[runs] = moments(columns, None, np.full(len(runs), float(count)))
+        return mean, variance
+
+    def _matrix(self, own: FloatArray) -> FloatArray:
+        out = np.full(self.shape, np.nan, order="F")
+        out[self.cells // self.shape[1], self.cells % self.shape[1]] = own
+        return out
+
+
+def cell_rewards(
     values: FloatArray, keys: AnswerKeys, *, index: Index, names: Sequence[str], path: str, reward: str
-) -> FloatArray:
-    """Put rewards into the matrix; where an answer was sampled several times, their mean.
+) -> CellRewards:
+    """Put rewards into the cells of the matrix.
 
     Args:
         values: Shape (A,), NaN = none.
@@ -378,7 +458,7 @@ def cell_means(
         reward: The column, for messages.
 
     Returns:
-        Shape (N, M), column-major, NaN = none.
+        The rewards that there are, cell by cell.
 
     Raises:
         InputError: A reward is infinite, or so large that a mean is.
@@ -388,25 +468,18 @@ def cell_means(
     cell, read = keys.cell[there], read[there]
     refuse_infinite(read, cell, index=index, names=names, where=f"{path}: {reward}")
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    found = CellRewards(read, starts, cell[starts], (len(index.ids), len(names)))
     if len(starts) < len(cell):
-        read, cell = _means(read, starts), cell[starts]
-        refuse_infinite(
-            read, cell, index=index, names=names, where=f"{path}: the mean of {reward} over samples"
-        )
-    out = np.full((len(index.ids), len(names)), np.nan, order="F")
-    out[cell // len(names), cell % len(names)] = read
-    return out
+        where = f"{path}: the mean of {reward} over samples"
+        refuse_infinite(found.of_cells, found.cells, index=index, names=names, where=where)
+    return found
 
 
-def _means(values: FloatArray, starts: IntArray) -> FloatArray:
-    """The mean of each run of values; the runs begin at `starts`."""
-    out, counts = np.empty(len(starts)), np.diff(starts, append=len(values))
-    for count in np.unique(counts):
-        runs = np.flatnonzero(counts == count)
-        columns = values[starts[runs] + np.arange(count)[:, None]]
-        with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
-            out[runs] = moments(columns, None, np.full(len(runs), float(count)))[0]
-    return out
+def cell_means(
+    values: FloatArray, keys: AnswerKeys, *, index: Index, names: Sequence[str], path: str, reward: str
+) -> FloatArray:
+    """Put numbers into the matrix, shape (N, M), column-major, NaN = none; of several samples their mean. See `cell_rewards`."""
+    return cell_rewards(values, keys, index=index, names=names, path=path, reward=reward).means()
 
 
 def refuse_infinite(
@@ -482,28 +555,3 @@ def draws(keys: AnswerKeys, *, ids: ObjectArray, models: Sequence[str], seed: in
     rows = content_hash(ids)[keys.row] if len(ids) else np.zeros(len(keys.row), dtype=np.uint64)
     mixed = reseeded(rows, seed=seed, salt="answer") + content_hash(models)[keys.model]
     return reseeded(reseeded(mixed, seed=seed, salt="model") + numbers[codes], seed=seed, salt="sample")
-
-
-def pick(
-    keys: AnswerKeys, rewards: FloatArray, said: BoolArray, draw: UInt64Array, *, lowest: bool = False
-) -> IntArray:
-    """Choose one answer per cell.
-
-    Args:
-        keys: Which cell each of A answers belongs to.
-        rewards: Shape (A,). NaN = none.
-        said: Which answers may be taken, shape (A,).
-        draw: From `draws`: orders equal rewards.
-        lowest: Whether the lowest reward is wanted instead of the highest.
-
-    Returns:
-        Answers, at most one per cell, in the order of the cells; one without a reward only where no other of
-        its cell has one.
-    """
-    may = said[keys.order]
-    answers, cells = keys.order[may], keys.cell[may]
-    own = rewards[answers]
-    order = np.lexsort((draw[answers], own if lowest else -own, np.isnan(own), cells))
-    ordered = cells[order]
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    return np.asarray(answers[order[first]])

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
-from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import (
     AnswerBatch,
+    CellRewards,
     Index,
     Numbers,
     Targets,
@@ -249,13 +250,24 @@ class Pool:
         """
         return self._asked.codes(self._answers)
 
-    def text_codes(self) -> NDArray[np.int64]:
-        """Tell apart the texts of answers within an id, but for case and white space.
+    def asked(self, ids: Sequence[str]) -> list[Chat]:
+        """Give the messages that all models were asked, of some instructions; no messages where there is no text.
+
+        Raises:
+            InputError: An id is not in the pool.
+        """
+        return self._asked.of_rows(self._rows_of(ids))
+
+    def text_codes(self, texts: Texts = "folded") -> NDArray[np.int64]:
+        """Tell apart the texts of answers within an id.
+
+        Args:
+            texts: "folded": but for case and white space; "spaced": but for white space.
 
         Returns:
             Shape (N, M): answers of the same number have the same text, -1 = no text.
         """
-        return self._answers.text_codes()
+        return self._answers.text_codes(texts)
 
     def reward_name(self, reward: str | None) -> str:
         """Find which reward is meant.
@@ -303,12 +315,31 @@ class Pool:
         Raises:
             InputError: As for `scores`.
         """
+        cells = self.cells_of_part(name)
+        if cells is not None:
+            return cells.means()
         if self._joined is None or self.rewards.owns(name):
-            scores = self._answers.scores(name)
-        else:
-            scores = self._joined.scores(name)
-            self._join_notes = self._joined.notes
+            return self._answers.scores(name)
+        scores = self._joined.scores(name)
+        self._join_notes = self._joined.notes
         return scores
+
+    def cells_of_part(self, name: str) -> CellRewards | None:
+        """Read the rewards in each cell of the matrix, where a model may have several; None where it has one.
+
+        Args:
+            name: From the whole pool's `reward_name`.
+
+        Raises:
+            InputError: As for `scores`.
+        """
+        samples = self.samples
+        if samples is None:
+            return None
+        cells = samples.cells(name)
+        if self._joined is not None and not self.rewards.owns(name):
+            self._join_notes = self._joined.notes
+        return cells
 
     @property
     def sampled(self) -> bool:
@@ -365,7 +396,7 @@ class Pool:
 
         Args:
             pairs: (id, model) of each.
-            samples: The number of the sample of each, from `Samples.picked`; None = the first with text. Says
+            samples: The number of the sample of each; None = the first with text. Says
                 nothing in a pool without samples.
 
         Returns:
@@ -458,6 +489,15 @@ class Pool:
         """
         text = as_text(quote(name), self._kind(name))
         return to_numpy(self._one_per_id(f"nullif({text}, '')", f"column {name!r}"))
+
+    def values_of(self, name: str, ids: Sequence[str]) -> list[str | None]:
+        """Read a column that has one value per instruction, of some of them; see `column`.
+
+        Raises:
+            InputError: As for `column`; or an id is not in the pool.
+        """
+        values = self.column(name)
+        return [values[row] for row in self._rows_of(ids)]
 
     def vector_column(self, name: str) -> NDArray[np.float32]:
         """Read a column of vectors.

@@ -179,11 +179,21 @@ class PoolPrompts:
         history = self.told_by
         if history is None or not isinstance(answers, TallAnswers):
             return None
-        return self.told_apart(answers.codes(history))
+        codes = answers.codes(history)
+        return self.told_apart(codes, np.arange(len(codes))[:, None])
 
-    def told_apart(self, codes: IntArray) -> IntArray:
-        """Give answers to the same messages the same number, shape (N, M): nulls are no difference, and texts may differ."""
-        return np.where(~self._differs[:, None] & (codes >= 0), 0, codes)
+    def told_apart(self, codes: IntArray, rows: IntArray) -> IntArray:
+        """Give answers to the same messages the same number; `rows` are their instructions. Nulls are no difference, and texts may differ."""
+        return np.where(~self._differs[rows] & (codes >= 0), 0, codes)
+
+    def of_rows(self, rows: Sequence[int]) -> list[Chat]:
+        """Give what all models were asked in some instructions."""
+        text = self.text
+        chats = [self._shared(row) for row in rows]
+        said = [None if text is None else text[row].as_py() for row in rows]
+        return [
+            chat or ([] if own is None else user_turn(own)) for chat, own in zip(chats, said, strict=True)
+        ]
 
     @cached_property
     def _read(self) -> "tuple[pa.Array | None, BoolArray]":

@@ -1,4 +1,4 @@
-"""The rewards of a pool: columns of its own, and of a second file, and which of several samples they pick.
+"""The rewards of a pool: columns of its own, and of a second file, and those of several samples.
 
 The second file is joined by (id, model), and by sample where both have it.
 """
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crowdselect.errors import InputError, RewardError, near_miss
-from crowdselect.numeric.responses import Picks
-from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.numeric.candidates import Candidates
+from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
 from crowdselect.pool.index import (
     AnswerKeys,
+    CellRewards,
     Index,
-    cell_means,
+    cell_rewards,
     first_not_number,
     first_null,
     not_numeric,
@@ -74,9 +75,13 @@ class RewardsFile:
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M) of the pool, NaN = none; the mean over samples."""
+        return self.cells(reward).means()
+
+    def cells(self, reward: str) -> CellRewards:
+        """Read the rewards in each cell of the pool's matrix."""
         values = to_numpy(self._source.fetch(self._columns.rewards[reward]).column(0))
         names, path = self._answers.models, self._source.path
-        return cell_means(values, self._keys, index=self._index, names=names, path=path, reward=reward)
+        return cell_rewards(values, self._keys, index=self._index, names=names, path=path, reward=reward)
 
     def rewards(self, reward: str, answers: TallAnswers) -> FloatArray:
         """Read the reward of every answer of the pool, shape (A,), NaN = none; one of all samples where they are not told apart."""
@@ -386,23 +391,52 @@ class Samples:
             return self._answers.rewards(name)
         return self._second.rewards(name, self._answers)
 
-    def picked(self, rewards: FloatArray | None, *, seed: int, prompts: bool, allow_cut: bool) -> Picks:
-        """Choose which sample stands for each model.
+    def cells(self, name: str) -> CellRewards:
+        """Read the rewards in each cell of the matrix.
+
+        Args:
+            name: From `Pool.reward_name`. A second file that does not tell samples apart has one for each cell.
+
+        Raises:
+            InputError: One is infinite, or a mean is.
+        """
+        if self._second is None or self._known.owns(name):
+            return self._answers.cells(self._answers.rewards(name), name)
+        return self._second.cells(name)
+
+    def cells_of(self, rewards: FloatArray) -> CellRewards:
+        """Put rewards that were made of several, ordered as `rewards` has them, into the cells of the matrix."""
+        return self._answers.cells(rewards, "the ensemble")
+
+    def candidates(
+        self,
+        rewards: FloatArray | None,
+        *,
+        seed: int,
+        allow_cut: bool,
+        prompts: bool = False,
+        texts: Texts | None = None,
+    ) -> Candidates:
+        """Give the answers that may be trained on, each sample for itself.
 
         Args:
             rewards: Of every answer, as `rewards` orders them; None = there are none.
-            seed: Of ties: the hash of (id, model, sample) decides.
-            prompts: Whether to tell apart what each was an answer to.
+            seed: Of ties and draws: the hash of (id, model, sample) decides.
             allow_cut: Whether samples that were cut may be taken.
-
-        Returns:
-            The best-rewarded sample of each model that may be trained on, and the worst.
+            prompts: Whether to tell apart what each was an answer to.
+            texts: How to tell texts apart; None = not at all.
         """
         answers, history = self._answers, self._asked.told_by if prompts else None
         own = np.full(len(answers.keys.row), np.nan) if rewards is None else rewards
         may = answers.finished(allow_cut=allow_cut)
         told_apart = self._asked.told_apart
-        return answers.pick(own, may=may, seed=seed, history=history, pairs=prompts, told_apart=told_apart)
+        return answers.candidates(
+            own, may=may, seed=seed, history=history, told_apart=told_apart, texts=texts
+        )
+
+    def lengths_of(self, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
+        """Measure some samples in characters, one each, as `rewards_of` is told which; NaN = no text."""
+        return self._answers.lengths_of(rows, models, samples)
 
     def rewards_of(self, name: str, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
         """Read a reward of some samples, one each; NaN = none.

@@ -158,25 +158,39 @@ def answers_in(sources: Table, *, read: HowRead) -> Table:
     """Read prompts and answers of some (id, model, sample), and no others; what is in other shards is skipped.
 
     Returns:
-        `path`, `id`, `model`, `messages`, `response` and `instruction` of each pair that is found.
+        `path`, `id`, `model`, `sample`, `messages`, `response`, `exported`, `tools` and `instruction` of each that is found.
+        Where no model is named, the messages are what all models were asked, and there is no answer. `columns` are the
+        values of the columns that the source names, as JSON.
     """
     import pyarrow as pa
 
-    names = ("path", "id", "model", "messages", "response", "instruction", "exported", "tools")
+    names = ("path", "id", "model", "messages", "response", "instruction", "exported", "tools", "columns")
     found: dict[str, list[str | None]] = {name: [] for name in names}
+    numbers: list[float | None] = []
     for source in sources.to_pylist():
         with open_pool(source["path"], read=read) as pool:
-            ids, models = set(pool.ids).intersection(source["ids"]), set(pool.models)
+            ids, models = set(pool.ids).intersection(source["ids"]), {None, *pool.models}
             every = zip(source["ids"], source["models"], source["samples"], strict=True)
             wanted = [each for each in every if each[0] in ids and each[1] in models]
-            pairs, samples = [(id_, model) for id_, model, _ in wanted], [sample for *_, sample in wanted]
-            found["path"] += [source["path"]] * len(pairs)
-            found["id"] += [id_ for id_, _ in pairs]
-            found["model"] += [model for _, model in pairs]
-            found["messages"] += [json.dumps(chat) for chat in pool.prompts(pairs, samples)]
-            texts = pool.responses(pairs, samples) if pool.has_responses else [None] * len(pairs)
-            found["response"] += texts
-            found["exported"] += pool.exported(pairs, samples) if pool.has_responses else texts
-            found["tools"] += pool.tools([id_ for id_, _ in pairs])
-            found["instruction"] += pool.texts_of([id_ for id_, _ in pairs])
-    return pa.table({name: pa.array(values, pa.large_string()) for name, values in found.items()})
+            own = [id_ for id_, *_ in wanted]
+            pairs, samples = (
+                [(id_, model) for id_, model, _ in wanted if model],
+                [n for _, m, n in wanted if m],
+            )
+            answered = bool(pairs) and pool.has_responses
+            texts: list[str | None] = [None] * len(own)
+            chats = pool.prompts(pairs, samples) if pairs else pool.asked(own)
+            found["path"] += [source["path"]] * len(own)
+            found["id"] += own
+            found["model"] += [model for _, model, _ in wanted]
+            numbers += [sample for *_, sample in wanted]
+            found["messages"] += [json.dumps(chat) for chat in chats]
+            found["response"] += pool.responses(pairs, samples) if answered else texts
+            found["exported"] += pool.exported(pairs, samples) if answered else texts
+            found["tools"] += pool.tools(own)
+            found["instruction"] += pool.texts_of(own)
+            columns = {name: pool.values_of(name, own) for name in source["columns"] or ()}
+            rows = [{name: values[at] for name, values in columns.items()} for at in range(len(own))]
+            found["columns"] += [json.dumps(row) for row in rows]
+    texts_found = {name: pa.array(values, pa.large_string()) for name, values in found.items()}
+    return pa.table({**texts_found, "sample": pa.array(numbers, pa.float64())})

@@ -99,6 +99,17 @@ def _from_table(path: str) -> set[str]:
     return {value for value in values if value}
 
 
+def number_columns(path: str) -> list[str]:
+    """Name the numeric columns of a file, but for the id; see `read_numbers`.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+    """
+    with closing(connect()) as connection:
+        columns = Source(connection, path).columns
+    return [name for name, kind in columns.items() if kind.name == "number" and name not in ID_COLUMNS]
+
+
 def read_numbers(
     path: str, *, ids: NDArray[np.object_], taken: Iterable[str]
 ) -> tuple[dict[str, FloatArray], str | None]:

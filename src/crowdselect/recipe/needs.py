@@ -107,11 +107,13 @@ class Needs:
     def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
         from crowdselect.numeric.metrics import by_family
+        from crowdselect.selection.keep import bands_of
 
-        if options.min_rewards > len(pool.models):
-            raise OptionError(
-                f"min-rewards is {options.min_rewards}, and {pool.name} has answers of {len(pool.models)} models"
-            )
+        for band in bands_of(options.keep):
+            if band.name == "rewards" and band.low is not None and not band.low.quantile and band.low.value > len(pool.models):
+                raise OptionError(
+                    f"keep wants {band.low.value:g} rewards, and {pool.name} has answers of {len(pool.models)} models"
+                )
         rests = by_family(options.weights)
         if not rests:
             return

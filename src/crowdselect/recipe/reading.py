@@ -129,7 +129,8 @@ def known_keys(section: str) -> list[str]:
     """Return the valid keys of a section's table."""
     own = {POOL: ["path"]}.get(section, ["label"])
     argument = ARGUMENTS.get(section)
-    return sorted([*options_of(section), *own, *([argument] if argument else [])])
+    shown = (name for name, option in options_of(section).items() if not option.hidden)
+    return sorted([*shown, *own, *([argument] if argument else [])])
 
 
 def check_key(section: str, key: str, *, where: str) -> str:
@@ -217,6 +218,7 @@ def parsed(section: str, line: list[str], *, where: str) -> dict[str, Any]:
     return {
         name: context.params[str(option.name)]
         for name, option in _all_options(section).items()
+        if option.expose_value
         if name != "help"
     }
 

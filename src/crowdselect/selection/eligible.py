@@ -3,11 +3,9 @@
 What can bar an instruction: the lists of ids, its text, benchmarks, rewards, answers, the quality floor.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,11 @@ from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.files import fingerprint, resolve
 from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.formats import holds_of
-from crowdselect.selection.options import Options
+from crowdselect.selection.keep import bands_of
+from crowdselect.selection.options import RL, Options
+from crowdselect.selection.rl import lacking
 from crowdselect.selection.rows import Rows
-from crowdselect.types import BoolArray, FloatArray, ObjectArray
+from crowdselect.types import BoolArray, ObjectArray
 
 UNDEFINED = {
     metric.undefined.code: metric.undefined for metric in METRICS.values() if metric.undefined is not None
@@ -36,13 +36,15 @@ REASONS: dict[str, str] = {
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
     "no_tools": "it needs tools, which the format does not hold",
     "no_instruction": "it has no text",
-    "too_few_rewards": "fewer answers with a reward than `min_rewards`",
+    "too_few_rewards": "fewer models with a reward than two, or than a metric with a weight needs",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
-    "no_number": "`metrics` has no value for it in a column that has a weight",
+    "no_number": "it has no value of a number that has a weight or a band (named after the colon)",
     "unfinished": "every answer that `answer` could take was cut, filtered or failed (`allow_cut=True` allows those that were cut)",
     "no_answer": "no answer with text that `answer` could take",
     "no_pair": "no two answers to one prompt with different rewards",
-    "below_floor": "its best reward is below the quality floor",
+    "no_reference": "it has nothing to check an answer against",
+    "outside": "a number lies outside its band of `keep` (named after the colon)",
+    "below_floor": "its best reward is below the quality floor (of a selection made before bands)",
     "contaminated": "it shares text with a benchmark question (named after the colon)",
     "no_score": "the method leaves it out (for the reason after the colon)",
     "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
@@ -53,6 +55,7 @@ REASONS: dict[str, str] = {
 ELIGIBLE = ""
 
 _NONE = -1
+_FEWEST = 2  # models with a reward that an instruction needs, unless a band says otherwise
 
 
 def eligibility(n: int, barred: Mapping[str, BoolArray]) -> ObjectArray:
@@ -138,7 +141,7 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     Args:
         rows: What is known of the pool.
         found: From `lists`.
-        options: The floor, `min_rewards` and the weights count here.
+        options: The bands, the weights and the format count here.
         weighted: Whether the score is made of the metrics: then a row needs every metric that has a weight.
 
     Returns:
@@ -149,20 +152,23 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         barred["no_instruction"] = rows.blank
     if rows.owner is not None:
         barred["contaminated"] = rows.owner != _NONE
-    if rows.n_rewards.any():  # a pool without any reward can still be chosen from, by methods that need none
+    bands = bands_of(options.keep)
+    bounded = "rewards" in {band.name for band in bands}
+    if rows.n_rewards.any() and not bounded:  # without any reward, methods that need none can choose
         alone = len(rows.crowd.members) == 1  # then there is one reward at most
-        barred["too_few_rewards"] = rows.n_rewards < (1 if alone else options.min_rewards)
+        barred["too_few_rewards"] = rows.n_rewards < (1 if alone else _FEWEST)
     if weighted:
-        barred |= _undefined(rows, options, too_few=barred["too_few_rewards"])
-    answers = rows.answers
-    if answers.unfinished is not None:
-        barred["unfinished"] = (answers.chosen == _NONE) & answers.unfinished
-    barred["no_answer"] = answers.chosen == _NONE
-    if answers.rejected is not None:
-        barred["no_pair"] = answers.rejected == _NONE
-    floor = _floor(answers.best_reward, options)
-    if floor is not None:
-        barred["below_floor"] = ~(answers.best_reward >= floor)
+        none = np.zeros(len(rows), dtype=np.bool_)
+        barred |= _undefined(rows, options, too_few=barred.get("too_few_rewards", none))
+    barred |= (
+        _without_answer(rows)
+        if rows.checked is None
+        else {"no_reference": lacking(rows.checked, rows.columns)}
+    )
+    for band in bands:
+        values = rows.number(band.name)
+        barred[f"no_number:{band.name}"] = np.isnan(values)
+        barred[f"outside:{band.name}"] = band.outside(values)
     return _in_full(eligibility(len(rows), barred), rows)
 
 
@@ -178,12 +184,24 @@ def _in_full(reasons: ObjectArray, rows: Rows) -> ObjectArray:
     return reasons
 
 
+def _without_answer(rows: Rows) -> dict[str, BoolArray]:
+    """The rows without an answer to train on, or without a pair."""
+    answers, barred = rows.answers, {}
+    if answers.unfinished is not None:
+        barred["unfinished"] = (answers.chosen == _NONE) & answers.unfinished
+    barred["no_answer"] = answers.chosen == _NONE
+    if answers.rejected is not None:
+        barred["no_pair"] = answers.rejected == _NONE
+    return barred
+
+
 def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
     """The rows that cannot be chosen whatever their rewards, and those that the format to write does not hold."""
     if rows.left_out is None or rows.needs is None:
         return {}
     codes = np.array([None if why is None else why.partition(":")[0] for why in rows.left_out], dtype=object)
-    barred = {code: codes == code for code in ("malformed", "not_text", "bad_turns", "no_answer")}
+    kinds = ("malformed", "not_text", "bad_turns", *(("no_answer",) if options.format != RL else ()))
+    barred = {code: codes == code for code in kinds}
     holds = holds_of(options.format, trainer=options.trainer, file_type=options.file_type)
     for need, code in (("tools", "no_tools"), ("turns", "bad_turns")):
         if need not in holds:
@@ -239,15 +257,6 @@ def not_scored(reasons: ObjectArray) -> list[str]:
         f"{n} of {len(reasons)} instructions cannot be chosen: {reason.partition(':')[2]}"
         for reason, n in counts.most_common()
     ]
-
-
-def _floor(best_reward: FloatArray, options: Options) -> float | None:
-    if options.min_best_quantile is not None:
-        known = np.sort(best_reward[~np.isnan(best_reward)])
-        # A fraction: in floating point 0.07 x 100 is a little above 7, which would bar the row at the quantile itself.
-        index = math.ceil(Fraction(repr(options.min_best_quantile)) * (known.size - 1)) if known.size else 0
-        return float(known[index]) if known.size else None
-    return options.min_best_reward
 
 
 def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:

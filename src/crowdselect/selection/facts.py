@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from crowdselect import __version__
+from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
 from crowdselect.pool.files import is_remote
+from crowdselect.pool.index import to_numpy
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
+from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
-from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
 _LEAST = 10  # how many of the instructions on which the rewards agree least are named
@@ -84,10 +87,12 @@ def selection_table(found: Found) -> Table:
             "rank": pa.array(choice.rank, mask=~chosen),
             "reason": pa.array(_with_choice(found), pa.string()),
             **answer(answers.chosen, answers.sample, answers.reward, ""),
+            **({} if answers.several is None else {"answers": answers_column(found, eligible)}),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
             "score": nullable(found.score),
             **{name: nullable(values) for name, values in rows.metrics.items()},
             **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
+            **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
             "n_rewards": pa.array(rows.n_rewards),
             **({} if rows.agreement is None else {"reward_agreement": nullable(rows.agreement.rows)}),
             **(
@@ -97,6 +102,28 @@ def selection_table(found: Found) -> Table:
             ),
         }
     )
+
+
+def answers_column(found: Found, eligible: BoolArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """The answers of each eligible row, best first: a list of `model`, `reward` and, in a pool with samples, `sample`.
+
+    Those below the lower end of a band of `best_reward` are left out.
+    """
+    import pyarrow as pa
+
+    rows, several = found.rows, found.rows.answers.several
+    if several is None:
+        raise ShapeError("each row has one answer")
+    low = lowest_kept(found.seen.options.keep, "best_reward", rows.answers.best_reward)
+    kept = eligible[several.row] & ~(np.nan_to_num(several.reward, nan=-np.inf) < low)
+    names = pa.array(rows.crowd.names, pa.string()).take(pa.array(several.model[kept]))
+    rewards = several.reward[kept]
+    parts = {"model": names, "reward": pa.array(rewards, mask=np.isnan(rewards))}
+    if several.sample is not None:
+        parts["sample"] = _numbered(several.sample[kept])
+    offsets = np.searchsorted(several.row[kept], np.arange(len(rows) + 1)).astype(np.int32)
+    flat = pa.StructArray.from_arrays(list(parts.values()), list(parts))
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
 def _numbered(samples: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
@@ -177,8 +204,24 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
         else {},
         "cluster_names": grouping.names,
         "benchmarks": benchmark_facts(rows),
+        **(
+            {}
+            if rows.checked is None
+            else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
+        ),
+        **_answers_given(found),
         "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }
+
+
+def _answers_given(found: Found) -> dict[str, Any]:
+    """How many answers the chosen rows have, where they may have several."""
+    if found.rows.answers.several is None:
+        return {}
+    offsets = to_numpy(answers_column(found, ~np.isnan(found.score)).offsets)
+    counts = np.diff(offsets)[found.choice.rank > 0]
+    wanted = found.seen.options.answers_per_row
+    return {"answers": {"wanted": wanted, "all": int(counts.sum()), "fewer": int((counts < wanted).sum())}}
 
 
 def _absolute(path: str) -> str:
@@ -203,7 +246,13 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     elif poor:
         warnings.append(
             f"no model answered {poor} of the {int(chosen.sum())} chosen instructions well: their best reward is the "
-            f"pool's lowest ({lowest:g}); set a floor with `min_best_reward` or `min_best_quantile`"
+            f"pool's lowest ({lowest:g}); set a floor, such as `keep='best_reward=10%..'`"
+        )
+    given = _answers_given(found).get("answers")
+    if given and given["fewer"]:
+        warnings.append(
+            f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
+            f"there are {given['all']} in all"
         )
     if pool.has_responses and answers.unsaid:
         warnings.append(
@@ -212,7 +261,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             else "1 scored answer has no text and was skipped"
         )
     warnings += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
-    if not has_text or not pool.has_responses:
+    if not has_text or not (pool.has_responses or rows.checked is not None):
         absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
         )

@@ -17,8 +17,17 @@ from crowdselect.pool.content import MarkerCuts
 from crowdselect.pool.files import is_remote
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.prompts import Chat
+from crowdselect.selection import rl
 from crowdselect.selection.eligible import REASONS
-from crowdselect.selection.formats import Record, check_format, record, record_schema, trainer_files
+from crowdselect.selection.formats import (
+    RL,
+    Record,
+    check_format,
+    file_type_of,
+    record,
+    record_schema,
+    trainer_files,
+)
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
@@ -53,7 +62,7 @@ def export(
         path: The folder to create.
         format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
         file_type: "jsonl" or "parquet".
-        trainer: "trl" or "llamafactory": also write the files that trainer needs.
+        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with the files that it needs.
         license: The licence to state in the card; None = unknown.
         overwrite: Replace the files of an earlier result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
@@ -78,13 +87,22 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
-    options = selection.options
+    options, checked = selection.options, selection.facts.get("checked")
+    if (name == RL) != (checked is not None):
+        raise OptionError(
+            f"`format={name!r}` does not fit a selection made with `format={options.get('format')!r}`; select again with the format that is wanted"
+        )
+    if checked is not None and trainer in rl.CHECKED and trainer != options.get("trainer"):
+        raise OptionError(
+            f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`"
+        )
     lists = [options["include"], options["exclude"], *options["decontaminate"]]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
-    writes = file_names(source, file_type=file_type, trainer=trainer)
+    custom = bool(checked and checked["custom"])
+    writes = file_names(source, file_type=file_type, trainer=trainer, name=name, custom=custom)
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
-    train_file = f"train.{file_type}" if source.has_text and source.has_responses else None
+    train_file = training_file(source, name=name, file_type=file_type, trainer=trainer)
     cuts = MarkerCuts()
     with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:
@@ -92,8 +110,9 @@ def export(
             _write_training(folder / train_file, records, name=name, trainer=trainer)
             count = len(selection.chosen)
             extra_files = (
-                trainer_files(trainer, name=name, train_file=train_file, rows=count) if trainer else {}
+                dict(trainer_files(trainer, name=name, train_file=train_file, rows=count)) if trainer else {}
             )
+            extra_files |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
             for file, text in extra_files.items():
                 (folder / file).write_text(text, encoding="utf-8")
         _write_parquet(folder / "selection.parquet", selection.table)
@@ -133,22 +152,38 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     return chosen
 
 
-def file_names(pool: Pool | Chosen, *, file_type: str, trainer: str | None) -> list[str]:
+def file_names(
+    pool: Pool | Chosen,
+    *,
+    file_type: str,
+    trainer: str | None,
+    name: str | None = None,
+    custom: bool = False,
+) -> list[str]:
     """List the file names of a selection's folder, before it is written.
 
     Args:
         pool: The pool.
         file_type: "jsonl" or "parquet".
         trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        name: The format; None = the usual one.
+        custom: Whether a reward function of one's own is written.
     """
     names = ["selection.parquet", "README.md", MANIFEST]
-    if pool.has_text and pool.has_responses:
-        train_file = f"train.{file_type}"
-        extra_files = (
-            trainer_files(trainer, name="messages", train_file=train_file, rows=0) if trainer else {}
-        )
-        names += [train_file, *extra_files]
+    train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
+    if train_file is not None:
+        usual = name or "messages"
+        extra_files = trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
+        names += [train_file, *extra_files, *([rl.REWARD_FILE] if custom else [])]
     return names
+
+
+def training_file(
+    pool: Pool | Chosen, *, name: str | None, file_type: str, trainer: str | None
+) -> str | None:
+    """Name the training file; None where the pool has no texts for it: answers too, but for reinforcement learning."""
+    enough = pool.has_text and (pool.has_responses or name == RL)
+    return f"train.{file_type_of(file_type, trainer=trainer)}" if enough else None
 
 
 def training_records(
@@ -169,12 +204,16 @@ def training_records(
         cuts: Counts the answers at whose end chat markers were cut.
 
     Yields:
-        One record per chosen row.
+        One record per chosen row, or per answer where a row may have several.
 
     Raises:
         InputError: The pool no longer holds a chosen answer.
     """
     rows, cuts = selection.rows(), cuts or MarkerCuts()
+    if format == RL:
+        yield from _rl_records(selection, pool, rows, trainer=trainer)
+        return
+    rows = [each for row in rows for each in _answers_of(row)]
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
         chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
@@ -199,6 +238,20 @@ def training_records(
                 tools=may_call,
                 trainer=trainer,
             )
+
+
+def _answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A chosen row once for each of its answers."""
+    return [{**row, **each} for each in row["answers"]] if row.get("answers") else [row]
+
+
+def _rl_records(
+    selection: Selection, pool: Chosen, rows: list[dict[str, Any]], *, trainer: str | None
+) -> Iterator[Record]:
+    checked, rate = selection.facts["checked"], selection.options["pass_rate"]
+    columns = rl.Columns(checked["reference"], checked["source"], custom=checked["custom"])
+    name = rl.PASS_RATE if rate is None else f"{rl.PASS_RATE}:{rate}"
+    return rl.records(rows, pool, columns, rate=name, trainer=trainer)
 
 
 def load_selection(path: str | os.PathLike[str]) -> Selection:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from crowdselect.errors import InputError, OptionError
+from crowdselect.selection import rl
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Messages = list[dict[str, Any]]
 Record = dict[str, Any]
-Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo"]
+Format = Literal["messages", "prompt-completion", "sharegpt", "alpaca", "dpo", "rl"]
+RL = "rl"
+"""The format of prompts without answers, for reinforcement learning: see `crowdselect.selection.rl`."""
 
 IN_TURNS = ("sharegpt", "alpaca")
 """Formats whose turns are the user's and the assistant's by turns, without tools."""
@@ -58,6 +61,10 @@ def _dpo(prompt: Messages, answer: str, rejected: str | None) -> Record:
     return {"prompt": prompt, "chosen": [_assistant(answer)], "rejected": [_assistant(rejected or "")]}
 
 
+def _prompt(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
+    return {"prompt": prompt}
+
+
 def _system(prompt: Messages) -> str:
     return "\n\n".join(message["content"] for message in prompt if message["role"] == "system")
 
@@ -68,6 +75,7 @@ FORMATS: dict[str, Callable[[Messages, str, str | None], Record]] = {
     "sharegpt": _sharegpt,
     "alpaca": _alpaca,
     "dpo": _dpo,
+    RL: _prompt,
 }
 """Record makers by format name: (prompt, answer, rejected answer) → record."""
 
@@ -110,6 +118,9 @@ PAPER_TRAINING = {
 _PREFERENCE_RATE = "1e-6"  # the paper states none for preference training; TRL's own default for DPO
 _NOTES = {
     "sft": "# The paper's hyper-parameters, full fine-tuning.\n",
+    "grpo": (
+        "# The reward is TRL's accuracy_reward (pip install math-verify): it reads the reference in the column solution.\n"
+    ),
     "dpo": (
         "# The paper's hyper-parameters, which are those of its fine-tuning: it gives none for preference training.\n"
         "# The learning rate is therefore TRL's default for DPO.\n"
@@ -136,7 +147,7 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
         raise OptionError(f"`format={name!r}` is unknown; choose one of: {', '.join(FORMATS)}")
     if (name == "dpo") != (pairs is not None):
         raise OptionError(
-            "`format='dpo'` needs preference pairs; add `pairs='best-worst'`"
+            "`format='dpo'` needs preference pairs; add `pairs='best-worst'` or `pairs='within-model'`"
             if name == "dpo"
             else f"`pairs={pairs!r}` makes preference data, which `format={name!r}` cannot hold; use `format='dpo'`"
         )
@@ -149,6 +160,16 @@ def check_format(name: str, *, pairs: str | None, trainer: str | None) -> None:
         raise OptionError(
             f"{reads.title} does not read `format={name!r}`; choose one of: {', '.join(reads.formats)}"
         )
+
+
+def file_type_of(file_type: str, *, trainer: str | None) -> str:
+    """Say of which type the training file is: of the one that the trainer reads, or as asked.
+
+    Example:
+        >>> file_type_of("jsonl", trainer="verl"), file_type_of("jsonl", trainer="trl")
+        ('parquet', 'jsonl')
+    """
+    return (TRAINERS[trainer].file_type if trainer in TRAINERS else None) or file_type
 
 
 def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozenset[str]:
@@ -165,7 +186,8 @@ def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozen
     """
     if name in IN_TURNS or (trainer is not None and trainer in TRAINERS and TRAINERS[trainer].in_turns):
         return frozenset()
-    return frozenset({"turns", "tools"} if file_type == "jsonl" else {"turns"})
+    whole = file_type_of(file_type, trainer=trainer) == "jsonl"
+    return frozenset({"turns", "tools"} if whole else {"turns"})
 
 
 def record(
@@ -236,6 +258,8 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     turn = pa.struct({"role": text, "content": text})
     turns = pa.list_(turn)
     answer = turn if trainer is not None and TRAINERS[trainer].one_message else turns
+    if name == RL:
+        return rl.schema(trainer)
     columns = {
         "messages": {"messages": turns},
         "prompt-completion": {"prompt": turns, "completion": turns},
@@ -268,10 +292,11 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
         >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl", rows=1000))
         ['dataset_info.json', 'llamafactory.yaml']
     """
-    stage = "dpo" if name == "dpo" else "sft"
+    stage = {"dpo": "dpo", RL: "grpo"}.get(name, "sft")
     warm_up, note = _warm_up(rows)
     settings = PAPER_TRAINING | {"warmup_steps": str(warm_up)}
     settings |= {"learning_rate": _PREFERENCE_RATE} if stage == "dpo" else {}
+    note = "" if stage == "grpo" else note
     return TRAINERS[trainer].files(name, train_file, stage, settings, _NOTES[stage] + note)
 
 
@@ -302,7 +327,10 @@ def _alternates(prompt: Messages) -> bool:
 def _trl_files(
     _name: str, _train_file: str, stage: str, settings: Mapping[str, str], note: str
 ) -> dict[str, str]:
-    options = {"model_name_or_path": '"$MODEL"', "dataset_name": '"$HERE"', **settings, "max_length": "2048"}
+    own = (
+        {"reward_funcs": "accuracy_reward"} if stage == "grpo" else {**settings, "max_length": "2048"}
+    )  # the paper says nothing of reinforcement learning
+    options = {"model_name_or_path": '"$MODEL"', "dataset_name": '"$HERE"', **own}
     arguments = " \\\n  ".join(f"--{key} {value}" for key, value in options.items())
     script = (
         "#!/bin/sh\n"
@@ -313,6 +341,12 @@ def _trl_files(
         f'trl {stage} {arguments} \\\n  --output_dir "$HERE-model" "$@"\n'
     )
     return {"trl.sh": script}
+
+
+def _no_files(
+    _name: str, _train_file: str, _stage: str, _settings: Mapping[str, str], _note: str
+) -> dict[str, str]:
+    return {}
 
 
 def _llamafactory_files(
@@ -361,10 +395,12 @@ class Trainer:
     """It would silently skip a row whose turns do not alternate."""
     one_message: bool = False
     """It reads one message, not a list, as chosen and rejected."""
+    file_type: str | None = None
+    """The only type of training file that it reads; None = any."""
 
 
 TRAINERS: dict[str, Trainer] = {
-    "trl": Trainer(title="TRL", formats=("messages", "prompt-completion", "dpo"), files=_trl_files),
+    "trl": Trainer(title="TRL", formats=("messages", "prompt-completion", "dpo", RL), files=_trl_files),
     "llamafactory": Trainer(
         title="LLaMA-Factory",
         formats=tuple(_LLAMAFACTORY),
@@ -372,5 +408,7 @@ TRAINERS: dict[str, Trainer] = {
         in_turns=True,
         one_message=True,
     ),
+    "verl": Trainer(title="verl", formats=(RL,), files=_no_files, file_type="parquet"),
+    "open-instruct": Trainer(title="open-instruct", formats=(RL,), files=_no_files),
 }
 """The trainers by the names that commands and manifests use."""

@@ -10,6 +10,7 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.numbers import forms
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -30,7 +31,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `length_bias` (see the function; None where the pool has no responses),
+        coverage per reward column), `numbers` (names that weights, bands and
+        clusters know), `length_bias` (see the function; None where the pool has no responses),
         `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
 
@@ -63,6 +65,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "instructions": len(pool.ids),
         "without_text": int((~with_text).sum()),
         "duplicates": int(repeated),
+        "numbers": _numbers(pool, matrices),
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
         "rewards": rewards,
@@ -120,6 +123,17 @@ def length_bias(
             "within": _defined(agreement.within[pair]),
         }
     return biases
+
+
+def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
+    """The names that count in weights, bands and clusters; MODEL stands for a model."""
+    several = within = False
+    for name, matrix in matrices.items():
+        found = pool.cells_of_part(name)
+        values = matrix[~np.isnan(matrix)] if found is None else found.values
+        several |= found is not None and bool((found.counts > 1).any())
+        within |= bool(values.size) and bool(values.min() >= 0 and values.max() <= 1)
+    return forms(samples=several, full_marks=within)
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """One look at a pool, as a whole or file by file: the tables of its shards become `Rows` in id order."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import Run
-from crowdselect.errors import InputError, RewardError, SplitError
+from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
-from crowdselect.numeric.metrics import METRICS, Ties
+from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
-from crowdselect.pool.sidecars import read_numbers
+from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
     Look,
     Matrix,
@@ -29,14 +30,17 @@ from crowdselect.selection.measure import (
     known_of,
     looked,
     lowest_hashes,
+    several_in,
     tables_of,
 )
 from crowdselect.selection.methods import CROWD, Method
-from crowdselect.selection.options import Options, wants_model
+from crowdselect.selection.numbers import check_marks, check_number, rests_on_full_marks
+from crowdselect.selection.options import RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
-from crowdselect.selection.reading import Shards, shards_of
+from crowdselect.selection.reading import Shards, number_of_bins, shards_of
+from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
-from crowdselect.types import BoolArray, FloatArray, IntArray, Table
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 
 def look_at(
@@ -49,6 +53,7 @@ def look_at(
     method: Method = CROWD,
     run: Run | None = None,
     keep: bool = False,
+    also: Sequence[str] = (),
 ) -> tuple[Shards, Rows]:
     """Look at a pool once.
 
@@ -61,6 +66,7 @@ def look_at(
         method: If it is not `weighted`, a pool without rewards, or of one model, is allowed and has no metrics.
         run: What reads the pool's files one by one; None = this process, and only for large pools.
         keep: Return the score matrix too; the pool is then read as a whole.
+        also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
 
     Returns:
         How the pool is read, and its rows.
@@ -75,7 +81,8 @@ def look_at(
         if keep
         else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole)
     )
-    request = _Request(options, reward if options is None else options.reward, ties, crowd, method, keep=keep)
+    name = reward if options is None else options.reward
+    request = _Request(options, name, ties, crowd, method, keep=keep, also=tuple(also))
     try:
         return shards, _rows(shards, request)
     except SplitError:
@@ -95,6 +102,7 @@ class _Request:
     crowd: Crowd | None
     method: Method
     keep: bool
+    also: tuple[str, ...] = ()
 
 
 def _rows(shards: Shards, request: _Request) -> Rows:
@@ -113,11 +121,17 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
-    metrics = {name: merged.numbers(name) for name in METRICS}
+    metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
         metrics |= extra
         notes += [] if note is None else [note]
+    numbers, number_notes = _numbers(merged, look, options, metrics)
+    notes += number_notes
+    if options is not None:
+        weighted = [name for name in numbers if options.weights.get(name)]
+        metrics |= {name: numbers[name] for name in weighted}
+    columns = merged.named("column")
     owner, owner_notes = _owners(merged, look, options)
     notes += owner_notes
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
@@ -132,6 +146,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         groups=groups,
         n_rewards=merged.numbers("n_rewards"),
         metrics=metrics,
+        numbers=numbers,
         answers=_answers(merged),
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
@@ -142,7 +157,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
         owner=owner,
-        columns=merged.named("column"),
+        columns=columns,
+        checked=_checked(pool, columns, options),
         rewards=merged.named("reward"),
         text_keys=merged.table["text_key"] if look.text_keys else None,
         left_out=merged.numbers("left_out") if options is not None else None,
@@ -171,7 +187,8 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
             request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
-    cluster_columns = () if options is None or options.cluster_by is None else (options.cluster_by,)
+    needed_columns = () if options is None else _columns_of(options, pool)
+    numbers = _wanted(options, request.also, pool, models)
     look = Look(
         read=pool.part,
         rewards=pool.rewards_path,
@@ -185,12 +202,114 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
-        columns=(*cluster_columns, *request.method.columns),
+        columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
+        numbers=numbers,
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
     )
     return look, [*notes, *([] if unmeasured is None else [unmeasured])]
+
+
+def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
+    """The columns of the pool that the options need of every row."""
+    by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    rl = () if options.format != RL else columns_in(options, pool).needed
+    return tuple(name for name in (by_column, *rl) if name is not None)
+
+
+def _wanted(
+    options: Options | None, also: Sequence[str], pool: Pool, models: Sequence[str]
+) -> tuple[str, ...]:
+    """Name the numbers of the registry that are needed.
+
+    Raises:
+        OptionError: A name is no number of the pool.
+    """
+    named: dict[str, str] = dict.fromkeys(also, "also")
+    more: list[str] = []
+    if options is not None:
+        more = [] if options.metrics is None else number_columns(options.metrics)
+        named |= {name: "weights" for name, weight in options.weights.items() if weight}
+        named |= {band.name: "keep" for band in bands_of(options.keep)}
+        bins = number_of_bins(options, pool)
+        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    for name, where in named.items():
+        check_number(
+            name,
+            where=where,
+            models=models,
+            more=(*METRICS, *more),
+            pairs=options is not None and options.pairs is not None,
+        )
+    found = [name for name in named if name not in METRICS and name not in more]
+    if options is not None and options.format == RL:
+        rate = pass_rate_of(options)
+        check_number(rate, where="pass_rate", models=models, more=(), pairs=False)
+        found.append(rate)
+    return tuple(dict.fromkeys(found))
+
+
+def _metrics(merged: "_Merged") -> dict[str, FloatArray]:
+    """The metrics, shape (N,) each; those that rest on samples only where some model has two."""
+    metrics = {name: merged.numbers(name) for name in METRICS if name in merged.table.column_names}
+    without = [name for name in of_samples(dict.fromkeys(metrics, 1.0)) if np.isnan(metrics[name]).all()]
+    return {name: values for name, values in metrics.items() if name not in without}
+
+
+def _numbers(
+    merged: "_Merged", look: Look, options: Options | None, metrics: Mapping[str, FloatArray]
+) -> tuple[dict[str, FloatArray], list[str]]:
+    """The numbers of the registry that were wanted, shape (N,) each; and notes.
+
+    Raises:
+        OptionError: A pass rate is wanted, and rewards do not lie within 0 and 1.
+    """
+    numbers = merged.named("number")
+    ends = [facts["marks"] for facts in merged.facts if facts["marks"] is not None]
+    marks = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+    reward, notes = _reward_words(look, options), []
+    for name in [name for name in numbers if rests_on_full_marks(name)]:
+        try:
+            check_marks(name, reward, marks)
+        except OptionError as error:
+            if options is None or not _may_lack(name, options):
+                raise
+            notes.append(f"no pass rates are written: {error}")
+            del numbers[name]
+    for band in bands_of(() if options is None else options.keep):
+        if band.name not in numbers and band.name not in metrics:
+            raise OptionError(
+                f"`keep`: {band.name} needs several samples of a model; this pool has one answer of each"
+            )
+    return numbers, notes
+
+
+def _checked(pool: Pool, columns: Mapping[str, ObjectArray], options: Options | None) -> Columns | None:
+    """The columns of what an answer is checked against, for reinforcement learning; None for anything else.
+
+    Raises:
+        OptionError: The trainer has no check of a name in them.
+    """
+    if options is None or options.format != RL:
+        return None
+    found = columns_in(options, pool)
+    if found.source is not None:
+        where = f"{pool.path}: {found.source}"
+        check_sources(columns[found.source], trainer=options.trainer, where=where)
+    return found
+
+
+def _may_lack(name: str, options: Options) -> bool:
+    """Whether a pass rate is wanted only because an export for reinforcement learning writes it where it can."""
+    bands = [band.name for band in bands_of(options.keep)]
+    counts = bool(options.weights.get(name)) or (options.cluster_by or "").startswith(f"{name}:")
+    return (
+        options.format == RL
+        and options.pass_rate is None
+        and name == pass_rate_of(options)
+        and not (counts or name in bands)
+    )
 
 
 def _threshold(shards: Shards) -> int | None:
@@ -292,6 +411,7 @@ def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) ->
 
 def _answers(merged: _Merged) -> ChosenAnswers:
     paired = "rejected" in merged.table.column_names
+    sampled = "sample" in merged.table.column_names
     return ChosenAnswers(
         merged.numbers("chosen").astype(np.int64),
         merged.numbers("rejected").astype(np.int64) if paired else None,
@@ -299,12 +419,15 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         reward=merged.numbers("reward"),
         rejected_reward=merged.numbers("rejected_reward") if paired else None,
         unsaid=merged.total("without_text"),
-        sample=merged.numbers("sample") if "sample" in merged.table.column_names else None,
+        sample=merged.numbers("sample") if sampled else None,
         rejected_sample=merged.numbers("rejected_sample")
         if "rejected_sample" in merged.table.column_names
         else None,
         unfinished=merged.numbers("unfinished"),
         endings=_endings(merged),
+        several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
+        if "several" in merged.table.column_names
+        else None,
     )
 
 

@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 from crowdselect.cache import key_of
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError
+from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
-from crowdselect.numeric.responses import ChosenAnswers, Picks, find_answers
+from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, unsaid
+from crowdselect.pool.answers import Texts
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import Targets, to_numpy
+from crowdselect.pool.index import CellRewards, Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
-from crowdselect.seeding import UInt64Array, content_hash, reseeded
+from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.selection.benchmarks import BenchmarkQuestion
+from crowdselect.selection.numbers import Measured, rests_on_full_marks
 from crowdselect.selection.options import Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
@@ -48,7 +51,7 @@ class Look:
     reward: str | tuple[str, ...] | None
     """The reward column, or several for an ensemble; None = there are no metrics."""
     sample_reward: str | tuple[str, ...] | None = None
-    """The reward by which samples are picked; None = they are drawn."""
+    """The reward by which samples are picked; None = there is none."""
     joined: bool
     """Whether one of these two is in the second file."""
     models: tuple[str, ...]
@@ -62,6 +65,8 @@ class Look:
     questions: tuple[BenchmarkQuestion, ...] = ()
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
+    numbers: tuple[str, ...] = ()
+    """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     text_keys: bool = False
     """Whether a model embeds the texts."""
     below: int | None = None
@@ -81,32 +86,47 @@ class Matrix:
     prompts: IntArray | None = None
     """From `Pool.prompt_codes`, if pairs are made."""
     texts: IntArray | None = None
-    """From `Pool.text_codes`, if pairs are made."""
-    picks: Picks | None = None
-    """Which sample represents each model, in a pool with samples."""
+    """From `Pool.text_codes`, if pairs are made, or several answers of a row."""
+    candidates: Candidates | None = None
+    """Every sample that may be taken, in a pool with samples."""
+    spread: FloatArray | None = None
+    """Variance of each model's samples, shape (N, M), NaN = fewer than two; None = the pool has no samples."""
+    highest: FloatArray | None = None
+    """The highest reward of each model's samples, shape (N, M), NaN = none, where only metrics are wanted; None likewise."""
+    passes: FloatArray | None = None
+    """Share of each model's answers with full marks, shape (N, M), NaN = no reward; None = not wanted."""
+    marks: tuple[float, float] | None = None
+    """The lowest and the highest reward of any answer, where pass rates are wanted and there is a reward."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
 
     def rows(self, rows: IntArray) -> "Matrix":
-        """Take some rows."""
-        return self._changed(lambda values: values[rows])
+        """Take some rows, ascending."""
+        found = self.candidates
+        return self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
 
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
-        return replace(self._changed(lambda values: values[:, columns]), scores=scores)
+        found = self.candidates
+        own = None if found is None else found.columns_of(columns)
+        return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
 
-    def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
-        barred = self.targets.barred
+    def _changed(
+        self, change: Callable[[NDArray[Any]], NDArray[Any]], candidates: Candidates | None
+    ) -> "Matrix":
+        def changed(values: NDArray[Any] | None) -> Any:  # noqa: ANN401  (as it is given)
+            return None if values is None else change(values)
+
         return Matrix(
             change(self.scores),
-            replace(
-                self.targets,
-                usable=change(self.targets.usable),
-                barred=None if barred is None else change(barred),
-            ),
-            None if self.prompts is None else change(self.prompts),
-            None if self.texts is None else change(self.texts),
-            None if self.picks is None else self.picks.changed(lambda values, _: change(values)),
+            replace(self.targets, usable=change(self.targets.usable), barred=changed(self.targets.barred)),
+            changed(self.prompts),
+            changed(self.texts),
+            candidates,
+            changed(self.spread),
+            changed(self.highest),
+            changed(self.passes),
+            self.marks,
             self.agreement,
         )
 
@@ -178,8 +198,9 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "id": ids.cast(pa.large_string()),
         "row": rows,
         "hash": hashes[rows],
-        **_numbers(look, matrix.scores, ids=Ids(ids), path=pool.path),
+        **_metrics(look, matrix, ids=Ids(ids), path=pool.path),
         **_answer_columns(answers),
+        **_numbers(pool, look, matrix, rows, answers),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
@@ -191,6 +212,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "rows": len(hashes),
         "per_model": rewarded.sum(axis=0).tolist(),
         "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,
+        "marks": matrix.marks,
         "kept": kept,
         "lost": pool.lost_rewards,
         "without_text": answers.unsaid,
@@ -203,21 +225,46 @@ def answers_of(
     matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
 ) -> ChosenAnswers:
     """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text."""
-    answers = find_answers(
+    names, usable = tuple(models), matrix.targets.usable
+    if options is None:
+        best_of = matrix.scores if matrix.highest is None else matrix.highest
+        return find_answers(
+            best_of, usable=usable, hashes=hashes, models=names, answer="best", pairs=False, seed=0
+        )
+    if matrix.candidates is None and options.answers_per_row == 1 and options.pairs != "within-model":
+        answers = find_answers(
+            matrix.scores,
+            usable=usable,
+            hashes=hashes,
+            models=names,
+            answer=options.answer,
+            pairs=options.pairs is not None,
+            seed=options.seed,
+            prompts=matrix.prompts,
+            texts=matrix.texts,
+        )
+    else:
+        answers = answers_among(
+            matrix.candidates or _candidates(matrix, hashes=hashes, models=names, seed=options.seed),
+            models=names,
+            answer=options.answer,
+            pairs=options.pairs,
+            per_row=options.answers_per_row,
+            unsaid=unsaid(matrix.scores, usable),
+        )
+    return with_targets(answers, matrix.targets, matrix.scores, options=options, models=names)
+
+
+def _candidates(matrix: Matrix, *, hashes: UInt64Array, models: tuple[str, ...], seed: int) -> Candidates:
+    """The answers of a pool without samples."""
+    return Candidates.of_matrix(
         matrix.scores,
-        usable=matrix.targets.usable,
-        hashes=hashes,
-        models=tuple(models),
-        answer="best" if options is None else options.answer,
-        pairs=options is not None and options.pairs is not None,
-        seed=0 if options is None else options.seed,
+        matrix.targets.usable,
+        rows=reseeded(hashes, seed=seed, salt="answer"),
+        columns=seeded_hash(models, seed=seed, salt="model"),
         prompts=matrix.prompts,
         texts=matrix.texts,
-        picks=matrix.picks,
     )
-    if options is None:
-        return answers
-    return with_targets(answers, matrix.targets, matrix.scores, options=options, models=tuple(models))
 
 
 def with_targets(
@@ -244,7 +291,13 @@ def with_targets(
 
 
 def checked_metrics(
-    scores: FloatArray, crowd: Crowd, *, ties: Ties, ids: Ids | ObjectArray, path: str
+    scores: FloatArray,
+    crowd: Crowd,
+    *,
+    ties: Ties,
+    ids: Ids | ObjectArray,
+    path: str,
+    spread: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """Compute the metrics of a score matrix.
 
@@ -252,6 +305,7 @@ def checked_metrics(
         scores: Rewards, shape (N, M). NaN = no reward.
         crowd: M members, in column order.
         ties: As for `crowdselect.stability`.
+        spread: As for `crowdselect.numeric.metrics.compute_metrics`.
         ids: The N ids, for messages.
         path: The pool's path, for messages.
 
@@ -259,11 +313,12 @@ def checked_metrics(
         InputError: A metric overflows; the id is named.
     """
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties)
-    for name, metric in METRICS.items():
-        if metric.undefined is not None:  # a missing value is no overflow then
-            continue
-        overflowing = np.flatnonzero((n_rewards >= metric.fewest) & ~np.isfinite(metrics[name]))
+    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties, spread=spread)
+    for name, values in metrics.items():
+        metric = METRICS[name]
+        # Where it may be undefined, a missing value is no overflow.
+        wrong = np.isinf(values) if metric.undefined is not None else ~np.isfinite(values)
+        overflowing = np.flatnonzero((n_rewards >= metric.fewest) & wrong)
         if overflowing.size:
             raise InputError(
                 f"{path}: {name} of id {ids[overflowing[0]]!r} is too large for a number; its rewards are out of any "
@@ -294,37 +349,56 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
 
 def _matrix(pool: Pool, look: Look) -> Matrix:
     """Read a shard's matrices, with a column for every model of the whole pool."""
-    scores, agreement = _scores(pool, look)
-    options, targets = look.options, Targets(~np.isnan(scores))
+
+    def widened(values: NDArray[Any], fill: float) -> NDArray[Any]:
+        return _widened(values, pool.models, look.models, fill=fill)
+
+    options, found = (
+        look.options,
+        rewards_in(pool, look.reward, None if look.options is None else look.options.ensemble),
+    )
+    scores = widened(found.scores, np.nan)
+    spread = None if found.cells is None else widened(found.cells.variances(), np.nan)
+    passes = marks = None
+    if any(map(rests_on_full_marks, look.numbers)):
+        passes, marks = widened(found.passes(), np.nan), found.marks
+    targets = Targets(~np.isnan(scores))
     if options is None:
-        return Matrix(scores, targets, agreement=agreement)
+        highest = None if found.cells is None else widened(found.cells.highest(), np.nan)
+        return Matrix(scores, targets, None, None, None, spread, highest, passes, marks, found.agreement)
     if look.has_responses:
         own = pool.targets(allow_cut=options.allow_cut)
-        barred = None if own.barred is None else _widened(own.barred, pool.models, look.models, fill=False)
-        targets = Targets(_widened(own.usable, pool.models, look.models, fill=False), barred, own.endings)
-    picks = pick_samples(pool, look.sample_reward, options)
-    if picks is not None:
-        picks = picks.changed(lambda values, fill: _widened(values, pool.models, look.models, fill=fill))
+        barred = None if own.barred is None else widened(own.barred, False)
+        targets = Targets(widened(own.usable, False), barred, own.endings)
+    candidates = candidates_of(pool, look.sample_reward, options)
+    if candidates is not None:
+        candidates = candidates.among(pool.models, look.models)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
-    prompts = None if codes is None else _widened(codes, pool.models, look.models, fill=-1)
-    texts = None
-    if options.pairs is not None and look.has_responses and picks is None:
-        texts = _widened(pool.text_codes(), pool.models, look.models, fill=-1)
-    return Matrix(scores, targets, prompts, texts, picks, agreement)
+    prompts = None if codes is None else widened(codes, -1)
+    told, texts = _texts_told(options), None
+    if told is not None and look.has_responses and candidates is None:
+        texts = widened(pool.text_codes(told), -1)
+    return Matrix(scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement)
 
 
-def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Picks | None:
-    """Pick the sample that represents each model: the best-rewarded to train on, the worst to reject.
+def _texts_told(options: Options) -> Texts | None:
+    """How the texts of answers have to be told apart."""
+    if options.pairs is not None:
+        return "folded"
+    return "spaced" if options.answers_per_row > 1 else None
+
+
+def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Candidates | None:
+    """Give the samples that may be taken.
 
     Args:
         pool: From `crowdselect.open_pool`.
-        reward: A reward column, or several; a pool without rewards, or with several and none named, has its samples
-            drawn.
-        options: `ensemble` (here of the samples' own rewards), `seed` (of ties), `allow_cut` and `pairs` (which must be of
-            answers to the same messages) count here.
+        reward: A reward column, or several; None in a pool without rewards, or with several and none named.
+        options: `ensemble` (here of the samples' own rewards), `seed` (of ties and draws), `allow_cut`, `pairs` (which must
+            be of answers to the same messages) and `answers_per_row` count here.
 
     Returns:
-        The samples picked for each model; None if the pool has no samples.
+        The samples; None where the pool has none.
     """
     answers = pool.samples
     if answers is None:
@@ -332,25 +406,68 @@ def pick_samples(pool: Pool, reward: str | Sequence[str] | None, options: Option
     names = (reward,) if isinstance(reward, str) else tuple(reward or ())
     if not names and len(pool.reward_columns) == 1:
         names = pool.reward_columns
-    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
-    rewards = next(iter(values.values()), None)
-    if len(values) > 1:
-        columns = {name: own[:, None] for name, own in values.items()}
-        rewards = combine_rewards(columns, how=options.ensemble or "")[:, 0]
-    return answers.picked(
-        rewards, seed=options.seed, prompts=options.pairs is not None, allow_cut=options.allow_cut
+    return answers.candidates(
+        _sample_rewards(pool, names, options.ensemble) if names else None,
+        seed=options.seed,
+        allow_cut=options.allow_cut,
+        prompts=options.pairs is not None,
+        texts=_texts_told(options),
     )
 
 
-def _scores(pool: Pool, look: Look) -> tuple[FloatArray, Agreement | None]:
-    """Read the score matrix of one reward or an ensemble, or an empty one, with a column for every model of the pool."""
-    if look.reward is None:
-        return np.full((len(pool.id_array), len(look.models)), np.nan, order="F"), None
-    if isinstance(look.reward, str):
-        scores = pool.scores_of_part(look.reward)
-        return _widened(scores, pool.models, look.models, fill=np.nan), None
-    how = "" if look.options is None else look.options.ensemble or ""
-    return ensemble_of(pool, look.reward, how)
+def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
+    """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
+    answers = pool.samples
+    if answers is None:
+        return None
+    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    columns = {name: own[:, None] for name, own in values.items()}
+    return combine_rewards(columns, how=ensemble or "")[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardsIn:
+    """The rewards of a pool, or of one shard with its own models."""
+
+    scores: FloatArray
+    """Shape (N, M). NaN = no reward; the mean over samples."""
+    cells: CellRewards | None
+    """Those of every sample; None where each model has one answer."""
+    agreement: Agreement | None = None
+    """How far the rewards of an ensemble agree."""
+
+    @property
+    def marks(self) -> tuple[float, float] | None:
+        """The lowest and the highest reward of any answer; None where there is none."""
+        values = self.scores[~np.isnan(self.scores)] if self.cells is None else self.cells.values
+        return (float(values.min()), float(values.max())) if values.size else None
+
+    def passes(self) -> FloatArray:
+        """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""
+        if self.cells is not None:
+            return self.cells.passes()
+        return np.where(np.isnan(self.scores), np.nan, self.scores == 1)
+
+
+def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
+    """Read the rewards of a pool, or of one shard.
+
+    Args:
+        pool: The shard, or a whole pool.
+        reward: A reward column, or several for an ensemble; None = there is none.
+        ensemble: How several become one.
+    """
+    if reward is None:
+        return RewardsIn(np.full((len(pool.id_array), len(pool.models)), np.nan, order="F"), None)
+    if isinstance(reward, str):
+        cells = pool.cells_of_part(reward)
+        return RewardsIn(pool.scores_of_part(reward) if cells is None else cells.means(), cells)
+    scores, agreement = ensemble_of(pool, reward, ensemble or "")
+    own = _sample_rewards(pool, reward, ensemble)
+    samples = pool.samples
+    return RewardsIn(scores, None if own is None or samples is None else samples.cells_of(own), agreement)
 
 
 def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
@@ -360,12 +477,39 @@ def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArra
     return combine_rewards(matrices, how=how), agreement
 
 
-def _numbers(look: Look, scores: FloatArray, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
+def _metrics(look: Look, matrix: Matrix, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
+    scores = matrix.scores
     n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
     if look.reward is None or len(look.models) < 2:
-        return {"n_rewards": n_rewards, **{name: np.full(len(scores), np.nan) for name in METRICS}}
-    metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=ids, path=path)
+        own = [name for name, metric in METRICS.items() if not metric.of_samples]
+        return {"n_rewards": n_rewards, **{name: np.full(len(scores), np.nan) for name in own}}
+    metrics = checked_metrics(scores, look.crowd, ties=look.ties, ids=ids, path=path, spread=matrix.spread)
     return {"n_rewards": n_rewards, **metrics}
+
+
+def _numbers(
+    pool: Pool, look: Look, matrix: Matrix, rows: IntArray, answers: ChosenAnswers
+) -> dict[str, FloatArray]:
+    """The numbers that were asked for by name."""
+    measured = Measured(
+        answers=answers,
+        scores=matrix.scores,
+        passes=matrix.passes,
+        lengths=lambda: _lengths(pool, look, rows, answers),
+        models=look.models,
+    )
+    return {f"number {name}": measured.number(name) for name in look.numbers}
+
+
+def _lengths(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
+    """Characters of the answers to train on, shape (n,). NaN = none."""
+    own = np.array([pool.models.index(model) if model in pool.models else 0 for model in look.models])
+    taken, samples = own[np.maximum(answers.chosen, 0)], pool.samples
+    if answers.sample is None or samples is None:
+        found = pool.response_lengths()[rows, taken]
+    else:
+        found = samples.lengths_of(rows=rows, models=taken, samples=answers.sample)
+    return np.where(answers.chosen >= 0, found, np.nan)
 
 
 def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
@@ -380,7 +524,33 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
     if answers.rejected is not None and answers.rejected_reward is not None:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
+    if answers.several is not None:
+        columns["several"] = listed_answers(answers.several, len(answers.chosen))
     return columns
+
+
+def listed_answers(found: Several, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Lay out the answers of n rows: a list per row of `model` (its number), `sample` and `reward`; see `several_in`."""
+    import pyarrow as pa
+
+    offsets = np.searchsorted(found.row, np.arange(n + 1)).astype(np.int32)
+    samples = np.full(len(found.row), np.nan) if found.sample is None else found.sample
+    parts = [pa.array(each) for each in (found.model, samples, found.reward)]
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.StructArray.from_arrays(parts, ["model", "sample", "reward"])
+    )
+
+
+def several_in(lists: Any, *, sampled: bool) -> Several:  # noqa: ANN401  (an Arrow array)
+    """Read back what `listed_answers` laid out."""
+    import pyarrow.compute as pc
+
+    counts = to_numpy(pc.list_value_length(lists)).astype(np.int64)
+    flat = pc.list_flatten(lists)
+    model, sample, reward = (to_numpy(pc.struct_field(flat, name)) for name in ("model", "sample", "reward"))
+    return Several(
+        np.repeat(np.arange(len(counts)), counts), model.astype(np.int64), sample if sampled else None, reward
+    )
 
 
 def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """The options of a selection, checked once, in one place."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import ENSEMBLES
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
+from crowdselect.selection.keep import bands_of, refuse_former
+from crowdselect.selection.numbers import is_number
 
-Pairs = Literal["best-worst"]
+RL = "rl"
+"""The format of data for reinforcement learning: prompts and what an answer is checked against."""
+Pairs = Literal["best-worst", "within-model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,29 +39,27 @@ class Options:
     metrics: str | None = None
     """File of numbers per instruction (id and numeric columns), which can have weights like the built-in metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    """Weight per metric; one that is not named has weight 0, a negative weight reverses a metric."""
+    """Weight per metric or other number (docs/numbers.md); one that is not named has weight 0, a negative one reverses it."""
     ties: Ties = "average"
     """How equal rewards count in stability; "paper" is the authors' rule."""
     clusters: int = 10
     """Number of clusters K; 0 = no clusters."""
     cluster_by: str | None = None
-    """A column of the pool whose values are the clusters instead."""
+    """A column of the pool whose values are the clusters instead; or NAME:B, bins of equal count of a number."""
     embedder: str = "lsa"
     """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
     answer: str = "best"
-    """Whose answer to train on: best, random, topN-random or model:NAME."""
+    """Whose answer to train on: best, random, topN-random or model:NAME; of several samples of a model, one of them."""
+    answers_per_row: int = 1
+    """How many answers a chosen instruction may have, different ones, best first."""
     allow_cut: bool = False
     """Allow answers that were cut as training targets."""
     pairs: Pairs | None = None
-    """Make preference pairs: "best-worst"."""
+    """Make preference pairs: "best-worst", or "within-model" of the samples of one model that are furthest apart."""
     seed: int = 0
     """Decides ties, draws and samples; another seed gives another equally good choice."""
-    min_rewards: int = 2
-    """Fewest answers with a reward that an instruction needs."""
-    min_best_reward: float | None = None
-    """Quality floor: the lowest best reward an instruction may have."""
-    min_best_quantile: float | None = None
-    """Quality floor as a share of the pool, 0 to 1: 0.2 bars the fifth with the lowest best rewards."""
+    keep: tuple[str, ...] = ()
+    """Bands NAME=LOW..HIGH that numbers have to lie in, both ends included; without one of `rewards`, two are needed."""
     near_duplicates: float | None = None
     """Skip a row whose cosine to one already chosen in its cluster is above this, 0 to 1."""
     include: str | None = None
@@ -75,37 +76,41 @@ class Options:
     """Who is to read that, likewise."""
     file_type: str = "jsonl"
     """Its file type, likewise."""
+    reference: str | None = None
+    """With `format='rl'`: the column of the right answer; None finds answer, target, ground_truth or solution."""
+    source: str | None = None
+    """With `format='rl'`: the column that picks the trainer's reward function; None takes the trainer's own name for it."""
+    pass_rate: str | None = None
+    """With `format='rl'`: the model whose pass rate is written; None = the crowd's."""
     cache: bool = True
     """Keep vectors for the next run."""
     trust_remote_code: bool = False
     """Let an embedder run its own code. Only for models whose code you have read."""
 
+    def __new__(cls, **given: Any) -> Self:  # noqa: ANN401  (any option)
+        """Refuse options that are no more."""
+        refuse_former(given)
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
-        extra = (
-            {} if self.metrics is None else self.weights
-        )  # whether the file has these is checked when it is read
+        # Whether the file of numbers has a name is checked when it is read.
+        extra = {name: 0 for name in self.weights if self.metrics is not None or is_number(name)}
         object.__setattr__(self, "weights", check_weights(self.weights, known={**METRICS, **extra}))
         self._check_rewards()
         object.__setattr__(self, "decontaminate", _paths(self.decontaminate))
+        keep: object = self.keep
+        object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(self.keep))
+        bands_of(self.keep)
         if self.budget < 1:
             raise BudgetError(f"`budget` is {self.budget}; wanted at least 1")
         if self.ties not in get_args(Ties):
             raise OptionError(f"`ties={self.ties!r}` is unknown; choose one of: {', '.join(get_args(Ties))}")
         if self.clusters < 0:
             raise OptionError(f"`clusters` is {self.clusters}; wanted at least 0, which means none")
-        if self.min_rewards < 1:
-            raise OptionError(
-                f"`min_rewards` is {self.min_rewards}; wanted at least 1, as a row without a reward has no metrics"
-            )
-        if self.pairs is not None and self.pairs not in get_args(Pairs):
-            raise OptionError(
-                f"`pairs={self.pairs!r}` is unknown; choose one of: {', '.join(get_args(Pairs))}"
-            )
-        if self.pairs is not None and self.answer != "best":
-            raise OptionError(
-                f"`pairs={self.pairs!r}` prefers the best answer, so it cannot be combined with `answer={self.answer!r}`"
-            )
-        self._check_shares()
+        self._check_answers()
+        self._check_rl()
+        if self.near_duplicates is not None and not 0 <= self.near_duplicates <= 1:
+            raise OptionError(f"`near_duplicates={self.near_duplicates}` is outside 0 to 1")
 
     def _check_rewards(self) -> None:
         names = (self.reward,) if isinstance(self.reward, str) else tuple(self.reward or ())
@@ -125,17 +130,32 @@ class Options:
             )
         object.__setattr__(self, "reward", names if len(names) > 1 else names[0] if names else None)
 
-    def _check_shares(self) -> None:
-        if self.min_best_reward is not None and not math.isfinite(self.min_best_reward):
-            raise OptionError(f"`min_best_reward={self.min_best_reward}` is not a finite number")
-        if self.min_best_reward is not None and self.min_best_quantile is not None:
+    def _check_answers(self) -> None:
+        if self.pairs is not None and self.pairs not in get_args(Pairs):
             raise OptionError(
-                "`min_best_reward` and `min_best_quantile` both set the quality floor; pass only one of them"
+                f"`pairs={self.pairs!r}` is unknown; choose one of: {', '.join(get_args(Pairs))}"
             )
-        for name in ("min_best_quantile", "near_duplicates"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise OptionError(f"`{name}={value}` is outside 0 to 1")
+        of_one = self.pairs == "within-model" and self.answer.startswith("model:")
+        if self.pairs is not None and self.answer != "best" and not of_one:
+            raise OptionError(
+                f"`pairs={self.pairs!r}` prefers the best answer, so it cannot be combined with `answer={self.answer!r}`"
+            )
+        if self.answers_per_row < 1:
+            raise OptionError(f"`answers_per_row` is {self.answers_per_row}; wanted at least 1")
+        if self.answers_per_row > 1 and (self.pairs is not None or "random" in self.answer.split("-")):
+            other = f"answer={self.answer!r}" if self.pairs is None else f"pairs={self.pairs!r}"
+            raise OptionError(
+                f"`answers_per_row={self.answers_per_row}` takes the best answers, so it cannot be combined with `{other}`"
+            )
+
+    def _check_rl(self) -> None:
+        if self.format != RL:
+            for name in ("reference", "source", "pass_rate"):
+                value = getattr(self, name)
+                if value is not None:
+                    raise OptionError(f"`{name}={value!r}` is of `format='rl'`; add that")
+        elif self.answers_per_row > 1:
+            raise OptionError("`format='rl'` writes prompts without answers; leave `answers_per_row` out")
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options by name, as plain values for the manifest.

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,6 +18,7 @@ from crowdselect.embed.given import is_parquet
 from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
+from crowdselect.numeric.clusters import binned
 from crowdselect.pool.files import file_type
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
@@ -31,7 +33,7 @@ from crowdselect.pool.shards import (
 )
 from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.rows import Rows
-from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -281,6 +283,29 @@ def embeddable(shards: Shards, rows: Rows) -> Embeddable:
     )
 
 
-def cluster_column(shards: Shards, rows: Rows, options: Options) -> ObjectArray | None:
-    """Read the values of `cluster_by`, shape (N,); None if the option is not set."""
-    return None if options.cluster_by is None else rows.column(options.cluster_by, shards.pool)
+def cluster_column(shards: Shards, rows: Rows, options: Options, eligible: BoolArray) -> ObjectArray | None:
+    """Read the values of `cluster_by`, shape (N,), for a number the bins of the eligible rows; None where it is not asked for."""
+    if options.cluster_by is None:
+        return None
+    bins = number_of_bins(options, shards.pool)
+    if bins is None:
+        return rows.column(options.cluster_by, shards.pool)
+    out = np.full(len(rows), None, dtype=object)
+    out[eligible] = binned(rows.number(bins[0])[eligible], bins[1])
+    return out
+
+
+def number_of_bins(options: Options, pool: Pool) -> tuple[str, int] | None:
+    """Read `cluster_by` as a number and how many bins; None where it is not that, or a column of the pool has the whole name.
+
+    Raises:
+        OptionError: The number of bins is not positive.
+    """
+    if options.cluster_by is None or options.cluster_by in pool.columns:
+        return None
+    name, colon, count = options.cluster_by.rpartition(":")
+    if not colon or re.fullmatch(r"-?\d+", count) is None:
+        return None
+    if int(count) < 1:
+        raise OptionError(f"`cluster_by={options.cluster_by!r}` asks for {count} bins; wanted at least 1")
+    return name, int(count)

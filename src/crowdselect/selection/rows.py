@@ -1,6 +1,6 @@
 """What is known of every instruction after one look at a pool of any size: numbers, no texts; the matrix only on request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.errors import OptionError
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.exact import ordered_families
-from crowdselect.numeric.metrics import by_family
+from crowdselect.numeric.metrics import METRICS, by_family, of_samples
 from crowdselect.numeric.ranks import check_weights
 from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.pool.pool import Pool
@@ -19,6 +19,7 @@ from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.measure import Matrix
+from crowdselect.selection.rl import Columns
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 COLUMNS = (
@@ -29,6 +30,7 @@ COLUMNS = (
     "model",
     "sample",
     "reward",
+    "answers",
     "cluster",
     "score",
     "n_rewards",
@@ -52,7 +54,9 @@ class Rows:
     n_rewards: IntArray
     """Rewards per instruction, shape (N,)."""
     metrics: Mapping[str, FloatArray]
-    """Each metric, shape (N,). NaN = undefined."""
+    """Each metric, and each further number that may have a weight, shape (N,). NaN = undefined."""
+    numbers: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Further numbers that were asked for, shape (N,) each. NaN = none; see `crowdselect.selection.numbers`."""
     answers: ChosenAnswers
     """Whose answer to train on."""
     crowd: Crowd
@@ -75,6 +79,8 @@ class Rows:
     """Shape (N,): which of these questions, numbered over all files, each row shares text with; -1 = none."""
     columns: Mapping[str, ObjectArray] = field(default_factory=dict)
     """Requested columns of the pool, shape (N,) each, of str; None where missing."""
+    checked: Columns | None = None
+    """With `format='rl'`: the columns of what an answer is checked against."""
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
     """Requested reward columns: rewards of the answers to train on, shape (N,) each. NaN = none."""
     left_out: ObjectArray | None = None
@@ -92,6 +98,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def number(self, name: str) -> FloatArray:
+        """Give a metric or another number that was asked for, shape (N,). NaN = none."""
+        return self.metrics[name] if name in self.metrics else self.numbers[name]
 
     def column(self, name: str, pool: Pool) -> ObjectArray:
         """Return a column of the pool.
@@ -118,7 +128,12 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
     Raises:
         OptionError: A weight is of an unknown number, or of a metric by family where no family shows an order.
     """
-    check_weights(weights, known=rows.metrics)
+    check_weights(weights, known={**METRICS, **rows.metrics})
+    for name in of_samples({name: weight for name, weight in weights.items() if name not in rows.metrics}):
+        raise OptionError(
+            f"{name} has a weight, but no model has two samples with a reward to an instruction; collect several "
+            f"(`crowdselect collect --samples 4`), or leave {name} out of `weights`"
+        )
     for name in () if rows.families else by_family(weights):
         raise OptionError(
             f"{name} has a weight, but no model family of two known sizes is in the pool; name families and sizes "
@@ -134,16 +149,17 @@ def nullable(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
     return pa.array(values, mask=np.isnan(values))
 
 
-def metrics_table(rows: Rows) -> Table:
+def metrics_table(rows: Rows, *, also: Sequence[str] = ()) -> Table:
     """Build the table of every instruction's metrics.
 
     Args:
         rows: From `crowdselect.selection.look.look_at`, without options.
+        also: Further numbers that it was told to find.
 
     Returns:
         A table in id order with `id`, `n_rewards`, `mean_reward`, `best_model`, `best_reward` (the highest
-        reward, whether the answer has text or not; a seeded hash breaks ties) and the metrics;
-        null where undefined.
+        reward, with or without text, of several samples the highest; a seeded hash breaks ties), the metrics and the
+        further numbers; null where undefined.
     """
     import pyarrow as pa
 
@@ -158,5 +174,6 @@ def metrics_table(rows: Rows) -> Table:
             "best_model": best,
             "best_reward": nullable(answers.best_reward),
             **{name: nullable(values) for name, values in rows.metrics.items()},
+            **{name: nullable(rows.number(name)) for name in also},
         }
     )

@@ -68,7 +68,7 @@ def select(
             rows.hashes,
             options,
             progress,
-            column=cluster_column(shards, rows, options),
+            column=cluster_column(shards, rows, options, seen.eligible),
             vectors=method.vectors,
         )
     with stage("choice"):

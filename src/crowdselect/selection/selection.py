@@ -170,6 +170,12 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
         lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+    others = (row.get("answers") or [])[1:]
+    if others:
+        told = ", ".join(
+            f"{answer_by(each)} (reward {each['reward']:g})" for each in others if each["reward"] is not None
+        )
+        lines.append(f"and {len(others)} more: {told}")
     if row["score"] is not None:
         where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
         position = (
@@ -215,18 +221,25 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "bad_turns": "give it turns that an answer may follow, or write another `format`",
         "no_tools": "write a `format` that holds tools, such as messages as JSONL",
         "no_instruction": "add its text to the pool",
-        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or lower `min_rewards` ({options['min_rewards']})",
-        "no_number": "add its number to the `metrics` file, or set the weight of that number to 0",
+        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or write `keep='rewards=1..'`",
+        "no_number": "give it that number, or leave its weight or its band out",
         **{code: undefined.remedy for code, undefined in UNDEFINED.items()},
         "no_answer": f"the pool needs an answer with text that `answer={options['answer']}` can take",
         "no_pair": "the pool needs two answers to one prompt with different rewards",
-        "below_floor": "lower `min_best_reward` or `min_best_quantile`, or collect a better answer",
+        "no_reference": "fill in what an answer is checked against",
+        "outside": f"{_shown(row, other)}; make its band of `keep` wider",
+        "below_floor": "lower the floor, or collect a better answer",
         "contaminated": f"it stays out while {other} is in the evaluation",
         "no_score": f"the method leaves it out: {other}",
         "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
+
+
+def _shown(row: Row, name: str) -> str:
+    value = row.get(name)
+    return f"its {name} is {value:.6g}" if isinstance(value, int | float) else f"its {name} lies outside"
 
 
 def score_line(options: Mapping[str, Any]) -> str:

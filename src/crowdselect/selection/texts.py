@@ -21,6 +21,8 @@ from crowdselect.selection.selection import Selection
 
 Pair = tuple[str, str]
 """(id, model)."""
+Key = tuple[str, str | None, float | None]
+"""(id, model, sample); no model where no answer is wanted."""
 
 
 class Chosen(Protocol):
@@ -66,6 +68,14 @@ class Chosen(Protocol):
         """See `Pool.tools`."""
         ...
 
+    def asked(self, ids: Sequence[str]) -> list[Chat]:
+        """See `Pool.asked`."""
+        ...
+
+    def values_of(self, name: str, ids: Sequence[str]) -> list[str | None]:
+        """See `Pool.values_of`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -74,24 +84,32 @@ class Fetched:
     path: str
     files: tuple[Path, ...]
     has_responses: bool
-    found: Mapping[Pair, Mapping[str, str | None]]
+    found: Mapping[Key, Mapping[str, str | None]]
 
     @property
     def has_text(self) -> bool:
         """See `Chosen`: if one chosen row has text, all have, as rows without text cannot be chosen."""
         return any(row["instruction"] is not None for row in self.found.values())
 
-    def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:  # noqa: ARG002  (the selection's)
+    def prompts(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[Chat]:
         """See `Chosen`."""
-        return [json.loads(self._of(pair)["messages"] or "[]") for pair in pairs]
+        return [json.loads(row["messages"] or "[]") for row in self._of(pairs, samples)]
 
-    def responses(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (the selection's)
+    def responses(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:
         """See `Chosen`."""
-        return [self._of(pair)["response"] for pair in pairs]
+        return [row["response"] for row in self._of(pairs, samples)]
 
-    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:  # noqa: ARG002  (the selection's)
+    def exported(self, pairs: Sequence[Pair], samples: Numbers | None = None) -> list[str | None]:
         """See `Chosen`."""
-        return [self._of(pair)["exported"] for pair in pairs]
+        return [row["exported"] for row in self._of(pairs, samples)]
+
+    def asked(self, ids: Sequence[str]) -> list[Chat]:
+        """See `Chosen`."""
+        return [json.loads(text or "[]") for text in self._per_id(ids, "messages")]
+
+    def values_of(self, name: str, ids: Sequence[str]) -> list[str | None]:
+        """See `Chosen`; only of columns that were fetched."""
+        return [json.loads(text or "{}")[name] for text in self._per_id(ids, "columns")]
 
     def tools(self, ids: Sequence[str]) -> list[str | None]:
         """See `Chosen`."""
@@ -102,16 +120,23 @@ class Fetched:
         return self._per_id(ids, "instruction")
 
     def _per_id(self, ids: Sequence[str], name: str) -> list[str | None]:
-        known = {id_: row[name] for (id_, _), row in self.found.items()}
+        known = {id_: row[name] for (id_, *_), row in self.found.items()}
         missing = next((id_ for id_ in ids if id_ not in known), None)
         if missing is not None:
             raise InputError(f"{self.path}: no id {missing!r} in the pool")
         return [known[id_] for id_ in ids]
 
-    def _of(self, pair: Pair) -> Mapping[str, str | None]:
-        if pair not in self.found:
-            raise InputError(f"{self.path}: no id {pair[0]!r} in the pool")
-        return self.found[pair]
+    def _of(self, pairs: Sequence[Pair], samples: Numbers | None) -> list[Mapping[str, str | None]]:
+        """The rows of some answers; where no sample is named, of any."""
+        named = samples or [None] * len(pairs)
+        any_of = {(id_, model): row for (id_, model, _), row in self.found.items()}
+        found = []
+        for pair, sample in zip(pairs, named, strict=True):
+            row = self.found.get((*pair, sample)) or any_of.get(pair)
+            if row is None:
+                raise InputError(f"{self.path}: no id {pair[0]!r} in the pool")
+            found.append(row)
+        return found
 
 
 def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = None) -> Chosen:
@@ -131,26 +156,33 @@ def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = 
     if shards.whole:
         return pool
     wanted = _wanted(selection)
+    columns = list((selection.facts.get("checked") or {}).get("needed", ()))
     try:
-        found = _fetch(shards, wanted, selection.files)
+        found = _fetch(shards, wanted, selection.files, columns=columns)
     except SplitError:
         if run is not None:
             raise
         return pool
-    complete = len(found) == len({pair for pair, _ in wanted})
+    complete = len(found) == len(set(wanted))
     return Fetched(pool.path, pool.files, pool.has_responses, found) if complete or run is not None else pool
 
 
-def _wanted(selection: Selection) -> list[tuple[Pair, float | None]]:
-    """List the answers to train on and to reject, each with its sample."""
+def _wanted(selection: Selection) -> list[Key]:
+    """List the answers to train on and to reject; of data for reinforcement learning no answers."""
     rows = selection.rows()
+    if selection.facts.get("checked") is not None:
+        return [(row["id"], None, None) for row in rows]
     kinds = [kind for kind in ("", "rejected_") if f"{kind}model" in selection.table.column_names]
-    return [((row["id"], row[f"{kind}model"]), row.get(f"{kind}sample")) for kind in kinds for row in rows]
+    found = [(row["id"], row[f"{kind}model"], row.get(f"{kind}sample")) for kind in kinds for row in rows]
+    more = [
+        (row["id"], each["model"], each.get("sample")) for row in rows for each in row.get("answers") or ()
+    ]
+    return list(dict.fromkeys([*found, *more]))
 
 
 def _fetch(
-    shards: Shards, answers: Sequence[tuple[Pair, float | None]], homes: Mapping[str, str]
-) -> dict[Pair, dict[str, str | None]]:
+    shards: Shards, answers: Sequence[Key], homes: Mapping[str, str], *, columns: Sequence[str]
+) -> dict[Key, dict[str, str | None]]:
     """Fetch rows from their files; if the file of a row is not known, from every file.
 
     Raises:
@@ -158,20 +190,21 @@ def _fetch(
     """
     known = {str(file) for file in shards.files}
     wanted: dict[str, dict[str, Any]] = {}
-    for (id_, model), sample in answers:
+    for id_, model, sample in answers:
         home = homes.get(id_)
         for path in [home] if home in known and home is not None else sorted(known):
-            source = wanted.setdefault(path, {"path": path, "ids": [], "models": [], "samples": []})
+            empty: dict[str, Any] = {"path": path, "ids": [], "models": [], "samples": [], "columns": columns}
+            source = wanted.setdefault(path, empty)
             source["ids"].append(id_)
             source["models"].append(model)
             source["samples"].append(sample)
-    found: dict[Pair, dict[str, str | None]] = {}
+    found: dict[Key, dict[str, str | None]] = {}
     first: dict[str, str] = {}
     for table in shards.call(answers_in, list(wanted.values())):
         for row in table.to_pylist():
             if first.setdefault(row["id"], row["path"]) != row["path"]:
                 raise SplitError(f"{row['path']}: id {row['id']!r} is in {first[row['id']]} too")
-            found[row["id"], row["model"]] = row
+            found[row["id"], row["model"], row["sample"]] = row
     return found
 
 
