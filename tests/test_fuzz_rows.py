@@ -114,7 +114,7 @@ def test_rows_of_any_shape(rows: list[dict[str, Any]], skip: bool, name: str) ->
 
 
 def _check(pool: Any, rows: list[dict[str, Any]], name: str) -> None:
-    options = Options(budget=1, clusters=0, weights={"difficulty": 1}, min_rewards=1, format=name)
+    options = Options(budget=1, clusters=0, weights={"difficulty": 1}, keep=("rewards=1..",), format=name)
     found = select(pool, options)
     reasons = found.table["reason"].to_pylist()
     assert reasons.count("selected") == 1

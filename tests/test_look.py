@@ -30,17 +30,17 @@ def test_view_shows_rows_with_all_answers_best_first(run, pool):
     assert first.index("a-7b  3") < first.index("a-1b  1")
     assert "What is 2+2?" in first
     assert "\x1b" not in text
-    assert text.rstrip().endswith("3 of 3 rows")
+    assert text.rstrip().endswith("3 found, of 3 rows")
     second = text[text.index("── 2") : text.index("── 3")]
     assert "a-7b" not in second  # neither text nor reward
 
 
 def test_view_finds_by_id_and_by_condition(run, pool):
-    assert run("view", pool, "--where", "topic = maths").out.rstrip().endswith("1 of 3 rows")
+    assert run("view", pool, "--where", "topic = maths").out.rstrip().endswith("1 found, of 3 rows")
     assert (
         run("view", pool, "--where", "difficulty > -3 and topic != maths")
         .out.rstrip()
-        .endswith("1 of 3 rows")
+        .endswith("1 found, of 3 rows")
     )
     assert "Name a river." in run("view", pool, "--id", 2).out
     for arguments, said in (
@@ -62,6 +62,18 @@ def test_view_of_a_selection_shows_the_chosen_first(run, sim, tmp_path):
         if "rank " in line and "selected" in line
     ]
     assert ranks == ["1", "2", "3", "4", "5"]
+
+
+def test_view_of_a_selection_knows_its_reward_and_shows_so_many_rows(run, tmp_path):
+    rows = [f"{i},q{i},m-{m}b,a{i}{m},{i * m},{-i * m}" for i in range(1, 30) for m in (1, 7)]
+    (tmp_path / "two.csv").write_text("id,instruction,model,response,a,b\n" + "\n".join(rows) + "\n")
+    given = ("--reward", "b", "--clusters", 0, "--weights", "separability=1")
+    assert run("select", tmp_path / "two.csv", "--budget", 25, *given, "-o", tmp_path / "chosen").code == 0
+    text = run("view", tmp_path / "chosen").out
+    assert text.rstrip().endswith("20 of the 25 found, of 29 rows; --rows shows more")
+    assert "no reward" not in text
+    assert text.index("m-1b  -29") < text.index("m-7b  -203")
+    assert run("view", tmp_path / "chosen", "--rows", 25).out.count("── ") == 25
 
 
 def test_export_writes_another_form_of_the_same_rows(run, sim, tmp_path):

@@ -116,12 +116,12 @@ def test_next_steps_run_as_they_are_printed(run, wide):
 def test_next_steps_say_what_a_dry_run_would_do(run, wide):
     given = ["select", wide, "--budget", "10%", "--weights", "difficulty=1,stability=-2"]
     assert typed(run(*given, "--dry-run").out) == [[*given, "-o", "chosen"]]
-    Path("o.toml").write_text('weights = "difficulty=1"\nmin_rewards = 1\n')
+    Path("o.toml").write_text('weights = "difficulty=1"\nkeep = ["rewards=1.."]\n')
     given = ["select", wide, "--config", "o.toml", "--budget", "4", "-o", "chosen"]
     chosen = run(*given)
     random = typed(chosen.out)[2]
     assert "random" in random
-    assert "--min-rewards" in random  # what was asked for in the file holds for both
+    assert "--keep" in random  # what was asked for in the file holds for both
     assert "--config" not in random  # its weights do not
     assert run(*random).code == 0
 
@@ -159,8 +159,8 @@ def test_counts_of_one_agree(run, tmp_path, monkeypatch):
         0,
         "--weights",
         "difficulty=1",
-        "--min-rewards",
-        1,
+        "--keep",
+        "rewards=1..",
         "-o",
         "c",
     )

@@ -72,38 +72,49 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         reward: The column that was named.
     """
     if found["rewards"] or found["empty_answers"] is None:
-        return choosing(pool, given(*SCORED_POOL), rewards=found["reward_columns"], reward=reward)
+        textless = found["without_text"] == found["instructions"]  # there is nothing to cluster by
+        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if textless else [])]
+        columns, usual = found["reward_columns"], found["usual_reward"]
+        return choosing(pool, options, rewards=columns, reward=reward, usual=usual)
     return scoring(pool, given(*POOL))
 
 
-def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str]) -> Steps:
+def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:
     """Return the step after `crowd`: choose by the crowd file, or write one.
 
     Args:
         pool: As it was typed.
         file: The crowd file that was written; None = none.
         rewards: The pool's reward columns.
+        usual: The one that is meant where none is named.
     """
     if file is None:
         words = ["crowd", pool, *given(*SCORED_POOL), "-o", _free("crowd.toml")]
         return {"write them to a file, to correct them": [words]}
     options = [*given(*POOL, "rewards"), "--crowd", file]
-    return choosing(pool, options, rewards=rewards) if rewards else scoring(pool, given(*POOL))
+    return choosing(pool, options, rewards=rewards, usual=usual) if rewards else scoring(pool, given(*POOL))
 
 
 def choosing(
-    pool: str, options: Sequence[str], *, rewards: Sequence[str], reward: str | None = None
+    pool: str,
+    options: Sequence[str],
+    *,
+    rewards: Sequence[str],
+    reward: str | None = None,
+    usual: str | None = None,
 ) -> Steps:
     """Return the step that chooses from a pool.
 
     Args:
         pool: As it was typed.
         options: By which it is read.
-        rewards: Its reward columns, of which one is named where there are several.
-        reward: The one to name; else the first.
+        rewards: Its reward columns.
+        reward: The one that the user named.
+        usual: The one that is meant where none is named; without one of these, the first of several is named.
     """
-    named = ["--reward", reward or rewards[0]] if len(rewards) > 1 else []
-    words = ["select", pool, *options, *named, "--budget", _BUDGET, "-o", _free("chosen")]
+    named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
+    by = [] if named is None or len(rewards) < 2 else ["--reward", named]
+    words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
     return {"choose a tenth of it": [words]}
 
 
@@ -206,6 +217,9 @@ def given(*names: str, without: AbstractSet[str] | None = None) -> list[str]:
 
 
 def _words(param: click.Parameter, value: Any) -> list[str]:  # noqa: ANN401  (what click made of it)
+    pairs = isinstance(value, tuple) and all(isinstance(one, tuple) for one in value) and value
+    if pairs and isinstance(param, Option):
+        return [param.opts[0], ",".join(f"{what}={column}" for what, column in value)]
     values = value if isinstance(value, tuple) else [value]
     if isinstance(param, click.Argument):
         return [str(one) for one in values]

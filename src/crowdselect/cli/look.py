@@ -31,6 +31,7 @@ _output = section("Output")
     metavar="CONDITIONS",
     help="NAME, a comparison (= != < <= > >=) and a value, joined by `and`; names as `inspect` shows them.",
 )
+@option("--rows", type=int, metavar="N", default=20, show_default=True, help="At most so many.")
 @pool_place_option
 @crowd_option
 @reward_option
@@ -39,16 +40,18 @@ def view(
     place: str,
     ids: tuple[str, ...],
     where: str | None,
+    rows: int,
     pool: str | None,
     crowd: str | None,
     reward: str | None,
 ) -> None:
     """Show rows with every model's answer and reward.
 
-    Of a selection (DIR) the chosen rows come first. A missing value meets no condition.
+    Of a selection (DIR) the chosen rows are shown; with `--where`, all that meet it, the chosen first. A missing value
+    meets no condition.
     """
     from crowdselect.cli.choosing import read_crowd
-    from crowdselect.errors import InputError
+    from crowdselect.errors import InputError, OptionError
     from crowdselect.pool.pool import open_pool
     from crowdselect.selection.browse import Browser
     from crowdselect.selection.folder import load_selection
@@ -56,6 +59,8 @@ def view(
     from crowdselect.terminal import warn
 
     selection = load_selection(place) if (Path(place) / MANIFEST).is_file() else None
+    if rows < 1:
+        raise OptionError(f"`rows` is {rows}; wanted at least 1")
     opened, problem = (open_pool(place), None) if selection is None else reopen_pool(selection, pool)
     if problem is not None:
         warn(problem)
@@ -64,11 +69,14 @@ def view(
             f"{place}: its rows cannot be shown without the pool; pass its current path as `pool`"
         )
     with opened:
-        rows = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
-        found = rows.find(where=where, ids=ids)
-        texts = ("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in rows.pages(found))
-        _paged(texts)
-        say(f"{len(found):,} of {counted(len(opened.ids), 'row')}")
+        browser = Browser(opened, selection=selection, reward=reward, crowd=read_crowd(crowd))
+        found = browser.find(where=where, ids=ids)
+        shown = found[:rows]
+        _paged("\n".join(_page(one, whole=bool(ids))) + "\n\n" for one in browser.pages(shown))
+        more = "" if len(shown) == len(found) else f"{len(shown):,} of the "
+        say(
+            f"{more}{len(found):,} found, of {counted(len(opened.ids), 'row')}{'; `rows` shows more' if more else ''}"
+        )
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect export chosen --format alpaca -o chosen-alpaca")

@@ -182,7 +182,7 @@ def show_crowd(
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
-        models, reward_columns = opened.models, opened.reward_columns
+        models, reward_columns, usual = opened.models, opened.reward_columns, opened.usual_reward
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
@@ -205,7 +205,7 @@ def show_crowd(
     for note in notes:
         warn(note)
     if not (as_toml or as_json):
-        say_next(after_crowd(given["pool"], output, rewards=reward_columns))
+        say_next(after_crowd(given["pool"], output, rewards=reward_columns, usual=usual))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
@@ -267,7 +267,13 @@ def metrics(
         sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
         say(f"written to {shown_path(target)}: {sizes}")
         say_next(
-            choosing(asked.source.pool, typed(*SCORED_POOL), rewards=opened.reward_columns, reward=reward)
+            choosing(
+                asked.source.pool,
+                typed(*SCORED_POOL),
+                rewards=opened.reward_columns,
+                reward=reward,
+                usual=opened.usual_reward,
+            )
         )
 
 

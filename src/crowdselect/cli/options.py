@@ -362,7 +362,7 @@ crowd_option = _pool(
     help="Family and size of the models (TOML or JSON); else read off the names.",
 )
 reward_option = _counts(
-    "--reward", metavar="COLUMN", help="The reward column; needed where there are several."
+    "--reward", metavar="COLUMN", help="The reward column; needed where several may be meant."
 )
 ties_option = _counts(
     "--ties",
@@ -434,7 +434,7 @@ count_options = bundle(
         "--reward",
         metavar="COLUMN",
         multiple=True,
-        help="The reward column; needed where there are several. Several make an ensemble.",
+        help="The reward column; needed where several may be meant. Several make an ensemble.",
     ),
     _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
     _counts(

@@ -122,9 +122,15 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             ],
             title="Rank correlation of reward and answer length (1: longer answers score higher)",
         )
-    print_crowd(found["crowd"], reward=next(iter(rewards), None))
+    usual = found["usual_reward"]
+    print_crowd(found["crowd"], reward=usual if usual in rewards else next(iter(rewards), None))
     if len(found["reward_columns"]) > 1:
-        say("Several reward columns found. Pick one with `reward` (here it changes which column is shown).")
+        named = (
+            "pick one with `reward`"
+            if usual is None
+            else f"{visible(usual)} is used unless `reward` names another"
+        )
+        say(f"Several reward columns: {named}.")
     for note in found["notes"]:
         warn(note)
 

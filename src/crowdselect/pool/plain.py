@@ -115,6 +115,9 @@ def rewritten(found: FoundFiles, how: HowRead, *, answers: bool = True) -> Plain
             shutil.rmtree(beside, ignore_errors=True)
         keep_newest(home.parent, _KEPT)
     facts = json.loads((home / _FACTS).read_text(encoding="utf-8"))
+    facts["sources"] = [
+        str(file.absolute()) for file in found.files
+    ]  # the same content may lie elsewhere now
     return Plain(tuple(home / name for name in facts["parts"]), facts)
 
 

@@ -177,7 +177,7 @@ class Browser:
     Args:
         pool: An open pool; the caller closes it.
         selection: A selection that was made from it.
-        reward: The reward to show; None = the selection's, or the pool's only one.
+        reward: The reward to show; None = the selection's, or the one that is meant where none is named.
         crowd: Family and size of the models, for the metrics.
 
     Raises:
@@ -207,7 +207,8 @@ class Browser:
         """Find rows.
 
         Args:
-            where: Conditions, see `crowdselect.selection.browse.parse_where`; None = all rows.
+            where: Conditions, see `crowdselect.selection.browse.parse_where`; None = all rows, of a selection the
+                chosen ones.
             ids: Only these, in this order; empty = all, in id order (a selection's chosen rows first, by rank).
 
         Returns:
@@ -224,6 +225,7 @@ class Browser:
             if "rank" in self._table.column_names:
                 rank = to_numpy(self._table["rank"]).astype(np.float64)
                 rows = np.argsort(np.where(np.isnan(rank), np.inf, rank), kind="stable")
+                rows = rows if where is not None else rows[: np.count_nonzero(~np.isnan(rank))]
         if where is None:
             return rows
         return rows[matching(parse_where(where), self._column)[rows]]
@@ -290,13 +292,11 @@ def _table(pool: Pool, selection: Selection | None, reward: str | None, crowd: C
 def _scores(pool: Pool, selection: Selection | None, reward: str | None) -> FloatArray | None:
     """Read the score matrix, shape (N, M); None if there is no single reward, or the selection used an ensemble."""
     if reward is None and selection is not None:
-        named = selection.options["reward"]
-        reward = named if isinstance(named, str) or named is None else None
-        if named is not None and reward is None:
+        reward = selection.facts["reward"]
+        if not isinstance(reward, str) or reward not in pool.reward_columns:
             return None
-    if reward is None and len(pool.reward_columns) != 1:
-        return None
-    return pool.scores(reward)
+    reward = reward or pool.usual_reward
+    return None if reward is None else pool.scores(reward)
 
 
 def _as_numbers(values: ObjectArray) -> ObjectArray:

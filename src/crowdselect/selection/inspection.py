@@ -68,6 +68,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models),
         "reward_columns": list(pool.reward_columns),
+        "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
