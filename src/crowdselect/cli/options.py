@@ -14,7 +14,7 @@ from crowdselect.errors import OptionError, near_miss
 from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.formats import FORMATS, TRAINERS
-from crowdselect.selection.keep import FORMER, refuse_former
+from crowdselect.selection.former import FORMER, refuse_former
 from crowdselect.textfile import not_utf8
 
 if TYPE_CHECKING:

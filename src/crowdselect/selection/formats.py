@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.selection import rl
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -259,7 +258,9 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     turns = pa.list_(turn)
     answer = turn if trainer is not None and TRAINERS[trainer].one_message else turns
     if name == RL:
-        return rl.schema(trainer)
+        from crowdselect.selection.rl import schema
+
+        return schema(trainer)
     columns = {
         "messages": {"messages": turns},
         "prompt-completion": {"prompt": turns, "completion": turns},

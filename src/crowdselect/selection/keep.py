@@ -2,10 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +13,6 @@ from crowdselect.types import BoolArray, FloatArray
 
 _WANTED = "wanted NAME=LOW..HIGH, either end open, both included, % for a quantile, such as best_reward=10%.. or rewards=3..8"
 _END = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?")
-
-FORMER: dict[str, str] = {
-    "min_best_reward": "best_reward={:g}..",
-    "min_best_quantile": "best_reward={}%..",
-    "min_rewards": "rewards={:g}..",
-}
-"""Options that bands took the place of, and the band that says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,28 +108,6 @@ def lowest_kept(keep: Sequence[str], name: str, values: FloatArray) -> float:
     known = np.sort(values[~np.isnan(values)])
     ends = [band.low.at(known, low=True) for band in bands_of(keep) if band.name == name and band.low]
     return max(ends, default=-math.inf)
-
-
-def refuse_former(given: Mapping[str, Any]) -> None:
-    """Say which band to write for an option that is no more.
-
-    Args:
-        given: Options by name.
-
-    Raises:
-        OptionError: One of them is.
-
-    Example:
-        >>> refuse_former({"min_best_quantile": 0.2})
-        Traceback (most recent call last):
-        ...
-        crowdselect.errors.OptionError: `min_best_quantile` is now a band; write `keep='best_reward=20%..'`
-    """
-    for name, form in FORMER.items():
-        value = given.get(name)
-        if value is not None:
-            shown = f"{value * 100:g}" if "%" in form else value
-            raise OptionError(f"`{name}` is now a band; write `keep={form.format(shown)!r}`")
 
 
 def _end(text: str, whole: str) -> End | None:

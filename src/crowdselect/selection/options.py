@@ -9,7 +9,8 @@ from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import ENSEMBLES
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
-from crowdselect.selection.keep import bands_of, refuse_former
+from crowdselect.selection.former import refuse_former
+from crowdselect.selection.keep import bands_of
 from crowdselect.selection.numbers import is_number
 
 RL = "rl"
