@@ -552,3 +552,24 @@ def test_ifd_is_the_ratio_of_two_losses_whatever_the_batches(pool, tmp_path):
     assert kept
     with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
         select(pool, _options(), method=by_ifd(model=str(tmp_path / "tok-not-there")))
+
+
+def test_the_only_answer_needs_no_reward_to_be_chosen(run, tmp_path):
+    lines = ["instruction,model,response", *(f"q{i},only,a{i}" for i in range(9))]
+    (tmp_path / "pool.csv").write_text("\n".join(lines) + "\n")
+    for method in ("random", "length:answer"):
+        given = (
+            "select",
+            tmp_path / "pool.csv",
+            "--budget",
+            5,
+            "--method",
+            method,
+            "-o",
+            tmp_path / method[:3],
+        )
+        assert run(*given).code == 0
+        assert len(train(tmp_path / method[:3])) == 5
+    run("select", tmp_path / "pool.csv", "--budget", 5, "--method", "randm", "--dry-run").refuses(
+        "--method randm is unknown"
+    )

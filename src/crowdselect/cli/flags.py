@@ -62,6 +62,9 @@ class Command(click.Command):
             raise click.UsageError(
                 f"there is no option {error.option_name}{near_miss(error.option_name, known)}", ctx=ctx
             ) from None
+        except CrowdselectError as error:
+            error.reword(partial(as_flags, options=named_options(self)))
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options by section, in the order of the command; the essential ones first."""

@@ -231,13 +231,16 @@ def answers_of(
         return find_answers(
             best_of, usable=usable, hashes=hashes, models=names, answer="best", pairs=False, seed=0
         )
+    answer = options.answer
+    if answer == "best" and len(names) == 1 and np.isnan(matrix.scores).all():
+        answer = f"model:{names[0]}"  # the only answer is the best one, whether it has a reward or not
     if matrix.candidates is None and options.answers_per_row == 1 and options.pairs != "within-model":
         answers = find_answers(
             matrix.scores,
             usable=usable,
             hashes=hashes,
             models=names,
-            answer=options.answer,
+            answer=answer,
             pairs=options.pairs is not None,
             seed=options.seed,
             prompts=matrix.prompts,
@@ -247,7 +250,7 @@ def answers_of(
         answers = answers_among(
             matrix.candidates or _candidates(matrix, hashes=hashes, models=names, seed=options.seed),
             models=names,
-            answer=options.answer,
+            answer=answer,
             pairs=options.pairs,
             per_row=options.answers_per_row,
             unsaid=unsaid(matrix.scores, usable),
