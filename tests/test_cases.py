@@ -5,14 +5,14 @@ Each kind has tests of its own with inputs of their own elsewhere; here the fold
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +31,9 @@ LATER = {
 }
 """Folders that are read here, and whose other wishes belong to what judges, servers and samples do."""
 
+PORT = "18321"
+"""Where the server of the cases listens."""
+
 
 @pytest.fixture(scope="session")
 def cases() -> Path:
@@ -40,20 +43,41 @@ def cases() -> Path:
     return Path(folder).resolve(strict=True)
 
 
+class Server(NamedTuple):
+    """The chat server of the cases, at a port of its own."""
+
+    log: Path
+    port: int
+
+    def crowd(self, case: Path, folder: Path) -> Path:
+        """The crowd file of a case, for this server."""
+        file = folder / "crowd.toml"
+        file.write_text((case / "crowd.toml").read_text().replace(PORT, str(self.port)))
+        return file
+
+    def asked(self) -> list[dict[str, Any]]:
+        """The bodies of all requests so far."""
+        return [json.loads(line)[1] for line in self.log.read_text().splitlines() if line.startswith("[")]
+
+
 @pytest.fixture(scope="module")
-def server(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The chat server of the cases; gives the file in which it writes every request."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
+def server(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = folder / "chat_server.py"
+    script.write_text((cases / "chat_server.py").read_text().replace(PORT, str(port)))
+    log = folder / "log.txt"
     with log.open("w") as told:
-        process = subprocess.Popen([sys.executable, str(cases / "chat_server.py")], stderr=told)
+        process = subprocess.Popen([sys.executable, str(script)], stderr=told)
     try:
-        for _ in range(100):
+        for _ in range(200):
             try:
-                urllib.request.urlopen("http://127.0.0.1:18321/", timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 time.sleep(0.05)
-        yield log
+        yield Server(log, port)
     finally:
         process.kill()
         process.wait()
@@ -279,21 +303,21 @@ def test_lm_evaluation_harness(cases: Path, choose: Callable[..., Chosen]) -> No
 
 
 def test_a_finish_reason_that_is_an_error(
-    cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path
+    cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
 ) -> None:
     case = cases / "30_collect_finish_error"
     ran = run(
-        "collect", case / "ins.jsonl", "--crowd", case / "crowd.toml", "-o", tmp_path / "p.parquet", "--attempts", 2,
-        "--retry-wait", 0.01,
+        "collect", case / "ins.jsonl", "--crowd", server.crowd(case, tmp_path), "-o", tmp_path / "p.parquet",
+        "--attempts", 2, "--retry-wait", 0.01,
     )  # fmt: skip
     assert ran.code == 3
     assert "Upstream error from provider" in ran.out + ran.err
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_an_unfinished_verdict(cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path) -> None:
+def test_an_unfinished_verdict(cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path) -> None:
     case = cases / "31_judge_think_cut"
-    judge = f"judge:{case / 'crowd.toml'}#judge"
+    judge = f"judge:{server.crowd(case, tmp_path)}#judge"
     ran = run("reward", case / "pool.jsonl", "--with", judge, "-o", tmp_path / "r.parquet", "--no-self-test")
     assert ran.code == 3
     assert "an unfinished <think>" in ran.out
@@ -362,13 +386,14 @@ def test_models_that_are_spelt_otherwise(
     ],
 )
 def test_what_is_sent(  # noqa: PLR0917  (fixtures)
-    name: str, wanted: str, cases: Path, run: Callable[..., Ran], server: Path, tmp_path: Path
+    name: str, wanted: str, cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
 ) -> None:
     case = cases / name
-    before = len(server.read_text())
-    ran = run("collect", case / "ins.jsonl", "--crowd", case / "crowd.toml", "-o", tmp_path / "p.parquet")
+    before = len(server.asked())
+    crowd = server.crowd(case, tmp_path)
+    ran = run("collect", case / "ins.jsonl", "--crowd", crowd, "-o", tmp_path / "p.parquet")
     assert ran.code == 0, ran.err
-    asked = [json.loads(line)[1] for line in server.read_text()[before:].splitlines() if line.startswith("[")]
+    asked = server.asked()[before:]
     assert wanted in [body["messages"][-1]["content"] for body in asked]
     assert all(("tools" in body) == (name == "60_collect_tools") for body in asked)
 

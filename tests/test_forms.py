@@ -15,6 +15,7 @@ from crowdselect import Options, Pool, open_pool, select
 from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 from crowdselect.pool.content import prompt_of, without_markers
 from crowdselect.pool.forms import FORMS, Form
+from crowdselect.pool.source import connect
 from crowdselect.selection.folder import training_records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -681,3 +682,13 @@ def test_one_pool_in_all_forms_gives_one_selection(tmp_path: Path) -> None:
                 found.append((name, kind, chosen.table.to_pylist(), records))
     for name, kind, rows, records in found[1:]:
         assert (rows, records) == found[0][2:], (name, kind)
+
+
+def test_rows_keep_their_order_whatever_is_asked_of_them() -> None:
+    listed = ", ".join(f"'{n}'" for n in range(20))
+    with connect() as connection:
+        connection.execute("CREATE TABLE t AS SELECT n::VARCHAR AS x FROM range(9) AS r(n)")
+        ((_, plan),) = connection.execute(
+            f"EXPLAIN SELECT CASE WHEN x IN ({listed}) THEN 1 END FROM t"
+        ).fetchall()
+    assert "join" not in plan.casefold()

@@ -340,7 +340,7 @@ def test_the_report_of_another_method(shortest, spread, sim, place, run):
 
 
 def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
-    def files(name, train_file, stage, settings):
+    def files(name, train_file, stage, settings, _note):
         return {"toy.cfg": f"{name} {train_file} {stage} {settings['learning_rate']}\n"}
 
     monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", formats=("messages", "dpo"), files=files))

@@ -924,8 +924,6 @@ _TEXT_COLUMNS = frozenset(
         "query",
         "text",
         "input",
-        "task",
-        "user",
         "messages",
         "conversations",
         "content",
