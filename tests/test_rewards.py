@@ -178,7 +178,7 @@ def test_ensembles_and_metrics_from_the_command(pool, run, tmp_path):
     assert "How far the rewards agree" in ran.out
     assert "they agree least on: i" in ran.out
     ran = run(*args, *both, "--metrics", str(numbers), "--weights", "lfd=1")
-    ran.refuses("--weights: no number 'lfd'", "difficulty, separability, stability, ifd, tags")
+    ran.refuses("--weights: no number 'lfd'", "stability, within, ifd, tags")
 
 
 # Numbers per instruction
