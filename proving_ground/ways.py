@@ -79,7 +79,9 @@ WAYS: dict[str, Way] = {
     "separability, floor": Way(
         kind="own", weights={"separability": 1.0}, options={"keep": ("best_reward=25%..",)}
     ),
-    "difficulty, floor": Way(kind="own", weights={"difficulty": 1.0}, options={"keep": ("best_reward=50%..",)}),
+    "difficulty, floor": Way(
+        kind="own", weights={"difficulty": 1.0}, options={"keep": ("best_reward=50%..",)}
+    ),
     "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
     "learnable": Way(kind="own", number="learnable", deployable=False),
 }

@@ -41,7 +41,9 @@ def test_the_card_of_a_selection(selection):
     assert "# 7 instructions chosen by a crowd" in card
     assert "simulated: no real model or reward is behind it" in card
     assert "from 120 instructions that 12 models answered" in card
-    assert '| `weights` | `{"difficulty": 1.0, "separability": 1.0, "stability": 2.0, "within": 0.0}` |' in card
+    assert (
+        '| `weights` | `{"difficulty": 1.0, "separability": 1.0, "stability": 2.0, "within": 0.0}` |' in card
+    )
     for reason, count in selection.counts().items():
         assert f"| `{reason}: {REASONS[reason]}` | `{count}` |" in card
     assert selection.facts["fingerprint"] in card

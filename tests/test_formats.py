@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from crowdselect.errors import InputError, OptionError
 from crowdselect.selection.formats import (
     FORMATS,
-    RL,
     PAPER_TRAINING,
+    RL,
     check_format,
     record,
     record_schema,

@@ -350,7 +350,9 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
     assert run(*command, "--overwrite", "--pairs", "best-worst", "--format", "dpo").code == 0
     assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
     run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read --format alpaca")
-    run(*command, "--overwrite", "--for", "none").refuses("choose one of: trl, llamafactory, verl, open-instruct, toy")
+    run(*command, "--overwrite", "--for", "none").refuses(
+        "choose one of: trl, llamafactory, verl, open-instruct, toy"
+    )
 
 
 # Another kind of vectors

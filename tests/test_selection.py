@@ -222,9 +222,7 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
     ],
 )
 def test_the_story_of_a_row_that_is_not_eligible_says_what_would_help(reason, advice):
-    selection = selection_of(
-        [taken("a", 1, 0.5), {"id": "b", "reason": reason, **BARRED}], answer="random"
-    )
+    selection = selection_of([taken("a", 1, 0.5), {"id": "b", "reason": reason, **BARRED}], answer="random")
     lines = selection.explain("b")["story"]
     assert lines[0] == f"not chosen: {reason} ({REASONS[reason.partition(':')[0]]})"
     assert "difficulty -1" in lines

@@ -233,7 +233,9 @@ def test_a_floor_at_a_quantile_is_that_row_and_not_a_rounding_above_it(tmp_path)
     rewards = np.column_stack([np.arange(101.0) % 101, np.full(101, -1.0)])
     file = write(tmp_path / "pool.parquet", rewards, names=["a", "b"])
     for quantile in (0.07, 0.14, 0.28, 0.29, 0.55, 0.56, 0.57, 0.58):
-        options = Options(budget=5, clusters=0, weights={"difficulty": 1.0}, keep=f"best_reward={100 * quantile:g}%..")
+        options = Options(
+            budget=5, clusters=0, weights={"difficulty": 1.0}, keep=f"best_reward={100 * quantile:g}%.."
+        )
         with open_pool(file) as pool:
             reasons = select(pool, options).table["reason"].to_pylist()
         assert reasons.count("outside:best_reward") == round(100 * quantile)

@@ -39,7 +39,11 @@ def written(rows, name="train.jsonl"):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 @pytest.mark.parametrize(
     ("name", "trainer"),
-    [*((name, None) for name in FORMATS if name != RL), ("messages", "llamafactory"), ("dpo", "llamafactory")],
+    [
+        *((name, None) for name in FORMATS if name != RL),
+        ("messages", "llamafactory"),
+        ("dpo", "llamafactory"),
+    ],
 )
 def test_every_format_that_is_exported_is_read_back(name, trainer, ending):
     rejected = "A few." if name == "dpo" else None

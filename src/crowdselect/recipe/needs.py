@@ -110,7 +110,12 @@ class Needs:
         from crowdselect.selection.keep import bands_of
 
         for band in bands_of(options.keep):
-            if band.name == "rewards" and band.low is not None and not band.low.quantile and band.low.value > len(pool.models):
+            if (
+                band.name == "rewards"
+                and band.low is not None
+                and not band.low.quantile
+                and band.low.value > len(pool.models)
+            ):
                 raise OptionError(
                     f"keep wants {band.low.value:g} rewards, and {pool.name} has answers of {len(pool.models)} models"
                 )
