@@ -275,7 +275,7 @@ def test_half_answers_are_no_targets_but_their_rewards_count(tmp_path):
     assert "8 answers were cut (finish_reason)" in said
     assert "4 answers were withheld" in said
     assert "4 answers were broken off" in said
-    assert "4 answers have a finish_reason that is not known" in said
+    assert "4 answers have an unknown finish_reason" in said
     assert "have no text" not in said
     assert not [line for line in plain.warnings if "finish_reason" in line]
 

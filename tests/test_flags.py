@@ -114,7 +114,8 @@ def _given(name: str) -> dict[str, object]:
     command = COMMANDS[name]
     given = {str(param.name): "x" for param in command.params if param.required}
     context = click.Context(command)
-    rest = {str(p.name): p.get_default(context) for p in command.params if str(p.name) not in given}
+    handed_over = [p for p in command.params if p.expose_value and str(p.name) not in given]
+    rest = {str(p.name): p.get_default(context) for p in handed_over}
     values = {key: None if "UNSET" in repr(value) else value for key, value in {**given, **rest}.items()}
     return {**values, "budget": 3} if "budget" in values else values
 

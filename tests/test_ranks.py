@@ -144,11 +144,17 @@ def test_weights_of_many_digits_break_no_tie(weight):
 
 def test_weights_come_in_the_order_of_the_metrics_with_absent_ones_as_zero():
     got = check_weights({"stability": 2, "difficulty": -1}, known=METRICS)
-    assert list(got.items()) == [("difficulty", -1.0), ("separability", 0.0), ("stability", 2.0)]
+    assert list(got.items()) == [
+        ("difficulty", -1.0),
+        ("separability", 0.0),
+        ("stability", 2.0),
+        ("within", 0.0),
+    ]
     assert check_weights(DEFAULT_WEIGHTS, known=METRICS) == {
         "difficulty": 1.0,
         "separability": 1.0,
         "stability": 2.0,
+        "within": 0.0,
     }
 
 

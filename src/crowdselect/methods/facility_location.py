@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import kmeans
-from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.selection.clusters import Grouping
@@ -97,7 +96,7 @@ def _weights(seen: Seen, by: str) -> FloatArray:
 
 
 _OWN_WEIGHTS: dict[str, Callable[[Seen], FloatArray]] = {
-    CROWD.name: lambda seen: combine({name: seen.ranks[name] for name in METRICS}, DEFAULT_WEIGHTS),
+    CROWD.name: lambda seen: combine(seen.ranks, DEFAULT_WEIGHTS),
     "reward": lambda seen: seen.known.answers.best_reward,
 }
 """What rows can be weighted by without a column."""
