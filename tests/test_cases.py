@@ -302,6 +302,7 @@ def test_lm_evaluation_harness(cases: Path, choose: Callable[..., Chosen]) -> No
     assert choose(path, "--filter", "flexible-extract").reasons()["no_answer"] == 5
 
 
+@pytest.mark.extra
 def test_a_finish_reason_that_is_an_error(
     cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
 ) -> None:
@@ -315,6 +316,7 @@ def test_a_finish_reason_that_is_an_error(
     assert not (tmp_path / "p.parquet").exists()
 
 
+@pytest.mark.extra
 def test_an_unfinished_verdict(cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path) -> None:
     case = cases / "31_judge_think_cut"
     judge = f"judge:{server.crowd(case, tmp_path)}#judge"
@@ -377,6 +379,7 @@ def test_models_that_are_spelt_otherwise(
     assert len(choose(case / "pool.jsonl", "--rewards", case / "rewards.jsonl", "--crowd", crowd).train) == 3
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [

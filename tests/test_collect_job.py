@@ -283,6 +283,7 @@ def test_the_pool_is_the_same_however_often_it_was_stopped(place, tmp_path_facto
     assert sum(len(asked) for asked in other.asked.values()) == 30
 
 
+@pytest.mark.extra
 def test_plan(place):
     found, _ = plan(place.task())
     oak, ash = found["oak-7b"], found["ash-7b"]
@@ -341,6 +342,7 @@ def test_the_command_seals_from_the_ledger_alone(place, monkeypatch, tmp_path_fa
     assert len(place.pool()) == 24
 
 
+@pytest.mark.extra
 def test_the_command_plans(place, monkeypatch):
     monkeypatch.chdir(place.folder)
     done = CliRunner().invoke(

@@ -126,6 +126,7 @@ def test_all_settings_of_a_name_and_what_failed_go_with_it(task):
     assert asked.calls == ["old"] * 10
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(
     "change", [{"temperature": 0.7}, {"system": "Be brief."}, {"max_tokens": 8}, {"seed": 1}]
 )
@@ -140,6 +141,7 @@ def test_other_requests_are_another_model(task, change):
     assert asked.calls == ["old"] * 5 + ["new"] * 5
 
 
+@pytest.mark.extra
 def test_with_two_such_names_nothing_is_taken_and_both_are_named(task):
     asked = Asked()
     crowd(folder(task), ["one", "two"])

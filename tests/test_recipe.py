@@ -178,6 +178,7 @@ def test_no_recipe_and_other_peoples_folders(place, run):
     assert [path.name for path in (place / "mine").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.extra
 def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
     printed = run("run", "--example")
     assert printed.code == 0
@@ -256,6 +257,7 @@ def test_the_baselines_in_the_papers_page_are_as_the_commands_want_them(place):
     }
 
 
+@pytest.mark.extra
 @pytest.mark.real
 def test_the_judges_tokens_in_the_papers_page_are_those_of_the_plan(tmp_path, run, data, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_API_KEY", "none")

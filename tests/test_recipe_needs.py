@@ -64,6 +64,7 @@ def test_a_later_step_that_cannot_work_is_refused_before_anything_is_sent(place,
     assert not list(place.glob("recipe/steps/*"))
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("plan", [(), ("--dry-run",)], ids=["run", "plan"])
 def test_stability_needs_a_family_of_two_sizes(place, run, plan):
     text = recipe(place, COLLECT, REWARD, "[select]\nbudget = 5\nreward = 'some'")
@@ -84,6 +85,7 @@ def test_a_crowd_file_of_collect_says_enough_for_stability(place, run):
     assert (ran.code, ran.err) == (0, "")
 
 
+@pytest.mark.extra
 def test_a_column_of_the_instructions_may_be_the_reward(place, run):
     assert run("run", recipe(place, COLLECT, "[select]\nbudget = 5\n"), "--dry-run").code == 0
     bare = COLLECT.replace("asked", "bare")

@@ -290,7 +290,7 @@ def test_without_the_extra_one_line_says_so(run, monkeypatch):
         run("train", data, "--base", base, "-o", output).refuses(said)
     for more in ((), ("--dry-run",)):
         run("train", "train.jsonl", "--base", "some/model", "-o", "m", *more).refuses(
-            f"transformers is not installed; run: {install_command('train')}"
+            f"is not installed; run: {install_command('train')}"
         )
 
 
