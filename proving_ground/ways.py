@@ -48,7 +48,9 @@ def _paper(*values: float) -> dict[str, float]:
 
 def _metric_ways() -> dict[str, Way]:
     out = {}
-    for name in METRICS:
+    for name in (
+        name for name, metric in METRICS.items() if not metric.of_samples
+    ):  # the worlds have one answer each
         for weight, word in ((1.0, "up"), (-1.0, "down")):
             for clusters, ending in ((0, ""), (CLUSTERS, ", clusters")):
                 options = {"clusters": clusters}

@@ -67,7 +67,7 @@ def test_as_many_workers_as_cores_give_the_scores_of_the_local_engine():
         "--overwrite",
         code=3,
     )
-    assert ", 0 conversations given to the scorers" in out  # the local engine knows what workers have scored
+    assert "; 0 conversations sent to the scorers" in out  # the local engine knows what workers have scored
     assert pq.read_table("there.parquet").equals(pq.read_table("here.parquet"))
     assert "SELF-TEST" in err
     assert not [line for line in err.splitlines() if not line.startswith(("warning: SELF-TEST", "scored"))]
@@ -148,7 +148,8 @@ def test_workers_share_the_gpus_of_a_cluster_that_is_there(two_gpus):
     assert err == "error: --workers 3 of 1 GPUs each are more than the 2 GPUs of the Ray cluster\n"
     _, err = ran(*asked, 4, "--overwrite", code=2, **env)
     assert (
-        err == "error: --gpus-per-worker 4, but the Ray cluster has 2 GPUs in all; leave it out to use CPUs\n"
+        err
+        == "error: --gpus-per-worker is 4, but the Ray cluster has 2 GPUs in all; leave it out to use CPUs\n"
     )
 
 

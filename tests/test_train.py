@@ -113,7 +113,7 @@ def trainer_of(data, **given):
 def test_a_whole_run(run):
     ran = run("train", "rows.jsonl", "--base", "base", "-o", "m", "--eval-share", 0.25, "--epochs", 3, *FAST)
     assert ran.code == 0, ran.err
-    assert "m: written" in ran.out
+    assert "written to m\n" in ran.out
     assert ran.err == ""
     found = manifest("m")
     losses, made = found["losses"], found["plan"]
