@@ -14,7 +14,7 @@ import pytest
 from crowdselect import Options, Pool, open_pool, select
 from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 from crowdselect.pool.content import prompt_of, without_markers
-from crowdselect.pool.forms import FORMS, Form
+from crowdselect.pool.forms import FORMS, Form, unlisted
 from crowdselect.pool.source import connect
 from crowdselect.selection.folder import training_records
 
@@ -692,3 +692,11 @@ def test_rows_keep_their_order_whatever_is_asked_of_them() -> None:
             f"EXPLAIN SELECT CASE WHEN x IN ({listed}) THEN 1 END FROM t"
         ).fetchall()
     assert "join" not in plan.casefold()
+
+
+@pytest.mark.parametrize(
+    "text", ["['a', " + "[" * 100_000 + "1, 'b']", "['a', " + "-" * 100_000 + "1, 'b']", "['a'] + ['b']"]
+)
+def test_a_prompt_that_only_looks_like_a_list_stays_as_it_is(text):
+    assert unlisted(text) == text
+    assert unlisted("['a', 'b']") == "a\nb"

@@ -153,8 +153,8 @@ def _typed(option: Option | click.Argument, value: str | None) -> str | None:
 def _plain(value: str) -> str:
     """A value as it is typed: a text without Python's quotes."""
     try:
-        read = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        read = ast.literal_eval(value)  # constants only: nothing in a message is run
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
         return value
     return read if isinstance(read, str) else value
 

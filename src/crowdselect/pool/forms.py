@@ -910,8 +910,8 @@ def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
     if not isinstance(text, str) or not (text.startswith(("['", '["')) and text.endswith(("']", '"]'))):
         return text
     try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        found = ast.literal_eval(text)  # constants only: nothing in a text is run
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
         return text
     return "\n".join(found) if all(isinstance(part, str) for part in found) else text
 
