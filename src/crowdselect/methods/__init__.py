@@ -155,6 +155,18 @@ METHODS: dict[str, Entry] = {
         help="Random rows; with clusters, as many from each.",
         drawn=True,
     ),
+    "teachable": Entry(
+        make="teachable:teachable",
+        help="What a student misses and models like it manage.",
+        argument=Argument(
+            fills=("form",),
+            form="plain",
+            help="plain: what the crowd manages, whether like the student or not.",
+            required=False,
+        ),
+        drawn=True,
+    ),
+    "easy": Entry(make="easy:easy", help="What most of the crowd manages, for a weak student.", drawn=True),
     "length": Entry(
         make="length:by_length",
         help="The longest or shortest instructions or answers.",

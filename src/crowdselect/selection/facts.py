@@ -20,6 +20,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.student import student_facts
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
@@ -210,6 +211,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
+        **student_facts(rows.reach, found.choice.rank > 0),
         "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }
 

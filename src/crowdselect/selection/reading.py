@@ -52,6 +52,8 @@ class Shards:
     """Its files, read one by one; empty = the pool is read as a whole."""
     run: Run = run_here
     """What reads them."""
+    student: str | None = None
+    """A model of the pool that is no part of the crowd."""
 
     @property
     def whole(self) -> bool:
@@ -60,6 +62,11 @@ class Shards:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
+        """The crowd: the models of all shards but the student, in code-point order."""
+        return tuple(name for name in self.all_models if name != self.student)
+
+    @cached_property
+    def all_models(self) -> tuple[str, ...]:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
@@ -94,7 +101,12 @@ class Shards:
 
 
 def shards_of(
-    pool: Pool, *, run: Run | None = None, options: Options | None = None, method_needs: str | None = None
+    pool: Pool,
+    *,
+    run: Run | None = None,
+    options: Options | None = None,
+    method_needs: str | None = None,
+    student: str | None = None,
 ) -> Shards:
     """Decide whether a pool is read as a whole or file by file.
 
@@ -103,18 +115,19 @@ def shards_of(
         run: What reads its files one by one; None = this process, and only if the pool is large.
         options: The options of the selection, if there is one.
         method_needs: Why the method needs the pool as a whole; None if it does not.
+        student: A model of the pool that is no part of the crowd.
 
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
     """
     if run is None and (len(pool.parts) == 1 or pool.row_count <= LARGE):
-        return Shards(pool)
+        return Shards(pool, student=student)
     why_not = _needs_the_whole(pool, options) or method_needs
     if why_not is not None and run is not None:
         raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
     if why_not is not None or (run is None and len(pool.filled) == 1):
-        return Shards(pool)
-    return Shards(pool, pool.filled, run or run_here)
+        return Shards(pool, student=student)
+    return Shards(pool, pool.filled, run or run_here, student)
 
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
@@ -197,7 +210,7 @@ def _held(
         if of == "instruction":
             texts: list[Any] = [text or "" for text in shards.texts[block]]
         else:
-            models = [pool.models[column] for column in answers.chosen[block].tolist()]
+            models = [shards.models[column] for column in answers.chosen[block].tolist()]
             samples = None if answers.sample is None else answers.sample[block].tolist()
             texts = _answered(pool, [known.ids[row] for row in block], models, samples, of)
         for first in range(0, len(block), size):
