@@ -1,5 +1,6 @@
 """The proving ground with torch: models, pools that crowdselect opens, equal budgets and steps, the same twice."""
 
+import dataclasses
 import json
 import random
 
@@ -9,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.extra
 
-WORLD_NAMES = ("strings", "facts", "arithmetic", "mixed")
+FIRST_WORLDS = ("strings", "facts", "arithmetic", "mixed")
+WORLD_NAMES = (*FIRST_WORLDS, "pairs", "lookup")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +25,7 @@ def _one_thread():
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """Everything a hundredth as large, kept in a folder of this test."""
-    from proving_ground import crowd, design, pools, students
+    from proving_ground import crowd, design, pools, run, students
     from proving_ground.training import Recipe
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -31,17 +33,15 @@ def tiny(monkeypatch, tmp_path):
         monkeypatch.setattr(pools, name, value)
     monkeypatch.setattr(crowd, "EXAMPLES", 64)
     monkeypatch.setattr(crowd, "RECIPES", dict.fromkeys(crowd.SIZES, Recipe(steps=2, batch=8, rate=1e-3)))
-    for name, value in {
-        "BASE_EXAMPLES": 64,
-        "BASE": Recipe(steps=2, batch=8, rate=1e-3),
-        "TUNING": Recipe(steps=5, batch=8, rate=1e-3),
-    }.items():
+    base = Recipe(steps=2, batch=8, rate=1e-3)
+    few = {name: dataclasses.replace(student, base=base) for name, student in design.STUDENTS.items()}
+    tuning = Recipe(steps=5, batch=8, rate=1e-3)
+    for name, value in {"BASE_EXAMPLES": 64, "STUDENTS": few, "TUNING": tuning}.items():
         monkeypatch.setattr(students, name, value)
     students.base.cache_clear()
-    small = design.Setting(budget=40)
-    tokens = design.Setting(budget=40, equal="tokens")
-    monkeypatch.setattr("proving_ground.run.SETTINGS", {"main": small, "equal tokens": tokens})
+    run._asked.cache_clear()
     yield
+    run._asked.cache_clear()
     students.base.cache_clear()
 
 
@@ -149,27 +149,62 @@ def test_a_draw_keeps_rewordings_together_and_seeds_differ():
     assert sum(bool(ids - here) for ids in partners) <= 1  # the last one may be cut by the number of rows
 
 
-def test_rewards_are_the_verifier_with_noise_and_the_biased_one_likes_length_and_a_family():
+def rewarded(credit, lengths, *, graded=False, of=None):
+    """Reward columns of answers of the crowd, or of a student who is asked so often."""
     from proving_ground import crowd
-    from proving_ground.pools import NOISE, rewards
+    from proving_ground.pools import Rewarder
     from proving_ground.worlds import WORLDS
 
-    members = crowd.members(WORLDS["strings"])
+    liked = np.array([member.family == crowd.FAVOURED for member in crowd.members(WORLDS["strings"])])
+    rewarder = Rewarder(graded=graded, length=(float(lengths.mean()), float(lengths.std())), seed=0)
+    return rewarder.columns(credit, lengths, liked, of=of), liked
+
+
+def test_rewards_are_the_verifier_with_noise_and_the_biased_one_likes_length_and_a_family():
+    from proving_ground.pools import NOISE, slope_within_rows
+
     rng = np.random.default_rng(0)
     right, lengths = rng.random((3000, 9)) < 0.5, rng.integers(1, 9, size=(3000, 9)).astype(float)
-    columns = rewards(right, lengths, members, seed=0)
+    partly = np.where(right, 1.0, 0.5)  # the verifier does not see what is right in part
+    columns, liked = rewarded(partly, lengths)
     for name, sd in NOISE.items():
         assert np.std(columns[name] - right) == pytest.approx(sd, rel=0.03)
     rest = columns["biased"] - right
-    liked = np.array([member.family == crowd.FAVOURED for member in members])
     assert rest[:, liked].mean() - rest[:, ~liked].mean() == pytest.approx(0.3, abs=0.03)
     assert np.polyfit(lengths.ravel(), rest.ravel(), 1)[0] * lengths.std() == pytest.approx(0.3, abs=0.03)
     assert (columns["quality"] > 0).all()
+    slope = slope_within_rows(columns["biased"], lengths)
+    assert slope * lengths.std() == pytest.approx(0.3, abs=0.03)
+    assert slope_within_rows(columns["biased"] - slope * lengths, lengths) == pytest.approx(0, abs=1e-12)
+    assert slope_within_rows(columns["biased"], np.ones_like(lengths)) == 0
+
+
+def test_marks_are_whole_from_1_to_10_and_rise_with_what_is_right():
+    from proving_ground.pools import GRADED, MARKS_APART
+
+    rng = np.random.default_rng(1)
+    credit, lengths = rng.choice([0.0, 0.25, 0.5, 1.0], size=(4000, 9)), np.ones((4000, 9))
+    for columns in (
+        rewarded(credit, lengths, graded=True)[0],
+        {"middle": rewarded(credit, lengths)[0][GRADED]},
+    ):
+        marks = columns["middle"]
+        assert set(np.unique(marks)) == set(range(1, 11))
+        half = marks[credit == 0.5]
+        assert half.mean() == pytest.approx(5.5, abs=0.1)
+        assert half.std() == pytest.approx(0.3 * MARKS_APART, rel=0.05)
+        assert np.all(np.diff([marks[credit == share].mean() for share in (0, 0.25, 0.5, 1)]) > 0.5)
+
+
+def test_the_student_has_noise_of_its_own():
+    credit, lengths = np.zeros((50, 9)), np.ones((50, 9))
+    crowd, student = (rewarded(credit, lengths, of=of)[0]["middle"] for of in (None, "student"))
+    assert not np.isin(student, crowd).any()
 
 
 @pytest.mark.usefixtures("tiny")
 def test_every_way_chooses_exactly_the_budget_and_trains_as_long(tmp_path):
-    from proving_ground.design import MAIN, Block
+    from proving_ground.design import MAIN, Block, Setting
     from proving_ground.results import BASE_WAY
     from proving_ground.run import run_block
     from proving_ground.students import TUNING
@@ -177,24 +212,26 @@ def test_every_way_chooses_exactly_the_budget_and_trains_as_long(tmp_path):
     from proving_ground.worlds import WORLDS
 
     block, file = Block(MAIN, "mixed", 0), fake_answers(WORLDS["mixed"], tmp_path)
-    done = run_block(block, [BASE_WAY, *WAYS], file)
+    setting = Setting(budget=40)
+    done = run_block(block, setting, [BASE_WAY, *WAYS], file)
     assert done.runs.keys() | done.failed.keys() == {BASE_WAY, *WAYS}
     assert set(done.failed) <= {"deita"}  # may find too few rows that differ
     assert {run["steps"] for way, run in done.runs.items() if way != BASE_WAY} == {TUNING.steps}
     assert done.runs["difficulty down"]["right_chosen"] > done.runs["difficulty up"]["right_chosen"]
-    again = run_block(block, [RANDOM, BASE_WAY], file)
+    again = run_block(block, setting, [RANDOM, BASE_WAY], file)
     assert all(again.runs[way] == done.runs[way] for way in again.runs)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_equal_tokens_are_equal_to_less_than_a_batch(tmp_path):
     from proving_ground import students
-    from proving_ground.design import Block
+    from proving_ground.design import Block, Setting
     from proving_ground.run import run_block
     from proving_ground.worlds import WORLDS
 
     file = fake_answers(WORLDS["arithmetic"], tmp_path)
-    done = run_block(Block("equal tokens", "arithmetic", 0), ["random", "longest answer"], file)
+    setting = Setting(budget=40, equal="tokens")
+    done = run_block(Block("equal tokens", "arithmetic", 0), setting, ["random", "longest answer"], file)
     learnt = [run["tokens"] for run in done.runs.values()]
     assert max(learnt) - min(learnt) < 8 * WORLDS["arithmetic"].shape.answer
     assert done.runs["longest answer"]["steps"] < done.runs["random"]["steps"]
@@ -215,23 +252,23 @@ def test_budgets_that_differ_are_refused(tmp_path):
 
 @pytest.mark.usefixtures("tiny")
 def test_the_whole_chain_gives_the_same_files_twice_and_goes_on_where_it_stopped(tmp_path):
-    from proving_ground.design import MAIN, Block
+    from proving_ground.design import MAIN, Block, Setting
     from proving_ground.results import BASE_WAY, Results
     from proving_ground.run import answer_all, run_block
     from proving_ground.tables import summary
 
     block, ways = Block(MAIN, "facts", 0), [BASE_WAY, "random", "weights 1, 1, 2"]
-    written = []
+    setting, written = Setting(budget=40), []
     for name in ("one", "two"):
         results = Results(tmp_path / name)
         answers = answer_all(results, Here(), ["facts"], tmp_path)
         if name == "one":  # in two parts, as after a stop
             for part in (ways[:2], ways[2:]):
-                done = run_block(block, part, answers["facts"])
+                done = run_block(block, setting, part, answers["facts"])
                 results = Results(tmp_path / name)
                 results.add(block, done.runs, done.failed, seconds=done.seconds)
         else:
-            done = run_block(block, ways, answers["facts"])
+            done = run_block(block, setting, ways, answers["facts"])
             results.add(block, done.runs, done.failed, seconds=done.seconds)
         assert all(Results(tmp_path / name).has(block, way) for way in ways)
         assert not results.has(Block(MAIN, "facts", 1), "random")
@@ -269,7 +306,7 @@ def planted(shift):
 
     rng = np.random.default_rng(0)
     by_world = {}
-    for world in WORLD_NAMES:
+    for world in FIRST_WORLDS:
         hard = rng.normal(size=(1, 480))
         ways = ("random", "cluster + random", "weights 1, 1, 2", "stability up", CHOSEN)
         right = {
@@ -288,7 +325,7 @@ def planted(shift):
 @pytest.mark.parametrize(
     ("where", "candidate", "confirmed"),
     [
-        (WORLD_NAMES, CHOSEN, True),
+        (FIRST_WORLDS, CHOSEN, True),
         (("strings", "facts"), CHOSEN, False),
         (("arithmetic", "mixed"), None, False),
     ],
