@@ -340,3 +340,203 @@ def test_the_default_follows_only_what_is_better_where_it_is_chosen_and_where_it
     assert found.beats_random == ((CHOSEN,) if len(where) == 4 else ())
     assert found.better_than_random["stability up"] == ()
     assert not found.complete
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "setting", ["main", "asked four times", "a quarter scored", "reward biased", "reward noise high"]
+)
+def test_every_way_of_the_second_protocol_chooses_for_its_student(tmp_path, setting):
+    from proving_ground import second
+    from proving_ground.design import Block
+    from proving_ground.run import run_block
+    from proving_ground.worlds import WORLDS
+
+    how = dataclasses.replace(second.SETTINGS[setting], budget=40)
+    ways = second.ways_of(setting)
+    done = run_block(Block(setting, "pairs", 80), how, ways, fake_answers(WORLDS["pairs"], tmp_path))
+    assert (done.runs.keys(), done.failed) == (set(ways), {})
+    assert done.runs["teachable:plain"] != done.runs["student fails, drawn"]
+    if setting in second.REMEDIES:
+        assert all(done.runs[way] != done.runs[way.partition(",")[0]] for way in second.REMEDIES[setting])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_student_is_asked_once_or_several_times_and_scored_in_part(tmp_path):
+    import pyarrow.parquet as pq
+
+    from proving_ground import crowd, pools, students
+    from proving_ground.worlds import WORLDS
+
+    world = WORLDS["lookup"]
+    asked = pools.questions(world)
+    texts = json.loads(fake_answers(world, tmp_path).read_text())
+    by_id = {name: {q.id: text for q, text in zip(asked, own, strict=True)} for name, own in texts.items()}
+    files = pools.write_pool(tmp_path, world, asked, by_id, crowd.members(world), seed=80)
+    start = students.base(world, "small", number=0)
+    instructions = [q.item.instruction for q in asked]
+    once, often = (students.own_answers(start, instructions, asked=asked_) for asked_ in (1, 4))
+    assert (len(once), len(often)) == (1, 4)
+    assert len({tuple(own) for own in (*once, *often)}) == 5
+    assert often == students.own_answers(start, instructions, asked=4)
+    own = [{q.id: text for q, text in zip(asked, texts, strict=True)} for texts in often]
+    table = pq.read_table(pools.write_student(files, own, scored=0.25)).to_pandas()
+    assert len(table) == 4 * pools.DRAWN
+    scored = table.groupby("id")["middle"].count()
+    assert (sorted(scored.unique()), (scored > 0).sum()) == ([0, 4], pools.DRAWN // 4)
+    assert set(table["sample"]) == {0, 1, 2, 3}
+
+
+def planted_second(shift, *, items=60):
+    """Complete runs of the two candidates and random in every setting: (setting, world) → points that `teachable` is better by."""
+    from proving_ground import second
+    from proving_ground.findings import Seen
+
+    rng = np.random.default_rng(0)
+
+    def world(setting, name):
+        right = {}
+        for way in ("random", *second.CANDIDATES):
+            own = rng.random((len(second.seeds_of(setting)), items)) < 0.3
+            if way == "teachable":
+                gain = shift(setting, name)
+                flip = rng.random(own.shape) < abs(gain)
+                own = np.where(flip, gain > 0, own)
+            right[way] = dict(zip(second.seeds_of(setting), own.astype(float), strict=True))
+        return Seen(right, {}, {}, {}, {})
+
+    return {
+        setting: {name: world(setting, name) for name in second.worlds_of(setting)}
+        for setting in second.SETTINGS
+    }
+
+
+def ahead(count, *, behind=(), harmed=()):
+    """Better in the first so many worlds, worse in some, and worse in all worlds of some variations."""
+    from proving_ground.second import ALL_WORLDS
+
+    def shift(setting, world):
+        if setting in harmed or world in behind:
+            return -0.3
+        return 0.3 if setting == "main" and world in ALL_WORLDS[:count] else 0.0
+
+    return shift
+
+
+@pytest.mark.parametrize(
+    ("shift", "default"),
+    [
+        (ahead(6), "teachable"),
+        (ahead(4), "teachable"),
+        (ahead(3), None),
+        (ahead(5, behind=("lookup",)), None),
+        (ahead(6, harmed=("student strong",)), None),
+        (ahead(6, harmed=("budget 100",)), None),
+    ],
+)
+def test_the_rule_wants_four_worlds_none_worse_and_no_variation_harmed(shift, default):
+    from proving_ground import rule, second
+
+    by_setting = planted_second(shift)
+    found = rule.rule(by_setting, second.CANDIDATES)
+    assert found.applied
+    assert found.unread == ()
+    assert rule.default_of(found, by_setting["main"]) == default
+    assert found.judged["teachable:plain"].better == ()
+
+
+def test_the_rule_is_not_applied_until_what_it_needs_is_in():
+    from proving_ground import rule, second
+
+    for name in second.SETTINGS:
+        by_setting = planted_second(ahead(6))
+        del by_setting[name]["facts"].right["teachable:plain"][83]
+        found = rule.rule(by_setting, second.CANDIDATES)
+        default = rule.default_of(found, by_setting["main"])
+        if name in second.NEEDED:
+            assert (found.missing, found.qualified, default) == ((name,), (), None)
+        else:
+            assert (found.unread, default) == ((name,), "teachable")
+
+
+def test_of_two_that_qualify_the_plain_one_is_the_default_unless_the_other_is_better():
+    from proving_ground import rule, second
+
+    by_setting = planted_second(ahead(6))
+    main = by_setting["main"]
+    for world in main.values():
+        world.right["teachable:plain"] = world.right["teachable"]
+    assert rule.default_of(rule.rule(by_setting, second.CANDIDATES), main) == "teachable:plain"
+    for world in main.values():
+        world.right["teachable:plain"] = {
+            seed: np.where(np.arange(60) < 6, 0.0, right) for seed, right in world.right["teachable"].items()
+        }
+    assert rule.default_of(rule.rule(by_setting, second.CANDIDATES), main) == "teachable"
+
+
+def test_worlds_of_an_unfinished_setting_weigh_alike_and_the_hard_band_is_a_part_of_the_test():
+    from proving_ground import rule
+    from proving_ground.items import BANDS
+    from proving_ground.pools import test_items
+    from proving_ground.worlds import WORLDS
+
+    main = planted_second(ahead(6), items=480)["main"]
+    del main["facts"].right["teachable"][80]
+    step = rule.in_step(main)
+    assert all(80 not in found.right["teachable"] and 80 in found.right["random"] for found in step.values())
+    gap = np.mean(
+        [
+            np.mean([found.right["teachable"][s] - found.right["random"][s] for s in range(81, 96)])
+            for found in main.values()
+        ]
+    )
+    mean = rule.over_worlds(step, "teachable")
+    assert (mean.mean, mean.seeds) == (pytest.approx(gap), 15)
+    hard = [i for i, item in enumerate(test_items(WORLDS["lookup"])) if BANDS[item.band] == "hard"]
+    found = rule.hard_band(main)["lookup"].right["random"][80]
+    assert found.tolist() == main["lookup"].right["random"][80][hard].tolist()
+
+
+def test_runs_that_a_variation_shares_come_from_the_main_cell(tmp_path):
+    from proving_ground import rule, second
+    from proving_ground.design import Block
+    from proving_ground.results import Results, packed
+    from proving_ground.students import Readout
+
+    results = Results(tmp_path)
+    rng = np.random.default_rng(0)
+    for setting, ways, seeds in (
+        ("main", ("random", "teachable"), (80, 90)),
+        (second.ASKED, ("teachable",), (80,)),
+    ):
+        for seed in seeds:
+            readouts = {
+                way: Readout(right=rng.random(480) < 0.5, loss=1.0, steps=1, tokens=2) for way in ways
+            }
+            runs = {way: packed(one, right_chosen=0.5) for way, one in readouts.items()}
+            results.add(Block(setting, "pairs", seed), runs, {}, seconds=1.0)
+    main, asked = (rule.runs_of(results, setting)["pairs"].right for setting in ("main", second.ASKED))
+    assert set(asked["random"]) == {80}
+    assert (asked["random"][80] == main["random"][80]).all()
+    assert (asked["teachable"][80] != main["teachable"][80]).any()
+
+
+def test_every_block_comes_once_and_what_the_rule_needs_before_the_rest():
+    from proving_ground import second
+
+    seen, order = {}, []
+    for block, ways in second.blocks():
+        for way in ways:
+            assert (block, way) not in seen
+            seen[block, way] = len(seen)
+        if block.setting not in order:
+            order.append(block.setting)
+    assert order == list(second.SETTINGS)
+    for setting in second.SETTINGS:
+        for world in second.worlds_of(setting):
+            wanted = {*second.ways_of(setting), *second.base_of(setting)}
+            for seed in second.seeds_of(setting):
+                assert {way for block, way in seen if block == second.Block(setting, world, seed)} == wanted
+    rest = [place for (block, way), place in seen.items() if block.setting != "main" and way == "easy"]
+    needed = [place for (_, way), place in seen.items() if way in second.CANDIDATES]
+    assert max(needed) < min(rest)
