@@ -20,6 +20,7 @@ from proving_ground.rule import (
 )
 from proving_ground.second import (
     ALL_WORLDS,
+    ASKED,
     CANDIDATES,
     REMEDIES,
     SETTINGS,
@@ -177,17 +178,21 @@ def _means(by_setting: BySetting) -> str:
         step = in_step(by_world)
         found = {way: over_worlds(step, way) for way in WAYS_OF_ALL if way != RANDOM}
         if any(found.values()):
-            seeds = {one.seeds for one in found.values() if one}
-            rows.append([name, *(_marked(one) for one in found.values()), str(max(seeds))])
-    head = ["setting", *(way for way in WAYS_OF_ALL if way != RANDOM), "seeds"]
-    note = "Difference to random, mean over worlds, each resampled by itself and taken as given; **bold**: the interval excludes 0."
+            wanted = len(seeds_of(MAIN if name == HARD else name))
+            rows.append([name, *(_marked(one, wanted) for one in found.values())])
+    head = ["setting", *(way for way in WAYS_OF_ALL if way != RANDOM)]
+    note = (
+        "Difference to random, mean over worlds, each resampled by itself and taken as given; **bold**: the interval excludes 0. "
+        f"{len(seeds_of(MAIN))} seeds in the main cell, {len(seeds_of(ASKED))} in the variations, unless it says how many."
+    )
     return f"## Averaged over the worlds\n\n{note}\n\n{table(head, rows) if rows else 'Not run.'}"
 
 
-def _marked(found: Difference | None) -> str:
+def _marked(found: Difference | None, wanted: int) -> str:
     if found is None:
-        return ""
-    return f"**{points(found)}**" if found.low > 0 or is_worse(found) else points(found)
+        return "not run"
+    text = f"**{points(found)}**" if found.low > 0 or is_worse(found) else points(found)
+    return text if found.seeds == wanted else f"{text} ({found.seeds} of {wanted} seeds)"
 
 
 def _remedies(by_setting: BySetting) -> str:
