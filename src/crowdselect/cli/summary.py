@@ -1,6 +1,6 @@
 """What the commands print for a person: a selection, a pool, a crowd, one row's story."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "instructions": f"{found['instructions']:,} ({found['without_text']:,} without text, {found['duplicates']:,} "
             f"{'repeats' if found['duplicates'] == 1 else 'repeat'} another)",
             "models": f"{found['models']:,}",
+            "student": ", ".join(_student(one, found["rewards"]) for one in found["students"]) or None,
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
             "numbers": ", ".join(found["numbers"]),
@@ -133,6 +134,12 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         say(f"Several reward columns: {named}.")
     for note in found["notes"]:
         warn(note)
+
+
+def _student(one: Mapping[str, Any], rewards: Iterable[str]) -> str:
+    """A student with its mean rewards; it is listed apart from the crowd."""
+    means = (f"{name} {_number(one['mean_reward'][name]) or 'missing'} on average" for name in rewards)
+    return " ".join([one["name"], *(f"({told})" for told in [", ".join(means)] if told)])
 
 
 def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:

@@ -63,10 +63,21 @@ class Shards:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
-        found = self.over(models_in, read=self.pool.part)
-        return tuple(
-            sorted({name for table in found for some in table["models"].to_pylist() for name in some})
-        )
+        return self._named["models"]
+
+    @cached_property
+    def students(self) -> tuple[str, ...]:
+        """Those of them that the pool marks as students, in code-point order; see `Pool.students`."""
+        return self.pool.students if self.whole or self.pool.wide else self._named["students"]
+
+    @cached_property
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        """What `models_in` finds in all shards."""
+        found: dict[str, set[str]] = {"models": set(), "students": set()}
+        for table in self.over(models_in, read=self.pool.part):
+            for kind, names in found.items():
+                names.update(*table[kind].to_pylist())
+        return {kind: tuple(sorted(names)) for kind, names in found.items()}
 
     @cached_property
     def texts(self) -> ObjectArray:
