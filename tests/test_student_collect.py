@@ -78,7 +78,9 @@ def test_a_run_that_stopped_goes_on_with_the_mark(place):
     before = {name: len(asked) for name, asked in place.asked.items()}
     assert sum(before.values()) == 14
     place.collect()
-    assert {name: before.get(name, 0) + len(asked) for name, asked in place.asked.items()} == dict.fromkeys(place.asked, 6)
+    assert {name: before.get(name, 0) + len(asked) for name, asked in place.asked.items()} == dict.fromkeys(
+        place.asked, 6
+    )
     assert marks(place.folder / "pool.parquet") == {"oak-7b": False, "ash-7b": False, "tiny-1b": True}
     assert len(place.pool()) == 18
 

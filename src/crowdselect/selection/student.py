@@ -4,8 +4,9 @@
 which `Selection.facts["student"]["table"]` holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,7 @@ def reach_of(
     """
     easy, notes = ease(good), _doubts(cut, share, student)
     if student_good is None:
-        return Reach(
-            cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes)
-        )
+        return Reach(cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes))
     known = student_good[~np.isnan(student_good)]
     if not known.size:
         raise OptionError(f"the student {student.words} has no reward on any instruction of the pool")
@@ -241,6 +240,16 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
             },
         }
     return found
+
+
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """Name the bins of the table by their edges, the lowest first.
+
+    Example:
+        >>> bin_names([0.0, 0.5, 1.0])
+        ['0-50%', '50-100%']
+    """
+    return [f"{100 * low:.0f}-{high:.0%}" for low, high in pairwise(edges)]
 
 
 def already_line(facts: Mapping[str, Any], budget: int) -> str | None:
