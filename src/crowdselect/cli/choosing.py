@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+from click.core import ParameterSource
+
 from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
 from crowdselect.cli.options import CROWD, Share, made
@@ -23,7 +26,7 @@ from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
 from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
-from crowdselect.selection.methods import Method
+from crowdselect.selection.methods import Method, method_of_student
 from crowdselect.selection.options import Options
 from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.rl import CUSTOM
@@ -135,6 +138,7 @@ def choose(given: dict[str, Any]) -> None:
     Raises:
         CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
     """
+    given = _with_method(given)
     if given["weights"] is not None and given["method"] != CROWD:
         raise OptionError(
             f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
@@ -164,6 +168,21 @@ def choose(given: dict[str, Any]) -> None:
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
                 _choose(one, method, run, shown="briefly" if seed > first else "alone")
         say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
+
+
+def _with_method(given: dict[str, Any]) -> dict[str, Any]:
+    """Give the options with the method of a student, where one is named and no method is; and the clusters that go with it.
+
+    Raises:
+        OptionError: There is no such method: it has to be named.
+    """
+    context = click.get_current_context()
+    named = any(given[name] is not None for name in ("student", "student_answers", "student_column"))
+    if not named or context.get_parameter_source("method") is not ParameterSource.DEFAULT:
+        return given
+    method = method_of_student()
+    free = context.get_parameter_source("clusters") is ParameterSource.DEFAULT
+    return {**given, "method": method, **({"clusters": 0} if free else {})}
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +285,7 @@ def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -
         options.include,
         options.exclude,
         options.metrics,
+        options.student_answers,
         *options.decontaminate,
         options.embedder.removeprefix("file:"),
     )
@@ -319,7 +339,7 @@ def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     return told
 
 
-_FILES = ("include", "exclude", "metrics")
+_FILES = ("include", "exclude", "metrics", "student_answers")
 
 
 def inputs_of(

@@ -78,6 +78,8 @@ class Entry:
     """Values of `Options` that belong to it: a command uses them where the user sets none."""
     drawn: bool = False
     """It is random: selections that differ only in their seed count as several draws of one selection."""
+    student: bool = False
+    """It chooses for a student; see `Method.student`."""
     runs_a_model: bool = False
     """It runs a local model on the rows: a dry run is useful, and workers of a cluster share its `parts` and `device`."""
     source: str = ""
@@ -155,6 +157,19 @@ METHODS: dict[str, Entry] = {
         help="Random rows; with clusters, as many from each.",
         drawn=True,
     ),
+    "teachable": Entry(
+        make="teachable:teachable",
+        help="What a student misses and models like it manage.",
+        argument=Argument(
+            fills=("form",),
+            form="plain",
+            help="plain: what the crowd manages, whether like the student or not.",
+            required=False,
+        ),
+        drawn=True,
+        student=True,
+    ),
+    "easy": Entry(make="easy:easy", help="What most of the crowd manages, for a weak student.", drawn=True),
     "length": Entry(
         make="length:by_length",
         help="The longest or shortest instructions or answers.",

@@ -73,7 +73,7 @@ def tallied(values: FloatArray, counts: IntArray | None = None) -> tuple[FloatAr
     return ascending[first], np.add.reduceat(counts[order], first) if len(first) else counts[:0]
 
 
-def share_good(scores: FloatArray, cut: float) -> FloatArray:
+def is_good(scores: FloatArray, cut: float) -> FloatArray:
     """Say of each answer whether it is good.
 
     Args:
@@ -84,7 +84,7 @@ def share_good(scores: FloatArray, cut: float) -> FloatArray:
         The same shape: 1 = above the cut, 0 = not. NaN = no reward.
 
     Example:
-        >>> share_good(np.array([1.0, 2.0, np.nan]), 1.5)
+        >>> is_good(np.array([1.0, 2.0, np.nan]), 1.5)
         array([ 0.,  1., nan])
     """
     return np.where(np.isnan(scores), np.nan, scores > cut)

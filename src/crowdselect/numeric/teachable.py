@@ -47,7 +47,8 @@ def within_reach(good: FloatArray, student: FloatArray, fold: IntArray) -> Float
     out = np.full(len(good), np.nan)
     for k in range(FOLDS):
         rows = (fold == k) & ~np.isnan(good).all(axis=1)
-        means, slopes, level = _ridge(sum(gram for j, gram in enumerate(grams) if j != k))
+        others = np.sum([gram for j, gram in enumerate(grams) if j != k], axis=0)
+        means, slopes, level = _ridge(others)
         deviations = good[rows] - means
         deviations[np.isnan(deviations)] = 0.0
         out[rows] = rounded(np.clip(level + deviations @ slopes, 0.0, 1.0))

@@ -20,6 +20,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.student import student_facts
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
@@ -193,6 +194,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
         "agreement": agreement_facts(rows),
         "instructions": len(rows),
         "models": len(rows.crowd.members),
+        **({"students": list(found.shards.students)} if found.shards.students else {}),
         "filled": filled / (len(rows) * len(rows.crowd.members)),
         "crowd": [
             {**asdict(member), "rewards": int(count)}
@@ -210,6 +212,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
+        **student_facts(rows.reach, found.choice.rank > 0),
         "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }
 

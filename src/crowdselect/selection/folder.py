@@ -358,7 +358,7 @@ def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]
 
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not to be published
-_PATHS = ("pool", "include", "exclude", "decontaminate")
+_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers")
 
 
 def dataset_card(

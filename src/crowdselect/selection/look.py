@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,20 @@ from crowdselect.selection.measure import (
     tables_of,
 )
 from crowdselect.selection.methods import CROWD, Method
-from crowdselect.selection.numbers import check_marks, check_number, rests_on_full_marks
+from crowdselect.selection.numbers import (
+    check_marks,
+    check_number,
+    depends_on_all,
+    rests_on_full_marks,
+)
 from crowdselect.selection.options import RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
+from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.reaching import Goods, goods_of, reach_in
 from crowdselect.selection.reading import Shards, number_of_bins, shards_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
+from crowdselect.selection.student import REACH, Student
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 
@@ -54,6 +62,7 @@ def look_at(
     run: Run | None = None,
     keep: bool = False,
     also: Sequence[str] = (),
+    student: Student | None = None,
 ) -> tuple[Shards, Rows]:
     """Look at a pool once.
 
@@ -67,6 +76,7 @@ def look_at(
         run: What reads the pool's files one by one; None = this process, and only for large pools.
         keep: Return the score matrix too; the pool is then read as a whole.
         also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
+        student: The student, and what counts as good, if there are no options.
 
     Returns:
         How the pool is read, and its rows.
@@ -76,20 +86,54 @@ def look_at(
         InputError: A metric overflows, or the crowd matches no model of the pool.
         SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
     """
-    shards = (
-        Shards(pool)
-        if keep
-        else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole)
-    )
+    student = (student or Student()) if options is None else options.the_student
     name = reward if options is None else options.reward
-    request = _Request(options, name, ties, crowd, method, keep=keep, also=tuple(also))
-    try:
-        return shards, _rows(shards, request)
-    except SplitError:
-        if run is not None:
-            raise
-        whole = Shards(pool)
-        return whole, _rows(whole, request)
+    with own_answers(student, pool.read) as own:
+        out = student.name if own is None else own.model
+        shards = (
+            Shards(pool, student=out, crowd=crowd)
+            if keep
+            else shards_of(
+                pool,
+                run=run,
+                options=options,
+                method_needs=method.needs_the_whole,
+                student=out,
+                crowd=crowd,
+            )
+        )
+        student = _the_student(student, shards, method)
+        request = _Request(options, name, ties, crowd, method, student, own, keep=keep, also=tuple(also))
+        if student.marked and _asks(request, shards):
+            request = replace(request, student=replace(student, marked=False))
+        try:
+            return shards, _rows(shards, request)
+        except SplitError:
+            if run is not None:
+                raise
+            whole = Shards(pool, student=out, crowd=crowd)
+            return whole, _rows(whole, request)
+
+
+def _the_student(student: Student, shards: Shards, method: Method) -> Student:
+    """Return the student: the one that is named, else the only one that the pool or the crowd file marks.
+
+    Raises:
+        OptionError: The method needs one, and there is none, or several are marked.
+    """
+    if student.named:
+        return student
+    if method.student and len(shards.students) != 1:
+        several = (
+            f"; {shards.pool.path} marks several: {', '.join(shards.students)}" if shards.students else ""
+        )
+        raise OptionError(
+            f"`method={method.name}` chooses for a student; name it with `student`, `student_answers` or "
+            f"`student_column`{several}"
+        )
+    if len(shards.students) != 1:
+        return student
+    return replace(student, name=shards.students[0], marked=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +145,9 @@ class _Request:
     ties: Ties
     crowd: Crowd | None
     method: Method
+    student: Student
+    own: OwnAnswers | None
+    """The student's answers, where they are in a pool of their own."""
     keep: bool
     also: tuple[str, ...] = ()
 
@@ -113,25 +160,43 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
+    goods = _goods(shards, request, look)
+    look = look if goods is None else replace(look, cut=goods.cut)
     merged, matrix = _merged(shards, look)
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
-    ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.student)]
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
-        extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
+        taken = (*METRICS, *COLUMNS, *(() if goods is None else REACH))
+        extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
+    columns = merged.named("column")
+    reach = (
+        None
+        if goods is None
+        else reach_in(
+            merged.table,
+            goods,
+            request.student,
+            request.own,
+            ids=ids,
+            numbers={name: values for name, values in metrics.items() if name not in METRICS},
+            columns=columns,
+            seed=0 if options is None else options.seed,
+        )
+    )
     numbers, number_notes = _numbers(merged, look, options, metrics)
-    notes += number_notes
+    numbers |= {} if reach is None else reach.numbers
+    notes += [*number_notes, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
-    columns = merged.named("column")
     owner, owner_notes = _owners(merged, look, options)
     notes += owner_notes
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
@@ -165,6 +230,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         needs=merged.numbers("needs") if options is not None else None,
         places=places,
         shard=merged.shard,
+        reach=reach,
         matrix=matrix if request.keep else None,
     )
 
@@ -178,6 +244,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
+            only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
@@ -188,7 +255,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
     needed_columns = () if options is None else _columns_of(options, pool)
-    numbers = _wanted(options, request.also, pool, models)
+    column = request.student.column
+    needed_columns += (column,) if column is not None and column in pool.columns else ()
+    numbers = _wanted(request, pool, models)
     look = Look(
         read=pool.part,
         rewards=pool.rewards_path,
@@ -197,13 +266,14 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         joined=not shards.whole
         and any(isinstance(each, str) and pool.rewards.joined(each) for each in {name, sample_reward}),
         models=models,
+        student=request.student.of_pool,
         crowd=aligned,
         ties=request.ties if options is None else options.ties,
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
-        numbers=numbers,
+        numbers=tuple(name for name in numbers if not depends_on_all(name)),
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
@@ -218,15 +288,14 @@ def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     return tuple(name for name in (by_column, *rl) if name is not None)
 
 
-def _wanted(
-    options: Options | None, also: Sequence[str], pool: Pool, models: Sequence[str]
-) -> tuple[str, ...]:
+def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str, ...]:
     """Name the numbers of the registry that are needed.
 
     Raises:
         OptionError: A name is no number of the pool.
     """
-    named: dict[str, str] = dict.fromkeys(also, "also")
+    options, student = request.options, request.student.named
+    named: dict[str, str] = dict.fromkeys(request.also, "also")
     more: list[str] = []
     if options is not None:
         more = [] if options.metrics is None else number_columns(options.metrics)
@@ -241,13 +310,41 @@ def _wanted(
             models=models,
             more=(*METRICS, *more),
             pairs=options is not None and options.pairs is not None,
+            student=student,
         )
     found = [name for name in named if name not in METRICS and name not in more]
     if options is not None and options.format == RL:
         rate = pass_rate_of(options)
-        check_number(rate, where="pass_rate", models=models, more=(), pairs=False)
+        check_number(rate, where="pass_rate", models=models, more=(), pairs=False, student=student)
         found.append(rate)
     return tuple(dict.fromkeys(found))
+
+
+def _asks(request: _Request, shards: Shards) -> bool:
+    """Tell whether the method or a number asks for what is good."""
+    numbers = _wanted(request, shards.pool, shards.models)
+    return request.method.good or any(map(depends_on_all, numbers))
+
+
+def _marked_notes(shards: Shards, student: Student) -> list[str]:
+    """Say who is left out of the crowd without having been named."""
+    marked = [name for name in shards.students if name != student.name or student.marked]
+    if not marked:
+        return []
+    are = "is marked as a student and" if len(marked) == 1 else "are marked as students and"
+    chosen = "; `method=teachable` chooses for it" if student.marked else ""
+    return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
+
+
+def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
+    """Find what is good, if a student, a method or a number asks for it."""
+    student = request.student
+    asked = _asks(request, shards) or (student.named and not student.marked)
+    if asked or (student.marked and request.options is not None and look.reward is not None):
+        return goods_of(shards, look, student, request.own, reward=request.reward)
+    if student.good_above is not None:
+        raise OptionError("`good_above` says what is good, but neither the method nor a number asks for it")
+    return None
 
 
 def _metrics(merged: "_Merged") -> dict[str, FloatArray]:
@@ -278,7 +375,7 @@ def _numbers(
             notes.append(f"no pass rates are written: {error}")
             del numbers[name]
     for band in bands_of(() if options is None else options.keep):
-        if band.name not in numbers and band.name not in metrics:
+        if band.name not in numbers and band.name not in metrics and not depends_on_all(band.name):
             raise OptionError(
                 f"`keep`: {band.name} needs several samples of a model; this pool has one answer of each"
             )

@@ -21,6 +21,7 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
+from crowdselect.numeric.good import is_good, tallied
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, unsaid
 from crowdselect.pool.answers import Texts
@@ -35,8 +36,10 @@ from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
 from crowdselect.selection.options import Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
-from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
+GOOD, STUDENT_GOOD = "good", "good of the student"
+"""The columns with the shares of answers that are good: of each model of the crowd, and of the student."""
 TEXT_KEY = "text_key"
 """The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
@@ -55,7 +58,11 @@ class Look:
     joined: bool
     """Whether one of these two is in the second file."""
     models: tuple[str, ...]
-    """The models of the whole pool."""
+    """The crowd: the models of the whole pool, but for the student."""
+    student: str | None = None
+    """The student, where it is a model of the pool."""
+    cut: float | None = None
+    """A reward above this is good; None = what is good does not count."""
     crowd: Crowd
     """In the order of `models`."""
     ties: Ties
@@ -99,11 +106,17 @@ class Matrix:
     """The lowest and the highest reward of any answer, where pass rates are wanted and there is a reward."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
+    good: FloatArray | None = None
+    """Share of each model's answers that are good, shape (N, M), NaN = no reward; None = not wanted."""
+    student_good: FloatArray | None = None
+    """The same of the student, shape (N,), where it is a model of the pool."""
 
     def rows(self, rows: IntArray) -> "Matrix":
         """Take some rows, ascending."""
         found = self.candidates
-        return self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
+        student = None if self.student_good is None else self.student_good[rows]
+        taken = self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
+        return replace(taken, student_good=student)
 
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
@@ -128,6 +141,8 @@ class Matrix:
             changed(self.passes),
             self.marks,
             self.agreement,
+            changed(self.good),
+            self.student_good,
         )
 
 
@@ -166,6 +181,27 @@ def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Ta
     return pa.table({"hash": np.concatenate(found)})
 
 
+def rewards_in_shards(sources: Table, *, look: Look) -> Table:
+    """Tally the rewards of some shards: `value` and `count`."""
+    import pyarrow as pa
+
+    tallies = []
+    for path in sources["path"].to_pylist():
+        with _opened(path, look) as (pool, _):
+            tallies.append(rewards_of(pool, look))
+    values, counts = (np.concatenate(each) for each in zip(*tallies, strict=True))
+    return pa.table({"value": values, "count": counts})
+
+
+def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
+    """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
+    ensemble = None if look.options is None else look.options.ensemble
+    rows = None
+    if look.below is not None:
+        rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
+    return rewards_in(pool, look.reward, ensemble).tally(rows)
+
+
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
     return reseeded(hashes, seed=seed, salt="limit")
 
@@ -201,6 +237,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         **_metrics(look, matrix, ids=Ids(ids), path=pool.path),
         **_answer_columns(answers),
         **_numbers(pool, look, matrix, rows, answers),
+        **_good_columns(matrix),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
@@ -365,10 +402,13 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
     passes = marks = None
     if any(map(rests_on_full_marks, look.numbers)):
         passes, marks = widened(found.passes(), np.nan), found.marks
+    good = _good(found, look, pool.models)
     targets = Targets(~np.isnan(scores))
     if options is None:
         highest = None if found.cells is None else widened(found.cells.highest(), np.nan)
-        return Matrix(scores, targets, None, None, None, spread, highest, passes, marks, found.agreement)
+        return Matrix(
+            scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
+        )
     if look.has_responses:
         own = pool.targets(allow_cut=options.allow_cut)
         barred = None if own.barred is None else widened(own.barred, False)
@@ -381,7 +421,20 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
     told, texts = _texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
-    return Matrix(scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement)
+    return Matrix(
+        scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement, *good
+    )
+
+
+def _good(
+    found: "RewardsIn", look: Look, models: tuple[str, ...]
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """What is good of the crowd's answers, shape (N, M), and of the student's, (N,); None = not wanted, or not here."""
+    if look.cut is None:
+        return None, None
+    good = found.good(look.cut)
+    own = None if look.student is None else _widened(good, models, (look.student,), fill=np.nan)[:, 0]
+    return _widened(good, models, look.models, fill=np.nan), own
 
 
 def _texts_told(options: Options) -> Texts | None:
@@ -450,8 +503,32 @@ class RewardsIn:
     def passes(self) -> FloatArray:
         """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""
         if self.cells is not None:
-            return self.cells.passes()
+            return self.cells.share(self.cells.values == 1)
         return np.where(np.isnan(self.scores), np.nan, self.scores == 1)
+
+    def of_model(self, model: int) -> "RewardsIn":
+        """Those of one model alone."""
+        return RewardsIn(self.scores[:, [model]], None if self.cells is None else self.cells.of_model(model))
+
+    def good(self, cut: float) -> FloatArray:
+        """The share of each model's answers whose reward is above a cut, shape (N, M). NaN = no reward."""
+        if self.cells is not None:
+            return self.cells.share(self.cells.values > cut)
+        return is_good(self.scores, cut)
+
+    def tally(self, rows: BoolArray | None) -> tuple[FloatArray, IntArray]:
+        """The rewards of all answers, each with how often it occurs.
+
+        Args:
+            rows: Which rows count, shape (N,); None = all.
+        """
+        if self.cells is None:
+            scores = self.scores if rows is None else self.scores[rows]
+            return tallied(scores[~np.isnan(scores)])
+        if rows is None:
+            return tallied(self.cells.values)
+        own = np.repeat(rows[self.cells.cells // self.cells.shape[1]], self.cells.counts)
+        return tallied(self.cells.values[own])
 
 
 def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
@@ -502,6 +579,22 @@ def _numbers(
         models=look.models,
     )
     return {f"number {name}": measured.number(name) for name in look.numbers}
+
+
+def _good_columns(matrix: Matrix) -> dict[str, Any]:
+    """Lay out what is good: a list of M shares per row, and the student's; see `good_in`."""
+    import pyarrow as pa
+
+    if matrix.good is None:
+        return {}
+    flat = pa.array(np.ascontiguousarray(matrix.good).reshape(-1))
+    columns = {GOOD: pa.FixedSizeListArray.from_arrays(flat, matrix.good.shape[1])}
+    return columns | ({} if matrix.student_good is None else {STUDENT_GOOD: pa.array(matrix.student_good)})
+
+
+def good_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
+    """Read back what `_good_columns` laid out, shape (N, M)."""
+    return to_numpy(lists.flatten()).reshape(len(lists), lists.type.list_size)
 
 
 def _lengths(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
@@ -623,9 +716,10 @@ def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Chose
 def _widened(
     values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
 ) -> NDArray[Any]:
-    """Widen a matrix of a shard's models to a column for every model of the pool."""
+    """Give a matrix of a shard's models the columns of the crowd, or of other models."""
     if tuple(own) == tuple(models):
         return values
     out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")
-    out[:, [models.index(name) for name in own]] = values
+    there = [name for name in own if name in models]  # the student is not
+    out[:, [models.index(name) for name in there]] = values[:, [own.index(name) for name in there]]
     return out

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.embed.given import is_parquet
 from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
@@ -52,6 +53,10 @@ class Shards:
     """Its files, read one by one; empty = the pool is read as a whole."""
     run: Run = run_here
     """What reads them."""
+    student: str | None = None
+    """The student that was named: if it is a model of the pool, it is no part of the crowd."""
+    crowd: Crowd | None = None
+    """The crowd file, which may name further students."""
 
     @property
     def whole(self) -> bool:
@@ -60,6 +65,11 @@ class Shards:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
+        """The crowd: the models of all shards but the students, in code-point order."""
+        return tuple(name for name in self.all_models if name not in self.students)
+
+    @cached_property
+    def all_models(self) -> tuple[str, ...]:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
@@ -67,8 +77,10 @@ class Shards:
 
     @cached_property
     def students(self) -> tuple[str, ...]:
-        """Those of them that the pool marks as students, in code-point order; see `Pool.students`."""
-        return self.pool.students if self.whole or self.pool.wide else self._named["students"]
+        """Models that are no part of the crowd: the student, and all that the pool or the crowd file marks; in code-point order."""
+        marked = self.pool.students if self.whole or self.pool.wide else self._named["students"]
+        named = () if self.student is None else (self.student,)
+        return students_in(self.all_models, marked=(*marked, *named), crowd=self.crowd)
 
     @cached_property
     def _named(self) -> dict[str, tuple[str, ...]]:
@@ -105,7 +117,13 @@ class Shards:
 
 
 def shards_of(
-    pool: Pool, *, run: Run | None = None, options: Options | None = None, method_needs: str | None = None
+    pool: Pool,
+    *,
+    run: Run | None = None,
+    options: Options | None = None,
+    method_needs: str | None = None,
+    student: str | None = None,
+    crowd: Crowd | None = None,
 ) -> Shards:
     """Decide whether a pool is read as a whole or file by file.
 
@@ -114,18 +132,20 @@ def shards_of(
         run: What reads its files one by one; None = this process, and only if the pool is large.
         options: The options of the selection, if there is one.
         method_needs: Why the method needs the pool as a whole; None if it does not.
+        student: As for `Shards`.
+        crowd: Likewise.
 
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
     """
     if run is None and (len(pool.parts) == 1 or pool.row_count <= LARGE):
-        return Shards(pool)
+        return Shards(pool, student=student, crowd=crowd)
     why_not = _needs_the_whole(pool, options) or method_needs
     if why_not is not None and run is not None:
         raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
     if why_not is not None or (run is None and len(pool.filled) == 1):
-        return Shards(pool)
-    return Shards(pool, pool.filled, run or run_here)
+        return Shards(pool, student=student, crowd=crowd)
+    return Shards(pool, pool.filled, run or run_here, student, crowd)
 
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:
@@ -208,7 +228,7 @@ def _held(
         if of == "instruction":
             texts: list[Any] = [text or "" for text in shards.texts[block]]
         else:
-            models = [pool.models[column] for column in answers.chosen[block].tolist()]
+            models = [shards.models[column] for column in answers.chosen[block].tolist()]
             samples = None if answers.sample is None else answers.sample[block].tolist()
             texts = _answered(pool, [known.ids[row] for row in block], models, samples, of)
         for first in range(0, len(block), size):

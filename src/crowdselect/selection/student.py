@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.good import ease, surely
 from crowdselect.numeric.teachable import folds, within_reach
 from crowdselect.seeding import UInt64Array
 from crowdselect.types import BoolArray, FloatArray
 
+REACH = ("ease", "student_good", "within_reach")
+"""The numbers that `Reach` holds, by the names of the registry."""
 BINS = 5
 """Bins of equal width of each side of the table."""
 _ROWS_PER_MODEL = 10  # good rows, and rows that are not, that a fit needs for each model of the crowd
@@ -36,6 +38,8 @@ class Student:
     """A column of its success, 0 to 1, instead of answers."""
     good_above: float | None = None
     """An answer is good above this reward; None = above the cut."""
+    marked: bool = False
+    """Only the pool or the crowd file marks it, and nothing asks for it: it is shown as far as it is known."""
 
     @property
     def answers_here(self) -> bool:
@@ -72,6 +76,12 @@ class Student:
         return self.name or self.answers or (None if self.column is None else f"column {self.column}")
 
 
+def unknown_student(name: str, models: Sequence[str], *, path: str) -> str:
+    """Say that a pool has no model of the student's name."""
+    shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")
+    return f"{path}: no answers of the student {name!r}; its models are: {shown}{near_miss(name, models)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """What the crowd and the student can do on each instruction; row i of every array is instruction i."""
@@ -95,11 +105,7 @@ class Reach:
     @property
     def numbers(self) -> dict[str, FloatArray]:
         """What there is, by the names of the registry."""
-        found = {
-            "ease": self.ease,
-            "student_good": self.student_good,
-            "within_reach": self.within_reach,
-        }
+        found: dict[str, FloatArray | None] = {name: getattr(self, name) for name in REACH}
         return {name: values for name, values in found.items() if values is not None}
 
     @property
@@ -134,23 +140,35 @@ def reach_of(
         The numbers. Where the student is good, or not good, in fewer than ten rows per model of the crowd, ease stands for
         `within_reach`.
     """
-    easy, notes = ease(good), _doubts(cut, share, student)
+    easy, notes = ease(good), [] if student.marked else _doubts(cut, share, student)
     if student_good is None:
         return Reach(cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes))
     known = student_good[~np.isnan(student_good)]
-    if not known.size:
+    if not known.size and student.marked:
+        return reach_of(good, None, cut=cut, share=share, student=student, hashes=hashes, seed=seed)
+    if not known.size and cut is not None:
         raise OptionError(f"the student {student.words} has no reward on any instruction of the pool")
+    if cut is None:
+        return Reach(
+            cut=cut,
+            share=share,
+            ease=easy,
+            sure=surely(good),
+            student=student,
+            student_good=student_good,
+            within_reach=easy,
+        )
     least = _ROWS_PER_MODEL * good.shape[1]
     rows = known.sum(), (1 - known).sum()
     enough = min(rows) >= least
-    if not enough:
+    if not enough and not student.marked:
         few, what = (rows[0], "good") if rows[0] <= rows[1] else (rows[1], "not good")
         notes.append(
             f"the student is {what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model "
             "of the crowd), so the crowd's ease stands for it"
         )
     missing = len(student_good) - len(known)
-    if missing:
+    if missing and not student.marked:
         notes.append(
             f"{missing:,} of {len(student_good):,} instructions have no reward of the student; what is within its reach there "
             "counts as what it does"
@@ -224,7 +242,8 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
     """
     if reach is None:
         return {}
-    found: dict[str, Any] = {"good": {"above": reach.cut, "share": reach.share}}
+    share = None if reach.cut is None else reach.share  # JSON has no NaN
+    found: dict[str, Any] = {"good": {"above": reach.cut, "share": share}}
     good, student = reach.student_good, reach.student
     if good is not None:
         found["student"] = {
@@ -250,6 +269,21 @@ def bin_names(edges: Sequence[float]) -> list[str]:
         ['0-50%', '50-100%']
     """
     return [f"{100 * low:.0f}-{high:.0%}" for low, high in pairwise(edges)]
+
+
+def good_line(facts: Mapping[str, Any]) -> str | None:
+    """Say what is good; None where that does not count.
+
+    Example:
+        >>> good_line({"good": {"above": 4.5, "share": 0.371}})
+        'above 4.5: 37.1% of rewards'
+    """
+    good = facts.get("good")
+    if good is None:
+        return None
+    if good["above"] is None:
+        return "nothing: all rewards are equal"
+    return f"above {good['above']:.6g}: {good['share']:.1%} of rewards"
 
 
 def already_line(facts: Mapping[str, Any], budget: int) -> str | None:
