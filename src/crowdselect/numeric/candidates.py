@@ -212,11 +212,12 @@ class Candidates:
         return replace(self._part(at != _NONE), model=at[at != _NONE])
 
     def among(self, own: Sequence[str], models: Sequence[str]) -> "Candidates":
-        """The same with the models, named `own` so far, in their places among `models`."""
+        """The same with the models, named `own` so far, in their places among `models`; without those that are not among them."""
         if tuple(own) == tuple(models):
             return self
-        place = np.array([models.index(name) for name in own], dtype=np.int64)
-        return replace(self, model=place[self.model])
+        place = np.array([models.index(name) if name in models else -1 for name in own], dtype=np.int64)
+        found = self if (place >= 0).all() else self._part(place[self.model] >= 0)
+        return replace(found, model=place[found.model])
 
     def _part(self, there: BoolArray) -> "Candidates":
         return Candidates(

@@ -166,7 +166,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
-    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.student)]
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.method)]
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
@@ -326,13 +326,13 @@ def _asks(request: _Request, shards: Shards) -> bool:
     return request.method.good or any(map(depends_on_all, numbers))
 
 
-def _marked_notes(shards: Shards, student: Student) -> list[str]:
+def _marked_notes(shards: Shards, method: Method) -> list[str]:
     """Say who is left out of the crowd without having been named."""
-    marked = [name for name in shards.students if name != student.name or student.marked]
+    marked = [name for name in shards.students if name != shards.student]
     if not marked:
         return []
     are = "is marked as a student and" if len(marked) == 1 else "are marked as students and"
-    chosen = "; `method=teachable` chooses for it" if student.marked else ""
+    chosen = "" if method.student else "; `method=teachable` chooses for a student"
     return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
 
 
