@@ -176,7 +176,7 @@ def _page(row: "Page", *, whole: bool) -> Iterator[str]:
     for answer in row.answers:
         reward = "no reward" if answer.reward is None else f"{answer.reward:.4g}"
         yield ""
-        yield f"   {visible(answer.model)}  {reward}"
+        yield f"   {visible(answer.model)}{' (the student)' if answer.is_student else ''}  {reward}"
         yield from _text("(no text)" if answer.text is None else answer.text, whole=whole, indent=5)
 
 

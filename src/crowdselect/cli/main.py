@@ -176,14 +176,16 @@ def show_crowd(
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
-    from crowdselect.crowd import Crowd
-    from crowdselect.terminal import counted, say, shown_path, warn
+    from crowdselect.crowd import Crowd, students_in
+    from crowdselect.terminal import counted, say, shown_path, visible, warn
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
-        models, reward_columns, usual = opened.models, opened.reward_columns, opened.usual_reward
-        found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
+        reward_columns, usual, given_crowd = opened.reward_columns, opened.usual_reward, read_crowd(crowd)
+        students = students_in(opened.models, marked=opened.students, crowd=given_crowd)
+        models = [name for name in opened.models if name not in students]
+        found, notes = (given_crowd or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
             found, notes = Crowd.from_file(output).aligned(models)
@@ -197,6 +199,8 @@ def show_crowd(
     else:
         print_crowd(members)
         say(crowd_line(members))
+        if students:
+            say(f"no part of the crowd: {visible(', '.join(students))} (marked as a student)")
         if output is not None:
             what = (
                 f"{counted(len(added), 'model')} added" if added else "every model was there; nothing changed"

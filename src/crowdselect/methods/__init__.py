@@ -78,6 +78,8 @@ class Entry:
     """Values of `Options` that belong to it: a command uses them where the user sets none."""
     drawn: bool = False
     """It is random: selections that differ only in their seed count as several draws of one selection."""
+    student: bool = False
+    """It chooses for a student, which has to be named or marked."""
     runs_a_model: bool = False
     """It runs a local model on the rows: a dry run is useful, and workers of a cluster share its `parts` and `device`."""
     source: str = ""
@@ -165,6 +167,7 @@ METHODS: dict[str, Entry] = {
             required=False,
         ),
         drawn=True,
+        student=True,
     ),
     "easy": Entry(make="easy:easy", help="What most of the crowd manages, for a weak student.", drawn=True),
     "length": Entry(

@@ -106,7 +106,7 @@ def run(
 
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
-    from crowdselect.recipe.graph import build
+    from crowdselect.recipe.graph import build, unused_students
     from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
@@ -124,6 +124,8 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     store = Store(folder, digests)
     Needs(graph, store).check()
     check_machine(store.todo(graph.steps), graph.recipe.folder)
+    for line in unused_students(graph):
+        warn(line)
     if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)

@@ -194,6 +194,34 @@ def build(recipe: Recipe) -> StepGraph:
     return graph
 
 
+def unused_students(graph: StepGraph) -> list[str]:
+    """Say which base models are students of the crowd file whom no selection that they are trained on chooses for.
+
+    Args:
+        graph: From `build`.
+
+    Returns:
+        A line for each, for the user; training for nothing in particular is allowed.
+    """
+    from crowdselect.ask.endpoints import load_endpoints
+
+    file = graph.recipe.one("collect").get("crowd")
+    if file is None:
+        return []
+    students = {one.model: one.name for one in load_endpoints(graph.recipe.folder / str(file)).students}
+    trained: dict[str, list[Step | str | None]] = {}
+    for run in graph.runs:
+        if isinstance(run.model, Step):
+            trained.setdefault(str(run.model.options.get("base")), []).append(run.selection)
+    return [
+        f"{graph.recipe.path}: [train] has the base {base}, the student {students[base]!r} of {file}, and no [select] chooses "
+        f'for it: add method = "teachable"'
+        for base, selections in trained.items()
+        if base in students
+        and not any(isinstance(one, Step) and _is_for_a_student(one) for one in selections)
+    ]
+
+
 def _pools(graph: StepGraph) -> list[tuple[Input, ...]]:
     """Return the inputs for the pool, or for one pool per point of collect's sweep."""
     recipe = graph.recipe
@@ -331,7 +359,7 @@ def _behind(folder: Path, model: str) -> str | None:
     file, sign, name = model.rpartition("#")
     if not sign or not (folder / file).is_file():
         return None
-    return next((one.model for one in load_endpoints(folder / file).models if one.name == name), None)
+    return next((one.model for one in load_endpoints(folder / file).answering if one.name == name), None)
 
 
 def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel, Step]]) -> list[Step]:
@@ -424,6 +452,11 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
 def _is_drawn(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
     return entry is not None and entry.drawn
+
+
+def _is_for_a_student(step: Step) -> bool:
+    entry = METHODS.get(step.method or "")
+    return entry is not None and entry.student
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:

@@ -254,7 +254,12 @@ class Job:
         rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
         found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
         tallies = write_rewards(
-            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+            found_in,
+            self.columns,
+            self._stored() if self.paid else None,
+            self.target,
+            students=self._pool.students,
+            made=self._made,
         )
         for column in self.columns:
             column.scorer.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.pool import Pool
@@ -157,6 +157,8 @@ class Answered:
     """None = no reward; the mean over samples."""
     text: str | None
     """None = no text; of several samples the first with text."""
+    is_student: bool = False
+    """It is the student's own, which is never an answer to train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ class Page:
     """What is known of the row besides its texts, by name, without missing values."""
     instruction: str | None
     answers: tuple[Answered, ...]
-    """The highest reward first, answers without one last, ties by name; only models with a text or a reward."""
+    """The highest reward first, answers without one last, ties by name, a student's own after the crowd's; only models
+    with a text or a reward."""
 
 
 class Browser:
@@ -196,6 +199,8 @@ class Browser:
         self._places = {id_: row for row, id_ in enumerate(pool.ids.tolist())}
         self._table = _table(pool, selection, reward, crowd)
         self._scores = _scores(pool, selection, reward)
+        marked = pool.students if selection is None else selection.students
+        self._students = students_in(pool.models, marked=marked, crowd=crowd)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -250,11 +255,13 @@ class Browser:
     def _answers(self, row: int, texts: Sequence[str | None]) -> tuple[Answered, ...]:
         rewards = np.full(len(texts), np.nan) if self._scores is None else self._scores[row]
         answered = [
-            Answered(model, None if np.isnan(reward) else float(reward), text)
+            Answered(model, None if np.isnan(reward) else float(reward), text, model in self._students)
             for model, reward, text in zip(self._pool.models, rewards, texts, strict=True)
             if text is not None or not np.isnan(reward)
         ]
-        return tuple(sorted(answered, key=lambda a: (a.reward is None, -(a.reward or 0.0), a.model)))
+        return tuple(
+            sorted(answered, key=lambda a: (a.is_student, a.reward is None, -(a.reward or 0.0), a.model))
+        )
 
     def _place(self, id_: str) -> int:
         if id_ not in self._places:

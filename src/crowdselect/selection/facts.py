@@ -211,6 +211,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
+        "students": list(found.shards.students),
         **student_facts(rows.reach, found.choice.rank > 0),
         "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }

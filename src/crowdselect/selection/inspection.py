@@ -1,11 +1,11 @@
 """Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, Member, students_in
 from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
@@ -31,7 +31,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
         its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `numbers` (names that weights, bands and
+        coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
@@ -44,7 +44,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         'inspect_pool'
     """
     matrices, missing = _matrices(pool, reward)
-    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
+    students = students_in(pool.models, marked=pool.students, crowd=crowd)
+    members, notes = _members(pool, crowd, students)
     texts = pool.instructions()
     rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
     equal = [
@@ -55,6 +56,18 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
+    told = {
+        member.name: {
+            "name": member.name,
+            "family": member.family,
+            "size_b": member.size_b,
+            "source": member.source,
+            "endings": endings[j],
+            "coverage": {name: float((~np.isnan(matrix[:, j])).mean()) for name, matrix in matrices.items()},
+            "mean_reward": {name: _mean(matrix[:, j]) for name, matrix in matrices.items()},
+        }
+        for j, member in enumerate(members)
+    }
     return {
         "pool": pool.path,
         "layout": pool.layout,
@@ -66,26 +79,14 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "without_text": int((~with_text).sum()),
         "duplicates": int(repeated),
         "numbers": _numbers(pool, matrices),
-        "models": len(pool.models),
+        "models": len(pool.models) - len(students),
         "reward_columns": list(pool.reward_columns),
         "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
-        "crowd": [
-            {
-                "name": member.name,
-                "family": member.family,
-                "size_b": member.size_b,
-                "source": member.source,
-                "endings": endings[j],
-                "coverage": {
-                    name: float((~np.isnan(matrix[:, j])).mean()) for name, matrix in matrices.items()
-                },
-                "mean_reward": {name: _mean(matrix[:, j]) for name, matrix in matrices.items()},
-            }
-            for j, member in enumerate(aligned.members)
-        ],
+        "crowd": [told[name] for name in pool.models if name not in students],
+        "students": [told[name] for name in students],
         "notes": [
             *pool.notes,
             *notes,
@@ -95,6 +96,16 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *_contradictions(matrices, pool),
         ],
     }
+
+
+def _members(pool: Pool, crowd: Crowd | None, students: Sequence[str]) -> tuple[list[Member], list[str]]:
+    """The pool's models with family and size, in its order, students among them; and notes about the crowd file."""
+    names = [name for name in pool.models if name not in students]
+    found, notes = (crowd or Crowd.from_names(names)).aligned(names) if names else (Crowd(()), [])
+    known = {member.name: member for member in found.members}
+    others = Crowd.from_names(students).members if students else ()
+    known |= {member.name: member for member in others}
+    return [known[name] for name in pool.models], notes
 
 
 def length_bias(

@@ -38,9 +38,11 @@ from crowdselect.selection.numbers import (
     check_marks,
     check_number,
     depends_on_all,
+    is_number,
+    parted,
     rests_on_full_marks,
 )
-from crowdselect.selection.options import RL, Options, wants_model
+from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
@@ -87,26 +89,48 @@ def look_at(
         SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
     """
     student = (student or Student()) if options is None else options.the_student
-    if method.student and not student.named:
-        raise OptionError(
-            f"`method={method.name}` chooses for a student; name it with `student`, `student_answers` or `student_column`"
-        )
     name = reward if options is None else options.reward
     with own_answers(student, pool.read) as own:
-        out = student.name if own is None else own.model
-        shards = (
-            Shards(pool, student=out)
-            if keep
-            else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole, student=out)
-        )
+        student = student if own is None else replace(student, name=own.model)
+        needs = method.needs_the_whole
+        shards = Shards(pool, student=student.name, crowd=crowd)
+        if not keep:
+            shards = shards_of(
+                pool, run=run, options=options, method_needs=needs, student=student.name, crowd=crowd
+            )
+        student = student if student.named else _marked(student, shards, options, method, also)
         request = _Request(options, name, ties, crowd, method, student, own, keep=keep, also=tuple(also))
         try:
             return shards, _rows(shards, request)
         except SplitError:
             if run is not None:
                 raise
-            whole = Shards(pool, student=out)
+            whole = Shards(pool, student=student.name, crowd=crowd)
             return whole, _rows(whole, request)
+
+
+def _marked(
+    student: Student, shards: Shards, options: Options | None, method: Method, also: Sequence[str]
+) -> Student:
+    """Find the student where none is named, but needed: the only model that the pool or the crowd file marks as one.
+
+    Raises:
+        OptionError: The method or the pairs need one, and none is marked, or several are.
+    """
+    named = _named(options, also, shards.pool)
+    numbers = any(is_number(name) and parted(name)[0].student for name in named)
+    why = [f"`method={method.name}` chooses for a student"] if method.student else []
+    if options is not None and options.pairs == BEST_STUDENT:
+        why.append(f"`pairs={options.pairs!r}` rejects the student's own answers")
+    if (why or numbers) and len(shards.students) == 1:
+        return replace(student, name=shards.students[0])
+    if why:
+        marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
+        raise OptionError(
+            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`, or a column of its success "
+            f"with `student_column`{marked}"
+        )
+    return student
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,14 +291,8 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
         OptionError: A name is no number of the pool.
     """
     options, student = request.options, request.student.named
-    named: dict[str, str] = dict.fromkeys(request.also, "also")
-    more: list[str] = []
-    if options is not None:
-        more = [] if options.metrics is None else number_columns(options.metrics)
-        named |= {name: "weights" for name, weight in options.weights.items() if weight}
-        named |= {band.name: "keep" for band in bands_of(options.keep)}
-        bins = number_of_bins(options, pool)
-        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    named = _named(options, request.also, pool)
+    more = [] if options is None or options.metrics is None else number_columns(options.metrics)
     for name, where in named.items():
         check_number(
             name,
@@ -290,6 +308,17 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
         check_number(rate, where="pass_rate", models=models, more=(), pairs=False, student=student)
         found.append(rate)
     return tuple(dict.fromkeys(found))
+
+
+def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str, str]:
+    """The names of numbers that are asked for, each with the option that does so."""
+    named = dict.fromkeys(also, "also")
+    if options is not None:
+        named |= {name: "weights" for name, weight in options.weights.items() if weight}
+        named |= {band.name: "keep" for band in bands_of(options.keep)}
+        bins = number_of_bins(options, pool)
+        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    return named
 
 
 def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:

@@ -196,10 +196,11 @@ def rewards_in_shards(sources: Table, *, look: Look) -> Table:
 def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
     """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
     ensemble = None if look.options is None else look.options.ensemble
-    rows = None
+    rows = np.ones(len(pool.id_array), dtype=np.bool_)
     if look.below is not None:
         rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
-    return rewards_in(pool, look.reward, ensemble).tally(rows)
+    models = np.array([name in {*look.models, look.student} for name in pool.models], dtype=np.bool_)
+    return rewards_in(pool, look.reward, ensemble).tally(rows, models)
 
 
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
@@ -516,19 +517,18 @@ class RewardsIn:
             return self.cells.share(self.cells.values > cut)
         return is_good(self.scores, cut)
 
-    def tally(self, rows: BoolArray | None) -> tuple[FloatArray, IntArray]:
+    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
         """The rewards of all answers, each with how often it occurs.
 
         Args:
-            rows: Which rows count, shape (N,); None = all.
+            rows: Which rows count, shape (N,).
+            models: Which models count, shape (M,).
         """
         if self.cells is None:
-            scores = self.scores if rows is None else self.scores[rows]
+            scores = self.scores[np.ix_(rows, models)]
             return tallied(scores[~np.isnan(scores)])
-        if rows is None:
-            return tallied(self.cells.values)
-        own = np.repeat(rows[self.cells.cells // self.cells.shape[1]], self.cells.counts)
-        return tallied(self.cells.values[own])
+        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
+        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
 
 
 def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:

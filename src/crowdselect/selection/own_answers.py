@@ -41,6 +41,12 @@ class OwnAnswers:
         found = rewards_in(self.pool, self.pool.reward_name(reward), None)
         return found.of_model(self.pool.models.index(self.model))
 
+    def tally(self, reward: str | tuple[str, ...] | None) -> tuple[FloatArray, IntArray]:
+        """Its rewards, each with how often it occurs."""
+        return self.rewards(reward).tally(
+            np.ones(len(self.pool.id_array), dtype=np.bool_), np.ones(1, dtype=np.bool_)
+        )
+
     def rows(self, ids: Ids) -> IntArray:
         """Find the row of each id of the crowd's pool here, shape (N,); -1 = none.
 

@@ -60,7 +60,7 @@ def goods_of(
         tables = list(shards.over(rewards_in_shards, look=look))
         tallies = [(to_numpy(table["value"]), to_numpy(table["count"])) for table in tables]
     if own is not None:
-        tallies.append(own.rewards(look.reward).tally(None))
+        tallies.append(own.tally(look.reward))
     values, counts = tallied(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
     cut = good_cut(values, counts) if student.good_above is None else student.good_above
     share = float("nan") if cut is None else float(counts[values > cut].sum() / max(counts.sum(), 1))

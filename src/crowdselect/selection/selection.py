@@ -68,6 +68,11 @@ class Selection:
         return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
 
     @property
+    def students(self) -> tuple[str, ...]:
+        """Models of the pool that are no part of the crowd: the student, and others that the pool or a crowd file marks."""
+        return tuple(self.facts.get("students", ()))
+
+    @property
     def eligible(self) -> BoolArray:
         """Rows that could be chosen, shape (N,): with a score, and no duplicate of another row."""
         import pyarrow.compute as pc

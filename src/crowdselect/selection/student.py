@@ -6,6 +6,7 @@ which `Selection.facts["student"]["table"]` holds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -256,19 +257,14 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
     return found
 
 
-def good_line(facts: Mapping[str, Any]) -> str | None:
-    """Say what is good; None where that does not count.
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """Name the bins of the table by their edges, the lowest first.
 
     Example:
-        >>> good_line({"good": {"above": 4.5, "share": 0.371}})
-        'above 4.5: 37.1% of rewards'
+        >>> bin_names([0.0, 0.5, 1.0])
+        ['0-50%', '50-100%']
     """
-    good = facts.get("good")
-    if good is None:
-        return None
-    if good["above"] is None:
-        return "nothing: all rewards are equal"
-    return f"above {good['above']:.6g}: {good['share']:.1%} of rewards"
+    return [f"{100 * low:.0f}-{high:.0%}" for low, high in pairwise(edges)]
 
 
 def already_line(facts: Mapping[str, Any], budget: int) -> str | None:
