@@ -39,6 +39,7 @@ from crowdselect.selection.numbers import (
     check_number,
     depends_on_all,
     is_number,
+    margin,
     parted,
     rests_on_full_marks,
 )
@@ -173,7 +174,14 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
-    columns = merged.named("column")
+    columns, answers = merged.named("column"), _answers(merged)
+    joined, joined_notes = (
+        (None, [])
+        if request.own is None
+        else request.own.joined(ids, merged.table["digest"].combine_chunks())
+    )
+    if joined is not None and options is not None and options.pairs == BEST_STUDENT:
+        answers = joined.rejected(answers, look.reward, options, model=len(look.models))
     reach = (
         None
         if goods is None
@@ -181,7 +189,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
             merged.table,
             goods,
             request.student,
-            request.own,
+            joined,
             ids=ids,
             numbers={name: values for name, values in metrics.items() if name not in METRICS},
             columns=columns,
@@ -190,7 +198,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     )
     numbers, number_notes = _numbers(merged, look, options, metrics)
     numbers |= {} if reach is None else reach.numbers
-    notes += [*number_notes, *(() if reach is None else reach.notes)]
+    numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
+    notes += [*joined_notes, *number_notes, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
@@ -209,7 +218,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         n_rewards=merged.numbers("n_rewards"),
         metrics=metrics,
         numbers=numbers,
-        answers=_answers(merged),
+        answers=answers,
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
@@ -268,6 +277,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
+        digests=request.own is not None,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         text_keys=options is not None and not shards.whole and wants_model(options),
@@ -506,6 +516,7 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         if "rejected_sample" in merged.table.column_names
         else None,
         unfinished=merged.numbers("unfinished"),
+        text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
         several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
         if "several" in merged.table.column_names

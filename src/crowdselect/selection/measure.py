@@ -34,7 +34,7 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
-from crowdselect.selection.options import Options
+from crowdselect.selection.options import BEST_STUDENT, Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
@@ -70,6 +70,8 @@ class Look:
     options: Options | None = None
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
+    digests: bool = False
+    """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
     numbers: tuple[str, ...] = ()
@@ -121,7 +123,8 @@ class Matrix:
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
         found = self.candidates
-        own = None if found is None else found.columns_of(columns)
+        student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
+        own = None if found is None else found.columns_of([*columns, student])
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
 
     def _changed(
@@ -244,7 +247,9 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         columns |= _text_columns(pool, look, options, rows)
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
-        columns |= _named_columns(pool, look, rows, answers)
+    elif look.digests:
+        columns["digest"] = _digests(pool, rows)[0]
+    columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
         "rows": len(hashes),
@@ -414,11 +419,14 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
         own = pool.targets(allow_cut=options.allow_cut)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
-    candidates = candidates_of(pool, look.sample_reward, options)
-    if candidates is not None:
-        candidates = candidates.among(pool.models, look.models)
+    if options.pairs == BEST_STUDENT:
+        names = look.models if look.student is None else (*look.models, look.student)
+        candidates: Candidates | None = candidates_among(pool, names, look.sample_reward, options)
+    else:
+        candidates = candidates_of(pool, look.sample_reward, options)
+        candidates = None if candidates is None else candidates.among(pool.models, look.models)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
-    prompts = None if codes is None else widened(codes, -1)
+    prompts = None if codes is None or candidates is not None else widened(codes, -1)
     told, texts = _texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
@@ -470,6 +478,32 @@ def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Optio
         prompts=options.pairs is not None,
         texts=_texts_told(options),
     )
+
+
+def candidates_among(
+    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
+) -> Candidates:
+    """Give the answers of some models that may be taken, whether the pool has samples or not.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        models: In the order in which the candidates are to count them.
+        reward: As for `candidates_of`.
+        options: Likewise.
+    """
+    found = candidates_of(pool, reward, options)
+    if found is None:
+        scores, told = rewards_in(pool, reward, options.ensemble).scores, _texts_told(options)
+        answered = pool.has_responses
+        found = Candidates.of_matrix(
+            scores,
+            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
+            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
+            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            texts=pool.text_codes(told) if told is not None and answered else None,
+        )
+    return found.among(pool.models, models)
 
 
 def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
@@ -618,6 +652,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     }
     samples = {"sample": answers.sample, "rejected_sample": answers.rejected_sample}
     columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
+    columns |= {} if answers.text is None else {"text": answers.text}
     if answers.rejected is not None and answers.rejected_reward is not None:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
     if answers.several is not None:
@@ -653,8 +688,8 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
-    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
-    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    digest, texts = _digests(pool, rows)
+    columns = {"digest": digest}
     if not look.text_keys and not options.decontaminate:
         return columns
     texts = to_numpy(texts)
@@ -666,6 +701,14 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
         columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
+    """Digests of the texts of some rows, null where there is none, and the texts; Arrow arrays."""
+    import pyarrow as pa
+
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
 
 
 def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
