@@ -116,9 +116,8 @@ class Selection:
         row = match[0]
         found = {**row, **self._standing(row)}
         if "chance" in row:
-            found["median_chance"] = pc.approximate_median(
-                self.table.filter(self.table["selected"])["chance"]
-            ).as_py()
+            chances = self.table.filter(self.table["selected"])["chance"].to_numpy()
+            found["median_chance"] = float(np.median(chances))
         return {**found, "story": _story(found, self.options)}
 
     def _standing(self, row: Row) -> dict[str, Any]:
@@ -209,7 +208,7 @@ def _chance_line(row: Row, options: Mapping[str, Any]) -> str:
     """Say by what chance a row was drawn, in words."""
     own = row.get("student_good")
     likely = row.get("within_reach")
-    if method_of(options) != "teachable" or "form" in options or likely is None:
+    if method_of(options) != "teachable" or options.get("form") or likely is None:
         success = f"the crowd succeeds here with {row['ease'] or 0:.2f}"
     else:
         success = f"models that do as yours does elsewhere succeed here with {likely:.2f}"
