@@ -278,6 +278,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         options=options,
         questions=tuple(questions),
         digests=request.own is not None,
+        student_column=column,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         text_keys=options is not None and not shards.whole and wants_model(options),
