@@ -111,7 +111,7 @@ def test_another_student_may_be_named_and_the_marked_one_stays_out(place):
 def test_several_marked_students_have_to_be_told_apart(tmp_path):
     own = [row | {"is_student": row["model"] in {"tiny", "oak-1b"}} for row in rows()]
     pq.write_table(pa.Table.from_pylist(own), tmp_path / "pool.parquet")
-    with pytest.raises(OptionError, match="marks several: oak-1b, tiny"):
+    with pytest.raises(OptionError, match="marked as students are: oak-1b, tiny"):
         chosen(tmp_path / "pool.parquet", "teachable")
     found = chosen(tmp_path / "pool.parquet", "random")
     assert [member["name"] for member in found.facts["crowd"]] == ["ash-7b", "oak-7b"]

@@ -29,6 +29,7 @@ from crowdselect.cli.options import (
     reward_option,
     seed_option,
     spread_options,
+    student_options,
     ties_option,
     weights_option,
 )
@@ -216,6 +217,7 @@ def show_crowd(
 @option("-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write.")
 @pool_options
 @reward_option
+@student_options
 @option(
     "--also",
     metavar="NAME,...",
@@ -231,6 +233,10 @@ def metrics(
     overwrite: bool,
     output: str,
     also: str | None,
+    student: str | None,
+    student_answers: str | None,
+    student_column: str | None,
+    good_above: float | None,
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file.
@@ -244,24 +250,37 @@ def metrics(
     from crowdselect.repeats import as_metadata, is_current_file, made_by
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
+    from crowdselect.selection.student import Student
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
     names = [name.strip() for name in (also or "").split(",") if name.strip()]
     asked = made(Measuring, {**given, "crowd": crowd})
+    learner = Student(name=student, answers=student_answers, column=student_column, good_above=good_above)
+    learner.check()
     with asked.source.opened() as opened:
         told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
         told |= {"also": ",".join(names)} if names else {}
-        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
+        learns = {"student": student, "student_column": student_column, "good_above": good_above}
+        told |= {name: str(value) for name, value in learns.items() if value is not None}
+        answers = {} if student_answers is None else {"student_answers": student_answers}
+        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd, **answers})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)
             return
-        target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
+        target = checked(output, opened, crowd, student_answers, overwrite=overwrite, folder=False)
         with on_cluster(asked.engine) as run, stage_bar("rewards and metrics"):
             known = read_crowd(crowd)
             _, rows = look_at(
-                opened, options=None, reward=reward, crowd=known, ties=ties, run=run, also=names
+                opened,
+                options=None,
+                reward=reward,
+                crowd=known,
+                ties=ties,
+                run=run,
+                also=names,
+                student=learner,
             )
             table = metrics_table(rows, also=names)
             metadata = (table.schema.metadata or {}) | as_metadata(made_so)

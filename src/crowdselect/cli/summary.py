@@ -6,7 +6,7 @@ from typing import Any
 
 from crowdselect.manifests import own_files
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
-from crowdselect.selection.student import already_line, bin_names, good_line
+from crowdselect.selection.student import already_line, bin_names
 from crowdselect.selection.texts import Chosen
 from crowdselect.terminal import counted, fitted, lines, say, show, shown_path, table, visible, warn
 
@@ -268,12 +268,12 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
 
 def _student_lines(facts: Mapping[str, Any]) -> dict[str, str]:
     """Who the student is and what counts as good; nothing where that plays no part."""
-    found, good, student = {}, good_line(facts), facts.get("student")
+    found, good, student = {}, facts.get("good"), facts.get("student")
     if student is not None:
         column = None if student["column"] is None else f"the column {student['column']}"
         found["student"] = " of ".join(part for part in (student["name"], student["answers"], column) if part)
-    if good is not None:
-        found["good"] = good
+    if good is not None and good["above"] is not None:
+        found["good"] = f"answers with a reward above {good['above']:.6g}, {good['share']:.1%} of all"
     return found
 
 

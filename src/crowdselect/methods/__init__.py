@@ -79,7 +79,7 @@ class Entry:
     drawn: bool = False
     """It is random: selections that differ only in their seed count as several draws of one selection."""
     student: bool = False
-    """It chooses for a student; see `Method.student`."""
+    """It chooses for a student, which has to be named or marked."""
     runs_a_model: bool = False
     """It runs a local model on the rows: a dry run is useful, and workers of a cluster share its `parts` and `device`."""
     source: str = ""

@@ -38,9 +38,12 @@ from crowdselect.selection.numbers import (
     check_marks,
     check_number,
     depends_on_all,
+    is_number,
+    margin,
+    parted,
     rests_on_full_marks,
 )
-from crowdselect.selection.options import RL, Options, wants_model
+from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
@@ -89,51 +92,49 @@ def look_at(
     student = (student or Student()) if options is None else options.the_student
     name = reward if options is None else options.reward
     with own_answers(student, pool.read) as own:
-        out = student.name if own is None else own.model
-        shards = (
-            Shards(pool, student=out, crowd=crowd)
-            if keep
-            else shards_of(
-                pool,
-                run=run,
-                options=options,
-                method_needs=method.needs_the_whole,
-                student=out,
-                crowd=crowd,
+        student = student if own is None else replace(student, name=own.model)
+        needs = method.needs_the_whole
+        shards = Shards(pool, student=student.name, crowd=crowd)
+        if not keep:
+            shards = shards_of(
+                pool, run=run, options=options, method_needs=needs, student=student.name, crowd=crowd
             )
-        )
-        student = _the_student(student, shards, method)
+        student = student if student.named else _marked(student, shards, options, method, also)
         request = _Request(options, name, ties, crowd, method, student, own, keep=keep, also=tuple(also))
-        if student.marked and _asks(request, shards):
-            request = replace(request, student=replace(student, marked=False))
         try:
             return shards, _rows(shards, request)
         except SplitError:
             if run is not None:
                 raise
-            whole = Shards(pool, student=out, crowd=crowd)
+            whole = Shards(pool, student=student.name, crowd=crowd)
             return whole, _rows(whole, request)
 
 
-def _the_student(student: Student, shards: Shards, method: Method) -> Student:
-    """Return the student: the one that is named, else the only one that the pool or the crowd file marks.
+def _marked(
+    student: Student, shards: Shards, options: Options | None, method: Method, also: Sequence[str]
+) -> Student:
+    """Find the student where none is named: the only model that the pool or the crowd file marks as one.
+
+    Returns:
+        The student, `marked` where nothing needs it; nobody where none is marked, or several are.
 
     Raises:
-        OptionError: The method needs one, and there is none, or several are marked.
+        OptionError: The method or the pairs need one, and none is marked, or several are.
     """
-    if student.named:
-        return student
-    if method.student and len(shards.students) != 1:
-        several = (
-            f"; {shards.pool.path} marks several: {', '.join(shards.students)}" if shards.students else ""
-        )
+    named = _named(options, also, shards.pool)
+    numbers = any(is_number(name) and parted(name)[0].student for name in named)
+    why = [f"`method={method.name}` chooses for a student"] if method.student else []
+    if options is not None and options.pairs == BEST_STUDENT:
+        why.append(f"`pairs={options.pairs!r}` rejects the student's own answers")
+    if len(shards.students) == 1:
+        return replace(student, name=shards.students[0], marked=not (why or numbers))
+    if why:
+        marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
         raise OptionError(
-            f"`method={method.name}` chooses for a student; name it with `student`, `student_answers` or "
-            f"`student_column`{several}"
+            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`, or a column of its success "
+            f"with `student_column`{marked}"
         )
-    if len(shards.students) != 1:
-        return student
-    return replace(student, name=shards.students[0], marked=True)
+    return student
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,14 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
-    columns = merged.named("column")
+    columns, answers = merged.named("column"), _answers(merged)
+    joined, joined_notes = (
+        (None, [])
+        if request.own is None
+        else request.own.joined(ids, merged.table["digest"].combine_chunks())
+    )
+    if joined is not None and options is not None and options.pairs == BEST_STUDENT:
+        answers = joined.rejected(answers, look.reward, options, model=len(look.models))
     reach = (
         None
         if goods is None
@@ -184,7 +192,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
             merged.table,
             goods,
             request.student,
-            request.own,
+            joined,
             ids=ids,
             numbers={name: values for name, values in metrics.items() if name not in METRICS},
             columns=columns,
@@ -193,7 +201,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     )
     numbers, number_notes = _numbers(merged, look, options, metrics)
     numbers |= {} if reach is None else reach.numbers
-    notes += [*number_notes, *(() if reach is None else reach.notes)]
+    numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
+    notes += [*joined_notes, *number_notes, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
@@ -212,7 +221,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         n_rewards=merged.numbers("n_rewards"),
         metrics=metrics,
         numbers=numbers,
-        answers=_answers(merged),
+        answers=answers,
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
@@ -272,6 +281,8 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
+        digests=request.own is not None,
+        student_column=column,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         text_keys=options is not None and not shards.whole and wants_model(options),
@@ -295,14 +306,8 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
         OptionError: A name is no number of the pool.
     """
     options, student = request.options, request.student.named
-    named: dict[str, str] = dict.fromkeys(request.also, "also")
-    more: list[str] = []
-    if options is not None:
-        more = [] if options.metrics is None else number_columns(options.metrics)
-        named |= {name: "weights" for name, weight in options.weights.items() if weight}
-        named |= {band.name: "keep" for band in bands_of(options.keep)}
-        bins = number_of_bins(options, pool)
-        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    named = _named(options, request.also, pool)
+    more = [] if options is None or options.metrics is None else number_columns(options.metrics)
     for name, where in named.items():
         check_number(
             name,
@@ -320,12 +325,6 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
     return tuple(dict.fromkeys(found))
 
 
-def _asks(request: _Request, shards: Shards) -> bool:
-    """Tell whether the method or a number asks for what is good."""
-    numbers = _wanted(request, shards.pool, shards.models)
-    return request.method.good or any(map(depends_on_all, numbers))
-
-
 def _marked_notes(shards: Shards, method: Method) -> list[str]:
     """Say who is left out of the crowd without having been named."""
     marked = [name for name in shards.students if name != shards.student]
@@ -336,11 +335,23 @@ def _marked_notes(shards: Shards, method: Method) -> list[str]:
     return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
 
 
+def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str, str]:
+    """The names of numbers that are asked for, each with the option that does so."""
+    named = dict.fromkeys(also, "also")
+    if options is not None:
+        named |= {name: "weights" for name, weight in options.weights.items() if weight}
+        named |= {band.name: "keep" for band in bands_of(options.keep)}
+        bins = number_of_bins(options, pool)
+        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    return named
+
+
 def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
     """Find what is good, if a student, a method or a number asks for it."""
-    student = request.student
-    asked = _asks(request, shards) or (student.named and not student.marked)
-    if asked or (student.marked and request.options is not None and look.reward is not None):
+    student, method = request.student, request.method
+    wanted = any(map(depends_on_all, _wanted(request, shards.pool, shards.models)))
+    shown = student.marked and request.options is not None and look.reward is not None
+    if (student.named and not student.marked) or shown or method.good or wanted:
         return goods_of(shards, look, student, request.own, reward=request.reward)
     if student.good_above is not None:
         raise OptionError("`good_above` says what is good, but neither the method nor a number asks for it")
@@ -521,6 +532,7 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         if "rejected_sample" in merged.table.column_names
         else None,
         unfinished=merged.numbers("unfinished"),
+        text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
         several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
         if "several" in merged.table.column_names

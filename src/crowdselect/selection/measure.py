@@ -34,7 +34,7 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
-from crowdselect.selection.options import Options
+from crowdselect.selection.options import BEST_STUDENT, Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
@@ -70,8 +70,12 @@ class Look:
     options: Options | None = None
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
+    digests: bool = False
+    """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
+    student_column: str | None = None
+    """One of these, which is no reward: the student's success."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     text_keys: bool = False
@@ -121,7 +125,8 @@ class Matrix:
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
         found = self.candidates
-        own = None if found is None else found.columns_of(columns)
+        student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
+        own = None if found is None else found.columns_of([*columns, student])
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
 
     def _changed(
@@ -196,10 +201,11 @@ def rewards_in_shards(sources: Table, *, look: Look) -> Table:
 def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
     """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
     ensemble = None if look.options is None else look.options.ensemble
-    rows = None
+    rows = np.ones(len(pool.id_array), dtype=np.bool_)
     if look.below is not None:
         rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
-    return rewards_in(pool, look.reward, ensemble).tally(rows)
+    models = np.array([name in {*look.models, look.student} for name in pool.models], dtype=np.bool_)
+    return rewards_in(pool, look.reward, ensemble).tally(rows, models)
 
 
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
@@ -243,7 +249,9 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         columns |= _text_columns(pool, look, options, rows)
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
-        columns |= _named_columns(pool, look, rows, answers)
+    elif look.digests:
+        columns["digest"] = _digests(pool, rows)[0]
+    columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
         "rows": len(hashes),
@@ -413,11 +421,14 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
         own = pool.targets(allow_cut=options.allow_cut)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
-    candidates = candidates_of(pool, look.sample_reward, options)
-    if candidates is not None:
-        candidates = candidates.among(pool.models, look.models)
+    if options.pairs == BEST_STUDENT:
+        names = look.models if look.student is None else (*look.models, look.student)
+        candidates: Candidates | None = candidates_among(pool, names, look.sample_reward, options)
+    else:
+        candidates = candidates_of(pool, look.sample_reward, options)
+        candidates = None if candidates is None else candidates.among(pool.models, look.models)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
-    prompts = None if codes is None else widened(codes, -1)
+    prompts = None if codes is None or candidates is not None else widened(codes, -1)
     told, texts = _texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
@@ -471,6 +482,32 @@ def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Optio
     )
 
 
+def candidates_among(
+    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
+) -> Candidates:
+    """Give the answers of some models that may be taken, whether the pool has samples or not.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        models: In the order in which the candidates are to count them.
+        reward: As for `candidates_of`.
+        options: Likewise.
+    """
+    found = candidates_of(pool, reward, options)
+    if found is None:
+        scores, told = rewards_in(pool, reward, options.ensemble).scores, _texts_told(options)
+        answered = pool.has_responses
+        found = Candidates.of_matrix(
+            scores,
+            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
+            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
+            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            texts=pool.text_codes(told) if told is not None and answered else None,
+        )
+    return found.among(pool.models, models)
+
+
 def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
     """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
     answers = pool.samples
@@ -516,19 +553,18 @@ class RewardsIn:
             return self.cells.share(self.cells.values > cut)
         return is_good(self.scores, cut)
 
-    def tally(self, rows: BoolArray | None) -> tuple[FloatArray, IntArray]:
+    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
         """The rewards of all answers, each with how often it occurs.
 
         Args:
-            rows: Which rows count, shape (N,); None = all.
+            rows: Which rows count, shape (N,).
+            models: Which models count, shape (M,).
         """
         if self.cells is None:
-            scores = self.scores if rows is None else self.scores[rows]
+            scores = self.scores[np.ix_(rows, models)]
             return tallied(scores[~np.isnan(scores)])
-        if rows is None:
-            return tallied(self.cells.values)
-        own = np.repeat(rows[self.cells.cells // self.cells.shape[1]], self.cells.counts)
-        return tallied(self.cells.values[own])
+        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
+        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
 
 
 def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
@@ -618,6 +654,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     }
     samples = {"sample": answers.sample, "rejected_sample": answers.rejected_sample}
     columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
+    columns |= {} if answers.text is None else {"text": answers.text}
     if answers.rejected is not None and answers.rejected_reward is not None:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
     if answers.several is not None:
@@ -653,8 +690,8 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
-    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
-    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    digest, texts = _digests(pool, rows)
+    columns = {"digest": digest}
     if not look.text_keys and not options.decontaminate:
         return columns
     texts = to_numpy(texts)
@@ -666,6 +703,14 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
         columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
+    """Digests of the texts of some rows, null where there is none, and the texts; Arrow arrays."""
+    import pyarrow as pa
+
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
 
 
 def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
@@ -694,7 +739,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
     columns: dict[str, Any] = {}
     for name in look.columns:
-        if name in pool.reward_columns:
+        if name in pool.reward_columns and name != look.student_column:
             columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
         elif name in pool.columns:
             columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())

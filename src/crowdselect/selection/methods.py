@@ -122,6 +122,8 @@ class Scored:
     """Shape (N,). Higher = chosen earlier; the values of rows that are not eligible mean nothing."""
     left_out: Mapping[str, BoolArray] = field(default_factory=dict)
     """Rows that the method has no score for, by the reason in words."""
+    chance: FloatArray | None = None
+    """The weight of each row in a draw, shape (N,), at least 0; None = rows are not drawn by weights."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
 

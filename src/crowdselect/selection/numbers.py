@@ -77,9 +77,13 @@ def _learnability(measured: Measured, model: int | None) -> FloatArray:
 
 
 def _margin(measured: Measured, _model: int | None) -> FloatArray:
-    worse = measured.answers.rejected_reward
-    none = np.full(len(measured.scores), np.nan)
-    return none if worse is None else measured.answers.reward - worse
+    return margin(measured.answers)
+
+
+def margin(answers: ChosenAnswers) -> FloatArray:
+    """By how much the better answer of each pair has more reward, shape (N,). NaN = there is no pair."""
+    worse = answers.rejected_reward
+    return np.full(len(answers.reward), np.nan) if worse is None else answers.reward - worse
 
 
 NUMBERS: dict[str, Number] = {

@@ -168,9 +168,10 @@ class Options:
             raise OptionError(
                 f"`answer={self.answer!r}` would train the student {student.name} on its own answers; name another model"
             )
-        if self.pairs == BEST_STUDENT and not student.answers_here:
+        if self.pairs == BEST_STUDENT and student.column is not None:
             raise OptionError(
-                f"`pairs={self.pairs!r}` rejects the student's own answers; name it with `student` or `student_answers`"
+                f"`pairs={self.pairs!r}` rejects the student's own answers, which `student_column` does not hold; name it with "
+                "`student` or `student_answers`"
             )
 
     @property

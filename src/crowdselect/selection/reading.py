@@ -54,9 +54,9 @@ class Shards:
     run: Run = run_here
     """What reads them."""
     student: str | None = None
-    """The student that was named: if it is a model of the pool, it is no part of the crowd."""
+    """The model to choose for, which is no part of the crowd; None = none is named."""
     crowd: Crowd | None = None
-    """The crowd file, which may name further students."""
+    """From a crowd file, which may name further students."""
 
     @property
     def whole(self) -> bool:
@@ -65,7 +65,7 @@ class Shards:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """The crowd: the models of all shards but the students, in code-point order."""
+        """The crowd: the models of all shards but students, in code-point order."""
         return tuple(name for name in self.all_models if name not in self.students)
 
     @cached_property
@@ -77,10 +77,10 @@ class Shards:
 
     @cached_property
     def students(self) -> tuple[str, ...]:
-        """Models that are no part of the crowd: the student, and all that the pool or the crowd file marks; in code-point order."""
+        """Those of them that are no part of the crowd: the student, and those that the pool or the crowd file marks."""
         marked = self.pool.students if self.whole or self.pool.wide else self._named["students"]
-        named = () if self.student is None else (self.student,)
-        return students_in(self.all_models, marked=(*marked, *named), crowd=self.crowd)
+        known = (*marked, *(() if self.student is None else (self.student,)))
+        return students_in(self.all_models, marked=known, crowd=self.crowd)
 
     @cached_property
     def _named(self) -> dict[str, tuple[str, ...]]:
@@ -132,8 +132,8 @@ def shards_of(
         run: What reads its files one by one; None = this process, and only if the pool is large.
         options: The options of the selection, if there is one.
         method_needs: Why the method needs the pool as a whole; None if it does not.
-        student: As for `Shards`.
-        crowd: Likewise.
+        student: The model to choose for.
+        crowd: From a crowd file.
 
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.

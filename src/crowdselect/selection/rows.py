@@ -34,6 +34,7 @@ COLUMNS = (
     "answers",
     "cluster",
     "score",
+    "chance",
     "n_rewards",
     "reward_agreement",
 )

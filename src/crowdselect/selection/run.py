@@ -84,5 +84,5 @@ def select(
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
         notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice)
+        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance)
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)

@@ -140,7 +140,7 @@ def reach_of(
         The numbers. Where the student is good, or not good, in fewer than ten rows per model of the crowd, ease stands for
         `within_reach`.
     """
-    easy, notes = ease(good), [] if student.marked else _doubts(cut, share, student)
+    easy, notes = ease(good), _doubts(cut, share, student)
     if student_good is None:
         return Reach(cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes))
     known = student_good[~np.isnan(student_good)]
@@ -269,21 +269,6 @@ def bin_names(edges: Sequence[float]) -> list[str]:
         ['0-50%', '50-100%']
     """
     return [f"{100 * low:.0f}-{high:.0%}" for low, high in pairwise(edges)]
-
-
-def good_line(facts: Mapping[str, Any]) -> str | None:
-    """Say what is good; None where that does not count.
-
-    Example:
-        >>> good_line({"good": {"above": 4.5, "share": 0.371}})
-        'above 4.5: 37.1% of rewards'
-    """
-    good = facts.get("good")
-    if good is None:
-        return None
-    if good["above"] is None:
-        return "nothing: all rewards are equal"
-    return f"above {good['above']:.6g}: {good['share']:.1%} of rewards"
 
 
 def already_line(facts: Mapping[str, Any], budget: int) -> str | None:
