@@ -201,7 +201,6 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
         "agreement": agreement_facts(rows),
         "instructions": len(rows),
         "models": len(rows.crowd.members),
-        **({"students": list(found.shards.students)} if found.shards.students else {}),
         "filled": filled / (len(rows) * len(rows.crowd.members)),
         "crowd": [
             {**asdict(member), "rewards": int(count)}
