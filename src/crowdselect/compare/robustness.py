@@ -27,7 +27,7 @@ from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at, score_matrix
 from crowdselect.selection.measure import Matrix, answers_of, candidates_of, checked_metrics, rewards_in
 from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
-from crowdselect.selection.numbers import Measured, depends_on_all, parted
+from crowdselect.selection.numbers import Measured, parted
 from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
@@ -194,7 +194,7 @@ def robustness(
             "pool": pool.path,
             "fingerprint": pool.fingerprint(),
             "reward": base.rows.reward,
-            "models": len(base.rows.crowd.members),
+            "models": len(pool.models),
             "simulated": "simulated" in pool.columns,
             "options": options.as_dict(),
             "embedder": base.grouping.embedder,
@@ -267,20 +267,17 @@ class _Base:
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
-        pool, crowd = self.shards.pool, self.rows.crowd.names
-        ours = [pool.models.index(name) for name in crowd]  # not the student
-        scores = np.asfortranarray(score_matrix(pool, column)[0][:, ours])
+        pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
         checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
         targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
         found = rewards_in(pool, pool.reward_name(column), None)
-        samples = candidates_of(pool, column, self.options)
         matrix = replace(
             self.matrix,
             scores=scores,
             targets=targets,
-            candidates=None if samples is None else samples.among(pool.models, crowd),
-            spread=None if found.cells is None else found.cells.variances()[:, ours],
-            passes=None if self.matrix.passes is None else found.passes()[:, ours],
+            candidates=candidates_of(pool, column, self.options),
+            spread=None if found.cells is None else found.cells.variances(),
+            passes=None if self.matrix.passes is None else found.passes(),
         )
         return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
 
@@ -322,10 +319,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
 
 
 def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
-    """The numbers of the crowd as another matrix makes them.
-
-    Those of a named model, lengths, and what crowd and student can do are what they were.
-    """
+    """The numbers of the crowd as another matrix makes them; those of a named model, and lengths, are what they were."""
     measured = Measured(
         answers=rows.answers,
         scores=matrix.scores,
@@ -333,11 +327,7 @@ def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
         lengths=partial(rows.number, "length"),
         models=tuple(rows.crowd.names),
     )
-    of_crowd = [
-        name
-        for name in rows.numbers
-        if parted(name)[1] is None and name != "length" and not depends_on_all(name)
-    ]
+    of_crowd = [name for name in rows.numbers if parted(name)[1] is None and name != "length"]
     new = {name: measured.number(name) for name in of_crowd}
     return replace(
         rows,
