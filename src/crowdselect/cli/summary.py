@@ -273,7 +273,7 @@ def _student_lines(facts: Mapping[str, Any]) -> dict[str, str]:
         column = None if student["column"] is None else f"the column {student['column']}"
         found["student"] = " of ".join(part for part in (student["name"], student["answers"], column) if part)
     if good is not None and good["above"] is not None:
-        found["good"] = f"answers with a reward above {good['above']:.4g} ({good['share']:.1%} of all)"
+        found["good"] = f"answers with a reward above {good['above']:.6g}, {good['share']:.1%} of all"
     return found
 
 

@@ -24,7 +24,10 @@ _WHOLE = (
 _LINES = 9  # families with their own colour
 _OTHERS = "other models"
 _BARS = 25  # models in a bar chart
-_FULLEST = 0.6  # opacity of a heat map's fullest cell
+_FULLEST = {
+    "pool": 0.9,
+    "chosen": 0.6,
+}  # opacity of a heat map's fullest cell, so that the number in it can be read
 
 
 def distribution(
@@ -462,7 +465,10 @@ def _success(
     ]
     base = alt.Chart().encode(
         x=alt.X(
-            "student:N", sort=[*names], title="the student succeeds", axis=alt.Axis(labelAngle=0, **PLAIN)
+            "student:N",
+            sort=[*names],
+            title="the student succeeds",
+            axis=alt.Axis(labelAngle=0, labelOverlap="parity", labelSeparation=6, **PLAIN),
         ),
         y=alt.Y("crowd:N", sort=[*reversed(names)], title="the crowd succeeds", axis=alt.Axis(**PLAIN)),
         tooltip=[
@@ -472,11 +478,13 @@ def _success(
             alt.Tooltip("share:Q", title="of all", format=".1%"),
         ],
     )
-    # Even the fullest cell stays so light that the number in it can be read.
     cells = base.mark_rect(cornerRadius=3, style=style).encode(
-        opacity=alt.Opacity("share:Q", legend=None, scale=alt.Scale(domainMin=0, range=[0.05, _FULLEST]))
+        opacity=alt.Opacity(
+            "share:Q", legend=None, scale=alt.Scale(domainMin=0, range=[0.05, _FULLEST[style]])
+        )
     )
     words = base.mark_text(style="value", fontSize=13).encode(text=alt.Text("rows:Q", format=","))
+    words = words.transform_filter("datum.rows > 0")
     few = len(names) // 2
     missed = sum(sum(line[:few]) for line in counts[-few:])
     return Figure(

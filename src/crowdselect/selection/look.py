@@ -116,7 +116,10 @@ def look_at(
 def _marked(
     student: Student, shards: Shards, options: Options | None, method: Method, also: Sequence[str]
 ) -> Student:
-    """Find the student where none is named, but needed: the only model that the pool or the crowd file marks as one.
+    """Find the student where none is named: the only model that the pool or the crowd file marks as one.
+
+    Returns:
+        The student, `marked` where nothing needs it; nobody where none is marked, or several are.
 
     Raises:
         OptionError: The method or the pairs need one, and none is marked, or several are.
@@ -126,8 +129,8 @@ def _marked(
     why = [f"`method={method.name}` chooses for a student"] if method.student else []
     if options is not None and options.pairs == BEST_STUDENT:
         why.append(f"`pairs={options.pairs!r}` rejects the student's own answers")
-    if (why or numbers) and len(shards.students) == 1:
-        return replace(student, name=shards.students[0])
+    if len(shards.students) == 1:
+        return replace(student, name=shards.students[0], marked=not (why or numbers))
     if why:
         marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
         raise OptionError(
@@ -167,7 +170,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
-    ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.method)]
     if look.joined:
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
         pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
@@ -255,6 +258,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
+            only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
@@ -326,6 +330,16 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
     return tuple(dict.fromkeys(found))
 
 
+def _marked_notes(shards: Shards, method: Method) -> list[str]:
+    """Say who is left out of the crowd without having been named."""
+    marked = [name for name in shards.students if name != shards.student]
+    if not marked:
+        return []
+    are = "is marked as a student and" if len(marked) == 1 else "are marked as students and"
+    chosen = "" if method.student else "; `method=teachable` chooses for a student"
+    return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
+
+
 def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str, str]:
     """The names of numbers that are asked for, each with the option that does so."""
     named = dict.fromkeys(also, "also")
@@ -341,7 +355,8 @@ def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
     """Find what is good, if a student, a method or a number asks for it."""
     student, method = request.student, request.method
     wanted = any(map(depends_on_all, _wanted(request, shards.pool, shards.models)))
-    if student.named or method.good or wanted:
+    shown = student.marked and request.options is not None and look.reward is not None
+    if (student.named and not student.marked) or shown or method.good or wanted:
         return goods_of(shards, look, student, request.own, reward=request.reward)
     if student.good_above is not None:
         raise OptionError("`good_above` says what is good, but neither the method nor a number asks for it")

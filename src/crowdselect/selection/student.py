@@ -38,6 +38,8 @@ class Student:
     """A column of its success, 0 to 1, instead of answers."""
     good_above: float | None = None
     """An answer is good above this reward; None = above the cut."""
+    marked: bool = False
+    """Only the pool or the crowd file marks it, and nothing asks for it: it is shown as far as it is known."""
 
     @property
     def answers_here(self) -> bool:
@@ -142,6 +144,8 @@ def reach_of(
     if student_good is None:
         return Reach(cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes))
     known = student_good[~np.isnan(student_good)]
+    if not known.size and student.marked:
+        return reach_of(good, None, cut=cut, share=share, student=student, hashes=hashes, seed=seed)
     if not known.size and cut is not None:
         raise OptionError(f"the student {student.words} has no reward on any instruction of the pool")
     if cut is None:
@@ -157,14 +161,14 @@ def reach_of(
     least = _ROWS_PER_MODEL * good.shape[1]
     rows = known.sum(), (1 - known).sum()
     enough = min(rows) >= least
-    if not enough:
+    if not enough and not student.marked:
         few, what = (rows[0], "good") if rows[0] <= rows[1] else (rows[1], "not good")
         notes.append(
             f"the student is {what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model "
             "of the crowd), so the crowd's ease stands for it"
         )
     missing = len(student_good) - len(known)
-    if missing:
+    if missing and not student.marked:
         notes.append(
             f"{missing:,} of {len(student_good):,} instructions have no reward of the student; what is within its reach there "
             "counts as what it does"
