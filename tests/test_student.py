@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crowdselect import Options, export, load_selection, open_pool, select
+from crowdselect.compare.robustness import robustness
 from crowdselect.engine.here import run_here
 from crowdselect.errors import CrowdselectError, InputError, OptionError, RewardError
 from crowdselect.methods import method_named
@@ -527,3 +528,75 @@ def test_answers_of_a_pool_of_its_own_are_refused_where_they_cannot_be_used(tmp_
     out_of_range = write(tmp_path / "r.parquet", found, models=CROWD, change=lambda row: row | {"rate": 70})
     with pytest.raises(InputError, match="rate of id 'q000' is 70; `student_column` is a share"):
         choose(out_of_range, student_column="rate")
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_robustness_draws_again_for_the_student(samples, elsewhere, tmp_path):
+    found = rewards(samples=samples)
+
+    def other(row):
+        return row | {"strict": None if row["score"] is None else row["score"] - (row["id"] < "q150")}
+
+    pairs = "best-student" if samples == 1 else None
+    options = {"budget": 40, "clusters": 2, "reward": "score", "pairs": pairs}
+    if elsewhere:
+        own = write(tmp_path / "own.parquet", found, models=[PUPIL], change=other)
+        path = write(tmp_path / "pool.parquet", found, models=CROWD, change=other)
+        options |= {"student_answers": str(own)}
+    else:
+        path = write(tmp_path / "pool.parquet", found, change=other)
+        options |= {"student": PUPIL}
+    with open_pool(path) as pool:
+        tried = robustness(
+            pool, Options(**options), method=method_named("teachable"), bootstraps=1, seeds=2, clusters=(0,)
+        )
+    base = choose(path, **options)
+    assert sorted(base.chosen) == list(tried.chosen)
+    assert {variant.axis for variant in tried.variants} == {
+        "model",
+        "family",
+        "crowd",
+        "reward",
+        "clusters",
+        "seed",
+    }
+    assert tried.facts["options"]["method"] == "teachable"
+    again = {
+        ("seed", "1"): choose(path, **options, seed=1),
+        ("reward", "strict"): choose(path, **(options | {"reward": "strict"})),
+        ("clusters", "none"): choose(path, **(options | {"clusters": 0})),
+    }
+    for variant in tried.variants:
+        assert variant.kept is not None, variant
+        same = again.get((variant.axis, variant.name))
+        if same is not None:
+            assert variant.kept == len({*same.chosen} & {*base.chosen}) / 40, variant
+            assert variant.kept < 1
+
+
+def test_robustness_refuses_methods_that_read_texts(pool):
+    with open_pool(pool) as opened, pytest.raises(OptionError, match="`method=length` reads texts"):
+        robustness(opened, Options(budget=5), method=method_named("length"))
+
+
+def test_compare_takes_seeds_of_a_draw_together(pool, tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(
+        "select",
+        pool,
+        "--method",
+        "teachable",
+        "--student",
+        PUPIL,
+        "--budget",
+        30,
+        "--seeds",
+        2,
+        "-o",
+        "drawn",
+    )
+    shown = run("compare", "drawn/seed-0", "drawn/seed-1")
+    assert shown.code == 0
+    assert "drawn (2 seeds)" in shown.out
+    assert "draws of 30 rows" in shown.out  # what is drawn for a student is no control

@@ -118,6 +118,8 @@ class Trying:
 
     source: PoolOptions
     options: Options
+    method: str
+    """`NAME[:ARG]` of the registry."""
     crowd: str | None
     config: str | None
     bootstraps: int
@@ -138,11 +140,7 @@ def choose(given: dict[str, Any]) -> None:
     Raises:
         CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
     """
-    given = _with_method(given)
-    if given["weights"] is not None and given["method"] != CROWD:
-        raise OptionError(
-            f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
-        )
+    given = with_method(given)
     given = counted(given)
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
@@ -170,12 +168,16 @@ def choose(given: dict[str, Any]) -> None:
         say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
 
 
-def _with_method(given: dict[str, Any]) -> dict[str, Any]:
+def with_method(given: dict[str, Any]) -> dict[str, Any]:
     """Give the options with the method of a student, where one is named and no method is; and the clusters that go with it.
 
     Raises:
-        OptionError: There is no such method: it has to be named.
+        OptionError: There is no such method: it has to be named. Or weights are given, and the method does not weigh.
     """
+    if given["weights"] is not None and given["method"] != CROWD:
+        raise OptionError(
+            f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
+        )
     context = click.get_current_context()
     named = any(given[name] is not None for name in ("student", "student_answers", "student_column"))
     if not named or context.get_parameter_source("method") is not ParameterSource.DEFAULT:
@@ -271,6 +273,9 @@ def choose_and_write(
         _print_json(selection, written)
         return
     _show(selection, texts, folder=None if written is None else str(output), report=told, shown=shown)
+    if shown != "briefly" and not options.the_student.named:
+        name = CROWD if method.name == OURS.name else method.name
+        say(f"about the method {name}: {METHODS[name].evidence}")
     if shown == "with next steps" and written is None:
         say_next(without_dry_run("chosen"))
     elif shown == "with next steps":

@@ -318,7 +318,7 @@ def _about(entry: Entry) -> str:
 @cli.command(cls=_Select, epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
 @option("-o", "--output", metavar="DIR", help="The folder to write.")
 @budget_option
-@method_option
+@method_option("How rows are scored: one of the methods below.")
 @weights_option
 @seed_option
 @config_option

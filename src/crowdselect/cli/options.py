@@ -600,15 +600,19 @@ def method_options() -> Callable[[Any], Any]:
 
 _SEEDS = "random: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
 
-method_option = option(
-    "--method",
-    metavar="NAME[:ARG]",
-    default=CROWD,
-    show_default=True,
-    is_eager=True,
-    callback=read_method,
-    help="How rows are scored: one of the methods below.",
-)
+
+def method_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """A method of the registry, which brings defaults of other options with it."""
+    return option(
+        "--method",
+        metavar="NAME[:ARG]",
+        default=CROWD,
+        show_default=True,
+        is_eager=True,
+        callback=read_method,
+        help=help,
+    )
+
 
 folder_options = bundle(
     _output(

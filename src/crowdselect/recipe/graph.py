@@ -312,7 +312,7 @@ def _add_runs(graph: StepGraph) -> None:
             MeasuredModel(
                 title=f"{on}, {step.title}" if several else on,
                 group=f"{group} {step.group}" if many else group,
-                is_random=isinstance(source, Step) and _is_drawn(source),
+                is_random=isinstance(source, Step) and _is_control(source),
                 cell=_without(step.options, "data", "seed"),
                 budget=source.options.get("budget") if isinstance(source, Step) else None,
                 model=full,
@@ -455,9 +455,9 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
     return [f"{label}={','.join(folders)}" for label, folders in found.items()]
 
 
-def _is_drawn(step: Step) -> bool:
+def _is_control(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
-    return entry is not None and entry.drawn
+    return entry is not None and entry.control
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +67,7 @@ def look_at(
     keep: bool = False,
     also: Sequence[str] = (),
     student: Student | None = None,
+    own: OwnAnswers | None = None,
 ) -> tuple[Shards, Rows]:
     """Look at a pool once.
 
@@ -80,6 +82,7 @@ def look_at(
         keep: Return the score matrix too; the pool is then read as a whole.
         also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
         student: The student, and what counts as good, if there are no options.
+        own: The pool of its answers, if it is open already.
 
     Returns:
         How the pool is read, and its rows.
@@ -91,8 +94,8 @@ def look_at(
     """
     student = (student or Student()) if options is None else options.the_student
     name = reward if options is None else options.reward
-    with own_answers(student, pool.read) as own:
-        student = student if own is None else replace(student, name=own.model)
+    with own_answers(student, pool.read) if own is None else nullcontext(own) as answers:
+        student = student if answers is None else replace(student, name=answers.model)
         needs = method.needs_the_whole
         shards = Shards(pool, student=student.name, crowd=crowd)
         if not keep:
@@ -100,7 +103,7 @@ def look_at(
                 pool, run=run, options=options, method_needs=needs, student=student.name, crowd=crowd
             )
         student = student if student.named else _marked(student, shards, options, method, also)
-        request = _Request(options, name, ties, crowd, method, student, own, keep=keep, also=tuple(also))
+        request = _Request(options, name, ties, crowd, method, student, answers, keep=keep, also=tuple(also))
         try:
             return shards, _rows(shards, request)
         except SplitError:
@@ -241,6 +244,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         shard=merged.shard,
         reach=reach,
         matrix=matrix if request.keep else None,
+        look=look if request.keep else None,
+        joined=joined,
     )
 
 

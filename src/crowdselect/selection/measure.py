@@ -228,7 +228,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     """
     import pyarrow as pa
 
-    ids, matrix = pool.id_array, _matrix(pool, look)
+    ids, matrix = pool.id_array, matrix_of(pool, look)
     hashes = content_hash(ids)
     rows, options = np.arange(len(hashes)), look.options
     if look.below is not None:
@@ -395,7 +395,7 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
             yield pool, count
 
 
-def _matrix(pool: Pool, look: Look) -> Matrix:
+def matrix_of(pool: Pool, look: Look) -> Matrix:
     """Read a shard's matrices, with a column for every model of the whole pool."""
 
     def widened(values: NDArray[Any], fill: float) -> NDArray[Any]:
