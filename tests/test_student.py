@@ -434,6 +434,41 @@ def test_answers_to_another_text_do_not_count(tmp_path):
         choose(crowd, student_answers=str(far))
 
 
+def test_rewards_of_both_may_be_in_one_second_file(tmp_path):
+    found = rewards()
+
+    def bare(row):
+        return {name: value for name, value in row.items() if name != "score"}
+
+    crowd = write(tmp_path / "crowd.parquet", found, models=CROWD, change=bare)
+    own = write(tmp_path / "own.parquet", found, models=[PUPIL], change=bare)
+    scores = [{"id": i, "model": m, "score": s} for (i, m, _), s in found.items()]
+    pq.write_table(pa.Table.from_pylist(scores), tmp_path / "rewards.parquet")
+    with open_pool(crowd, rewards=tmp_path / "rewards.parquet") as pool:
+        options = Options(budget=40, clusters=0, student_answers=str(own))
+        apart = select(pool, options, method=method_named("teachable"))
+    assert apart.table.equals(choose(write(tmp_path / "pool.parquet", found), student=PUPIL).table)
+
+
+def test_answers_that_changed_since_are_not_exported(tmp_path):
+    found = rewards()
+    crowd = write(tmp_path / "crowd.parquet", found, models=CROWD)
+    own = write(tmp_path / "own.parquet", found, models=[PUPIL])
+    selection = choose(crowd, student_answers=str(own), pairs="best-student")
+    write(own, found, models=[PUPIL], change=lambda row: row | {"response": "another"})
+    with (
+        open_pool(crowd) as pool,
+        pytest.raises(InputError, match="not those that this selection was made with"),
+    ):
+        export(selection, pool, tmp_path / "out")
+
+
+def test_inspect_shows_the_cut(pool, run):
+    shown = run("inspect", pool).out
+    scores = [score for score in rewards().values() if score is not None]
+    assert f"score is good above 0.5 ({np.mean(np.array(scores) > 0.5):.1%} of rewards)." in shown
+
+
 def test_why_says_the_chance_in_words(pool):
     selection = choose(pool, student=PUPIL)
     row = next(row for row in selection.rows() if row["student_good"] is not None)

@@ -20,6 +20,7 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.files import resolve
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
@@ -339,12 +340,12 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
     told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
-    for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
+    for name in (*_FILES, "student_answers", "decontaminate", "cache", "trust_remote_code"):
         del told[name]
     return told
 
 
-_FILES = ("include", "exclude", "metrics", "student_answers")
+_FILES = ("include", "exclude", "metrics")
 
 
 def inputs_of(
@@ -356,9 +357,15 @@ def inputs_of(
         **pool_of(pool),
         "crowd": crowd,
         **{name: getattr(options, name) for name in _FILES},
+        "student_answers": files_of(options.student_answers),
         "decontaminate": [Path(file) for file in options.decontaminate] or None,
         **({"embedder": embedder} if Path(embedder).exists() else {}),
     }
+
+
+def files_of(pool: str | None) -> Sequence[Path] | None:
+    """Give the files of a second pool, for `made_by`; None where there is none."""
+    return None if pool is None else resolve(pool)[0]
 
 
 def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:

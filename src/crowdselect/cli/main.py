@@ -244,7 +244,7 @@ def metrics(
 
     A Parquet file says what it was made by: the same command on the same inputs is up to date.
     """
-    from crowdselect.cli.choosing import Measuring, checked, pool_of, read_crowd
+    from crowdselect.cli.choosing import Measuring, checked, files_of, pool_of, read_crowd
     from crowdselect.cli.following import SCORED_POOL, choosing, say_next
     from crowdselect.cli.following import given as typed
     from crowdselect.engine.stream import on_cluster
@@ -265,7 +265,7 @@ def metrics(
         told |= {"also": ",".join(names)} if names else {}
         learns = {"student": student, "student_column": student_column, "good_above": good_above}
         told |= {name: str(value) for name, value in learns.items() if value is not None}
-        answers = {} if student_answers is None else {"student_answers": student_answers}
+        answers = {} if student_answers is None else {"student_answers": files_of(student_answers)}
         made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd, **answers})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)

@@ -117,6 +117,11 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "No reward column. Score the answers, or name a second file of rewards with `rewards`. If a column should be "
             "one, name it with `reward` to see which of its values is not a number.\n"
         )
+    for name, reward in rewards.items():
+        if reward["good"] is not None:
+            good = reward["good"]
+            say(f"{visible(name)} is good above {good['above']:.4g} ({good['share']:.1%} of rewards).")
+    say()
     if found["length_bias"]:
         table(
             ["reward", ">with length", ">within instructions"],

@@ -188,7 +188,7 @@ def robustness(
     ):
         if number < 0:
             raise OptionError(f"`{name}` is {number}; wanted at least 0")
-    with own_answers(options.the_student, pool.read) as own:
+    with own_answers(options.the_student, pool) as own:
         base = _base(pool, options, crowd, method, own)
         chosen = base.choose()
         todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]

@@ -229,6 +229,8 @@ def _of_student(found: Found) -> dict[str, Any]:
     facts = student_facts(found.rows.reach, found.choice.rank > 0)
     if facts.get("student", {}).get("answers") is not None:
         facts["student"]["answers"] = _absolute(facts["student"]["answers"])
+        if found.rows.joined is not None:
+            facts["student"]["fingerprint"] = found.rows.joined.own.pool.fingerprint()
     return facts
 
 

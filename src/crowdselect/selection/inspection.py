@@ -9,7 +9,9 @@ from crowdselect.crowd import Crowd, Member, students_in
 from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
+from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.numbers import forms
 from crowdselect.types import FloatArray
 
@@ -30,7 +32,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
-        its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
+        its filled share, range and gaps, and what is good: `above`, the cut, and its `share`), `crowd` (one entry per model with family, size, mean reward and
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
@@ -47,7 +49,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     students = students_in(pool.models, marked=pool.students, crowd=crowd)
     members, notes = _members(pool, crowd, students)
     texts = pool.instructions()
-    rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
+    rewards = {name: {**_describe(matrix), "good": _good(pool, name)} for name, matrix in matrices.items()}
     equal = [
         f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
         for name, found in rewards.items()
@@ -243,6 +245,18 @@ def _describe(matrix: FloatArray) -> dict[str, Any]:
         "with_one_reward": int((per_row == 1).sum()),
         "complete": int((per_row == matrix.shape[1]).sum()),
     }
+
+
+def _good(pool: Pool, name: str) -> dict[str, float] | None:
+    """Where the cut lies above which an answer is good, and the share of rewards there; None where all are equal.
+
+    See `crowdselect.numeric.good.good_cut`. Marked students count, as they do in a selection for one.
+    """
+    found = rewards_in(pool, name, None)
+    every = np.ones(found.scores.shape, dtype=np.bool_)
+    values, counts = found.tally(every[:, 0], every[0])
+    cut = good_cut(values, counts)
+    return None if cut is None else {"above": cut, "share": float(counts[values > cut].sum() / counts.sum())}
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -94,7 +94,7 @@ def look_at(
     """
     student = (student or Student()) if options is None else options.the_student
     name = reward if options is None else options.reward
-    with own_answers(student, pool.read) if own is None else nullcontext(own) as answers:
+    with own_answers(student, pool) if own is None else nullcontext(own) as answers:
         student = student if answers is None else replace(student, name=answers.model)
         needs = method.needs_the_whole
         shards = Shards(pool, student=student.name, crowd=crowd)

@@ -140,12 +140,13 @@ class JoinedAnswers:
 
 
 @contextmanager
-def own_answers(student: Student, read: HowRead) -> Iterator[OwnAnswers | None]:
+def own_answers(student: Student, crowds: Pool) -> Iterator[OwnAnswers | None]:
     """Open the pool of the student's answers; None where it has none of its own.
 
     Args:
         student: Who it is.
-        read: How the crowd's pool is read: what is no reward, and what reasoning is, holds here too.
+        crowds: The crowd's pool: what is no reward there, and what reasoning is, holds here too; and its second file of rewards
+            is that of the student as well, whose own pool has none.
 
     Raises:
         OptionError: It holds several models and none is named, or not the one that is.
@@ -153,18 +154,28 @@ def own_answers(student: Student, read: HowRead) -> Iterator[OwnAnswers | None]:
     if student.answers is None:
         yield None
         return
-    with opened(student, read) as pool:
+    with opened(student, crowds.read) as pool:
+        rewards = crowds.rewards_path
+        if pool.reward_columns or rewards is None:
+            yield OwnAnswers(pool=pool, model=_named(pool, student.name))
+            return
+    with opened(student, crowds.read, rewards=rewards) as pool:
         yield OwnAnswers(pool=pool, model=_named(pool, student.name))
 
 
-def opened(student: Student, read: HowRead) -> Pool:
+def opened(student: Student, read: HowRead, *, rewards: str | None = None) -> Pool:
     """Open the pool of the student's answers; the caller closes it."""
-    how = HowRead(missing=read.missing, reasoning=read.reasoning, skip_invalid=read.skip_invalid)
+    how = HowRead(
+        missing=read.missing,
+        reasoning=read.reasoning,
+        skip_invalid=read.skip_invalid,
+        aliases=read.aliases,
+    )
     path = str(student.answers)
     try:
-        return open_pool(path, read=how)
+        return open_pool(path, read=how, rewards=rewards)
     except LayoutError:  # nothing says whose answers they are
-        return open_pool(path, read=replace(how, model=student.name or "student"))
+        return open_pool(path, read=replace(how, model=student.name or "student"), rewards=rewards)
 
 
 def _named(pool: Pool, name: str | None) -> str:

@@ -237,7 +237,7 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
 
     Returns:
         `good`: `above` (the cut) and `share` (of all rewards); with a student, `student`: `name`, `answers`, `column`,
-        `missing` (instructions without a reward of it), `already` (chosen rows where all its answers are good) and `table`:
+        `missing` (instructions without a reward of it; with `answers` also their `fingerprint`), `already` (chosen rows where all its answers are good) and `table`:
         `edges` of the bins, and the counts of `pool` and `chosen`, see `crosstab`.
     """
     if reach is None:

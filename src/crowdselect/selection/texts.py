@@ -221,13 +221,17 @@ def rejected_in(selection: Selection, pool: Chosen) -> Iterator[Chosen]:
         pool: Its pool.
 
     Raises:
-        InputError: The pool of the student's answers is gone.
+        InputError: The pool of the student's answers is gone, or has changed since.
     """
     student = _student_apart(selection)
     if student is None:
         yield pool
         return
     with opened(student, HowRead.from_dict(selection.facts["read"])) as own:
+        if own.fingerprint() != selection.facts["student"]["fingerprint"]:
+            raise InputError(
+                f"{own.path}: the student's answers are not those that this selection was made with; select again"
+            )
         yield own
 
 
