@@ -54,6 +54,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "init": "crowdselect.recipe.begin:init",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",
+    "status": "crowdselect.cli.status:status",
     "train": "crowdselect.cli.train:train",
 }
 _FORMER = {"baseline": "crowdselect.cli.former:baseline"}  # in no list; says what to type instead

@@ -112,6 +112,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
+    from crowdselect.running import kept
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
 
     graph = build(read_recipe(recipe))
@@ -131,7 +132,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
         return 0
-    with opened(folder) as lock:
+    with opened(folder) as lock, kept(folder, "run"):
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:
                 lines = make_plan(graph, store, all_priced=False, progress=progress)

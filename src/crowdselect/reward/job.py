@@ -63,6 +63,7 @@ from crowdselect.reward.sealed import (
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
+from crowdselect.running import running
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
 _COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
@@ -549,11 +550,13 @@ class Meter:
         self._clock = time.monotonic if clock is None else clock
         self._terminal = self._stream.isatty()
         self._began = self._said = self._clock()
+        self._at = running()
         self._shown = False
 
     def add(self, count: int) -> None:
         """Add `count`, and show progress from time to time."""
         self.done += count
+        self._at.tell("scoring", self.done, self._total)
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return
