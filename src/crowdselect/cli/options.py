@@ -390,16 +390,18 @@ layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else re
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
 _columns_option = _pool(
-    "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
+    "--columns", type=ColumnNames(), help="Which column is what, where names differ: instruction=task."
 )
 _part_options = bundle(
     _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
     _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
 )
-_skip_option = _pool(
-    "--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+_SKIP = "--skip-invalid"
+skip_option = option(_SKIP, is_flag=True, help="Leave malformed rows out, counted, instead of ending.")
+_skip_pool_rows = _pool(
+    _SKIP, is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
 )
-instruction_options = bundle(_columns_option, _part_options, _skip_option)
+instruction_options = bundle(_columns_option, _part_options, _skip_pool_rows)
 """How a file of instructions is read."""
 read_options = bundle(
     layout_option,
@@ -408,8 +410,10 @@ read_options = bundle(
     _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
     _part_options,
     _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
-    _pool("--missing", type=float, multiple=True, metavar="NUMBER", help="Rewards of this value are none."),
-    _skip_option,
+    _pool(
+        "--missing", type=float, multiple=True, metavar="NUMBER", help="A value that stands for no reward."
+    ),
+    _skip_pool_rows,
     _pool(
         "--reasoning",
         metavar="keep|drop",
@@ -472,7 +476,7 @@ count_options = bundle(
         default=13,
         show_default=True,
         metavar="N",
-        help="So many words in a row, the same in both, are no chance.",
+        help="How many words in a row, shared with a question, count as contamination.",
     ),
 )
 """Which instructions may be chosen, and by what."""
@@ -617,7 +621,7 @@ folder_options = bundle(
     _output(
         "--dry-run",
         is_flag=True,
-        help="Write nothing: choose and say what came out; where a model is run (ifd, an embedder), load none and say "
+        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder), load none and say "
         "what it would compute.",
     ),
     overwrite_option,

@@ -20,6 +20,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
+from crowdselect.malformed import left_out_rows, malformed_rows
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
@@ -176,11 +177,7 @@ class _Rewriting:
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
         if self._bad and not self._how.skip_invalid:
-            one = len(self._bad) == 1
-            raise InputError(
-                f"{self._bad[0]}; {len(self._bad):,} of {self._rows:,} rows {'is' if one else 'are'} malformed: correct "
-                f"{'it' if one else 'them'}, or leave malformed rows out with `skip_invalid=True`"
-            )
+            raise malformed_rows(self._bad, self._rows)
         if not self._rows:
             raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
         numbers = {name: seen.kind().name for name, seen in self._seen.items()}
@@ -289,9 +286,7 @@ class _Rewriting:
             )
         notes += [f"{count} {words}" for words, count in counts.items()]
         if self._bad:
-            notes.append(
-                f"{len(self._bad)} of {self._rows} rows are malformed and left out; the first: {self._bad[0]}"
-            )
+            notes.append(left_out_rows(self._bad, self._rows))
         return notes
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
