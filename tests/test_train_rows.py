@@ -327,7 +327,9 @@ def test_malformed_rows_are_counted_and_left_out_only_when_that_is_wanted(ending
     assert [row.id for row in found.rows] == ["a", "z"]
     assert found.malformed == 5
     (note,) = found.notes
-    assert note.startswith(f"5 of 7 rows are malformed and left out; the first: {file}: {unit} 2 (id 'b') has")
+    assert note.startswith(
+        f"5 of 7 rows are malformed and left out; the first: {file}: {unit} 2 (id 'b') has"
+    )
     assert found.fingerprint() == read_rows(written([GOOD, GOOD | {"id": "z"}], "sound.jsonl")).fingerprint()
 
 
