@@ -692,6 +692,33 @@ def test_rows_are_left_out_of_a_matrix_by_what_they_count(tmp_path: Path) -> Non
             assert any("total_cost" in note for note in pool.notes)
 
 
+@ALL
+def test_a_text_among_numbers_is_a_malformed_row_where_those_are_left_out(kind: str, tmp_path: Path) -> None:
+    rows = crowd(
+        score=lambda i, j: i + j if kind == "jsonl" else str(i + j),
+        target=lambda i, j: "x" if i == 2 else "7",
+    )
+    rows[0] |= {"score": "failed"}
+    path = write(tmp_path, rows, kind)
+    with (
+        open_pool(path) as pool,
+        pytest.raises(
+            RewardError,
+            match="score is 'failed' .*`skip_invalid=True` leaves such rows out where most are numbers",
+        ),
+    ):
+        pool.scores("score")
+    with open_pool(path, skip_invalid=True) as pool:
+        scores = pool.scores("score").tolist()
+        assert len(scores) == 3
+        assert sum(np.isnan(row).sum() for row in scores) == 1
+        assert pool.malformed == 1
+        assert any(
+            "1 of 6 rows is malformed" in n and "score is 'failed', not a number" in n for n in pool.notes
+        )
+        assert list(pool.column("target")) == ["7", "7", "x"]  # no reward by its name: texts are its values
+
+
 def test_ids_that_are_spelt_otherwise_are_joined(tmp_path: Path) -> None:
     rows = crowd(id=lambda i, j: str(i), score=None)
     rewards = [{"id": f"{i}.0", "model": model, "grade": i} for i in range(3) for model in MODELS]

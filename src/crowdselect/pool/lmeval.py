@@ -129,9 +129,9 @@ def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) ->
 def _rows(row: Row, log: Log) -> Iterator[Row]:
     writes = _writes(row)
     scores = {name: _number(row.get(name)) for name in row.get("metrics") or []}
-    for name in log.lower_better & scores.keys():
-        if scores[name] is not None and not (name == _LIKELIHOOD and not writes):
-            scores[name] = 0.0 - scores[name]  # never -0.0
+    for name, value in scores.items():
+        if value is not None and name in log.lower_better and (writes or name != _LIKELIHOOD):
+            scores[name] = 0.0 - value  # never -0.0
     first = next((value for value in scores.values() if value is not None), None)
     base = {"id": f"{log.task}:{row.get('doc_id')}", **_asked(row), "model": log.model, "task": log.task}
     base["target"] = None if row.get("target") is None else str(row["target"])

@@ -7,6 +7,7 @@ It is found again by the content of the files and by how they are read; a part i
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ from crowdselect.pool.forms import (
 )
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -64,6 +65,7 @@ OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
 _VERSION = 1  # of what is written here: another one is written anew
+_REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -139,9 +141,13 @@ def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
 class _Rewriting:
     """Rewrites the files of one pool."""
 
-    def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
+    def __init__(
+        self, found: FoundFiles, how: HowRead, *, answers: bool, numeric: frozenset[str] = frozenset()
+    ) -> None:
         self._found = found
         self._how = how
+        self._answers = answers
+        self._numeric = numeric
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
@@ -176,6 +182,9 @@ class _Rewriting:
         for number, file in enumerate(self._found.files):
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
+        slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
+        if slips - self._numeric:
+            return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
         if self._bad and not self._how.skip_invalid:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
@@ -266,6 +275,15 @@ class _Rewriting:
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
             )
         ]
+
+    def _rewards_with_slips(self) -> frozenset[str]:
+        """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
+        found = set(self._numeric)
+        for name, seen in self._seen.items():
+            numbers = sum(seen.names.get(kind, 0) for kind in ("number", "spelt number", "bool"))
+            if _REWARD.search(name) and 0 < seen.names.get("text", 0) < numbers:
+                found.add(name)
+        return frozenset(found)
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
@@ -464,6 +482,11 @@ class _Rewriting:
         """A value as text, and take note of what it is."""
         if isinstance(value, float) and value in {float("inf"), float("-inf")}:
             raise MalformedError(f"{name} is {value}, not a finite number")
+        if name in self._numeric and isinstance(value, str):
+            try:
+                number_of(value)
+            except ValueError:
+                raise MalformedError(f"{name} is {value[:60]!r}, not a number") from None
         self._seen.setdefault(name, Seen()).add(value)
         if value is None or value != value:  # noqa: PLR0124  (NaN)
             return None
