@@ -719,6 +719,45 @@ def test_a_text_among_numbers_is_a_malformed_row_where_those_are_left_out(kind: 
         assert list(pool.column("target")) == ["7", "7", "x"]  # no reward by its name: texts are its values
 
 
+@ALL
+def test_columns_that_are_called_model_and_reward_are_of_the_model(kind: str, tmp_path: Path) -> None:
+    for columns in (("a_reward", "b_reward"), ("reward_a", "reward_b"), ("b_score", "a_score")):
+        rows = [{"id": f"q{i}", "instruction": f"Do {i}", columns[0]: i, columns[1]: 2 * i} for i in range(3)]
+        with open_pool(write(tmp_path, rows, kind)) as pool:
+            assert pool.models == ("a", "b")
+            own = {
+                name.strip("_").replace("reward", "").replace("score", "").strip("_"): name
+                for name in columns
+            }
+            assert pool.scores()[2].tolist() == [rows[2][own["a"]], rows[2][own["b"]]]
+    rows = [{"id": "1", "a": "Yes.", "a_score": 0.5, "b": "No.", "b_score": 1}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models) == ("column pairs", ("a", "b"))
+        assert pool.responses([("1", "a"), ("1", "b")]) == ["Yes.", "No."]
+        assert pool.scores().tolist() == [[0.5, 1.0]]
+
+
+@ALL
+def test_rows_of_a_matrix_without_an_id_are_numbered(kind: str, tmp_path: Path) -> None:
+    rows = [{"row": i, "a": i % 3, "b": i % 2, "total_cost": 0.5} for i in range(12)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == ("a", "b")
+        assert sorted(pool.ids, key=int) == [str(number) for number in range(1, 13)]
+        assert pool.scores()[pool.ids.tolist().index("3")].tolist() == [2, 0]
+        assert any("the rows are numbered from 1" in note for note in pool.notes)
+        assert any("a number of the row: row" in note for note in pool.notes)
+    with open_pool(write(tmp_path, [{"prompt": f"Do {i}", "a": i, "b": 1} for i in range(3)], kind)) as pool:
+        assert pool.models == ("a", "b")
+        assert sorted(pool.instructions()) == ["Do 0", "Do 1", "Do 2"]
+        assert not any("numbered" in note for note in pool.notes)
+
+
+@pytest.mark.parametrize("row", [{"a": 1.0}, {"score": 1.0, "b": 2.0}, {"instruction": "Hi", "score": 0.5}])
+def test_a_number_or_a_reward_alone_is_no_matrix_without_an_id(row: Row, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError):
+        open_pool(write(tmp_path, [row], "jsonl"))
+
+
 def test_ids_that_are_spelt_otherwise_are_joined(tmp_path: Path) -> None:
     rows = crowd(id=lambda i, j: str(i), score=None)
     rewards = [{"id": f"{i}.0", "model": model, "grade": i} for i in range(3) for model in MODELS]

@@ -50,6 +50,7 @@ from crowdselect.pool.forms import (
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
 from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
 
@@ -151,6 +152,7 @@ class _Rewriting:
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
+        self._counters: list[str] = []
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -243,6 +245,16 @@ class _Rewriting:
         else:
             yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
 
+    @property
+    def _numbered(self) -> bool:
+        """Whether the rows have nothing but numbers, so that their place is their id."""
+        return (
+            self._form is not None
+            and self._form.name == "matrix"
+            and not self._names.asked
+            and not self._names.id
+        )
+
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
         names = names_of(columns, how, path=found.path, same_within_id=self._same_within_id)
@@ -254,6 +266,10 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
+        if form.name == "matrix":
+            self._counters = self._counting(form.taken)
+            self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
+            form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
         if text is not None:
             raise LayoutError(
@@ -292,6 +308,10 @@ class _Rewriting:
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = list(self._found.notes)
+        if self._counters:
+            notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
+        if self._numbered:
+            notes.append("there is no id: the rows are numbered from 1, in the order of the files")
         if self._index:
             notes.append(
                 f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
@@ -306,6 +326,18 @@ class _Rewriting:
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _counting(self, names: frozenset[str]) -> list[str]:
+        """The columns of a matrix that count its rows, from 0: they are no models."""
+        counting, count = set(names), 0
+        for file in self._found.files:
+            for _, row in rows_of(file, self._found.kind, list(names)):
+                if not counting:
+                    return []
+                if not isinstance(row, Broken):
+                    counting = {name for name in counting if str(row.get(name)) in {str(count), f"{count}.0"}}
+                    count += 1
+        return sorted(counting) if count >= FEWEST_COUNTED and counting < names else []
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""
@@ -365,8 +397,8 @@ class _Rewriting:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
         id_ = own if names.id is not None else self._made_id(row, asked, plain)
-        if id_ is None and self._form is None:
-            id_ = unnamed  # there may be turns
+        if id_ is None and (self._form is None or self._numbered):
+            id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
