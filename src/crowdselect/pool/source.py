@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -206,7 +206,7 @@ class Source:
         columns = [column for part in parts for column in part.columns]
         return pa.table(columns, names=[f"c{index}" for index in range(len(columns))])
 
-    def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
+    def batches(self, *expressions: str, rows: int) -> "Generator[pa.RecordBatch, None, None]":
         """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
         with self._reading():
             yield from self._connection.sql(self._select(expressions)).to_arrow_reader(rows)
