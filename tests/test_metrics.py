@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric import exact, metrics
+from crowdselect.numeric import exact
 from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability, within
 

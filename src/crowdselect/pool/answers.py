@@ -42,6 +42,7 @@ from crowdselect.pool.index import (
     ordered_keys,
     refuse_infinite,
     said_text,
+    sample_numbers,
     sorted_keys,
     to_numpy,
 )
@@ -358,6 +359,13 @@ class TallAnswers:
         at = self.places(rows, models, samples)
         return np.where(at >= 0, self._characters[at], np.nan)
 
+    def places_of(self, rows: IntArray) -> IntArray:
+        """Find all answers of some instructions: by instruction as given, then model, then sample."""
+        keys, width = self.keys, len(self.models)
+        ends = np.append(keys.starts, len(keys.order))
+        begin, end = (ends[np.searchsorted(keys.cells, at * width)] for at in (rows, rows + 1))
+        return np.concatenate([keys.order[:0], *(keys.order[a:b] for a, b in zip(begin, end, strict=True))])
+
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
         levels, mine = self._numbered
@@ -615,18 +623,20 @@ class TallAnswers:
         if codes.min(initial=0) < 0:
             rows = np.where(codes < 0, -1, rows)
         sample = self._layout.sample
-        samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))
+        samples = np.full(len(rows), np.nan) if sample is None else sample_numbers(self._source, sample)
+        missing = np.isnan(samples)
+        samples = np.where(missing, 0.0, samples)
         keys, again = ordered_keys(rows, codes, samples, width=width)
         if not again.size:
             return keys, False
-        again = np.sort(again)
-        numbered = sample is None and not self._layout.whole
-        if numbered:
-            samples = self._with_numbers(samples, rows, codes, again)
-        else:
-            rows = self._without_twins(rows, codes, samples, again)
+        unnumbered = np.sort(again[missing[again]]) if not self._layout.whole else again[:0]
+        if unnumbered.size:
+            samples = self._with_numbers(samples, rows, codes, unnumbered)
+            again = ordered_keys(rows, codes, samples, width=width)[1]
+        if again.size:
+            rows = self._without_twins(rows, codes, samples, np.sort(again))
         keys = sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
-        return keys, numbered
+        return keys, bool(unnumbered.size)
 
     def _with_numbers(
         self, samples: FloatArray, rows: IntArray, codes: IntArray, again: IntArray

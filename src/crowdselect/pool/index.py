@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, RewardError
 from crowdselect.numeric.exact import moments, over_blocks
-from crowdselect.pool.layouts import View
+from crowdselect.pool.columns import as_text, quote
+from crowdselect.pool.layouts import NUMERIC, View
 from crowdselect.pool.source import Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_LARGEST = 2.0**53  # whole numbers below this are told apart
 _SMALL = 1 << 20  # numbers of samples below this are put in order by counting
 _ROOMY = 4  # as long as there are so many times as many places as answers at most
 
@@ -571,7 +573,9 @@ def cell_rewards(
         InputError: A reward is infinite, or so large that a mean is.
     """
     cells, starts, read = keys.cells, keys.starts, values[keys.order]
-    if not np.isfinite(read.sum()):  # something is missing, infinite, or large
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = np.isfinite(read.sum())
+    if not plain:  # something is missing, infinite, or large
         there = ~np.isnan(read)
         cell, read = keys.cell[there], read[there]
         starts = starts_of(cell)
@@ -625,6 +629,32 @@ def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str
     row = int(rows[0])
     place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
     return place, values[row].as_py()
+
+
+def sample_numbers(source: Source, sql: str) -> FloatArray:
+    """Read the numbers of samples, shape (rows,), NaN = missing.
+
+    Args:
+        source: The rows; their column is `sample`.
+        sql: It as a number.
+
+    Raises:
+        InputError: One is no number, infinite, or so large that the next one is the same number.
+    """
+    kind = source.columns["sample"]
+    found = None
+    if kind.name not in NUMERIC:
+        found = first_not_number(source, None, as_text(quote("sample"), kind))
+    if found is None:
+        numbers = to_numpy(source.fetch(sql).column(0)).astype(np.float64, copy=False)
+        large = np.flatnonzero(np.abs(numbers) >= _LARGEST)
+        if not large.size:
+            return numbers
+        found = source.place(int(large[0])), f"{numbers[large[0]]:g}"
+    raise InputError(
+        f"{found[0]}: the sample is {found[1][:60]!r}; wanted a number of at most 15 digits; number the samples from 0, or "
+        "rename the column: then they are numbered by their content"
+    )
 
 
 def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
