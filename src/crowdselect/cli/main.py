@@ -51,6 +51,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "evaluate": "crowdselect.cli.evaluate:evaluate",
     "robustness": "crowdselect.cli.compare:robustness",
     "reward": "crowdselect.cli.reward:reward",
+    "init": "crowdselect.recipe.begin:init",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",
     "train": "crowdselect.cli.train:train",

@@ -20,6 +20,7 @@ from crowdselect.recipe.reading import (
     plain_name,
     titles_of,
 )
+from crowdselect.selection.options import BEST_STUDENT
 
 OUTPUTS = {
     "collect": "pool.parquet",
@@ -92,6 +93,12 @@ class Step:
         """The selection method; None if the step selects nothing."""
         chosen_by = str(self.options.get("method", CROWD)).partition(":")[0]
         return chosen_by if self.section == "select" else None
+
+    @property
+    def is_for_a_student(self) -> bool:
+        """Whether it selects for a student: by its method, or because pairs reject the student's own answers."""
+        entry = METHODS.get(self.method or "")
+        return entry is not None and (entry.student or self.options.get("pairs") == BEST_STUDENT)
 
     def line(self, places: Sequence[str], output: str) -> list[str]:
         """Build its command line.
@@ -217,8 +224,7 @@ def unused_students(graph: StepGraph) -> list[str]:
         f"{graph.recipe.path}: [train] has the base {base}, the student {students[base]!r} of {file}, and no [select] chooses "
         f'for it: add method = "teachable"'
         for base, selections in trained.items()
-        if base in students
-        and not any(isinstance(one, Step) and _is_for_a_student(one) for one in selections)
+        if base in students and not any(isinstance(one, Step) and one.is_for_a_student for one in selections)
     ]
 
 
@@ -452,11 +458,6 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
 def _is_control(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
     return entry is not None and entry.control
-
-
-def _is_for_a_student(step: Step) -> bool:
-    entry = METHODS.get(step.method or "")
-    return entry is not None and entry.student
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:

@@ -102,9 +102,26 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=step.method in {CROWD, "reward"})
+            _check_rewards(options, rewards, pool, needed=_needs_rewards(step))
+        self._check_student(step, options, pool, values["crowd"])
         if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
+
+    def _check_student(self, step: Step, options: "Options", pool: _KnownPool, file: str | None) -> None:
+        """Refuse a choice for a student that nobody will know."""
+        from crowdselect.crowd import Crowd, students_in
+
+        student, crowd = options.the_student, None if file is None else Crowd.from_file(self._folder / file)
+        everyone = (*pool.models, *pool.students)
+        if student.of_pool is not None and student.of_pool not in everyone:
+            there = ", ".join(sorted(everyone))
+            raise OptionError(f"student = {student.of_pool!r}: no such model answers; there are: {there}")
+        marked = students_in(everyone, marked=pool.students, crowd=crowd)
+        if step.is_for_a_student and not student.named and not marked:
+            raise OptionError(
+                f"it chooses for a student, and {pool.name} has none; add a [[student]] to the crowd file, or name it with "
+                "student or student-answers"
+            )
 
     def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
@@ -227,6 +244,10 @@ def _sends(step: Step) -> bool:
 def _runs_a_model(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
     return entry is not None and entry.runs_a_model
+
+
+def _needs_rewards(step: Step) -> bool:
+    return step.method in {CROWD, "reward", "easy"} or step.is_for_a_student
 
 
 def _chooses(step: Step) -> bool:
