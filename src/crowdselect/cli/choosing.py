@@ -189,7 +189,14 @@ def with_method(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
-    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's.
+
+    Raises:
+        OptionError: Clusters are asked for in two ways.
+    """
+    source = click.get_current_context().get_parameter_source("clusters")
+    if given["cluster_by"] is not None and source is ParameterSource.COMMANDLINE:
+        raise OptionError("`clusters` and `cluster_by` both say what the clusters are; give one of them")
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given

@@ -24,9 +24,9 @@ from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at
-from crowdselect.selection.measure import Matrix, answers_of, checked_metrics, matrix_of
+from crowdselect.selection.measure import Lengths, Matrix, answers_of, checked_metrics, matrix_of
 from crowdselect.selection.methods import Method, Seen, arranged, choice_of, default_method
-from crowdselect.selection.numbers import Measured, depends_on_all, parted
+from crowdselect.selection.numbers import Measured, check_marks, depends_on_all, parted, rests_on_full_marks
 from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import goods_of
@@ -232,6 +232,8 @@ class _Base:
     grouping: Grouping
     vectors: NDArray[np.float32] | None
     """Vectors of the eligible rows; None if there are none."""
+    lengths: Lengths
+    """How long answers are, for a number of that name."""
 
     @property
     def matrix(self) -> Matrix:
@@ -257,9 +259,23 @@ class _Base:
         return choice_of(seen, score, grouping).rank > 0
 
     def of_matrix(
-        self, matrix: Matrix, crowd: Crowd, reach: Reach | None, *, reward: str | None = None
+        self,
+        matrix: Matrix,
+        crowd: Crowd,
+        reach: Reach | None,
+        *,
+        whole: Matrix,
+        reward: str | None = None,
     ) -> Rows:
-        """Return the rows with metrics of another matrix; numbers from a file stay as they are."""
+        """Return the rows with metrics and numbers of another matrix; numbers from a file stay as they are.
+
+        Args:
+            matrix: Its columns are the members of `crowd`.
+            crowd: Models of the pool, some of them left out or repeated.
+            reach: What that crowd and the student can do.
+            whole: A column for each model of the whole crowd: numbers of a named model do not depend on the crowd.
+            reward: Its reward column; None = the selection's own.
+        """
         metrics = compute_metrics(
             matrix.scores,
             sizes=crowd.sizes,
@@ -281,7 +297,29 @@ class _Base:
         if rows.joined is not None and self.options.pairs == BEST_STUDENT:
             named = reward or (None if rows.look is None else rows.look.reward)
             answers = rows.joined.rejected(answers, named, self.options, model=len(crowd.names))
-        return _with_numbers(replace(rows, answers=answers, reach=reach), matrix)
+        return self._with_numbers(replace(rows, answers=answers, reach=reach), matrix, whole=whole)
+
+    def _with_numbers(self, rows: Rows, matrix: Matrix, *, whole: Matrix) -> Rows:
+        """Return the rows with their numbers made anew; see `of_matrix`."""
+        names = tuple(rows.crowd.names)
+        of_crowd, of_models = (
+            Measured(
+                answers=rows.answers,
+                scores=each.scores,
+                passes=each.passes,
+                lengths=lambda: self.lengths.of(rows.answers, np.arange(len(rows)), models=names),
+                models=models,
+            )
+            for each, models in ((matrix, names), (whole, tuple(self.rows.crowd.names)))
+        )
+        new = {
+            name: (of_crowd if parted(name)[1] is None else of_models).number(name)
+            for name in rows.numbers
+            if not depends_on_all(name)
+        }
+        new |= {} if rows.reach is None else rows.reach.numbers
+        weighted = {name: new[name] for name in rows.metrics if name in new}
+        return replace(rows, metrics={**rows.metrics, **weighted}, numbers=new)
 
     def reach_of(
         self,
@@ -315,7 +353,7 @@ class _Base:
         """Select with another crowd, in which models may be left out or repeated."""
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
-        return self.choose(rows=self.of_matrix(matrix, crowd, self.reach_of(matrix.good)))
+        return self.choose(rows=self.of_matrix(matrix, crowd, self.reach_of(matrix.good), whole=whole))
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
@@ -334,8 +372,10 @@ class _Base:
                 changed["student_good"] = self.rows.joined.good(column, look.cut)
             elif reach.student.column is None:
                 changed["student_good"] = matrix.student_good
+        for name in filter(rests_on_full_marks, self.rows.numbers):
+            check_marks(name, column, matrix.marks)
         reach = self.reach_of(matrix.good, **changed)
-        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, reach, reward=column))
+        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, reach, whole=matrix, reward=column))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
         """Select by other weights; a metric that had no weight before may be undefined in some rows."""
@@ -353,9 +393,8 @@ class _Base:
         keep = self.options.cluster_by is not None and k > 0
         known = None
         if seed != self.options.seed and self.rows.reach is not None:  # its folds are others
-            known = _with_numbers(
-                replace(self.rows, reach=self.reach_of(self.matrix.good, seed=seed)), self.matrix
-            )
+            redrawn = replace(self.rows, reach=self.reach_of(self.matrix.good, seed=seed))
+            known = self._with_numbers(redrawn, self.matrix, whole=self.matrix)
         return self.choose(
             options=replace(self.options, seed=seed), rows=known, labels=None if keep else labels
         )
@@ -380,26 +419,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own
     )
     at = np.flatnonzero(eligible)
     vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
-    return _Base(shards, rows, method, options, own, listed, eligible, grouping, vectors)
-
-
-def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
-    """The numbers of the crowd as another matrix makes them; those of a named model, and lengths, are what they were."""
-    measured = Measured(
-        answers=rows.answers,
-        scores=matrix.scores,
-        passes=matrix.passes,
-        lengths=partial(rows.number, "length"),
-        models=tuple(rows.crowd.names),
-    )
-    ours = [name for name in rows.numbers if parted(name)[1] is None and not depends_on_all(name)]
-    new = {name: measured.number(name) for name in ours if name != "length"}
-    new |= {} if rows.reach is None else rows.reach.numbers
-    return replace(
-        rows,
-        metrics={name: new.get(name, values) for name, values in rows.metrics.items()},
-        numbers={name: new.get(name, values) for name, values in rows.numbers.items()},
-    )
+    return _Base(shards, rows, method, options, own, listed, eligible, grouping, vectors, Lengths(pool))
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:

@@ -19,6 +19,7 @@ from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
@@ -164,16 +165,18 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
-    goods = _goods(shards, request, look)
-    look = look if goods is None else replace(look, cut=goods.cut)
-    merged, matrix = _merged(shards, look)
+    look, goods, merged, matrix = _read(shards, request, look)
+    if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
+        look, goods, merged, matrix = _read(shards, request, replace(look, respelt=True))
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
     ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.method)]
     if look.joined:
+        joined = [respelt_note(str(look.rewards))] if look.respelt and merged.total("kept") else []
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
-        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
+        joined += [] if lost is None else [lost]
+        pool_notes += [note for note in joined if note not in pool_notes]  # a whole pool has them already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
         taken = (*METRICS, *COLUMNS, *(() if goods is None else REACH))
@@ -181,13 +184,13 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         metrics |= extra
         notes += [] if note is None else [note]
     columns, answers = merged.named("column"), _answers(merged)
-    joined, joined_notes = (
+    own, own_notes = (
         (None, [])
         if request.own is None
         else request.own.joined(ids, merged.table["digest"].combine_chunks())
     )
-    if joined is not None and options is not None and options.pairs == BEST_STUDENT:
-        answers = joined.rejected(answers, look.reward, options, model=len(look.models))
+    if own is not None and options is not None and options.pairs == BEST_STUDENT:
+        answers = own.rejected(answers, look.reward, options, model=len(look.models))
     reach = (
         None
         if goods is None
@@ -195,7 +198,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
             merged.table,
             goods,
             request.student,
-            joined,
+            own,
             ids=ids,
             numbers={name: values for name, values in metrics.items() if name not in METRICS},
             columns=columns,
@@ -205,7 +208,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     numbers, number_notes = _numbers(merged, look, options, metrics)
     numbers |= {} if reach is None else reach.numbers
     numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
-    notes += [*joined_notes, *number_notes, *(() if reach is None else reach.notes)]
+    notes += [*own_notes, *number_notes, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
@@ -245,7 +248,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         reach=reach,
         matrix=matrix if request.keep else None,
         look=look if request.keep else None,
-        joined=joined,
+        joined=own,
     )
 
 
@@ -349,6 +352,15 @@ def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str
         bins = number_of_bins(options, pool)
         named |= {} if bins is None else {bins[0]: "cluster_by"}
     return named
+
+
+def _read(
+    shards: Shards, request: _Request, look: Look
+) -> tuple[Look, Goods | None, "_Merged", Matrix | None]:
+    """Find what is good, if that counts, and read all shards by it."""
+    goods = _goods(shards, request, look)
+    look = look if goods is None else replace(look, cut=goods.cut)
+    return look, goods, *_merged(shards, look)
 
 
 def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
