@@ -423,7 +423,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
             scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
         )
     if look.has_responses:
-        own = pool.targets(allow_cut=options.allow_cut)
+        own = pool.targets(allow_cut=options.allow_cut, models=look.models)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
     if options.pairs == BEST_STUDENT:

@@ -179,8 +179,9 @@ def opened(student: Student, read: HowRead, *, rewards: str | None = None) -> Po
 
 
 def _named(pool: Pool, name: str | None) -> str:
-    if name is None and len(pool.models) == 1:
-        return pool.models[0]
+    alone = pool.models if len(pool.models) == 1 else pool.students
+    if name is None and len(alone) == 1:
+        return alone[0]
     if name is None:
         shown = ", ".join(pool.models[:20]) + (", ..." if len(pool.models) > 20 else "")
         raise OptionError(
