@@ -155,8 +155,8 @@ class Method:
     """`arrange` needs vectors."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
-    known: Callable[[Seen, Progress], int] | None = None
-    """Counts the eligible rows whose score needs no model any more, without loading it; None = no model is run."""
+    known: Callable[[Seen, Progress], int | None] | None = None
+    """Counts the eligible rows whose score needs no model any more, without loading it (None: it is not on this machine); None = no model is run."""
     columns: tuple[str, ...] = ()
     """What `score` reads of every row by name: columns of the pool, rewards, or columns of the `metrics` file."""
 
