@@ -272,7 +272,7 @@ def test_half_answers_are_no_targets_but_their_rewards_count(tmp_path):
     for metric in ("difficulty", "separability", "score"):
         assert made.table[metric].equals(plain.table[metric])
     said = "\n".join(made.warnings)
-    assert "8 answers were cut (finish_reason)" in said
+    assert "8 answers were cut (finish_reason, or a <think> without an end)" in said
     assert "4 answers were withheld" in said
     assert "4 answers were broken off" in said
     assert "4 answers have an unknown finish_reason" in said

@@ -556,7 +556,7 @@ answer_options = bundle(
     _answers(
         "--allow-cut",
         is_flag=True,
-        help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        help="Allow answers that were cut (finish_reason, or a <think> without an end) as training targets.",
     ),
     _answers(
         "--pairs",

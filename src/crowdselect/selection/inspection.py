@@ -87,14 +87,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             }
             for j, member in enumerate(aligned.members)
         ],
-        "notes": [
-            *pool.notes,
-            *notes,
-            *missing,
-            *equal,
-            *_markers(pool, list(matrices)),
-            *_contradictions(matrices, pool),
-        ],
+        "notes": [*pool.notes, *notes, *missing],
+        "warnings": [*equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
     }
 
 
