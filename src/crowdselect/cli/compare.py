@@ -205,7 +205,11 @@ def _print_comparison(found: "SelectionComparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words.replace(", mean", ""), None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
+            [
+                words.replace(", mean", ""),
+                None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}",
+                *cells,
+            ]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],

@@ -170,7 +170,7 @@ def compare(
 
 def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
-    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.cli.following import after_evaluation, say_next, without_dry_run
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
@@ -187,4 +187,6 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: 
         show_interrupted(report)
         return INTERRUPTED
     show_result(report, reported=told, as_json=as_json)
+    if not (as_json or report.was_there):
+        say_next(after_evaluation(str(task.folder)))
     return MISSING if report.missing else 0
