@@ -53,6 +53,7 @@ test-all: $(VENV)/.all
 # verl and Math-Verify have pins of their own, so they get an environment of their own.
 $(VENV)-trainers/.done: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)-trainers
+	$(VENV)-trainers/bin/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(VENV)-trainers/bin/python -m pip install --quiet --editable '.[train]' --group dev verl==0.9.1 math-verify==0.9.0
 	@touch $@
 

@@ -380,7 +380,7 @@ def _rows(columns: Columns) -> Tall:
     reason = reason if reason is not None and reason.name == "text" else None
     return Tall(
         model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
-        sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
+        sample=as_number(quote("sample"), sample) if sample is not None else None,
         response=said,
         ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
         rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name in NUMERIC},

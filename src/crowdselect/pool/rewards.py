@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from crowdselect.pool.index import (
     first_not_number,
     first_null,
     not_numeric,
+    sample_numbers,
     sorted_keys,
     to_numpy,
 )
@@ -101,9 +102,7 @@ class RewardsFile:
 
     @cached_property
     def _keys(self) -> AnswerKeys:
-        ids, names, sample = self._source.fetch(
-            self._columns.id, self._columns.model, self._columns.sample or "0.0::DOUBLE"
-        ).columns
+        ids, names = self._source.fetch(self._columns.id, self._columns.model).columns
         self._refuse_missing("id", ids)
         self._refuse_missing("model", names)
         models = self._models_of(names)
@@ -114,10 +113,12 @@ class RewardsFile:
             if known.any():
                 ids = other
                 self._notes.append(respelt_note(self._source.path))
-        samples = to_numpy(sample)
+        sample = self._columns.sample
+        numbers = np.zeros(len(rows)) if sample is None else sample_numbers(self._source, sample)
+        samples = np.where(np.isnan(numbers), 0.0, numbers)
         here = (rows >= 0) & (models >= 0)
         beyond_limit = known & (rows < 0) & (models >= 0)
-        asked = None if self._columns.sample is None else samples[here]
+        asked = None if sample is None else samples[here]
         here[here] = self._answers.holds(rows[here], models[here], asked)
         self.lost = int(np.count_nonzero(~here & ~beyond_limit))
         if len(rows) and self.lost == len(rows) and not self._part:
@@ -377,6 +378,18 @@ class Rewards:
             raise not_numeric(self.second.path, name, found)
 
 
+class SampleRewards(NamedTuple):
+    """Some samples of a pool, shape (S,) each."""
+
+    row: IntArray
+    """Instruction."""
+    model: IntArray
+    number: FloatArray
+    """Among the samples of that model."""
+    reward: FloatArray
+    """NaN = none."""
+
+
 class Samples:
     """The answers of a pool that numbers samples: a model may have several to an instruction."""
 
@@ -443,6 +456,17 @@ class Samples:
         return answers.candidates(
             own, may=may, seed=seed, history=history, told_apart=told_apart, texts=texts
         )
+
+    def of_rows(self, rows: IntArray, rewards: FloatArray | None) -> SampleRewards:
+        """Give all samples of some instructions, by instruction as given, then model, then number.
+
+        Args:
+            rows: Instructions.
+            rewards: Of every answer, as `rewards` orders them; None = there are none.
+        """
+        keys, at = self._answers.keys, self._answers.places_of(rows)
+        own = np.full(len(at), np.nan) if rewards is None else rewards[at]
+        return SampleRewards(keys.row[at], keys.model[at], keys.sample[at], own)
 
     def lengths_of(self, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
         """Measure some samples in characters, one each, as `rewards_of` is told which; NaN = no text."""
