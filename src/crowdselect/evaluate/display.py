@@ -42,7 +42,7 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
     """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it.
 
     Args:
-        evaluation: What came out.
+        evaluation: The result.
         reported: Endpoints of which a line has said why they stopped.
         as_json: Print JSON.
     """
