@@ -214,7 +214,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Means over the rows (▲ above, ▼ below the range of 95% of random selections)",
+        title="Figures, means of rows (▲ above, ▼ below the range of 95% of random ones)",
     )
     names = [short[name] for name in found.names]
     table(
