@@ -678,19 +678,34 @@ def said_text(text: str | None) -> str | None:
 
 
 def draws(keys: AnswerKeys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
-    """Hash each answer by its id, model and sample, with a seed.
+    """Hash each answer that takes part by its id, model and sample, with a seed.
 
     Args:
-        keys: Of the A answers.
+        keys: Of the answers.
         ids: The N ids.
         models: The M models.
         seed: Any integer.
 
     Returns:
-        Shape (A,); what it holds for answers that take no part says nothing.
+        Shape of `keys.order`, in that order.
     """
-    levels, codes = np.unique(keys.sample, return_inverse=True)
+    levels, codes = levels_of(keys.sample[keys.order])
     numbers = seeded_hash([repr(float(level)) for level in levels], seed=seed, salt="sample number")
-    rows = content_hash(ids)[keys.row] if len(ids) else np.zeros(len(keys.row), dtype=np.uint64)
-    mixed = reseeded(rows, seed=seed, salt="answer") + content_hash(models)[keys.model]
-    return reseeded(reseeded(mixed, seed=seed, salt="model") + numbers[codes], seed=seed, salt="sample")
+    row, model = np.divmod(keys.cells, max(len(models), 1))
+    mixed = reseeded(content_hash(ids), seed=seed, salt="answer")[row] + content_hash(models)[model]
+    cells = np.repeat(reseeded(mixed, seed=seed, salt="model"), np.diff(keys.starts, append=len(keys.order)))
+    return reseeded(cells + numbers[codes], seed=seed, salt="sample")
+
+
+def levels_of(numbers: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Find the distinct numbers of samples, ascending, and which of them each is; without sorting where they are small and whole.
+
+    Example:
+        >>> [found.tolist() for found in levels_of(np.array([3.0, 0.0, 3.0]))]
+        [[0.0, 3.0], [1, 0, 1]]
+    """
+    whole = numbers.astype(np.int64)
+    if not len(whole) or whole.min() < 0 or whole.max() >= _SMALL or (whole != numbers).any():
+        return np.unique(numbers, return_inverse=True)
+    there = np.bincount(whole) > 0
+    return np.flatnonzero(there).astype(np.float64), (np.cumsum(there) - 1)[whole]
