@@ -664,7 +664,10 @@ def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> Reward
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
-    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")
+    return RewardError(
+        f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
+        "most are numbers)"
+    )
 
 
 def said_text(text: str | None) -> str | None:

@@ -108,8 +108,11 @@ class RewardsFile:
         models = self._models_of(names)
         rows, known = self._index.find(ids)
         if not known.any():
-            ids = self._respelt(ids)
-            rows, known = self._index.find(ids)
+            other = respelt(ids)
+            rows, known = self._index.find(other)
+            if known.any():
+                ids = other
+                self._notes.append(respelt_note(self._source.path))
         sample = self._columns.sample
         numbers = np.zeros(len(rows)) if sample is None else sample_numbers(self._source, sample)
         samples = np.where(np.isnan(numbers), 0.0, numbers)
@@ -136,19 +139,6 @@ class RewardsFile:
         found = [places.get(name, ours.get(self._aliases.get(name, name), -1)) for name in distinct]
         which = to_numpy(pc.index_in(names, pa.array(distinct, type=names.type))).astype(np.int64)
         return np.array(found, dtype=np.int64)[which] if found else np.empty(0, dtype=np.int64)
-
-    def _respelt(self, ids: "pa.ChunkedArray") -> "pa.ChunkedArray":
-        """Spell whole numbers among the ids as the pool does: 3 for 3.0, or 3.0 for 3."""
-        import pyarrow.compute as pc
-
-        bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
-        long = pc.replace_substring_regex(bare, r"^(-?\d+)$", r"\1.0")
-        spelt = next((other for other in (bare, long) if self._index.find(other)[1].any()), ids)
-        if spelt is not ids:
-            self._notes.append(
-                f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
-            )
-        return spelt
 
     def _apart(
         self, ids: "pa.ChunkedArray", names: "pa.ChunkedArray", known: BoolArray, models: IntArray
@@ -213,6 +203,26 @@ def alias_lines(theirs: Sequence[str], ours: Sequence[str]) -> str:
 def _bare(name: str) -> str:
     """A model's name without its owner, case and signs."""
     return re.sub(r"[^a-z0-9.]", "", re.split(r"/|__", name.casefold())[-1])
+
+
+def respelt(ids: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArray":
+    """Spell whole numbers among ids the other way: 3.0 for 3, and 3 for 3.0.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> respelt(pa.array(["3", "4.0", "-5", "a", "6.00"])).to_pylist()
+        ['3.0', '4', '-5.0', 'a', '6.00']
+    """
+    import pyarrow.compute as pc
+
+    bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
+    long = pc.replace_substring_regex(ids, r"^(-?\d+)$", r"\1.0")
+    return pc.if_else(pc.equal(bare, ids), long, bare)
+
+
+def respelt_note(path: str) -> str:
+    """Say that a rewards file spells the whole numbers among its ids otherwise than the pool."""
+    return f"rewards: the ids of {path} differ from the pool's only as 3 and 3.0 do, and are joined"
 
 
 def missing_in(source: Source, what: str, row: int) -> InputError:

@@ -29,6 +29,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import CellRewards, Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
@@ -55,6 +56,8 @@ class Look:
     """The reward by which samples are picked; None = there is none."""
     joined: bool
     """Whether one of these two is in the second file."""
+    respelt: bool = False
+    """The second file spells whole numbers among its ids otherwise than the pool."""
     models: tuple[str, ...]
     """The models of the whole pool."""
     crowd: Crowd
@@ -345,7 +348,8 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+            ids = pa.array(pool.ids, pa.large_string())
+            count = source.keep(key, respelt(ids) if look.respelt else ids, part)
         with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
             yield pool, count
