@@ -596,7 +596,9 @@ class TallAnswers:
     def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
         """The models' names, and which of them gave each answer; -1 where a row is no answer."""
         sql = self._layout.model
-        names, codes = codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql)
+        names, codes = (
+            codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql, kind=np.int32)
+        )
         missing = None if self._layout.may_lack_model else first_missing(codes)
         if missing is not None:
             place = self._source.place(int(self._rows[missing]))
@@ -627,7 +629,8 @@ class TallAnswers:
         sample = self._layout.sample
         samples = np.full(len(rows), np.nan) if sample is None else sample_numbers(self._source, sample)
         missing = np.isnan(samples)
-        samples = np.where(missing, 0.0, samples)
+        if missing.any():
+            samples = np.where(missing, 0.0, samples)
         keys, again = ordered_keys(rows, codes, samples, width=width)
         if not again.size:
             return keys, False
