@@ -4,6 +4,7 @@ A value may be a text, a list of parts, a message or nothing, in prompts and ans
 of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row.
 """
 
+import ast
 import itertools
 import json
 import re
@@ -31,6 +32,7 @@ _THOUGHT_PARTS = {"thinking", "reasoning", "reasoning_text", "summary_text"}
 _KEPT = ("tool_calls", "tool_call_id", "name")  # of a message, beside role and content
 _BROKEN = re.compile("[\ud800-\udfff\x00-\x08\x0e-\x1f]")
 _REPAIRED = "\ufffd"
+_SPELT_TURN = re.compile(r"""(["'])(?:role|from)\1""")
 
 
 class NotTextError(ValueError):
@@ -125,6 +127,8 @@ def _object_said(value: Mapping[str, Any]) -> Said:
         return Said(
             inner.text, None if thought is None else said(thought).text, bool(value.get("tool_calls"))
         )
+    if set(value) == {"answer"}:  # as Arena-Hard's files have it
+        return said(value["answer"])
     if value.get("type") in {None, *_TEXT_PARTS} and "text" in value:
         return said(value["text"])
     if "value" in value and "from" in value:
@@ -151,19 +155,23 @@ def _parts_said(parts: Sequence[Any]) -> Said:
 
 
 def written(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """Parse a text that is the JSON of a list or an object, as a cell of a CSV file has it; others stay.
+    """Parse a text that is a list or an object as JSON or Python writes it, as a cell of a CSV file has it; others stay.
 
     Example:
         >>> written('[{"role": "user", "content": "Hi"}]'), written("[sic]")
         ([{'role': 'user', 'content': 'Hi'}], '[sic]')
+        >>> written("[{'role': 'user', 'content': None}]")
+        [{'role': 'user', 'content': None}]
     """
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
-    try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return found if isinstance(found, list | dict) else value
+    for parse in (json.loads, ast.literal_eval):  # of Python constants only: nothing in a text is run
+        try:
+            found = parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list | dict) else value
+    return value
 
 
 def spelt_parts(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
@@ -301,9 +309,7 @@ def _is_message(turn: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
 
 
 def _is_spelt_chat(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
-    return (
-        isinstance(value, str) and value.lstrip().startswith("[") and ('"role"' in value or '"from"' in value)
-    )
+    return isinstance(value, str) and value.lstrip().startswith("[") and _SPELT_TURN.search(value) is not None
 
 
 def _conversation(turns: list[Turn], needs: tuple[str, ...]) -> Asked:

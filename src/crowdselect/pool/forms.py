@@ -13,12 +13,15 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, no_model, zoo_models
+from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, NO_MODELS, may_be_model, zoo_models
 from crowdselect.pool.rowfiles import Row, is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
 MODELS = ("model_name", "generator", "generation_model")
+IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
+"""Names of the id where rows hold scores alone, or no text that an id could be made of."""
+SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
 MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model", "model_name")
@@ -141,7 +144,13 @@ class _Finder:
         for name in usual:
             if name in self.free:
                 return name
-        found = [name for name in others if name in self.free and (fits is None or fits(self.free[name]))]
+        known = {*usual, *others}
+        found = [
+            name
+            for name, kind in self.free.items()
+            if (name in others or (name not in usual and name.strip().casefold() in known))
+            and (fits is None or fits(kind))
+        ]
         if len(found) > 1:
             raise LayoutError(
                 f"{self._path}: {' and '.join(found)} could both be the {what}; "
@@ -172,7 +181,6 @@ def names_of(
     """
     find = _Finder(columns, how, path)
     routed = any(name.endswith(_ROUTED) for name in columns)
-    id_ = find("id", ID_COLUMNS, ("sample_id",) if routed else ())
     messages = find("messages", ("messages",), CONVERSATIONS, _is_chat)
     others = () if messages is not None else INSTRUCTIONS
     instruction = find("instruction", ("instruction",), others, _is_said)
@@ -181,11 +189,15 @@ def names_of(
         instruction = beside[0] if len(beside) == 1 else None
     model = find("model", ("model",), MODELS, _is_scalar)
     response = find("response", ("response",), () if routed or _has_lists(columns) else RESPONSES, _is_said)
+    asked = messages is not None or instruction is not None
+    scores_alone = model is None and response is None and not _has_lists(columns)
+    rarer = [name for name in IDS if name in find.free] if scores_alone or not asked else []
+    id_ = find("id", ID_COLUMNS, rarer if len(rarer) == 1 else (), _is_scalar)
     if response is None and not routed and not _has_lists(columns):
         same = model is not None and id_ is not None and same_within_id is not None
         reference = same and "answer" in find.free and same_within_id(id_, model, "answer")  # type: ignore[arg-type, misc]
         response = _rarer_response(find, {instruction, id_}, model=model, how=how, reference=bool(reference))
-    input_too = instruction == "instruction" or "instruction" in how.named
+    input_too = (instruction or "").casefold() == "instruction" or "instruction" in how.named
     return Names(
         id=id_,
         instruction=instruction,
@@ -194,7 +206,7 @@ def names_of(
         system=find("system", ("system", "system_prompt")),
         tools=find("tools", ("tools",)),
         model=model,
-        sample=find("sample", ("sample",)),
+        sample=find("sample", ("sample",), SAMPLES, _is_scalar),
         response=response,
         reasoning=find("reasoning", ("reasoning", "reasoning_content")),
         finish_reason=find("finish_reason", ("finish_reason",)),
@@ -255,6 +267,13 @@ def textless(form: Fitted, columns: Columns) -> str | None:
     return next((n for n, kind in columns.items() if n.casefold() in texts and kind.name in kinds), None)
 
 
+def no_instruction(path: str, name: str) -> LayoutError:
+    """Say that a column was not understood which may be what was asked."""
+    return LayoutError(
+        f"{path}: no column is the instruction, and {name!r} may be one; name it with `columns='instruction={name}'`"
+    )
+
+
 def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
     """Say what is closest, and what it lacks."""
     listed = ", ".join(list(columns)[:40]) + (", ..." if len(columns) > 40 else "")
@@ -267,20 +286,10 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
-    lists = [name for name in ANSWER_LISTS if name in columns]
-    if names.model is None and (names.response is not None or lists):
-        answers = names.response or lists[0]
-        closest = "samples" if lists else "long"
-        return LayoutError(
-            f"{path}: closest is the layout {closest}, which lacks the model that gave the answers in {answers!r}; found "
-            f"{listed}; name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from "
-            "the files' names with `model_from='file'`"
-        )
-    if names.model is not None and not names.asked and names.id is None:
-        return LayoutError(
-            f"{path}: closest is the layout long, which lacks an id or the instruction; found {listed}; name the column "
-            "with `columns='instruction=COLUMN'`"
-        )
+    closest = _closest(columns, names)
+    if closest is not None:
+        lacks, remedy = closest
+        return LayoutError(f"{path}: closest is the layout {lacks}; found {listed}; {remedy}")
     needs = {name: form.needs for name, form in FORMS.items()}
     needs |= {name: layout.needs for name, layout in LAYOUTS.items()}
     known = "; ".join(f"{name} ({wanted})" for name, wanted in needs.items())
@@ -288,6 +297,37 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         f"{path}: the columns fit no layout; found {listed}; known layouts: {known}; columns of other names are named "
         "with `columns='instruction=COLUMN,model=COLUMN,...'`"
     )
+
+
+def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
+    """The closest layout and what it lacks, and what to do; None where nothing is close."""
+    lists = [name for name in ANSWER_LISTS if name in columns]
+    numbered = _numbered(columns)
+    answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
+    numbers = [n for n, kind in columns.items() if _is_number(kind) and n not in names.taken]
+    crowd = len([name for name in numbers if may_be_model(name)]) > 1 and not (
+        names.response or lists or numbered
+    )
+    if names.model is None and names.asked and names.id is None and crowd:
+        return "matrix, which lacks an id", "add a column `id`, or name its column with `columns='id=COLUMN'`"
+    if names.model is None and answers:
+        remedy = (
+            "name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the files' "
+            "names with `model_from='file'`"
+        )
+        closest = "samples" if lists else "long"
+        return f"{closest}, which lacks the model that gave the answers in {answers[0]!r}", remedy
+    if names.model is None and names.asked:
+        return (
+            "long, which lacks the answers and the models that gave them",
+            "name their columns with `columns='response=COLUMN,model=COLUMN'`",
+        )
+    if names.model is not None and not names.asked and names.id is None:
+        return (
+            "long, which lacks an id or the instruction",
+            "name the column with `columns='instruction=COLUMN'`",
+        )
+    return None
 
 
 def is_list_name(name: str) -> bool:
@@ -301,6 +341,17 @@ def is_list_name(name: str) -> bool:
         name in {*ANSWER_LISTS, *_LISTS_OF_MODELS, "finish_reasons"}
         or _LISTS_OF_REWARDS.fullmatch(name) is not None
     )
+
+
+def may_be_nested(name: str) -> bool:
+    """Say whether a column may hold lists or objects by its name, which some files write as texts.
+
+    Example:
+        >>> may_be_nested("completions"), may_be_nested("pass_rate"), may_be_nested("response")
+        (True, True, False)
+    """
+    named = is_list_name(name) or name in {"messages", *CONVERSATIONS, "extra_info"}
+    return named or _RATES.search(name) is not None
 
 
 def _is_scalar(kind: Kind) -> bool:
@@ -348,8 +399,8 @@ def _fit_long(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     known = names.model is not None or how.model is not None or how.model_from is not None
     if not known or not (names.asked or names.id is not None):
         return None
-    if names.response is None and names.model is None:
-        return None
+    if names.response is None and names.messages is None and names.model is None:
+        return None  # messages may end with the answer
     if names.model is not None and not _is_scalar(columns[names.model]):
         return None
 
@@ -392,11 +443,15 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     lists = {
         n: kind for n, kind in columns.items() if kind.name == "list" and n != name and n not in names.taken
     }
+    item = columns[name].item
+    inner = [n for n, kind in (item.fields if item else {}).items() if _is_number(kind)]
 
     def answers(row: Row) -> Iterator[Answer]:
         model = how.model if names.model is None else _text(row.get(names.model))
         texts: list[Any] = row.get(name) or []
         for at, values in enumerate(_beside(row, texts, lists, named=name)):
+            if isinstance(texts[at], dict):
+                values |= {n: texts[at].get(n) for n in inner}
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
@@ -407,7 +462,7 @@ def _fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=names,
         taken=frozenset({name, *lists}),
-        fields=tuple(name for name in lists if name not in _FINISHES),
+        fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in _FINISHES)),
     )
 
 
@@ -600,6 +655,7 @@ def _fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
     def answers(row: Row) -> Iterator[Answer]:
         for model in models:
             text, score = row.get(model + _ROUTED), row.get(model)
+            text = unlisted(text) if _is_spelt_list(row.get(names.instruction or "")) else text
             if text is not None or score is not None:
                 yield Answer(model, text, values={"score": score, "cost": row.get(f"{model}|total_cost")})
 
@@ -627,21 +683,39 @@ def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind
     return {match["after"] or match["before"]: name for name, match in matches.items() if match is not None}
 
 
-def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
+def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     responses = _by_pattern(columns, _RESPONSE, _is_said)
     scores = _scores_of(columns, responses)
     if not scores or not (names.asked or names.id is not None):
         return None
+    by = {place: f"model_{place}" for place in responses if f"model_{place}" in columns}
+    if not by and how.model is None and _numbered(columns):
+        return None
 
     def answers(row: Row) -> Iterator[Answer]:
-        for model, name in sorted(responses.items()):
-            values = {score: row.get(column) for score, column in scores.get(model, {}).items()}
-            if row.get(name) is not None or any(value is not None for value in values.values()):
-                yield Answer(model, row.get(name), values=values)
+        count: dict[str, int] = {}
+        for place, name in sorted(responses.items()):
+            values = {score: row.get(column) for score, column in scores.get(place, {}).items()}
+            if row.get(name) is None and all(value is None for value in values.values()):
+                continue
+            model = _text(row.get(by[place])) if place in by else how.model or place
+            if model is None:
+                raise MalformedError(f"{by[place]} is missing; wanted the model of {name}")
+            count[model] = count.get(model, -1) + 1
+            yield Answer(model, row.get(name), _again(count[model]), values)
 
-    taken = {*responses.values(), *(name for found in scores.values() for name in found.values())}
-    says = "columns response_MODEL and score_MODEL"
+    taken = {*responses.values(), *by.values(), *(n for found in scores.values() for n in found.values())}
+    says = "columns response_MODEL and score_MODEL" if not by else "columns response_X, score_X and model_X"
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
+
+
+def _numbered(columns: Columns) -> list[str]:
+    """The columns of responses, where numbers tell them apart, which are no names of models."""
+    responses = _by_pattern(columns, _RESPONSE, _is_said)
+    return sorted(responses.values()) if all(_PLACE.fullmatch(place) for place in responses) else []
+
+
+_PLACE = re.compile(r"\d+")
 
 
 def _fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
@@ -653,7 +727,7 @@ def _fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         ),
         None,
     )
-    numbers = [n for n in columns if _per_model(columns[n], _is_number) and n not in names.taken]
+    numbers = [n for n in columns if _per_model(columns[n], _are_numbers) and n not in names.taken]
     numbers = [n for n in numbers if n in {"scores", "rewards", "ratings", "correct"}]
     if texts is None and not numbers:
         return None
@@ -665,12 +739,31 @@ def _fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         scored = {name: row.get(name) or {} for name in numbers}
         for model in sorted({*said, *(model for found in scored.values() for model in found)}):
             values = {_singular(name): found.get(model) for name, found in scored.items()}
-            if said.get(model) is not None or any(value is not None for value in values.values()):
-                yield Answer(model, said.get(model), values=values)
+            yield from _each_sample(model, said.get(model), values)
 
     taken = {*numbers, *([texts] if texts else [])}
     says = f"a value per model in {' and '.join(sorted(taken))}"
     return _wide("structs", says, names, answers, taken, map(_singular, numbers))
+
+
+def _each_sample(model: str, text: Any, values: Mapping[str, Any]) -> Iterator[Answer]:  # noqa: ANN401
+    """One answer of a model; one for each place where its text or its rewards stand in lists."""
+    listed = {
+        name: found
+        for name, found in {"the text": text, **values}.items()
+        if isinstance(found, list) and not any(isinstance(part, dict) for part in found)
+    }
+    if not listed:
+        if text is not None or any(value is not None for value in values.values()):
+            yield Answer(model, text, values=dict(values))
+        return
+    lengths = {name: len(found) for name, found in listed.items()}
+    if len(set(lengths.values())) > 1:
+        counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise MalformedError(f"samples of {model} are not as many everywhere: {counted}")
+    for at in range(max(lengths.values())):
+        own = {name: value[at] if name in listed else value for name, value in values.items()}
+        yield Answer(model, text[at] if "the text" in listed else text, float(at), own)
 
 
 def _singular(name: str) -> str:
@@ -689,6 +782,11 @@ def _per_model(kind: Kind | None, fits: Callable[[Kind], bool]) -> bool:
 
 def _is_number(kind: Kind) -> bool:
     return kind.name in {"number", "bool"}
+
+
+def _are_numbers(kind: Kind) -> bool:
+    """A number, or a list of some."""
+    return _is_number(kind) or (kind.name == "list" and kind.item is not None and _is_number(kind.item))
 
 
 def _fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
@@ -732,7 +830,7 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
     def look(path: tuple[str, ...], kind: Kind) -> None:
         if kind.name != "struct" or len(path) > deepest:
             return
-        if path[-1] not in _NO_RATES and _per_model(kind, _is_number):
+        if path[-1] not in NO_MODELS and _per_model(kind, _is_number):
             found.append(path)
             return
         for name, inner in kind.fields.items():
@@ -745,7 +843,6 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
 
 
 _RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re.IGNORECASE)
-_NO_RATES = frozenset({"metadata", "meta", "usage", "extra_info", "stats", "timings"})
 
 
 def _fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
@@ -754,7 +851,7 @@ def _fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     models = sorted(
         name
         for name, kind in columns.items()
-        if kind.name in {"number", "bool"} and name not in names.taken and not no_model(name)
+        if kind.name in {"number", "bool"} and name not in names.taken and may_be_model(name)
     )
     if not models:
         return None
@@ -900,6 +997,10 @@ FORMS: dict[str, Form] = {
 """By name, in the order in which they are tried: the first that fits is taken."""
 
 
+def _is_spelt_list(text: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    return isinstance(text, str) and text.startswith(("['", '["')) and text.endswith(("']", '"]'))
+
+
 def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
     """Read a prompt that is Python's spelling of a list of one text, as RouterBench has them; others stay.
 
@@ -907,7 +1008,7 @@ def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
         >>> unlisted("['Name a prime.']")
         'Name a prime.'
     """
-    if not isinstance(text, str) or not (text.startswith(("['", '["')) and text.endswith(("']", '"]'))):
+    if not _is_spelt_list(text):
         return text
     try:
         found = ast.literal_eval(text)  # constants only: nothing in a text is run

@@ -8,7 +8,7 @@ It is found again by the content of the files and by how they are read; a part i
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -42,14 +42,15 @@ from crowdselect.pool.forms import (
     MalformedError,
     Names,
     fitted,
-    is_list_name,
+    may_be_nested,
     names_of,
+    no_instruction,
     textless,
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -61,8 +62,11 @@ ROW = "_row"
 """The column of the row's number in the user's file."""
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
+FEWEST_COUNTED = 10
+"""Rows from which on a column that counts them is no chance."""
+
 _FACTS = "facts.json"
-_VERSION = 1  # of what is written here: another one is written anew
+_VERSION = 2  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -147,8 +151,10 @@ class _Rewriting:
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
-        if found.models and "model" not in self._columns:
+        self._told = found.models if "model" not in self._columns else ()
+        if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
+        self._left_out_counters = ""
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
         self._repairs = Repairs()
@@ -202,6 +208,7 @@ class _Rewriting:
             "id_made": self._names.id is None,
             "read_as": self._read_as(),
             "many": self._form is not None and self._form.many,
+            "fields": list(map(_own_name, self._form.fields if self._form is not None else ())),
             "notes": self._notes(),
             "rows": self._rows,
             "malformed": len(self._bad),
@@ -211,7 +218,7 @@ class _Rewriting:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind, lists=is_list_name))
+            return dict(columns_of(self._found.files, self._found.kind, nested=may_be_nested))
         seen = Seen()
         for _, row in (each for log in self._logs for each in self._logged(log)):
             if not isinstance(row, Broken):
@@ -235,7 +242,7 @@ class _Rewriting:
         if self._found.kind == "lm-eval":
             yield from self._logged(self._logs[number])
         else:
-            yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
+            yield from rows_of(file, self._found.kind, wanted, nested=may_be_nested)
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
@@ -250,17 +257,31 @@ class _Rewriting:
         form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
         if text is not None:
-            raise LayoutError(
-                f"{found.path}: no column is the instruction, and {text!r} may be one; name it with "
-                f"`columns='instruction={text}'`"
-            )
+            raise no_instruction(found.path, text)
+        counters = self._counters(form.taken) if form.name == "matrix" else []
+        if counters:
+            self._left_out_counters = left_out_counters(counters)
+            self._columns = {n: kind for n, kind in self._columns.items() if n not in counters}
+            return self._understood(answers=answers)
         return form, form.names
 
-    def _carriable(self) -> list[str]:
-        """The columns that go over as they are: scalars, and lists of scalars."""
+    def _counters(self, models: Collection[str]) -> list[str]:
+        """The columns of a matrix that count its rows, from 0: they are no models."""
+        open_, at = set(models), 0
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, sorted(open_)):
+                own = {} if isinstance(row, Broken) else row
+                open_ = {name for name in open_ if _is_count(own.get(name), at)}
+                at += 1
+                if not open_:
+                    return []
+        return sorted(open_) if at >= FEWEST_COUNTED and len(open_) < len(models) else []
+
+    def _carriable(self) -> dict[str, str]:
+        """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""
         taken = self._names.taken | (self._form.taken if self._form else frozenset())
         scalar = {"text", "number", "bool"}
-        return [
+        found = [
             name
             for name, kind in self._columns.items()
             if name not in taken
@@ -269,6 +290,8 @@ class _Rewriting:
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
             )
         ]
+        named = {name: what for what, name in self._how.columns if name in found}
+        return {name: named.get(name, name) for name in found if name in named or name not in named.values()}
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
@@ -276,7 +299,9 @@ class _Rewriting:
 
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
-        notes = list(self._found.notes)
+        notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
+        if self._left_out_counters:
+            notes.append(self._left_out_counters)
         if self._index:
             notes.append(
                 f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
@@ -310,7 +335,7 @@ class _Rewriting:
     # From rows to plain rows
 
     def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
-        model = self._found.models[number] if self._found.models else None
+        model = self._told[number] if self._told else None
         wanted = list(self._columns)
         if self._found.kind in {"parquet", "arrow"}:
             needed = (
@@ -328,7 +353,7 @@ class _Rewriting:
                 self._bad.append(f"{file}: {line} {at} {row.what}")
                 yield self._left_out(row.what, f"{file.name}:{at}", at)
                 continue
-            if model is not None and row.get("model") is None:
+            if model is not None:
                 row["model"] = model
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
@@ -347,7 +372,7 @@ class _Rewriting:
             self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
-            carried = {name: self._scalar(name, row.get(name)) for name in self._carried}
+            carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
@@ -397,8 +422,13 @@ class _Rewriting:
         base: Row = {"id": id_, ROW: at}
         if asked.instruction is not None:
             base["instruction"] = self._repairs(asked.instruction)
-        if asked.messages is not None and asked.problem is None:
-            base["messages"] = self._repairs(_encoded(list(asked.messages)))
+        turns = asked.messages
+        if turns is None and asked.instruction is not None and self._names.system is not None:
+            turns = [
+                {"role": "user", "content": asked.instruction}
+            ]  # other rows of the id may have a system turn
+        if turns is not None and asked.problem is None:
+            base["messages"] = self._repairs(_encoded(list(turns)))
         tools = row.get(self._names.tools) if self._names.tools else None
         if written(tools):
             base["tools"] = self._repairs(_encoded(written(tools)))
@@ -502,7 +532,9 @@ class _Rewriting:
 
         text = pa.string()
         own = [(NOT_TEXT, pa.bool_()), (ROW, pa.int64()), ("sample", pa.float64())]
-        others = dict.fromkeys((*self._carried, *map(_own_name, self._form.fields if self._form else ())))
+        others = dict.fromkeys(
+            (*self._carried.values(), *map(_own_name, self._form.fields if self._form else ()))
+        )
         schema = pa.schema([*((name, text) for name in _TEXTS), *own, *((name, text) for name in others)])
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in _batches(rows):
@@ -525,6 +557,18 @@ def _system(answer: Answer) -> str | None:
 def _own_name(name: str) -> str:
     """The column of a value of an answer's own; those of our own names get another."""
     return f"answer_{name}" if name in {*_TEXTS, *OWN, "sample"} else name
+
+
+def left_out_counters(names: Sequence[str]) -> str:
+    """Say that columns which count rows are left out."""
+    return f"left out, a number of the row: {', '.join(names)}"
+
+
+def _is_count(value: Any, at: int) -> bool:  # noqa: ANN401  (whatever a file holds)
+    try:
+        return number_of(value) == at
+    except ValueError:
+        return False
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

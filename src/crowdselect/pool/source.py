@@ -153,7 +153,8 @@ class Source:
 
     def _with_spelt_numbers(self, columns: Columns) -> Columns:
         """Make columns of texts that are all numbers columns of numbers; CSV has no others."""
-        texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
+        apart = TEXT_PARTS | self._binary
+        texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in apart]
         if self.type == "csv" or not texts or self._row is not None:
             return columns
         numbers = self._numeric(texts, f" LIMIT {_LOOKED_AT}")
@@ -247,9 +248,25 @@ class Source:
                 own[1] |= bool(((low < 9) | (low > 13)).any())
         return [Looked(*own) for own in found]
 
+    @cached_property
+    def _binary(self) -> frozenset[str]:
+        """The columns of Parquet that hold bytes, or have them somewhere within, and are no parts of a row: never read."""
+        leaves = [
+            leaf
+            for metadata in (self._metadata if self.type == "parquet" else ())
+            for leaf in map(metadata.schema.column, range(metadata.num_columns))
+        ]
+        return frozenset(
+            name
+            for leaf in leaves
+            if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"
+            if (name := leaf.path.split(".")[0]) not in TEXT_PARTS
+        )
+
     def contents(self, rows: IntArray) -> list[str]:
-        """Give a digest of all that some rows hold."""
-        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in self.columns)
+        """Give a digest of all that some rows hold, but for bytes."""
+        names = [name for name in self.columns if name not in self._binary]
+        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in names)
         return [str(text) for text in self.take(f"md5(concat_ws(chr(31), {columns}))", rows).to_pylist()]
 
     def keep(self, key: str, values: "pa.Array", target: Path) -> int:
