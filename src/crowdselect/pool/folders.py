@@ -184,6 +184,11 @@ def _split_of(name: str) -> str | None:
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), None)
 
 
+def _nameless(file: Path) -> str:
+    """A path without its folders `model=NAME`: what a model is called says nothing of the split."""
+    return "/".join(part for part in file.parts if not part.startswith("model="))
+
+
 def _by_name(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Tell splits apart by the names of files and folders, as the Hub does."""
     if how.subset is not None:
@@ -197,7 +202,7 @@ def _by_name(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[P
         left = [name for name in dict.fromkeys(shards.values()) if name != split]
         note = f"only the split {split} is read, not {', '.join(left)}"
         return tuple(file for file, own in shards.items() if own == split), (note,) if left else ()
-    splits = {file: _split_of(file.relative_to(folder).as_posix()) for file in files}
+    splits = {file: _split_of(_nameless(file.relative_to(folder))) for file in files}
     known = list(dict.fromkeys(split for split in splits.values() if split is not None))
     if how.split is not None:
         found = tuple(file for file, split in splits.items() if split == (_split_of(how.split) or how.split))

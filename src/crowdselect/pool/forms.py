@@ -242,7 +242,8 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
-    if {"chosen", "rejected"} <= set(columns) and names.model is None and how.model is None:
+    named = names.model is not None or how.model is not None or _has_lists(columns)
+    if {"chosen", "rejected"} <= set(columns) and not named:
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(

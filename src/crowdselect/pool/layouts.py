@@ -380,7 +380,8 @@ def _long(columns: Columns) -> View:
 
 def _rows(columns: Columns) -> Tall:
     """A row per answer."""
-    rest = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
+    apart = _PARTS | {"sample"}
+    rest = {name: kind for name, kind in columns.items() if name not in apart and kind.name != "bytes"}
     sample = columns.get("sample")
     response = columns.get("response")
     said = as_text(quote("response"), response) if response is not None else None

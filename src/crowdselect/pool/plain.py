@@ -290,11 +290,13 @@ class _Rewriting:
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
             )
         ]
-        named = {name: what for what, name in self._how.columns if name in found}
+        named = {name: what for what, name in self._how.named.items() if name in found}
         return {name: named.get(name, name) for name in found if name in named or name not in named.values()}
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
+        if self._found.kind == "lm-eval":
+            read = "lm-evaluation-harness: the newest logged samples of each model and task"
         return "; ".join((read, *self._names.notes))
 
     def _notes(self) -> list[str]:

@@ -142,6 +142,7 @@ class Source:
         self._copies: dict[Path, Path] = {}
         self.columns: Columns = self._without_index(_READERS[self.type](self))
         _refuse_twins(self.path, list(self.columns))
+        self.columns = {n: Kind("bytes") if n in self._binary else k for n, k in self.columns.items()}
         self.columns = self._with_spelt_numbers(self.columns)
 
     def _without_index(self, columns: Columns) -> Columns:
@@ -153,8 +154,7 @@ class Source:
 
     def _with_spelt_numbers(self, columns: Columns) -> Columns:
         """Make columns of texts that are all numbers columns of numbers; CSV has no others."""
-        apart = TEXT_PARTS | self._binary
-        texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in apart]
+        texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
         if self.type == "csv" or not texts or self._row is not None:
             return columns
         numbers = self._numeric(texts, f" LIMIT {_LOOKED_AT}")
@@ -248,7 +248,7 @@ class Source:
                 own[1] |= bool(((low < 9) | (low > 13)).any())
         return [Looked(*own) for own in found]
 
-    @cached_property
+    @property
     def _binary(self) -> frozenset[str]:
         """The columns of Parquet that hold bytes, or have them somewhere within, and are no parts of a row: never read."""
         leaves = [
@@ -265,7 +265,7 @@ class Source:
 
     def contents(self, rows: IntArray) -> list[str]:
         """Give a digest of all that some rows hold, but for bytes."""
-        names = [name for name in self.columns if name not in self._binary]
+        names = [name for name, kind in self.columns.items() if kind.name != "bytes"]
         columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in names)
         return [str(text) for text in self.take(f"md5(concat_ws(chr(31), {columns}))", rows).to_pylist()]
 
