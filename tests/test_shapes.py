@@ -425,3 +425,54 @@ def test_a_feather_file_is_arrow(tmp_path: Path) -> None:
         writer.write_table(table)
     with open_pool(tmp_path / "p.feather") as pool:
         is_plain(pool)
+
+
+# Conversations
+
+
+@ALL
+def test_reasoning_of_the_last_message_stands_apart(kind: str, tmp_path: Path) -> None:
+    def messages(i: int, j: int) -> list[Row]:
+        return [
+            {**user(f"Do {i}"), "reasoning_content": None},
+            {"role": "assistant", "content": f"a{i}{j}", "reasoning_content": "Hm"},
+        ]
+
+    rows = crowd(instruction=None, response=None, messages=messages)
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+        assert pool.exported([("q0", "m-1b")]) == ["<think>\nHm\n</think>\n\na00"]
+
+
+@ALL
+def test_the_history_of_alpaca_is_part_of_the_prompt(kind: str, tmp_path: Path) -> None:
+    rows = crowd(input="now", history=lambda i, j: [["Hi", "Hello"]] if i == 0 else [])
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        turns = [user("Hi"), {"role": "assistant", "content": "Hello"}, user("Do 0\nnow")]
+        assert pool.asked(["q0", "q1"]) == [turns, [user("Do 1\nnow")]]
+
+
+# Rows that contradict each other
+
+
+@TYPED
+def test_one_id_of_two_rows_is_left_out(kind: str, tmp_path: Path) -> None:
+    """Whichever of the two stands first."""
+    rows = [
+        {"id": f"q{i % 3}", "prompt": f"Do {i}", "generations": ["x", "y"], "model_names": [*MODELS]}
+        for i in range(4)
+    ]
+    for turned in (rows, rows[::-1]):
+        with open_pool(write(tmp_path, turned, kind), skip_invalid=True) as pool:
+            reasons = [str(why).partition(":")[0] for why in pool.left_out()]
+            assert reasons == ["malformed", "None", "None"]
+
+
+@ALL
+def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> None:
+    rows = crowd(instruction=lambda i, j: f"Do {i if (i, j) != (1, 1) else 7}")
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match="instruction differs within id 'q1'"):
+        open_pool(path).instructions()
+    with open_pool(path, skip_invalid=True) as pool:
+        assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]

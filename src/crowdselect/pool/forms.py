@@ -65,6 +65,7 @@ class Names:
     input: str | None = None
     system: str | None = None
     messages: str | None = None
+    history: str | None = None
     tools: str | None = None
     model: str | None = None
     sample: str | None = None
@@ -82,8 +83,8 @@ class Names:
     @property
     def taken(self) -> set[str]:
         """The columns that are parts."""
-        parts = ("id", "instruction", "input", "system", "messages", "tools", "model", "sample", "response")
-        found = {getattr(self, part) for part in (*parts, "reasoning", "finish_reason")}
+        parts = ("id", "instruction", "input", "system", "messages", "history", "tools", "model", "sample")
+        found = {getattr(self, part) for part in (*parts, "response", "reasoning", "finish_reason")}
         return {name for name in found if name is not None}
 
 
@@ -203,6 +204,7 @@ def names_of(
         instruction=instruction,
         messages=messages,
         input=find("input", ("input",) if input_too else ()),
+        history=find("history", (), ("history",) if input_too and messages is None else (), _are_pairs),
         system=find("system", ("system", "system_prompt")),
         tools=find("tools", ("tools",)),
         model=model,
@@ -351,8 +353,8 @@ def may_be_nested(name: str) -> bool:
         >>> may_be_nested("completions"), may_be_nested("pass_rate"), may_be_nested("response")
         (True, True, False)
     """
-    named = is_list_name(name) or name in {"messages", *CONVERSATIONS, "extra_info"}
-    return named or _RATES.search(name) is not None
+    named = is_list_name(name) or name in {"messages", *CONVERSATIONS, "history", "extra_info"}
+    return named or _SPELT_RATES.fullmatch(name) is not None
 
 
 def _is_scalar(kind: Kind) -> bool:
@@ -372,6 +374,10 @@ def _is_chat(kind: Kind) -> bool:
     if kind.name == "list" and kind.item is not None:
         return kind.item.name == "text" or bool({"role", "from"} & set(kind.item.fields))
     return kind.name == "text"
+
+
+def _are_pairs(kind: Kind) -> bool:
+    return kind.name == "list" and kind.item is not None and kind.item.name in {"list", "text"}
 
 
 def _is_messages(kind: Kind) -> bool:
@@ -843,6 +849,7 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
     return [path for path in found if len(path) > 1 or _RATES.search(path[0])]  # others are models, see `zoo`
 
 
+_SPELT_RATES = re.compile(r".*(difficulty|rates?|scores?|rewards?|accurac(y|ies))", re.IGNORECASE)
 _RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re.IGNORECASE)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -336,18 +336,18 @@ class _Rewriting:
 
     # From rows to plain rows
 
+    @cached_property
+    def _wanted(self) -> list[str]:
+        """The columns to read."""
+        if self._found.kind not in {"parquet", "arrow"}:
+            return list(self._columns)
+        taken = self._form.taken if self._form else frozenset()
+        needed = self._names.taken | taken | set(self._carried) | {"turns"}
+        return [name for name in self._columns if name in needed]
+
     def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
         model = self._told[number] if self._told else None
-        wanted = list(self._columns)
-        if self._found.kind in {"parquet", "arrow"}:
-            needed = (
-                self._names.taken
-                | (self._form.taken if self._form else frozenset())
-                | set(self._carried)
-                | {"turns"}
-            )
-            wanted = [name for name in wanted if name in needed]
-        for at, row in self._read(number, wanted):
+        for at, row in self._read(number, self._wanted):
             self._rows += 1
             place = f"{file}: row {at}"
             if isinstance(row, Broken):
@@ -395,9 +395,29 @@ class _Rewriting:
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
 
+    @cached_property
+    def _torn(self) -> set[str]:
+        """The ids of rows that contradict each other, where these are left out; the first of them need not be the right one."""
+        names, seen, torn = self._names, dict[str, str](), set[str]()
+        if not self._how.skip_invalid or names.id is None or self._form is None:
+            return torn
+        for _, row in (each for at in range(len(self._found.files)) for each in self._read(at, self._wanted)):
+            own = None if isinstance(row, Broken) else self._id_of(row)
+            if own is None or isinstance(row, Broken):
+                continue
+            alike = row if self._form.many else {n: row.get(n) for n in (names.instruction, names.input) if n}
+            digest = hashlib.md5(
+                repr(alike).encode("utf-8", "surrogatepass"), usedforsecurity=False
+            ).hexdigest()
+            if seen.setdefault(own, digest) != digest:
+                torn.add(own)
+        return torn
+
     def _check_id(self, own: str | None) -> None:
         if self._names.id is not None and own is None:
             raise MalformedError("the id is missing; wanted one in every row")
+        if own in self._torn:
+            raise MalformedError(f"another row has the id {own!r} too, and asks or holds something else")
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
@@ -413,6 +433,7 @@ class _Rewriting:
             input=row.get(names.input) if names.input else None,
             system=system or (row.get(names.system) if names.system else None),
             messages=row.get(names.messages) if names.messages else None,
+            history=row.get(names.history) if names.history else None,
             tools=row.get(names.tools) if names.tools else None,
         )
         if names.input and row.get(names.input):
@@ -472,7 +493,7 @@ class _Rewriting:
         """An answer's text with its reasoning before it; and whether it is something other than text."""
         try:
             own = said(spelt_parts(answer.response))
-            thought = said(answer.reasoning).text if answer.reasoning is not None else own.reasoning
+            thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
             return None, True
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
@@ -481,7 +502,7 @@ class _Rewriting:
             own = asked.last
         if own.calls and not (own.text or "").strip():
             return None, True
-        return with_reasoning(own.text, thought), False
+        return with_reasoning(own.text, own.reasoning if thought is None else thought), False
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""
@@ -495,7 +516,7 @@ class _Rewriting:
             raise MalformedError(
                 f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
             )
-        return own
+        return replace(own, reasoning=own.reasoning or last.reasoning)
 
     def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
         """A value as text, and take note of what it is."""
