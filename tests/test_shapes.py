@@ -287,12 +287,6 @@ def test_an_object_about_the_row_is_no_model(kind: str, tmp_path: Path) -> None:
 
 
 @ALL
-def test_a_matrix_without_an_id_is_told(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match="closest is the layout matrix, which lacks an id"):
-        open_pool(write(tmp_path, [{"instruction": "P", "m-1b": 0.5, "m-7b": 1.5}], kind))
-
-
-@ALL
 def test_a_number_of_a_row_is_no_reward_of_its_answers(kind: str, tmp_path: Path) -> None:
     rows = [
         {"prompt": f"P{i}", "n": 3, "answers": [{"model": m, "answer": "x", "rank": 1.0} for m in MODELS]}

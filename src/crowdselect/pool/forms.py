@@ -13,7 +13,15 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, NO_MODELS, may_be_model, zoo_models
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    ID_COLUMNS,
+    LAYOUTS,
+    NO_MODELS,
+    columns_by_model,
+    may_be_model,
+    zoo_models,
+)
 from crowdselect.pool.rowfiles import Row, is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
@@ -307,12 +315,6 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     lists = [name for name in ANSWER_LISTS if name in columns]
     numbered = _numbered(columns)
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
-    numbers = [n for n, kind in columns.items() if _is_number(kind) and n not in names.taken]
-    crowd = len([name for name in numbers if may_be_model(name)]) > 1 and not (
-        names.response or lists or numbered
-    )
-    if names.model is None and names.asked and names.id is None and crowd:
-        return "matrix, which lacks an id", "add a column `id`, or name its column with `columns='id=COLUMN'`"
     if names.model is None and answers:
         remedy = (
             "name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the files' "
@@ -692,6 +694,8 @@ def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind
 
 def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     responses = _by_pattern(columns, _RESPONSE, _is_said)
+    texts = [name for name, kind in columns.items() if kind.name == "text" and name not in names.taken]
+    responses |= {name: name for name in _scores_of(columns, texts)}  # a column MODEL beside MODEL_score
     scores = _scores_of(columns, responses)
     if not scores or not (names.asked or names.id is not None):
         return None
@@ -854,22 +858,24 @@ _RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re
 
 
 def _fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
-    if names.model is not None or how.model is not None or names.response is not None or names.id is None:
+    if names.model is not None or how.model is not None or names.response is not None or _numbered(columns):
         return None
-    models = sorted(
-        name
-        for name, kind in columns.items()
-        if kind.name in {"number", "bool"} and name not in names.taken and may_be_model(name)
-    )
-    if not models:
+    numeric = [
+        name for name, kind in columns.items() if kind.name in {"number", "bool"} and name not in names.taken
+    ]
+    if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
+        return None  # without an id a reward is no sign of a crowd, nor is a single number
+    numeric = [name for name in numeric if may_be_model(name)]
+    models = columns_by_model(numeric)
+    if not models or (names.id is None and len(models) < 2):
         return None
 
     def answers(row: Row) -> Iterator[Answer]:
-        for model in models:
-            if row.get(model) is not None:
-                yield Answer(model, values={"score": row.get(model)})
+        for model, name in models.items():
+            if row.get(name) is not None:
+                yield Answer(model, values={"score": row.get(name)})
 
-    return _wide("matrix", "a number per model in columns", names, answers, models, ("score",))
+    return _wide("matrix", "a number per model in columns", names, answers, numeric, ("score",))
 
 
 def _fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
