@@ -14,9 +14,11 @@ from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, wri
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 from crowdselect.pool.content import prompt_of, without_markers
-from crowdselect.pool.forms import FORMS, Form, unlisted
+from crowdselect.pool.forms import FORMS
 from crowdselect.pool.lmeval import logs_in
+from crowdselect.pool.rowforms import Form
 from crowdselect.pool.source import connect
+from crowdselect.pool.wideforms import unlisted
 from crowdselect.selection.folder import training_records
 
 ROOT = Path(__file__).resolve().parent.parent

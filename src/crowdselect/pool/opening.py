@@ -17,7 +17,7 @@ from crowdselect.errors import InputError, LayoutError
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, no_instruction, textless
+from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import (
@@ -31,6 +31,7 @@ from crowdselect.pool.layouts import (
     plain_view,
     view,
 )
+from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source, connect

@@ -38,22 +38,14 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
-from crowdselect.pool.forms import (
-    Answer,
-    Fitted,
-    MalformedError,
-    Names,
-    fitted,
-    may_be_nested,
-    names_of,
-    no_instruction,
-    textless,
-    unlisted,
-)
+from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
+from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
+from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
