@@ -470,3 +470,59 @@ def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> No
         open_pool(path).instructions()
     with open_pool(path, skip_invalid=True) as pool:
         assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]
+
+
+# Values inside objects, and rows that are no CSV
+
+
+@TYPED
+def test_rewards_in_an_object_beside_an_answer(kind: str, tmp_path: Path) -> None:
+    rows = crowd(score=None, scores=lambda i, j: {"helpful": float(i + j), "safe": 1.0})
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.reward_columns == ("scores.helpful", "scores.safe")
+        assert pool.scores("scores.helpful")[2].tolist() == [2, 3]
+
+
+@TYPED
+def test_the_right_answer_of_verl_is_a_column(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [user(f"P{i}")],
+            "reward_model": {"ground_truth": str(i), "style": "rule"},
+            "extra_info": {"difficulty": {"a-1b": i, "a-7b": 0}},
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        found = dict(zip(pool.instructions(), pool.column("ground_truth"), strict=True))
+    assert found == {"P0": "0", "P1": "1", "P2": "2"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_quote_that_does_not_end_its_field(kind: str, tmp_path: Path) -> None:
+    """Its text is not read without its quotation marks."""
+    sign = "," if kind == "csv" else "\t"
+    rows = [sign.join(map(str, row.values())) for row in crowd(response=lambda i, j: 'a "b" c')]
+    rows[1] = rows[1].replace('a "b"', '"b" a')
+    path = tmp_path / f"p.{kind}"
+    path.write_text("\n".join([sign.join(crowd()[0]), *rows]))
+    with pytest.raises(InputError, match=r"row 2 cannot be read as CSV: .* 1 of 6 rows is malformed"):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+        assert pool.responses([("q0", "m-1b"), ("q2", "m-7b")]) == ['a "b" c'] * 2
+
+
+@TYPED
+def test_a_call_as_it_was_before_tools(kind: str, tmp_path: Path) -> None:
+    call = {"name": "f", "arguments": "{}"}
+    turns = [
+        user("Hi"),
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "42"},
+    ]
+    with open_pool(write(tmp_path, crowd(instruction=None, messages=turns), kind)) as pool:
+        asked = pool.asked(["q0"])[0]
+        assert [turn["role"] for turn in asked] == ["user", "assistant", "tool"]
+        assert asked[1]["tool_calls"] == [{"type": "function", "function": call}]
+        assert set(pool.needs()) == {"tools turns"}

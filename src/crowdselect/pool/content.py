@@ -232,6 +232,9 @@ def _turn(turn: Any) -> Turn:  # noqa: ANN401  (parsed JSON)
     value = turn.get("content")
     found = said(turn.get("value") if value is None and "value" in turn else value)
     kept = {name: turn[name] for name in _KEPT if turn.get(name)}
+    call = turn.get("function_call")  # as it was called before tools
+    if isinstance(call, Mapping) and "name" in call:
+        kept["tool_calls"] = [{"type": "function", "function": call}]
     if not (isinstance(kept.get("tool_calls", []), list)):
         raise TurnsError("tool_calls is no list")
     return {"role": role, "content": found.text, **{name: _plain(inner) for name, inner in kept.items()}}

@@ -31,7 +31,7 @@ from crowdselect.pool.layouts import (
     plain_view,
     view,
 )
-from crowdselect.pool.parts import is_list_name, names_of
+from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source, connect
@@ -332,7 +332,10 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
     except LayoutError:
         return False
     spelt = source_kind == "csv" and any(map(is_list_name, columns))  # a list is a text there
-    unusual = spelt or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    inner = bool(within(columns)) and name == "long"  # a row of other layouts is no answer
+    unusual = (
+        spelt or inner or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    )
     if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:

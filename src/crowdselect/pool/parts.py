@@ -201,6 +201,30 @@ def may_be_nested(name: str) -> bool:
     return named or _SPELT_RATES.fullmatch(name) is not None
 
 
+def within(columns: Columns) -> dict[str, tuple[str, str]]:
+    """Find values inside objects that count as columns: the rewards of `scores` and its like, and verl's right answer.
+
+    Returns:
+        What each is called → (column, field).
+
+    Example:
+        >>> within({"reward_model": Kind("struct", fields={"ground_truth": Kind("text"), "style": Kind("text")})})
+        {'ground_truth': ('reward_model', 'ground_truth')}
+    """
+    found = {
+        f"{name}.{field}": (name, field)
+        for name, kind in columns.items()
+        if kind.name == "struct" and _LISTS_OF_REWARDS.fullmatch(name)
+        for field, inner in kind.fields.items()
+        if inner.name in {"number", "bool"} and field != "*"
+    }
+    verl = columns.get("reward_model")
+    right = verl.fields.get("ground_truth") if verl is not None else None
+    if right is not None and right.name in {"text", "number"} and "ground_truth" not in columns:
+        found["ground_truth"] = ("reward_model", "ground_truth")
+    return found
+
+
 def is_scalar(kind: Kind) -> bool:
     """Say whether a column holds single values."""
     return kind.name in {"text", "number", "other", "bool"}

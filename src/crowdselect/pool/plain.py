@@ -42,7 +42,7 @@ from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.parts import Names, may_be_nested, names_of, within
 from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
 from crowdselect.pool.wideforms import unlisted
@@ -154,6 +154,8 @@ class _Rewriting:
             self._columns = {**self._columns, "model": Kind("text")}
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
+        taken = self._form.taken if self._form else frozenset[str]()
+        self._inner = {name: path for name, path in within(self._columns).items() if path[0] not in taken}
         self._repairs = Repairs()
         self._seen: dict[str, Seen] = {}
         self._used: set[str] = set()
@@ -356,7 +358,8 @@ class _Rewriting:
         if self._found.kind not in {"parquet", "arrow"}:
             return list(self._columns)
         taken = self._form.taken if self._form else frozenset()
-        needed = self._names.taken | taken | set(self._carried) | {"turns"}
+        inner = {name for name, _ in self._inner.values()}
+        needed = self._names.taken | taken | set(self._carried) | inner | {"turns"}
         return [name for name in self._columns if name in needed]
 
     def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
@@ -389,6 +392,11 @@ class _Rewriting:
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
             carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
+            for own_name, (outer, inner) in self._inner.items():
+                held = row.get(outer)
+                carried[own_name] = self._scalar(
+                    own_name, held.get(inner) if isinstance(held, dict) else None
+                )
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
@@ -574,7 +582,7 @@ class _Rewriting:
         text = pa.string()
         own = [(NOT_TEXT, pa.bool_()), (ROW, pa.int64()), ("sample", pa.float64())]
         others = dict.fromkeys(
-            (*self._carried.values(), *map(_own_name, self._form.fields if self._form else ()))
+            (*self._carried.values(), *self._inner, *map(_own_name, self._form.fields if self._form else ()))
         )
         schema = pa.schema([*((name, text) for name in _TEXTS), *own, *((name, text) for name in others)])
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:

@@ -508,16 +508,27 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
         lines: Iterable[str] = io.TextIOWrapper(stream, "utf-8-sig", newline="")
         if dialect.backslash:
             lines = (_ESCAPED.sub(r'\1""', _ESCAPED.sub(r'\1""', line)) for line in lines)
-        reader = csv.reader(lines, delimiter=dialect.delimiter)
+        reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
         try:
             header = next(reader)
-            rows = (values for values in reader if values)
+            rows = (values for values in _csv_values(reader) if values)
             for number, values in enumerate(rows, start=1):
-                yield number, _csv_row(header, values)
+                yield number, values if isinstance(values, Broken) else _csv_row(header, values)
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
         except csv.Error as error:
             raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV: {error}") from error
+
+
+def _csv_values(reader: Iterator[list[str]]) -> Iterator[list[str] | Broken]:
+    """The rows of a reader, which goes on after one that it cannot read."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Broken(f"cannot be read as CSV: {error}")
 
 
 def listed(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
