@@ -20,6 +20,8 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.textfile import not_utf8
 
+Role = Literal["model", "student", "judge"]
+
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -36,11 +38,11 @@ def settings_digest(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model or a judge: how to reach it, and its generation settings.
+    """A model, a student or a judge: how to reach it, and its generation settings.
 
     Attributes:
         name: As spelt in the crowd and the pool.
-        role: `"model"` of the crowd, or `"judge"`.
+        role: `"model"` of the crowd, `"student"` that is to learn from it, or `"judge"`.
         base_url: Of an OpenAI-compatible server, up to and including `/v1`; None for a local model.
         local: Name or path of a model that runs in this process; None for a server.
         model: The name sent to the server; for a local model the same as `local`.
@@ -57,7 +59,7 @@ class Endpoint:
     """
 
     name: str
-    role: Literal["model", "judge"] = "model"
+    role: Role = "model"
     base_url: str | None = None
     local: str | None = None
     model: str = ""
@@ -133,25 +135,32 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """A crowd file's models and judges, in the file's order."""
+    """A crowd file's models, students and judges, each in the file's order."""
 
     models: tuple[Endpoint, ...]
+    students: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]
 
     @property
+    def answering(self) -> tuple[Endpoint, ...]:
+        """Those that answer instructions: the models, then the students."""
+        return (*self.models, *self.students)
+
+    @property
     def names(self) -> set[str]:
-        """All names, of models and judges."""
-        return {endpoint.name for endpoint in (*self.models, *self.judges)}
+        """All names, of models, students and judges."""
+        return {endpoint.name for endpoint in (*self.answering, *self.judges)}
 
 
 def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     """Read a crowd file.
 
     Args:
-        path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[judge]]` table per judge.
+        path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[student]]` table per model that is to
+            learn, a `[[judge]]` table per judge.
 
     Returns:
-        The models and the judges; a table with neither `base_url` nor `local` cannot be reached, which
+        The models, the students and the judges; a table with neither `base_url` nor `local` cannot be reached, which
         `check_reachable` reports.
 
     Raises:
@@ -165,18 +174,17 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     defaults = document.get("defaults", {})
     if not isinstance(defaults, dict):
         raise InputError(f"{where}: 'defaults' is not a table; write [defaults]")
-    models = tuple(
-        _endpoint(table, defaults, "model", place) for table, place in _tables(document, "model", where)
+    roles: tuple[Role, ...] = ("model", "student", "judge")
+    models, students, judges = (
+        tuple(_endpoint(table, defaults, role, place) for table, place in _tables(document, role, where))
+        for role in roles
     )
-    judges = tuple(
-        _endpoint(table, defaults, "judge", place) for table, place in _tables(document, "judge", where)
-    )
-    for kind, found in (("model", models), ("judge", judges)):
-        names = [endpoint.name for endpoint in found]
-        twice = next((name for name in names if names.count(name) > 1), None)
+    for some in ((*models, *students), judges):
+        names = [endpoint.name for endpoint in some]
+        twice = next((one for one in some if names.count(one.name) > 1), None)
         if twice is not None:
-            raise InputError(f"{where}: {kind} {twice!r} appears twice; keep one")
-    return Endpoints(models, judges)
+            raise InputError(f"{where}: {twice.role} {twice.name!r} appears twice; keep one")
+    return Endpoints(models, students, judges)
 
 
 def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | os.PathLike[str]) -> None:
@@ -186,9 +194,11 @@ def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | 
         InputError: There is none, or one has neither a `base_url` nor a `local` model.
         OptionError: The variable that should hold a key is not set.
     """
-    found = endpoints if isinstance(endpoints, tuple) else endpoints.models
+    found = endpoints if isinstance(endpoints, tuple) else endpoints.answering
     if not found:
-        raise InputError(f"{str(path)!r}: there is no [[model]] table; a crowd needs at least one")
+        raise InputError(
+            f"{str(path)!r}: there is no [[model]] table and no [[student]]; name who is to answer"
+        )
     for endpoint in found:
         if endpoint.base_url is None and endpoint.local is None:
             raise InputError(
@@ -312,9 +322,7 @@ def _tables(document: Mapping[str, Any], kind: str, where: str) -> list[tuple[di
     return named
 
 
-def _endpoint(
-    table: Mapping[str, Any], defaults: Mapping[str, Any], role: Literal["model", "judge"], where: str
-) -> Endpoint:
+def _endpoint(table: Mapping[str, Any], defaults: Mapping[str, Any], role: Role, where: str) -> Endpoint:
     reach = {"base_url": None} if "local" in table and "base_url" not in table else {}
     settings = {**defaults, **reach, **table}
     for name, value in settings.items():

@@ -170,7 +170,7 @@ def answer_requests(
 def _from_file(text: str, role: str, option: str) -> Endpoint:
     path, _, name = text.rpartition("#")
     endpoints = load_endpoints(path)
-    known = endpoints.models if role == "model" else endpoints.judges
+    known = endpoints.answering if role == "model" else endpoints.judges
     found = next((endpoint for endpoint in known if endpoint.name == name), None)
     if found is None:
         listed = ", ".join(endpoint.name for endpoint in known) or "none"

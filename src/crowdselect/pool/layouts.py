@@ -14,9 +14,12 @@ from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
 from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
 
+STUDENT = "is_student"
+"""The column that is true in the rows of a student: a model to choose for, and not of the crowd."""
+
 NOT_REWARDS = frozenset(
     {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts", "truncated"}
-    | {"simulated"}
+    | {"simulated", STUDENT}
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 

@@ -63,6 +63,7 @@ from crowdselect.reward.sealed import (
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
+from crowdselect.running import running
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
 _COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
@@ -254,7 +255,12 @@ class Job:
         rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
         found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
         tallies = write_rewards(
-            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+            found_in,
+            self.columns,
+            self._stored() if self.paid else None,
+            self.target,
+            students=self._pool.students,
+            made=self._made,
         )
         for column in self.columns:
             column.scorer.close()
@@ -544,11 +550,13 @@ class Meter:
         self._clock = time.monotonic if clock is None else clock
         self._terminal = self._stream.isatty()
         self._began = self._said = self._clock()
+        self._at = running()
         self._shown = False
 
     def add(self, count: int) -> None:
         """Add `count`, and show progress from time to time."""
         self.done += count
+        self._at.tell("scoring", self.done, self._total)
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return

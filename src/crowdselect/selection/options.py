@@ -12,10 +12,12 @@ from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
 from crowdselect.selection.former import refuse_former
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.numbers import is_number
+from crowdselect.selection.student import Student
 
 RL = "rl"
 """The format of data for reinforcement learning: prompts and what an answer is checked against."""
-Pairs = Literal["best-worst", "within-model"]
+BEST_STUDENT = "best-student"
+Pairs = Literal["best-worst", "within-model", "best-student"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +58,18 @@ class Options:
     allow_cut: bool = False
     """Allow answers that were cut as training targets."""
     pairs: Pairs | None = None
-    """Make preference pairs: "best-worst", or "within-model" of the samples of one model that are furthest apart."""
+    """Make preference pairs: "best-worst", "within-model" of the samples of one model that are furthest apart, or
+    "best-student", the best and the student's own."""
     seed: int = 0
     """Decides ties, draws and samples; another seed gives another equally good choice."""
+    student: str | None = None
+    """The model to be trained, a model of the pool or of `student_answers`: no part of the crowd, never trained on."""
+    student_answers: str | None = None
+    """A second pool with the student's own answers, joined by id, with the same reward column."""
+    student_column: str | None = None
+    """The student's success on each instruction, 0 to 1, measured elsewhere: a column of the pool or of `metrics`."""
+    good_above: float | None = None
+    """An answer is good if its reward is above this; None = the cut that splits all rewards best in two."""
     keep: tuple[str, ...] = ()
     """Bands NAME=LOW..HIGH that numbers have to lie in, both ends included; without one of `rewards`, two are needed."""
     near_duplicates: float | None = None
@@ -109,6 +120,7 @@ class Options:
         if self.clusters < 0:
             raise OptionError(f"`clusters` is {self.clusters}; wanted at least 0, which means none")
         self._check_answers()
+        self._check_student()
         self._check_rl()
         if self.near_duplicates is not None and not 0 <= self.near_duplicates <= 1:
             raise OptionError(f"`near_duplicates={self.near_duplicates}` is outside 0 to 1")
@@ -148,6 +160,29 @@ class Options:
             raise OptionError(
                 f"`answers_per_row={self.answers_per_row}` takes the best answers, so it cannot be combined with `{other}`"
             )
+
+    def _check_student(self) -> None:
+        student = self.the_student
+        student.check()
+        if student.name is not None and self.answer == f"model:{student.name}":
+            raise OptionError(
+                f"`answer={self.answer!r}` would train the student {student.name} on its own answers; name another model"
+            )
+        if self.pairs == BEST_STUDENT and student.column is not None:
+            raise OptionError(
+                f"`pairs={self.pairs!r}` rejects the student's own answers, which `student_column` does not hold; name it with "
+                "`student` or `student_answers`"
+            )
+
+    @property
+    def the_student(self) -> Student:
+        """The student that is named, and what counts as good."""
+        return Student(
+            name=self.student,
+            answers=self.student_answers,
+            column=self.student_column,
+            good_above=self.good_above,
+        )
 
     def _check_rl(self) -> None:
         if self.format != RL:
