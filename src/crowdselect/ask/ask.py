@@ -19,6 +19,7 @@ from crowdselect.ask.endpoints import Endpoint, key
 from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.ask.redact import Redactor
+from crowdselect.ask.refused import accepted
 from crowdselect.ask.renamed import Renamed, find_renamed
 from crowdselect.stops import kept_handlers
 
@@ -69,12 +70,14 @@ class AskOptions:
         opener: Makes the clients; called before the first request is sent, and never if there is nothing to send.
         redact: Removes the keys that must not be stored; None = the keys of the endpoints that are asked.
         watch: Shows progress; None = nothing is shown.
+        tell: Called with a line on each parameter that a server refuses and that is no longer sent; None = no one is told.
     """
 
     limits: Limits = field(default_factory=Limits)
     opener: Opener = open_client
     redact: Redactor | None = None
     watch: Watch | None = None
+    tell: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,17 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         >>> ended.stopped, [answer.text for answer in answers]
         ({}, ['Hello'])
     """
-    clients = _Clients([endpoint for endpoint, _ in wanted], options.opener)
+    endpoints = [accepted(ledger, endpoint) for endpoint, _ in wanted]
+    clients = _Clients(endpoints, options.opener)
     lanes = [
-        Lane(endpoint, partial(clients.get, number), requests)
-        for number, (endpoint, requests) in enumerate(wanted)
+        Lane(
+            endpoint,
+            partial(clients.get, number),
+            wanted[number].requests,
+            opener=options.opener,
+            tell=options.tell,
+        )
+        for number, endpoint in enumerate(endpoints)
     ]
     shown = nullcontext(None) if options.watch is None else options.watch(lanes, total)
     with shown as update:
@@ -158,6 +168,7 @@ def answers_to(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) 
     Returns:
         One per request, in order; None if it was not sent or has no answer yet.
     """
+    endpoint = accepted(ledger, endpoint)
     keys = [request.key(endpoint) for request in requests]
     rows = ledger.get(list(dict.fromkeys(keys)))
     answers = [rows.get(key) for key in keys]
@@ -260,9 +271,10 @@ class _LaneRunner:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                for client in {id(lane.client): lane.client for lane in self._lanes}.values():
-                    if client is not None:
-                        await client.close()
+                for client in {
+                    id(client): client for lane in self._lanes for client in lane.clients
+                }.values():
+                    await client.close()
             await budget.close()
         stopped = {lane.endpoint.name: lane.stopped for lane in self._lanes if lane.stopped is not None}
         return AskResult(self._signals > 0, self._abandoned, {} if self._signals else stopped)

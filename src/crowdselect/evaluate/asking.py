@@ -12,7 +12,7 @@ from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.evaluate.files import ModelAnswers, Question, dumped
-from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_label, read_rating, slots_of
+from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_comparison, read_rating, slots_of
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
@@ -140,7 +140,7 @@ def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) ->
 
 def reader(protocol: Protocol) -> Callable[[str], Verdict]:
     """Return the function that reads a judge's replies."""
-    return read_label if protocol.pairwise else read_rating
+    return read_comparison if protocol.pairwise else read_rating
 
 
 def cases_of(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers | None) -> list[Case]:

@@ -134,7 +134,7 @@ def run(
         opener: Makes the clients of servers.
         watch: Shows progress; see `ask.display.watch`.
         announce: Called before the first request with the models to ask and their maximum numbers of requests.
-        tell: Called before that with a line on each renamed model.
+        tell: Called before that with a line on each renamed model, and later on each parameter that a server refuses.
 
     Returns:
         The result, which is also on disk.
@@ -162,7 +162,9 @@ def run(
         stack.enter_context(made_folder(folder))
         ledger = stack.enter_context(Ledger(options.ledger_path, force=options.force_ledger))
         redact = Redactor.of([respondent.endpoint for respondent in setup.respondents])
-        session = Session(ledger, AskOptions(limits=options.limits, redact=redact, watch=watch), {})
+        session = Session(
+            ledger, AskOptions(limits=options.limits, redact=redact, watch=watch, tell=tell), {}
+        )
         endpoints, present = setup.from_files()
         taken = take_over(ledger, endpoints, present=present, tell=tell)
         if announce is not None:

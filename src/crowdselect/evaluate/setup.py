@@ -109,16 +109,16 @@ def find_judge(
             f"`judge` is {text!r}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file"
         )
     judge = _from_file(text, "judge", "judge")
-    endpoint = replace(
-        judge, system=None, temperature=0.0 if judge.temperature is None else judge.temperature
-    )
+    endpoint = replace(judge, system=None)
+    if judge.temperature is None and not judge.default_temperature:
+        endpoint = replace(endpoint, temperature=0.0, waived=frozenset({"temperature"}))
     if endpoint.most_tokens is None:
         endpoint = replace(endpoint, max_tokens=protocol.judge_tokens)
     notes = [f"judge {judge.name}: its system text is left out"] if judge.system is not None else []
     return Respondent(judge.name, endpoint, opener if judge.local is None else _local_opener(), text), notes
 
 
-def limited(endpoint: Endpoint, *, tokens: int, temperature: float) -> Endpoint:
+def limited(endpoint: Endpoint, *, tokens: int, temperature: float | None) -> Endpoint:
     """Set the maximum length of answers and the temperature; a limit in `extra_body` is replaced there."""
     extra = {
         name: tokens if name in {"max_tokens", "max_completion_tokens"} else value
@@ -151,15 +151,15 @@ def answer_requests(
     """
     groups: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
     for question in questions:
-        question_temperature = (
-            protocol.temperature_of(question.category)
-            if question.temperature is None
-            else question.temperature
-        )
+        own: float | None = question.temperature
+        if respondent.endpoint.default_temperature:
+            own = None
+        elif own is None:
+            own = protocol.temperature_of(question.category)
         endpoint = limited(
             respondent.endpoint,
             tokens=protocol.answer_tokens if tokens is None else tokens,
-            temperature=question_temperature if temperature is None else temperature,
+            temperature=own if temperature is None else temperature,
         )
         _, requests = groups.setdefault(endpoint.digest, (endpoint, {}))
         requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
