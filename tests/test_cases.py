@@ -4,19 +4,15 @@ Each kind has tests of its own with inputs of their own elsewhere; here the fold
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from cases_server import Server
 from commands import Ran
 from crowdselect import open_pool
 from crowdselect.errors import InputError
@@ -30,64 +26,6 @@ LATER = {
     "71_within_model_variance": "samples in the metrics",
 }
 """Folders that are read here, and whose other wishes belong to what judges, servers and samples do."""
-
-PORT = "18321"
-"""Where the server of the cases listens."""
-
-
-@pytest.fixture(scope="session")
-def cases() -> Path:
-    folder = os.environ.get("CROWDSELECT_CASES")
-    if not folder:
-        pytest.skip("CROWDSELECT_CASES is not set: the reported inputs are not here")
-    return Path(folder).resolve(strict=True)
-
-
-class Server(NamedTuple):
-    """The chat server of the cases, at a port of its own."""
-
-    log: Path
-    port: int
-
-    def crowd(self, case: Path, folder: Path) -> Path:
-        """The crowd file of a case, for this server."""
-        file = folder / "crowd.toml"
-        file.write_text((case / "crowd.toml").read_text().replace(PORT, str(self.port)))
-        return file
-
-    def asked(self) -> list[dict[str, Any]]:
-        """The bodies of all requests so far."""
-        found, decoder = [], json.JSONDecoder()
-        for line in self.log.read_text().splitlines():
-            rest = line
-            while rest.startswith("["):  # two threads may write into one line
-                value, end = decoder.raw_decode(rest)
-                found.append(value[1])
-                rest = rest[end:]
-        return found
-
-
-@pytest.fixture(scope="module")
-def server(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    script = folder / "chat_server.py"
-    script.write_text((cases / "chat_server.py").read_text().replace(PORT, str(port)))
-    log = folder / "log.txt"
-    with log.open("w") as told:
-        process = subprocess.Popen([sys.executable, str(script)], stderr=told)
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield Server(log, port)
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Chosen:

@@ -21,6 +21,7 @@ from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.ask.redact import Redactor
 from crowdselect.ask.refused import accepted
 from crowdselect.ask.renamed import Renamed, find_renamed
+from crowdselect.errors import CallError
 from crowdselect.stops import kept_handlers
 
 Opener = Callable[[Endpoint], Client]
@@ -70,6 +71,7 @@ class AskOptions:
         opener: Makes the clients; called before the first request is sent, and never if there is nothing to send.
         redact: Removes the keys that must not be stored; None = the keys of the endpoints that are asked.
         watch: Shows progress; None = nothing is shown.
+        stop_if_cut: Stop an endpoint, a judge, of whose first 20 replies 10 were cut.
         tell: Called with a line on each parameter that a server refuses and that is no longer sent; None = no one is told.
     """
 
@@ -77,6 +79,7 @@ class AskOptions:
     opener: Opener = open_client
     redact: Redactor | None = None
     watch: Watch | None = None
+    stop_if_cut: bool = False
     tell: Callable[[str], None] | None = None
 
 
@@ -123,6 +126,7 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         InterruptedAskError: Ctrl-C ended the run.
         OptionError: A cap on money with an unknown price; nothing is sent.
         LedgerError: An answer could not be written.
+        CallError: An endpoint was stopped because its replies are cut (`stop_if_cut`); the message says what to write.
 
     Example:
         >>> from pathlib import Path
@@ -145,6 +149,7 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
             partial(clients.get, number),
             wanted[number].requests,
             opener=options.opener,
+            stop_if_cut=options.stop_if_cut,
             tell=options.tell,
         )
         for number, endpoint in enumerate(endpoints)
@@ -154,6 +159,9 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         ended = run(lanes, ledger, options.limits, redact=options.redact, watch=update)
     if ended.interrupted:
         raise InterruptedAskError(ended)
+    for lane in lanes:
+        if lane.is_cut:
+            raise CallError(f"{lane.endpoint.name}: {lane.stopped}", verdict="stop")
     return ended
 
 

@@ -26,6 +26,8 @@ _BATCH = 256  # requests looked up in the ledger at once
 _REFUSALS = 4  # refusals (429, 503) per counted failure: they cost nothing
 _UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, if max_tokens is not set
 _LONGEST_ERROR = 500
+_FIRST, _MOST_CUT = 20, 10  # replies of a judge that are looked at; as many of them cut end the run
+_ROOMY = 2048  # tokens that are enough for most verdicts
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -87,6 +89,7 @@ class Lane:
             there is nothing to send.
         requests: Read lazily: no more than a few hundred are in memory at once.
         opener: Makes the client that sends what is left if the server refuses a parameter; None = the same client.
+        stop_if_cut: Stop if 10 of the first 20 replies under the endpoint's settings were cut; looked at before each request.
         tell: Called with a line on each parameter that is no longer sent.
     """
 
@@ -97,6 +100,7 @@ class Lane:
         requests: Iterable[Request],
         *,
         opener: Callable[[Endpoint], Client] | None = None,
+        stop_if_cut: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -105,6 +109,11 @@ class Lane:
         """All that were used, to be closed."""
         self._make = None if isinstance(client, Client) else client
         self._opener, self._tell = opener, tell
+        self._stop_if_cut = stop_if_cut
+        self._first: list[Status] | None = None
+        """Statuses of the first replies; None = not read yet."""
+        self.is_cut = False
+        """Whether it ended early because its replies are cut."""
         self.counts = Counts()
         self.stopped: str | None = None
         """Why it ended early; None = it did not."""
@@ -173,6 +182,9 @@ class Lane:
         item = self._next()
         if item is None:
             return await self._idle()
+        if self._is_cut_short():
+            self._ready.appendleft(item)
+            return False
         tokens, most = self._tokens(item.request), self._most(item)
         delay = self._pace.delay(len(self._tasks), tokens)
         if delay == 0 and not self._ledger.is_behind and await self._reserved(most):
@@ -184,6 +196,24 @@ class Lane:
             await self._doze(delay)
         elif self._ledger.is_behind:
             await asyncio.to_thread(self._ledger.flush)
+        return True
+
+    def _is_cut_short(self) -> bool:
+        """Stop if so many of the first replies were cut that the next would be paid for in vain."""
+        if not self._stop_if_cut:
+            return False
+        if self._first is None:
+            self._first = self._ledger.first_statuses(self.endpoint.digest, _FIRST)
+        cut, limit = self._first.count("length"), self.endpoint.most_tokens
+        if cut < _MOST_CUT:
+            return False
+        wanted = max(_ROOMY, 4 * (limit or 0))
+        self.is_cut = True
+        self.stop(
+            f"{cut} of its first {len(self._first)} replies were cut"
+            f"{'' if limit is None else f' (max_tokens = {limit})'}, and a cut reply is no verdict: write `max_tokens = {wanted}` "
+            "in its table of the crowd file, or pass `keep_going=True`"
+        )
         return True
 
     def _next(self) -> _Item | None:
@@ -419,7 +449,7 @@ class Lane:
         keep_refusal(self._ledger, self.endpoint, parameter)
         if self._tell is not None:
             self._tell(said(self.endpoint, parameter))
-        self.endpoint = changed
+        self.endpoint, self._first = changed, None
         if self._opener is not None:
             self.client, self._make = None, partial(self._opener, changed)
         unsent = [item.request for item in self._ready if not item.uncounted]
@@ -454,6 +484,8 @@ class Lane:
             )
         )
         self._pending.discard(_same(request))
+        if self._first is not None and len(self._first) < _FIRST and status in ANSWERED:
+            self._first.append(status)
         if status != "pending":
             self.counts.ended[status] = self.counts.ended.get(status, 0) + 1
 

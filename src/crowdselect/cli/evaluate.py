@@ -53,6 +53,7 @@ _settings = bundle(
     _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
     _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
     _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    _asking("--keep-going", is_flag=True, help="Go on although half of the judge's first replies were cut."),
     _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),

@@ -58,6 +58,11 @@ _output = section("Output")
     is_flag=True,
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
+@option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on although the first 20 answers have one score, or half of a judge's first replies were cut.",
+)
 @pool_argument
 @read_options
 @limit_option

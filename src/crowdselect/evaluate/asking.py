@@ -36,14 +36,21 @@ class Session:
     options: AskOptions
     stopped: dict[str, str]
 
-    def ask(self, respondent: Respondent, endpoint: Endpoint, requests: Sequence[Request]) -> None:
-        """Send the requests that the ledger has no answer to.
+    def ask(
+        self,
+        respondent: Respondent,
+        endpoint: Endpoint,
+        requests: Sequence[Request],
+        *,
+        stop_if_cut: bool = False,
+    ) -> None:
+        """Send the requests that the ledger has no answer to; see `ask.ask` for `stop_if_cut`.
 
         Raises:
             InterruptedAskError: Ctrl-C ended the run.
         """
         total = sum(len(request.then) + 1 for request in requests)
-        options = replace(self.options, opener=respondent.open)
+        options = replace(self.options, opener=respondent.open, stop_if_cut=stop_if_cut)
         ended = ask([Wanted(endpoint, requests)], self.ledger, options, total=total)
         self.stopped.update(ended.stopped)
 
@@ -94,6 +101,7 @@ def judge(
     read: Callable[[str], Verdict],
     *,
     retries: int,
+    keep_going: bool = False,
 ) -> list[Judged]:
     """Have cases judged; a reply without a verdict is retried, as another sample of the same request.
 
@@ -103,9 +111,13 @@ def judge(
         cases: The cases.
         read: Reads the verdict in a reply.
         retries: Maximum number of retries per case.
+        keep_going: Ask on although half of the first replies were cut.
 
     Returns:
         One per case.
+
+    Raises:
+        CallError: Half of the judge's first replies were cut.
     """
     results = [Judged(Verdict(reason="not asked")) for _ in cases]
     pending = list(range(len(cases)))
@@ -113,7 +125,7 @@ def judge(
         if not pending:
             break
         requests = [make_request(cases[at].chat, sample=sample) for at in pending]
-        session.ask(respondent, respondent.endpoint, requests)
+        session.ask(respondent, respondent.endpoint, requests, stop_if_cut=not keep_going)
         rows = answers_to(session.ledger, respondent.endpoint, requests)
         unread = []
         for at, row in zip(pending, rows, strict=True):

@@ -13,6 +13,7 @@ from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.redact import Redactor
+from crowdselect.ask.refused import accepted
 from crowdselect.ask.renamed import Renamed, take_over
 from crowdselect.evaluate.asking import (
     Session,
@@ -175,11 +176,25 @@ def run(
             judgements = _judgements(session, setup, answers, baseline)
         except InterruptedAskError:
             return Evaluation(options, {}, interrupted=True)
-        evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
+        evidence = Evidence(
+            setup, answers, baseline, judgements, _sent(setup, ledger), ledger.spent(), ledger.noted("id")
+        )
         result = result_of(evidence)
         written = write_result(evidence, result)
     notes = [*taken, *setup.notes]
     return Evaluation(options, result, stopped=session.stopped, notes=notes, was_there=not written)
+
+
+def _sent(setup: Setup, ledger: Ledger) -> dict[str, list[Endpoint]]:
+    """Return the settings that each role was asked with, without what its server refused."""
+    asked = {
+        "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
+        "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
+        "judge": [] if setup.judge is None else [setup.judge.endpoint],
+    }
+    return {
+        role: [accepted(ledger, each) for each in endpoints] for role, endpoints in asked.items() if endpoints
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +271,10 @@ def _judgements(
         raise AssertionError("the options were checked: there is a judge and something to judge")
     cases = cases_of(setup, answers, baseline)
     read = reader(setup.options.protocol)
-    judged = judge(session, setup.judge, cases, read, retries=setup.options.judge_retries)
+    options = setup.options
+    judged = judge(
+        session, setup.judge, cases, read, retries=options.judge_retries, keep_going=options.keep_going
+    )
     return judgements_of(setup, answers, baseline, cases=cases, judged=judged)
 
 

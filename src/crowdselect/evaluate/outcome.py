@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect import __version__
+from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.files import ModelAnswers, write_lines
@@ -48,12 +49,13 @@ _CONDITIONS = {"questions": "file of questions", "references": "file of referenc
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a result is computed from; `spent` and `ledger` are the ledger's sums and id."""
+    """What a result is computed from: also the settings that were sent by role, and the ledger's sums and id."""
 
     setup: Setup
     answers: ModelAnswers | None
     baseline: ModelAnswers | None
     judgements: Judgements
+    sent: Mapping[str, Sequence[Endpoint]]
     spent: Mapping[str, Spent]
     ledger: str | None
 
@@ -228,11 +230,6 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
     """Return the manifest: what the result was made from; API keys never appear in it."""
     setup = evidence.setup
     options = setup.options
-    endpoints = {
-        "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
-        "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
-        "judge": [] if setup.judge is None else [setup.judge.endpoint],
-    }
     return {
         "tool": TOOL,
         "kind": "evaluation",
@@ -250,7 +247,8 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
             for name, path in input_files(options).items()
         },
         "settings": {
-            name: [json.loads(e.settings()) for e in found] for name, found in endpoints.items() if found
+            role: [json.loads(endpoint.settings()) for endpoint in sent]
+            for role, sent in evidence.sent.items()
         },
         "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
         "ledger": evidence.ledger,

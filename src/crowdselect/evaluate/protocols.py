@@ -103,6 +103,7 @@ class EvaluateOptions:
         judge_retries: How often a verdict that cannot be read is retried.
         temperature: Temperature of the answers; None = the benchmark's.
         max_tokens: Maximum tokens of an answer; None = the benchmark's.
+        keep_going: Ask the judge on although half of its first replies were cut.
         ledger: The ledger's file; None = `ledger.sqlite` in the folder.
         force_ledger: Use a ledger on a network file system.
         seed: Seed of the resampling.
@@ -123,6 +124,7 @@ class EvaluateOptions:
     judge_retries: int = 2
     temperature: float | None = None
     max_tokens: int | None = None
+    keep_going: bool = False
     ledger: str | None = None
     force_ledger: bool = False
     seed: int = 0

@@ -55,6 +55,7 @@ class JudgeScorer(BaseScorer):
         options: How the judge is asked.
         ledger: Returns the ledger; called when the first answer is judged.
         retry_failed: Send requests again that failed before.
+        keep_going: Ask on although half of the first replies were cut.
         client: Makes the client; None = HTTP or local, as in the crowd file.
     """
 
@@ -65,13 +66,16 @@ class JudgeScorer(BaseScorer):
         *,
         ledger: Callable[[], Ledger],
         retry_failed: bool = False,
+        keep_going: bool = False,
         client: Opener | None = None,
     ) -> None:
         self._options, self._ledger = options, ledger
         self._limits = Limits(
             max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
         )
-        self._asking = AskOptions(limits=self._limits, opener=client or _client, tell=note_of)
+        self._asking = AskOptions(
+            limits=self._limits, opener=client or _client, stop_if_cut=not keep_going, tell=note_of
+        )
         self._rubric = Rubric(options.prompt)
         self.file = spec.target
         """The crowd file that names the judge."""

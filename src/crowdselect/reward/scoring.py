@@ -7,7 +7,7 @@ what it yields. The self-test is a source too: built-in conversations, scored be
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from crowdselect.cache import KEY, Keys, Parts
 from crowdselect.engine.here import EngineOptions, Read, Run, Worker, run_here
 from crowdselect.engine.stream import here, streamed
-from crowdselect.errors import InputError, OptionError
+from crowdselect.errors import CrowdselectError, InputError, OptionError
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import user_turn
@@ -34,6 +34,10 @@ COMPUTED = ("hf", "python")
 """Scorer kinds that compute locally: they run on workers, and their scores are stored as parts."""
 ON_RAY = (*COMPUTED, "import")
 """Scorer kinds that need no server; those with a server are fast enough from one process."""
+STOPPED_AT = dict.fromkeys(("hf", "http"), 20)
+"""After so many different answers with one score the run stops, by kind of scorer."""
+WARNED_AT = {"judge": 50}
+"""After so many the user is warned."""
 _ITEM = "item"
 
 Source = dict[str, Any]
@@ -68,6 +72,60 @@ class ScorerSetup:
         return scorer
 
 
+@dataclass(slots=True)
+class Alike:
+    """Looks whether the first scores of different answers are all the same: then they say nothing.
+
+    Attributes:
+        name: The column, for messages.
+        most: How many answers are looked at; 0 = none.
+        stops: Whether the run ends; else the user is warned.
+    """
+
+    name: str
+    most: int
+    stops: bool
+    _texts: set[str] = field(default_factory=set)
+    _score: float | None = None
+
+    @classmethod
+    def of(cls, name: str, kind: str, *, keep_going: bool) -> "Alike":
+        """Return what is looked at for one kind of scorer; `keep_going` turns a stop into nothing."""
+        stops = kind in STOPPED_AT
+        most = STOPPED_AT.get(kind, WARNED_AT.get(kind, 0))
+        return cls(name, 0 if stops and keep_going else most, stops)
+
+    def add(self, item: Item, outcome: Outcome) -> None:
+        """Look at one more score.
+
+        Raises:
+            CrowdselectError: It is the last of so many that are all the same.
+        """
+        if not self.most or outcome.score is None:
+            return
+        if self._score is None:
+            self._score = outcome.score
+        if outcome.score != self._score:
+            self.most = 0
+            return
+        self._texts.add(item.messages[-1]["content"])
+        if len(self._texts) >= self.most:
+            self._tell()
+
+    def _tell(self) -> None:
+        from crowdselect.terminal import warn
+
+        most, self.most = self.most, 0
+        line = f"{self.name}: the first {most} different answers all have the score {self._score:g}, which tells nothing"
+        if not self.stops:
+            warn(f"{line} about them; look at the prompt and at the judge's replies")
+            return
+        raise CrowdselectError(
+            f"{line} about them: the model may have no trained head, or the server an activation that makes all scores one; "
+            "`keep_going=True` scores on"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How one column is scored: the engine, the reader of sources, and the worker that scores."""
@@ -100,6 +158,7 @@ def in_this_process(
     references: str | None = None,
     retry_failed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
+    alike: Alike | None = None,
 ) -> Way:
     """Return the way to score with the column's own scorer; for when outcomes reach the disk, see `Stored.put`.
 
@@ -110,6 +169,7 @@ def in_this_process(
         references: As for `windows`.
         retry_failed: Retry scores that failed before, once.
         progress: Called with the number of new scores, every few scores.
+        alike: Looks at the first scores; None = nothing does.
     """
 
     def batches(source: Source) -> Iterator[list[Item]]:
@@ -119,7 +179,10 @@ def in_this_process(
     read = partial(
         unscored, digest=column.digest, identity=column.scorer.identity, known=known, batches=batches
     )
-    return Way(run_here, read, record, {"column": column, "stored": stored, "progress": progress})
+    watched = alike or Alike(column.name, 0, stops=False)
+    return Way(
+        run_here, read, record, {"column": column, "stored": stored, "progress": progress, "alike": watched}
+    )
 
 
 def on_workers(
@@ -129,6 +192,7 @@ def on_workers(
     parts: Parts,
     *,
     retry_failed: bool = False,
+    alike: Alike,
     engine: EngineOptions,
 ) -> Way:
     """Return the way to score on a Ray cluster, with one scorer per worker.
@@ -139,12 +203,13 @@ def on_workers(
         stored: Where outcomes are looked up.
         parts: Where workers write.
         retry_failed: Retry scores that failed before.
+        alike: Looks at the first scores of each worker.
         engine: The number of workers and their resources.
     """
     stored.read_again()
     known = partial(_found, stored.done(column.digest, retry_failed=retry_failed))
     read = partial(unscored, digest=column.digest, identity=conversation_text, known=known, batches=items_of)
-    arguments = {"setup": setup, "folder": parts.folder, "place": here()}
+    arguments = {"setup": setup, "folder": parts.folder, "place": here(), "alike": alike}
     return Way(partial(streamed, options=engine), read, ScoreWorker, arguments)
 
 
@@ -242,14 +307,18 @@ def unscored(
             yield pa.table({KEY: pa.array(keys, pa.binary()), _ITEM: pa.array(texts, pa.large_string())})
 
 
-def record(table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None]) -> Table:
+def record(
+    table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None], alike: Alike
+) -> Table:
     """Score a table from `unscored`, and store each outcome at once."""
-    keys, scored = table[KEY].to_pylist(), 0
-    for some in column.scorer.score(_items(table)) if keys else ():
+    keys, scored, items = table[KEY].to_pylist(), 0, _items(table)
+    for some in column.scorer.score(items) if keys else ():
         for at, outcome in some:
             stored.put(row_of(column, keys[at], outcome))
         scored += len(some)
         progress(len(some))
+        for at, outcome in some:
+            alike.add(items[at], outcome)
     stored.flush()  # a scorer that is faster than the disk would pile its scores up
     return _counted(scored, ())
 
@@ -261,12 +330,14 @@ class ScoreWorker:
         setup: The setup of the scorer.
         folder: The folder of the parts.
         place: The folder of the user's own modules.
+        alike: Looks at the first scores.
     """
 
-    def __init__(self, setup: ScorerSetup, folder: Path, place: str) -> None:
+    def __init__(self, setup: ScorerSetup, folder: Path, place: str, alike: Alike) -> None:
         if place not in sys.path:
             sys.path.insert(0, place)
         self._scorer, self._parts, self._returned = setup.scorer(), Parts(folder), 0
+        self._alike = alike
 
     def __call__(self, batch: Table) -> Table:
         """Score a batch, unless its part exists already because it was handed out twice."""
@@ -274,11 +345,14 @@ class ScoreWorker:
         name = self._parts.name(keys)
         scored = 0
         if keys and not self._parts.has(name):
+            items = _items(batch)
             found: dict[int, Outcome] = {
-                at: outcome for some in self._scorer.score(_items(batch)) for at, outcome in some
+                at: outcome for some in self._scorer.score(items) for at, outcome in some
             }
             self._parts.write(name, columns_of(keys, [found[at] for at in range(len(keys))]))
             scored = len(keys)
+            for at, item in enumerate(items):
+                self._alike.add(item, found[at])
         fresh, self._returned = self._scorer.notes[self._returned :], len(self._scorer.notes)
         return _counted(scored, fresh)
 
