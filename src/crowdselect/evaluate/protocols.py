@@ -106,6 +106,7 @@ class EvaluateOptions:
         keep_going: Ask the judge on although half of its first replies were cut.
         ledger: The ledger's file; None = `ledger.sqlite` in the folder.
         force_ledger: Use a ledger on a network file system.
+        skip_invalid: Leave malformed rows of the files out, counted, instead of stopping at them.
         seed: Seed of the resampling.
         limits: Limits on money, requests and retries.
     """
@@ -127,6 +128,7 @@ class EvaluateOptions:
     keep_going: bool = False
     ledger: str | None = None
     force_ledger: bool = False
+    skip_invalid: bool = False
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 

@@ -4,9 +4,10 @@ A pool is tidy where its columns have a layout's own names and its rows hold not
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -19,7 +20,17 @@ from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.layouts import (
+    FEWEST_COUNTED,
+    ID_COLUMNS,
+    LAYOUTS,
+    Tall,
+    View,
+    Wide,
+    detect,
+    plain_view,
+    view,
+)
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import BrokenRowError, Source, connect
@@ -28,7 +39,6 @@ if TYPE_CHECKING:
     import duckdb
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
-_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -232,16 +242,22 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
     """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
-    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < FEWEST_COUNTED:
         return
     names = [
         name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
     ]
-    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
-    wanted = np.arange(source.row_count, dtype=np.float64)
-    counters = [
-        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
-    ]
+    numbers = {name: as_number(quote(name), source.columns[name]) for name in names}
+
+    def counting(names: list[str], columns: list[Any]) -> list[str]:
+        counts = np.arange(len(columns[0]) if columns else 0, dtype=np.float64)
+        return [
+            n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
+        ]
+
+    with closing(source.batches(*numbers.values(), rows=FEWEST_COUNTED)) as batches:
+        begun = counting(names, next(batches).columns)  # the others need not be read
+    counters = counting(begun, source.fetch(*(numbers[n] for n in begun)).columns) if begun else []
     if counters and len(counters) < len(names):
         source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
         source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
