@@ -98,7 +98,12 @@ _output = section("Output")
     help="Instead of the model's own; pair: question and answer apart.",
 )
 @_local("--trust-remote-code", is_flag=True, help="Let the model's own code run; only if you have read it.")
-@_served("--api", default="auto", show_default=True, help="classify, pooling, score (vLLM) or predict (TEI).")
+@_served(
+    "--api",
+    default="auto",
+    show_default=True,
+    help="classify, pooling, score (vLLM), sglang or predict (TEI).",
+)
 @_served("--tokenizer", metavar="NAME", help="Write conversations with this tokenizer's chat template.")
 @_served("--concurrency", type=int, default=16, show_default=True, help="Requests at once.")
 @_served("--timeout", type=float, default=600.0, show_default=True, help="Seconds one whole answer may take.")

@@ -247,6 +247,7 @@ def _wanted(
             models=models,
             more=(*METRICS, *more),
             pairs=options is not None and options.pairs is not None,
+            ensemble=options is not None and options.ensemble is not None,
         )
     found = [name for name in named if name not in METRICS and name not in more]
     if options is not None and options.format == RL:

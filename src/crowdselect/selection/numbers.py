@@ -31,6 +31,8 @@ class Measured:
     """Reads the lengths of the answers to train on, shape (n,)."""
     models: tuple[str, ...]
     """M names."""
+    agreement: FloatArray | None = None
+    """How far the rewards of an ensemble agree on each instruction, shape (n,), NaN = not known; None = one reward."""
 
     def number(self, name: str) -> FloatArray:
         """Give a number by its name, shape (n,). NaN = none."""
@@ -53,6 +55,8 @@ class Number:
     """It counts answers with full marks, so rewards have to lie within 0 and 1, and 1 is right."""
     pairs: bool = False
     """It is of preference pairs."""
+    ensemble: bool = False
+    """It is of several rewards."""
 
 
 def _pass_rate(measured: Measured, model: int | None) -> FloatArray:
@@ -75,6 +79,11 @@ def _margin(measured: Measured, _model: int | None) -> FloatArray:
     worse = measured.answers.rejected_reward
     none = np.full(len(measured.scores), np.nan)
     return none if worse is None else measured.answers.reward - worse
+
+
+def _agreement(measured: Measured, _model: int | None) -> FloatArray:
+    none = np.full(len(measured.scores), np.nan)
+    return none if measured.agreement is None else measured.agreement
 
 
 NUMBERS: dict[str, Number] = {
@@ -121,26 +130,36 @@ NUMBERS: dict[str, Number] = {
             model="may",
             full_marks=True,
         ),
+        Number(
+            name="reward_agreement",
+            of=_agreement,
+            words="how far the rewards of an ensemble rank the answers alike, from -1 to 1",
+            ensemble=True,
+        ),
     )
 }
 """The numbers by name."""
 
 
-def forms(*, samples: bool = True, full_marks: bool = True, pairs: bool = True) -> list[str]:
+def forms(
+    *, samples: bool = True, full_marks: bool = True, pairs: bool = True, ensemble: bool = True
+) -> list[str]:
     """Write the names that count in a pool, with `:MODEL` where a model is to be named.
 
     Args:
         samples: Whether a model has several answers to an instruction.
         full_marks: Whether rewards lie within 0 and 1.
         pairs: Whether pairs are made.
+        ensemble: Whether there are several rewards.
 
     Example:
-        >>> forms(samples=False, full_marks=False, pairs=False)
+        >>> forms(samples=False, full_marks=False, pairs=False, ensemble=False)
         ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL']
     """
     found = [name for name, metric in METRICS.items() if samples or not metric.of_samples]
     for name, number in NUMBERS.items():
-        if (number.full_marks and not full_marks) or (number.pairs and not pairs):
+        is_there = (full_marks or not number.full_marks) and (pairs or not number.pairs)
+        if not is_there or (number.ensemble and not ensemble):
             continue
         found += [name] if number.model != "must" else []
         found += [f"{name}:MODEL"] if number.model != "no" else []
@@ -183,7 +202,15 @@ def rests_on_full_marks(name: str) -> bool:
     return is_number(name) and parted(name)[0].full_marks
 
 
-def check_number(name: str, *, where: str, models: Sequence[str], more: Collection[str], pairs: bool) -> None:
+def check_number(
+    name: str,
+    *,
+    where: str,
+    models: Sequence[str],
+    more: Collection[str],
+    pairs: bool,
+    ensemble: bool = False,
+) -> None:
     """Refuse a name that is no number of a pool.
 
     Args:
@@ -192,9 +219,10 @@ def check_number(name: str, *, where: str, models: Sequence[str], more: Collecti
         models: The pool's models.
         more: Further names that count: the metrics, the columns of the file of `metrics`.
         pairs: Whether pairs are made.
+        ensemble: Whether several rewards are combined.
 
     Raises:
-        OptionError: There is no such number, no such model, or no pair.
+        OptionError: There is no such number, no such model, no pair, or only one reward.
     """
     if name in more:
         return
@@ -211,6 +239,10 @@ def check_number(name: str, *, where: str, models: Sequence[str], more: Collecti
         )
     if number.pairs and not pairs:
         raise OptionError(f"`{where}`: {name} is of pairs; add `pairs='best-worst'`")
+    if number.ensemble and not ensemble:
+        raise OptionError(
+            f"`{where}`: {name} is of several rewards, which `select` combines: name them with `reward`, and the `ensemble`"
+        )
 
 
 def check_marks(name: str, reward: str | None, marks: tuple[float, float] | None) -> None:
