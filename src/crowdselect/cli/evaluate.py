@@ -95,8 +95,9 @@ def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN
 @_sources
 @option(
     "--baseline",
-    metavar="crowd.toml#NAME|FILE",
-    help="Whose answers count 50: an endpoint, a folder or a file.",
+    multiple=True,
+    metavar="[CATEGORY=]crowd.toml#NAME|FILE",
+    help="Whose answers count 50: an endpoint, a folder or a file; repeated, one for each category.",
 )
 @_settings
 def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)

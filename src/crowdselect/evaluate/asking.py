@@ -198,7 +198,7 @@ def judgements_of(
         for slot in range(slots_of(question, protocol)):
             one = results.get((question.id, slot))
             verdicts[question.id, slot] = (
-                Verdict(reason=_why(question.id, slot, answers, baseline)) if one is None else one.verdict
+                Verdict(reason=_why(setup, question, slot, answers, baseline)) if one is None else one.verdict
             )
     lines = _pair_lines if protocol.pairwise else _single_lines
     again = sum(max(one.replies - 1, 0) for one in judged)
@@ -207,7 +207,7 @@ def judgements_of(
     return Judgements(
         setup.model_name,
         setup.judge_name,
-        setup.baseline_name,
+        setup.baseline_names,
         verdicts,
         lines(setup, by_case, results),
         notes,
@@ -226,14 +226,17 @@ def _pairs(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers) -> list[
     return cases
 
 
-def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None) -> str:
+def _why(
+    setup: Setup, question: Question, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None
+) -> str:
     """Return why a case could not be judged."""
     turn = slot if baseline is None else 0
-    own = answers.missing.get((id_, turn))
+    own = answers.missing.get((question.id, turn))
     if own is not None:
         return f"{answers.model} has no answer: {own}"
-    other = None if baseline is None else baseline.missing.get((id_, 0))
-    return "not judged" if other is None or baseline is None else f"{baseline.model} has no answer: {other}"
+    other = None if baseline is None else baseline.missing.get((question.id, 0))
+    name = setup.baseline_names.get(question.category)
+    return "not judged" if other is None else f"{name} has no answer: {other}"
 
 
 def _single_lines(
@@ -287,7 +290,7 @@ def _pair_lines(
             "category": question.category,
             "judge": setup.judge_name,
             "model": setup.model_name,
-            "baseline": setup.baseline_name,
+            "baseline": setup.baseline_names.get(question.category),
             "games": games,
         }
         lines.append(dumped(row))

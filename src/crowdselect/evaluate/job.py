@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from crowdselect._optional import check_optional
@@ -24,7 +25,7 @@ from crowdselect.evaluate.asking import (
     reader,
     with_filler,
 )
-from crowdselect.evaluate.files import ModelAnswers, from_conversations
+from crowdselect.evaluate.files import ModelAnswers, from_conversations, joined
 from crowdselect.evaluate.judging import Judgements, slots_of
 from crowdselect.evaluate.outcome import Evidence, result_of, write_result
 from crowdselect.evaluate.protocols import EvaluateOptions
@@ -82,15 +83,16 @@ def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> Evaluatio
     setup = prepare(options, opener=opener)
     with setup.ledger() as (ledger, renamed):
         estimates: dict[str, Estimate] = {}
-        known: list[ModelAnswers | None] = []
-        for respondent, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
-            known.append(
-                given
-                if respondent is None
-                else _planned_answers(setup, respondent, ledger, estimates, renamed)
-            )
-        if setup.judge is not None and known[0] is not None:
-            cases = cases_of(setup, known[0], known[1])
+
+        def answers_of(respondent: Respondent | None, given: ModelAnswers | None) -> ModelAnswers | None:
+            if respondent is None:
+                return given
+            return _planned_answers(setup, respondent, ledger, estimates, renamed)
+
+        answers = answers_of(setup.model, setup.answers)
+        baseline = _of_baselines(setup, answers_of)
+        if setup.judge is not None and answers is not None:
+            cases = cases_of(setup, answers, baseline)
             requests = (make_request(case.chat) for case in cases)
             retry = options.limits.retry_failed
             estimates[f"judge {setup.judge.name}"] = estimate_requests(
@@ -172,7 +174,7 @@ def run(
             announce(_announced(setup))
         try:
             answers = _answers(session, setup, setup.model, setup.answers)
-            baseline = _answers(session, setup, setup.baseline, setup.baseline_answers)
+            baseline = _of_baselines(setup, partial(_answers, session, setup))
             judgements = _judgements(session, setup, answers, baseline)
         except InterruptedAskError:
             return Evaluation(options, {}, interrupted=True)
@@ -189,7 +191,12 @@ def _sent(setup: Setup, ledger: Ledger) -> dict[str, list[Endpoint]]:
     """Return the settings that each role was asked with, without what its server refused."""
     asked = {
         "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
-        "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
+        "baseline": [
+            endpoint
+            for baseline in setup.baselines
+            if baseline.respondent is not None
+            for endpoint, _ in setup.requests(baseline.respondent)
+        ],
         "judge": [] if setup.judge is None else [setup.judge.endpoint],
     }
     return {
@@ -210,13 +217,15 @@ Announce = Callable[[Sequence[Announcement]], None]
 
 
 def _announced(setup: Setup) -> list[Announcement]:
-    turns = sum(len(question.turns) for question in setup.questions)
+    def turns_of(respondent: Respondent) -> int:
+        return sum(len(question.turns) for question in setup.questions_of(respondent))
+
     verdicts = sum(slots_of(question, setup.options.protocol) for question in setup.questions)
     samples = setup.options.judge_retries + 1
     return [
         Announcement(respondent.endpoint, verdicts, samples * verdicts)
         if respondent is setup.judge
-        else Announcement(respondent.endpoint, turns, turns)
+        else Announcement(respondent.endpoint, turns_of(respondent), turns_of(respondent))
         for respondent in setup.respondents
     ]
 
@@ -228,7 +237,17 @@ def _answers(
     if respondent is None:
         return given
     conversations = ask_answers(session, respondent, setup.requests(respondent))
-    return from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)
+    questions = setup.questions_of(respondent)
+    return from_conversations(respondent.name, questions, conversations, setup.options.protocol)
+
+
+def _of_baselines(
+    setup: Setup, answers_of: Callable[[Respondent | None, ModelAnswers | None], ModelAnswers | None]
+) -> ModelAnswers | None:
+    """Return the baselines' answers, each to the questions of its categories; None if there are none."""
+    found = [(answers_of(each.respondent, each.answers), each.categories) for each in setup.baselines]
+    parts = [(answers, categories) for answers, categories in found if answers is not None]
+    return joined(parts, setup.questions) if parts else None
 
 
 def _planned_answers(
@@ -255,9 +274,10 @@ def _planned_answers(
             conversations |= {id_: Conversation(one, (), len(one.then) + 1) for id_, one in requests.items()}
     estimates[f"answers {respondent.name}"] = total or Estimate()
     estimates[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
-    known = from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)
+    questions = setup.questions_of(respondent)
+    known = from_conversations(respondent.name, questions, conversations, setup.options.protocol)
     return with_filler(
-        known, setup.questions, tokens=setup.options.max_tokens or setup.options.protocol.answer_tokens
+        known, questions, tokens=setup.options.max_tokens or setup.options.protocol.answer_tokens
     )
 
 

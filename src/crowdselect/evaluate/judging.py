@@ -338,7 +338,7 @@ class Judgements:
     Attributes:
         model: The model whose answers were judged.
         judge: The judge.
-        baseline: The model they were compared with; None if answers were graded alone.
+        baselines: Category of questions → the model they were compared with; empty if answers were graded alone.
         verdicts: Per question and turn or game; a missing one has a reason.
         lines: The lines of a file of these judgements.
         notes: Lines for the user.
@@ -346,7 +346,7 @@ class Judgements:
 
     model: str
     judge: str
-    baseline: str | None
+    baselines: Mapping[str, str]
     verdicts: Verdicts
     lines: Sequence[str]
     notes: list[str] = field(default_factory=list)
@@ -379,7 +379,8 @@ def read_judgements(
         Its judgements; the lines unchanged. If a turn was judged twice, the later line counts.
 
     Raises:
-        InputError: The file is broken, has several models and none is named, or several judges or baselines.
+        InputError: The file is broken, has several models and none is named, several judges, or several baselines in a
+            category.
     """
     malformed = malformed or Malformed()
     model, rows = rows_of_model(path, ("model",), name, malformed)
@@ -405,11 +406,28 @@ def read_judgements(
     return Judgements(
         model,
         _only(path, own, _judge) or "unknown",
-        _only(path, own, lambda row: row.value.get("baseline")) if protocol.pairwise else None,
+        _baselines(path, own, questions) if protocol.pairwise else {},
         kept,
         [row.text for row in own],
         notes,
     )
+
+
+def _baselines(
+    path: str | PathLike[str], rows: Sequence[JsonLine], questions: Sequence[Question]
+) -> dict[str, str]:
+    """Return the baseline of each category of questions."""
+    categories = {question.id: question.category for question in questions}
+    by_category: dict[str, list[JsonLine]] = {}
+    for row in rows:
+        category = categories.get(text_at(row, "uid", "question_id"))
+        if category is not None:
+            by_category.setdefault(category, []).append(row)
+    found = {
+        category: _only(path, own, lambda row: row.value.get("baseline"))
+        for category, own in by_category.items()
+    }
+    return {category: name for category, name in found.items() if name is not None}
 
 
 def _only(

@@ -5,7 +5,7 @@ cannot be told for certain is missing, with a reason: a range, a word, two diffe
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ _WHOLE = re.compile(rf"\s*[\"'*_`]*({_NUMBER})[\"'*_`]*\s*(?:(?:/|out of)\s*(\d+
 _LETTERS = {"A": "A>B", "B": "B>A", "C": "A=B"}  # of FastChat's pairwise prompts
 _SPELT = {"B=A": "A=B", "A<B": "B>A", "A<<B": "B>>A", "B<A": "A>B", "B<<A": "A>>B"}
 _SHOWN = 60
+_LONGEST = 4000  # characters of a line that are read
 
 
 class Score(NamedTuple):
@@ -136,21 +137,26 @@ def _decided(
 ) -> tuple[_Found | None, str | None]:
     """Find the last line that has the asked form, and its one value; or the reason why there is none."""
     lines = list(_lines(reply, begin))
-    held = [list(forms(line, start)) for start, line in lines]
-    last = next((at for at in reversed(range(len(lines))) if held[at]), None)
-    if last is None:
+    block: list[list[_Found]] = []  # the last lines that have it, without another between, from the end
+    shown = ""
+    for start, line in reversed(lines):
+        found = list(forms(line, start))
+        if not found and block:
+            break
+        if found:
+            shown = shown or " ".join(line.split())[:_SHOWN]
+            block.append(found)
+    if not block:
         return None, _nothing(reply, begin, what)
-    line = " ".join(lines[last][1].split())[:_SHOWN]
-    values = list(dict.fromkeys(found.value for found in held[last] if found.value is not None))
+    values = list(dict.fromkeys(found.value for found in block[0] if found.value is not None))
     if len(values) > 1:
         return None, f"the judge gives {len(values)} verdicts: {', '.join(map(_short, values[:5]))}"
-    unread = next((found for found in held[last] if found.value is None), None)
+    unread = next((found for found in block[0] if found.value is None), None)
     if unread is not None:
-        return None, f"{unread.reason}: {line!r}"
-    block = {found.value for at in _adjacent(held, last) for found in held[at]}
-    if block >= set(ends):
-        return None, f"an echo of the scale: it ends in {line!r}"
-    return held[last][-1], None
+        return None, f"{unread.reason}: {shown!r}"
+    if {found.value for some in block for found in some} >= set(ends):
+        return None, f"an echo of the scale: it ends in {shown!r}"
+    return block[0][-1], None
 
 
 def _nothing(reply: str, begin: int, what: str) -> str:
@@ -162,17 +168,11 @@ def _nothing(reply: str, begin: int, what: str) -> str:
 
 
 def _lines(reply: str, begin: int) -> Iterator[tuple[int, str]]:
+    """Yield the lines and where they begin; of a very long one its end, which bounds the time."""
     for line in reply[begin:].splitlines(keepends=True):
-        yield begin, line
         begin += len(line)
-
-
-def _adjacent(held: Sequence[Sequence[_Found]], last: int) -> range:
-    """Return the lines up to the last that have the asked form without another line between."""
-    first = last
-    while first and held[first - 1]:
-        first -= 1
-    return range(first, last + 1)
+        kept = line[-_LONGEST:]
+        yield begin - len(kept), kept
 
 
 def _labels(line: str, _start: int) -> Iterator[_Found]:
