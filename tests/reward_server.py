@@ -54,6 +54,10 @@ class RewardServer:
     def posted(self, path: str) -> list[dict]:
         return [body for at, body in self.requests if at == path]
 
+    def requests_of(self, model: str) -> list[dict]:
+        """The bodies sent to one model."""
+        return [body for _, body in self.requests if body.get("model") == model]
+
     def answer(self, path: str, body: dict) -> tuple[int, object]:
         with self._lock:
             number = len(self.requests)

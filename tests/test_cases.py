@@ -17,14 +17,6 @@ from commands import Ran
 from crowdselect import open_pool
 from crowdselect.errors import InputError
 
-LATER = {
-    "31_judge_gpt5": "servers that refuse a parameter",
-    "32_served_sglang": "served reward models",
-    "51_ah_think": "verdicts",
-    "51_ah_v2_two_baselines": "a baseline per category",
-}
-"""Folders that are read here, and whose other wishes belong to what judges and servers do."""
-
 
 class Chosen:
     """What `select` made of a pool."""
@@ -389,10 +381,54 @@ def test_the_best_sample_is_exported(
     assert f"answer to train on: {row['model']}, sample {row['sample']:g} (reward 1;" in said
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_what_else_is_wanted_is_done_elsewhere(name: str, cases: Path) -> None:
-    """These are read; a pool among them opens."""
-    pool = cases / name / "pool.jsonl"
-    if pool.exists():
-        with open_pool(pool) as opened:
-            assert len(opened.ids) > 0
+@pytest.mark.extra
+def test_a_judge_that_refuses_parameters(
+    cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
+) -> None:
+    case = cases / "31_judge_gpt5"
+    judge = f"judge:{server.crowd(case, tmp_path)}#judge"
+    ran = run("reward", case / "pool.jsonl", "--with", judge, "-o", tmp_path / "r.parquet", "--no-self-test")
+    assert ran.code == 0, ran
+    assert pq.read_table(tmp_path / "r.parquet")["judge"].to_pylist() == [7.0] * 6
+    for parameter in ("max_tokens", "logprobs", "temperature"):
+        assert ran.err.count(f"the server refuses {parameter!r}") == 1
+
+
+@pytest.mark.extra
+def test_the_verdict_after_the_thinking(
+    cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
+) -> None:
+    case = cases / "51_ah_think"
+    before = len(server.asked())
+    ran = run(
+        *("evaluate", "arena-hard", "--answers", case / "answers.jsonl", "--baseline", case / "base.jsonl"),
+        *("--questions", case / "question.jsonl", "--judge", f"{server.crowd(case, tmp_path)}#judge"),
+        *("-o", tmp_path / "out"),
+    )
+    assert ran.code == 0, ran
+    assert len(server.asked()) - before == 8  # each game once
+    games = [
+        json.loads(line)["games"] for line in (tmp_path / "out" / "judgments.jsonl").read_text().splitlines()
+    ]
+    assert [[game["score"] for game in pair] for pair in games] == [["A>B", "A>B"]] * 4
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["score"] == 50
+
+
+def test_a_baseline_for_each_category(cases: Path, run: Callable[..., Ran], tmp_path: Path) -> None:
+    case = cases / "51_ah_v2_two_baselines"
+    ran = run(
+        *("evaluate", "arena-hard", "--judgments", case / "judgments.jsonl"),
+        *("--questions", case / "question.jsonl", "-o", tmp_path / "out"),
+    )
+    assert ran.code == 0, ran
+    found = json.loads((tmp_path / "out" / "result.json").read_text())["categories"]
+    assert {name: (part["baseline"], part["score"]) for name, part in found.items()} == {
+        "hard_prompt": ("o3-mini-2025-01-31", 0.0),
+        "creative_writing": ("gemini-2.0-flash-001", 0.0),
+    }
+
+
+def test_a_server_of_sglang_is_tested_elsewhere(cases: Path) -> None:
+    """In `test_reward_served.py`: it takes a tokenizer."""
+    with open_pool(cases / "32_served_sglang" / "pool.jsonl") as pool:
+        assert len(pool.ids) == 2

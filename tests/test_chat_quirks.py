@@ -192,7 +192,7 @@ def test_a_refused_max_tokens_is_said_once_and_part_of_the_key(
     command = ("collect", ins, "--crowd", crowd, "-o", tmp_path / "p.parquet")
     ran = run(*command)
     assert ran.code == 0, ran
-    line = "m-7b: the server refuses `max_tokens`; `max_completion_tokens` is sent instead"
+    line = "m-7b: the server refuses 'max_tokens'; 'max_completion_tokens' is sent instead"
     assert ran.err.count(line) == 1
     ledger = next(tmp_path.glob("*.ledger*"))
     kept = rows_of(ledger)

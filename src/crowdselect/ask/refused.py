@@ -93,6 +93,6 @@ def line_to_write(endpoint: Endpoint, parameter: str) -> str:
 def said(endpoint: Endpoint, parameter: str) -> str:
     """Say which parameter a server refuses, and what is done about it."""
     instead = (
-        "`max_completion_tokens` is sent instead" if parameter == "max_tokens" else "it is no longer sent"
+        "'max_completion_tokens' is sent instead" if parameter == "max_tokens" else "it is no longer sent"
     )
-    return f"{endpoint.name}: the server refuses `{parameter}`; {instead}"
+    return f"{endpoint.name}: the server refuses {parameter!r}; {instead}"

@@ -24,7 +24,6 @@ from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
     ROUNDS,
-    STYLES,
     Cells,
     battles_of,
     bradley_terry,
@@ -35,13 +34,11 @@ from crowdselect.evaluate.scores import (
     position_bias,
     published,
     resampled,
-    style_controlled,
-    style_counts,
-    style_differences,
     won,
     won_lengths,
 )
 from crowdselect.evaluate.setup import Setup, input_files
+from crowdselect.evaluate.style import STYLES, style_controlled, style_counts, style_differences
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 

@@ -429,7 +429,7 @@ def _sources(baselines: Sequence[str], categories: Sequence[str]) -> dict[str, f
     others: str | None = None
     for text in baselines:
         category, equals, source = text.partition("=")
-        is_path = Path(text).exists() or Path(text.rpartition("#")[0]).exists()
+        is_path = Path(text).exists() or (is_named(text) and Path(text.rpartition("#")[0]).exists())
         if equals and category in categories and not is_path:
             if category in sources:
                 raise OptionError(f"`baseline` names the category {category!r} twice; keep one")

@@ -22,6 +22,7 @@ from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
 from crowdselect.repeats import is_current_file, made_by, made_in
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
@@ -39,7 +40,6 @@ from crowdselect.reward.run import (
 from crowdselect.reward.scoring import (
     COMPUTED,
     WHOLE,
-    Alike,
     ScorerSetup,
     Source,
     Way,

@@ -7,7 +7,7 @@ what it yields. The self-test is a source too: built-in conversations, scored be
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 from crowdselect.cache import KEY, Keys, Parts
 from crowdselect.engine.here import EngineOptions, Read, Run, Worker, run_here
 from crowdselect.engine.stream import here, streamed
-from crowdselect.errors import CrowdselectError, InputError, OptionError
+from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import user_turn
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer
@@ -34,10 +35,6 @@ COMPUTED = ("hf", "python")
 """Scorer kinds that compute locally: they run on workers, and their scores are stored as parts."""
 ON_RAY = (*COMPUTED, "import")
 """Scorer kinds that need no server; those with a server are fast enough from one process."""
-STOPPED_AT = dict.fromkeys(("hf", "http"), 20)
-"""After so many different answers with one score the run stops, by kind of scorer."""
-WARNED_AT = {"judge": 50}
-"""After so many the user is warned."""
 _ITEM = "item"
 
 Source = dict[str, Any]
@@ -70,60 +67,6 @@ class ScorerSetup:
                 "wanted the same on every machine"
             )
         return scorer
-
-
-@dataclass(slots=True)
-class Alike:
-    """Looks whether the first scores of different answers are all the same: then they say nothing.
-
-    Attributes:
-        name: The column, for messages.
-        most: How many answers are looked at; 0 = none.
-        stops: Whether the run ends; else the user is warned.
-    """
-
-    name: str
-    most: int
-    stops: bool
-    _texts: set[str] = field(default_factory=set)
-    _score: float | None = None
-
-    @classmethod
-    def of(cls, name: str, kind: str, *, keep_going: bool) -> "Alike":
-        """Return what is looked at for one kind of scorer; `keep_going` turns a stop into nothing."""
-        stops = kind in STOPPED_AT
-        most = STOPPED_AT.get(kind, WARNED_AT.get(kind, 0))
-        return cls(name, 0 if stops and keep_going else most, stops)
-
-    def add(self, item: Item, outcome: Outcome) -> None:
-        """Look at one more score.
-
-        Raises:
-            CrowdselectError: It is the last of so many that are all the same.
-        """
-        if not self.most or outcome.score is None:
-            return
-        if self._score is None:
-            self._score = outcome.score
-        if outcome.score != self._score:
-            self.most = 0
-            return
-        self._texts.add(item.messages[-1]["content"])
-        if len(self._texts) >= self.most:
-            self._tell()
-
-    def _tell(self) -> None:
-        from crowdselect.terminal import warn
-
-        most, self.most = self.most, 0
-        line = f"{self.name}: the first {most} different answers all have the score {self._score:g}, which tells nothing"
-        if not self.stops:
-            warn(f"{line} about them; look at the prompt and at the judge's replies")
-            return
-        raise CrowdselectError(
-            f"{line} about them: the model may have no trained head, or the server an activation that makes all scores one; "
-            "`keep_going=True` scores on"
-        )
 
 
 @dataclass(frozen=True, slots=True)
