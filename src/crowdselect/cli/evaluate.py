@@ -55,6 +55,7 @@ _settings = bundle(
     _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
     _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
     _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    _asking("--keep-going", is_flag=True, help="Go on although half of the judge's first replies were cut."),
     _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),
@@ -94,8 +95,9 @@ def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN
 @_sources
 @option(
     "--baseline",
-    metavar="crowd.toml#NAME|FILE",
-    help="Whose answers count 50: an endpoint, a folder or a file.",
+    multiple=True,
+    metavar="[CATEGORY=]crowd.toml#NAME|FILE",
+    help="Whose answers count 50: an endpoint, a folder or a file; repeated, one for each category.",
 )
 @_settings
 def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)

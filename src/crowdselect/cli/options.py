@@ -480,7 +480,9 @@ count_options = bundle(
         multiple=True,
         help="The reward column; needed where several may be meant. Several make an ensemble.",
     ),
-    _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
+    _counts(
+        "--ensemble", metavar="mean-rank|mean-z|min|lcb", help="How several rewards become one score matrix."
+    ),
     _counts(
         "--metrics",
         metavar="FILE",

@@ -161,7 +161,8 @@ def collect(
         clients: Makes an endpoint's client; called when the first request is sent.
         watch: Shows progress.
         announce: Called before the first request with each endpoint to ask and its number of requests left.
-        tell: Called before that with a line on each renamed model; these lines are in `notes`, too.
+        tell: Called before that with a line on each renamed model; these lines are in `notes`, too. Later with a line on
+            each parameter that a server refuses.
 
     Returns:
         The counts of answers and missing ones, and the pool's path.
@@ -186,7 +187,7 @@ def collect(
                 if announce is not None:
                     for endpoint, requests in _left(task, endpoints, instructions, ledger):
                         announce([endpoint], requests)
-                options = AskOptions(limits=task.limits, opener=clients, watch=watch)
+                options = AskOptions(limits=task.limits, opener=clients, watch=watch, tell=tell)
                 try:
                     outcome = _ask(task, endpoints, instructions, ledger, options)
                 except InterruptedAskError as stopped:

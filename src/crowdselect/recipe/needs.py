@@ -361,7 +361,13 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
         path = folder / str(values["crowd"])
         yield from ((one, path) for one in load_endpoints(path).answering)
         return
-    named = [str(values[name]) for name in ("model", "baseline", "judge") if values.get(name)]
+    named = [str(values[name]) for name in ("model", "judge") if values.get(name)]
+    baselines = values.get("baseline") or ()
+    named += (
+        [baselines]
+        if isinstance(baselines, str)
+        else [str(each).partition("=")[2] or str(each) for each in baselines]
+    )
     specs = [str(spec) for spec in values.get("with") or () if str(spec).startswith("judge:")]
     roles = [(text, text == str(values.get("judge"))) for text in named]
     roles += [(spec.removeprefix("judge:"), True) for spec in specs]

@@ -22,6 +22,7 @@ from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
 from crowdselect.repeats import is_current_file, made_by, made_in
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
@@ -83,6 +84,7 @@ class JobOptions:
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
         self_test: Test each scorer on built-in answers first.
         retry_failed: Retry scores that failed before.
+        keep_going: Go on where all first scores of a reward model are the same, or half of a judge's first replies were cut.
         overwrite: Replace the rewards file; never the ledger.
         engine: Where models run.
     """
@@ -94,6 +96,7 @@ class JobOptions:
     references: str | None = None
     self_test: bool = True
     retry_failed: bool = False
+    keep_going: bool = False
     overwrite: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -332,6 +335,8 @@ class Job:
         """Return how a column is scored; `workers` overrides the number in the options."""
         options = self._options
         retry = options.retry_failed
+        setup = self._setups[column.name]
+        alike = Alike.of(column.name, setup.spec.kind, keep_going=options.keep_going)
         if not options.engine.on_ray:
             return in_this_process(
                 column,
@@ -340,10 +345,10 @@ class Job:
                 references=self.references,
                 retry_failed=retry,
                 progress=progress,
+                alike=alike,
             )
         engine = options.engine if workers is None else replace(options.engine, workers=workers)
-        setup = self._setups[column.name]
-        return on_workers(column, setup, stored, self.parts, retry_failed=retry, engine=engine)
+        return on_workers(column, setup, stored, self.parts, retry_failed=retry, alike=alike, engine=engine)
 
     def _tested(self, column: Column, stored: Stored) -> list[str]:
         """Test a scorer on the built-in conversations, on a worker if workers score; its scores are stored.
@@ -441,7 +446,13 @@ class Job:
         if spec.kind == "http":
             return ServedScorer(spec, options.served)
         if spec.kind == "judge":
-            return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
+            return JudgeScorer(
+                spec,
+                options.judge,
+                ledger=self._open,
+                retry_failed=options.retry_failed,
+                keep_going=options.keep_going,
+            )
         return LocalScorer(spec, placed(options.local, options.engine))
 
 
