@@ -153,7 +153,7 @@ def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array",
 
     twins = _twins(column, source)
     ids = column.combine_chunks()
-    stays = np.setdiff1d(np.arange(len(ids), dtype=np.int64), twins)
+    stays = np.delete(np.arange(len(ids), dtype=np.int64), twins)
     if twins.size:
         source.notes.append(f"{len(twins)} rows are equal to another in all columns and count once")
         ids = ids.take(stays)

@@ -4,9 +4,10 @@ A pool is tidy where its columns have a layout's own names and its rows hold not
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -237,11 +238,17 @@ def _leave_out_counters(source: Source, how: HowRead) -> None:
     names = [
         name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
     ]
-    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
-    wanted = np.arange(source.row_count, dtype=np.float64)
-    counters = [
-        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
-    ]
+    numbers = {name: as_number(quote(name), source.columns[name]) for name in names}
+
+    def counting(names: list[str], columns: list[Any]) -> list[str]:
+        counts = np.arange(len(columns[0]) if columns else 0, dtype=np.float64)
+        return [
+            n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
+        ]
+
+    with closing(source.batches(*numbers.values(), rows=_FEWEST_COUNTED)) as batches:
+        begun = counting(names, next(batches).columns)  # the others need not be read
+    counters = counting(begun, source.fetch(*(numbers[n] for n in begun)).columns) if begun else []
     if counters and len(counters) < len(names):
         source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
         source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
