@@ -507,9 +507,7 @@ def test_killed_runs_score_nothing_twice_but_what_was_in_flight(tmp_path):
     asked = (tmp_path / "asked.txt").read_text().splitlines()
     table = pq.read_table("r.parquet")
     with open_pool("p.parquet") as pool:
-        needed = survey(pool, [Column.of("x", Counting())], None, retry_failed=False)[
-            "x"
-        ].todo
+        needed = survey(pool, [Column.of("x", Counting())], None, retry_failed=False)["x"].todo
     assert kills > 0
     assert (
         needed <= len(asked) <= needed + 200 * kills

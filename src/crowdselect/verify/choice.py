@@ -9,7 +9,7 @@ _MARK = re.compile(r"(?:(?<=\s)|(?<=^))[*_]{0,2}\(?([A-Z])[).:][*_]{0,2}(?=\s)")
 _LETTER = r"[\s\"'*_`$({\[]*([A-Za-z])"
 _ALONE = re.compile(rf"(?:\\text\s*)?{_LETTER}[\s\"'*_`$)}}\].:]*")
 _LED = re.compile(rf"{_LETTER}[*_]*[).:\]}}](?=[\s*_$.]|$)")
-_NAMED = re.compile(r"(?i:\b(?:option|choice|answer)\b)[\s:*_`$(\[]*([A-Za-z])(?![A-Za-z])")
+_NAMED = re.compile(r"(?i:\b(?:option|choice|answer)\b(?:\s+is\b)?)[\s:*_`$(\[]*([A-Za-z])(?![A-Za-z])")
 
 
 def choices_in(question: str) -> dict[str, str]:

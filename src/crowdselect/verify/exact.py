@@ -10,15 +10,18 @@ import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
+_LONGEST = 1000  # characters of a number; a longer one is compared as text
 _TOLERANCE = Fraction(1, 10**6)
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[-+]?)\s*[$€£¥]?\s*(?P<minus>-?)
+    rf"""(?:(?P<sign>[-+])\s*)?(?:[$€£¥]\s*)?(?P<minus>-?)
     (?:\\[dt]?frac\{{(?P<above>-?\d+)\}}\{{(?P<below>\d+)\}} | (?P<number>{_PLAIN})(?:[eE](?P<power>[-+]?\d{{1,3}}))?
-    (?:\s*/\s*(?P<over>\d+(?:\.\d+)?))?)\s*(?P<percent>%|percent\b)?""",
+    (?:\s*/\s*(?P<over>\d+(?:\.\d+)?))?)(?:\s*(?P<percent>%|percent\b))?""",
     re.VERBOSE,
 )
-_WORD = re.compile(r"[^\W\d_]{2}")
+_COUNTED = re.compile(r"\s*(?:$|[.\u00b0]|(?!(?:and|or|to|of|plus|minus|times|over)\b)[^\W\d_]{2})")
+_BEFORE = re.compile(r"(?:^|[\s(\[:~\u2248])$")
+_AFTER = re.compile(r"(?=$|[\s.,;:!?)\]\u00b0'])(?!\s*[-+*/^\\=(])|[^\W\d_]{2}")
 _MARKUP = re.compile(
     r"\\[()\[\]]|\\(?:text|mathrm|textbf|mathbf)\s*(?=\{)|\$(?!\s*\d)|\*\*|`|\\(?=[%$])|\\[,!;]"
 )
@@ -80,21 +83,21 @@ def number_in(text: str) -> Amount | None:
     bare = _undressed(text)
     side = bare.rpartition("=")[2].strip()
     first = _NUMBER.match(side)
-    if first is not None and _ends_word(side, first.end()):
+    if first is not None and _COUNTED.match(side, first.end()):
         return _amount(first)
     numbers = list(_NUMBER.finditer(bare))
-    return _amount(numbers[0]) if len(numbers) == 1 else None
-
-
-def _ends_word(text: str, at: int) -> bool:
-    """Whether a number that ends there is the whole of what is counted: not `3x`, `2 + 3`, `(1, 2)`."""
-    rest = text[at:].lstrip()
-    return not rest or rest[0] in ".°" or _WORD.match(rest) is not None
+    if len(numbers) != 1 or not _BEFORE.search(bare[: numbers[0].start()]):
+        return None
+    return _amount(numbers[0]) if _AFTER.match(bare, numbers[0].end()) else None
 
 
 def _amount(found: re.Match[str]) -> Amount | None:
     above, below, over = found["above"], found["below"], found["over"]
-    if (below is not None and not int(below)) or (over is not None and not Fraction(over)):
+    if (
+        len(found[0]) > _LONGEST
+        or (below is not None and not int(below))
+        or (over is not None and not Fraction(over))
+    ):
         return None
     if above is not None:
         value = Fraction(int(above), int(below))
