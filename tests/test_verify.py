@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections import Counter
 from fractions import Fraction
@@ -133,6 +134,7 @@ def test_another_place_is_named_by_a_pattern():
         ("18 + 2", "18", False),
         ("(18, 2)", "18", False),
         ("18", "eighteen", False),
+        ("'8999'", "'08999'", False),
         ("1/0", "0", False),
         ("9" * 5000, "9" * 5000, True),
         ("Paris", "Paris", True),
@@ -486,6 +488,33 @@ def test_a_function_in_a_file_scores(run, pool):
         "there is no file 'none.py'"
     )
     run("reward", pool, "--with", "python:own/mine.py:lenght", "-o", "s.parquet").refuses("has no 'lenght'")
+
+
+def test_the_functions_that_the_docs_show_score(run, tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "verifiers.md").read_text(encoding="utf-8")
+    lines, code = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
+    monkeypatch.chdir(tmp_path)
+    answers = [
+        ("Say it in three lines", "a\nb\nc"),
+        ("Say it in three lines", "a"),
+        ("Write code", "```python\nprint(1)\n```"),
+        ("Write code", "```python\n1 / 0\n```"),
+    ]
+    rows = [
+        {"id": str(n), "instruction": asked, "model": "m", "response": said}
+        for n, (asked, said) in enumerate(answers)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    Path("lines.py").write_text(lines)
+    code = re.sub(r"SANDBOX = \[.*\]", f"SANDBOX = [{sys.executable!r}]", code)  # no container in a test
+    Path("programs.py").write_text(code)
+    made = run(
+        *("reward", "pool.parquet", "--with", "python:lines.py:three_lines", "--with", "python:programs.py:runs"),
+        *("-o", "r.parquet", "--no-self-test"),
+    )
+    assert made.code == 3, made
+    table = pq.read_table("r.parquet").to_pydict()
+    assert (table["three_lines"], table["runs"]) == ([1.0, 0.0, None, None], [None, None, 1.0, 0.0])
 
 
 # Instructions that can be checked

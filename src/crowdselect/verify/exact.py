@@ -143,10 +143,12 @@ def _folded(text: str) -> str:
 
 
 def _typed(text: str) -> str:
-    """Write quotes, dashes and escaped white space in one way, and take off markup."""
-    bare = unicodedata.normalize("NFKC", text).translate(_SIGNS)
-    bare = _MARKUP.sub("", _ESCAPED_SPACE.sub(lambda found: {"n": "\n", "t": "\t"}[found[1]], bare))
-    return bare.replace("{,}", ",").strip()
+    """Write quotes, dashes and escaped white space in one way, and take off markup, but not inside quotes."""
+    bare = unicodedata.normalize("NFKC", text).translate(_SIGNS).strip()
+    bare = _ESCAPED_SPACE.sub(lambda found: {"n": "\n", "t": "\t"}[found[1]], bare)
+    if len(bare) > 1 and bare[0] == bare[-1] == "'":
+        return bare
+    return _MARKUP.sub("", bare).replace("{,}", ",").strip()
 
 
 def _undressed(text: str) -> str:
@@ -163,7 +165,7 @@ def _stopped(text: str) -> str:
 
 
 def is_right(answer: str, reference: str) -> bool:
-    """Compare an answer with a reference: as numbers where the reference is one, else as texts.
+    """Compare an answer with a reference: as numbers where the reference is one and not in quotes, else as texts.
 
     Args:
         answer: A final answer.
@@ -173,7 +175,8 @@ def is_right(answer: str, reference: str) -> bool:
         >>> is_right("$1,600 a month", "1600"), is_right("about 3", "pi"), is_right("0.3333333", "1/3")
         (True, False, True)
     """
-    wanted = plain_number(reference)
+    typed = _typed(reference)
+    wanted = plain_number(reference) if _unquoted(typed) == typed else None
     if wanted is None:
         return is_same_text(answer, reference)
     given = number_in(answer)

@@ -23,7 +23,7 @@ from crowdselect.verify.verifiers import VERIFIERS, Task, Verdict
 from crowdselect.verify.worker import READY, TIMED_OUT
 
 SECONDS = 10.0
-"""The time limit of one answer."""
+"""The time limit of one answer, of the time of the process that checks it."""
 _TOGETHER = 32  # tasks that a process is handed at a time
 _COMMAND = ("-P", "-m", "crowdselect.verify.worker")
 
@@ -167,7 +167,7 @@ class _Process:
     def end(self) -> Verdict:
         """Wait for a process that ended by itself; return what to say of the task that it had in hand."""
         code = self.wait()
-        if code == TIMED_OUT:
+        if code in TIMED_OUT:
             return Verdict(None, f"it could not be checked within {self._seconds:g} seconds", passing=True)
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return Verdict(None, f"the process that checked it ended ({how})", passing=True)
