@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray trainers proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray trainers lm-eval-samples proving-ground proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make docs      the documentation as a site, in build/site; links are checked"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
 	@echo "make trainers  do verl and TRL read what is exported for them? In an environment of its own"
+	@echo "make lm-eval-samples  write anew what the tests read of lm-evaluation-harness, in an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
 
@@ -52,11 +53,21 @@ test-all: $(VENV)/.all
 # verl and Math-Verify have pins of their own, so they get an environment of their own.
 $(VENV)-trainers/.done: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)-trainers
+	$(VENV)-trainers/bin/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(VENV)-trainers/bin/python -m pip install --quiet --editable '.[train]' --group dev verl==0.9.1 math-verify==0.9.0
 	@touch $@
 
 trainers: $(VENV)-trainers/.done
 	$(VENV)-trainers/bin/python -m pytest -n 0 -q -p no:warnings tests/test_rl.py
+
+# The harness answers with a model of its own that needs no weights and no network.
+$(VENV)-lm-eval/.done: tests/make_lm_eval_samples.py
+	$(PYTHON) -m venv $(VENV)-lm-eval
+	$(VENV)-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check lm_eval==0.4.13
+	@touch $@
+
+lm-eval-samples: $(VENV)-lm-eval/.done
+	$(VENV)-lm-eval/bin/python tests/make_lm_eval_samples.py
 
 lint: $(VENV)/.base
 	$(BIN)/ruff check .

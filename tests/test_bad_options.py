@@ -34,6 +34,10 @@ SELECT = [
     (["--clusters", "-1"], ["--clusters is -1; wanted at least 0"]),
     (["--clusters", "500"], ["--clusters 500 is more than the 120 eligible"]),
     (["--cluster-by", "nope"], ["nope", "column"]),
+    (
+        ["--cluster-by", "topic", "--clusters", "4"],
+        ["--clusters and --cluster-by both say what the clusters are"],
+    ),
     (["--cluster-by", "model"], ["model", "sim-"]),
     (["--embedder", "nope"], ["--embedder nope is unknown", "lsa, minilm, file:VECTORS"]),
     (["--embedder", ""], ["embedder"]),

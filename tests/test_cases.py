@@ -26,10 +26,8 @@ LATER = {
     "32_served_sglang": "served reward models",
     "51_ah_think": "verdicts",
     "51_ah_v2_two_baselines": "a baseline per category",
-    "70_rl_export": "data for reinforcement learning",
-    "71_within_model_variance": "samples in the metrics",
 }
-"""Folders that are read here, and whose other wishes belong to what judges, servers and samples do."""
+"""Folders that are read here, and whose other wishes belong to what judges and servers do."""
 
 PORT = "18321"
 """Where the server of the cases listens."""
@@ -423,9 +421,34 @@ def test_lists_of_rewards(cases: Path) -> None:
         assert len(pool.samples.rewards("rewards")) == 36 * 3
 
 
-def test_the_best_sample_is_exported(cases: Path, choose: Callable[..., Chosen]) -> None:
+def test_prompts_with_their_reference(cases: Path, choose: Callable[..., Chosen]) -> None:
+    found = choose(cases / "70_rl_export" / "pool.jsonl", "--format", "rl", "--reference", "reference")
+    assert found.reasons() == {"selected": 3, "below_cut": 9}
+    for record in found.train:
+        assert [turn["role"] for turn in record["prompt"]] == ["user"]
+        assert record["prompt"][0]["content"].startswith("Explain how ")
+        assert record["reference"] == "42"
+
+
+def test_how_samples_differ_within_and_between_models(cases: Path, choose: Callable[..., Chosen]) -> None:
+    found = choose(cases / "71_within_model_variance" / "pool.jsonl", budget=6)
+    half, sure = {"q0", "q1", "q2"}, {"q3", "q4", "q5"}
+    assert {row["id"]: (row["within"], row["separability"]) for row in found.rows} == {
+        **dict.fromkeys(half, (0.25, 0.0)),
+        **dict.fromkeys(sure, (0.0, 0.25)),
+    }
+
+
+def test_the_best_sample_is_exported(
+    cases: Path, choose: Callable[..., Chosen], run: Callable[..., Ran], tmp_path: Path
+) -> None:
     found = choose(cases / "72_first_sample_not_best" / "pool.jsonl")
     assert all(answer.startswith("RIGHT") for answer in found.answers())
+    row = next(row for row in found.rows if row["selected"])
+    assert row["sample"] > 0
+    assert row["reward"] == 1
+    said = run("why", tmp_path / "out", row["id"]).out
+    assert f"answer to train on: {row['model']}, sample {row['sample']:g} (reward 1;" in said
 
 
 @pytest.mark.parametrize("name", LATER)

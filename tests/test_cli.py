@@ -274,6 +274,31 @@ def test_inspect_of_many_reward_columns(run):
     )
 
 
+def test_inspect_says_in_one_warning_which_rewards_contradict_each_other(run):
+    rewards = {name: [*range(1, 12), 12] for name in ("one", "two", "three", "four")}
+    rewards["one"][-1] = rewards["two"][-1] = 0  # highest by the others
+    rows = [
+        {"id": f"q{n}", "model": model, **{name: float(values[n]) for name, values in rewards.items()}}
+        for n in range(12)
+        for model in ("x-7b", "x-70b")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    found = [
+        line for line in run("inspect", "pool.parquet").err.splitlines() if "one of the two is wrong" in line
+    ]
+    assert len(found) == 1
+    assert "2 answers have the highest " in found[0]
+    assert found[0].count(" (2)") == 3
+    assert "likewise the highest and the lowest of" in found[0]
+
+
+def test_crowd_says_what_was_read_off_names_and_what_the_file_says(run, sim):
+    ran = json.loads(run("crowd", sim, "-o", "crowd.toml", "--json").out)
+    assert {member["source"] for member in ran} == {"name"}
+    again = json.loads(run("crowd", sim, "-o", "crowd.toml", "--json").out)
+    assert {member["source"] for member in again} == {"file"}
+
+
 def test_a_crowd_file_goes_round(run, sim):
     written = run("crowd", sim, "--toml")
     assert len(tomllib.loads(written.out)["model"]) == 12

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -221,3 +222,16 @@ def test_a_report_again_is_up_to_date_in_its_folder_and_elsewhere(run, sim, tmp_
     assert list((tmp_path / "figures").iterdir())
     assert run(*select, "--budget", 7, "--overwrite").code == 0
     run("report", chosen, "--map", "pca", "-o", page).refuses("DIR had other content when it was made")
+    moved = tmp_path / "moved.parquet"
+    shutil.copy(sim, moved)
+    assert (
+        run("select", moved, "--budget", 9, "--clusters", 0, "-o", tmp_path / "other", "--report").code == 0
+    )
+    moved.unlink()
+    said = "was made with the pool, which cannot be opened now"
+    run("report", tmp_path / "other").refuses(
+        said, "moved.parquet", "say where it is with --pool", "--overwrite"
+    )
+    assert run("report", tmp_path / "other", "--pool", sim).out.startswith("up to date: ")
+    ran = run("report", tmp_path / "other", "--overwrite")
+    assert ran.code == 0, ran.err

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
 from crowdselect.cli.options import CROWD, Share, made
@@ -167,7 +169,14 @@ def choose(given: dict[str, Any]) -> None:
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
-    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's.
+
+    Raises:
+        OptionError: Clusters are asked for in two ways.
+    """
+    source = click.get_current_context().get_parameter_source("clusters")
+    if given["cluster_by"] is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise OptionError("`clusters` and `cluster_by` both say what the clusters are; give one of them")
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given

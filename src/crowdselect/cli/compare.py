@@ -197,7 +197,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
 
     marks = {1: " above", -1: " below", 0: ""}
     rows, short = [], short_names(found.names)
-    for name, words in figure_words().items():
+    for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
         cells = []
         for side in found.sides:
@@ -217,6 +217,9 @@ def _print_comparison(found: "SelectionComparison") -> None:
         ["rows shared", *(f">{name}" for name in names)],
         [[name, *map(number, found.overlap[i].tolist())] for i, name in enumerate(names)],
     )
+    for side in found.sides:
+        if side.keep:
+            say(f"{short[side.name]}: only rows with {', '.join(side.keep)}")
     say(f"random: {found.random}")
     for problem in found.problems:
         warn(problem)

@@ -18,6 +18,7 @@ from crowdselect.cli.options import (
     overwrite_option,
     section,
     seed_option,
+    skip_option,
 )
 from crowdselect.errors import OptionError
 
@@ -41,6 +42,7 @@ _settings = bundle(
     option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
     option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
     seed_option,
+    skip_option,
     _asking("--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."),
     _asking(
         "--judge-retries",

@@ -186,7 +186,11 @@ def show_crowd(
         found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
-            found, notes = Crowd.from_file(output).aligned(models)
+            written, notes = Crowd.from_file(output).aligned(models)
+            pairs = zip(found.members, written.members, strict=True)
+            found = Crowd(
+                tuple(own if own.name in added else kept for own, kept in pairs)
+            )  # what was read off names
     members = [
         {"name": m.name, "family": m.family, "size_b": m.size_b, "source": m.source} for m in found.members
     ]

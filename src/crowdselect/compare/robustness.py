@@ -25,9 +25,16 @@ from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at, score_matrix
-from crowdselect.selection.measure import Matrix, answers_of, candidates_of, checked_metrics, rewards_in
+from crowdselect.selection.measure import (
+    Lengths,
+    Matrix,
+    answers_of,
+    candidates_of,
+    checked_metrics,
+    rewards_in,
+)
 from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
-from crowdselect.selection.numbers import Measured, parted
+from crowdselect.selection.numbers import Measured, check_marks, parted, rests_on_full_marks
 from crowdselect.selection.options import Options, wants_vectors
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
@@ -218,6 +225,8 @@ class _Base:
     grouping: Grouping
     vectors: NDArray[np.float32] | None
     """Vectors of the eligible rows; None if there are none."""
+    lengths: Lengths
+    """How long answers are, for a number of that name."""
 
     @property
     def matrix(self) -> Matrix:
@@ -238,8 +247,14 @@ class _Base:
         grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
         return choice_of(seen, score, grouping).rank > 0
 
-    def of_matrix(self, matrix: Matrix, crowd: Crowd) -> Rows:
-        """Return the rows with metrics of another matrix; numbers from a file stay as they are."""
+    def of_matrix(self, matrix: Matrix, crowd: Crowd, *, whole: Matrix) -> Rows:
+        """Return the rows with metrics and numbers of another matrix; numbers from a file stay as they are.
+
+        Args:
+            matrix: Its columns are the members of `crowd`.
+            crowd: Models of the pool, some of them left out or repeated.
+            whole: A column for each model of the pool: numbers of a named model do not depend on the crowd.
+        """
         metrics = compute_metrics(
             matrix.scores,
             sizes=crowd.sizes,
@@ -257,13 +272,32 @@ class _Base:
         )
         _check_order(rows, self.options.weights)
         answers = answers_of(matrix, hashes=rows.hashes, models=tuple(crowd.names), options=self.options)
-        return _with_numbers(replace(rows, answers=answers), matrix)
+        return self._with_numbers(replace(rows, answers=answers), matrix, whole=whole)
+
+    def _with_numbers(self, rows: Rows, matrix: Matrix, *, whole: Matrix) -> Rows:
+        """Return the rows with their numbers made anew; see `of_matrix`."""
+        names = tuple(rows.crowd.names)
+        of_crowd, of_models = (
+            Measured(
+                answers=rows.answers,
+                scores=each.scores,
+                passes=each.passes,
+                lengths=lambda: self.lengths.of(rows.answers, np.arange(len(rows)), models=names),
+                models=models,
+            )
+            for each, models in ((matrix, names), (whole, self.shards.pool.models))
+        )
+        new = {
+            name: (of_crowd if parted(name)[1] is None else of_models).number(name) for name in rows.numbers
+        }
+        weighted = {name: new[name] for name in rows.metrics if name in new}
+        return replace(rows, metrics={**rows.metrics, **weighted}, numbers=new)
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
         """Select with another crowd, in which models may be left out or repeated."""
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
-        return self.choose(rows=self.of_matrix(matrix, crowd))
+        return self.choose(rows=self.of_matrix(matrix, crowd, whole=whole))
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
@@ -271,6 +305,8 @@ class _Base:
         checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
         targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
         found = rewards_in(pool, pool.reward_name(column), None)
+        for name in filter(rests_on_full_marks, self.rows.numbers):
+            check_marks(name, column, found.marks)
         matrix = replace(
             self.matrix,
             scores=scores,
@@ -279,7 +315,7 @@ class _Base:
             spread=None if found.cells is None else found.cells.variances(),
             passes=None if self.matrix.passes is None else found.passes(),
         )
-        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
+        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, whole=matrix))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
         """Select by other weights; a metric that had no weight before may be undefined in some rows."""
@@ -315,25 +351,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     )
     at = np.flatnonzero(eligible)
     vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
-    return _Base(shards, rows, options, listed, eligible, grouping, vectors)
-
-
-def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
-    """The numbers of the crowd as another matrix makes them; those of a named model, and lengths, are what they were."""
-    measured = Measured(
-        answers=rows.answers,
-        scores=matrix.scores,
-        passes=matrix.passes,
-        lengths=partial(rows.number, "length"),
-        models=tuple(rows.crowd.names),
-    )
-    of_crowd = [name for name in rows.numbers if parted(name)[1] is None and name != "length"]
-    new = {name: measured.number(name) for name in of_crowd}
-    return replace(
-        rows,
-        metrics={name: new.get(name, values) for name, values in rows.metrics.items()},
-        numbers={name: new.get(name, values) for name, values in rows.numbers.items()},
-    )
+    return _Base(shards, rows, options, listed, eligible, grouping, vectors, Lengths(pool))
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:

@@ -63,6 +63,8 @@ class Side:
     mixes: Mapping[str, Mapping[str, float]]
     """`models` and the columns of `MIXES` → value → share of the rows."""
     warnings: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    """Its bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class SelectionComparison:
     """Unit, embedder, clusters and so on."""
     problems: tuple[str, ...] = ()
     """What could not be computed, and why."""
+    numbers: tuple[str, ...] = ()
+    """Numbers besides the metrics that have a weight or a band in a selection; they are figures too."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
@@ -97,11 +101,12 @@ class SelectionComparison:
             "pool": dict(self.pool),
             "settings": dict(self.settings),
             "random": self.random,
-            "figures": figure_words(),
+            "figures": figure_words(self.numbers),
             "selections": [
                 {
                     "name": side.name,
                     "method": side.method,
+                    "keep": list(side.keep),
                     "figures": dict(side.figures),
                     "beyond_random": {
                         name: self.chance[name].beyond(value)
@@ -253,6 +258,7 @@ def compare(
         expected=expected,
         settings={"selections": len(names), "unit": unit, "near": near, "seed": seed, **facts.settings},
         problems=tuple(facts.problems),
+        numbers=facts.numbers,
     )
 
 
@@ -293,6 +299,7 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
         means,
         mean_mixes([mixes_of(facts, pick) for _, pick in own]),
         warnings,
+        tuple(own[0][0].options.get("keep") or ()),
     )
 
 
@@ -386,7 +393,7 @@ def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] 
     """
     short = short_names(comparison.names)
     sides = [
-        {"letter": _letter(at), "name": short[side.name], "method": side.method}
+        {"letter": _letter(at), "name": short[side.name], "method": side.method, "keep": side.keep}
         for at, side in enumerate(comparison.sides)
     ]
     warnings: dict[str, list[str]] = {}
@@ -429,7 +436,7 @@ def _letter(place: int) -> str:
 def _figure_rows(comparison: SelectionComparison) -> list[dict[str, Any]]:
     """Return a row per known figure: description, chance, each selection's value, and a strip plot."""
     rows = []
-    for name, words in figure_words().items():
+    for name, words in figure_words(comparison.numbers).items():
         chance, values = comparison.chance.get(name), [side.figures[name] for side in comparison.sides]
         if chance is None and all(value is None for value in values):
             continue

@@ -13,9 +13,10 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from crowdselect.errors import InputError
-from crowdselect.evaluate.files import JsonLine, Question, chosen_model, read_rows, text_at
+from crowdselect.evaluate.files import JsonLine, Question, read_rows, rows_of_model, text_at
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.finish import spoken
+from crowdselect.malformed import Malformed
 from crowdselect.pool.prompts import Chat
 from crowdselect.reward.rubric import filled
 
@@ -406,7 +407,12 @@ def slots_of(question: Question, protocol: Protocol) -> int:
 
 
 def read_judgements(
-    path: str | PathLike[str], questions: Sequence[Question], protocol: Protocol, *, name: str | None = None
+    path: str | PathLike[str],
+    questions: Sequence[Question],
+    protocol: Protocol,
+    *,
+    name: str | None = None,
+    malformed: Malformed | None = None,
 ) -> Judgements:
     """Read the judgements of one model.
 
@@ -416,6 +422,7 @@ def read_judgements(
         questions: The benchmark's questions.
         protocol: The benchmark.
         name: The model, if the file has several.
+        malformed: What to do with malformed lines.
 
     Returns:
         Its judgements; the lines unchanged. If a turn was judged twice, the later line counts.
@@ -423,14 +430,18 @@ def read_judgements(
     Raises:
         InputError: The file is broken, has several models and none is named, or several judges or baselines.
     """
-    rows = [(text_at(row, "model"), row) for row in read_rows(path)]
-    model = chosen_model(path, [found for found, _ in rows], name)
-    own = [row for found, row in rows if found == model]
+    malformed = malformed or Malformed()
+    model, rows = rows_of_model(path, ("model",), name, malformed)
     read = _games if protocol.pairwise else _grade
+
+    def judged(row: JsonLine) -> tuple[JsonLine, dict[tuple[str, int], Verdict]]:
+        return row, read(row)
+
+    sound = malformed.parsed(judged, rows)
+    own = [row for row, _ in sound]
     verdicts: dict[tuple[str, int], Verdict] = {}
     twice = 0
-    for row in own:
-        found = read(row)
+    for _, found in sound:
         twice += any(place in verdicts for place in found)
         verdicts.update(found)
     wanted = [(q.id, slot) for q in questions for slot in range(slots_of(q, protocol))]

@@ -255,6 +255,7 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
         "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
         "ledger": evidence.ledger,
         "missing": result["verdicts"]["missing"],
+        **({"malformed": setup.malformed} if setup.malformed else {}),
         "fingerprint": digest,
     }
 

@@ -105,6 +105,7 @@ class EvaluateOptions:
         max_tokens: Maximum tokens of an answer; None = the benchmark's.
         ledger: The ledger's file; None = `ledger.sqlite` in the folder.
         force_ledger: Use a ledger on a network file system.
+        skip_invalid: Leave malformed rows of the files out, counted, instead of stopping at them.
         seed: Seed of the resampling.
         limits: Limits on money, requests and retries.
     """
@@ -125,6 +126,7 @@ class EvaluateOptions:
     max_tokens: int | None = None
     ledger: str | None = None
     force_ledger: bool = False
+    skip_invalid: bool = False
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 

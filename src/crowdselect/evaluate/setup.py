@@ -22,6 +22,7 @@ from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, read_bench, read_references
 from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
 from crowdselect.evaluate.protocols import EvaluateOptions, Protocol
+from crowdselect.malformed import Malformed
 from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.prompts import user_turn
@@ -234,6 +235,7 @@ class Setup:
         judge: The judge to ask; None if `judgements` are from a file.
         answers: Answers from a file; None = requested. `baseline_answers` and `judgements` likewise.
         notes: Lines for the user.
+        malformed: How many rows of the files were left out because they are malformed.
     """
 
     options: EvaluateOptions
@@ -247,6 +249,7 @@ class Setup:
     baseline_answers: ModelAnswers | None
     judgements: Judgements | None
     notes: list[str]
+    malformed: int = 0
 
     @property
     def respondents(self) -> list[Respondent]:
@@ -324,18 +327,22 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
         CrowdselectError: A file, an option, a key or the folder is invalid; nothing was sent.
     """
     protocol = options.protocol
-    questions = read_bench(options.questions, protocol)
-    references = {} if options.references is None else read_references(options.references)
+    malformed = Malformed(skip=options.skip_invalid)
+    questions = read_bench(options.questions, protocol, malformed)
+    references = {} if options.references is None else read_references(options.references, malformed)
     judge, notes = (None, []) if options.judge is None else find_judge(options.judge, protocol, opener=opener)
     model = None
     if options.model is not None:
         model = find_model(options.model, option="model", name=options.name, opener=opener)
-    answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
+    answers = None
+    if options.answers is not None:
+        answers = read_answers(options.answers, questions, name=options.name, malformed=malformed)
     judgements = None
     if options.judgments is not None:
         own = options.name if answers is None else answers.model
-        judgements = read_judgements(options.judgments, questions, protocol, name=own)
-    baseline, baseline_answers = _baseline(options, questions, opener)
+        judgements = read_judgements(options.judgments, questions, protocol, name=own, malformed=malformed)
+    baseline, baseline_answers = _baseline(options, questions, malformed, opener)
+    notes += malformed.notes
     setup = Setup(
         options,
         questions,
@@ -348,6 +355,7 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
         baseline_answers,
         judgements,
         notes,
+        malformed.count,
     )
     for part in (answers, baseline_answers, judgements):
         notes += [] if part is None else part.notes
@@ -361,14 +369,14 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
 
 
 def _baseline(
-    options: EvaluateOptions, questions: list[Question], opener: Opener
+    options: EvaluateOptions, questions: list[Question], malformed: Malformed, opener: Opener
 ) -> tuple[Respondent | None, ModelAnswers | None]:
     if options.baseline is None:
         return None, None
     if is_respondent(options.baseline):
         found = find_model(options.baseline, option="baseline", opener=opener)
         return (found, None) if options.judgments is None else (None, None)
-    return None, read_answers(options.baseline, questions)
+    return None, read_answers(options.baseline, questions, malformed=malformed)
 
 
 def _reference_notes(setup: Setup) -> list[str]:

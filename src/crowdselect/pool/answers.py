@@ -33,14 +33,16 @@ from crowdselect.pool.index import (
     Targets,
     cell_means,
     cell_rewards,
+    coded,
     codes_of,
     draws,
+    first_missing,
     first_not_number,
-    first_null,
     not_numeric,
+    ordered_keys,
     refuse_infinite,
-    repeated,
     said_text,
+    sample_numbers,
     sorted_keys,
     to_numpy,
 )
@@ -363,6 +365,13 @@ class TallAnswers:
         at = self.places(rows, models, samples)
         return np.where(at >= 0, self._characters[at], np.nan)
 
+    def places_of(self, rows: IntArray) -> IntArray:
+        """Find all answers of some instructions: by instruction as given, then model, then sample."""
+        keys, width = self.keys, len(self.models)
+        ends = np.append(keys.starts, len(keys.order))
+        begin, end = (ends[np.searchsorted(keys.cells, at * width)] for at in (rows, rows + 1))
+        return np.concatenate([keys.order[:0], *(keys.order[a:b] for a, b in zip(begin, end, strict=True))])
+
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
         levels, mine = self._numbered
@@ -485,8 +494,7 @@ class TallAnswers:
         """The cells that have answers, ascending, and the answer that stands for each: see `responses`."""
         keys = self.keys
         by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
-        first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
-        return keys.cell[first], keys.order[by_text[first]]
+        return keys.cells, keys.order[by_text[keys.starts]]
 
     def targets(self, *, allow_cut: bool) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
@@ -579,7 +587,7 @@ class TallAnswers:
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
         """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""
         if samples is None or not self.sampled:
-            return np.isin(rows * len(self.models) + models, self.keys.cell)
+            return np.isin(rows * len(self.models) + models, self.keys.cells)
         return self.places(rows, models, samples) >= 0
 
     def not_a_number(self, field: str) -> tuple[str, str] | None:
@@ -593,17 +601,13 @@ class TallAnswers:
     @cached_property
     def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
         """The models' names, and which of them gave each answer; -1 where a row is no answer."""
-        import pyarrow.compute as pc
-
-        names = self._flat(self._layout.model)
-        missing = first_null(names)
-        if missing is None:
-            return codes_of(names)
-        if not self._layout.may_lack_model:
+        sql = self._layout.model
+        names, codes = codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql)
+        missing = None if self._layout.may_lack_model else first_missing(codes)
+        if missing is not None:
             place = self._source.place(int(self._rows[missing]))
             raise InputError(f"{place}: the model is missing; wanted its name; fill it in or drop the answer")
-        found, codes = codes_of(pc.fill_null(names, ""))
-        return found[1:], codes - 1  # the empty text is first
+        return names, codes
 
     @property
     def sampled(self) -> bool:
@@ -622,18 +626,25 @@ class TallAnswers:
     @cached_property
     def _keys_and_numbered(self) -> tuple[AnswerKeys, bool]:
         """Put the answers in order; what stands several times without a number is numbered, or dropped where a row is the same."""
-        codes = self._models_and_codes[1]
-        rows = np.where(codes < 0, -1, self._index.row_of[self._rows])
+        codes, width = self._models_and_codes[1], len(self.models)
+        rows = self._index.row_of if len(codes) == len(self._index.row_of) else self._index.row_of[self._rows]
+        if codes.min(initial=0) < 0:
+            rows = np.where(codes < 0, -1, rows)
         sample = self._layout.sample
-        samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))
-        again = repeated(rows * len(self.models) + codes, samples, part=rows >= 0)
-        numbered = bool(again.size) and sample is None and not self._layout.whole
-        if numbered:
-            samples = self._with_numbers(samples, rows, codes, again)
-        elif again.size:
-            rows = self._without_twins(rows, codes, samples, again)
+        samples = np.full(len(rows), np.nan) if sample is None else sample_numbers(self._source, sample)
+        missing = np.isnan(samples)
+        samples = np.where(missing, 0.0, samples)
+        keys, again = ordered_keys(rows, codes, samples, width=width)
+        if not again.size:
+            return keys, False
+        unnumbered = np.sort(again[missing[again]]) if not self._layout.whole else again[:0]
+        if unnumbered.size:
+            samples = self._with_numbers(samples, rows, codes, unnumbered)
+            again = ordered_keys(rows, codes, samples, width=width)[1]
+        if again.size:
+            rows = self._without_twins(rows, codes, samples, np.sort(again))
         keys = sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
-        return keys, numbered
+        return keys, bool(unnumbered.size)
 
     def _with_numbers(
         self, samples: FloatArray, rows: IntArray, codes: IntArray, again: IntArray

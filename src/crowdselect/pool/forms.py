@@ -13,7 +13,14 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, no_model, zoo_models
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    ID_COLUMNS,
+    LAYOUTS,
+    columns_by_model,
+    no_model,
+    zoo_models,
+)
 from crowdselect.pool.rowfiles import Row, is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
@@ -629,6 +636,8 @@ def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind
 
 def _fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
     responses = _by_pattern(columns, _RESPONSE, _is_said)
+    texts = [name for name, kind in columns.items() if kind.name == "text" and name not in names.taken]
+    responses |= {name: name for name in _scores_of(columns, texts)}  # a column MODEL beside MODEL_score
     scores = _scores_of(columns, responses)
     if not scores or not (names.asked or names.id is not None):
         return None
@@ -749,22 +758,23 @@ _NO_RATES = frozenset({"metadata", "meta", "usage", "extra_info", "stats", "timi
 
 
 def _fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
-    if names.model is not None or how.model is not None or names.response is not None or names.id is None:
+    if names.model is not None or how.model is not None or names.response is not None:
         return None
-    models = sorted(
+    numeric = [
         name
         for name, kind in columns.items()
         if kind.name in {"number", "bool"} and name not in names.taken and not no_model(name)
-    )
-    if not models:
-        return None
+    ]
+    models = columns_by_model(numeric)
+    if not models or (names.id is None and (len(models) < 2 or any(map(FIRST_REWARDS.fullmatch, models)))):
+        return None  # without an id a single number, or a reward, is no sign of a crowd
 
     def answers(row: Row) -> Iterator[Answer]:
-        for model in models:
-            if row.get(model) is not None:
-                yield Answer(model, values={"score": row.get(model)})
+        for model, name in models.items():
+            if row.get(name) is not None:
+                yield Answer(model, values={"score": row.get(name)})
 
-    return _wide("matrix", "a number per model in columns", names, answers, models, ("score",))
+    return _wide("matrix", "a number per model in columns", names, answers, numeric, ("score",))
 
 
 def _fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001

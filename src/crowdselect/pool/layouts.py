@@ -6,7 +6,7 @@ model). A new layout is one more record of `LAYOUTS`; messages, help and the tab
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,9 @@ REFERENCES = frozenset({"answer", "reference", "target", "ground_truth", "soluti
 
 FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
 """The names of rewards that come first where there are several, if one alone is there."""
+
+FEWEST_COUNTED = 10
+"""From so many rows on, a column of a matrix that counts them from 0 is their number, and no model."""
 
 _DIRECTION = re.compile(r"(?P<way>up|down)(/(?P<scale>\d*\.?\d+))?")
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
@@ -322,6 +325,23 @@ def _matrix_models(columns: Columns) -> tuple[str, ...]:
     )
 
 
+def columns_by_model(columns: Sequence[str]) -> dict[str, str]:
+    """Say which model each column of a matrix is of: where all are MODEL_reward or reward_MODEL, it is called MODEL.
+
+    Example:
+        >>> columns_by_model(["b_reward", "a_reward"]), columns_by_model(["a", "b_reward"])
+        ({'a': 'a_reward', 'b': 'b_reward'}, {'a': 'a', 'b_reward': 'b_reward'})
+    """
+    for word in ("reward", "score", "rating", "correct"):
+        for cut in (f"_{word}", f"{word}_"):
+            bare = {
+                name.removesuffix(cut) if cut[0] == "_" else name.removeprefix(cut): name for name in columns
+            }
+            if 1 < len(bare) == len(columns) and "" not in bare and not set(bare) & set(columns):
+                return dict(sorted(bare.items()))
+    return {name: name for name in sorted(columns)}
+
+
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
     """SQL of the parts that every layout has: id, text, messages."""
     name = _id_column(columns)
@@ -360,7 +380,7 @@ def _rows(columns: Columns) -> Tall:
     reason = reason if reason is not None and reason.name == "text" else None
     return Tall(
         model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
-        sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
+        sample=as_number(quote("sample"), sample) if sample is not None else None,
         response=said,
         ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
         rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name in NUMERIC},
@@ -482,11 +502,11 @@ def _zoo(columns: Columns) -> View:
 
 def _matrix(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    models = _matrix_models(columns)
-    scores = {model: as_number(quote(model), columns[model]) for model in models}
-    written = {model: as_text(quote(model), columns[model]) for model in models}
-    answers = Wide(models, {}, {"score": scores}, {"score": written}, {})
-    others = [name for name in columns if name not in {*models, *_PARTS}]
+    models = columns_by_model(_matrix_models(columns))
+    scores = {model: as_number(quote(name), columns[name]) for model, name in models.items()}
+    written = {model: as_text(quote(name), columns[name]) for model, name in models.items()}
+    answers = Wide(tuple(models), {}, {"score": scores}, {"score": written}, {})
+    others = [name for name in columns if name not in {*models.values(), *_PARTS}]
     said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
     return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
 

@@ -20,7 +20,17 @@ from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.layouts import (
+    FEWEST_COUNTED,
+    ID_COLUMNS,
+    LAYOUTS,
+    Tall,
+    View,
+    Wide,
+    detect,
+    plain_view,
+    view,
+)
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import BrokenRowError, Source, connect
@@ -29,7 +39,6 @@ if TYPE_CHECKING:
     import duckdb
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
-_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -233,7 +242,7 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
     """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
-    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < FEWEST_COUNTED:
         return
     names = [
         name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
@@ -246,7 +255,7 @@ def _leave_out_counters(source: Source, how: HowRead) -> None:
             n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
         ]
 
-    with closing(source.batches(*numbers.values(), rows=_FEWEST_COUNTED)) as batches:
+    with closing(source.batches(*numbers.values(), rows=FEWEST_COUNTED)) as batches:
         begun = counting(names, next(batches).columns)  # the others need not be read
     counters = counting(begun, source.fetch(*(numbers[n] for n in begun)).columns) if begun else []
     if counters and len(counters) < len(names):

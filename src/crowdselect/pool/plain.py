@@ -7,6 +7,7 @@ It is found again by the content of the files and by how they are read; a part i
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
+from crowdselect.malformed import left_out_rows, malformed_rows
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
@@ -48,8 +50,9 @@ from crowdselect.pool.forms import (
     unlisted,
 )
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -63,6 +66,7 @@ OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
 _VERSION = 1  # of what is written here: another one is written anew
+_REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -138,12 +142,17 @@ def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
 class _Rewriting:
     """Rewrites the files of one pool."""
 
-    def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
+    def __init__(
+        self, found: FoundFiles, how: HowRead, *, answers: bool, numeric: frozenset[str] = frozenset()
+    ) -> None:
         self._found = found
         self._how = how
+        self._answers = answers
+        self._numeric = numeric
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
+        self._counters: list[str] = []
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
@@ -175,12 +184,11 @@ class _Rewriting:
         for number, file in enumerate(self._found.files):
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
+        slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
+        if slips - self._numeric:
+            return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
         if self._bad and not self._how.skip_invalid:
-            one = len(self._bad) == 1
-            raise InputError(
-                f"{self._bad[0]}; {len(self._bad):,} of {self._rows:,} rows {'is' if one else 'are'} malformed: correct "
-                f"{'it' if one else 'them'}, or leave malformed rows out with `skip_invalid=True`"
-            )
+            raise malformed_rows(self._bad, self._rows)
         if not self._rows:
             raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
         numbers = {name: seen.kind().name for name, seen in self._seen.items()}
@@ -237,6 +245,16 @@ class _Rewriting:
         else:
             yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
 
+    @property
+    def _numbered(self) -> bool:
+        """Whether the rows have nothing but numbers, so that their place is their id."""
+        return (
+            self._form is not None
+            and self._form.name == "matrix"
+            and not self._names.asked
+            and not self._names.id
+        )
+
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
         names = names_of(columns, how, path=found.path, same_within_id=self._same_within_id)
@@ -248,6 +266,10 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
+        if form.name == "matrix":
+            self._counters = self._counting(form.taken)
+            self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
+            form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
         if text is not None:
             raise LayoutError(
@@ -270,6 +292,15 @@ class _Rewriting:
             )
         ]
 
+    def _rewards_with_slips(self) -> frozenset[str]:
+        """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
+        found = set(self._numeric)
+        for name, seen in self._seen.items():
+            numbers = sum(seen.names.get(kind, 0) for kind in ("number", "spelt number", "bool"))
+            if _REWARD.search(name) and 0 < seen.names.get("text", 0) < numbers:
+                found.add(name)
+        return frozenset(found)
+
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
         return "; ".join((read, *self._names.notes))
@@ -277,6 +308,10 @@ class _Rewriting:
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = list(self._found.notes)
+        if self._counters:
+            notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
+        if self._numbered:
+            notes.append("there is no id: the rows are numbered from 1, in the order of the files")
         if self._index:
             notes.append(
                 f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
@@ -289,10 +324,20 @@ class _Rewriting:
             )
         notes += [f"{count} {words}" for words, count in counts.items()]
         if self._bad:
-            notes.append(
-                f"{len(self._bad)} of {self._rows} rows are malformed and left out; the first: {self._bad[0]}"
-            )
+            notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _counting(self, names: frozenset[str]) -> list[str]:
+        """The columns of a matrix that count its rows, from 0: they are no models."""
+        counting, count = set(names), 0
+        for file in self._found.files:
+            for _, row in rows_of(file, self._found.kind, list(names)):
+                if not counting:
+                    return []
+                if not isinstance(row, Broken):
+                    counting = {name for name in counting if str(row.get(name)) in {str(count), f"{count}.0"}}
+                    count += 1
+        return sorted(counting) if count >= FEWEST_COUNTED and counting < names else []
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""
@@ -352,8 +397,8 @@ class _Rewriting:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
         id_ = own if names.id is not None else self._made_id(row, asked, plain)
-        if id_ is None and self._form is None:
-            id_ = unnamed  # there may be turns
+        if id_ is None and (self._form is None or self._numbered):
+            id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
@@ -469,6 +514,11 @@ class _Rewriting:
         """A value as text, and take note of what it is."""
         if isinstance(value, float) and value in {float("inf"), float("-inf")}:
             raise MalformedError(f"{name} is {value}, not a finite number")
+        if name in self._numeric and isinstance(value, str):
+            try:
+                number_of(value)
+            except ValueError:
+                raise MalformedError(f"{name} is {value[:60]!r}, not a number") from None
         self._seen.setdefault(name, Seen()).add(value)
         if value is None or value != value:  # noqa: PLR0124  (NaN)
             return None

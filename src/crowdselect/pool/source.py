@@ -223,6 +223,12 @@ class Source:
             sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
             return self._connection.sql(sql).to_arrow_table()
 
+    def distinct(self, expression: str) -> "pa.Table":
+        """Give the distinct values of an SQL expression, in no order, and the hash that DuckDB's `hash` has for each."""
+        inner = f"SELECT DISTINCT {expression} AS v FROM {self._relation}"
+        with self._reading():
+            return self._connection.sql(f"SELECT v, hash(v) AS h FROM ({inner})").to_arrow_table()
+
     def take(self, expression: str, rows: IntArray) -> "pa.ChunkedArray":
         """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
         if self._has_row_number_clash:

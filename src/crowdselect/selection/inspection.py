@@ -15,6 +15,7 @@ from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
 _FAR = 2  # a gap of so many times the largest other one
+_LISTED = 3  # further pairs of rewards that a warning names
 _ALIKE = 0.3  # rank correlation from which on two rewards are of the same thing
 _TENTH = 0.12  # of a reward's range, counted from its lowest value
 _SAFE = 1e290  # rewards below this can be summed over any pool
@@ -160,7 +161,7 @@ def _markers(pool: Pool, names: list[str]) -> list[str]:
 
 def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]:
     """Warn of answers that one reward puts among the highest and another among the lowest, where the two agree otherwise."""
-    warnings = []
+    found: list[tuple[int, str, str]] = []
     names = list(matrices)
     agreement = reward_agreement(matrices).overall if len(names) > 1 else {}
     for pair, rho in agreement.items():
@@ -173,11 +174,21 @@ def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]
             odd = (high == top) & (low <= bottom + _TENTH * spread)
             if odd.any():
                 row, model = (int(each[0]) for each in np.nonzero(odd))
-                warnings.append(
-                    f"{int(odd.sum())} answers have the highest {first} ({top:g}) and among the lowest {second}, such as that of "
-                    f"{pool.models[model]} to id {pool.ids[row]!r}: one of the two is wrong there"
+                count = int(odd.sum())
+                many = f"{count} answers have" if count > 1 else "1 answer has"
+                where = (
+                    f"such as that of {pool.models[model]}" if count > 1 else f"that of {pool.models[model]}"
                 )
-    return warnings
+                said = (
+                    f"{many} the highest {first} ({top:g}) and among the lowest {second}, {where} to id "
+                    f"{pool.ids[row]!r}: one of the two is wrong there"
+                )
+                found.append((count, said, f"{first} and {second} ({count})"))
+    if not found:
+        return []
+    (_, said, _), *others = sorted(found, key=lambda each: -each[0])
+    listed = ", ".join(pair for _, _, pair in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+    return [f"{said}; likewise the highest and the lowest of {listed}" if others else said]
 
 
 def _defined(value: float) -> float | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
@@ -114,13 +115,18 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     if options is not None:
         check_answer(options.answer, models=shards.models)
     merged, matrix = _merged(shards, look)
+    if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
+        look = replace(look, respelt=True)
+        merged, matrix = _merged(shards, look)
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
     ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
     if look.joined:
+        joined = [respelt_note(str(look.rewards))] if look.respelt and merged.total("kept") else []
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
-        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
+        joined += [] if lost is None else [lost]
+        pool_notes += [note for note in joined if note not in pool_notes]  # a whole pool has them already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))

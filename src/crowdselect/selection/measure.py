@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import CellRewards, Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
@@ -54,6 +56,8 @@ class Look:
     """The reward by which samples are picked; None = there is none."""
     joined: bool
     """Whether one of these two is in the second file."""
+    respelt: bool = False
+    """The second file spells whole numbers among its ids otherwise than the pool."""
     models: tuple[str, ...]
     """The models of the whole pool."""
     crowd: Crowd
@@ -344,7 +348,8 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+            ids = pa.array(pool.ids, pa.large_string())
+            count = source.keep(key, respelt(ids) if look.respelt else ids, part)
         with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
             yield pool, count
@@ -498,21 +503,41 @@ def _numbers(
         answers=answers,
         scores=matrix.scores,
         passes=matrix.passes,
-        lengths=lambda: _lengths(pool, look, rows, answers),
+        lengths=lambda: Lengths(pool).of(answers, rows, models=look.models),
         models=look.models,
     )
     return {f"number {name}": measured.number(name) for name in look.numbers}
 
 
-def _lengths(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
-    """Characters of the answers to train on, shape (n,). NaN = none."""
-    own = np.array([pool.models.index(model) if model in pool.models else 0 for model in look.models])
-    taken, samples = own[np.maximum(answers.chosen, 0)], pool.samples
-    if answers.sample is None or samples is None:
-        found = pool.response_lengths()[rows, taken]
-    else:
-        found = samples.lengths_of(rows=rows, models=taken, samples=answers.sample)
-    return np.where(answers.chosen >= 0, found, np.nan)
+class Lengths:
+    """How long answers to train on are, in a pool or one of its shards; what is read is read once."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def of(self, answers: ChosenAnswers, rows: IntArray, *, models: Sequence[str]) -> FloatArray:
+        """Measure the answers to train on of some instructions.
+
+        Args:
+            answers: Of these instructions.
+            rows: Which they are in the pool, shape (n,).
+            models: The names of the columns that `answers` speaks of; the pool may lack some.
+
+        Returns:
+            Characters, shape (n,). NaN = no answer.
+        """
+        pool, samples = self._pool, self._pool.samples
+        own = np.array([pool.models.index(model) if model in pool.models else 0 for model in models])
+        taken = own[np.maximum(answers.chosen, 0)]
+        if answers.sample is None or samples is None:
+            found = self._matrix[rows, taken]
+        else:
+            found = samples.lengths_of(rows=rows, models=taken, samples=answers.sample)
+        return np.where(answers.chosen >= 0, found, np.nan)
+
+    @cached_property
+    def _matrix(self) -> FloatArray:
+        return self._pool.response_lengths()
 
 
 def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
