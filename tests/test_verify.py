@@ -509,7 +509,14 @@ def test_the_functions_that_the_docs_show_score(run, tmp_path, monkeypatch):
     code = re.sub(r"SANDBOX = \[.*\]", f"SANDBOX = [{sys.executable!r}]", code)  # no container in a test
     Path("programs.py").write_text(code)
     made = run(
-        *("reward", "pool.parquet", "--with", "python:lines.py:three_lines", "--with", "python:programs.py:runs"),
+        *(
+            "reward",
+            "pool.parquet",
+            "--with",
+            "python:lines.py:three_lines",
+            "--with",
+            "python:programs.py:runs",
+        ),
         *("-o", "r.parquet", "--no-self-test"),
     )
     assert made.code == 3, made
