@@ -107,12 +107,13 @@ def run(
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
     from crowdselect.cli.following import say_next
-    from crowdselect.recipe.graph import build
+    from crowdselect.recipe.graph import build, unused_students
     from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
+    from crowdselect.running import kept
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
 
     graph = build(read_recipe(recipe))
@@ -125,12 +126,14 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     store = Store(folder, digests)
     Needs(graph, store).check()
     check_machine(store.todo(graph.steps), graph.recipe.folder)
+    for line in unused_students(graph):
+        warn(line)
     if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
         return 0
-    with opened(folder) as lock:
+    with opened(folder) as lock, kept(folder, "run"):
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:
                 lines = make_plan(graph, store, all_priced=False, progress=progress)
