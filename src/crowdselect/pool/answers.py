@@ -184,7 +184,13 @@ class WideAnswers:
         self._fill(out, {model: length(sql) for model, sql in self._responses.items()})
         return out
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
+    def stream(
+        self,
+        size: int,
+        beside: str | None = None,  # noqa: ARG002  (as TallAnswers)
+        *,
+        endings: bool = False,  # noqa: ARG002  (likewise: not known here)
+    ) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time, instruction by instruction."""
         models = np.flatnonzero([model in self._responses for model in self.models])
         names = [self.models[j] for j in models]
@@ -544,9 +550,10 @@ class TallAnswers:
         """How long each answer is, shape (A,), NaN = no text."""
         return to_numpy(self._flat(self._each(length, self._response or "NULL::VARCHAR")))
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
-        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
+    def stream(self, size: int, beside: str | None = None, *, endings: bool = False) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it; and how each ended."""
         keys, response = self.keys, self._response or "NULL::VARCHAR"
+        ended = self._endings if endings else None
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -565,6 +572,7 @@ class TallAnswers:
                 samples=keys.sample[here][inside],
                 texts=[said_text(texts[at]) for at in inside],
                 beside=others,
+                endings=None if ended is None else ended[here][inside],
             )
 
     def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:

@@ -353,6 +353,8 @@ class AnswerBatch:
     """None where there is none, or only white space."""
     beside: list[str | None] | None = None
     """What else was asked for of each row."""
+    endings: IntArray | None = None
+    """How each ended, as its place in `crowdselect.finish.ENDINGS`; None = the pool does not say, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,11 +529,21 @@ class CellRewards:
         own = np.maximum.reduceat(self.values, self.starts) if len(self.values) else self.values
         return self._matrix(own)
 
-    def passes(self) -> FloatArray:
-        """The share of each cell's rewards that are 1, shape (N, M), column-major, NaN = none."""
-        full = (self.values == 1).astype(np.float64)
-        own = np.add.reduceat(full, self.starts) / self.counts if len(full) else full
-        return self._matrix(own)
+    def of_model(self, model: int) -> "CellRewards":
+        """Those of one model alone, shape (N, 1)."""
+        own = self.cells % self.shape[1] == model
+        counts = self.counts[own]
+        return CellRewards(
+            self.values[np.repeat(own, self.counts)],
+            np.cumsum(counts) - counts,
+            self.cells[own] // self.shape[1],
+            (self.shape[0], 1),
+        )
+
+    def share(self, marked: BoolArray) -> FloatArray:
+        """The share of each cell's rewards that are marked, shape (A,); shape (N, M), column-major, NaN = none."""
+        own = marked.astype(np.float64)
+        return self._matrix(np.add.reduceat(own, self.starts) / self.counts if len(own) else own)
 
     @cached_property
     def _summed(self) -> tuple[FloatArray, FloatArray]:
