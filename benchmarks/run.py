@@ -12,6 +12,7 @@ NAMES = (
     "metrics",
     "samples",
     "pool",
+    "student",
     "cluster",
     "lsa",
     "baselines",

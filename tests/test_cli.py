@@ -108,6 +108,7 @@ def test_help_of_select_is_in_sections(run):
         "Options",
         "Pool",
         "What counts",
+        "Student",
         "Spread",
         "Method",
         "Answers",
@@ -229,6 +230,7 @@ def test_inspect_counts_what_is_there(run):
             "without_reward": 0,
             "with_one_reward": 2,
             "complete": 1,
+            "good": {"above": 4.0, "share": 0.25},
         }
     }
     assert [(m["name"], m["size_b"], m["coverage"]["judge"]) for m in found["crowd"]] == [

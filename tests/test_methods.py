@@ -50,7 +50,9 @@ def by_both():
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setitem(METHODS, "vowels", Entry(make=by_vowels, help="Many vowels.", drawn=True))
+    monkeypatch.setitem(
+        METHODS, "vowels", Entry(make=by_vowels, help="Many vowels.", drawn=True, control=True)
+    )
 
 
 def _said(seed: int) -> list[str]:

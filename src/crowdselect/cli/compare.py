@@ -17,6 +17,7 @@ from crowdselect.cli.options import (
     count_options,
     json_option,
     made,
+    method_option,
     option,
     overwrite_option,
     pool_options,
@@ -195,7 +196,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.report.page import number
     from crowdselect.terminal import say, table, warn
 
-    marks = {1: " above", -1: " below", 0: ""}
+    marks = {1: " ▲", -1: " ▼", 0: ""}
     rows, short = [], short_names(found.names)
     for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
@@ -205,12 +206,16 @@ def _print_comparison(found: "SelectionComparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words, None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
+            [
+                words.replace(", mean", ""),
+                None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}",
+                *cells,
+            ]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Figures (above, below: outside the range of 95% of random selections)",
+        title="Figures, means of rows (▲ above, ▼ below the range of 95% of random ones)",
     )
     names = [short[name] for name in found.names]
     table(
@@ -230,6 +235,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
 )
 @option("-o", "--output", metavar="FILE.html", help="A page to write.")
 @budget_option
+@method_option("How rows are scored, as for select; not by texts.")
 @weights_option
 @option(
     "--bootstraps",
@@ -251,33 +257,42 @@ def _print_comparison(found: "SelectionComparison") -> None:
 @config_option
 @pool_options
 @count_options
-@spread_options()
+@spread_options(default="10 with the method crowd, else 0")
 @answer_options
 @overwrite_option
 @json_option
 @cache_option
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
-    from crowdselect.cli.choosing import Trying, checked, counted, inputs_of, options_of, read_crowd
+    from crowdselect.cli.choosing import (
+        Trying,
+        checked,
+        counted,
+        inputs_of,
+        options_of,
+        read_crowd,
+        with_method,
+    )
     from crowdselect.cli.following import after_robustness
     from crowdselect.compare.robustness import robustness as run
     from crowdselect.compare.robustness import robustness_page
+    from crowdselect.methods import method_named
     from crowdselect.repeats import is_current_file, made_by
     from crowdselect.terminal import stage_bar
 
-    asked = made(Trying, counted(given))
-    options = asked.options
+    asked = made(Trying, counted(with_method(given)))
+    options, method = asked.options, method_named(asked.method)
     check_page(asked.output)
     tried = _numbers(asked.try_clusters)
     with asked.source.opened(seed=options.seed) as pool:
         target, made_so = None, None
         if asked.output is not None:
             told = {"bootstraps": asked.bootstraps, "seeds": asked.seeds, "try_clusters": tried}
-            made_so = made_by(
-                "robustness", options_of(pool, options) | told, inputs_of(pool, options, crowd=asked.crowd)
-            )
+            told |= options_of(pool, options) | method.settings
+            made_so = made_by("robustness", told, inputs_of(pool, options, crowd=asked.crowd))
             if not is_current_file(Path(asked.output), made_so, overwrite=asked.overwrite):
-                own = (asked.config, asked.crowd, options.include, options.exclude, options.metrics)
+                lists = (options.include, options.exclude, options.metrics, options.student_answers)
+                own = (asked.config, asked.crowd, *lists)
                 target = checked(
                     asked.output, pool, *own, *options.decontaminate, overwrite=asked.overwrite, folder=False
                 )
@@ -289,6 +304,7 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
                 pool,
                 options,
                 crowd=read_crowd(asked.crowd),
+                method=method,
                 progress=progress,
                 bootstraps=asked.bootstraps,
                 seeds=asked.seeds,

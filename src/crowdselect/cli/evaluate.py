@@ -60,6 +60,7 @@ _settings = bundle(
     _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
     _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
     _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    _asking("--keep-going", is_flag=True, help="Go on although half of the judge's first replies were cut."),
     _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),
@@ -99,8 +100,9 @@ def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN
 @_sources
 @option(
     "--baseline",
-    metavar="crowd.toml#NAME|FILE",
-    help="Whose answers count 50: an endpoint, a folder or a file.",
+    multiple=True,
+    metavar="[CATEGORY=]crowd.toml#NAME|FILE",
+    help="Whose answers count 50: an endpoint, a folder or a file; repeated, one for each category.",
 )
 @_settings
 def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
@@ -279,7 +281,7 @@ def _measure(kind: "Kind", given: dict[str, Any], *, dry_run: bool, as_json: boo
 
 def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
-    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.cli.following import after_evaluation, say_next, without_dry_run
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
@@ -296,4 +298,6 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: 
         show_interrupted(report)
         return INTERRUPTED
     show_result(report, reported=told, as_json=as_json)
+    if not (as_json or report.was_there):
+        say_next(after_evaluation(str(task.folder)))
     return MISSING if report.missing else 0

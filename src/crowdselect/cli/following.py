@@ -27,6 +27,7 @@ POOL = (*READ_OPTIONS, "limit")
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """The same, of a pool with rewards."""
 _BUDGET = "10%"
+_MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
@@ -190,6 +191,22 @@ def training(folder: str) -> Steps:
 def after_train(model: str) -> Steps:
     """Return the step after `train`: measure the student. The judge and the questions are for the user to name."""
     return {f"measure it (as --model {shown_path(model)})": [["evaluate", "mt-bench", "--help"]]}
+
+
+def after_evaluation(folder: str) -> Steps:
+    """Return the step after an evaluation: compare it with other results of the same benchmark that lie beside it."""
+    place = Path(folder)
+    mine = read_manifest(place) or {}
+    beside = sorted(other for other in place.absolute().parent.iterdir() if other.name != place.name)
+    found = [other.name for other in beside if other.is_dir() and _same_benchmark(read_manifest(other), mine)]
+    if not found:
+        return {"compare it, once another model is evaluated": [["evaluate", "compare", "--help"]]}
+    others = [str(place.parent / name) for name in found[:_MOST_COMPARED]]
+    return {"is it better?": [["evaluate", "compare", *others, folder]]}
+
+
+def _same_benchmark(other: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> bool:
+    return other is not None and all(other.get(name) == mine.get(name) for name in ("kind", "benchmark"))
 
 
 def after_robustness() -> Steps:

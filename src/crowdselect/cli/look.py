@@ -176,15 +176,16 @@ def _page(row: "Page", *, whole: bool) -> Iterator[str]:
         yield from _text(row.instruction, whole=whole, indent=3)
     for answer in row.answers:
         yield ""
+        model = visible(answer.model) + (" (the student)" if answer.is_student else "")
         if not answer.samples:
-            yield f"   {visible(answer.model)}  {_reward(answer.reward)}"
+            yield f"   {model}  {_reward(answer.reward)}"
             yield from _text(answer.text or "(no text)", whole=whole, indent=5)
             continue
         samples = counted(len(answer.samples), "sample")
         if answer.reward is not None and len(answer.samples) > 1:
             own = ("-" if each.reward is None else f"{each.reward:.4g}" for each in answer.samples)
             samples = f"mean of {samples}: {', '.join(own)}"
-        yield from folded(f"{visible(answer.model)}  {_reward(answer.reward)}, {samples}", indent=3)
+        yield from folded(f"{model}  {_reward(answer.reward)}, {samples}", indent=3)
         for sample in answer.samples if whole else answer.shown:
             use = f", {sample.use}" if sample.use else ""
             yield f"     sample {sample.number:g}  {_reward(sample.reward)}{use}"

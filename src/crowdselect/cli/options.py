@@ -343,6 +343,7 @@ def refuse(ctx: click.Context, param: click.Parameter, value: float | None) -> N
 
 _pool = section("Pool")
 _counts = section("What counts")
+_student = section("Student")
 _spread = section("Spread")
 _method = section("Method")
 _answers = section("Answers")
@@ -445,6 +446,30 @@ pool_options = bundle(
     limit_option,
     crowd_option,
 )
+student_options = bundle(
+    _student(
+        "--student",
+        metavar="NAME",
+        help="The model to be trained: of the pool, or of --student-answers. No part of the crowd, never trained on.",
+    ),
+    _student(
+        "--student-answers",
+        metavar="POOL",
+        help="A second pool with the student's own answers, joined by id, with the same reward column.",
+    ),
+    _student(
+        "--student-column",
+        metavar="COLUMN",
+        help="The student's success on each instruction, 0 to 1, measured elsewhere; of the pool or of --metrics.",
+    ),
+    _student(
+        "--good-above",
+        type=float,
+        metavar="REWARD",
+        help="An answer is good above this reward.  [default: the cut that splits all rewards best in two]",
+    ),
+)
+"""The model that is to be trained, and what counts as good."""
 pool_place_option = option(
     "--pool", metavar="POOL", help="Where the pool is now; the manifest says where it was."
 )
@@ -455,13 +480,16 @@ count_options = bundle(
         multiple=True,
         help="The reward column; needed where several may be meant. Several make an ensemble.",
     ),
-    _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
+    _counts(
+        "--ensemble", metavar="mean-rank|mean-z|min|lcb", help="How several rewards become one score matrix."
+    ),
     _counts(
         "--metrics",
         metavar="FILE",
         help="Further numbers per instruction (id and numeric columns), for --weights, --keep and --cluster-by.",
     ),
     ties_option,
+    student_options,
     _counts(
         "--keep",
         metavar="NAME=LOW..HIGH",
@@ -556,12 +584,13 @@ answer_options = bundle(
     _answers(
         "--allow-cut",
         is_flag=True,
-        help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        help="Allow answers that were cut (finish_reason, or a <think> without an end) as training targets.",
     ),
     _answers(
         "--pairs",
-        metavar="best-worst|within-model",
-        help="Make preference pairs: the best and the worst answer, or the two samples of one model that are furthest apart.",
+        metavar="best-worst|within-model|best-student",
+        help="Make preference pairs: the best and the worst answer, the two samples of one model that are furthest apart, or "
+        "the best and the student's own.",
     ),
 )
 """What of a chosen row is trained on."""
@@ -592,15 +621,19 @@ def method_options() -> Callable[[Any], Any]:
 
 _SEEDS = "random: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
 
-method_option = option(
-    "--method",
-    metavar="NAME[:ARG]",
-    default=CROWD,
-    show_default=True,
-    is_eager=True,
-    callback=read_method,
-    help="How rows are scored: one of the methods below.",
-)
+
+def method_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """A method of the registry, which brings defaults of other options with it."""
+    return option(
+        "--method",
+        metavar="NAME[:ARG]",
+        default=CROWD,
+        show_default=True,
+        is_eager=True,
+        callback=read_method,
+        help=help,
+    )
+
 
 folder_options = bundle(
     _output(

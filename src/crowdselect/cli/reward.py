@@ -63,6 +63,11 @@ _output = section("Output")
     is_flag=True,
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
 )
+@option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on although the first 20 answers have one score, or half of a judge's first replies were cut.",
+)
 @pool_argument
 @read_options
 @limit_option
@@ -98,7 +103,12 @@ _output = section("Output")
     help="Instead of the model's own; pair: question and answer apart.",
 )
 @_local("--trust-remote-code", is_flag=True, help="Let the model's own code run; only if you have read it.")
-@_served("--api", default="auto", show_default=True, help="classify, pooling, score (vLLM) or predict (TEI).")
+@_served(
+    "--api",
+    default="auto",
+    show_default=True,
+    help="classify, pooling, score (vLLM), sglang or predict (TEI).",
+)
 @_served("--tokenizer", metavar="NAME", help="Write conversations with this tokenizer's chat template.")
 @_served("--concurrency", type=int, default=16, show_default=True, help="Requests at once.")
 @_served("--timeout", type=float, default=600.0, show_default=True, help="Seconds one whole answer may take.")

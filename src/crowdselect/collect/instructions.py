@@ -22,7 +22,7 @@ from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import LAYOUTS, detect
+from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
 from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OWN = (
     *("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning"),
-    *("prompt_tokens", "completion_tokens", "cost"),
+    *("prompt_tokens", "completion_tokens", "cost", STUDENT),
 )
 """Columns of the sealed pool; an instruction column with one of these names is not carried over."""
 

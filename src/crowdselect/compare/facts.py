@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
@@ -227,9 +227,11 @@ def read_pool(
         lengths[with_text] = counter(unit)([texts[row] for row in with_text])
         facts.lengths = lengths
     if first.facts["reward"] is not None and len(pool.models) > 1:
-        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
+        students = students_in(pool.models, marked=first.students, crowd=crowd)
+        ours = [place for place, name in enumerate(pool.models) if name not in students]
+        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order][:, ours]
         if crowd is not None:
-            aligned, notes = crowd.aligned(pool.models)
+            aligned, notes = crowd.aligned([pool.models[place] for place in ours])
             ties = first.options.get("ties", "average")
             facts.problems += notes
             for name in by_family():
@@ -238,7 +240,7 @@ def read_pool(
                 )
         named = first.options["reward"] or pool.reward_name(None)
         cells = rewards_in(pool, named, first.options.get("ensemble")).cells
-        best_of = scores if cells is None else cells.highest()[order]  # of several samples the best
+        best_of = scores if cells is None else cells.highest()[order][:, ours]  # of several samples the best
         best = np.max(np.where(np.isnan(best_of), -np.inf, best_of), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):

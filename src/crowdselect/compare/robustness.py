@@ -17,30 +17,25 @@ from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import by_family, compute_metrics
-from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
-from crowdselect.selection.look import look_at, score_matrix
-from crowdselect.selection.measure import (
-    Lengths,
-    Matrix,
-    answers_of,
-    candidates_of,
-    checked_metrics,
-    rewards_in,
-)
-from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
-from crowdselect.selection.numbers import Measured, check_marks, parted, rests_on_full_marks
-from crowdselect.selection.options import Options, wants_vectors
+from crowdselect.selection.look import look_at
+from crowdselect.selection.measure import Lengths, Matrix, answers_of, checked_metrics, matrix_of
+from crowdselect.selection.methods import Method, Seen, arranged, choice_of, default_method
+from crowdselect.selection.numbers import Measured, check_marks, depends_on_all, parted, rests_on_full_marks
+from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
+from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.reaching import goods_of
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
+from crowdselect.selection.student import Reach, reach_of
 from crowdselect.terminal import counted
-from crowdselect.types import BoolArray
+from crowdselect.types import BoolArray, FloatArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")
 """The metrics of the paper; any other keeps its weight."""
@@ -52,7 +47,7 @@ AXES: dict[str, str] = {
     "reward": "another reward column",
     "weights": f"another of the paper's weights ({', '.join(PAPER_METRICS)})",
     "clusters": "another number of clusters",
-    "seed": "another seed (ties and clusters)",
+    "seed": "another seed (ties, draws and clusters)",
 }
 """The choices that are varied."""
 
@@ -155,6 +150,7 @@ def robustness(
     options: Options,
     *,
     crowd: Crowd | None = None,
+    method: Method | None = None,
     bootstraps: int = 20,
     seeds: int = 5,
     clusters: Sequence[int] = NUMBERS_OF_CLUSTERS,
@@ -166,6 +162,7 @@ def robustness(
         pool: The pool.
         options: The options of the selection to test.
         crowd: Family and size of the models; None infers them from the names.
+        method: As for `crowdselect.select`, if it scores rows by numbers alone.
         bootstraps: Number of bootstrap crowds.
         seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
@@ -176,8 +173,14 @@ def robustness(
 
     Raises:
         CrowdselectError: The selection itself cannot be made; see `crowdselect.select`.
-        OptionError: A number is negative.
+        OptionError: A number is negative, or the method reads texts.
     """
+    method = method or default_method(options)
+    if method.needs or method.known is not None or method.vectors:
+        raise OptionError(
+            f"`method={method.name}` reads texts, and would have to for every variant; robustness tries methods that score rows "
+            "by numbers, such as crowd, reward or teachable"
+        )
     for name, number in (
         ("bootstraps", bootstraps),
         ("seeds", seeds),
@@ -185,14 +188,15 @@ def robustness(
     ):
         if number < 0:
             raise OptionError(f"`{name}` is {number}; wanted at least 0")
-    base = _base(pool, options, crowd)
-    chosen = base.choose()
-    todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
-    done = []
-    for axis, name, run in todo:
-        done.append(_tried(axis, name, run, chosen))
-        if progress is not None:
-            progress(len(done), len(todo))
+    with own_answers(options.the_student, pool) as own:
+        base = _base(pool, options, crowd, method, own)
+        chosen = base.choose()
+        todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
+        done = []
+        for axis, name, run in todo:
+            done.append(_tried(axis, name, run, chosen))
+            if progress is not None:
+                progress(len(done), len(todo))
     return Robustness(
         tuple(str(i) for i in pool.ids[chosen]),
         len(np.unique(base.rows.groups[base.eligible])),
@@ -201,9 +205,9 @@ def robustness(
             "pool": pool.path,
             "fingerprint": pool.fingerprint(),
             "reward": base.rows.reward,
-            "models": len(pool.models),
+            "models": len(base.rows.crowd.members),
             "simulated": "simulated" in pool.columns,
-            "options": options.as_dict(),
+            "options": {**options.as_dict(), **method.settings},
             "embedder": base.grouping.embedder,
         },
     )
@@ -219,7 +223,10 @@ class _Base:
 
     shards: Shards
     rows: Rows
+    method: Method
     options: Options
+    own: OwnAnswers | None
+    """The student's answers, where they are in a pool of their own."""
     listed: Lists
     eligible: BoolArray
     grouping: Grouping
@@ -241,19 +248,33 @@ class _Base:
         """Select with some inputs replaced; return which rows are chosen, shape (N,)."""
         options, eligible = options or self.options, self.eligible
         if rows is not None:
-            eligible = eligible & (bars(rows, self.listed, options, weighted=True) == ELIGIBLE)
+            reasons = bars(rows, self.listed, options, weighted=self.method.weighted)
+            eligible = eligible & (reasons == ELIGIBLE)
         seen = Seen(shards=self.shards, known=rows or self.rows, options=options, eligible=eligible)
-        score = arranged(CROWD, seen, CROWD.score(seen, _silent), self.grouping).score
+        scored = self.method.score(seen, _silent)
+        for left_out in scored.left_out.values():
+            seen = replace(seen, eligible=seen.eligible & ~left_out)
+        score = arranged(self.method, seen, scored, self.grouping).score
         grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
         return choice_of(seen, score, grouping).rank > 0
 
-    def of_matrix(self, matrix: Matrix, crowd: Crowd, *, whole: Matrix) -> Rows:
+    def of_matrix(
+        self,
+        matrix: Matrix,
+        crowd: Crowd,
+        reach: Reach | None,
+        *,
+        whole: Matrix,
+        reward: str | None = None,
+    ) -> Rows:
         """Return the rows with metrics and numbers of another matrix; numbers from a file stay as they are.
 
         Args:
             matrix: Its columns are the members of `crowd`.
             crowd: Models of the pool, some of them left out or repeated.
-            whole: A column for each model of the pool: numbers of a named model do not depend on the crowd.
+            reach: What that crowd and the student can do.
+            whole: A column for each model of the whole crowd: numbers of a named model do not depend on the crowd.
+            reward: Its reward column; None = the selection's own.
         """
         metrics = compute_metrics(
             matrix.scores,
@@ -270,9 +291,13 @@ class _Base:
             per_model=np.asarray(rewarded.sum(axis=0), dtype=np.int64),
             crowd=crowd,
         )
-        _check_order(rows, self.options.weights)
+        if self.method.weighted:
+            _check_order(rows, self.options.weights)
         answers = answers_of(matrix, hashes=rows.hashes, models=tuple(crowd.names), options=self.options)
-        return self._with_numbers(replace(rows, answers=answers), matrix, whole=whole)
+        if rows.joined is not None and self.options.pairs == BEST_STUDENT:
+            named = reward or (None if rows.look is None else rows.look.reward)
+            answers = rows.joined.rejected(answers, named, self.options, model=len(crowd.names))
+        return self._with_numbers(replace(rows, answers=answers, reach=reach), matrix, whole=whole)
 
     def _with_numbers(self, rows: Rows, matrix: Matrix, *, whole: Matrix) -> Rows:
         """Return the rows with their numbers made anew; see `of_matrix`."""
@@ -284,38 +309,74 @@ class _Base:
                 passes=each.passes,
                 lengths=lambda: self.lengths.of(rows.answers, np.arange(len(rows)), models=names),
                 models=models,
+                agreement=None if rows.agreement is None else rows.agreement.rows,
             )
-            for each, models in ((matrix, names), (whole, self.shards.pool.models))
+            for each, models in ((matrix, names), (whole, tuple(self.rows.crowd.names)))
         )
         new = {
-            name: (of_crowd if parted(name)[1] is None else of_models).number(name) for name in rows.numbers
+            name: (of_crowd if parted(name)[1] is None else of_models).number(name)
+            for name in rows.numbers
+            if not depends_on_all(name)
         }
+        new |= {} if rows.reach is None else rows.reach.numbers
         weighted = {name: new[name] for name in rows.metrics if name in new}
         return replace(rows, metrics={**rows.metrics, **weighted}, numbers=new)
+
+    def reach_of(
+        self,
+        good: FloatArray | None,
+        *,
+        seed: int | None = None,
+        **changed: Any,  # noqa: ANN401  (as they are)
+    ) -> Reach | None:
+        """Compute what another crowd can do and the student should; None where that does not count.
+
+        Args:
+            good: Share of each model's answers that are good, shape (N, M).
+            seed: Of the folds; None = that of the options.
+            changed: `cut`, `share` or `student_good`, if they are others.
+        """
+        known = self.rows.reach
+        if known is None:
+            return None
+        given = {name: getattr(known, name) for name in ("cut", "share", "student_good")} | changed
+        return reach_of(
+            np.full_like(self.matrix.scores, np.nan) if good is None else good,  # all rewards are equal
+            given["student_good"],
+            cut=given["cut"],
+            share=given["share"],
+            student=known.student,
+            hashes=self.rows.hashes,
+            seed=self.options.seed if seed is None else seed,
+        )
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
         """Select with another crowd, in which models may be left out or repeated."""
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
-        return self.choose(rows=self.of_matrix(matrix, crowd, whole=whole))
+        return self.choose(rows=self.of_matrix(matrix, crowd, self.reach_of(matrix.good), whole=whole))
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
-        pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
-        checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
-        targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
-        found = rewards_in(pool, pool.reward_name(column), None)
+        pool, look = self.shards.pool, self.rows.look
+        if look is None:
+            raise ShapeError("the rows were looked at without their matrix")
+        look, reach = replace(look, reward=column, sample_reward=column), self.rows.reach
+        changed: dict[str, Any] = {}
+        if reach is not None:
+            goods = goods_of(self.shards, look, reach.student, self.own, reward=column)
+            look, changed = replace(look, cut=goods.cut), {"cut": goods.cut, "share": goods.share}
+        matrix = matrix_of(pool, look)
+        checked_metrics(matrix.scores, self.rows.crowd, ties=look.ties, ids=pool.ids, path=pool.path)
+        if reach is not None and look.cut is not None:
+            if self.rows.joined is not None:
+                changed["student_good"] = self.rows.joined.good(column, look.cut)
+            elif reach.student.column is None:
+                changed["student_good"] = matrix.student_good
         for name in filter(rests_on_full_marks, self.rows.numbers):
-            check_marks(name, column, found.marks)
-        matrix = replace(
-            self.matrix,
-            scores=scores,
-            targets=targets,
-            candidates=candidates_of(pool, column, self.options),
-            spread=None if found.cells is None else found.cells.variances(),
-            passes=None if self.matrix.passes is None else found.passes(),
-        )
-        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, whole=matrix))
+            check_marks(name, column, matrix.marks)
+        reach = self.reach_of(matrix.good, **changed)
+        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, reach, whole=matrix, reward=column))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
         """Select by other weights; a metric that had no weight before may be undefined in some rows."""
@@ -331,15 +392,23 @@ class _Base:
             keys = reseeded(self.rows.hashes[rows], seed=seed, salt="sample")
             labels[rows] = kmeans(self.vectors, k=k, keys=keys, seed=seed)
         keep = self.options.cluster_by is not None and k > 0
-        return self.choose(options=replace(self.options, seed=seed), labels=None if keep else labels)
+        known = None
+        if seed != self.options.seed and self.rows.reach is not None:  # its folds are others
+            redrawn = replace(self.rows, reach=self.reach_of(self.matrix.good, seed=seed))
+            known = self._with_numbers(redrawn, self.matrix, whole=self.matrix)
+        return self.choose(
+            options=replace(self.options, seed=seed), rows=known, labels=None if keep else labels
+        )
 
 
-def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
+def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own: OwnAnswers | None) -> _Base:
     """Read the pool once, as `crowdselect.selection.run.select` does, keeping its matrix and vectors."""
-    shards, rows = look_at(pool, options=options, crowd=crowd, keep=True)
-    check_usable(rows, options.weights)
+    shards, rows = look_at(pool, options=options, crowd=crowd, method=method, keep=True, own=own)
+    if method.weighted:
+        check_usable(rows, options.weights)
     listed = lists(rows.ids, options)
-    eligible = np.asarray(bars(rows, listed, options, weighted=True) == ELIGIBLE, dtype=np.bool_)
+    reasons = bars(rows, listed, options, weighted=method.weighted)
+    eligible = np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
     grouping = group(
         embeddable(shards, rows),
         eligible,
@@ -351,7 +420,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     )
     at = np.flatnonzero(eligible)
     vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
-    return _Base(shards, rows, options, listed, eligible, grouping, vectors, Lengths(pool))
+    return _Base(shards, rows, method, options, own, listed, eligible, grouping, vectors, Lengths(pool))
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
@@ -375,7 +444,7 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
     for column in base.shards.pool.reward_columns:
         if column != base.rows.reward:
             yield "reward", column, partial(base.reward_of, column)
-    for numbers in PAPER_WEIGHTS:
+    for numbers in PAPER_WEIGHTS if base.method.weighted else ():
         weights = {**options.weights, **dict(zip(PAPER_METRICS, map(float, numbers), strict=True))}
         if weights != options.weights:
             yield "weights", ", ".join(f"{number:g}" for number in numbers), partial(base.weighted, weights)

@@ -33,7 +33,7 @@ from crowdselect.compare.facts import (
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 from crowdselect.lengths import CHARACTERS
-from crowdselect.methods import METHODS
+from crowdselect.methods import METHODS, Entry
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
@@ -330,11 +330,11 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
 
 
 def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str, list[int]]:
-    """Group selections by name; random ones that differ only in their seed are one, named after their folder."""
+    """Group selections by name; drawn ones that differ only in their seed are one, named after their folder."""
     groups: dict[str, list[int]] = {}
     for place, selection in enumerate(selections):
         own = f"{place}"
-        entry = METHODS.get(method_of(selection.options))
+        entry = _entry(selection)
         if entry is not None and entry.drawn:
             own = repr(sorted((name, value) for name, value in selection.options.items() if name != "seed"))
         groups.setdefault(own, []).append(place)
@@ -351,9 +351,15 @@ def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str,
     return found
 
 
+def _entry(selection: Selection) -> Entry | None:
+    """The record of a selection's method; None for the crowd's, and for one that is not in the registry."""
+    return METHODS.get(method_of(selection.options))
+
+
 def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]) -> str | None:
     """Choose the random selections to compare with: plain ones before clustered ones, then the most seeds."""
-    several = [name for name, places in entries.items() if len(places) > 1]
+    methods = {name: _entry(selections[places[0]]) for name, places in entries.items() if len(places) > 1}
+    several = [name for name, entry in methods.items() if entry is not None and entry.control]
 
     def order(name: str) -> tuple[bool, int, str]:
         return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name]), name

@@ -45,7 +45,7 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
     """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it.
 
     Args:
-        evaluation: What came out.
+        evaluation: The result.
         reported: Endpoints of which a line has said why they stopped.
         as_json: Print JSON.
     """
@@ -153,18 +153,11 @@ def _cells(part: Mapping[str, Any]) -> list[object]:
 
 
 def _facts(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    drawn = found.get("as_arena_hard_auto")
-    if drawn is not None:
-        less, more = drawn["score"] - drawn["low"], drawn["high"] - drawn["score"]
-        lines.append(
-            f"as arena-hard-auto prints it: {drawn['score']:.1f} (-{less:.1f}, +{more:.1f}); the baseline: 50"
-        )
-        fitted = found["bradley_terry"]
-        strength = (
-            fitted["why"] if fitted["elo"] is None else f"{fitted['elo']:.0f} points (the baseline: 1000)"
-        )
-        lines.append(f"Bradley-Terry: {strength}")
+    lines = _strength_lines(found)
+    if not lines:  # several baselines
+        for name, part in found["categories"].items():
+            against = f"{visible(name)} against {visible(str(part.get('baseline')))}: "
+            lines += [against + line for line in _strength_lines(part)]
     for name, who in (("lengths", found["model"]), ("baseline_lengths", found["baseline"])):
         lengths = found.get(name)
         if lengths is not None and lengths["answers"]:
@@ -173,6 +166,27 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
                 f"mean answer of {visible(who)}: {lengths['mean_characters']:.0f} characters{tokens}"
             )
     return [*lines, *_check_lines(found["self_check"])]
+
+
+def _strength_lines(found: Mapping[str, Any]) -> list[str]:
+    """Write the score against one baseline in the other ways that it is published."""
+    lines = []
+    drawn, styled = found.get("as_arena_hard_auto"), found.get("style_control")
+    if drawn is not None:
+        lines.append(f"as arena-hard-auto prints it: {_published(drawn)}; the baseline: 50")
+        fitted = found["bradley_terry"]
+        strength = (
+            fitted["why"] if fitted["elo"] is None else f"{fitted['elo']:.0f} points (the baseline: 1000)"
+        )
+        lines.append(f"Bradley-Terry: {strength}")
+    if styled is not None and styled["score"] is not None:
+        lines.append(f"with style control: {_published(styled)}; at equal style {styled['equal_style']:.1f}")
+    return lines
+
+
+def _published(drawn: Mapping[str, float]) -> str:
+    less, more = drawn["score"] - drawn["low"], drawn["high"] - drawn["score"]
+    return f"{drawn['score']:.1f} (-{less:.1f}, +{more:.1f})"
 
 
 def _check_lines(check: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from crowdselect._optional import check_optional, optional
 from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import check_model_folder
+from crowdselect.modelfolders import check_model_folder, is_here, quiet_hub
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
@@ -62,10 +62,12 @@ def by_ifd(
             device=device,
         )
 
-    def known(seen: Seen, progress: Progress) -> int:
+    def known(seen: Seen, progress: Progress) -> int | None:
         for module in ("torch", "transformers"):
             check_optional(module, extra="reward")
         check_model_folder(model)
+        if not is_here(model):
+            return None
         found = seen.map(kept_ratios(seen).are_known, of="both", progress=progress, size=BATCH)
         return int(np.nansum(found))
 
@@ -255,7 +257,8 @@ def identity_of(model: str) -> str:
     if path.is_dir():
         return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
     try:
-        config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
+        with quiet_hub():
+            config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error
     return f"{model} {getattr(config, '_commit_hash', None)}"

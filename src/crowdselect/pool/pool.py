@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
-from crowdselect.pool.columns import Kind, as_text, quote
+from crowdselect.pool.columns import Kind, as_number, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import (
@@ -27,7 +27,7 @@ from crowdselect.pool.index import (
     values_per_id,
     vectors,
 )
-from crowdselect.pool.layouts import Tall, Wide
+from crowdselect.pool.layouts import NUMERIC, STUDENT, Tall, Wide
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
@@ -180,6 +180,28 @@ class Pool:
     def models(self) -> tuple[str, ...]:
         """The M models that answered, in code-point order; `limit` takes none away."""
         return self._answers.models
+
+    @cached_property
+    def students(self) -> tuple[str, ...]:
+        """Those of the models that are no part of the crowd, but may learn from it: the column `is_student` is true for them.
+
+        In code-point order. One marked row is enough, so that files that were put together lose no mark.
+
+        Raises:
+            InputError: The column holds anything but true and false.
+        """
+        answers = self._view.answers
+        if STUDENT not in self._source.columns or isinstance(answers, Wide) or answers.nested:
+            return ()
+        kind = self._source.columns[STUDENT]
+        if kind.name not in NUMERIC:
+            raise InputError(
+                f"{self.path}: column {STUDENT!r} holds {kind.name}s; wanted true in the rows of a student, or another name"
+            )
+        mark = f"CASE WHEN {as_number(quote(STUDENT), kind)} = 1 THEN 1 END"
+        models, marks, _ = self._source.grouped(answers.model, mark).columns
+        pairs = zip(models.to_pylist(), marks.to_pylist(), strict=True)
+        return tuple(sorted(model for model, marked in pairs if marked and model is not None))
 
     @property
     def has_text(self) -> bool:

@@ -138,19 +138,24 @@ class Digests:
         return self._endpoint(self._folder / file, part, role=role)
 
     def _crowd(self, path: Path) -> Any:  # noqa: ANN401  (plain values)
-        """Return the parts of a crowd file that change results: settings, family and size; not prices, limits, hosts."""
+        """Return the parts of a crowd file that change results: settings, family and size, who is a student; not prices, hosts."""
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.crowd import Crowd
 
-        members = [[one.name, one.family, one.size_b] for one in Crowd.from_file(path).members]
-        return [members, [one.digest.hex() for one in load_endpoints(path).models]]
+        found = load_endpoints(path)
+        crowd = Crowd.from_file(path).members if found.models else ()
+        members = [[one.name, one.family, one.size_b] for one in crowd]
+        students = [[one.name, one.digest.hex()] for one in found.students]
+        return [members, [one.digest.hex() for one in found.models], *([students] if students else [])]
 
     def _endpoint(self, path: Path, name: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
         from crowdselect.ask.endpoints import load_endpoints
 
         found = load_endpoints(path)
         either = (
-            (*found.judges, *found.models) if role in {"judge", "with"} else (*found.models, *found.judges)
+            (*found.judges, *found.answering)
+            if role in {"judge", "with"}
+            else (*found.answering, *found.judges)
         )
         own = next((one for one in either if one.name == name), None)
         if own is None:

@@ -22,6 +22,7 @@ from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
 from crowdselect.repeats import is_current_file, made_by, made_in
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
@@ -65,6 +66,7 @@ from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
 from crowdselect.reward.verify import VerifyScorer, check_column
+from crowdselect.running import running
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
 _COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
@@ -85,6 +87,7 @@ class JobOptions:
         extract: Where verifiers find the final answer, a regular expression; None = the usual places.
         self_test: Test each scorer on built-in answers first.
         retry_failed: Retry scores that failed before.
+        keep_going: Go on where all first scores of a reward model are the same, or half of a judge's first replies were cut.
         overwrite: Replace the rewards file; never the ledger.
         engine: Where models run.
     """
@@ -97,6 +100,7 @@ class JobOptions:
     extract: str | None = None
     self_test: bool = True
     retry_failed: bool = False
+    keep_going: bool = False
     overwrite: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -259,7 +263,12 @@ class Job:
         readings = [column.reading for column in self.columns]
         found_in = windows_of_files(self._pool, readings) if on_ray else windows(self._pool, readings)
         tallies = write_rewards(
-            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+            found_in,
+            self.columns,
+            self._stored() if self.paid else None,
+            self.target,
+            students=self._pool.students,
+            made=self._made,
         )
         for column in self.columns:
             column.scorer.close()
@@ -332,6 +341,8 @@ class Job:
         """Return how a column is scored; `workers` overrides the number in the options."""
         options = self._options
         retry = options.retry_failed
+        setup = self._setups[column.name]
+        alike = Alike.of(column.name, setup.spec.kind, keep_going=options.keep_going)
         if not options.engine.on_ray:
             return in_this_process(
                 column,
@@ -339,10 +350,10 @@ class Job:
                 stored,
                 retry_failed=retry,
                 progress=progress,
+                alike=alike,
             )
         engine = options.engine if workers is None else replace(options.engine, workers=workers)
-        setup = self._setups[column.name]
-        return on_workers(column, setup, stored, self.parts, retry_failed=retry, engine=engine)
+        return on_workers(column, setup, stored, self.parts, retry_failed=retry, alike=alike, engine=engine)
 
     def _tested(self, column: Column, stored: Stored) -> list[str]:
         """Test a scorer on the built-in conversations, on a worker if workers score; its scores are stored.
@@ -451,7 +462,13 @@ class Job:
         if spec.kind == "http":
             return ServedScorer(spec, options.served)
         if spec.kind == "judge":
-            return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
+            return JudgeScorer(
+                spec,
+                options.judge,
+                ledger=self._open,
+                retry_failed=options.retry_failed,
+                keep_going=options.keep_going,
+            )
         return LocalScorer(spec, placed(options.local, options.engine))
 
 
@@ -567,11 +584,13 @@ class Meter:
         self._clock = time.monotonic if clock is None else clock
         self._terminal = self._stream.isatty()
         self._began = self._said = self._clock()
+        self._at = running()
         self._shown = False
 
     def add(self, count: int) -> None:
         """Add `count`, and show progress from time to time."""
         self.done += count
+        self._at.tell("scoring", self.done, self._total)
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return

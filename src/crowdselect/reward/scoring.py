@@ -19,6 +19,7 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import user_turn
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer
@@ -111,6 +112,7 @@ def in_this_process(
     *,
     retry_failed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
+    alike: Alike | None = None,
 ) -> Way:
     """Return the way to score with the column's own scorer; for when outcomes reach the disk, see `Stored.put`.
 
@@ -120,6 +122,7 @@ def in_this_process(
         stored: Where outcomes are looked up and stored.
         retry_failed: Retry scores that failed before, once.
         progress: Called with the number of new scores, every few scores.
+        alike: Looks at the first scores; None = nothing does.
     """
 
     def batches(source: Source) -> Iterator[list[Item]]:
@@ -131,7 +134,10 @@ def in_this_process(
     read = partial(
         unscored, digest=column.digest, identity=column.scorer.identity, known=known, batches=batches
     )
-    return Way(run_here, read, record, {"column": column, "stored": stored, "progress": progress})
+    watched = alike or Alike(column.name, 0, stops=False)
+    return Way(
+        run_here, read, record, {"column": column, "stored": stored, "progress": progress, "alike": watched}
+    )
 
 
 def on_workers(
@@ -141,6 +147,7 @@ def on_workers(
     parts: Parts,
     *,
     retry_failed: bool = False,
+    alike: Alike,
     engine: EngineOptions,
 ) -> Way:
     """Return the way to score on a Ray cluster, with one scorer per worker.
@@ -151,6 +158,7 @@ def on_workers(
         stored: Where outcomes are looked up.
         parts: Where workers write.
         retry_failed: Retry scores that failed before.
+        alike: Looks at the first scores of each worker.
         engine: The number of workers and their resources.
     """
     stored.read_again()
@@ -162,7 +170,7 @@ def on_workers(
         known=known,
         batches=partial(items_of, reading=column.reading),
     )
-    arguments = {"setup": setup, "folder": parts.folder, "place": here()}
+    arguments = {"setup": setup, "folder": parts.folder, "place": here(), "alike": alike}
     return Way(partial(streamed, options=engine), read, ScoreWorker, arguments)
 
 
@@ -260,14 +268,18 @@ def unscored(
             yield pa.table({KEY: pa.array(keys, pa.binary()), _ITEM: pa.array(texts, pa.large_string())})
 
 
-def record(table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None]) -> Table:
+def record(
+    table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None], alike: Alike
+) -> Table:
     """Score a table from `unscored`, and store each outcome at once."""
-    keys, scored = table[KEY].to_pylist(), 0
-    for some in column.scorer.score(_items(table)) if keys else ():
+    keys, scored, items = table[KEY].to_pylist(), 0, _items(table)
+    for some in column.scorer.score(items) if keys else ():
         for at, outcome in some:
             stored.put(row_of(column, keys[at], outcome))
         scored += len(some)
         progress(len(some))
+        for at, outcome in some:
+            alike.add(items[at], outcome)
     stored.flush()  # a scorer that is faster than the disk would pile its scores up
     return _counted(scored, ())
 
@@ -279,12 +291,14 @@ class ScoreWorker:
         setup: The setup of the scorer.
         folder: The folder of the parts.
         place: The folder of the user's own modules.
+        alike: Looks at the first scores.
     """
 
-    def __init__(self, setup: ScorerSetup, folder: Path, place: str) -> None:
+    def __init__(self, setup: ScorerSetup, folder: Path, place: str, alike: Alike) -> None:
         if place not in sys.path:
             sys.path.insert(0, place)
         self._scorer, self._parts, self._returned = setup.scorer(), Parts(folder), 0
+        self._alike = alike
 
     def __call__(self, batch: Table) -> Table:
         """Score a batch, unless its part exists already because it was handed out twice."""
@@ -292,11 +306,14 @@ class ScoreWorker:
         name = self._parts.name(keys)
         scored = 0
         if keys and not self._parts.has(name):
+            items = _items(batch)
             found: dict[int, Outcome] = {
-                at: outcome for some in self._scorer.score(_items(batch)) for at, outcome in some
+                at: outcome for some in self._scorer.score(items) for at, outcome in some
             }
             self._parts.write(name, columns_of(keys, [found[at] for at in range(len(keys))]))
             scored = len(keys)
+            for at, item in enumerate(items):
+                self._alike.add(item, found[at])
         fresh, self._returned = self._scorer.notes[self._returned :], len(self._scorer.notes)
         return _counted(scored, fresh)
 

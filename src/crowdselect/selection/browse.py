@@ -3,13 +3,13 @@
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import direction_of
@@ -177,6 +177,8 @@ class Answered:
     """None = no text, or there are samples."""
     samples: tuple[ShownSample, ...] = ()
     """By number, in a pool that has samples; only those with a text or a reward."""
+    is_student: bool = False
+    """Its answers are the student's own, which are never trained on."""
 
     @property
     def shown(self) -> tuple[ShownSample, ...]:
@@ -204,7 +206,8 @@ class Page:
     """What is known of the row besides its texts, by name, without missing values."""
     instruction: str | None
     answers: tuple[Answered, ...]
-    """The highest reward first, answers without one last, ties by name; only models with a text or a reward."""
+    """The highest reward first, answers without one last, ties by name, a student's own after the crowd's; only models
+    with a text or a reward."""
 
 
 class Browser:
@@ -233,6 +236,8 @@ class Browser:
         self._table = _table(pool, selection, reward, crowd)
         self._reward = _reward(pool, selection, reward)
         self._scores = None if self._reward is None else pool.scores_of_part(pool.reward_name(self._reward))
+        marked = pool.students if selection is None else selection.students
+        self._students = students_in(pool.models, marked=marked, crowd=crowd)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -290,7 +295,7 @@ class Browser:
         texts = self._pool.responses(cells) if self._pool.has_responses else [None] * len(cells)
         for i, row in enumerate(rows):
             own = texts[i * len(models) : (i + 1) * len(models)]
-            yield _ordered(map(Answered, models, self._rewards_of(row), own))
+            yield self._ordered(map(Answered, models, self._rewards_of(row), own))
 
     def _samples(
         self, rows: Sequence[int], numbers: Sequence[Mapping[str, Any]]
@@ -316,7 +321,15 @@ class Browser:
                     use = uses.get((model, number), "")
                     shown[model].append(ShownSample(number, _known(reward), text, use))
             rewards = zip(pool.models, self._rewards_of(row), strict=True)
-            yield _ordered(Answered(model, mean, None, tuple(shown[model])) for model, mean in rewards)
+            yield self._ordered(Answered(model, mean, None, tuple(shown[model])) for model, mean in rewards)
+
+    def _ordered(self, answers: Iterable[Answered]) -> tuple[Answered, ...]:
+        """Those with a text or a reward, in the order of `Page.answers`; a student's are marked."""
+        marked = (replace(answer, is_student=answer.model in self._students) for answer in answers)
+        there = [each for each in marked if each.text is not None or each.reward is not None or each.samples]
+        return tuple(
+            sorted(there, key=lambda a: (a.is_student, a.reward is None, -(a.reward or 0.0), a.model))
+        )
 
     def _rewards_of(self, row: int) -> list[float | None]:
         """Each model's reward of a row; None = none."""
@@ -371,12 +384,6 @@ def _reward(pool: Pool, selection: Selection | None, reward: str | None) -> str 
         used = selection.facts["reward"]
         return used if isinstance(used, str) and direction_of(used)[0] in pool.reward_columns else None
     return reward or pool.usual_reward
-
-
-def _ordered(answers: Iterable[Answered]) -> tuple[Answered, ...]:
-    """Those with a text or a reward: the highest reward first, then those without one, ties by name."""
-    there = [each for each in answers if each.text is not None or each.reward is not None or each.samples]
-    return tuple(sorted(there, key=lambda a: (a.reward is None, -(a.reward or 0.0), a.model)))
 
 
 def _known(reward: float) -> float | None:

@@ -29,7 +29,7 @@ from crowdselect.selection.formats import (
     trainer_files,
 )
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import Chosen, chosen_of
+from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -96,7 +96,12 @@ def export(
         raise OptionError(
             f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`"
         )
-    lists = [options["include"], options["exclude"], *options["decontaminate"]]
+    lists = [
+        options["include"],
+        options["exclude"],
+        options.get("student_answers"),
+        *options["decontaminate"],
+    ]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
     custom = bool(checked and checked["custom"])
@@ -214,6 +219,20 @@ def training_records(
         yield from _rl_records(selection, pool, rows, trainer=trainer)
         return
     rows = [each for row in rows for each in _answers_of(row)]
+    with rejected_in(selection, pool) as others:
+        yield from _records(selection, pool, others, rows, format, trainer=trainer, cuts=cuts)
+
+
+def _records(
+    selection: Selection,
+    pool: Chosen,
+    rejected_pool: Chosen,
+    rows: list[dict[str, Any]],
+    name: str,
+    *,
+    trainer: str | None,
+    cuts: MarkerCuts,
+) -> Iterator[Record]:
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
         chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
@@ -223,14 +242,14 @@ def training_records(
         if paired:
             others = [(row["id"], row["rejected_model"]) for row in batch]
             samples = [row.get("rejected_sample") for row in batch]
-            rejected = _fetch(pool, others, samples, cuts)
-            _check_prompts(pool, chosen, prompts, pool.prompts(others, samples))
+            rejected = _fetch(rejected_pool, others, samples, cuts)
+            _check_prompts(pool, chosen, prompts, rejected_pool.prompts(others, samples))
         tools = pool.tools([row["id"] for row in batch])
         for row, prompt, answer, other, may_call in zip(
             batch, prompts, answers, rejected, tools, strict=True
         ):
             yield record(
-                format,
+                name,
                 instruction_id=row["id"],
                 prompt=prompt,
                 answer=answer,
@@ -358,7 +377,7 @@ def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]
 
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not to be published
-_PATHS = ("pool", "include", "exclude", "decontaminate")
+_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers")
 
 
 def dataset_card(

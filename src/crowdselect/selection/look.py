@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,12 +36,23 @@ from crowdselect.selection.measure import (
     tables_of,
 )
 from crowdselect.selection.methods import CROWD, Method
-from crowdselect.selection.numbers import check_marks, check_number, rests_on_full_marks
-from crowdselect.selection.options import RL, Options, wants_model
+from crowdselect.selection.numbers import (
+    check_marks,
+    check_number,
+    depends_on_all,
+    is_number,
+    margin,
+    parted,
+    rests_on_full_marks,
+)
+from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
+from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.reaching import Goods, goods_of, reach_in
 from crowdselect.selection.reading import Shards, number_of_bins, shards_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
+from crowdselect.selection.student import REACH, Student
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 
@@ -55,6 +67,8 @@ def look_at(
     run: Run | None = None,
     keep: bool = False,
     also: Sequence[str] = (),
+    student: Student | None = None,
+    own: OwnAnswers | None = None,
 ) -> tuple[Shards, Rows]:
     """Look at a pool once.
 
@@ -68,6 +82,8 @@ def look_at(
         run: What reads the pool's files one by one; None = this process, and only for large pools.
         keep: Return the score matrix too; the pool is then read as a whole.
         also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
+        student: The student, and what counts as good, if there are no options.
+        own: The pool of its answers, if it is open already.
 
     Returns:
         How the pool is read, and its rows.
@@ -77,20 +93,52 @@ def look_at(
         InputError: A metric overflows, or the crowd matches no model of the pool.
         SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
     """
-    shards = (
-        Shards(pool)
-        if keep
-        else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole)
-    )
+    student = (student or Student()) if options is None else options.the_student
     name = reward if options is None else options.reward
-    request = _Request(options, name, ties, crowd, method, keep=keep, also=tuple(also))
-    try:
-        return shards, _rows(shards, request)
-    except SplitError:
-        if run is not None:
-            raise
-        whole = Shards(pool)
-        return whole, _rows(whole, request)
+    with own_answers(student, pool) if own is None else nullcontext(own) as answers:
+        student = student if answers is None else replace(student, name=answers.model)
+        needs = method.needs_the_whole
+        shards = Shards(pool, student=student.name, crowd=crowd)
+        if not keep:
+            shards = shards_of(
+                pool, run=run, options=options, method_needs=needs, student=student.name, crowd=crowd
+            )
+        student = student if student.named else _marked(student, shards, options, method, also)
+        request = _Request(options, name, ties, crowd, method, student, answers, keep=keep, also=tuple(also))
+        try:
+            return shards, _rows(shards, request)
+        except SplitError:
+            if run is not None:
+                raise
+            whole = Shards(pool, student=student.name, crowd=crowd)
+            return whole, _rows(whole, request)
+
+
+def _marked(
+    student: Student, shards: Shards, options: Options | None, method: Method, also: Sequence[str]
+) -> Student:
+    """Find the student where none is named: the only model that the pool or the crowd file marks as one.
+
+    Returns:
+        The student, `marked` where nothing needs it; nobody where none is marked, or several are.
+
+    Raises:
+        OptionError: The method or the pairs need one, and none is marked, or several are.
+    """
+    named = _named(options, also, shards.pool)
+    numbers = any(is_number(name) and parted(name)[0].student for name in named)
+    why = [f"`method={method.name}` chooses for a student"] if method.student else []
+    if options is not None and options.pairs == BEST_STUDENT:
+        why.append(f"`pairs={options.pairs!r}` rejects the student's own answers")
+    if len(shards.students) == 1:
+        return replace(student, name=shards.students[0], marked=not (why or numbers))
+    if why:
+        marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
+        raise OptionError(
+            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`, or a column of its success "
+            f"with `student_column`{marked}"
+        )
+    return student
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +150,9 @@ class _Request:
     ties: Ties
     crowd: Crowd | None
     method: Method
+    student: Student
+    own: OwnAnswers | None
+    """The student's answers, where they are in a pool of their own."""
     keep: bool
     also: tuple[str, ...] = ()
 
@@ -114,14 +165,13 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
-    merged, matrix = _merged(shards, look)
+    look, goods, merged, matrix = _read(shards, request, look)
     if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
-        look = replace(look, respelt=True)
-        merged, matrix = _merged(shards, look)
+        look, goods, merged, matrix = _read(shards, request, replace(look, respelt=True))
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
-    ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.method)]
     if look.joined:
         joined = [respelt_note(str(look.rewards))] if look.respelt and merged.total("kept") else []
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
@@ -129,15 +179,39 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes += [note for note in joined if note not in pool_notes]  # a whole pool has them already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
-        extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=(*METRICS, *COLUMNS))
+        taken = (*METRICS, *COLUMNS, *(() if goods is None else REACH))
+        extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
+    columns, answers = merged.named("column"), _answers(merged)
+    own, own_notes = (
+        (None, [])
+        if request.own is None
+        else request.own.joined(ids, merged.table["digest"].combine_chunks())
+    )
+    if own is not None and options is not None and options.pairs == BEST_STUDENT:
+        answers = own.rejected(answers, look.reward, options, model=len(look.models))
+    reach = (
+        None
+        if goods is None
+        else reach_in(
+            merged.table,
+            goods,
+            request.student,
+            own,
+            ids=ids,
+            numbers={name: values for name, values in metrics.items() if name not in METRICS},
+            columns=columns,
+            seed=0 if options is None else options.seed,
+        )
+    )
     numbers, number_notes = _numbers(merged, look, options, metrics)
-    notes += number_notes
+    numbers |= {} if reach is None else reach.numbers
+    numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
+    notes += [*own_notes, *number_notes, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
-    columns = merged.named("column")
     owner, owner_notes = _owners(merged, look, options)
     notes += owner_notes
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
@@ -153,7 +227,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         n_rewards=merged.numbers("n_rewards"),
         metrics=metrics,
         numbers=numbers,
-        answers=_answers(merged),
+        answers=answers,
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
@@ -171,7 +245,10 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         needs=merged.numbers("needs") if options is not None else None,
         places=places,
         shard=merged.shard,
+        reach=reach,
         matrix=matrix if request.keep else None,
+        look=look if request.keep else None,
+        joined=own,
     )
 
 
@@ -184,6 +261,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
+            only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
@@ -194,7 +272,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
     needed_columns = () if options is None else _columns_of(options, pool)
-    numbers = _wanted(options, request.also, pool, models)
+    column = request.student.column
+    needed_columns += (column,) if column is not None and column in pool.columns else ()
+    numbers = _wanted(request, pool, models)
     look = Look(
         read=pool.part,
         rewards=pool.rewards_path,
@@ -203,13 +283,16 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         joined=not shards.whole
         and any(isinstance(each, str) and pool.rewards.joined(each) for each in {name, sample_reward}),
         models=models,
+        student=request.student.of_pool,
         crowd=aligned,
         ties=request.ties if options is None else options.ties,
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
+        digests=request.own is not None,
+        student_column=column,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
-        numbers=numbers,
+        numbers=tuple(name for name in numbers if not depends_on_all(name)),
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
@@ -224,22 +307,15 @@ def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     return tuple(name for name in (by_column, *rl) if name is not None)
 
 
-def _wanted(
-    options: Options | None, also: Sequence[str], pool: Pool, models: Sequence[str]
-) -> tuple[str, ...]:
+def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str, ...]:
     """Name the numbers of the registry that are needed.
 
     Raises:
         OptionError: A name is no number of the pool.
     """
-    named: dict[str, str] = dict.fromkeys(also, "also")
-    more: list[str] = []
-    if options is not None:
-        more = [] if options.metrics is None else number_columns(options.metrics)
-        named |= {name: "weights" for name, weight in options.weights.items() if weight}
-        named |= {band.name: "keep" for band in bands_of(options.keep)}
-        bins = number_of_bins(options, pool)
-        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    options, student = request.options, request.student.named
+    named = _named(options, request.also, pool)
+    more = [] if options is None or options.metrics is None else number_columns(options.metrics)
     for name, where in named.items():
         check_number(
             name,
@@ -247,13 +323,57 @@ def _wanted(
             models=models,
             more=(*METRICS, *more),
             pairs=options is not None and options.pairs is not None,
+            student=student,
+            ensemble=options is not None and options.ensemble is not None,
         )
     found = [name for name in named if name not in METRICS and name not in more]
     if options is not None and options.format == RL:
         rate = pass_rate_of(options)
-        check_number(rate, where="pass_rate", models=models, more=(), pairs=False)
+        check_number(rate, where="pass_rate", models=models, more=(), pairs=False, student=student)
         found.append(rate)
     return tuple(dict.fromkeys(found))
+
+
+def _marked_notes(shards: Shards, method: Method) -> list[str]:
+    """Say who is left out of the crowd without having been named."""
+    marked = [name for name in shards.students if name != shards.student]
+    if not marked:
+        return []
+    are = "is marked as a student and" if len(marked) == 1 else "are marked as students and"
+    chosen = "" if method.student else "; `method=teachable` chooses for a student"
+    return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
+
+
+def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str, str]:
+    """The names of numbers that are asked for, each with the option that does so."""
+    named = dict.fromkeys(also, "also")
+    if options is not None:
+        named |= {name: "weights" for name, weight in options.weights.items() if weight}
+        named |= {band.name: "keep" for band in bands_of(options.keep)}
+        bins = number_of_bins(options, pool)
+        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    return named
+
+
+def _read(
+    shards: Shards, request: _Request, look: Look
+) -> tuple[Look, Goods | None, "_Merged", Matrix | None]:
+    """Find what is good, if that counts, and read all shards by it."""
+    goods = _goods(shards, request, look)
+    look = look if goods is None else replace(look, cut=goods.cut)
+    return look, goods, *_merged(shards, look)
+
+
+def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
+    """Find what is good, if a student, a method or a number asks for it."""
+    student, method = request.student, request.method
+    wanted = any(map(depends_on_all, _wanted(request, shards.pool, shards.models)))
+    shown = student.marked and request.options is not None and look.reward is not None
+    if (student.named and not student.marked) or shown or method.good or wanted:
+        return goods_of(shards, look, student, request.own, reward=request.reward)
+    if student.good_above is not None:
+        raise OptionError("`good_above` says what is good, but neither the method nor a number asks for it")
+    return None
 
 
 def _metrics(merged: "_Merged") -> dict[str, FloatArray]:
@@ -284,7 +404,7 @@ def _numbers(
             notes.append(f"no pass rates are written: {error}")
             del numbers[name]
     for band in bands_of(() if options is None else options.keep):
-        if band.name not in numbers and band.name not in metrics:
+        if band.name not in numbers and band.name not in metrics and not depends_on_all(band.name):
             raise OptionError(
                 f"`keep`: {band.name} needs several samples of a model; this pool has one answer of each"
             )
@@ -430,6 +550,7 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         if "rejected_sample" in merged.table.column_names
         else None,
         unfinished=merged.numbers("unfinished"),
+        text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
         several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
         if "several" in merged.table.column_names

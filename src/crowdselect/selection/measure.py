@@ -22,6 +22,7 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
+from crowdselect.numeric.good import is_good, tallied
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, unsaid
 from crowdselect.pool.answers import Texts
@@ -35,10 +36,12 @@ from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
-from crowdselect.selection.options import Options
+from crowdselect.selection.options import BEST_STUDENT, Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
-from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
+GOOD, STUDENT_GOOD = "good", "good of the student"
+"""The columns with the shares of answers that are good: of each model of the crowd, and of the student."""
 TEXT_KEY = "text_key"
 """The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
@@ -59,7 +62,11 @@ class Look:
     respelt: bool = False
     """The second file spells whole numbers among its ids otherwise than the pool."""
     models: tuple[str, ...]
-    """The models of the whole pool."""
+    """The crowd: the models of the whole pool, but for the student."""
+    student: str | None = None
+    """The student, where it is a model of the pool."""
+    cut: float | None = None
+    """A reward above this is good; None = what is good does not count."""
     crowd: Crowd
     """In the order of `models`."""
     ties: Ties
@@ -67,8 +74,12 @@ class Look:
     options: Options | None = None
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
+    digests: bool = False
+    """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
+    student_column: str | None = None
+    """One of these, which is no reward: the student's success."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     text_keys: bool = False
@@ -103,16 +114,23 @@ class Matrix:
     """The lowest and the highest reward of any answer, where pass rates are wanted and there is a reward."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
+    good: FloatArray | None = None
+    """Share of each model's answers that are good, shape (N, M), NaN = no reward; None = not wanted."""
+    student_good: FloatArray | None = None
+    """The same of the student, shape (N,), where it is a model of the pool."""
 
     def rows(self, rows: IntArray) -> "Matrix":
         """Take some rows, ascending."""
         found = self.candidates
-        return self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
+        student = None if self.student_good is None else self.student_good[rows]
+        taken = self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
+        return replace(taken, student_good=student)
 
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
         found = self.candidates
-        own = None if found is None else found.columns_of(columns)
+        student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
+        own = None if found is None else found.columns_of([*columns, student])
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
 
     def _changed(
@@ -132,6 +150,8 @@ class Matrix:
             changed(self.passes),
             self.marks,
             self.agreement,
+            changed(self.good),
+            self.student_good,
         )
 
 
@@ -170,6 +190,28 @@ def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Ta
     return pa.table({"hash": np.concatenate(found)})
 
 
+def rewards_in_shards(sources: Table, *, look: Look) -> Table:
+    """Tally the rewards of some shards: `value` and `count`."""
+    import pyarrow as pa
+
+    tallies = []
+    for path in sources["path"].to_pylist():
+        with _opened(path, look) as (pool, _):
+            tallies.append(rewards_of(pool, look))
+    values, counts = (np.concatenate(each) for each in zip(*tallies, strict=True))
+    return pa.table({"value": values, "count": counts})
+
+
+def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
+    """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
+    ensemble = None if look.options is None else look.options.ensemble
+    rows = np.ones(len(pool.id_array), dtype=np.bool_)
+    if look.below is not None:
+        rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
+    models = np.array([name in {*look.models, look.student} for name in pool.models], dtype=np.bool_)
+    return rewards_in(pool, look.reward, ensemble).tally(rows, models)
+
+
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
     return reseeded(hashes, seed=seed, salt="limit")
 
@@ -190,7 +232,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     """
     import pyarrow as pa
 
-    ids, matrix = pool.id_array, _matrix(pool, look)
+    ids, matrix = pool.id_array, matrix_of(pool, look)
     hashes = content_hash(ids)
     rows, options = np.arange(len(hashes)), look.options
     if look.below is not None:
@@ -205,12 +247,15 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         **_metrics(look, matrix, ids=Ids(ids), path=pool.path),
         **_answer_columns(answers),
         **_numbers(pool, look, matrix, rows, answers),
+        **_good_columns(matrix),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
-        columns |= _named_columns(pool, look, rows, answers)
+    elif look.digests:
+        columns["digest"] = _digests(pool, rows)[0]
+    columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
         "rows": len(hashes),
@@ -355,7 +400,7 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
             yield pool, count
 
 
-def _matrix(pool: Pool, look: Look) -> Matrix:
+def matrix_of(pool: Pool, look: Look) -> Matrix:
     """Read a shard's matrices, with a column for every model of the whole pool."""
 
     def widened(values: NDArray[Any], fill: float) -> NDArray[Any]:
@@ -370,23 +415,42 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
     passes = marks = None
     if any(map(rests_on_full_marks, look.numbers)):
         passes, marks = widened(found.passes(), np.nan), found.marks
+    good = _good(found, look, pool.models)
     targets = Targets(~np.isnan(scores))
     if options is None:
         highest = None if found.cells is None else widened(found.cells.highest(), np.nan)
-        return Matrix(scores, targets, None, None, None, spread, highest, passes, marks, found.agreement)
+        return Matrix(
+            scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
+        )
     if look.has_responses:
         own = pool.targets(allow_cut=options.allow_cut)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
-    candidates = candidates_of(pool, look.sample_reward, options)
-    if candidates is not None:
-        candidates = candidates.among(pool.models, look.models)
+    if options.pairs == BEST_STUDENT:
+        names = look.models if look.student is None else (*look.models, look.student)
+        candidates: Candidates | None = candidates_among(pool, names, look.sample_reward, options)
+    else:
+        candidates = candidates_of(pool, look.sample_reward, options)
+        candidates = None if candidates is None else candidates.among(pool.models, look.models)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
-    prompts = None if codes is None else widened(codes, -1)
+    prompts = None if codes is None or candidates is not None else widened(codes, -1)
     told, texts = _texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
-    return Matrix(scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement)
+    return Matrix(
+        scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement, *good
+    )
+
+
+def _good(
+    found: "RewardsIn", look: Look, models: tuple[str, ...]
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """What is good of the crowd's answers, shape (N, M), and of the student's, (N,); None = not wanted, or not here."""
+    if look.cut is None:
+        return None, None
+    good = found.good(look.cut)
+    own = None if look.student is None else _widened(good, models, (look.student,), fill=np.nan)[:, 0]
+    return _widened(good, models, look.models, fill=np.nan), own
 
 
 def _texts_told(options: Options) -> Texts | None:
@@ -423,6 +487,32 @@ def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Optio
     )
 
 
+def candidates_among(
+    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
+) -> Candidates:
+    """Give the answers of some models that may be taken, whether the pool has samples or not.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        models: In the order in which the candidates are to count them.
+        reward: As for `candidates_of`.
+        options: Likewise.
+    """
+    found = candidates_of(pool, reward, options)
+    if found is None:
+        scores, told = rewards_in(pool, reward, options.ensemble).scores, _texts_told(options)
+        answered = pool.has_responses
+        found = Candidates.of_matrix(
+            scores,
+            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
+            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
+            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            texts=pool.text_codes(told) if told is not None and answered else None,
+        )
+    return found.among(pool.models, models)
+
+
 def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
     """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
     answers = pool.samples
@@ -455,8 +545,31 @@ class RewardsIn:
     def passes(self) -> FloatArray:
         """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""
         if self.cells is not None:
-            return self.cells.passes()
+            return self.cells.share(self.cells.values == 1)
         return np.where(np.isnan(self.scores), np.nan, self.scores == 1)
+
+    def of_model(self, model: int) -> "RewardsIn":
+        """Those of one model alone."""
+        return RewardsIn(self.scores[:, [model]], None if self.cells is None else self.cells.of_model(model))
+
+    def good(self, cut: float) -> FloatArray:
+        """The share of each model's answers whose reward is above a cut, shape (N, M). NaN = no reward."""
+        if self.cells is not None:
+            return self.cells.share(self.cells.values > cut)
+        return is_good(self.scores, cut)
+
+    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
+        """The rewards of all answers, each with how often it occurs.
+
+        Args:
+            rows: Which rows count, shape (N,).
+            models: Which models count, shape (M,).
+        """
+        if self.cells is None:
+            scores = self.scores[np.ix_(rows, models)]
+            return tallied(scores[~np.isnan(scores)])
+        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
+        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
 
 
 def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
@@ -505,8 +618,25 @@ def _numbers(
         passes=matrix.passes,
         lengths=lambda: Lengths(pool).of(answers, rows, models=look.models),
         models=look.models,
+        agreement=None if matrix.agreement is None else matrix.agreement.rows[rows],
     )
     return {f"number {name}": measured.number(name) for name in look.numbers}
+
+
+def _good_columns(matrix: Matrix) -> dict[str, Any]:
+    """Lay out what is good: a list of M shares per row, and the student's; see `good_in`."""
+    import pyarrow as pa
+
+    if matrix.good is None:
+        return {}
+    flat = pa.array(np.ascontiguousarray(matrix.good).reshape(-1))
+    columns = {GOOD: pa.FixedSizeListArray.from_arrays(flat, matrix.good.shape[1])}
+    return columns | ({} if matrix.student_good is None else {STUDENT_GOOD: pa.array(matrix.student_good)})
+
+
+def good_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
+    """Read back what `_good_columns` laid out, shape (N, M)."""
+    return to_numpy(lists.flatten()).reshape(len(lists), lists.type.list_size)
 
 
 class Lengths:
@@ -550,6 +680,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     }
     samples = {"sample": answers.sample, "rejected_sample": answers.rejected_sample}
     columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
+    columns |= {} if answers.text is None else {"text": answers.text}
     if answers.rejected is not None and answers.rejected_reward is not None:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
     if answers.several is not None:
@@ -585,8 +716,8 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
-    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
-    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    digest, texts = _digests(pool, rows)
+    columns = {"digest": digest}
     if not look.text_keys and not options.decontaminate:
         return columns
     texts = to_numpy(texts)
@@ -598,6 +729,14 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
         columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
+    """Digests of the texts of some rows, null where there is none, and the texts; Arrow arrays."""
+    import pyarrow as pa
+
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
 
 
 def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
@@ -626,7 +765,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
     columns: dict[str, Any] = {}
     for name in look.columns:
-        if name in pool.reward_columns:
+        if name in pool.reward_columns and name != look.student_column:
             columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
         elif name in pool.columns:
             columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())
@@ -648,9 +787,10 @@ def _reward_of(pool: Pool, look: Look, name: str, rows: IntArray, answers: Chose
 def _widened(
     values: NDArray[Any], own: Sequence[str], models: Sequence[str], *, fill: float | bool
 ) -> NDArray[Any]:
-    """Widen a matrix of a shard's models to a column for every model of the pool."""
+    """Give a matrix of a shard's models the columns of the crowd, or of other models."""
     if tuple(own) == tuple(models):
         return values
     out = np.full((len(values), len(models)), fill, dtype=values.dtype, order="F")
-    out[:, [models.index(name) for name in own]] = values
+    there = [name for name in own if name in models]  # the student is not
+    out[:, [models.index(name) for name in there]] = values[:, [own.index(name) for name in there]]
     return out

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 
-from crowdselect.errors import InputError
+from crowdselect.errors import OptionError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
@@ -15,6 +16,7 @@ from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
+from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import AT_ONCE, Function, Of, Shards, mapped
 from crowdselect.selection.rows import Rows
@@ -81,16 +83,7 @@ class Seen:
             return self.known.metrics[name]
         if name in self.known.rewards:
             return self.known.rewards[name]
-        out = np.full(len(self.eligible), np.nan)
-        for row, value in enumerate(self.column(name)):
-            if value is not None:
-                try:
-                    out[row] = float(value)
-                except ValueError:
-                    out[row] = np.inf
-                if np.isinf(out[row]):
-                    raise InputError(f"{self.where(row, name)} is {value[:80]!r}; wanted a finite number")
-        return out
+        return as_numbers(self.column(name), where=lambda row: self.where(row, name))
 
     def where(self, row: int, name: str) -> str:
         """Name a value of a column in messages: pool, column and id."""
@@ -129,6 +122,8 @@ class Scored:
     """Shape (N,). Higher = chosen earlier; the values of rows that are not eligible mean nothing."""
     left_out: Mapping[str, BoolArray] = field(default_factory=dict)
     """Rows that the method has no score for, by the reason in words."""
+    chance: FloatArray | None = None
+    """The weight of each row in a draw, shape (N,), at least 0; None = rows are not drawn by weights."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
 
@@ -155,8 +150,12 @@ class Method:
     """`arrange` needs vectors."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
-    known: Callable[[Seen, Progress], int] | None = None
-    """Counts the eligible rows whose score needs no model any more, without loading it; None = no model is run."""
+    known: Callable[[Seen, Progress], int | None] | None = None
+    """Counts the eligible rows whose score needs no model any more, without loading it (None: it is not on this machine); None = no model is run."""
+    good: bool = False
+    """`score` reads what is good of the crowd's answers, see `Rows.reach`."""
+    student: bool = False
+    """It needs a student: `score` reads what the student should be able to do, and what it does."""
     columns: tuple[str, ...] = ()
     """What `score` reads of every row by name: columns of the pool, rewards, or columns of the `metrics` file."""
 
@@ -178,6 +177,37 @@ def _weighted_ranks(seen: Seen, _progress: Progress) -> Scored:
 
 CROWD = Method(name="crowdselect", score=_weighted_ranks, weighted=True)
 """The method of the paper: weighted uniform ranks of the metrics."""
+
+
+OF_STUDENT: str | None = None
+"""The method of a student that is named without one, a key of `crowdselect.methods.METHODS`; None = it has to be named."""
+
+
+def default_method(options: Options) -> Method:
+    """Return the method where none is named.
+
+    Raises:
+        OptionError: A student is named: the methods that there are for it are, too.
+    """
+    if not options.the_student.named:
+        return CROWD
+    registry = import_module("crowdselect.methods")  # it stands above this package
+    method: Method = registry.method_named(method_of_student())
+    return method
+
+
+def method_of_student() -> str:
+    """Return the method of a student that is named without one, as `NAME[:ARG]`.
+
+    Raises:
+        OptionError: There is none: it has to be named.
+    """
+    if OF_STUDENT is None:
+        raise OptionError(
+            "a student is named, but no method: add `method=teachable` or `method=teachable:plain`, which choose for it, or "
+            "another such as `method=random`"
+        )
+    return OF_STUDENT
 
 
 def method_of(options: Mapping[str, Any]) -> str:

@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from crowdselect.errors import OptionError, near_miss
+from crowdselect.errors import InputError, OptionError, ShapeError, near_miss
 from crowdselect.numeric.exact import rounded
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.responses import ChosenAnswers
-from crowdselect.types import FloatArray
+from crowdselect.types import FloatArray, ObjectArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,14 @@ class Measured:
     """Reads the lengths of the answers to train on, shape (n,)."""
     models: tuple[str, ...]
     """M names."""
+    agreement: FloatArray | None = None
+    """How far the rewards of an ensemble agree on each instruction, shape (n,), NaN = not known; None = one reward."""
 
     def number(self, name: str) -> FloatArray:
         """Give a number by its name, shape (n,). NaN = none."""
         number, model = parted(name)
+        if number.of is None:
+            raise ShapeError(f"{name} depends on all instructions")
         return number.of(self, None if model is None else self.models.index(model))
 
 
@@ -43,8 +47,9 @@ class Number:
     """All that is known of a number."""
 
     name: str
-    of: Callable[[Measured, int | None], FloatArray]
-    """Gives it for each instruction, shape (n,), NaN = none; of one model where its place is given."""
+    of: Callable[[Measured, int | None], FloatArray] | None
+    """Gives it for each instruction, shape (n,), NaN = none; of one model where its place is given. None = it depends on
+    all instructions of the pool, see `crowdselect.selection.student.Reach`."""
     words: str
     """What it is, in one line."""
     model: Literal["no", "may", "must"] = "no"
@@ -53,6 +58,10 @@ class Number:
     """It counts answers with full marks, so rewards have to lie within 0 and 1, and 1 is right."""
     pairs: bool = False
     """It is of preference pairs."""
+    student: bool = False
+    """It is of the student."""
+    ensemble: bool = False
+    """It is of several rewards."""
 
 
 def _pass_rate(measured: Measured, model: int | None) -> FloatArray:
@@ -72,9 +81,18 @@ def _learnability(measured: Measured, model: int | None) -> FloatArray:
 
 
 def _margin(measured: Measured, _model: int | None) -> FloatArray:
-    worse = measured.answers.rejected_reward
+    return margin(measured.answers)
+
+
+def margin(answers: ChosenAnswers) -> FloatArray:
+    """By how much the better answer of each pair has more reward, shape (N,). NaN = there is no pair."""
+    worse = answers.rejected_reward
+    return np.full(len(answers.reward), np.nan) if worse is None else answers.reward - worse
+
+
+def _agreement(measured: Measured, _model: int | None) -> FloatArray:
     none = np.full(len(measured.scores), np.nan)
-    return none if worse is None else measured.answers.reward - worse
+    return none if measured.agreement is None else measured.agreement
 
 
 NUMBERS: dict[str, Number] = {
@@ -108,6 +126,23 @@ NUMBERS: dict[str, Number] = {
             model="must",
         ),
         Number(
+            name="ease",
+            of=None,
+            words="share of good answers, the mean over models",
+        ),
+        Number(
+            name="within_reach",
+            of=None,
+            words="what models that do as the student does elsewhere achieve here: its predicted share of good answers",
+            student=True,
+        ),
+        Number(
+            name="student_good",
+            of=None,
+            words="share of the student's answers that are good",
+            student=True,
+        ),
+        Number(
             name="pass_rate",
             of=_pass_rate,
             words="share of a model's samples with full marks; of the crowd, the mean over models",
@@ -121,26 +156,47 @@ NUMBERS: dict[str, Number] = {
             model="may",
             full_marks=True,
         ),
+        Number(
+            name="reward_agreement",
+            of=_agreement,
+            words="how far the rewards of an ensemble rank the answers alike, from -1 to 1",
+            ensemble=True,
+        ),
     )
 }
 """The numbers by name."""
 
 
-def forms(*, samples: bool = True, full_marks: bool = True, pairs: bool = True) -> list[str]:
+def forms(
+    *,
+    samples: bool = True,
+    full_marks: bool = True,
+    pairs: bool = True,
+    student: bool = True,
+    ensemble: bool = True,
+) -> list[str]:
     """Write the names that count in a pool, with `:MODEL` where a model is to be named.
 
     Args:
         samples: Whether a model has several answers to an instruction.
         full_marks: Whether rewards lie within 0 and 1.
         pairs: Whether pairs are made.
+        student: Whether a student is named.
+        ensemble: Whether there are several rewards.
 
     Example:
-        >>> forms(samples=False, full_marks=False, pairs=False)
-        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL']
+        >>> forms(samples=False, full_marks=False, pairs=False, student=False, ensemble=False)
+        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease']
     """
     found = [name for name, metric in METRICS.items() if samples or not metric.of_samples]
     for name, number in NUMBERS.items():
-        if (number.full_marks and not full_marks) or (number.pairs and not pairs):
+        lacks = (
+            number.full_marks and not full_marks,
+            number.pairs and not pairs,
+            number.student and not student,
+            number.ensemble and not ensemble,
+        )
+        if any(lacks):
             continue
         found += [name] if number.model != "must" else []
         found += [f"{name}:MODEL"] if number.model != "no" else []
@@ -178,12 +234,31 @@ def is_number(name: str) -> bool:
     return True
 
 
+def depends_on_all(name: str) -> bool:
+    """Say whether a number of the registry depends on all instructions of the pool.
+
+    Example:
+        >>> depends_on_all("ease"), depends_on_all("length")
+        (True, False)
+    """
+    return is_number(name) and parted(name)[0].of is None
+
+
 def rests_on_full_marks(name: str) -> bool:
     """Say whether a number of the registry needs rewards within 0 and 1."""
     return is_number(name) and parted(name)[0].full_marks
 
 
-def check_number(name: str, *, where: str, models: Sequence[str], more: Collection[str], pairs: bool) -> None:
+def check_number(
+    name: str,
+    *,
+    where: str,
+    models: Sequence[str],
+    more: Collection[str],
+    pairs: bool,
+    student: bool,
+    ensemble: bool = False,
+) -> None:
     """Refuse a name that is no number of a pool.
 
     Args:
@@ -192,9 +267,11 @@ def check_number(name: str, *, where: str, models: Sequence[str], more: Collecti
         models: The pool's models.
         more: Further names that count: the metrics, the columns of the file of `metrics`.
         pairs: Whether pairs are made.
+        student: Whether a student is named.
+        ensemble: Whether several rewards are combined.
 
     Raises:
-        OptionError: There is no such number, no such model, or no pair.
+        OptionError: There is no such number, no such model, no pair, no student, or only one reward.
     """
     if name in more:
         return
@@ -211,6 +288,37 @@ def check_number(name: str, *, where: str, models: Sequence[str], more: Collecti
         )
     if number.pairs and not pairs:
         raise OptionError(f"`{where}`: {name} is of pairs; add `pairs='best-worst'`")
+    if number.student and not student:
+        raise OptionError(f"`{where}`: {name} is of the student; name it with `student`")
+    if number.ensemble and not ensemble:
+        raise OptionError(
+            f"`{where}`: {name} is of several rewards, which `select` combines: name them with `reward`, and the `ensemble`"
+        )
+
+
+def as_numbers(values: ObjectArray, *, where: Callable[[int], str]) -> FloatArray:
+    """Read text as numbers.
+
+    Args:
+        values: Shape (N,), of str; None where missing.
+        where: Names the value of a row, for messages.
+
+    Returns:
+        Shape (N,). NaN = missing.
+
+    Raises:
+        InputError: A value is not a finite number.
+    """
+    out = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if value is not None:
+            try:
+                out[row] = float(value)
+            except ValueError:
+                out[row] = np.inf
+            if np.isinf(out[row]):
+                raise InputError(f"{where(row)} is {value[:80]!r}; wanted a finite number")
+    return out
 
 
 def check_marks(name: str, reward: str | None, marks: tuple[float, float] | None) -> None:

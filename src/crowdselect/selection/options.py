@@ -6,16 +6,18 @@ from typing import Any, Literal, Self, get_args
 
 from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import BudgetError, OptionError
-from crowdselect.numeric.ensembles import ENSEMBLES
+from crowdselect.numeric.ensembles import check_ensemble
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
 from crowdselect.selection.former import refuse_former
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.numbers import is_number
+from crowdselect.selection.student import Student
 
 RL = "rl"
 """The format of data for reinforcement learning: prompts and what an answer is checked against."""
-Pairs = Literal["best-worst", "within-model"]
+BEST_STUDENT = "best-student"
+Pairs = Literal["best-worst", "within-model", "best-student"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Options:
     reward: str | tuple[str, ...] | None = None
     """The reward column, or several for an ensemble; None = the pool's only one."""
     ensemble: str | None = None
-    """How several rewards are combined: "mean-rank" or "mean-z"."""
+    """How several rewards are combined; one of `crowdselect.numeric.ensembles.ENSEMBLES`."""
     metrics: str | None = None
     """File of numbers per instruction (id and numeric columns), which can have weights like the built-in metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
@@ -56,9 +58,18 @@ class Options:
     allow_cut: bool = False
     """Allow answers that were cut as training targets."""
     pairs: Pairs | None = None
-    """Make preference pairs: "best-worst", or "within-model" of the samples of one model that are furthest apart."""
+    """Make preference pairs: "best-worst", "within-model" of the samples of one model that are furthest apart, or
+    "best-student", the best and the student's own."""
     seed: int = 0
     """Decides ties, draws and samples; another seed gives another equally good choice."""
+    student: str | None = None
+    """The model to be trained, a model of the pool or of `student_answers`: no part of the crowd, never trained on."""
+    student_answers: str | None = None
+    """A second pool with the student's own answers, joined by id, with the same reward column."""
+    student_column: str | None = None
+    """The student's success on each instruction, 0 to 1, measured elsewhere: a column of the pool or of `metrics`."""
+    good_above: float | None = None
+    """An answer is good if its reward is above this; None = the cut that splits all rewards best in two."""
     keep: tuple[str, ...] = ()
     """Bands NAME=LOW..HIGH that numbers have to lie in, both ends included; without one of `rewards`, two are needed."""
     near_duplicates: float | None = None
@@ -109,6 +120,7 @@ class Options:
         if self.clusters < 0:
             raise OptionError(f"`clusters` is {self.clusters}; wanted at least 0, which means none")
         self._check_answers()
+        self._check_student()
         self._check_rl()
         if self.near_duplicates is not None and not 0 <= self.near_duplicates <= 1:
             raise OptionError(f"`near_duplicates={self.near_duplicates}` is outside 0 to 1")
@@ -117,10 +129,8 @@ class Options:
         names = (self.reward,) if isinstance(self.reward, str) else tuple(self.reward or ())
         if len(set(names)) < len(names):
             raise OptionError(f"`reward` names a column twice ({', '.join(names)}); name each once")
-        if self.ensemble is not None and self.ensemble not in ENSEMBLES:
-            raise OptionError(
-                f"`ensemble={self.ensemble!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}"
-            )
+        if self.ensemble is not None:
+            check_ensemble(self.ensemble, max(len(names), 2))
         if len(names) > 1 and self.ensemble is None:
             raise OptionError(
                 f"several rewards ({', '.join(names)}) but no `ensemble` to combine them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
@@ -148,6 +158,29 @@ class Options:
             raise OptionError(
                 f"`answers_per_row={self.answers_per_row}` takes the best answers, so it cannot be combined with `{other}`"
             )
+
+    def _check_student(self) -> None:
+        student = self.the_student
+        student.check()
+        if student.name is not None and self.answer == f"model:{student.name}":
+            raise OptionError(
+                f"`answer={self.answer!r}` would train the student {student.name} on its own answers; name another model"
+            )
+        if self.pairs == BEST_STUDENT and student.column is not None:
+            raise OptionError(
+                f"`pairs={self.pairs!r}` rejects the student's own answers, which `student_column` does not hold; name it with "
+                "`student` or `student_answers`"
+            )
+
+    @property
+    def the_student(self) -> Student:
+        """The student that is named, and what counts as good."""
+        return Student(
+            name=self.student,
+            answers=self.student_answers,
+            column=self.student_column,
+            good_above=self.good_above,
+        )
 
     def _check_rl(self) -> None:
         if self.format != RL:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, by_family, of_samples
@@ -18,8 +18,10 @@ from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
-from crowdselect.selection.measure import Matrix
+from crowdselect.selection.measure import Look, Matrix
+from crowdselect.selection.own_answers import JoinedAnswers
 from crowdselect.selection.rl import Columns
+from crowdselect.selection.student import Reach
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 COLUMNS = (
@@ -33,6 +35,7 @@ COLUMNS = (
     "answers",
     "cluster",
     "score",
+    "chance",
     "n_rewards",
     "reward_agreement",
 )
@@ -93,11 +96,28 @@ class Rows:
     """Where the rows are in the shards."""
     shard: NDArray[np.int32]
     """Shape (N,): the shard of each row."""
+    reach: Reach | None = None
+    """What crowd and student can do; None = not wanted."""
     matrix: Matrix | None = None
     """The score matrix, on request."""
+    look: Look | None = None
+    """By which it was read."""
+    joined: JoinedAnswers | None = None
+    """The student's answers, where they are in a pool of their own; it is closed unless it was opened elsewhere."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def reached(self) -> Reach:
+        """What crowd and student can do.
+
+        Raises:
+            ShapeError: Nobody asked for it.
+        """
+        if self.reach is None:
+            raise ShapeError("the rows were looked at without what is good")
+        return self.reach
 
     def number(self, name: str) -> FloatArray:
         """Give a metric or another number that was asked for, shape (N,). NaN = none."""

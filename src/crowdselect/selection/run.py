@@ -12,7 +12,15 @@ from crowdselect.selection.clusters import group
 from crowdselect.selection.eligible import ELIGIBLE, bars, lists, not_scored
 from crowdselect.selection.facts import Found, selection_of
 from crowdselect.selection.look import look_at
-from crowdselect.selection.methods import CROWD, Method, Seen, arranged, check_rows, choice_of, scored_rows
+from crowdselect.selection.methods import (
+    Method,
+    Seen,
+    arranged,
+    check_rows,
+    choice_of,
+    default_method,
+    scored_rows,
+)
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import cluster_column, embeddable
 from crowdselect.selection.rows import check_usable
@@ -24,7 +32,7 @@ def select(
     options: Options,
     *,
     crowd: Crowd | None = None,
-    method: Method = CROWD,
+    method: Method | None = None,
     run: Run | None = None,
     stages: Stages | None = None,
 ) -> Selection:
@@ -35,7 +43,8 @@ def select(
             at a time, with the same result.
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
-        method: What scores the rows; see `crowdselect.methods` for others.
+        method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student, one
+            has to be named.
         run: What reads the pool's files one by one, as on a cluster; None = this process, and only for large pools.
         stages: Times the stages and shows progress.
 
@@ -49,7 +58,7 @@ def select(
     Example:
         See `crowdselect.Selection`.
     """
-    stage = stages or Stages()
+    stage, method = stages or Stages(), method or default_method(options)
     with stage("rewards and metrics"):
         shards, rows = look_at(pool, options=options, crowd=crowd, method=method, run=run)
         if method.weighted:
@@ -75,5 +84,5 @@ def select(
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
         notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice)
+        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance)
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)

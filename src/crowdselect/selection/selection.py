@@ -68,6 +68,11 @@ class Selection:
         return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
 
     @property
+    def students(self) -> tuple[str, ...]:
+        """Models of the pool that are no part of the crowd: the student, and others that the pool or a crowd file marks."""
+        return tuple(self.facts.get("students", ()))
+
+    @property
     def eligible(self) -> BoolArray:
         """Rows that could be chosen, shape (N,): with a score, and no duplicate of another row."""
         import pyarrow.compute as pc
@@ -94,7 +99,8 @@ class Selection:
             cluster that could be chosen: eligible, without skipped duplicates), `place` (its position among them,
             or the position that a duplicate would have, 1 = first), `quota` (how many were taken from the
             cluster) and `last` (id, rank and score of the row that took the cluster's last place). The last four
-            are None if the row is not eligible.
+            are None if the row is not eligible. Where rows were drawn by weights, also `median_chance`, the median weight of
+            the chosen rows.
 
         Raises:
             InputError: The selection's pool had no such id.
@@ -109,6 +115,9 @@ class Selection:
             )
         row = match[0]
         found = {**row, **self._standing(row)}
+        if "chance" in row:
+            chances = self.table.filter(self.table["selected"])["chance"].to_numpy()
+            found["median_chance"] = float(np.median(chances))
         return {**found, "story": _story(found, self.options)}
 
     def _standing(self, row: Row) -> dict[str, Any]:
@@ -189,8 +198,22 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"the last place there went to {last['id']} (rank {last['rank']}, score {last['score']:.6g})"
             )
+    if row.get("chance") is not None:
+        lines.append(_chance_line(row, options))
     lines.append(_change(row, reason, other, options))
     return lines
+
+
+def _chance_line(row: Row, options: Mapping[str, Any]) -> str:
+    """Say by what chance a row was drawn, in words."""
+    own = row.get("student_good")
+    likely = row.get("within_reach")
+    if method_of(options) != "teachable" or options.get("form") or likely is None:
+        success = f"the crowd succeeds here with {row['ease'] or 0:.2f}"
+    else:
+        success = f"models that do as yours does elsewhere succeed here with {likely:.2f}"
+    yours = "" if "student_good" not in row else f"; yours {'unknown' if own is None else f'{own:.2f}'}"
+    return f"{success}{yours}; chance weight {row['chance']:.2f} (the median chosen row {row['median_chance']:.2f})"
 
 
 def _metric_line(row: Row, name: str, weight: float | None) -> str:
