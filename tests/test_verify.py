@@ -431,7 +431,7 @@ def test_a_plan_looks_at_instructions_that_have_no_answers_yet(run, tmp_path, mo
     run("reward", "in.jsonl", "--with", "verify:exact#anser", "--dry-run").refuses(
         "no column 'anser' of right answers", "did you mean 'answer'?"
     )
-    run("reward", "in.jsonl", "--with", "verify:exact#answer", "-o", "r.parquet").refuses("fit no layout")
+    run("reward", "in.jsonl", "--with", "verify:exact#answer", "-o", "r.parquet").refuses("lacks the answers")
 
 
 def test_samples_are_checked_one_by_one_and_columns_may_differ(run, tmp_path, monkeypatch):
