@@ -251,8 +251,8 @@ def test_the_command_writes_a_page_and_prints(run, folders, tmp_path):
     common = ("--embedder", "column:vector", "--clusters", 4)
     ran = run("compare", *folders, *common, "-o", tmp_path / "c.html")
     assert ran.code == 0, ran.err
-    assert "difficulty, mean" in ran.out
-    assert "above" in ran.out
+    assert "  difficulty  " in ran.out
+    assert " ▲" in ran.out
     assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert run("compare", *folders, *common, "-o", tmp_path / "c.html").out.startswith("up to date: ")
     run("compare", *folders, *common, "--seed", 1, "-o", tmp_path / "c.html").refuses(

@@ -142,7 +142,7 @@ def test_judgements_of_arena_hard_old_and_new(run, tmp_path, bench):
     ]
     file = write_jsonl(tmp_path / "j.jsonl", rows)
     found = read_judgements(file, read_bench(bench.hard, ARENA_HARD), ARENA_HARD)
-    assert found.baseline == "b"
+    assert found.baselines == {"arena-hard-v0.1": "b"}
     ran = run(
         "evaluate", "arena-hard", "--questions", bench.hard, "--judgments", file, "-o", tmp_path / "out"
     )

@@ -391,7 +391,7 @@ def test_every_name_is_a_column_of_metrics(tmp_path, run):
         pa.Table.from_pylist([{**row, "model": names[row["model"]]} for row in rows]),
         tmp_path / "colons.parquet",
     )
-    also = [name for name in NUMBERS if NUMBERS[name].model != "must" and not NUMBERS[name].pairs]
+    also = [name for name, one in NUMBERS.items() if one.model != "must" and not (one.pairs or one.ensemble)]
     also += [f"{name}:{model}" for name in NUMBERS if NUMBERS[name].model != "no" for model in names.values()]
     also += ["difficulty", "within"]
     out = tmp_path / "m.parquet"
@@ -425,7 +425,7 @@ def test_ties_make_fewer_bins(tmp_path):
 def test_the_commands(tmp_path, run):
     write(tmp_path / "pool.parquet")
     told = json.loads(run("inspect", tmp_path / "pool.parquet", "--json").out)
-    assert told["numbers"] == forms()
+    assert told["numbers"] == forms(ensemble=False)
     assert set(NUMBERS) == {name.partition(":")[0] for name in forms()} - {
         "difficulty",
         "separability",

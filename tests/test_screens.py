@@ -91,9 +91,12 @@ def test_screens_of_select_inspect_and_compare_fit(wide, columns):
     assert all(re.search(r"….*number \d+ of", line) for line in picks)  # what differs is there
     assert "diff" in chosen
     assert ("not shown in 80 columns: cluster, answer by" in chosen) == (columns == 80)
-    compared = screen("compare", "chosen", "--draws", 3, columns=columns)
+    for name, *options in (("random", "--method", "random"), ("by-length", "--method", "length:answer")):
+        screen("select", wide, "--budget", 10, *options, "-o", name, columns=columns)
+    compared = screen("compare", "chosen", "random", "by-length", "--draws", 3, columns=columns)
     fits(compared, columns)
-    assert "difficulty, mean" in compared
+    assert len(re.findall(r"(?m)^ +difficulty ", compared)) == 1  # one table
+    assert len(re.findall(r"(?m)^ +figure ", compared)) == 1
 
 
 def test_next_steps_run_as_they_are_printed(run, wide):

@@ -199,8 +199,9 @@ def test_an_instruction_in_two_files_is_refused(sim, tmp_path):
         by_file(pool, Options(budget=5))
 
 
-def test_what_needs_the_whole_pool_is_refused(sim):
-    options = Options(budget=5, reward=("a", "b"), ensemble="mean-rank")
+@pytest.mark.parametrize("ensemble", ["mean-rank", "min"])
+def test_what_needs_the_whole_pool_is_refused(ensemble, sim):
+    options = Options(budget=5, reward=("a", "b"), ensemble=ensemble)
     with open_pool(sim) as pool, pytest.raises(OptionError, match="ensemble"):
         by_file(pool, options)
 

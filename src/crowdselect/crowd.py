@@ -25,6 +25,10 @@ PRICES = ("price_in", "price_out")
 WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
 ALIASES = "aliases"
 """Other names of a model, under which rewards may be filed: a list of texts."""
+LOGPROBS = "logprobs"
+"""Of a judge: whether log-probabilities are asked for."""
+DEFAULT = "default"
+"""What a file writes for `temperature` where the server is to decide, also if a command would set one."""
 KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
 """Keys of a model, a student or a judge, besides `name`."""
 
@@ -59,7 +63,8 @@ def check_document(document: Mapping[str, Any], *, where: str) -> None:
             if isinstance(table, dict):
                 name = table.get("name")
                 label = f"{kind} {name!r}" if isinstance(name, str) else f"[[{kind}]] number {number}"
-                check_keys(table, ("name", *KEYS), where=f"{where}: {label}")
+                own = (LOGPROBS,) if kind == "judge" else ()
+                check_keys(table, ("name", *KEYS, *own), where=f"{where}: {label}")
 
 
 def check_keys(names: Iterable[str], known: tuple[str, ...], *, where: str) -> None:

@@ -313,6 +313,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def remark(text: str) -> None:
+    """Print on standard error what the user may want to know, and need not act on."""
+    note(f"note: {visible(text)}")
+
+
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     note(f"warning: {visible(text)}")

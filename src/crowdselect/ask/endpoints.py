@@ -15,7 +15,17 @@ from urllib.parse import urlsplit
 
 from crowdselect._optional import check_optional
 from crowdselect.ask.redact import Redactor
-from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
+from crowdselect.crowd import (
+    DEFAULT,
+    LOGPROBS,
+    NUMBERS,
+    PRICES,
+    TEXTS,
+    UNKNOWN,
+    WHOLE,
+    check_document,
+    refuse_secret,
+)
 from crowdselect.errors import InputError, OptionError
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.textfile import not_utf8
@@ -23,6 +33,7 @@ from crowdselect.textfile import not_utf8
 Role = Literal["model", "student", "judge"]
 
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
+_WORDS = {("size_b", UNKNOWN), ("temperature", DEFAULT)}  # that stand for a number
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -49,7 +60,10 @@ class Endpoint:
         api_key_env: The environment variable that holds the key; None = no key is sent.
         system: A system message put before every conversation.
         temperature: None = not sent, so the server decides. `top_p`, `max_tokens` and `seed` likewise.
+        default_temperature: No command sets a temperature either; written as `temperature = "default"`.
+        logprobs: Whether a judge is asked for log-probabilities; None = the command decides.
         extra_body: Further fields of the request, sent unchanged.
+        waived: Fields that a command added by itself, which are left out for a server that refuses them.
         timeout: Seconds allowed for one answer.
         max_concurrency: Maximum number of requests in flight.
         requests_per_minute: None = no limit; `tokens_per_minute` likewise.
@@ -69,7 +83,10 @@ class Endpoint:
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    default_temperature: bool = False
+    logprobs: bool | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    waived: frozenset[str] = frozenset()
     timeout: float = 600.0
     max_concurrency: int = 64
     requests_per_minute: float | None = None
@@ -91,6 +108,17 @@ class Endpoint:
         names = ("name", "model", "system", "temperature", "top_p", "max_tokens", "seed")
         values = {name: getattr(self, name) for name in names} | {"extra_body": dict(self.extra_body)}
         return settings_text(values)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that every request has, besides the model and the messages.
+
+        Example:
+            >>> Endpoint("m", temperature=0.0, extra_body={"top_k": 20}).fields()
+            {'temperature': 0.0, 'top_k': 20}
+        """
+        names = ("temperature", "top_p", "max_tokens", "seed")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**given, **self.extra_body}
 
     @property
     def host(self) -> str:
@@ -327,6 +355,8 @@ def _endpoint(table: Mapping[str, Any], defaults: Mapping[str, Any], role: Role,
     settings = {**defaults, **reach, **table}
     for name, value in settings.items():
         _check(name, value, where)
+    if settings.get("temperature") == DEFAULT:
+        settings |= {"temperature": None, "default_temperature": True}
     settings["extra_body"] = {**defaults.get("extra_body", {}), **table.get("extra_body", {})}
     _check_extra(settings["extra_body"], where)
     if settings.get("local") is not None and settings.get("base_url") is not None:
@@ -352,8 +382,11 @@ def _check(name: str, value: object, where: str) -> None:
             f"{where}: api_key_env must be the name of an environment variable (letters, digits, _), "
             "not the key itself"
         )
-    if name in (*NUMBERS, *PRICES, *WHOLE) and not (name == "size_b" and value == UNKNOWN):
+    is_word = isinstance(value, str) and (name, value) in _WORDS
+    if name in (*NUMBERS, *PRICES, *WHOLE) and not is_word:
         _check_number(name, value, where)
+    if name == LOGPROBS and not isinstance(value, bool):
+        raise InputError(f"{where}: logprobs must be true or false, got {_short(value)}")
     if name == "extra_body" and not isinstance(value, dict):
         raise InputError(f"{where}: extra_body must be a table, got {_short(value)}")
 

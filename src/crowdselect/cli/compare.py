@@ -196,7 +196,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.report.page import number
     from crowdselect.terminal import say, table, warn
 
-    marks = {1: " above", -1: " below", 0: ""}
+    marks = {1: " ▲", -1: " ▼", 0: ""}
     rows, short = [], short_names(found.names)
     for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
@@ -206,12 +206,16 @@ def _print_comparison(found: "SelectionComparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words, None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
+            [
+                words.replace(", mean", ""),
+                None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}",
+                *cells,
+            ]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Figures (above, below: outside the range of 95% of random selections)",
+        title="Figures, means of rows (▲ above, ▼ below the range of 95% of random ones)",
     )
     names = [short[name] for name in found.names]
     table(

@@ -5,6 +5,7 @@ A line can be pasted as it stands. Where it needs something of the user's choice
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ POOL = (*READ_OPTIONS, "limit")
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """The same, of a pool with rewards."""
 _BUDGET = "10%"
+_MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
@@ -190,6 +192,24 @@ def training(folder: str) -> Steps:
 def after_train(model: str) -> Steps:
     """Return the step after `train`: measure the student. The judge and the questions are for the user to name."""
     return {f"measure it (as --model {shown_path(model)})": [["evaluate", "mt-bench", "--help"]]}
+
+
+def after_evaluation(folder: str) -> Steps:
+    """Return the step after an evaluation: compare it with other results of the same benchmark that lie beside it."""
+    place = Path(folder).absolute()
+    mine = read_manifest(place) or {}
+    found: list[Path] = []
+    with suppress(OSError):  # a folder that may not be listed costs the hint alone
+        beside = sorted(other for other in place.parent.iterdir() if other.is_dir() and other != place)
+        found = [other for other in beside if _same_benchmark(read_manifest(other), mine)]
+    if not found:
+        return {"compare it, once another model is evaluated": [["evaluate", "compare", "--help"]]}
+    others = [shown_path(other) for other in found[:_MOST_COMPARED]]
+    return {"is it better?": [["evaluate", "compare", *others, folder]]}
+
+
+def _same_benchmark(other: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> bool:
+    return other is not None and all(other.get(name) == mine.get(name) for name in ("kind", "benchmark"))
 
 
 def after_robustness() -> Steps:

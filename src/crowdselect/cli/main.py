@@ -180,7 +180,7 @@ def show_crowd(
     from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
     from crowdselect.crowd import Crowd, students_in
-    from crowdselect.terminal import counted, say, shown_path, visible, warn
+    from crowdselect.terminal import counted, remark, say, shown_path, visible
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
@@ -214,7 +214,7 @@ def show_crowd(
             )
             say(f"{shown_path(output)}: {what}")
     for note in notes:
-        warn(note)
+        remark(note)
     if not (as_toml or as_json):
         say_next(after_crowd(given["pool"], output, rewards=reward_columns, usual=usual))
 
@@ -257,7 +257,7 @@ def metrics(
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
     from crowdselect.selection.student import Student
-    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
+    from crowdselect.terminal import counted, remark, say, shown_path, stage_bar
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
@@ -292,7 +292,7 @@ def metrics(
             metadata = (table.schema.metadata or {}) | as_metadata(made_so)
             write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):
-            warn(note)
+            remark(note)
         sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
         say(f"written to {shown_path(target)}: {sizes}")
         say_next(

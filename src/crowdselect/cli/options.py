@@ -480,7 +480,9 @@ count_options = bundle(
         multiple=True,
         help="The reward column; needed where several may be meant. Several make an ensemble.",
     ),
-    _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
+    _counts(
+        "--ensemble", metavar="mean-rank|mean-z|min|lcb", help="How several rewards become one score matrix."
+    ),
     _counts(
         "--metrics",
         metavar="FILE",
@@ -582,7 +584,7 @@ answer_options = bundle(
     _answers(
         "--allow-cut",
         is_flag=True,
-        help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        help="Allow answers that were cut (finish_reason, or a <think> without an end) as training targets.",
     ),
     _answers(
         "--pairs",

@@ -8,7 +8,7 @@ from crowdselect.manifests import own_files
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
 from crowdselect.selection.student import already_line, bin_names
 from crowdselect.selection.texts import Chosen
-from crowdselect.terminal import counted, fitted, lines, say, show, shown_path, table, visible, warn
+from crowdselect.terminal import counted, fitted, lines, remark, say, show, shown_path, table, visible, warn
 
 _PICKS = 8
 _LONGEST = 2000  # characters of an instruction that a table may be asked to show
@@ -53,7 +53,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     _print_control(selection)
     _print_agreement(facts.get("agreement"))
     for note in facts["notes"]:
-        warn(note)
+        remark(note)
     for warning in selection.warnings:
         warn(warning)
     if folder is None:
@@ -141,7 +141,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         )
         say(f"Several reward columns: {named}.")
     for note in found["notes"]:
-        warn(note)
+        remark(note)
+    for warning in found["warnings"]:
+        warn(warning)
 
 
 def _student(one: Mapping[str, Any], rewards: Iterable[str]) -> str:

@@ -309,6 +309,7 @@ class _Base:
                 passes=each.passes,
                 lengths=lambda: self.lengths.of(rows.answers, np.arange(len(rows)), models=names),
                 models=models,
+                agreement=None if rows.agreement is None else rows.agreement.rows,
             )
             for each, models in ((matrix, names), (whole, tuple(self.rows.crowd.names)))
         )

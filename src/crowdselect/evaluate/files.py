@@ -4,6 +4,7 @@ The files are JSON lines as other tools write them; errors name file and line, a
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from crowdselect.textfile import NESTED, read_text
 from crowdselect.writing import new_file
 
 NO_ANSWER = "no answer in the file"
+FAILED_ANSWER = "the file has an error of the tool that asked, such as $ERROR$, instead of an answer"
+_ERRORS = (
+    "$error$",
+    "**api request error**",
+)  # what FastChat, arena-hard-auto and similar tools write for no answer
 
 
 class JsonLine(NamedTuple):
@@ -189,7 +195,7 @@ def read_references(
     for where, id_, turns in malformed.parsed(_answered, read_rows(path, malformed)):
         if id_ in references:
             raise InputError(f"{where}: there are two reference answers to question {id_!r}; keep one")
-        references[id_] = tuple(text for text, _ in turns)
+        references[id_] = tuple(text for text, _ in _answers_in(turns))
     return references
 
 
@@ -222,6 +228,11 @@ def answer_turns(row: JsonLine) -> list[tuple[str, int | None]]:
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{row.where}: the answer has no turns")
     return [_answer(turn, counted, row.where) for turn in turns]
+
+
+def _answers_in(turns: Sequence[tuple[str, int | None]]) -> list[tuple[str, int | None]]:
+    """Return the turns before the first that is an error of the tool that asked: no later one has its context."""
+    return list(itertools.takewhile(lambda turn: not turn[0].strip().casefold().startswith(_ERRORS), turns))
 
 
 def _role(message: object) -> object:
@@ -310,6 +321,7 @@ def read_answers(
     model, rows = rows_of_model(path, ("model_id", "model"), name, malformed)
     turns: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int | None, ...]] = {}
+    failed: dict[str, bool] = {}
     lines = []
 
     def with_text(row: JsonLine) -> tuple[str, str, str, list[tuple[str, int | None]]]:
@@ -318,16 +330,54 @@ def read_answers(
     for text, where, id_, answered in malformed.parsed(with_text, rows):
         if id_ in turns:
             raise InputError(f"{where}: {model!r} answers question {id_!r} twice; keep one")
-        turns[id_], tokens[id_] = tuple(said for said, _ in answered), tuple(count for _, count in answered)
+        whole = _answers_in(answered)
+        failed[id_] = len(answered) > len(whole)
+        turns[id_], tokens[id_] = tuple(said for said, _ in whole), tuple(count for _, count in whole)
         lines.append(text)
     missing = {
-        (question.id, turn): NO_ANSWER
+        (question.id, turn): FAILED_ANSWER if failed.get(question.id) else NO_ANSWER
         for question in questions
         for turn in range(len(turns.get(question.id, ())), len(question.turns))
     }
     others = len(turns.keys() - {question.id for question in questions})
     notes = [f"{path}: {others} answers to questions that are not asked here"] if others else []
+    count = sum(failed.values())
+    notes += (
+        [f"{path}: {count} answers of {model} are errors such as $ERROR$, and are missing"] if count else []
+    )
     return ModelAnswers(model, turns, tokens, missing, lines, notes)
+
+
+def joined(
+    parts: Sequence[tuple[ModelAnswers, frozenset[str]]], questions: Sequence[Question]
+) -> ModelAnswers:
+    """Join the answers of several models, each to the questions of its own categories.
+
+    Args:
+        parts: The answers and the categories; each category is in exactly one part.
+        questions: The benchmark's questions.
+    """
+    if len(parts) == 1:
+        return parts[0][0]
+    by_question = {
+        question.id: answers
+        for question in questions
+        for answers, categories in parts
+        if question.category in categories
+    }
+    return ModelAnswers(
+        ", ".join(sorted({answers.model for answers, _ in parts})),
+        {id_: own.turns[id_] for id_, own in by_question.items() if id_ in own.turns},
+        {id_: own.tokens[id_] for id_, own in by_question.items() if id_ in own.tokens},
+        {
+            place: why
+            for answers, _ in parts
+            for place, why in answers.missing.items()
+            if by_question[place[0]] is answers
+        },
+        [line for answers, _ in parts for line in answers.lines],
+        [note for answers, _ in parts for note in answers.notes],
+    )
 
 
 def rows_of_model(

@@ -109,7 +109,12 @@ class Candidates:
 
     def best_reward(self, *, but: int | None = None) -> FloatArray:
         """The highest reward of each instruction, but for those of a model, shape (N,). NaN = none."""
-        return self.rewards_of(self._first(~np.isnan(self.reward) & (self.model != but), self.reward))
+        at = np.flatnonzero(~np.isnan(self.reward) & (self.model != but))
+        starts = np.flatnonzero(_begins(self.row[at]))
+        out = np.full(self.n, np.nan)
+        if at.size:
+            out[self.row[at[starts]]] = np.maximum.reduceat(self.reward[at], starts) + 0.0  # no minus zero
+        return out
 
     def rejected(self, chosen: IntArray, *, of: int | None = None) -> IntArray:
         """Choose the answer to reject: the lowest reward, below the chosen one's, of another text, to the same messages.
@@ -291,7 +296,9 @@ def _of(values: NDArray[Any], answers: IntArray, none: float) -> NDArray[Any]:
 
 def _begins(rows: IntArray) -> BoolArray:
     """Where a new row begins among ascending ones."""
-    return np.asarray(np.diff(rows, prepend=-1) != 0)
+    new = np.ones(len(rows), dtype=np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    return new
 
 
 def _places(rows: IntArray) -> IntArray:

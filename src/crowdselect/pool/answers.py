@@ -38,6 +38,7 @@ from crowdselect.pool.index import (
     draws,
     first_missing,
     first_not_number,
+    levels_of,
     not_numeric,
     ordered_keys,
     refuse_infinite,
@@ -183,7 +184,13 @@ class WideAnswers:
         self._fill(out, {model: length(sql) for model, sql in self._responses.items()})
         return out
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
+    def stream(
+        self,
+        size: int,
+        beside: str | None = None,  # noqa: ARG002  (as TallAnswers)
+        *,
+        endings: bool = False,  # noqa: ARG002  (likewise: not known here)
+    ) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time, instruction by instruction."""
         models = np.flatnonzero([model in self._responses for model in self.models])
         names = [self.models[j] for j in models]
@@ -336,8 +343,9 @@ class TallAnswers:
         """
         keys = self.keys
         said = may & (self._said if self._layout.response is not None else keys.row >= 0)
-        answers = keys.order[said[keys.order]]
-        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
+        taken = said[keys.order]
+        answers = keys.order[taken]
+        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)[taken]
         row = keys.row[answers]
         prompts = None if history is None else told_apart(self._codes(history)[answers], row)
         codes = None
@@ -349,7 +357,7 @@ class TallAnswers:
             keys.model[answers],
             keys.sample[answers],
             rewards[answers],
-            draw[answers],
+            draw,
             prompts,
             codes,
         )
@@ -380,7 +388,7 @@ class TallAnswers:
     def _numbered(self) -> tuple[FloatArray, IntArray]:
         """The numbers that samples have; and cell and number of each answer that takes part as one, ascending."""
         own = self.keys.sample[self.keys.order]
-        levels, codes = np.unique(own, return_inverse=True)
+        levels, codes = levels_of(own)
         return levels, self.keys.cell * len(levels) + codes
 
     def _named(self, cells: Cells, samples: Numbers | None) -> tuple[list[int], IntArray]:
@@ -543,9 +551,10 @@ class TallAnswers:
         """How long each answer is, shape (A,), NaN = no text."""
         return to_numpy(self._flat(self._each(length, self._response or "NULL::VARCHAR")))
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
-        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
+    def stream(self, size: int, beside: str | None = None, *, endings: bool = False) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it; and how each ended."""
         keys, response = self.keys, self._response or "NULL::VARCHAR"
+        ended = self._endings if endings else None
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -564,6 +573,7 @@ class TallAnswers:
                 samples=keys.sample[here][inside],
                 texts=[said_text(texts[at]) for at in inside],
                 beside=others,
+                endings=None if ended is None else ended[here][inside],
             )
 
     def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:
@@ -595,7 +605,9 @@ class TallAnswers:
     def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
         """The models' names, and which of them gave each answer; -1 where a row is no answer."""
         sql = self._layout.model
-        names, codes = codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql)
+        names, codes = (
+            codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql, kind=np.int32)
+        )
         missing = None if self._layout.may_lack_model else first_missing(codes)
         if missing is not None:
             place = self._source.place(int(self._rows[missing]))
@@ -626,7 +638,8 @@ class TallAnswers:
         sample = self._layout.sample
         samples = np.full(len(rows), np.nan) if sample is None else sample_numbers(self._source, sample)
         missing = np.isnan(samples)
-        samples = np.where(missing, 0.0, samples)
+        if missing.any():
+            samples = np.where(missing, 0.0, samples)
         keys, again = ordered_keys(rows, codes, samples, width=width)
         if not again.size:
             return keys, False

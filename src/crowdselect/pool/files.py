@@ -36,6 +36,7 @@ _HARMLESS = {"region", "scheme", "endpoint_override"}  # what may follow the `?`
 _TYPES: dict[str, FileType] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
@@ -58,6 +59,8 @@ class FoundFiles:
     models: tuple[str | None, ...] = ()
     """The model of each file, where its path says so; empty = no path does."""
     notes: tuple[str, ...] = ()
+    models_from: str = ""
+    """What to say where `models` are taken."""
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -107,9 +110,8 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
         files = (place,) if place is not None else _local(path)
     kind = _common_type(path, files)
     models = tuple(model_of(file, place or Path(), how) for file in files)
-    if any(models):
-        notes = (*notes, f"the model is the name of the {how.model_from or 'folder model=NAME'}")
-    return FoundFiles(path, files, kind, models if any(models) else (), notes)
+    told = f"the model is the name of the {how.model_from or 'folder model=NAME'}"
+    return FoundFiles(path, files, kind, models if any(models) else (), notes, told)
 
 
 def _common_type(path: str, files: Sequence[Path]) -> FileType:
@@ -156,7 +158,7 @@ def file_type(file: Path) -> FileType:
         return "parquet"
     if known is None:
         raise InputError(
-            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst)"
+            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst), or .arrow"
         )
     if head == _MAGIC:
         raise InputError(f"{file}: is a Parquet file by its content; rename it to end in .parquet")

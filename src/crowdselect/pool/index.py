@@ -221,10 +221,13 @@ def sorted_once(
     return known, order
 
 
-def coded(source: Source, sql: str) -> tuple["pa.Array", IntArray]:
+def coded(
+    source: Source, sql: str, *, kind: type[np.signedinteger[Any]] = np.int64
+) -> tuple["pa.Array", IntArray]:
     """Do what `codes_of` does for the values of an SQL expression that is cheap to evaluate, in a fraction of the time.
 
-    The texts themselves are read once each; of the rows only their hashes, which tell the texts of a pool apart.
+    The texts themselves are read once each; of the rows only their hashes, which tell the texts of a pool apart. `kind` is the
+    type of the numbers.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -238,7 +241,7 @@ def coded(source: Source, sql: str) -> tuple["pa.Array", IntArray]:
     hashes = to_numpy(source.fetch(f"hash({sql})").column(0))
     begins = starts_of(hashes)  # rows of one text often follow each other
     found = pc.fill_null(pc.index_in(pa.array(hashes[begins]), marks.take(order)), -1)
-    codes = to_numpy(found).astype(np.int64)
+    codes = to_numpy(found).astype(kind)
     if len(begins) < len(hashes):
         codes = np.repeat(codes, np.diff(begins, append=len(hashes)))
     return texts.take(order), codes
@@ -350,6 +353,8 @@ class AnswerBatch:
     """None where there is none, or only white space."""
     beside: list[str | None] | None = None
     """What else was asked for of each row."""
+    endings: IntArray | None = None
+    """How each ended, as its place in `crowdselect.finish.ENDINGS`; None = the pool does not say, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +453,8 @@ def _runs(cells: IntArray, samples: FloatArray) -> _Order | None:
         return None
     lengths = np.diff(begins, append=len(cells))[order]
     starts = np.cumsum(lengths) - lengths
+    if lengths.size and (lengths == lengths[0]).all():
+        return (begins[order][:, None] + np.arange(lengths[0])).ravel(), cells[begins[order]], starts
     answers = np.repeat(begins[order] - starts, lengths)
     answers += np.arange(len(cells))
     return answers, cells[begins[order]], starts
@@ -657,10 +664,10 @@ def sample_numbers(source: Source, sql: str) -> FloatArray:
         found = first_not_number(source, None, as_text(quote("sample"), kind))
     if found is None:
         numbers = to_numpy(source.fetch(sql).column(0)).astype(np.float64, copy=False)
-        large = np.flatnonzero(np.abs(numbers) >= _LARGEST)
-        if not large.size:
+        if max(np.fmax.reduce(numbers, initial=0.0), -np.fmin.reduce(numbers, initial=0.0)) < _LARGEST:
             return numbers
-        found = source.place(int(large[0])), f"{numbers[large[0]]:g}"
+        large = int(np.argmax(np.abs(numbers) >= _LARGEST))
+        found = source.place(large), f"{numbers[large]:g}"
     raise InputError(
         f"{found[0]}: the sample is {found[1][:60]!r}; wanted a number of at most 15 digits; number the samples from 0, or "
         "rename the column: then they are numbered by their content"
@@ -691,19 +698,34 @@ def said_text(text: str | None) -> str | None:
 
 
 def draws(keys: AnswerKeys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
-    """Hash each answer by its id, model and sample, with a seed.
+    """Hash each answer that takes part by its id, model and sample, with a seed.
 
     Args:
-        keys: Of the A answers.
+        keys: Of the answers.
         ids: The N ids.
         models: The M models.
         seed: Any integer.
 
     Returns:
-        Shape (A,); what it holds for answers that take no part says nothing.
+        Shape of `keys.order`, in that order.
     """
-    levels, codes = np.unique(keys.sample, return_inverse=True)
+    levels, codes = levels_of(keys.sample[keys.order])
     numbers = seeded_hash([repr(float(level)) for level in levels], seed=seed, salt="sample number")
-    rows = content_hash(ids)[keys.row] if len(ids) else np.zeros(len(keys.row), dtype=np.uint64)
-    mixed = reseeded(rows, seed=seed, salt="answer") + content_hash(models)[keys.model]
-    return reseeded(reseeded(mixed, seed=seed, salt="model") + numbers[codes], seed=seed, salt="sample")
+    row, model = np.divmod(keys.cells, max(len(models), 1))
+    mixed = reseeded(content_hash(ids), seed=seed, salt="answer")[row] + content_hash(models)[model]
+    cells = np.repeat(reseeded(mixed, seed=seed, salt="model"), np.diff(keys.starts, append=len(keys.order)))
+    return reseeded(cells + numbers[codes], seed=seed, salt="sample")
+
+
+def levels_of(numbers: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Find the distinct numbers of samples, ascending, and which of them each is; without sorting where they are small and whole.
+
+    Example:
+        >>> [found.tolist() for found in levels_of(np.array([3.0, 0.0, 3.0]))]
+        [[0.0, 3.0], [1, 0, 1]]
+    """
+    whole = numbers.astype(np.int64)
+    if not len(whole) or whole.min() < 0 or whole.max() >= _SMALL or (whole != numbers).any():
+        return np.unique(numbers, return_inverse=True)
+    there = np.bincount(whole) > 0
+    return np.flatnonzero(there).astype(np.float64), (np.cumsum(there) - 1)[whole]

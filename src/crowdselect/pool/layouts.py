@@ -6,7 +6,7 @@ model). A new layout is one more record of `LAYOUTS`; messages, help and the tab
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,10 @@ NOT_REWARDS = frozenset(
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 
-REFERENCES = frozenset({"answer", "reference", "target", "ground_truth", "solution", "gold", "label"})
+REFERENCES = frozenset(
+    {"answer", "reference", "target", "ground_truth", "solution", "gold", "label"}
+    | {"final_answer", "expected_answer", "correct_answer", "reference_answer"}
+)
 """Columns that hold right answers; where they are numbers, they are taken for a reward only when named."""
 
 FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
@@ -34,11 +37,21 @@ FEWEST_COUNTED = 10
 
 _DIRECTION = re.compile(r"(?P<way>up|down)(/(?P<scale>\d*\.?\d+))?")
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
+_FACTS = frozenset(
+    {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
+    | {"timestamp", "tstamp", "created", "toxic", "redacted"}
+)
+"""Numbers that tell of the instruction or of how it was answered, not of how good an answer is."""
 
 NUMERIC = frozenset({"number", "bool"})
 
 ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
+
+NO_MODELS = frozenset(
+    {"metadata", "meta", "usage", "extra_info", "reward_model", "metrics", "stats", "timings"}
+)
+"""Objects that tell of a row, and are no models of a `zoo`."""
 
 _PARTS = frozenset(
     {*ID_COLUMNS, "instruction", "messages", "model", "response"}
@@ -268,13 +281,23 @@ def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
 
 
 def no_model(name: str) -> bool:
-    """Say whether a numeric column is no model of a wide file, by its name.
+    """Say whether a numeric column is neither a model nor its reward, by its name.
 
     Example:
         >>> no_model("total_cost"), no_model("llama-8b")
         (True, False)
     """
-    return name in NOT_REWARDS | REFERENCES or _COUNTS.fullmatch(name) is not None
+    return name in NOT_REWARDS | REFERENCES | _FACTS or _COUNTS.fullmatch(name) is not None
+
+
+def may_be_model(name: str) -> bool:
+    """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
+
+    Example:
+        >>> may_be_model("llama-8b"), may_be_model("reward")
+        (True, False)
+    """
+    return not (no_model(name) or name in {"difficulty", "level"} or FIRST_REWARDS.fullmatch(name))
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -309,21 +332,26 @@ def _is_matrix(columns: Columns) -> bool:
 
 
 def zoo_models(columns: Columns) -> tuple[str, ...]:
-    """Structs with `content` are models; where none has it, structs with a number are."""
+    """Structs with `content` are models; where none has it, structs that all have a number of one name are."""
     structs = {
-        name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS
+        name: kind.fields
+        for name, kind in columns.items()
+        if kind.name == "struct" and name not in _PARTS | NO_MODELS
     }
     answered = [name for name, fields in structs.items() if "content" in fields]
-    scored = [
-        name for name, fields in structs.items() if any(kind.name == "number" for kind in fields.values())
-    ]
-    return tuple(sorted(answered or scored))
+    if answered:
+        return tuple(sorted(answered))
+    numbers = {
+        name: {n for n, kind in fields.items() if kind.name == "number"} for name, fields in structs.items()
+    }
+    scored = sorted(name for name, found in numbers.items() if found)
+    return tuple(scored) if scored and set.intersection(*(numbers[name] for name in scored)) else ()
 
 
 def _matrix_models(columns: Columns) -> tuple[str, ...]:
     return tuple(
         sorted(
-            n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and not no_model(n)
+            n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and may_be_model(n)
         )
     )
 
@@ -375,7 +403,8 @@ def _long(columns: Columns) -> View:
 
 def _rows(columns: Columns) -> Tall:
     """A row per answer."""
-    rest = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
+    apart = _PARTS | {"sample"}
+    rest = {name: kind for name, kind in columns.items() if name not in apart and kind.name != "bytes"}
     sample = columns.get("sample")
     response = columns.get("response")
     said = as_text(quote("response"), response) if response is not None else None
@@ -393,7 +422,15 @@ def _rows(columns: Columns) -> Tall:
     )
 
 
-def plain_view(columns: Columns, own: frozenset[str], *, layout: str, id_made: bool, many: bool) -> View:
+def plain_view(
+    columns: Columns,
+    own: frozenset[str],
+    *,
+    layout: str,
+    id_made: bool,
+    many: bool,
+    fields: Collection[str] = (),
+) -> View:
     """Say where the parts of a rewritten pool are; see `crowdselect.pool.plain`.
 
     Args:
@@ -402,12 +439,15 @@ def plain_view(columns: Columns, own: frozenset[str], *, layout: str, id_made: b
         layout: The form that the user's files have.
         id_made: There is no id in these.
         many: A row of theirs holds all answers of an instruction.
+        fields: What answers have of their own; where `many`, nothing else is a reward.
     """
 
     def named(name: str) -> str | None:
         return quote(name) if name in own or name in columns else None
 
-    answers = replace(_rows(columns), not_text=named("_not_text"), may_lack_model=True, whole=many)
+    rows = _rows(columns)
+    rewards = {name: sql for name, sql in rows.rewards.items() if not many or name in fields}
+    answers = replace(rows, rewards=rewards, not_text=named("_not_text"), may_lack_model=True, whole=many)
     _, text, messages = _shared(columns)
     return View(
         layout,

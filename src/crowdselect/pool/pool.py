@@ -481,11 +481,12 @@ class Pool:
             out[:] = [" ".join(part for part in pair if part is not None) for pair in pairs]
         return out
 
-    def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
+    def stream_responses(self, size: int = 1000, *, endings: bool = False) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.
 
         Args:
             size: About so many at a time.
+            endings: Say how each ended, as far as the pool knows.
 
         Yields:
             Batches of answers; an answer without text is among them, with None. Nothing else may be read from
@@ -498,7 +499,7 @@ class Pool:
             raise InputError(f"{self.path}: the pool holds no responses; found {', '.join(self.columns)}")
         _ = self.models  # before the first query of the stream
         self._asked.load()
-        yield from self._answers.stream(size, self._asked.history)
+        yield from self._answers.stream(size, self._asked.history, endings=endings)
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.

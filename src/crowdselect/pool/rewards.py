@@ -286,10 +286,12 @@ class Rewards:
         listed = ", ".join(found) or "none"
         if reward is None:
             reward = self.usual
+            if reward is None or FIRST_REWARDS.fullmatch(reward) is None:
+                self._refuse_nearly(answers)
         if reward is None and found:
-            raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with `reward`")
+            many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
+            raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`")
         if reward is None:
-            self._refuse_text("score", answers)  # what it would have been, had it been numeric
             raise RewardError(
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
                 "wanted one, or a second file of rewards"
@@ -303,7 +305,7 @@ class Rewards:
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
-        found = [name for name in self.names if not no_model(name)] or list(self.names)
+        found = [name for name in self.names if not no_model(name)]
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
         numbers = [name for name in found if name not in bools]
@@ -368,6 +370,20 @@ class Rewards:
                 f"{second.path}: {', '.join(both)} is a reward of {self._source.path} too; rename it in one of the two"
             )
         return columns
+
+    def _refuse_nearly(self, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
+        """Stop where a column has the name of a reward, and would be the reward if all that it holds were numbers."""
+        for name, sql in self._own.fields.items():
+            if FIRST_REWARDS.fullmatch(name) is None or name in self._own.rewards:
+                continue
+            if not self.names or (isinstance(sql, str) and any(self._source.any(self._some_number(sql)))):
+                self._refuse_text(name, answers)
+
+    def _some_number(self, sql: str) -> str:
+        """SQL that is true where a text is a number, or one of some is."""
+        if isinstance(self._own, Tall) and self._own.nested:
+            return f"len(list_filter({sql}, lambda value: TRY_CAST(value AS DOUBLE) IS NOT NULL)) > 0"
+        return f"TRY_CAST({sql} AS DOUBLE) IS NOT NULL"
 
     def _refuse_text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Stop where a name is that of a column, but not of a numeric one."""

@@ -144,6 +144,7 @@ class Source:
         self._copies: dict[Path, Path] = {}
         self.columns: Columns = self._without_index(_READERS[self.type](self))
         _refuse_twins(self.path, list(self.columns))
+        self.columns = {n: Kind("bytes") if n in self._binary else k for n, k in self.columns.items()}
         self.columns = self._with_spelt_numbers(self.columns)
 
     def _without_index(self, columns: Columns) -> Columns:
@@ -257,9 +258,25 @@ class Source:
                     own[1] = own[1] or _is_broken(piece)
         return [Looked(*own) for own in found]
 
+    @property
+    def _binary(self) -> frozenset[str]:
+        """The columns of Parquet that hold bytes, or have them somewhere within, and are no parts of a row: never read."""
+        leaves = [
+            leaf
+            for metadata in (self._metadata if self.type == "parquet" else ())
+            for leaf in map(metadata.schema.column, range(metadata.num_columns))
+        ]
+        return frozenset(
+            name
+            for leaf in leaves
+            if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"
+            if (name := leaf.path.split(".")[0]) not in TEXT_PARTS
+        )
+
     def contents(self, rows: IntArray) -> list[str]:
-        """Give a digest of all that some rows hold."""
-        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in self.columns)
+        """Give a digest of all that some rows hold, but for bytes."""
+        names = [name for name, kind in self.columns.items() if kind.name != "bytes"]
+        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in names)
         return [str(text) for text in self.take(f"md5(concat_ws(chr(31), {columns}))", rows).to_pylist()]
 
     def keep(self, key: str, values: "pa.Array", target: Path) -> int:

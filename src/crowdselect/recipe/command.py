@@ -106,6 +106,7 @@ def run(
 
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
+    from crowdselect.cli.following import say_next
     from crowdselect.recipe.graph import build, unused_students
     from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
@@ -153,6 +154,10 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
         was = "was" if skipped == 1 else "were"
         warn(f"{counted(skipped, 'step')} {was} skipped because of what failed")
     say(f"written to {shown_path(page)}" if summary.made else f"up to date: {shown_path(folder)}")
+    chosen = [store.done(step) for step in graph.steps if step.section == "select"]
+    made = next((done for done in chosen if done is not None), None)
+    if summary.made and made is not None:
+        say_next({"look at what was chosen": [["view", shown_path(made.path)]]})
     return summary.code
 
 

@@ -203,6 +203,7 @@ class Needs:
 
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.collect.instructions import open_instructions
+        from crowdselect.collect.verifiable import keep_verifiable
         from crowdselect.pool.files import is_remote
 
         path = str(step.options["instructions"])
@@ -210,6 +211,8 @@ class Needs:
             return None
         asked = load_endpoints(self._folder / str(step.options["crowd"]))
         with open_instructions(str(self._folder / path)) as instructions:
+            if step.options.get("only_verifiable") is not None:
+                keep_verifiable(instructions, str(step.options["only_verifiable"]))
             schema = next(instructions.batches()).schema
             kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(instructions.carried)}
             rows = instructions.count if limit is None else min(instructions.count, limit)
@@ -341,6 +344,9 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
+    checks = [*(values.get("with") or ()), f"verify:{values.get('only_verifiable')}"]
+    if any(str(spec).startswith("verify:math#") for spec in checks):
+        yield "math_verify", "verify"
     if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
@@ -361,7 +367,13 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
         path = folder / str(values["crowd"])
         yield from ((one, path) for one in load_endpoints(path).answering)
         return
-    named = [str(values[name]) for name in ("model", "baseline", "judge") if values.get(name)]
+    named = [str(values[name]) for name in ("model", "judge") if values.get(name)]
+    baselines = values.get("baseline") or ()
+    named += (
+        [baselines]
+        if isinstance(baselines, str)
+        else [str(each).partition("=")[2] or str(each) for each in baselines]
+    )
     specs = [str(spec) for spec in values.get("with") or () if str(spec).startswith("judge:")]
     roles = [(text, text == str(values.get("judge"))) for text in named]
     roles += [(spec.removeprefix("judge:"), True) for spec in specs]

@@ -25,7 +25,7 @@ from crowdselect.recipe.graph import Step, StepGraph
 from crowdselect.recipe.reading import has_option, spoken
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.running import running
-from crowdselect.terminal import visible
+from crowdselect.terminal import counted, visible
 
 _SHOWN = 12  # lines shown of a failed step's log
 _FEW = 6  # lines shown of the log of a step with something missing
@@ -467,4 +467,4 @@ def total(lines: list[Line]) -> str:
         for state in ("done", "to do", "waiting", "incomplete")
     }
     words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
-    return f"{len(lines)} steps: {', '.join(words)}"
+    return f"{counted(len(lines), 'step')}: {', '.join(words)}"

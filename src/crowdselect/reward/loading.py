@@ -8,7 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import check_model_folder
+from crowdselect.modelfolders import check_model_folder, quiet_hub
 from crowdselect.pool.files import fingerprint
 from crowdselect.reward.specs import Spec
 
@@ -174,7 +174,8 @@ def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: A
         InputError: It does not exist, needs another package, or is not of this kind.
     """
     try:
-        return load()
+        with quiet_hub():
+            return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = one_line(error)
         if "trust_remote_code" in text:

@@ -312,9 +312,9 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
 
 
 _ENDED = {
-    "cut": "were cut",
-    "filtered": "were withheld by a filter",
-    "failed": "were broken off by an error",
+    "cut": "cut (finish_reason, or a <think> without an end)",
+    "filtered": "withheld by a filter (finish_reason)",
+    "failed": "broken off by an error (finish_reason)",
 }
 
 
@@ -323,22 +323,22 @@ def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
 
     Example:
         >>> ending_notes({"cut": 2}, allow_cut=False)
-        ['2 answers were cut (finish_reason); their rewards count, but they are not training targets (`allow_cut=True` allows them)']
+        ['2 answers were cut (finish_reason, or a <think> without an end); their rewards count, but they are not training targets (`allow_cut=True` allows them)']
     """
     notes = []
     for kind, words in _ENDED.items():
         count = endings.get(kind, 0)
         if not count:
             continue
+        said = f"{count} answers were {words}" if count > 1 else f"1 answer was {words}"
         if kind == "cut" and allow_cut:
-            notes.append(
-                f"{count} answers {words} (finish_reason); `allow_cut=True` allows them as training targets"
-            )
+            notes.append(f"{said}; `allow_cut=True` allows them as training targets")
             continue
         hint = " (`allow_cut=True` allows them)" if kind == "cut" else ""
+        notes.append(f"{said}; their rewards count, but they are not training targets{hint}")
+    odd = endings.get("odd", 0)
+    if odd:
         notes.append(
-            f"{count} answers {words} (finish_reason); their rewards count, but they are not training targets{hint}"
+            f"{odd} {'answers have' if odd > 1 else 'answer has'} an unknown finish_reason; they were kept"
         )
-    if endings.get("odd"):
-        notes.append(f"{endings['odd']} answers have an unknown finish_reason; they were kept")
     return notes

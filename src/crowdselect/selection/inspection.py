@@ -90,14 +90,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
-        "notes": [
-            *pool.notes,
-            *notes,
-            *missing,
-            *equal,
-            *_markers(pool, list(matrices)),
-            *_contradictions(matrices, pool),
-        ],
+        "notes": [*pool.notes, *notes, *missing],
+        "warnings": [*equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
     }
 
 
@@ -148,7 +142,7 @@ def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
         values = matrix[~np.isnan(matrix)] if found is None else found.values
         several |= found is not None and bool((found.counts > 1).any())
         within |= bool(values.size) and bool(values.min() >= 0 and values.max() <= 1)
-    return forms(samples=several, full_marks=within)
+    return forms(samples=several, full_marks=within, ensemble=len(pool.reward_columns) > 1)
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:

@@ -324,6 +324,7 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
             more=(*METRICS, *more),
             pairs=options is not None and options.pairs is not None,
             student=student,
+            ensemble=options is not None and options.ensemble is not None,
         )
     found = [name for name in named if name not in METRICS and name not in more]
     if options is not None and options.format == RL:

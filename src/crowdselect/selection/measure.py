@@ -618,6 +618,7 @@ def _numbers(
         passes=matrix.passes,
         lengths=lambda: Lengths(pool).of(answers, rows, models=look.models),
         models=look.models,
+        agreement=None if matrix.agreement is None else matrix.agreement.rows[rows],
     )
     return {f"number {name}": measured.number(name) for name in look.numbers}
 

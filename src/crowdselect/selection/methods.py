@@ -150,8 +150,8 @@ class Method:
     """`arrange` needs vectors."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
-    known: Callable[[Seen, Progress], int] | None = None
-    """Counts the eligible rows whose score needs no model any more, without loading it; None = no model is run."""
+    known: Callable[[Seen, Progress], int | None] | None = None
+    """Counts the eligible rows whose score needs no model any more, without loading it (None: it is not on this machine); None = no model is run."""
     good: bool = False
     """`score` reads what is good of the crowd's answers, see `Rows.reach`."""
     student: bool = False

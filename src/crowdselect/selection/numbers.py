@@ -31,6 +31,8 @@ class Measured:
     """Reads the lengths of the answers to train on, shape (n,)."""
     models: tuple[str, ...]
     """M names."""
+    agreement: FloatArray | None = None
+    """How far the rewards of an ensemble agree on each instruction, shape (n,), NaN = not known; None = one reward."""
 
     def number(self, name: str) -> FloatArray:
         """Give a number by its name, shape (n,). NaN = none."""
@@ -58,6 +60,8 @@ class Number:
     """It is of preference pairs."""
     student: bool = False
     """It is of the student."""
+    ensemble: bool = False
+    """It is of several rewards."""
 
 
 def _pass_rate(measured: Measured, model: int | None) -> FloatArray:
@@ -84,6 +88,11 @@ def margin(answers: ChosenAnswers) -> FloatArray:
     """By how much the better answer of each pair has more reward, shape (N,). NaN = there is no pair."""
     worse = answers.rejected_reward
     return np.full(len(answers.reward), np.nan) if worse is None else answers.reward - worse
+
+
+def _agreement(measured: Measured, _model: int | None) -> FloatArray:
+    none = np.full(len(measured.scores), np.nan)
+    return none if measured.agreement is None else measured.agreement
 
 
 NUMBERS: dict[str, Number] = {
@@ -147,13 +156,24 @@ NUMBERS: dict[str, Number] = {
             model="may",
             full_marks=True,
         ),
+        Number(
+            name="reward_agreement",
+            of=_agreement,
+            words="how far the rewards of an ensemble rank the answers alike, from -1 to 1",
+            ensemble=True,
+        ),
     )
 }
 """The numbers by name."""
 
 
 def forms(
-    *, samples: bool = True, full_marks: bool = True, pairs: bool = True, student: bool = True
+    *,
+    samples: bool = True,
+    full_marks: bool = True,
+    pairs: bool = True,
+    student: bool = True,
+    ensemble: bool = True,
 ) -> list[str]:
     """Write the names that count in a pool, with `:MODEL` where a model is to be named.
 
@@ -162,9 +182,10 @@ def forms(
         full_marks: Whether rewards lie within 0 and 1.
         pairs: Whether pairs are made.
         student: Whether a student is named.
+        ensemble: Whether there are several rewards.
 
     Example:
-        >>> forms(samples=False, full_marks=False, pairs=False, student=False)
+        >>> forms(samples=False, full_marks=False, pairs=False, student=False, ensemble=False)
         ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease']
     """
     found = [name for name, metric in METRICS.items() if samples or not metric.of_samples]
@@ -173,6 +194,7 @@ def forms(
             number.full_marks and not full_marks,
             number.pairs and not pairs,
             number.student and not student,
+            number.ensemble and not ensemble,
         )
         if any(lacks):
             continue
@@ -235,6 +257,7 @@ def check_number(
     more: Collection[str],
     pairs: bool,
     student: bool,
+    ensemble: bool = False,
 ) -> None:
     """Refuse a name that is no number of a pool.
 
@@ -245,9 +268,10 @@ def check_number(
         more: Further names that count: the metrics, the columns of the file of `metrics`.
         pairs: Whether pairs are made.
         student: Whether a student is named.
+        ensemble: Whether several rewards are combined.
 
     Raises:
-        OptionError: There is no such number, no such model, no pair, or no student.
+        OptionError: There is no such number, no such model, no pair, no student, or only one reward.
     """
     if name in more:
         return
@@ -266,6 +290,10 @@ def check_number(
         raise OptionError(f"`{where}`: {name} is of pairs; add `pairs='best-worst'`")
     if number.student and not student:
         raise OptionError(f"`{where}`: {name} is of the student; name it with `student`")
+    if number.ensemble and not ensemble:
+        raise OptionError(
+            f"`{where}`: {name} is of several rewards, which `select` combines: name them with `reward`, and the `ensemble`"
+        )
 
 
 def as_numbers(values: ObjectArray, *, where: Callable[[int], str]) -> FloatArray:
