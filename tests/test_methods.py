@@ -137,7 +137,7 @@ def test_the_report_of_a_method_of_ones_own(toy, pool_file, tmp_path):
             ReportData(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none"
         )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "by the baseline <b>vowels</b>" in page
+    assert "by the method <b>vowels</b>" in page
     assert "each metric as the share of eligible rows below it" not in page
 
 

@@ -333,7 +333,7 @@ def test_the_report_of_another_method(shortest, spread, sim, place, run):
         method = METHODS["shortest"](of="answer")
         export(select(pool, _options(weights=dict(DEFAULT_WEIGHTS)), method=method), pool, place / "short")
     assert run("report", "short", "--map", "none").code == 0
-    assert "by the baseline <b>shortest</b>" in (place / "short" / "report.html").read_text(encoding="utf-8")
+    assert "by the method <b>shortest</b>" in (place / "short" / "report.html").read_text(encoding="utf-8")
 
 
 # Another trainer

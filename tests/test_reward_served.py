@@ -137,7 +137,7 @@ def test_null_is_no_score():
 def test_server_that_knows_no_way_of_asking():
     with RewardServer() as server, pytest.raises(OptionError) as caught:
         outcomes(server)
-    for part in (server.url, "/classify: HTTP 404", "/predict: HTTP 404", "name it with `api`"):
+    for part in (server.url, "HTTP 404", "at /classify, /pooling, /score, /predict", "name the way with `api`"):
         assert part in str(caught.value)
 
 
@@ -265,7 +265,10 @@ def test_every_path_of_the_reward_server_of_the_cases(cases, run, tmp_path):
             ran, _ = reward("/vllm2")
             ran.refuses("/classify gives 2 numbers for one conversation")
             ran, _ = reward("/nothing")
-            ran.refuses("no way of asking for a reward works")
+            ran.refuses(
+                "no way of asking for a reward works (HTTP 404: {} (not found), at /classify, /pooling, /score, /predict)",
+                "check the address and that the server is up, or name the way with --api",
+            )
         finally:
             process.kill()
 

@@ -340,6 +340,7 @@ def test_too_few_rows_to_learn_from_take_the_crowds_ease(tmp_path):
     weak = choose(write(tmp_path / "weak.parquet", rewards(n=150, student=-0.2)), student=PUPIL)
     assert "is good on" in told(weak)
     assert weak.table["within_reach"].equals(weak.table["ease"])
+    assert "the crowd succeeds here with" in " ".join(weak.explain(weak.chosen[0])["story"])
     strong = choose(write(tmp_path / "strong.parquet", rewards(n=150, student=1.5)), student=PUPIL)
     assert "40 are needed (10 per model of the crowd)" in told(strong)
 
@@ -349,6 +350,7 @@ def test_a_student_that_is_good_everywhere_gets_easy_rows(tmp_path):
     path = write(tmp_path / "p.parquet", found)
     selection = choose(path, student=PUPIL)
     assert "good everywhere" in told(selection)
+    assert "the student is good on every row" in told(selection)
     assert selection.chosen == choose(path, "easy", student=PUPIL).chosen
 
 
@@ -514,6 +516,23 @@ def test_why_says_the_chance_in_words(pool):
     assert any("the crowd succeeds here with" in line for line in plain.explain(plain.chosen[0])["story"])
     easy = choose(pool, "easy")
     assert not any("yours" in line for line in easy.explain(easy.chosen[0])["story"])
+
+
+def test_the_next_step_after_metrics_chooses_for_the_same_student(pool, tmp_path, run):
+    shown = run("metrics", pool, "--student", PUPIL, "--good-above", 0.5, "-o", tmp_path / "m.parquet").out
+    assert f"--student {PUPIL} --good-above 0.5 --method teachable --budget 10% -o " in shown
+    assert "--method" not in run("metrics", pool, "-o", tmp_path / "crowd.parquet").out
+
+
+def test_the_only_model_of_a_pool_cannot_be_the_student(tmp_path):
+    alone = write(tmp_path / "p.parquet", rewards(), models=[PUPIL])
+    with pytest.raises(CrowdselectError, match=f"no model besides the student {PUPIL}"):
+        choose(alone, student=PUPIL)
+
+
+def test_a_column_is_no_advice_for_pairs(pool):
+    with pytest.raises(CrowdselectError, match=r"with `student_answers`$"):
+        choose(pool, "random", pairs="best-student")
 
 
 def test_a_marked_student_is_found_where_one_is_needed(tmp_path):

@@ -200,7 +200,9 @@ def test_inspect_and_crowd_keep_it_apart(place, run, monkeypatch):
     (student,) = found["students"]
     assert student["name"] == "tiny-1b"
     assert student["mean_reward"]["score"] == pytest.approx(16)  # "tiny-1b on q0, 0"
-    assert "tiny-1b (score 16 on average)" in run("inspect", pool, "--rewards", rewards).out
+    shown = run("inspect", pool, "--rewards", rewards).out
+    assert "tiny-1b (score 16 on average)" in shown
+    assert "--method teachable --budget 10%" in shown
     shown = run("crowd", pool)
     assert "no part of the crowd: tiny-1b (marked as a student)" in shown.out
     written = place.folder / "of-pool.toml"

@@ -27,6 +27,8 @@ POOL = (*READ_OPTIONS, "limit")
 """The options that say how a pool is read."""
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """The same, of a pool with rewards."""
+STUDENT = ("student", "student_answers", "student_column", "good_above")
+"""Who the student is, and what is good."""
 _BUDGET = "10%"
 _MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
@@ -77,7 +79,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         textless = found["without_text"] == found["instructions"]  # there is nothing to cluster by
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if textless else [])]
         columns, usual = found["reward_columns"], found["usual_reward"]
-        return choosing(pool, options, rewards=columns, reward=reward, usual=usual)
+        for_student = bool(found["students"])
+        return choosing(pool, options, rewards=columns, reward=reward, usual=usual, for_student=for_student)
     return scoring(pool, given(*POOL))
 
 
@@ -104,6 +107,7 @@ def choosing(
     rewards: Sequence[str],
     reward: str | None = None,
     usual: str | None = None,
+    for_student: bool = False,
 ) -> Steps:
     """Return the step that chooses from a pool.
 
@@ -113,9 +117,11 @@ def choosing(
         rewards: Its reward columns.
         reward: The one that the user named.
         usual: The one that is meant where none is named; without one of these, the first of several is named.
+        for_student: A student is named or marked: the step chooses for it.
     """
     named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
     by = [] if named is None or len(rewards) < 2 else ["--reward", named]
+    by += ["--method", "teachable"] if for_student else []
     words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
     return {"choose a tenth of it": [words]}
 

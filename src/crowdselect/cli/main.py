@@ -1,6 +1,7 @@
 """The command line: one command per step, bodies of a few lines, heavy imports inside."""
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import click
 
 from crowdselect import __version__
 from crowdselect.cli.entry import run_command, say_current
-from crowdselect.cli.flags import Command, Group
+from crowdselect.cli.flags import Command, Group, as_flags, named_options
 from crowdselect.cli.options import (
     answer_options,
     budget_option,
@@ -250,7 +251,7 @@ def metrics(
     A Parquet file says what it was made by: the same command on the same inputs is up to date.
     """
     from crowdselect.cli.choosing import Measuring, checked, files_of, pool_of, read_crowd
-    from crowdselect.cli.following import SCORED_POOL, choosing, say_next
+    from crowdselect.cli.following import SCORED_POOL, STUDENT, choosing, say_next
     from crowdselect.cli.following import given as typed
     from crowdselect.engine.stream import on_cluster
     from crowdselect.repeats import as_metadata, is_current_file, made_by
@@ -298,10 +299,11 @@ def metrics(
         say_next(
             choosing(
                 asked.source.pool,
-                typed(*SCORED_POOL),
+                typed(*SCORED_POOL, *STUDENT),
                 rewards=opened.reward_columns,
                 reward=reward,
                 usual=opened.usual_reward,
+                for_student=learner.named,
             )
         )
 
@@ -354,7 +356,7 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import shared_with_benchmark, texts_of
-    from crowdselect.terminal import stage_bar, warn
+    from crowdselect.terminal import stage_bar, warn, worded
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
@@ -365,7 +367,10 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
         more = {} if shared is None else {"shared_words": shared}
         print_json({**story, "instruction": texts.instruction, "answer": texts.answer, **more})
     else:
-        print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
+        with worded(
+            partial(as_flags, options=named_options(cli.commands["select"]))
+        ):  # its advice is about choosing
+            print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
     if texts.problem is not None:
         warn(texts.problem)
     elif not as_json:

@@ -313,7 +313,7 @@ def _expanded(called: Mapping[str, str], folders: Sequence[str]) -> dict[str, st
         ]
         pairs += own or [(str(folder), str(called[folder]))]
     for at in (0, 1):
-        twice = [pair[at] for pair, count in Counter([one[at] for one in pairs]).items() if count > 1]
+        twice = [named for named, count in Counter(pair[at] for pair in pairs).items() if count > 1]
         if twice:
             raise OptionError(f"{twice[0]} is named twice; name each selection once")
     return dict(pairs)

@@ -95,7 +95,6 @@ model = "Qwen/Qwen2.5-0.5B-Instruct"
 name = "judge"
 base_url = "http://localhost:8002/v1"
 model = "Qwen/Qwen2.5-32B-Instruct"
-max_tokens = 16
 """
 
 

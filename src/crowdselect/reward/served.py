@@ -167,7 +167,7 @@ class ServedScorer(BaseScorer):
         probe = [
             Written([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], text="Hi")
         ]
-        tried = []
+        tried: dict[str, str] = {}
         for name in ("classify", "sglang", "pooling", "score", "predict"):
             api = APIS[name]
             try:
@@ -176,15 +176,22 @@ class ServedScorer(BaseScorer):
             except SeveralNumbersError as error:
                 raise OptionError(f"{self._base}: {error}") from error
             except CallError as error:
-                tried.append(f"{api.path}: {error}")
+                tried[api.path] = str(error)
                 continue
             if name == "sglang":
                 self._check_tokenizer()
             self.notes.append(f"asked at {api.path}{' of SGLang' if name == 'sglang' else ''}")
             return api
         await self._refuse_rerank(exchange)
+        same = set(tried.values())
+        told = (
+            f"{same.pop()}, at {', '.join(tried)}"
+            if len(same) == 1
+            else "; ".join(f"{path}: {error}" for path, error in tried.items())
+        )
         raise OptionError(
-            f"{self._base}: no way of asking for a reward works ({'; '.join(tried)[:600]}); name it with `api`"
+            f"{self._base}: no way of asking for a reward works ({told[:600]}); check the address and that the server is up, "
+            "or name the way with `api`"
         )
 
     async def _refuse_rerank(self, exchange: "_Exchange") -> None:

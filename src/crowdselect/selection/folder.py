@@ -89,8 +89,10 @@ def export(
     )
     options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
+        before = options.get("format")
+        made = "without `format`" if before is None else f"with `format={before!r}`"
         raise OptionError(
-            f"`format={name!r}` does not fit a selection made with `format={options.get('format')!r}`; select again with the format that is wanted"
+            f"`format={name!r}` does not fit a selection made {made}; select again with `format={name!r}`"
         )
     if checked is not None and trainer in rl.CHECKED and trainer != options.get("trainer"):
         raise OptionError(

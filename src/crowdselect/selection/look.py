@@ -134,9 +134,13 @@ def _marked(
         return replace(student, name=shards.students[0], marked=not (why or numbers))
     if why:
         marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
+        column = (
+            ""
+            if options is not None and options.pairs == BEST_STUDENT
+            else ", or a column of its success with `student_column`"
+        )
         raise OptionError(
-            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`, or a column of its success "
-            f"with `student_column`{marked}"
+            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`{column}{marked}"
         )
     return student
 
@@ -269,6 +273,11 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
     if name is None and (request.reward is not None or pool.usual_reward is not None):
         sample_reward = (
             request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
+        )
+    if not models:
+        raise InputError(
+            f"{pool.path}: no model besides the student {', '.join(shards.students)}; a crowd needs at least one: add a pool "
+            "of other models' answers"
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
     needed_columns = () if options is None else _columns_of(options, pool)

@@ -208,7 +208,8 @@ def _chance_line(row: Row, options: Mapping[str, Any]) -> str:
     """Say by what chance a row was drawn, in words."""
     own = row.get("student_good")
     likely = row.get("within_reach")
-    if method_of(options) != "teachable" or options.get("form") or likely is None:
+    learnt = likely is not None and likely != row["ease"]  # where nothing could be learnt, ease stands for it
+    if method_of(options) != "teachable" or options.get("form") or not learnt:
         success = f"the crowd succeeds here with {row['ease'] or 0:.2f}"
     else:
         success = f"models that do as yours does elsewhere succeed here with {likely:.2f}"
@@ -227,14 +228,21 @@ def _metric_line(row: Row, name: str, weight: float | None) -> str:
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
     """Describe what would have to change for the row to be chosen, or to drop out."""
+    clustered = row["cluster"] is not None
     if reason == "selected":
-        return f"it would drop out if its score fell below that of the rows after it, or the cluster's quota fell below {row['place']}"
+        quota = "the cluster's quota" if clustered else "`budget`"
+        return f"it would drop out if its score fell below that of the rows after it, or {quota} fell below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
             return "no row of its cluster was taken: it needs a larger `budget` or fewer `clusters`"
         gap = row["last"]["score"] - row["score"]
         more = f"{gap:.4g} more score" if gap else "a slightly higher score (a seeded hash broke the tie)"
-        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger `budget`)"
+        room = (
+            f"a quota of up to {row['place']} in its cluster (a larger `budget`)"
+            if clustered
+            else f"a `budget` of up to {row['place']}"
+        )
+        return f"to be chosen it needs {more}, or {room}"
     advice = {
         "excluded": "take its id out of `exclude`",
         "unfinished": "only if one of its answers were finished, or with `allow_cut=True` if it was cut",

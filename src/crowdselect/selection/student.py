@@ -163,10 +163,14 @@ def reach_of(
     enough = min(rows) >= least
     if not enough and not student.marked:
         few, what = (rows[0], "good") if rows[0] <= rows[1] else (rows[1], "not good")
-        notes.append(
-            f"the student is {what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model "
-            "of the crowd), so the crowd's ease stands for it"
-        )
+        if few:
+            why = (
+                f"{what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model of the "
+                "crowd)"
+            )
+        else:
+            why = f"good on {'every' if rows[0] else 'no'} row; what is within its reach cannot be learnt from that"
+        notes.append(f"the student is {why}, so the crowd's ease stands for it")
     missing = len(student_good) - len(known)
     if missing and not student.marked:
         notes.append(
