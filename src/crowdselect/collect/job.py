@@ -30,6 +30,7 @@ from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.seal import pool_manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
+from crowdselect.collect.verifiable import keep_verifiable
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
@@ -56,6 +57,7 @@ class Task:
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
         read: How the instructions are read.
+        only_verifiable: `VERIFIER#COLUMN`: leave out instructions whose reference that verifier cannot check.
         limits: How far to go.
         engine: Where local models answer.
     """
@@ -68,6 +70,7 @@ class Task:
     overwrite: bool = False
     force_ledger: bool = False
     read: HowRead = field(default_factory=HowRead)
+    only_verifiable: str | None = None
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -122,7 +125,7 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     endpoints = _checked(task)
     no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
+        instructions = stack.enter_context(_instructions(task))
         ledger, renamed = stack.enter_context(
             looked_into(
                 None if no_place else task.ledger_path,
@@ -174,9 +177,7 @@ def collect(
     endpoints = _checked(task, seal_only=seal_only)
     target = task.target.absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(
-            open_instructions(task.instructions, near=_folder(target), read=task.read)
-        )
+        instructions = stack.enter_context(_instructions(task, near=_folder(target)))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
         instructions.notes += take_over(ledger, endpoints.answering, present=endpoints.names, tell=tell)
@@ -218,7 +219,20 @@ def _remembered(task: Task) -> dict[str, Any]:
         "crowd": str(Path(task.crowd).absolute()),
         "samples": task.samples,
         "read": task.read.as_dict(),
+        "only_verifiable": task.only_verifiable,
     }
+
+
+def _instructions(task: Task, *, near: Path | None = None) -> Instructions:
+    """Open the instructions to send."""
+    instructions = open_instructions(task.instructions, near=near, read=task.read)
+    if task.only_verifiable is not None:
+        try:
+            keep_verifiable(instructions, task.only_verifiable)
+        except BaseException:
+            instructions.close()
+            raise
+    return instructions
 
 
 def _ask(

@@ -1,4 +1,4 @@
-"""Measure a model: MT-Bench and Arena-Hard with intervals, and comparisons paired over questions.
+"""Measure a model: MT-Bench, Arena-Hard, losses and preferences with intervals, and comparisons paired over questions.
 
 protocols    the two benchmarks' rules: temperatures, tokens, how verdicts count; the options of an evaluation
 files        FastChat's and arena-hard-auto's questions and answers, read and written
@@ -8,5 +8,7 @@ asking       answers and judgements through the ledger of `collect`
 job          a whole run: answers, judgements, score; `plan` before anything is sent
 scores, style    arrays in, numbers out; with differences of style accounted for
 outcome      a result's folder, written and read back; display: tables for people
+held_out, likelihood, measured    rows, a model's losses on them, and the result: `evaluate loss`, `evaluate prefers`
+measures     every kind of result that can be compared
 comparison, comparison_page    several results side by side
 """

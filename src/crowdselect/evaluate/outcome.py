@@ -19,7 +19,7 @@ from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.files import ModelAnswers, Question, write_lines
 from crowdselect.evaluate.judging import GAMES, Judgements
-from crowdselect.evaluate.protocols import PROTOCOLS
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
@@ -90,12 +90,12 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "model": setup.model_name,
         "judge": setup.judge_name,
         "baseline": setup.baseline_name,
-        **_scored(cells, scale, seed),
+        **scored(cells, scale, seed),
         "unit": options.protocol.unit,
         "resampling": {"of": "questions", "rounds": ROUNDS, "level": LEVEL, "seed": seed},
         "categories": {
             name: {
-                **_scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed),
+                **scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed),
                 **_category_facts(evidence, name),
             }
             for name in sorted(set(cells.categories))
@@ -155,7 +155,8 @@ def _is_written(evidence: Evidence, result: Mapping[str, Any], text: str) -> boo
     return is_same and all((folder / name).is_file() for name in known.get("written", ()))
 
 
-def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
+def scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
+    """Score cells: the mean times `scale`, its 95 % interval over questions, and how many questions count."""
     score = cells.mean()
     ends = interval(scale * resampled(cells, seed=seed))
     return {
@@ -168,7 +169,7 @@ def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
 def _turns(cells: Cells, seed: int) -> dict[str, Any]:
     return {
         "turns": {
-            str(turn + 1): _scored(
+            str(turn + 1): scored(
                 Cells(cells.ids, cells.categories, cells.sums[:, [turn]], cells.weights[:, [turn]]), 1.0, seed
             )
             for turn in range(cells.sums.shape[1])
@@ -325,11 +326,12 @@ class Loaded:
 
     Attributes:
         folder: The folder.
-        benchmark: A key of `PROTOCOLS`.
+        benchmark: A key of `MEASURES`.
         model: The model evaluated.
-        judge: The judge.
+        judge: The judge; None where nobody judges.
         baseline: The model compared with; None if answers are graded alone.
-        conditions: Digests of the judge's prompts, the questions and the reference answers; None = not known.
+        conditions: What results have to share to be compared without care, as digests: the judge's prompts, the questions
+            and the reference answers, or rows and tokenizer; None = not known.
         unit: Unit of the score.
         cells: The verdicts by question.
     """
@@ -337,9 +339,9 @@ class Loaded:
     folder: str
     benchmark: str
     model: str
-    judge: str
+    judge: str | None
     baseline: str | None
-    conditions: Mapping[str, str | None]
+    conditions: Mapping[str, Any]
     unit: str
     cells: Cells
 
@@ -366,7 +368,7 @@ def load_result(folder: str) -> Loaded:
     """
     place = Path(folder)
     manifest = read_manifest(place)
-    if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in PROTOCOLS:
+    if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in MEASURES:
         raise InputError(f"{folder}: holds no finished evaluation; wanted a folder of crowdselect evaluate")
     file = place / "result.json"
     try:
@@ -389,6 +391,7 @@ def load_result(folder: str) -> Loaded:
         {
             "prompts of the judge": manifest["prompts"],
             **{what: inputs.get(key, {}).get("fingerprint") for key, what in _CONDITIONS.items()},
+            **manifest.get("conditions", {}),
         },
         found["unit"],
         cells,

@@ -146,8 +146,8 @@ class WideAnswers:
                 out[place] = said_text(text)
         return out
 
-    def targets(self, *, allow_cut: bool) -> Targets:
-        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`."""
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
+        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`; see `Pool.targets`."""
         said = self.answered()
         if not self._thinking:
             return Targets(said)
@@ -164,7 +164,7 @@ class WideAnswers:
         return Targets(
             said if allow_cut else said & ~cut,
             np.zeros_like(cut) if allow_cut else cut,
-            {"cut": int(cut.sum())},
+            {"cut": int(cut[:, counted].sum())},
         )
 
     def endings_of_models(self) -> list[dict[str, int]]:
@@ -184,7 +184,13 @@ class WideAnswers:
         self._fill(out, {model: length(sql) for model, sql in self._responses.items()})
         return out
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
+    def stream(
+        self,
+        size: int,
+        beside: str | None = None,  # noqa: ARG002  (as TallAnswers)
+        *,
+        endings: bool = False,  # noqa: ARG002  (likewise: not known here)
+    ) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time, instruction by instruction."""
         models = np.flatnonzero([model in self._responses for model in self.models])
         names = [self.models[j] for j in models]
@@ -492,7 +498,7 @@ class TallAnswers:
         by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
         return keys.cells, keys.order[by_text[keys.starts]]
 
-    def targets(self, *, allow_cut: bool) -> Targets:
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
         if self._endings is None:
             return Targets(self.answered())
@@ -501,7 +507,8 @@ class TallAnswers:
         usable, left = (np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_) for _ in range(2))
         usable[keys.row[whole], keys.model[whole]] = True
         left[keys.row[said], keys.model[said]] = True
-        counts = np.bincount(self._endings[said], minlength=len(ENDINGS))
+        ours = said & np.isin(keys.model, counted)
+        counts = np.bincount(self._endings[ours], minlength=len(ENDINGS))
         endings = {
             str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
         }
@@ -544,9 +551,10 @@ class TallAnswers:
         """How long each answer is, shape (A,), NaN = no text."""
         return to_numpy(self._flat(self._each(length, self._response or "NULL::VARCHAR")))
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
-        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
+    def stream(self, size: int, beside: str | None = None, *, endings: bool = False) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it; and how each ended."""
         keys, response = self.keys, self._response or "NULL::VARCHAR"
+        ended = self._endings if endings else None
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -565,6 +573,7 @@ class TallAnswers:
                 samples=keys.sample[here][inside],
                 texts=[said_text(texts[at]) for at in inside],
                 beside=others,
+                endings=None if ended is None else ended[here][inside],
             )
 
     def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:

@@ -353,6 +353,8 @@ class AnswerBatch:
     """None where there is none, or only white space."""
     beside: list[str | None] | None = None
     """What else was asked for of each row."""
+    endings: IntArray | None = None
+    """How each ended, as its place in `crowdselect.finish.ENDINGS`; None = the pool does not say, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

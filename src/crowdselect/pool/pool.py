@@ -393,16 +393,19 @@ class Pool:
         """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""
         return self._answers.endings_of_models()
 
-    def targets(self, *, allow_cut: bool = False) -> Targets:
+    def targets(self, *, allow_cut: bool = False, models: Sequence[str] | None = None) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
 
         Args:
             allow_cut: Take those as well that were cut.
+            models: Whose answers count among the endings, which are not all trained on; None = all.
 
         Returns:
             As `answered`, and what was left out of that; a pool says so in a text column `finish_reason`.
         """
-        return self._answers.targets(allow_cut=allow_cut)
+        wanted = self.models if models is None else models
+        counted = np.flatnonzero([name in wanted for name in self.models])
+        return self._answers.targets(allow_cut=allow_cut, counted=counted)
 
     def response_lengths(self) -> FloatArray:
         """Measure the responses; they are not read into memory.
@@ -478,11 +481,12 @@ class Pool:
             out[:] = [" ".join(part for part in pair if part is not None) for pair in pairs]
         return out
 
-    def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
+    def stream_responses(self, size: int = 1000, *, endings: bool = False) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.
 
         Args:
             size: About so many at a time.
+            endings: Say how each ended, as far as the pool knows.
 
         Yields:
             Batches of answers; an answer without text is among them, with None. Nothing else may be read from
@@ -495,7 +499,7 @@ class Pool:
             raise InputError(f"{self.path}: the pool holds no responses; found {', '.join(self.columns)}")
         _ = self.models  # before the first query of the stream
         self._asked.load()
-        yield from self._answers.stream(size, self._asked.history)
+        yield from self._answers.stream(size, self._asked.history, endings=endings)
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.

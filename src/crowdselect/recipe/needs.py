@@ -203,6 +203,7 @@ class Needs:
 
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.collect.instructions import open_instructions
+        from crowdselect.collect.verifiable import keep_verifiable
         from crowdselect.pool.files import is_remote
 
         path = str(step.options["instructions"])
@@ -210,6 +211,8 @@ class Needs:
             return None
         asked = load_endpoints(self._folder / str(step.options["crowd"]))
         with open_instructions(str(self._folder / path)) as instructions:
+            if step.options.get("only_verifiable") is not None:
+                keep_verifiable(instructions, str(step.options["only_verifiable"]))
             schema = next(instructions.batches()).schema
             kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(instructions.carried)}
             rows = instructions.count if limit is None else min(instructions.count, limit)
@@ -341,6 +344,9 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
+    checks = [*(values.get("with") or ()), f"verify:{values.get('only_verifiable')}"]
+    if any(str(spec).startswith("verify:math#") for spec in checks):
+        yield "math_verify", "verify"
     if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":

@@ -32,6 +32,7 @@ from crowdselect.reward.run import (
     NO_ANSWER,
     NO_INSTRUCTION,
     Column,
+    Reading,
     Tally,
     outcomes_of,
     survey,
@@ -64,6 +65,7 @@ from crowdselect.reward.sealed import (
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
+from crowdselect.reward.verify import VerifyScorer, check_column
 from crowdselect.running import running
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
@@ -82,6 +84,7 @@ class JobOptions:
         ledger: Where the scores of judges and servers are stored, with computed ones beside it as parts; None =
             beside the rewards file.
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
+        extract: Where verifiers find the final answer, a regular expression; None = the usual places.
         self_test: Test each scorer on built-in answers first.
         retry_failed: Retry scores that failed before.
         keep_going: Go on where all first scores of a reward model are the same, or half of a judge's first replies were cut.
@@ -94,6 +97,7 @@ class JobOptions:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     ledger: str | None = None
     references: str | None = None
+    extract: str | None = None
     self_test: bool = True
     retry_failed: bool = False
     keep_going: bool = False
@@ -143,6 +147,7 @@ class Job:
         if options.engine.on_ray:
             check_optional("ray", extra="ray")
             check_on_ray(specs, pool)
+        _check_extract(specs, options.extract)
         self.references = _references(pool, specs, options.references)
         self.notes: dict[str, str] = {}
         """Judge → a line on the answers it takes over from its former name; filled by `plan`."""
@@ -215,7 +220,6 @@ class Job:
             self._pool,
             self.columns,
             stored,
-            references=self.references,
             retry_failed=self._options.retry_failed,
             answered=answered,
         )
@@ -256,7 +260,8 @@ class Job:
             total = sum(tally.todo for tally in plan.values()) if plan else None
             computed = self._score(total, warnings)
         rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
-        found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
+        readings = [column.reading for column in self.columns]
+        found_in = windows_of_files(self._pool, readings) if on_ray else windows(self._pool, readings)
         tallies = write_rewards(
             found_in,
             self.columns,
@@ -293,7 +298,8 @@ class Job:
             try:
                 if self._options.self_test and total != 0:
                     for column in columns:
-                        warnings += self._tested(column, stored)
+                        if not isinstance(column.scorer, VerifyScorer):
+                            warnings += self._tested(column, stored)
                 for column in columns:
                     notes_seen: set[str] = set()
                     for scored, notes in score(self._sources, self._way(column, stored, meter.add)):
@@ -342,7 +348,6 @@ class Job:
                 column,
                 self._pool,
                 stored,
-                references=self.references,
                 retry_failed=retry,
                 progress=progress,
                 alike=alike,
@@ -427,15 +432,22 @@ class Job:
         columns = [spec.column or name for spec, name in named]
         check_columns(columns, pool_path=self._pool.path, pool_columns=self._pool.reward_columns)
         made = [
-            Column.of(column, self._scorer(spec, name))
+            Column.of(column, self._scorer(spec, name), self._reading(spec))
             for column, (spec, name) in zip(columns, named, strict=True)
         ]
         local = placed(self._options.local, self._options.engine)
         self._setups = {
-            column.name: ScorerSetup(spec, local, column.digest)
+            column.name: ScorerSetup(spec, local, column.digest, self._options.extract)
             for column, (spec, _) in zip(made, named, strict=True)
         }
         return made
+
+    def _reading(self, spec: Spec) -> Reading:
+        """Say what of the pool a scorer reads besides conversations."""
+        if spec.kind == "verify":
+            check_column(spec.part or "", self._pool.columns, path=self._pool.path)
+            return Reading(spec.part, whole_only=True)
+        return Reading(self.references if spec.kind == "judge" else None)
 
     def _scorer(self, spec: Spec, name: str) -> Scorer:
         options = self._options
@@ -443,6 +455,10 @@ class Job:
             return ImportScorer(spec, name)
         if spec.kind == "python":
             return FunctionScorer(spec)
+        if spec.kind == "verify":
+            verifier = VerifyScorer(spec, options.extract)
+            self._stack.callback(verifier.close)
+            return verifier
         if spec.kind == "http":
             return ServedScorer(spec, options.served)
         if spec.kind == "judge":
@@ -454,6 +470,11 @@ class Job:
                 keep_going=options.keep_going,
             )
         return LocalScorer(spec, placed(options.local, options.engine))
+
+
+def _check_extract(specs: Sequence[Spec], extract: str | None) -> None:
+    if extract is not None and not any(spec.kind == "verify" for spec in specs):
+        raise OptionError("`extract` is for verifiers: add `with` verify:NAME#COLUMN, or leave it out")
 
 
 def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool) -> Path:
@@ -503,7 +524,9 @@ def _is_whole(target: Path, columns: Sequence[Column]) -> bool:
         return False
     found = tallies_in(manifest)
     return all(
-        not column.scorer.paid or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
+        not column.scorer.paid
+        or isinstance(column.scorer, VerifyScorer)  # checking again says the same
+        or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
         for column in columns
     )
 

@@ -24,14 +24,15 @@ from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer
 from crowdselect.reward.protocol import Item, Outcome, Scorer, conversation_text, score_key, settings_digest
-from crowdselect.reward.run import Column, Scores, Window, items_in, row_of, windows
+from crowdselect.reward.run import CONVERSATIONS, Column, Reading, Scores, Window, items_in, row_of, windows
 from crowdselect.reward.specs import Spec
 from crowdselect.reward.stored import Stored, columns_of
+from crowdselect.reward.verify import VerifyScorer, checked_text
 from crowdselect.types import Table
 
 BATCH = 512
 """Answers per part: a worker sorts them by length and writes them together; the most that a crash loses."""
-COMPUTED = ("hf", "python")
+COMPUTED = ("hf", "verify", "python")
 """Scorer kinds that compute locally: they run on workers, and their scores are stored as parts."""
 ON_RAY = (*COMPUTED, "import")
 """Scorer kinds that need no server; those with a server are fast enough from one process."""
@@ -51,6 +52,13 @@ class ScorerSetup:
     local: LocalOptions
     digest: bytes
     """Digest of the settings: a worker with another model stops."""
+    extract: str | None = None
+    """Where a verifier finds the final answer."""
+
+    @property
+    def identity(self) -> Callable[[Item], str]:
+        """The scorer's `identity`, without the scorer."""
+        return partial(checked_text, self.spec.target) if self.spec.kind == "verify" else conversation_text
 
     def scorer(self) -> Scorer:
         """Create the scorer, and check that it is the same as the driver's.
@@ -58,9 +66,13 @@ class ScorerSetup:
         Raises:
             InputError: It has other settings.
         """
-        scorer = (
-            FunctionScorer(self.spec) if self.spec.kind == "python" else LocalScorer(self.spec, self.local)
-        )
+        scorer: Scorer
+        if self.spec.kind == "python":
+            scorer = FunctionScorer(self.spec)
+        elif self.spec.kind == "verify":
+            scorer = VerifyScorer(self.spec, self.extract, processes=1)
+        else:
+            scorer = LocalScorer(self.spec, self.local)
         if settings_digest(scorer) != self.digest:
             raise InputError(
                 f"{self.spec.text}: on a worker it is not what it is on the driver (another version, or other files); "
@@ -98,7 +110,6 @@ def in_this_process(
     pool: Pool,
     stored: Scores,
     *,
-    references: str | None = None,
     retry_failed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
     alike: Alike | None = None,
@@ -109,14 +120,15 @@ def in_this_process(
         column: The column to compute.
         pool: The pool that the source `WHOLE` means.
         stored: Where outcomes are looked up and stored.
-        references: As for `windows`.
         retry_failed: Retry scores that failed before, once.
         progress: Called with the number of new scores, every few scores.
         alike: Looks at the first scores; None = nothing does.
     """
 
     def batches(source: Source) -> Iterator[list[Item]]:
-        return items_in(windows(pool, references=references)) if source == WHOLE else items_of(source)
+        if source != WHOLE:
+            return items_of(source)
+        return items_in(windows(pool, [column.reading]), column.reading)
 
     known = partial(stored.known, retry_failed=retry_failed)
     read = partial(
@@ -151,7 +163,13 @@ def on_workers(
     """
     stored.read_again()
     known = partial(_found, stored.done(column.digest, retry_failed=retry_failed))
-    read = partial(unscored, digest=column.digest, identity=conversation_text, known=known, batches=items_of)
+    read = partial(
+        unscored,
+        digest=column.digest,
+        identity=setup.identity,
+        known=known,
+        batches=partial(items_of, reading=column.reading),
+    )
     arguments = {"setup": setup, "folder": parts.folder, "place": here(), "alike": alike}
     return Way(partial(streamed, options=engine), read, ScoreWorker, arguments)
 
@@ -172,7 +190,7 @@ def check_on_ray(specs: Sequence[Spec], pool: Pool) -> None:
     for spec in specs:
         if spec.kind not in ON_RAY:
             raise OptionError(
-                f"`with` {spec.text}: `engine=ray` runs hf: and python: scorers; leave it out, requests to a server are "
+                f"`with` {spec.text}: `engine=ray` runs hf:, verify: and python: scorers; leave it out, requests to a server are "
                 "sent at once as it is (`concurrency`)"
             )
     if pool.limit is not None and len(pool.files) > 1:
@@ -191,20 +209,20 @@ def files_of(pool: Pool) -> list[Source]:
     return [WHOLE | facts | {"path": str(file)} for file in pool.parts]
 
 
-def windows_of_files(pool: Pool) -> Iterator[Window]:
+def windows_of_files(pool: Pool, readings: Sequence[Reading]) -> Iterator[Window]:
     """Yield a pool's answers file by file: only one file's instructions are in memory at a time."""
     for source in files_of(pool):
         with _opened(source) as shard:
-            yield from windows(shard)
+            yield from windows(shard, readings)
 
 
-def items_of(source: Source) -> Iterator[list[Item]]:
+def items_of(source: Source, *, reading: Reading = CONVERSATIONS) -> Iterator[list[Item]]:
     """Yield a source's items: the conversations in it, or the answers in its file."""
     if source["items"] is not None:
         yield [Item(json.loads(text)) for text in source["items"]]
         return
     with _opened(source) as pool:
-        yield from items_in(windows(pool))
+        yield from items_in(windows(pool, [reading]), reading)
 
 
 def _opened(source: Source) -> Pool:

@@ -19,7 +19,16 @@ from crowdselect.writing import TOOL, new_file, read_manifest
 
 COMMAND = "reward"
 """What a rewards file says it was made by."""
-_PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
+_PACKAGES = (
+    "crowdselect",
+    "duckdb",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "openai",
+    "math-verify",
+)
 _MOST_REASONS = 20
 
 
