@@ -391,7 +391,11 @@ def test_every_name_is_a_column_of_metrics(tmp_path, run):
         pa.Table.from_pylist([{**row, "model": names[row["model"]]} for row in rows]),
         tmp_path / "colons.parquet",
     )
-    also = [name for name, one in NUMBERS.items() if one.model != "must" and not (one.pairs or one.ensemble)]
+    also = [
+        name
+        for name, one in NUMBERS.items()
+        if one.model != "must" and not (one.pairs or one.ensemble or one.student)
+    ]
     also += [f"{name}:{model}" for name in NUMBERS if NUMBERS[name].model != "no" for model in names.values()]
     also += ["difficulty", "within"]
     out = tmp_path / "m.parquet"
