@@ -260,6 +260,47 @@ def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN4
     return _measure("prefers", given, dry_run=dry_run, as_json=as_json)
 
 
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate harness models/student --tasks arc_easy,hellaswag -o harness-student"
+)
+@click.argument("student", metavar="MODEL")
+@option("-o", "--output", required=True, metavar="DIR", help="The folder of the result.")
+@option(
+    "--tasks",
+    multiple=True,
+    required=True,
+    metavar="NAME[,NAME]...",
+    help="Tasks or groups of the harness; may be given several times.",
+)
+@option("--include-path", metavar="DIR", help="A folder with tasks of your own (.yaml).")
+@option("--chat", is_flag=True, help="Write prompts with the model's chat template; endpoints always do.")
+@option(
+    "--set",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another setting of `lm-eval run`, as limit=100 or num_fewshot=5; may be given several times.",
+)
+@option("--name", metavar="NAME", help="What the model is called in the result.")
+@seed_option
+@overwrite_option
+@json_option
+def harness(*, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
+    """Run tasks of lm-evaluation-harness (extra: harness).
+
+    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint does tasks that ask it
+    to write, and none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
+    pairs results over documents. Ends with 3 if documents have no number.
+    """
+    from crowdselect.evaluate.display import show_measured
+    from crowdselect.evaluate.harness import HarnessOptions, run_harness
+    from crowdselect.progress import Stages
+    from crowdselect.terminal import stage_bar
+
+    found = run_harness(made(HarnessOptions, given), stages=Stages(stage_bar))
+    show_measured(found, as_json=as_json)
+    return 0 if found.is_complete else MISSING
+
+
 def _measure(kind: "Kind", given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.evaluate.display import show_measured, show_rows
