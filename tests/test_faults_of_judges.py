@@ -69,9 +69,9 @@ def serve(rule: Callable[[str], str], *, disturbed: bool) -> RewardServer:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging_rewards, "Limits", partial(Limits, wait=0.002, attempts=2))
+    monkeypatch.setattr(judging_rewards, "Limits", partial(Limits, wait=0.002, attempts=3))
     real = evaluating.AskOptions
-    brief = Limits(wait=0.002, attempts=2)
+    brief = Limits(wait=0.002, attempts=3)
     monkeypatch.setattr(evaluating, "AskOptions", lambda **given: real(**{**given, "limits": brief}))
 
 
@@ -94,13 +94,16 @@ def test_rewards_of_a_disturbed_judge(run, tmp_path):
     for name, disturbed in (("calm", False), ("rough", True)):
         with serve(rule, disturbed=disturbed) as server:
             crowd = tmp_path / f"{name}.toml"
-            crowd.write_text(f'[[judge]]\nname = "judge"\nbase_url = "{server.url}/v1"\n')
+            crowd.write_text(
+                f'[[judge]]\nname = "judge"\nbase_url = "{server.url}/v1"\nmax_concurrency = 4\n'
+            )
             out = tmp_path / f"{name}.parquet"
             ran = run(
                 "reward", pool, "--with", f"judge:{crowd}#judge", "-o", out, "--no-self-test", "--no-logprobs"
             )
             codes[name] = ran.code
         found[name] = {row["id"]: (row["judge"], row["reason"]) for row in pq.read_table(out).to_pylist()}
+    assert not [reason for _, reason in found["calm"].values() if reason]
     assert codes == {"calm": 0, "rough": 3}
     missing = {id_ for id_, (score, _) in found["rough"].items() if score is None}
     assert 30 < len(missing) < 70

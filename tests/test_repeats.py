@@ -98,13 +98,14 @@ def test_select_again_is_up_to_date_and_another_names_what_differs(run, sim, tmp
     assert again.out.startswith("up to date: ")
     assert tree(tmp_path / "out") == before
     assert json.loads(run(*given, "--json").out)["chosen"]
+    ids = tmp_path / "ids.txt"
+    ids.write_text("x\n")
     for more, said in (
         (("--seed", 1), "--seed was 0 and is now 1"),
         (("--method", "random"), "is now random"),
         (("--format", "alpaca"), "--format was unset and is now alpaca"),
-        (("--exclude", "ids.txt"), "--exclude was not given when it was made"),
+        (("--exclude", ids), "--exclude was not given when it was made"),
     ):
-        Path("ids.txt").write_text("x\n")
         run(*given, *more).refuses(said, "--overwrite")
     (tmp_path / "out" / "train.jsonl").unlink()
     run(*given).refuses("train.jsonl is missing", "--overwrite")

@@ -5,6 +5,7 @@ A line can be pasted as it stands. Where it needs something of the user's choice
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -195,13 +196,15 @@ def after_train(model: str) -> Steps:
 
 def after_evaluation(folder: str) -> Steps:
     """Return the step after an evaluation: compare it with other results of the same benchmark that lie beside it."""
-    place = Path(folder)
+    place = Path(folder).absolute()
     mine = read_manifest(place) or {}
-    beside = sorted(other for other in place.absolute().parent.iterdir() if other.name != place.name)
-    found = [other.name for other in beside if other.is_dir() and _same_benchmark(read_manifest(other), mine)]
+    found: list[Path] = []
+    with suppress(OSError):  # a folder that may not be listed costs the hint alone
+        beside = sorted(other for other in place.parent.iterdir() if other.is_dir() and other != place)
+        found = [other for other in beside if _same_benchmark(read_manifest(other), mine)]
     if not found:
         return {"compare it, once another model is evaluated": [["evaluate", "compare", "--help"]]}
-    others = [str(place.parent / name) for name in found[:_MOST_COMPARED]]
+    others = [shown_path(other) for other in found[:_MOST_COMPARED]]
     return {"is it better?": [["evaluate", "compare", *others, folder]]}
 
 
