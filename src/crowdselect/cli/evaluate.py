@@ -71,7 +71,7 @@ _settings = bundle(
 
 @click.group(cls=Group, epilog="Example:  crowdselect evaluate mt-bench --help")
 def evaluate() -> None:
-    """Measure models: MT-Bench, Arena-Hard, losses, preferences, comparisons."""
+    """Measure models: benchmarks, losses, comparisons."""
 
 
 @evaluate.command(
