@@ -251,7 +251,7 @@ def loss(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 
 )
 @_how
 def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
-    """Say how often a model finds the crowd's better answer likelier.
+    """Say how often a model finds the better answer likelier.
 
     Of each instruction the answers with the highest and the lowest reward are read by the model; the better one wins
     where its mean log-likelihood per token is higher. Equal rewards do not count. A small model can move this number
