@@ -146,7 +146,7 @@ def _endpoint(text: str) -> Endpoint | None:
     if not is_named(text) or Path(text).is_dir():
         return None
     file, _, name = text.rpartition("#")
-    found = next((one for one in load_endpoints(file).models if one.name == name), None)
+    found = next((one for one in load_endpoints(file).answering if one.name == name), None)
     return None if found is None or found.local is not None else found
 
 

@@ -204,7 +204,7 @@ def local_model(text: str) -> str:
     """
     if is_named(text) and not Path(text).is_dir():
         file, _, name = text.rpartition("#")
-        found = {one.name: one for one in load_endpoints(file).models}
+        found = {one.name: one for one in load_endpoints(file).answering}
         if name not in found:
             raise OptionError(
                 f"`student` is {text!r}: no [[model]] of that name; found {', '.join(found) or 'none'}"
