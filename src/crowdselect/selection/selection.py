@@ -145,6 +145,31 @@ class Selection:
         found = {entry["values"]: entry["counts"] for entry in codes.value_counts().to_pylist()}
         return {reason: found[reason] for reason in REASONS if reason in found}
 
+    def with_reason(self, reason: str) -> list[dict[str, str | None]]:
+        """List the rows of one reason.
+
+        Args:
+            reason: A key of `counts`, or a whole reason, as in "outside:difficulty".
+
+        Returns:
+            Per row, in id order, its `id`, and as `other` what its reason has after the colon: for copies the id of the
+            row that they repeat; None where it has none.
+
+        Raises:
+            InputError: No row has this reason.
+        """
+        import pyarrow.compute as pc
+
+        reasons = self.table["reason"]
+        same = pc.or_(pc.equal(reasons, reason), pc.starts_with(reasons, f"{reason}:"))
+        found = self.table.filter(same).select(["id", "reason"]).to_pylist()
+        if not found:
+            counts = ", ".join(f"{code} ({count:,})" for code, count in self.counts().items())
+            raise InputError(
+                f"no row has the reason {reason!r}{near_miss(reason, self.counts())}; there are: {counts}"
+            )
+        return [{"id": row["id"], "other": row["reason"].partition(":")[2] or None} for row in found]
+
     def explain(self, instruction_id: str) -> dict[str, Any]:
         """Explain why one instruction was chosen or not.
 
