@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -180,3 +182,36 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert "30 of 300 instructions chosen by" in "".join(shown)
     assert "'messages'" in shown[-1]
     assert len((tmp_path / "chosen" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 30
+
+
+def test_a_pool_opens_in_a_notebook_without_widgets(tmp_path):
+    """DuckDB knows a notebook by IPython's configuration, and there refuses settings of its bar without ipywidgets."""
+    package = tmp_path / "IPython"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "class Shell:\n    config = {'IPKernelApp': {}}\n    kernel = object()\n\n"
+        "def get_ipython():\n    return Shell()\n",
+        encoding="utf-8",
+    )
+    (package / "display.py").write_text(
+        "class Handle:\n    update = print\n\nHTML = str\n\n"
+        "def display(shown, display_id):\n    print(shown)\n    return Handle()\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "ipywidgets.py").write_text("raise ModuleNotFoundError('ipywidgets')\n", encoding="utf-8")
+    code = (
+        "import IPython, json, sys\nfrom crowdselect import Options, open_pool, select\n"
+        "selection = select(open_pool(json.load(sys.stdin)), Options(budget=3, clusters=0))\nprint(selection)"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(rows()),
+        env={**os.environ, "PYTHONPATH": path, "CROWDSELECT_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "choice: done, " in ran.stdout
+    assert "Selection(3 of 12 instructions chosen by" in ran.stdout
