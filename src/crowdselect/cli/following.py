@@ -18,7 +18,7 @@ from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
-from crowdselect.selection.formats import RL
+from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import say, show, shown_path
 from crowdselect.writing import read_manifest
