@@ -5,6 +5,7 @@ The tests marked `trainers` need the trainer itself, in an environment of its ow
 
 import ast
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ import pytest
 from crowdselect.selection.formats import record, record_schema, trainer_files
 from crowdselect.selection.records import RL
 from crowdselect.selection.trainers import TRAINERS
+from crowdselect.train.rows import read_rows
 
 RATES = {"messages": 1e-5, "dpo": 1e-6}
 SHORT, SPACED = "4", "  So it is.\n"
@@ -101,6 +104,25 @@ def test_every_trainer_says_how_to_start_it(trainer, tmp_path):
         if name != RL:
             heads = [line for text in files.values() for line in text.splitlines()[:2] if line[0] == "#"]
             assert any(re.search(r"Fine-tune with .*: .*\w+\.(sh|yaml|py)$", line) for line in heads), heads
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_select_writes_what_the_trainer_reads(trainer, run, sim, tmp_path):
+    """From the command to the files, and `train` reads each such folder back."""
+    for name in set(TRAINERS[trainer].forms) - {RL}:
+        out = tmp_path / name
+        pairs = ["--pairs", "best-worst"] if name == "dpo" else []
+        options = ["--budget", 6, "--clusters", 0, "--format", name, "--for", trainer, *pairs]
+        ran = run("select", sim, *options, "-o", out)
+        assert ran.code == 0, ran.err
+        files = trainer_files(trainer, name=name, train_file="train.jsonl", rows=6)
+        (train_file,) = {file.name for file in out.iterdir() if file.name.startswith("train.")}
+        assert train_file == ("train.parquet" if trainer == "verl" else "train.jsonl")
+        own = {"README.md", "manifest.json", "selection.parquet", train_file}
+        assert {file.name for file in out.iterdir()} == own | set(files)
+        rows = read_rows(str(out))
+        assert len(rows.rows) == 6
+        assert rows.has_pairs == (name == "dpo")
 
 
 def test_for_reinforcement_learning_verl_and_open_instruct_need_the_data_alone():
@@ -225,7 +247,10 @@ def test_swift_has_every_setting(name, folder):
 @pytest.mark.trainers
 @pytest.mark.parametrize("file_type", ["jsonl", "parquet"])
 @pytest.mark.parametrize("name", ["messages", "sharegpt", "alpaca", "dpo"])
-def test_llamafactory_converts_every_row(name, file_type, folder):
+def test_llamafactory_converts_every_row(name, file_type, folder, monkeypatch):
+    """It imports torchaudio, which rows of text do not need and which has no build for CPUs on the package index."""
+    spec = importlib.machinery.ModuleSpec("torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", importlib.util.module_from_spec(spec))
     converter = of("llamafactory", "llamafactory.data.converter")
     parser = of("llamafactory", "llamafactory.data.parser")
     hparams = of("llamafactory", "llamafactory.hparams.data_args")
@@ -365,9 +390,10 @@ SHARED = {
     "push_to_hub",
     "try_launch_beaker_eval_jobs",
 }
+DATA = {"mixer_list", "transform_fn", "skip_cache"}
 PROGRAMS = {
-    "messages": ("finetune", SHARED | {"dataset_mixer_list", "dataset_transform_fn", "num_train_epochs"}),
-    "dpo": ("dpo_tune_cache", SHARED | {"mixer_list", "transform_fn", "num_epochs"}),
+    "messages": ("finetune", SHARED | {f"dataset_{name}" for name in DATA} | {"num_train_epochs"}),
+    "dpo": ("dpo_tune_cache", SHARED | DATA | {"num_epochs"}),
 }
 FUNCTIONS = {
     "last_turn_tulu_tokenize_and_truncate_v1",
@@ -387,7 +413,7 @@ def test_open_instruct_script(name, folder):
     found = {
         said[begin][2:]: said[begin + 1 : end] for begin, end in zip(starts, [*starts[1:], None], strict=True)
     }
-    assert set(found) <= options
+    assert set(found) == options
     mixer = found["mixer_list" if name == "dpo" else "dataset_mixer_list"]
     assert mixer == [str(folder / "train.jsonl"), "1.0"]  # "1" would be one row
     assert set(found["transform_fn" if name == "dpo" else "dataset_transform_fn"]) <= FUNCTIONS

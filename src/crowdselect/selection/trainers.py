@@ -106,10 +106,11 @@ def _trl(start: Start) -> dict[str, str]:
 def _unsloth(start: Start) -> dict[str, str]:
     name = start.stage.upper()
     kind = "parquet" if start.train_file.endswith(".parquet") else "json"
-    number = '"{}"'.format
     settings = {
         **start.settings,
-        "lr_scheduler_type": number(start.settings["lr_scheduler_type"]),
+        "lr_scheduler_type": f'"{start.settings["lr_scheduler_type"]}"',
+        "optim": '"adamw_torch"',  # unsloth's own defaults for these two are others than TRL's
+        "weight_decay": "0.0",
         "max_length": str(MAX_LENGTH),
         "output_dir": 'f"{here}-model"',
     }
@@ -206,7 +207,7 @@ def _axolotl(start: Start) -> dict[str, str]:
     pairs = start.stage == "dpo"
     how = "rl: dpo\nskip_prepare_dataset: true  # TRL itself applies the chat template to pairs\n"
     prepared = (
-        "# axolotl keeps the prepared rows and does not notice that the training file changed: delete them after a new choice.\n"
+        "# axolotl does not notice that the training file changed: delete what it prepared after a new choice.\n"
         "dataset_prepared_path: ../crowdselect-model/prepared\n"
         "excess_length_strategy: truncate\n"
     )
@@ -300,17 +301,17 @@ def _open_instruct(start: Start) -> dict[str, str]:
         return {}
     settings, pairs = start.settings, start.stage == "dpo"
     program = "dpo_tune_cache" if pairs else "finetune"
-    mixer, epochs = ("mixer_list", "num_epochs") if pairs else ("dataset_mixer_list", "num_train_epochs")
-    cut = "preference_tulu_tokenize_and_truncate_v1 preference_tulu_filter_v1"
-    own = (
-        {}
+    dataset, epochs = ("", "num_epochs") if pairs else ("dataset_", "num_train_epochs")
+    transform = (
+        "preference_tulu_tokenize_and_truncate_v1 preference_tulu_filter_v1"
         if pairs
-        else {"dataset_transform_fn": "last_turn_tulu_tokenize_and_truncate_v1 sft_tulu_filter_v1"}
+        else "last_turn_tulu_tokenize_and_truncate_v1 sft_tulu_filter_v1"
     )
     options = {
         "model_name_or_path": '"$MODEL"',
-        mixer: f'"$HERE/{start.train_file}" 1.0',
-        **({"transform_fn": cut} if pairs else own),
+        f"{dataset}mixer_list": f'"$HERE/{start.train_file}" 1.0',
+        f"{dataset}transform_fn": transform,
+        f"{dataset}skip_cache": "true",  # which does not notice that the training file changed
         "max_seq_length": str(MAX_LENGTH),
         "learning_rate": settings["learning_rate"],
         epochs: settings["num_train_epochs"],
