@@ -94,7 +94,9 @@ def test_rewards_of_a_disturbed_judge(run, tmp_path):
     for name, disturbed in (("calm", False), ("rough", True)):
         with serve(rule, disturbed=disturbed) as server:
             crowd = tmp_path / f"{name}.toml"
-            crowd.write_text(f'[[judge]]\nname = "judge"\nbase_url = "{server.url}/v1"\nmax_concurrency = 4\n')
+            crowd.write_text(
+                f'[[judge]]\nname = "judge"\nbase_url = "{server.url}/v1"\nmax_concurrency = 4\n'
+            )
             out = tmp_path / f"{name}.parquet"
             ran = run(
                 "reward", pool, "--with", f"judge:{crowd}#judge", "-o", out, "--no-self-test", "--no-logprobs"

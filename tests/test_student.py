@@ -166,6 +166,39 @@ def test_a_column_of_its_success_is_the_same_too(pool, tmp_path):
     assert choose(inside, student_column="rate", good_above=0.5).facts["student"]["missing"] == 0
 
 
+@pytest.mark.parametrize("run", [None, run_here])
+def test_the_cut_is_of_the_instructions_of_the_pool_alone(run, tmp_path):
+    found = rewards(values=1000)
+    few = {key: score for key, score in found.items() if key[0] < "q150"}
+    folder = tmp_path / "crowd"
+    folder.mkdir()
+    for part in range(2):
+        own = {key: score for key, score in few.items() if int(key[0][1:]) % 2 == part}
+        write(folder / f"{part}.parquet", own, models=CROWD)
+    more = write(tmp_path / "more.parquet", found, models=[PUPIL])
+    apart = choose(folder, student_answers=str(more), limit=120, run=run)
+    whole = choose(write(tmp_path / "pool.parquet", few), student=PUPIL, limit=120)
+    assert apart.facts["good"] == whole.facts["good"]
+    assert apart.table.equals(whole.table)
+
+
+@pytest.mark.parametrize("run", [None, run_here])
+def test_a_column_is_read_file_by_file(run, tmp_path):
+    found, folder = rewards(), tmp_path / "crowd"
+    folder.mkdir()
+
+    def rated(row):
+        return row | {"rate": int(row["id"][1:]) % 5 / 4}
+
+    for part in range(2):
+        own = {key: score for key, score in found.items() if int(key[0][1:]) % 2 == part}
+        write(folder / f"{part}.parquet", own, models=CROWD, change=rated)
+    selection = choose(folder, student_column="rate", run=run)
+    assert column(selection, "student_good").tolist() == [
+        int(i[1:]) % 5 / 4 for i in selection.table["id"].to_pylist()
+    ]
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("values", [2, 1000])
 def test_order_files_and_layout_change_nothing(samples, values, tmp_path):

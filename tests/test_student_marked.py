@@ -243,3 +243,33 @@ def test_samples_of_a_marked_student_stay_out(tmp_path):
             found.append(robustness(pool, asked, bootstraps=1, seeds=0, clusters=()).as_dict())
     assert found[0]["variants"] == found[1]["variants"]
     assert any(one["axis"] == "reward" and one["kept"] is not None for one in found[0]["variants"])
+
+
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_how_a_student_s_answers_ended_is_not_counted(tmp_path, layout):
+    if layout == "long":
+        own = [row | {"finish_reason": "length" if row["model"] == "tiny" else "stop"} for row in rows()]
+        pq.write_table(pa.Table.from_pylist(own), tmp_path / "pool.parquet")
+        options = {}
+    else:
+        by_id = {}
+        for row in rows():
+            text = "<think>It is" if row["model"] == "tiny" else row["response"]
+            wide = by_id.setdefault(row["id"], {"id": row["id"], "instruction": row["instruction"]})
+            wide |= {f"response_{row['model']}": text, f"score_{row['model']}": row["score"]}
+        (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in by_id.values()))
+        options = {"student": "tiny"}
+    path = next(tmp_path.iterdir())
+    named = chosen(path, "reward", **options)
+    assert not any("cut" in line for line in named.warnings), named.warnings
+    if layout == "wide":
+        assert any("cut" in line for line in chosen(path, "reward").warnings)
+
+
+def test_the_marked_model_of_another_pool_is_the_student(place):
+    options = {"student_answers": str(place / "pool.parquet")}
+    found = chosen(place / "crowd.parquet", "teachable", **options)
+    assert found.facts["student"]["name"] == "tiny"
+    assert found.chosen == chosen(place / "crowd.parquet", "teachable", student="tiny", **options).chosen
+    with pytest.raises(OptionError, match="answers of several models"):
+        chosen(place / "crowd.parquet", "teachable", student_answers=str(place / "plain.parquet"))

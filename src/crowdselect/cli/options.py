@@ -621,7 +621,7 @@ def method_options() -> Callable[[Any], Any]:
     )
 
 
-_SEEDS = "random: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
+_SEEDS = "random, teachable, easy: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
 
 
 def method_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)

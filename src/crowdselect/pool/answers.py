@@ -146,8 +146,8 @@ class WideAnswers:
                 out[place] = said_text(text)
         return out
 
-    def targets(self, *, allow_cut: bool) -> Targets:
-        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`."""
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
+        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`; see `Pool.targets`."""
         said = self.answered()
         if not self._thinking:
             return Targets(said)
@@ -164,7 +164,7 @@ class WideAnswers:
         return Targets(
             said if allow_cut else said & ~cut,
             np.zeros_like(cut) if allow_cut else cut,
-            {"cut": int(cut.sum())},
+            {"cut": int(cut[:, counted].sum())},
         )
 
     def endings_of_models(self) -> list[dict[str, int]]:
@@ -498,7 +498,7 @@ class TallAnswers:
         by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
         return keys.cells, keys.order[by_text[keys.starts]]
 
-    def targets(self, *, allow_cut: bool) -> Targets:
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
         if self._endings is None:
             return Targets(self.answered())
@@ -507,7 +507,8 @@ class TallAnswers:
         usable, left = (np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_) for _ in range(2))
         usable[keys.row[whole], keys.model[whole]] = True
         left[keys.row[said], keys.model[said]] = True
-        counts = np.bincount(self._endings[said], minlength=len(ENDINGS))
+        ours = said & np.isin(keys.model, counted)
+        counts = np.bincount(self._endings[ours], minlength=len(ENDINGS))
         endings = {
             str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
         }

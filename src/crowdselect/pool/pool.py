@@ -393,16 +393,19 @@ class Pool:
         """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""
         return self._answers.endings_of_models()
 
-    def targets(self, *, allow_cut: bool = False) -> Targets:
+    def targets(self, *, allow_cut: bool = False, models: Sequence[str] | None = None) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
 
         Args:
             allow_cut: Take those as well that were cut.
+            models: Whose answers count among the endings, which are not all trained on; None = all.
 
         Returns:
             As `answered`, and what was left out of that; a pool says so in a text column `finish_reason`.
         """
-        return self._answers.targets(allow_cut=allow_cut)
+        wanted = self.models if models is None else models
+        counted = np.flatnonzero([name in wanted for name in self.models])
+        return self._answers.targets(allow_cut=allow_cut, counted=counted)
 
     def response_lengths(self) -> FloatArray:
         """Measure the responses; they are not read into memory.

@@ -191,25 +191,34 @@ def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Ta
 
 
 def rewards_in_shards(sources: Table, *, look: Look) -> Table:
-    """Tally the rewards of some shards: `value` and `count`."""
+    """Tally the rewards of some shards: lists of `value` and `count`, and the `id`s that count, a row per shard."""
     import pyarrow as pa
 
-    tallies = []
+    rows = []
     for path in sources["path"].to_pylist():
         with _opened(path, look) as (pool, _):
-            tallies.append(rewards_of(pool, look))
-    values, counts = (np.concatenate(each) for each in zip(*tallies, strict=True))
-    return pa.table({"value": values, "count": counts})
+            value, count, ids = rewards_of(pool, look)
+            rows.append((value, count, ids.cast(pa.large_string())))
+    kinds = {"value": pa.float64(), "count": pa.int64(), "id": pa.large_string()}
+    return pa.table(
+        {
+            name: pa.array([row[at] for row in rows], pa.large_list(kind))
+            for at, (name, kind) in enumerate(kinds.items())
+        }
+    )
 
 
-def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
-    """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
+def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray, Any]:
+    """Tally the rewards of a shard, crowd and student together: the different ones, how often each occurs, and of which ids."""
+    import pyarrow as pa
+
     ensemble = None if look.options is None else look.options.ensemble
     rows = np.ones(len(pool.id_array), dtype=np.bool_)
     if look.below is not None:
         rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
     models = np.array([name in {*look.models, look.student} for name in pool.models], dtype=np.bool_)
-    return rewards_in(pool, look.reward, ensemble).tally(rows, models)
+    values, counts = rewards_in(pool, look.reward, ensemble).tally(rows, models)
+    return values, counts, pool.id_array.filter(pa.array(rows))
 
 
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
@@ -423,7 +432,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
             scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
         )
     if look.has_responses:
-        own = pool.targets(allow_cut=options.allow_cut)
+        own = pool.targets(allow_cut=options.allow_cut, models=look.models)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
     if options.pairs == BEST_STUDENT:

@@ -1,8 +1,9 @@
 """The student's own answers, where they are in a pool of their own: joined by id, with the same reward column."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +47,18 @@ class OwnAnswers:
         found = rewards_in(self.pool, self.pool.reward_name(reward), None)
         return found.of_model(self.pool.models.index(self.model))
 
-    def tally(self, reward: str | tuple[str, ...] | None) -> tuple[FloatArray, IntArray]:
-        """Its rewards, each with how often it occurs."""
-        every = np.ones(len(self.pool.id_array), dtype=np.bool_)
-        return self.rewards(reward).tally(every, every[:1])
+    def tally(
+        self,
+        reward: str | tuple[str, ...] | None,
+        ids: Sequence[Any],  # Arrow arrays
+    ) -> tuple[FloatArray, IntArray]:
+        """Its rewards for some instructions, each with how often it occurs."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.concat_arrays([some.cast(pa.large_string()) for some in ids])
+        rows = to_numpy(pc.is_in(self.pool.id_array.cast(pa.large_string()), wanted))
+        return self.rewards(reward).tally(rows, np.ones(1, dtype=np.bool_))
 
     def joined(self, ids: Ids, digest: Table) -> tuple["JoinedAnswers", list[str]]:
         """Find the row of each instruction of the crowd's pool here; also return a note where some differ.
@@ -179,8 +188,9 @@ def opened(student: Student, read: HowRead, *, rewards: str | None = None) -> Po
 
 
 def _named(pool: Pool, name: str | None) -> str:
-    if name is None and len(pool.models) == 1:
-        return pool.models[0]
+    alone = pool.models if len(pool.models) == 1 else pool.students
+    if name is None and len(alone) == 1:
+        return alone[0]
     if name is None:
         shown = ", ".join(pool.models[:20]) + (", ..." if len(pool.models) > 20 else "")
         raise OptionError(

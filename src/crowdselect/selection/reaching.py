@@ -1,7 +1,8 @@
 """What is good in a pool, and what crowd and student can do: between the look at its shards and its rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.own_answers import JoinedAnswers, OwnAnswers
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.student import Reach, Student, reach_of, unknown_student
-from crowdselect.types import FloatArray, ObjectArray, Table
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,23 @@ def goods_of(
         raise OptionError(unknown_student(student.of_pool, shards.all_models, path=shards.pool.path))
     if look.reward is None:
         shards.pool.reward_name(reward if isinstance(reward, str) else None)
-    if shards.whole:
-        tallies = [rewards_of(shards.pool, look)]
-    else:
-        tables = list(shards.over(rewards_in_shards, look=look))
-        tallies = [(to_numpy(table["value"]), to_numpy(table["count"])) for table in tables]
-    if own is not None:
-        tallies.append(own.tally(look.reward))
+    tallies, ids = [], []
+    for value, count, some in [rewards_of(shards.pool, look)] if shards.whole else _of_shards(shards, look):
+        tallies.append((value, count))
+        ids.append(some)
+    if own is not None:  # of other instructions its rewards do not count
+        tallies.append(own.tally(look.reward, ids))
     values, counts = tallied(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
     cut = good_cut(values, counts) if student.good_above is None else student.good_above
     share = float("nan") if cut is None else float(counts[values > cut].sum() / max(counts.sum(), 1))
     return Goods(look, cut, share)
+
+
+def _of_shards(shards: Shards, look: Look) -> Iterator[tuple[FloatArray, IntArray, Any]]:
+    """Tally the rewards of each shard; see `crowdselect.selection.measure.rewards_of`."""
+    for table in shards.over(rewards_in_shards, look=look):
+        value, count, ids = (table[name].combine_chunks().flatten() for name in ("value", "count", "id"))
+        yield to_numpy(value), to_numpy(count), ids
 
 
 def reach_in(
