@@ -346,7 +346,7 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
         return {"toy.cfg": f"{start.format} {start.train_file} {start.stage} {rate}\n"}
 
     forms = {name: FORMATS[name] for name in ("messages", "dpo")}
-    monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", forms=forms, files=files))
+    monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", forms=forms, files=files, start="toy {}"))
     command = ("select", sim, "--budget", BUDGET, "--clusters", 0, "--for", "toy", "-o", "run")
     assert run(*command).code == 0
     assert (place / "run" / "toy.cfg").read_text() == "messages train.jsonl sft 1e-5\n"

@@ -115,6 +115,7 @@ def test_select_writes_what_the_trainer_reads(trainer, run, sim, tmp_path):
         options = ["--budget", 6, "--clusters", 0, "--format", name, "--for", trainer, *pairs]
         ran = run("select", sim, *options, "-o", out)
         assert ran.code == 0, ran.err
+        assert f"  {TRAINERS[trainer].command(str(out), pairs=name == 'dpo')}\n" in ran.out
         files = trainer_files(trainer, name=name, train_file="train.jsonl", rows=6)
         (train_file,) = {file.name for file in out.iterdir() if file.name.startswith("train.")}
         assert train_file == ("train.parquet" if trainer == "verl" else "train.jsonl")
@@ -408,6 +409,7 @@ def test_open_instruct_script(name, folder):
     text = written(folder, "open-instruct", name)["open-instruct.sh"]
     program, options = PROGRAMS[name]
     said = typed(folder, "open-instruct.sh", "accelerate")
+    assert 'cd "${OPEN_INSTRUCT:-.}"' in text
     assert said[:4] == ["launch", "--mixed_precision", "bf16", f"open_instruct/{program}.py"]
     starts = [index for index, word in enumerate(said) if word.startswith("--") and index > 3]
     found = {

@@ -6,6 +6,7 @@ folder, not in it.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,10 +54,24 @@ class Trainer:
     """The formats that it reads, each as it reads it."""
     files: Callable[[Start], dict[str, str]]
     """Builds its files, text by name."""
+    start: str
+    """How those are started, as it is typed in a shell; {} stands for the selection's folder."""
+    start_pairs: str | None = None
+    """The same for pairs; None = the same."""
     in_turns: bool = False
     """It would silently skip or change a row whose turns do not alternate."""
     file_type: str | None = None
     """The only type of training file that it reads; None = any."""
+
+    def command(self, folder: str, *, pairs: bool) -> str:
+        """Write how it is started on a selection.
+
+        Example:
+            >>> TRAINERS["ms-swift"].command("my choice", pairs=True)
+            "cd 'my choice' && swift rlhf swift.yaml"
+        """
+        line = self.start_pairs if pairs and self.start_pairs else self.start
+        return line.format(shlex.quote(folder))
 
 
 def _reads(*names: str, **own: Form) -> dict[str, Form]:
@@ -326,34 +341,54 @@ def _open_instruct(start: Start) -> dict[str, str]:
         "try_launch_beaker_eval_jobs": "false",
     }
     kept = 'REFERENCE_LOGPROBS_CACHE_PATH="$HERE-model/reference" ' if pairs else ""
-    command = (
-        f"{kept}accelerate launch --mixed_precision bf16 open_instruct/{program}.py {_arguments(options)}"
-    )
-    how = "Fine-tune with open-instruct, in a checkout of it: MODEL=NAME_OR_PATH sh FOLDER/open-instruct.sh"
+    program = f"accelerate launch --mixed_precision bf16 open_instruct/{program}.py"
+    command = f'cd "${{OPEN_INSTRUCT:-.}}" && {kept}{program} {_arguments(options)}'
+    how = "Fine-tune with open-instruct: OPEN_INSTRUCT=CHECKOUT MODEL=NAME_OR_PATH sh open-instruct.sh"
     return {"open-instruct.sh": _script(command, start, how=how)}
 
 
 TRAINERS: dict[str, Trainer] = {
-    "trl": Trainer(title="TRL", forms=_reads("messages", "prompt-completion", "dpo", RL), files=_trl),
+    "trl": Trainer(
+        title="TRL",
+        forms=_reads("messages", "prompt-completion", "dpo", RL),
+        files=_trl,
+        start="sh {}/trl.sh",
+    ),
     "llamafactory": Trainer(
         title="LLaMA-Factory",
         forms=_reads("messages", "sharegpt", "alpaca", dpo=PAIR_OF_MESSAGES),
         files=_llamafactory,
+        start="cd {} && llamafactory-cli train llamafactory.yaml",
         in_turns=True,
     ),
-    "axolotl": Trainer(title="axolotl", forms=_reads("messages", "dpo"), files=_axolotl),
+    "axolotl": Trainer(
+        title="axolotl",
+        forms=_reads("messages", "dpo"),
+        files=_axolotl,
+        start="cd {} && axolotl train axolotl.yaml",
+    ),
     "ms-swift": Trainer(
         title="ms-swift",
         forms=_reads("messages", dpo=REJECTED_BESIDE_MESSAGES),
         files=_swift,
+        start="cd {} && swift sft swift.yaml",
+        start_pairs="cd {} && swift rlhf swift.yaml",
         in_turns=True,
     ),
-    "unsloth": Trainer(title="unsloth", forms=_reads("messages", "prompt-completion", "dpo"), files=_unsloth),
-    "verl": Trainer(title="verl", forms=_reads("messages", RL), files=_verl, file_type="parquet"),
+    "unsloth": Trainer(
+        title="unsloth",
+        forms=_reads("messages", "prompt-completion", "dpo"),
+        files=_unsloth,
+        start="python {}/unsloth_train.py",
+    ),
+    "verl": Trainer(
+        title="verl", forms=_reads("messages", RL), files=_verl, start="sh {}/verl.sh", file_type="parquet"
+    ),
     "open-instruct": Trainer(
         title="open-instruct",
         forms=_reads("messages", RL, dpo=PAIR_OF_CONVERSATIONS),
         files=_open_instruct,
+        start="OPEN_INSTRUCT=open-instruct sh {}/open-instruct.sh",
     ),
 }
 """The trainers by the names that commands and manifests use."""
