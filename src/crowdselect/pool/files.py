@@ -23,12 +23,12 @@ from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.hub import HUB, hub_address
 from crowdselect.pool.lmeval import is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
 
-HUB = "hf://datasets/"
 SCHEMES = ("s3://", "gs://")
 """Beginnings of addresses in stores."""
 
@@ -111,12 +111,12 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
         files, notes = _in_folder(place, path, how)
     elif place is None and is_log(Path(path)):
         return FoundFiles(path, (Path(path),), "lm-eval")
-    elif how.subset is not None or how.split is not None:
-        raise OptionError(
-            f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
-        )
     else:
         files = (place,) if place is not None else _local(path)
+        if how.subset is not None or how.split is not None:
+            raise OptionError(
+                f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
+            )
     kind = _common_type(path, files)
     models = tuple(model_of(file, place or Path(), how) for file in files)
     told = f"the model is the name of the {how.model_from or 'folder model=NAME'}"
@@ -265,7 +265,15 @@ def _local(path: str) -> tuple[Path, ...]:
     names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207  (the same; absolute globs)
     found = tuple(Path(name) for name in names if not os.path.isdir(name))  # noqa: PTH112
     if not found:
-        raise InputError(f"{path}: no such file or folder; wanted a file, a folder or a glob; check the path")
+        address = hub_address(path)
+        raise InputError(
+            f"{path}: no such file or folder; "
+            + (
+                "wanted a file, a folder or a glob; check the path"
+                if address is None
+                else f"if you mean the data set of the Hub, write {address}"
+            )
+        )
     return found
 
 
