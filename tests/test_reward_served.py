@@ -137,7 +137,12 @@ def test_null_is_no_score():
 def test_server_that_knows_no_way_of_asking():
     with RewardServer() as server, pytest.raises(OptionError) as caught:
         outcomes(server)
-    for part in (server.url, "HTTP 404", "at /classify, /pooling, /score, /predict", "name the way with `api`"):
+    for part in (
+        server.url,
+        "HTTP 404",
+        "at /classify, /pooling, /score, /predict",
+        "name the way with `api`",
+    ):
         assert part in str(caught.value)
 
 
