@@ -88,8 +88,8 @@ def export(
     )
     options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
-        before = options.get("format")
-        made = "without `format`" if before is None else f"with `format={before!r}`"
+        named = options.get("format")
+        made = "without `format`" if named is None else f"with `format={named!r}`"
         raise OptionError(
             f"`format={name!r}` does not fit a selection made {made}; select again with `format={name!r}`"
         )
