@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 import crowdselect
 from crowdselect.compare.robustness import robustness
+from crowdselect.engine.here import run_here
 from crowdselect.numeric import irt
 from crowdselect.numeric.irt import items_of
 
@@ -248,7 +249,5 @@ def test_every_way_to_ask(tmp_path, run):
     assert np.array_equal(np.sort(items.difficulty[chosen]), hardest)
     assert all(variant.kept is not None for variant in stable.variants if variant.axis != "weights")
     with crowdselect.open_pool(written(tmp_path / "shards", scores, shards=3)) as opened:
-        apart = crowdselect.select(
-            opened, options, run=importlib.import_module("crowdselect.engine").run_here
-        )
+        apart = crowdselect.select(opened, options, run=run_here)
     assert apart.table.equals(whole.table)
