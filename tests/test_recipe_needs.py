@@ -224,3 +224,34 @@ def test_who_is_the_student_is_in_the_key_of_a_step(place):
     student(place)
     assert key()[:2] == without
     assert key() != without
+
+
+def test_a_baseline_for_each_category_is_in_the_key_with_its_content(tmp_path):
+    from crowdselect.cli.evaluate import arena_hard
+    from crowdselect.recipe.store import Digests
+
+    option = next(param for param in arena_hard.params if param.name == "baseline")
+
+    def key(value: object) -> object:
+        return Digests(tmp_path).value(option, "baseline", value)
+
+    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "crowd.toml").write_text("[[model]]\nname = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    plain = key("a.jsonl")
+    assert key(("a.jsonl",)) == plain  # as it was when there could be one only
+    assert key(["hard=a.jsonl", "easy=crowd.toml#m"]) == [["hard=", plain], ["easy=", key("crowd.toml#m")]]
+    (tmp_path / "a.jsonl").write_text('{"other": 1}')
+    assert key(["hard=a.jsonl"]) != ["hard=", plain]
+
+
+def test_the_servers_own_temperature_is_in_the_key_of_a_judge(tmp_path):
+    from crowdselect.recipe.store import Digests
+
+    def key(line: str) -> object:
+        text = f"[[judge]]\nname = 'j'\nbase_url = 'http://127.0.0.1:9/v1'\n{line}\n"
+        (tmp_path / "crowd.toml").write_text(text)
+        return Digests(tmp_path)._endpoint(tmp_path / "crowd.toml", "j", role="judge")
+
+    found = [key(line) for line in ("", 'temperature = "default"', "logprobs = false", "temperature = 0.5")]
+    assert isinstance(found[0], str)  # as it was before there were such keys
+    assert len({str(one) for one in found}) == 4

@@ -199,6 +199,8 @@ def test_sglang_needs_the_models_tokenizer(how):
     with RewardServer(*SGLANG, sglang=True) as server:
         with pytest.raises(OptionError, match=r"SGLang's /classify applies no chat template.*`tokenizer`"):
             outcomes(server, api=how)
+        with pytest.raises(OptionError, match=r"this /classify is SGLang's; pass `api=sglang`"):
+            outcomes(server, path="/classify")
         with pytest.raises(OptionError, match=f"a softmax over the labels.*name the server, {server.url}$"):
             outcomes(server, path="/v1/classify")
 

@@ -130,3 +130,78 @@ def test_outside_of_a_command_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     running().tell("one", 1, 2)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.extra
+def test_collect_says_what_it_asks_and_what_it_spends(tmp_path, run, starter):
+    pytest.importorskip("openai")
+    from collecting import Job
+    from fault_server import FaultServer
+
+    (tmp_path / "job").mkdir()
+    with FaultServer(latency=0.3) as server:
+        models = {name: {"price_in": 1.0, "price_out": 1.0} for name in ("oak-7b", "ash-7b")}
+        job = Job(
+            tmp_path / "job",
+            [f"Say {n}" for n in range(60)],
+            models,
+            base_url=server.base_url,
+            max_concurrency=1,
+        )
+        collecting = job.start()
+        wait_for(lambda: (read_progress(progress_path(job.pool)) or {}).get("done"))
+        (one,) = json.loads(run("status", job.pool, "--json").out)["running"]
+        collecting.kill()
+    assert (one["command"], one["stage"], one["of"], one["alive"]) == ("collect", "asking models", 120, True)
+    assert 0 < one["done"] < 120
+    assert one["cost"] > 0
+    assert "stopped: collect" in run("status", job.pool).out
+
+
+def test_scoring_is_counted(tmp_path):
+    import io
+
+    from crowdselect.reward.job import Meter
+
+    with kept(tmp_path / "rewards.parquet", "reward"):
+        meter = Meter(100, stream=io.StringIO())
+        meter.add(30)
+        wait_for(progress_path(tmp_path / "rewards.parquet").exists)
+        found = read_progress(progress_path(tmp_path / "rewards.parquet"))
+    assert (found["stage"], found["done"], found["of"]) == ("scoring", 30, 100)
+
+
+def test_a_recipe_says_which_step_it_is_at(tmp_path):
+    """A whole run, its only slow step being that a second process is started for it."""
+    rows = [
+        {
+            "id": f"i{n}",
+            "instruction": f"Say {n}.",
+            "model": model,
+            "response": "x" * n,
+            "score": n % 3 + len(model),
+        }
+        for n in range(30)
+        for model in ("m-7b", "m-70b")
+    ]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.toml").write_text(
+        '[pool]\npath = "pool.jsonl"\n[select]\nmethod = "random"\nbudget = [3, 4]\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crowdselect", "run", str(tmp_path / "r.toml")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    seen = set()
+
+    def is_over() -> bool:
+        found = read_progress(progress_path(tmp_path / "r"))
+        if found is not None and found["of"] is not None:
+            seen.add((found["stage"], found["done"], found["of"]))
+        return process.poll() is not None
+
+    wait_for(is_over, 90)
+    assert process.returncode == 0
+    assert seen & {("random budget 3", 0, 2), ("random budget 4", 1, 2)}
+    assert not progress_path(tmp_path / "r").exists()

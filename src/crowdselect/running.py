@@ -25,11 +25,11 @@ def progress_path(output: str | os.PathLike[str]) -> Path:
     """Return where the progress of a command is kept, by its output.
 
     Example:
-        >>> progress_path("work/pool.parquet").as_posix(), progress_path("chosen/").as_posix()
-        ('work/.pool.parquet.progress.json', '.chosen.progress.json')
+        >>> progress_path("/work/pool.parquet").as_posix(), progress_path("/work/chosen/").as_posix()
+        ('/work/.pool.parquet.progress.json', '/work/.chosen.progress.json')
     """
-    place = Path(output)
-    return place.with_name(f".{place.name}.progress.json")
+    place = Path(os.path.abspath(output))  # noqa: PTH100  (".." is resolved, symbolic links stay)
+    return place.parent / f".{place.name}.progress.json"
 
 
 def _now() -> str:
@@ -72,7 +72,7 @@ class Running:
     """
 
     def __init__(self, output: str | os.PathLike[str] | None, command: str, *, every: float = EVERY) -> None:
-        self._path = None if output is None else progress_path(Path(output).absolute())
+        self._path = None if output is None else progress_path(output)
         self._about = {"command": command, "process": os.getpid(), "host": platform.node()}
         self._began, self._every = _now(), every
         self._lock, self._ended = Lock(), Event()

@@ -71,7 +71,7 @@ _settings = bundle(
 
 @click.group(cls=Group, epilog="Example:  crowdselect evaluate mt-bench --help")
 def evaluate() -> None:
-    """Measure models with judges, by losses or on tasks."""
+    """Measure models: benchmarks, losses, comparisons."""
 
 
 @evaluate.command(
@@ -251,13 +251,54 @@ def loss(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 
 )
 @_how
 def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
-    """Say how often a model finds the crowd's better answer likelier.
+    """Say how often a model finds the better answer likelier.
 
     Of each instruction the answers with the highest and the lowest reward are read by the model; the better one wins
     where its mean log-likelihood per token is higher. Equal rewards do not count. A small model can move this number
     where it cannot solve the tasks yet. Per third of the crowd's difficulty, too. Ends with 3 if some have no number.
     """
     return _measure("prefers", given, dry_run=dry_run, as_json=as_json)
+
+
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate harness models/student --tasks arc_easy,hellaswag -o harness-student"
+)
+@click.argument("student", metavar="MODEL")
+@option("-o", "--output", required=True, metavar="DIR", help="The folder of the result.")
+@option(
+    "--tasks",
+    multiple=True,
+    required=True,
+    metavar="NAME[,NAME]...",
+    help="Tasks or groups of the harness; may be given several times.",
+)
+@option("--include-path", metavar="DIR", help="A folder with tasks of your own (.yaml).")
+@option("--chat", is_flag=True, help="Write prompts with the model's chat template; endpoints always do.")
+@option(
+    "--set",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another setting of `lm-eval run`, as limit=100 or num_fewshot=5; may be given several times.",
+)
+@option("--name", metavar="NAME", help="What the model is called in the result.")
+@seed_option
+@overwrite_option
+@json_option
+def harness(*, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
+    """Run tasks of lm-evaluation-harness (extra: harness).
+
+    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint does tasks that ask it
+    to write, and none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
+    pairs results over documents. Ends with 3 if documents have no number.
+    """
+    from crowdselect.evaluate.display import show_measured
+    from crowdselect.evaluate.harness import HarnessOptions, run_harness
+    from crowdselect.progress import Stages
+    from crowdselect.terminal import stage_bar
+
+    found = run_harness(made(HarnessOptions, given), stages=Stages(stage_bar))
+    show_measured(found, as_json=as_json)
+    return 0 if found.is_complete else MISSING
 
 
 def _measure(kind: "Kind", given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:

@@ -140,7 +140,7 @@ def reward(
     as_json: bool,  # noqa: FBT001  (as above)
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `JobOptions`)
 ) -> int:
-    """Score every answer with reward models, judges or verifiers.
+    """Score answers with reward models, judges and verifiers.
 
     Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
     samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.

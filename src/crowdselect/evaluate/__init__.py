@@ -9,6 +9,7 @@ job          a whole run: answers, judgements, score; `plan` before anything is 
 scores, style    arrays in, numbers out; with differences of style accounted for
 outcome      a result's folder, written and read back; display: tables for people
 held_out, likelihood, measured    rows, a model's losses on them, and the result: `evaluate loss`, `evaluate prefers`
+harness      lm-evaluation-harness in a process of its own, its samples scored by document
 measures     every kind of result that can be compared
 comparison, comparison_page    several results side by side
 """

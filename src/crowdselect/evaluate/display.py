@@ -88,7 +88,7 @@ def show_measured(measured: Measured, *, as_json: bool) -> None:
     say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']}"))
     named = {name: part for name, part in found["categories"].items() if name}
     rows = [["all", *_cells(found)], *([name, *_cells(part)] for name, part in named.items())]
-    table(["", ">instructions", f">{found['unit']}", ">95% interval"], rows)
+    table(["", f">{found['resampling']['of']}", f">{found['unit']}", ">95% interval"], rows)
     for line in found["notes"]:
         note(visible(line))
     _print_missing(found["rows"]["reasons"], found["rows"]["wanted"])

@@ -22,10 +22,8 @@ from crowdselect.writing import new_file
 
 NO_ANSWER = "no answer in the file"
 FAILED_ANSWER = "the file has an error of the tool that asked, such as $ERROR$, instead of an answer"
-_ERRORS = (
-    "$error$",
-    "**api request error**",
-)  # what FastChat, arena-hard-auto and similar tools write for no answer
+# What FastChat, arena-hard-auto and similar tools write where no answer came, in lower case.
+_ERRORS = ("$error$", "**api request error**", "**network error due to high traffic")
 
 
 class JsonLine(NamedTuple):

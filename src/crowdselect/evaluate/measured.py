@@ -156,7 +156,7 @@ def measure(options: MeasureOptions, *, stages: Stages | None = None) -> Measure
     inputs = _inputs(options, model)
     made = _made(options, model, inputs)
     if is_current(Path(options.output), made, overwrite=options.overwrite):
-        return _read(Path(options.output))
+        return read_measured(Path(options.output))
     files = [Path(place) for places in inputs.values() for place in places]
     folder = check_output(options.output, inputs=files, overwrite=options.overwrite, folder=True)
     with stages("reading the rows"):
@@ -204,7 +204,7 @@ def local_model(text: str) -> str:
     """
     if is_named(text) and not Path(text).is_dir():
         file, _, name = text.rpartition("#")
-        found = {one.name: one for one in load_endpoints(file).models}
+        found = {one.name: one for one in load_endpoints(file).answering}
         if name not in found:
             raise OptionError(
                 f"`student` is {text!r}: no [[model]] of that name; found {', '.join(found) or 'none'}"
@@ -373,7 +373,12 @@ def _write(
         write_manifest(partial, manifest)
 
 
-def _read(folder: Path) -> Measured:
+def read_measured(folder: Path) -> Measured:
+    """Read a finished result.
+
+    Raises:
+        InputError: There is none.
+    """
     if read_manifest(folder) is None:
         raise InputError(f"{folder}: holds no finished evaluation")
     return Measured(folder, json.loads((folder / _RESULT).read_text(encoding="utf-8")), was_there=True)

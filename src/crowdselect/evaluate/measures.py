@@ -20,6 +20,7 @@ class Measure:
 
 LOSS = Measure("Loss", unit="nats per answer token; lower is better")
 PREFERS = Measure("Preferences", scale=100.0, unit="% of instructions")
+HARNESS = Measure("lm-evaluation-harness", unit="first metric of each task")
 
 MEASURES: Mapping[str, Measure] = {
     **{
@@ -28,5 +29,6 @@ MEASURES: Mapping[str, Measure] = {
     },
     "loss": LOSS,
     "prefers": PREFERS,
+    "harness": HARNESS,
 }
 """Name, as in a result's manifest → measure."""

@@ -341,7 +341,7 @@ class Loaded:
     model: str
     judge: str | None
     baseline: str | None
-    conditions: Mapping[str, Any]
+    conditions: Mapping[str, str | int | None]
     unit: str
     cells: Cells
 

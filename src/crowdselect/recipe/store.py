@@ -110,7 +110,8 @@ class Digests:
             OptionError: A required file is missing.
         """
         if isinstance(value, tuple | list):
-            return [self.value(option, name, one) for one in value]
+            several = [self.value(option, name, one) for one in value]
+            return several[0] if name == "baseline" and len(several) == 1 else several
         if not isinstance(value, str):
             return value
         kind = option.metavar or ""
@@ -118,12 +119,15 @@ class Digests:
         target = match[2] if match else value
         if match and match[1] == "python":
             return [value, self._module(target)]
+        if name == "baseline" and not (self._folder / value).exists():
+            target = value.rpartition("=")[2]  # without its category
         found = self._named(target, role=name)
         if found is None:
             if _SURELY.fullmatch(kind) and "://" not in value:
                 raise OptionError(f"there is no file {str(self._folder / value)!r}")
             return value
-        return found if _FILES.search(kind) else [value, found]
+        what = found if _FILES.search(kind) else [value, found]
+        return what if name != "baseline" or target == value else [value.removesuffix(target), found]
 
     def _named(self, target: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
         """Hash what a text names, a path or an entry of a crowd file; None = neither."""
@@ -161,7 +165,8 @@ class Digests:
         if own is None:
             listed = ", ".join(one.name for one in either)
             raise OptionError(f"{path} has no {name!r}; there are: {listed or 'none'}")
-        return own.digest.hex()
+        wishes = [own.default_temperature, own.logprobs]  # of what a command sends by itself
+        return own.digest.hex() if wishes == [False, None] else [own.digest.hex(), *wishes]
 
     def _module(self, target: str) -> str | None:
         """Hash the file of a function if it is beside the recipe; None otherwise."""

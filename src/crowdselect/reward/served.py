@@ -35,6 +35,7 @@ _LONGEST_WAIT = 60.0
 _LONGEST_TIMEOUT = 86_400.0
 _SILENCE = 32  # consecutive requests without an answer, each retried, before the run ends
 
+_SGLANG = "input_ids or input_embeds"  # in its refusal of a request without a text
 _RERANKS = ("rerank", "reranking")
 _RERANK = (
     "a rerank server (such as llama.cpp's) gives the relevance of documents to a query, written with a template of its own, "
@@ -222,6 +223,8 @@ class ServedScorer(BaseScorer):
         except CallError as error:
             if error.verdict == "stop":
                 raise CallError(f"{self._base}: {error}", verdict="stop") from error
+            if api is APIS["classify"] and _SGLANG in str(error):
+                raise OptionError(f"{self._base}: this /classify is SGLang's; pass `api=sglang`") from error
             passing = error.verdict in {"retry", "refused"}
             if len(some) > 1 and not passing:
                 return [outcome for one in some for outcome in await self._ask(exchange, api, [one])]
