@@ -279,6 +279,7 @@ def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path):
     ran = run(*common, *few, "-o", tmp_path / "r.html")
     assert ran.code == 0, ran.err
     assert "Share that is kept by a smaller crowd" in ran.out
+    assert "--crowd-sizes" not in ran.out  # select, which is proposed next, does not have it
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 2
     assert "How large the crowd has to be" in page
