@@ -11,7 +11,8 @@ import pytest
 
 from crowdselect._optional import install_command
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, RL, record, record_schema
+from crowdselect.selection.formats import PAPER_TRAINING, record, record_schema
+from crowdselect.selection.records import FORMATS, RL
 from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
@@ -43,6 +44,8 @@ def written(rows, name="train.jsonl"):
         *((name, None) for name in FORMATS if name != RL),
         ("messages", "llamafactory"),
         ("dpo", "llamafactory"),
+        ("dpo", "ms-swift"),
+        ("dpo", "open-instruct"),
     ],
 )
 def test_every_format_that_is_exported_is_read_back(name, trainer, ending):

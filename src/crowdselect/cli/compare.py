@@ -1,5 +1,6 @@
 """The commands `crowdselect compare` and `robustness`: selections side by side, and how much of one stays."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -352,9 +353,11 @@ def _print_robustness(found: "Robustness") -> None:
             title=f"Share that is kept by a smaller crowd, mean (lowest to highest of the draws); all {found.facts['models']} "
             "models keep 100%",
         )
-    for variant in found.variants:
-        if variant.kept is None:
-            warn(f"{(AXES | SIZE_AXES)[variant.axis]} ({variant.name}): {variant.why}")
+    for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
+        failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]
+        counts = Counter((AXES | SIZE_AXES)[variant.axis].partition(":")[0] for variant in failed)
+        where = ", ".join(f"{words}: {count}" for words, count in counts.items())
+        warn(f"{len(failed)} of {len(found.variants)} variants cannot be made ({where}): {why}")
 
 
 def _range(drawn: dict[str, Any]) -> str:

@@ -18,8 +18,9 @@ from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
-from crowdselect.selection.formats import RL
+from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.trainers import TRAINERS
 from crowdselect.terminal import say, show, shown_path
 from crowdselect.writing import read_manifest
 
@@ -52,7 +53,7 @@ _OF_TRYING = {"bootstraps", "crowd_sizes", "try_clusters", "seeds", *_WRITING}
 """Options of `robustness` that `select` lacks, or that say where to write."""
 
 Steps = Mapping[str, Sequence[Sequence[str]]]
-"""Purpose → commands to run in this order, each as its words."""
+"""Purpose → commands to run in this order, each as its words; one of another program as the text that is typed."""
 
 
 def say_next(steps: Steps) -> None:
@@ -62,7 +63,7 @@ def say_next(steps: Steps) -> None:
     for what, commands in steps.items():
         say(f"{what}:")
         for words in commands:
-            show(f"  {typed_line(words)}")
+            show(f"  {words if isinstance(words, str) else typed_line(words)}")
 
 
 def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) -> Steps:
@@ -179,12 +180,17 @@ def comparing(folders: Sequence[str]) -> Steps:
 
 
 def training(folder: str) -> Steps:
-    """Return the step that trains on a selection; none if it has no training file, as data for reinforcement learning is for other trainers."""
+    """Return the step that trains on a selection, by the trainer that it was written for; none if it has no training file, as data for reinforcement learning is for other trainers."""
     manifest = read_manifest(Path(folder)) or {}
-    if manifest.get("export", {}).get("format") == RL:
+    export = manifest.get("export", {})
+    if export.get("format") == RL:
         return {}
     if not any(name.startswith("train.") for name in own_files(Path(folder))):
         return {}
+    trainer = TRAINERS.get(export.get("trainer") or "")
+    if trainer is not None:
+        line = trainer.command(shown_path(folder), pairs=export.get("format") == "dpo")
+        return {f"train on it with {trainer.title} (its file says where your model goes)": [line]}
     words = ["train", folder, "--base", _STUDENT, "-o", f"{folder.rstrip('/')}-student"]
     return {"train on it (a model of your choice)": [words]}
 

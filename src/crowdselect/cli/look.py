@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
+from crowdselect.cli.options import FOR_HELP, crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
 from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
@@ -84,7 +84,7 @@ def view(
 @click.argument("folder", metavar="DIR")
 @option("-o", "--output", metavar="OUT", required=True, help="The folder to write.")
 @option("--format", metavar="NAME", help="The form of the training file.  [default: messages, for pairs dpo]")
-@option("--for", "trainer", metavar="TRAINER", help="Also write what that trainer needs.")
+@option("--for", "trainer", metavar="TRAINER", help=FOR_HELP)
 @option(
     "--file-type", metavar="jsonl|parquet", default="jsonl", show_default=True, help="Of the training file."
 )

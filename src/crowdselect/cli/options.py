@@ -13,13 +13,15 @@ from crowdselect.cli.flags import Option, as_flags, named_options
 from crowdselect.errors import OptionError, near_miss
 from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
-from crowdselect.selection.formats import FORMATS, TRAINERS
 from crowdselect.selection.former import FORMER, refuse_former
+from crowdselect.selection.records import FORMATS
+from crowdselect.selection.trainers import TRAINERS
 from crowdselect.textfile import not_utf8
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+FOR_HELP = f"Also write what that trainer needs: {', '.join(TRAINERS)}."
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
 
@@ -648,7 +650,7 @@ folder_options = bundle(
         show_default=True,
         help="Of the training file.",
     ),
-    _output("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
+    _output("--for", "trainer", metavar="TRAINER", help=FOR_HELP),
     _output(
         "--reference",
         metavar="COLUMN",

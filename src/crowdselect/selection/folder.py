@@ -20,14 +20,13 @@ from crowdselect.pool.prompts import Chat
 from crowdselect.selection import rl
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.formats import (
-    RL,
-    Record,
     check_format,
     file_type_of,
     record,
     record_schema,
     trainer_files,
 )
+from crowdselect.selection.records import RL, Record
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
@@ -60,9 +59,9 @@ def export(
         selection: What was chosen from `pool`.
         pool: The pool; only the chosen answers are fetched from it.
         path: The folder to create.
-        format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
+        format: One of `crowdselect.selection.records.FORMATS`; None = `messages`, or `dpo` for pairs.
         file_type: "jsonl" or "parquet".
-        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with the files that it needs.
+        trainer: One of `crowdselect.selection.trainers.TRAINERS`: in its form, with the files that it needs.
         license: The licence to state in the card; None = unknown.
         overwrite: Replace the files of an earlier result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
@@ -138,7 +137,7 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
         name: The format's name; None for the default.
         file_type: "jsonl" or "parquet".
         pairs: "best-worst" for preference data, else None.
-        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        trainer: A key of `crowdselect.selection.trainers.TRAINERS`, or None.
 
     Returns:
         The format's name.
@@ -170,7 +169,7 @@ def file_names(
     Args:
         pool: The pool.
         file_type: "jsonl" or "parquet".
-        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        trainer: A key of `crowdselect.selection.trainers.TRAINERS`, or None.
         name: The format; None = the usual one.
         custom: Whether a reward function of one's own is written.
     """
@@ -204,7 +203,7 @@ def training_records(
     Args:
         selection: What was chosen from `pool`.
         pool: The pool.
-        format: One of `crowdselect.selection.formats.FORMATS`.
+        format: One of `crowdselect.selection.records.FORMATS`.
         trainer: See `crowdselect.selection.formats.record`.
         cuts: Counts the answers at whose end chat markers were cut.
 

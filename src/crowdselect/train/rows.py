@@ -73,7 +73,7 @@ def read_rows(path: str, *, skip_invalid: bool = False) -> TrainRows:
 
     Args:
         path: A folder that `select` wrote, or one training file: JSONL (plain, .gz or .zst) or
-            Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id gets a hash of its
+            Parquet in one of the formats of `crowdselect.selection.records`. A row without an id gets a hash of its
             content as id.
         skip_invalid: Leave malformed rows out, counted, instead of stopping at them.
 
@@ -212,6 +212,26 @@ def _of_pair(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str 
     )
 
 
+def _of_conversations(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    """Read two conversations that differ in the last message, open-instruct's pairs."""
+    chosen = _checked(record["chosen"], f"{where}: chosen")
+    rejected = _checked(record["rejected"], f"{where}: rejected")
+    if chosen[:-1] != rejected[:-1]:
+        raise InputError(
+            f"{where}: chosen and rejected differ before the last message; there is no preference"
+        )
+    return chosen[:-1], _last(chosen, where), _last(rejected, where)
+
+
+def _of_rejected(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    """Read a conversation and another last answer, ms-swift's pairs."""
+    prompt, answer, _ = _of_messages(record, where)
+    rejected = record["rejected_response"]
+    if not isinstance(rejected, str):
+        raise InputError(f"{where}: rejected_response is {str(rejected)[:80]!r}; wanted a text")
+    return prompt, answer, rejected
+
+
 def _of_sharegpt(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
     turns = record["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
@@ -243,7 +263,9 @@ def _of_alpaca(record: Mapping[str, Any], where: str) -> tuple[Messages, str, st
 
 _FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any], str], tuple[Messages, str, str | None]]] = {
     ("prompt", "chosen", "rejected"): _of_pair,
+    ("chosen", "rejected"): _of_conversations,
     ("prompt", "completion"): _of_completion,
+    ("messages", "rejected_response"): _of_rejected,
     ("messages",): _of_messages,
     ("conversations",): _of_sharegpt,
     ("instruction", "output"): _of_alpaca,
