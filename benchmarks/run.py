@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NAMES = (
     "metrics",
+    "irt",
     "samples",
     "pool",
     "student",

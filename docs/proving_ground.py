@@ -1,4 +1,4 @@
-"""Take the proving ground's protocol and tables into the site, where `evidence.md` links to them (a hook of MkDocs)."""
+"""Take the proving ground's protocols and tables into the site, where `evidence.md` links to them (a hook of MkDocs)."""
 
 from pathlib import Path
 
@@ -7,7 +7,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 _ROOT = Path(__file__).parent.parent / "proving_ground"
-_PAGES = {"protocol.md": "protocol.md", "results/tables.md": "tables.md"}  # in the repository → in the site
+_PAGES = {
+    "protocol.md": "protocol.md",
+    "protocol2.md": "protocol2.md",
+    "results/tables.md": "tables.md",
+    "results2/tables.md": "tables2.md",
+}
+"""In the repository → in the site."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

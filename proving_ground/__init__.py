@@ -1,9 +1,9 @@
 """The proving ground: does selecting with a crowd beat random selection, and with which method?
 
 Small transformers are trained from scratch as a crowd and answer a pool, and smaller ones are fine-tuned on what each
-method selects from it. The questions and the protocol are in protocol.md, the findings in docs/evidence.md.
+method selects from it. The questions and the rules are in protocol.md and protocol2.md, the findings in docs/evidence.md.
 
     python -m proving_ground quick     one world, three methods
-    python -m proving_ground run       everything; resumes after a stop
+    python -m proving_ground run       both protocols; resumes after a stop
     python -m proving_ground tables    intervals, ranks and figures from the results
 """

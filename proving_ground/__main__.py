@@ -5,6 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from proving_ground import second
 from proving_ground.design import MAIN, SETTINGS, Block, blocks, ways_of
 from proving_ground.results import BASE_WAY, Results
 from proving_ground.run import WORKERS, run
@@ -21,9 +22,9 @@ def main() -> None:
 
 
 def everything(workers: int) -> None:
-    """Run all settings, worlds and seeds; completed runs are skipped."""
-    todo = {block: all_ways(block.setting) for block in blocks()}
-    run(Results(), todo, workers=workers)
+    """Run all settings, worlds and seeds of both protocols; completed runs are skipped."""
+    run(Results(), SETTINGS, ((block, all_ways(block.setting)) for block in blocks()), workers=workers)
+    run(Results(second.FOLDER), second.SETTINGS, second.blocks(), workers=workers)
     tables(workers)
 
 
@@ -41,16 +42,18 @@ def quick(workers: int) -> None:
     ways = [BASE_WAY, RANDOM, PAPER, "separability up, clusters"]
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder))
-        run(results, {Block(MAIN, "facts", seed): ways for seed in range(2)}, workers=workers)
+        run(results, SETTINGS, [(Block(MAIN, "facts", seed), ways) for seed in range(2)], workers=workers)
         print(summary(results, MAIN, "facts"))
     print(f"{time.monotonic() - begin:.0f} seconds; two seeds show that it works, not which is better")
 
 
 def tables(_workers: int) -> None:
     """Write intervals, ranks and figures from the results."""
+    from proving_ground import second_tables
     from proving_ground.tables import write_all
 
     write_all(Results())
+    second_tables.write_all(Results(second.FOLDER))
 
 
 COMMANDS = {"quick": quick, "run": everything, "tables": tables}

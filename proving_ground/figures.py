@@ -1,11 +1,16 @@
-"""The two figures of docs/evidence.md."""
+"""The figures of docs/evidence.md."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proving_ground.findings import ALL_WORLDS, Seen, beside, main_design
+from proving_ground.analysis import Difference
+from proving_ground.design import MAIN
+from proving_ground.findings import Seen, beside, main_design
 from proving_ground.results import Results
-from proving_ground.ways import RANDOM, WAYS
+from proving_ground.rule import in_step, over_worlds
+from proving_ground.second import WAYS_OF_ALL
+from proving_ground.ways import EVERY, RANDOM
 
 KINDS = {
     "control": "control",
@@ -13,8 +18,11 @@ KINDS = {
     "metric": "one metric",
     "weights": "the paper's weights",
     "own": "our own",
+    "crowd": "the crowd alone",
+    "student": "crowd and student",
 }
-_COLOURS = ["#444444", "#b07aa1", "#4e79a7", "#e15759", "#59a14f"]
+_COLOURS = ["#444444", "#b07aa1", "#4e79a7", "#e15759", "#59a14f", "#76b7b2", "#f28e2b"]
+_MEAN = "mean"
 
 
 def draw_all(results: Results, folder: Path) -> None:
@@ -24,7 +32,8 @@ def draw_all(results: Results, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     rows = _rows(by_world)
-    for name, chart in (("evidence-forest", forest(rows)), ("evidence-heat", heat(rows))):
+    worlds = list(by_world)
+    for name, chart in (("evidence-forest", forest(rows, worlds)), ("evidence-heat", heat(rows, worlds))):
         chart.save(folder / f"{name}.png", scale_factor=1)
 
 
@@ -33,21 +42,43 @@ def _rows(by_world: dict[str, Seen]) -> list[dict[str, Any]]:
     for world, found in by_world.items():
         compared = beside(found, RANDOM)
         assert compared is not None
-        for way, one in compared.differences.items():
-            apart = compared.verdict(way)
-            numbers = {"mean": 100 * one.mean, "low": 100 * one.low, "high": 100 * one.high}
-            kind = KINDS[WAYS[way].kind]
-            rows.append(
-                {
-                    "world": world,
-                    "way": way,
-                    "kind": kind,
-                    "verdict": apart,
-                    "star": apart != "not told apart",
-                    **numbers,
-                }
-            )
+        rows += [
+            _row(world, way, one, star=compared.verdict(way) != "not told apart")
+            for way, one in compared.differences.items()
+        ]
     return rows
+
+
+def _row(world: str, way: str, found: Difference, *, star: bool) -> dict[str, Any]:
+    numbers = {"mean": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high}
+    return {"world": world, "way": way, "kind": KINDS[EVERY[way].kind], "star": star, **numbers}
+
+
+def draw_second(by_setting: Mapping[str, Mapping[str, Seen]], folder: Path) -> None:
+    """Draw the second protocol's results so far: the main cell per world, and means over worlds by setting.
+
+    Args:
+        by_setting: Setting → world → its runs.
+        folder: Where the figures go.
+    """
+    main = {world: found for world, found in by_setting[MAIN].items() if RANDOM in found.right}
+    if not main:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    means = {setting: _means(setting, by_world) for setting, by_world in by_setting.items()}
+    rows = [*({**row, "world": _MEAN} for row in means[MAIN]), *_rows(main)]
+    forest(rows, [_MEAN, *main]).save(folder / "evidence-second.png", scale_factor=1)
+    settings = [setting for setting, found in means.items() if found]
+    if settings:
+        drawn = heat([row for setting in settings for row in means[setting]], settings)
+        drawn.save(folder / "evidence-settings.png", scale_factor=1)
+
+
+def _means(setting: str, by_world: Mapping[str, Seen]) -> list[dict[str, Any]]:
+    """Return a row for each way of the second protocol but the remedies; a star says that the interval excludes 0."""
+    step = in_step(by_world)
+    found = {way: over_worlds(step, way) for way in WAYS_OF_ALL if way != RANDOM}
+    return [_row(setting, way, one, star=one.low > 0 or one.high < 0) for way, one in found.items() if one]
 
 
 def _order(rows: list[dict[str, Any]]) -> list[str]:
@@ -57,21 +88,23 @@ def _order(rows: list[dict[str, Any]]) -> list[str]:
     return sorted(means, key=lambda way: -sum(means[way]) / len(means[way]))
 
 
-def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
+def forest(rows: list[dict[str, Any]], worlds: Sequence[str]) -> Any:  # noqa: ANN401  (altair's charts have many types)
     """Draw each method's difference to random with its interval, one panel per world; a full dot differs from random."""
     import altair as alt
 
     order = _order(rows)
+    kinds = [kind for kind in KINDS.values() if any(row["kind"] == kind for row in rows)]
+    colours = dict(zip(KINDS.values(), _COLOURS, strict=True))
     colour = alt.Color(
         "kind:N",
         title=None,
-        scale=alt.Scale(domain=list(KINDS.values()), range=_COLOURS),
+        scale=alt.Scale(domain=kinds, range=[colours[kind] for kind in kinds]),
         legend=alt.Legend(orient="top"),
     )
     reach = alt.Scale(domain=[min(row["low"] for row in rows), max(row["high"] for row in rows)])
     across = alt.X("low:Q", title="points above random", scale=reach)
     panels = []
-    for place, world in enumerate(w for w in ALL_WORLDS if any(row["world"] == w for row in rows)):
+    for place, world in enumerate(worlds):
         data = alt.Data(values=[row for row in rows if row["world"] == world])
         labels = alt.Axis(labels=place == 0, ticks=False, labelLimit=220, domain=False)
         base = alt.Chart(data, title=world, width=190, height=15 * len(order)).encode(
@@ -98,16 +131,15 @@ def forest(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts
     )
 
 
-def heat(rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401  (altair's charts have many types)
+def heat(rows: list[dict[str, Any]], worlds: Sequence[str]) -> Any:  # noqa: ANN401  (altair's charts have many types)
     """Draw the same differences as a heat map of methods x worlds; a star marks a difference from random."""
     import altair as alt
 
     order = _order(rows)
-    worlds = [world for world in ALL_WORLDS if any(row["world"] == world for row in rows)]
     largest = max(abs(row["mean"]) for row in rows)
     shown = [{**row, "text": f"{row['mean']:+.1f}" + ("*" if row["star"] else "")} for row in rows]
     base = alt.Chart(alt.Data(values=shown), width=95 * len(worlds), height=17 * len(order)).encode(
-        x=alt.X("world:N", sort=worlds, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
+        x=alt.X("world:N", sort=list(worlds), title=None, axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("way:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
     )
     scale = alt.Scale(scheme="redblue", domain=[-largest, largest])

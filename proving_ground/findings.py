@@ -1,4 +1,4 @@
-"""Findings: per world and setting every method compared with the references, and the conclusion for the default."""
+"""Findings of the first protocol: per world and setting every method compared with the references, and the conclusion for the default."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from proving_ground.design import MAIN, SEEDS
 from proving_ground.items import Item
 from proving_ground.pools import TESTED
 from proving_ground.results import BASE_WAY, Results, unpacked
-from proving_ground.ways import PAPER, RANDOM, WAYS
+from proving_ground.ways import EVERY, PAPER, RANDOM, WAYS
 from proving_ground.worlds import CHOOSING, KEPT
 
 ALL_WORLDS = (*CHOOSING, *KEPT)
@@ -63,7 +63,7 @@ def seen(results: Results, setting: str, world: str) -> Seen:
         }
 
     base = right.pop(BASE_WAY, {})
-    order = {way: right[way] for way in WAYS if way in right}
+    order = {way: right[way] for way in EVERY if way in right}
     return Seen(order, base, mean("loss"), mean("right_chosen"), found["failed"])
 
 

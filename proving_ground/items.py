@@ -25,6 +25,18 @@ class Item:
         """The verifier: is this answer the right one?"""
         return answer == self.answer
 
+    def credit(self, answer: str) -> float:
+        """Return the share of the answer's places that are right, 0 to 1; 1 = `right`, 0 where nothing is right.
+
+        Example:
+            >>> Item("sort cba", "abc", "sort", 0).credit("abd")
+            0.6666666666666666
+        """
+        if self.answer is None:
+            return 0.0
+        same = sum(a == b for a, b in zip(answer, self.answer, strict=False))
+        return same / max(len(answer), len(self.answer))
+
 
 def draw_skill(rng: random.Random, skills: Sequence[str], diet: Diet | None) -> str:
     """One skill, each as likely as the diet says; equally likely without one."""

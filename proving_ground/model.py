@@ -5,7 +5,7 @@ first axis G, and the copies never interact.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -123,16 +123,31 @@ def build(size: Size, shape: Shape, *, seeds: Sequence[int]) -> Transformer:
     return model
 
 
-@torch.inference_mode()
 def greedy(model: Transformer, prompts: Tensor) -> Tensor:
-    """Decode answers greedily: (G, N, answer) for prompts (N, prompt). After an END all tokens are END."""
+    """Decode the likeliest answers: (G, N, answer) for prompts (N, prompt). After an END all tokens are END."""
+    return _decoded(model, prompts, lambda logits: logits.argmax(-1))
+
+
+def sampled(model: Transformer, prompts: Tensor, *, seed: int) -> Tensor:
+    """Draw an answer to each prompt at temperature 1; shapes as in `greedy`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(logits: Tensor) -> Tensor:
+        flat = torch.multinomial(logits.softmax(-1).flatten(0, 2), 1, generator=generator)
+        return flat.view(logits.shape[:-1])
+
+    return _decoded(model, prompts, draw)
+
+
+@torch.inference_mode()
+def _decoded(model: Transformer, prompts: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
     out = []
     for rows in prompts.split(_PASS):
         past: Past = [[] for _ in model.blocks]
-        token = model(rows.expand(model.copies, -1, -1), begin=model.shape.prompt - 1, past=past).argmax(-1)
+        token = pick(model(rows.expand(model.copies, -1, -1), begin=model.shape.prompt - 1, past=past))
         taken = [token]
         for _ in range(model.shape.answer - 1):
-            token = model(token, past=past).argmax(-1)
+            token = pick(model(token, past=past))
             taken.append(token)
         answers = torch.cat(taken, dim=2)
         out.append(torch.where((answers == END).cumsum(2) > 0, END, answers))

@@ -17,12 +17,20 @@ import torch
 
 from crowdselect import Crowd, CrowdselectError, open_pool
 from proving_ground import crowd as crowds
-from proving_ground.design import BASES, SETTINGS, Block
-from proving_ground.pools import PoolFiles, Question, add_clusters, questions, test_items, write_pool
+from proving_ground.design import BASES, Block, Setting
+from proving_ground.pools import (
+    PoolFiles,
+    Question,
+    add_clusters,
+    questions,
+    test_items,
+    write_pool,
+    write_student,
+)
 from proving_ground.results import BASE_WAY, Record, Results, packed
 from proving_ground.seeds import cache_folder
-from proving_ground.students import base, test_rows, token_budget, tuned, untrained
-from proving_ground.ways import choose, find_clusters, write_numbers
+from proving_ground.students import base, own_answers, test_rows, token_budget, tuned, untrained
+from proving_ground.ways import EVERY, choose, find_clusters, is_clustered, write_numbers
 from proving_ground.worlds import WORLDS
 
 WORKERS = 2
@@ -40,24 +48,32 @@ class Done:
     seconds: float
 
 
-def run(results: Results, todo: Mapping[Block, Sequence[str]], *, workers: int = WORKERS) -> None:
+def run(
+    results: Results,
+    settings: Mapping[str, Setting],
+    todo: Iterable[tuple[Block, Sequence[str]]],
+    *,
+    workers: int = WORKERS,
+) -> None:
     """Run what is not done yet.
 
     Args:
         results: The results so far; new ones are added.
-        todo: The blocks in order, with their methods.
+        settings: The protocol's settings by name.
+        todo: The blocks in order, with their methods; a block may come again with others.
         workers: Processes, each with one thread.
     """
-    missing = {
-        block: ways
-        for block, all_ways in todo.items()
+    missing = [
+        (block, ways)
+        for block, all_ways in todo
         if (ways := [w for w in all_ways if not results.has(block, w)])
-    }
-    worlds = list(dict.fromkeys(block.world for block in missing))
+    ]
+    worlds = list(dict.fromkeys(block.world for block, _ in missing))
     with tempfile.TemporaryDirectory() as scratch, _processes(workers) as pool:
         answers = answer_all(results, pool, worlds, Path(scratch))
         running: list[Future[Done]] = [
-            pool.submit(run_block, block, ways, answers[block.world]) for block, ways in missing.items()
+            pool.submit(run_block, block, settings[block.setting], ways, answers[block.world])
+            for block, ways in missing
         ]
         for count, future in enumerate(as_completed(running), 1):
             done = future.result()
@@ -136,19 +152,26 @@ def _answered(file: Path) -> dict[str, list[str]]:
     return json.loads(file.read_bytes())
 
 
-def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
+def run_block(block: Block, setting: Setting, ways: Sequence[str], answers_file: Path) -> Done:
     """Run a block, which shares a pool and a base: select by every method, fine-tune, test."""
     begin = time.monotonic()
-    world, setting = WORLDS[block.world], SETTINGS[block.setting]
+    world = WORLDS[block.world]
+    start = base(world, setting.student, number=block.seed % BASES)
     asked, members = _asked(block.world), crowds.members(world)
     with tempfile.TemporaryDirectory() as folder:
         ids = [question.id for question in asked]
         answers = {
             name: dict(zip(ids, texts, strict=False)) for name, texts in _answered(answers_file).items()
         }
-        files = write_pool(Path(folder), asked, answers, members, seed=block.seed)
-        chosen, failed = _choices(block, [way for way in ways if way != BASE_WAY], files, members)
-    start = base(world, setting.student, number=block.seed % BASES)
+        files = write_pool(Path(folder), world, asked, answers, members, seed=block.seed)
+        compared = [way for way in ways if way != BASE_WAY]
+        student = None
+        if any(EVERY[way].student for way in compared):
+            own = own_answers(start, [question.item.instruction for question in asked], asked=setting.asked)
+            student = write_student(
+                files, [dict(zip(ids, once, strict=True)) for once in own], scored=setting.scored
+            )
+        chosen, failed = _choices(block, setting, compared, files=files, members=members, student=student)
     test = test_rows(world)
     runs = {BASE_WAY: packed(untrained(start, test), right_chosen=None)} if BASE_WAY in ways else {}
     items = [question.item for question in files.questions.values()]
@@ -163,7 +186,9 @@ def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
             for name in names
         ]
         for name, readout in zip(
-            names, tuned(start, texts, test, seed=block.seed, token_budget=equal), strict=True
+            names,
+            tuned(start, texts, test, seed=block.seed, replay=setting.replay, token_budget=equal),
+            strict=True,
         ):
             right = sum(files.right[pair] for pair in chosen[name]) / len(chosen[name])
             runs[name] = packed(readout, right_chosen=right)
@@ -171,16 +196,22 @@ def run_block(block: Block, ways: Sequence[str], answers_file: Path) -> Done:
 
 
 def _choices(
-    block: Block, ways: Sequence[str], files: PoolFiles, members: Sequence[crowds.Member]
+    block: Block,
+    setting: Setting,
+    ways: Sequence[str],
+    *,
+    files: PoolFiles,
+    members: Sequence[crowds.Member],
+    student: Path | None,
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
     """Return every method's selection; and why a method failed."""
-    setting = SETTINGS[block.setting]
     chosen: dict[str, list[tuple[str, str]]] = {}
     failed: dict[str, str] = {}
     crowd = Crowd.from_file(files.crowd)
-    with open_pool(files.pool) as pool:
-        clusters = find_clusters(pool, crowd, reward=setting.reward, seed=block.seed)
-    add_clusters(files, clusters)
+    if any(map(is_clustered, ways)):
+        with open_pool(files.pool) as pool:
+            clusters = find_clusters(pool, crowd, reward=setting.reward, seed=block.seed)
+        add_clusters(files, clusters)
     with open_pool(files.pool) as pool:
         numbers = write_numbers(
             files.pool.with_name("numbers.parquet"),
@@ -200,6 +231,7 @@ def _choices(
                     answer=setting.answer,
                     seed=block.seed,
                     numbers_file=numbers,
+                    student=student,
                 )
             except CrowdselectError as error:
                 failed[way] = str(error).replace(str(files.pool.parent), "")

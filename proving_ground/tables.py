@@ -35,7 +35,7 @@ def write_all(results: Results) -> None:
     parts = [
         "# Tables\n\nMade by `python -m proving_ground tables`; what the words mean is in ../protocol.md. Differences are in points of exact match (0 to 100).",
         _progress(results),
-        _crowds(results),
+        crowds_table(results),
         _decision(results),
         *(f"## Main design: {world}\n\n{summary(results, MAIN, world)}" for world in ALL_WORLDS),
         _agreement(results),
@@ -65,7 +65,7 @@ def summary(results: Results, setting: str, world: str) -> str:
     for way, place in sorted(ranks(found.means).items(), key=lambda pair: pair[1]):
         cells = [str(place), way, f"{100 * found.means[way]:.1f}"]
         for one in (to_random, to_spread):
-            cells += _compared(one, way)
+            cells += compared_cells(one, way)
         rows.append(
             [
                 *cells,
@@ -94,7 +94,8 @@ def _mean(found: Seen) -> float:
     return sum(float(right.mean()) for right in found.base.values()) / len(found.base)
 
 
-def _compared(one: Compared | None, way: str) -> list[str]:
+def compared_cells(one: Compared | None, way: str) -> list[str]:
+    """Format a method's difference and its adjusted p; empty where it was not compared."""
     if one is None or way not in one.differences:
         return ["", ""]
     text = points(one.differences[way])
@@ -120,7 +121,8 @@ def _progress(results: Results) -> str:
     return f"## What has been run\n\n{table(['setting', *ALL_WORLDS], rows)}"
 
 
-def _crowds(results: Results) -> str:
+def crowds_table(results: Results) -> str:
+    """Tabulate what the members of the crowds can do."""
     rows = []
     for world, members in results.read("crowd.json").items():
         for name, facts in members.items():
@@ -156,7 +158,7 @@ def _to_paper(by_world: Mapping[str, Seen]) -> str:
     compared = beside_paper(by_world)
     ahead = {way: sum(compared[world].differences[way].mean for world in CHOOSING) for way in candidates()}
     rows = [
-        [way, *(_compared(compared[world], way)[0] for world in ALL_WORLDS)]
+        [way, *(compared_cells(compared[world], way)[0] for world in ALL_WORLDS)]
         for way in sorted(ahead, key=lambda way: -ahead[way])
         if ahead[way] > 0
     ]
@@ -230,7 +232,7 @@ def _variation(results: Results, setting: str) -> str:
         for way in found.right:
             if way != RANDOM and way in to_random.differences:
                 mean = f"{100 * found.means[way]:.1f}"
-                rows.append([world, way, mean, *_compared(to_random, way), str(len(found.right[way]))])
+                rows.append([world, way, mean, *compared_cells(to_random, way), str(len(found.right[way]))])
     body = (
         table(["world", "way", "exact match", "to random", "Holm", "seeds"], rows) if rows else "Not run yet."
     )

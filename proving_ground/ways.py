@@ -12,15 +12,20 @@ from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
 from crowdselect.compare.robustness import PAPER_METRICS, PAPER_WEIGHTS
+from crowdselect.methods import method_named
 from crowdselect.methods.deita import deita
+from crowdselect.methods.easy import easy_weights
 from crowdselect.methods.facility_location import facility_location
 from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
 from crowdselect.methods.reward import by_reward
-from crowdselect.selection.methods import CROWD, Method
+from crowdselect.numeric.teachable import chance, drawn
+from crowdselect.progress import Progress
+from crowdselect.selection.methods import CROWD, Method, Scored, Seen
+from proving_ground.pools import CORRECTED
 
 CLUSTERS = 10
-Kind = Literal["control", "baseline", "metric", "weights", "own"]
+Kind = Literal["control", "baseline", "metric", "weights", "own", "crowd", "student"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,10 @@ class Way:
     """A number of ours to weight instead; see `numbers`."""
     deployable: bool = True
     """Whether crowdselect's options alone can express it, so that it may become the default."""
+    student: bool = False
+    """It looks at the student's own answers."""
+    reward: str | None = None
+    """Its reward column, if not the setting's."""
 
 
 def _weights(*values: float) -> str:
@@ -87,7 +96,51 @@ WAYS: dict[str, Way] = {
     "separability x quality": Way(kind="own", number="separability_x_quality", deployable=False),
     "learnable": Way(kind="own", number="learnable", deployable=False),
 }
-"""Every method by name. Options not named have crowdselect's defaults: ten clusters of its own vectors (lsa)."""
+"""The methods of the first protocol by name. Options not named have crowdselect's defaults: ten clusters of its own vectors (lsa)."""
+
+
+HIGHEST, EASY, FAILS = "highest reward", "easy", "student fails, drawn"
+TEACHABLE, PLAIN = "teachable", "teachable:plain"
+"""The candidates of the second protocol, as `--method` names them."""
+NO_LENGTH, FLOOR = ", length out", ", floor"
+"""Endings of the remedies of a candidate."""
+
+
+def _fails() -> Method:
+    """Draw rows on which the student fails and some model of the crowd does not, with a chance in proportion to 1 - q."""
+
+    def score(seen: Seen, _progress: Progress) -> Scored:
+        reach = seen.known.reached
+        assert reach.student_good is not None
+        assert reach.within_reach is not None
+        does = np.where(np.isnan(reach.student_good), reach.within_reach, reach.student_good)
+        weights = chance(np.ones(len(does)), does, reach.sure)
+        return Scored(drawn(weights, easy_weights(reach), seen.known.hashes, seed=seen.options.seed))
+
+    return Method(name="student-fails", score=score, good=True, student=True)
+
+
+def _candidate(name: str, *, reward: str | None = None, **options: Any) -> Way:  # noqa: ANN401  (of crowdselect)
+    return Way(
+        kind="student",
+        method=lambda: method_named(name),
+        options={"clusters": 0, **options},
+        student=True,
+        reward=reward,
+    )
+
+
+SECOND: dict[str, Way] = {
+    **{name: WAYS[name] for name in (RANDOM, SPREAD, HIGHEST, PAPER)},
+    EASY: Way(kind="crowd", method=lambda: method_named("easy"), options={"clusters": 0}),
+    TEACHABLE: _candidate(TEACHABLE),
+    PLAIN: _candidate(PLAIN),
+    FAILS: Way(kind="student", method=_fails, options={"clusters": 0}, student=True, deployable=False),
+    **{name + NO_LENGTH: _candidate(name, reward=CORRECTED) for name in (TEACHABLE, PLAIN)},
+    **{name + FLOOR: _candidate(name, keep=("best_reward=25%..",)) for name in (TEACHABLE, PLAIN)},
+}
+"""The methods of the second protocol by name; the last four are remedies, tried in their own variation only."""
+EVERY = {**WAYS, **SECOND}
 
 
 def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[str, str]:
@@ -100,6 +153,11 @@ def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[s
     }
 
 
+def is_clustered(way: str) -> bool:
+    """Tell whether a method chooses over clusters."""
+    return bool(EVERY[way].options.get("clusters", CLUSTERS))
+
+
 def choose(
     pool: Pool,
     crowd: Crowd,
@@ -110,31 +168,35 @@ def choose(
     answer: str,
     seed: int,
     numbers_file: Path,
+    student: Path | None = None,
 ) -> list[tuple[str, str]]:
     """Select rows of a pool, and the model whose answer to each is trained on.
 
     Args:
         pool: Opened by crowdselect; its column `cluster` is from `find_clusters`.
         crowd: Family and size of its models.
-        way: A name of `WAYS`.
+        way: A name of `EVERY`.
         budget: Number of rows.
         reward: The reward column.
         answer: As crowdselect's `answer`: best, random, top5-random.
         seed: Seed of ties, draws and clusters.
         numbers_file: From `write_numbers`.
+        student: The student's own answers, for ways that look at them.
 
     Returns:
         (id, model) of exactly `budget` rows, best rank first.
     """
-    how = WAYS[way]
-    chosen_by: dict[str, Any] = {"cluster_by": "cluster"} if how.options.get("clusters", CLUSTERS) else {}
+    how = EVERY[way]
+    chosen_by: dict[str, Any] = {"cluster_by": "cluster"} if is_clustered(way) else {}
+    if how.student:
+        chosen_by["student_answers"] = str(student)
     if how.weights:
         chosen_by["weights"] = how.weights
     elif how.number:
         chosen_by["weights"] = {how.number: 1.0}
     options = Options(
         budget=budget,
-        reward=reward,
+        reward=how.reward or reward,
         answer=answer,
         seed=seed,
         metrics=str(numbers_file),

@@ -1,4 +1,8 @@
-"""Every word that a world may use. `{}` is replaced by the operand."""
+"""Every word that a world may use. `{}` is replaced by the operand.
+
+The phrases of `PAIRS` and `TABLES`, worlds of the second protocol, use words of the others only: a new word would be a
+new token, and the models of the first four worlds would no longer be the ones whose results are published.
+"""
 
 LETTERS = "abcdefgh"
 """Letters of the strings; no word of a phrase consists of these alone."""
@@ -30,6 +34,28 @@ FACTS: dict[str, tuple[str, ...]] = {
     "tune": ("what does {} sing", "tune of {}", "song of {}", "which tune moves {}", "{} hums the"),
 }
 """Relation of the knowledge base → its five phrases."""
+
+PAIRS: dict[str, tuple[str, ...]] = {
+    "joined": ("{} and {}", "write {} and {}", "{} next {}", "{} by {}"),
+    "twined": ("turn {} and {}", "trade {} and {}", "{} through {}", "by twos {} and {}"),
+    "common": ("both {} and {}", "letters of {} in {}", "every letter in {} and {}", "{} in {}"),
+    "without": ("{} without {}", "{} less {}", "only {} without {}", "{} outside {}"),
+    "either": ("either {} or {}", "{} or {}", "dedupe {} and {}", "every letter once {} and {}"),
+    "sorted": ("sort {} and {}", "order {} and {}", "arrange {} and {}", "alphabetically {} and {}"),
+    "raised": ("raise {} by {}", "shift {} by {}", "move {} by {}", "successors of {} by {}"),
+    "later": ("last of {} and {}", "last letter {} or {}", "how long is {} or {}", "measure {} and {}"),
+}
+"""Skill of the world of pairs → its four phrases, of two strings."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "value": ("what is {}", "what does {}", "work out {}", "say {}"),
+    "back": ("write backwards {}", "reverse {}", "turn around {}", "from the end {}"),
+    "after": ("what is after {}", "next after {}", "shift {}", "move {}"),
+    "total": ("compute {}", "result of {}", "how long is {}", "measure {}"),
+    "largest": ("last of {}", "only the last of {}", "which is last {}", "the end of {}"),
+    "key": ("which is {}", "letters of {}", "which suits {}", "which letter has {}"),
+}
+"""Skill of the world of lookups → its four phrases; the table follows."""
 
 OPENINGS = ("", "please", "say", "quickly", "hello", "now")
 FIRST = [

@@ -1,10 +1,10 @@
-"""The four worlds by name."""
+"""The worlds by name: four of the first protocol, and two more of the second."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proving_ground import arithmetic, facts, mixed, strings
+from proving_ground import arithmetic, facts, lookup, mixed, pairs, strings
 from proving_ground.items import Diet, Item, Shape
 
 
@@ -20,6 +20,8 @@ class World:
     reword: Callable[[random.Random, Item], Item]
     near_duplicates: float = 0.0
     """Share of a pool's rows that reword other rows."""
+    graded: bool = False
+    """Its rewards are marks from 1 to 10 for answers that are right in part, as a judge gives them."""
 
 
 WORLDS: dict[str, World] = {
@@ -48,8 +50,21 @@ WORLDS: dict[str, World] = {
             reword=mixed.reword,
             near_duplicates=0.1,
         ),
+        World(
+            name="pairs",
+            shape=pairs.SHAPE,
+            skills=pairs.SKILLS,
+            make=pairs.make,
+            reword=pairs.reword,
+            graded=True,
+        ),
+        World(
+            name="lookup", shape=lookup.SHAPE, skills=lookup.SKILLS, make=lookup.make, reword=lookup.reword
+        ),
     )
 }
 CHOOSING = ("strings", "facts")
 KEPT = ("arithmetic", "mixed")
-"""The first two may suggest defaults, and the other two must confirm them."""
+"""Of the first protocol: the first two may suggest defaults, and the other two must confirm them."""
+NEW = ("pairs", "lookup")
+"""Of the second protocol: worlds that no way of choosing had been tried in when it was written."""

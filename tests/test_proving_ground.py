@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from proving_ground import arithmetic, facts, mixed, strings
+from proving_ground import arithmetic, facts, lookup, mixed, pairs, strings
 from proving_ground.analysis import agreement, compare, difference, holm, verdict
-from proving_ground.items import PLAIN
+from proving_ground.items import PLAIN, Item
+from proving_ground.wording import PAIRS, TABLES, WORDS
 from proving_ground.worlds import WORLDS
 
 AGAIN = {
@@ -83,6 +84,69 @@ def test_mixed_has_questions_without_an_answer():
     assert not any(item.right("?") for item in made if item.skill == "ill-posed")
 
 
+def positions(text: str, letter: str) -> list[int]:
+    return [i for i, c in enumerate(text) if c == letter]
+
+
+PAIRS_AGAIN = {
+    "joined": lambda a, b: "".join([*a, *b]),
+    "twined": lambda a, b: "".join((a[i // 2], b[i // 2])[i % 2] for i in range(2 * len(a))),
+    "common": lambda a, b: "".join(c for c in a if positions(b, c)) or "?",
+    "without": lambda a, b: a.translate({ord(c): None for c in b}) or "?",
+    "either": lambda a, b: "".join(c for i, c in enumerate(a + b) if i == positions(a + b, c)[0]),
+    "sorted": lambda a, b: "".join(wanted * (a + b).count(wanted) for wanted in "abcdefgh"),
+    "raised": lambda a, b: "".join(
+        chr(97 + (ord(x) + ord(y) - 2 * 97) % 8) for x, y in zip(a, b, strict=True)
+    ),
+    "later": lambda a, b: "".join(sorted((x, y))[1] for x, y in zip(a, b, strict=True)),
+}
+"""The eight operations on two strings again."""
+
+
+def test_pairs_by_brute_force():
+    rng = random.Random(7)
+    for _ in range(2000):
+        item = pairs.make(rng, None)
+        one, other = (word for word in item.instruction.split() if not set(word) - set("abcdefgh"))
+        assert item.right(PAIRS_AGAIN[item.skill](one, other))
+        assert item.band == len(one) - 2 == len(other) - 2
+
+
+def test_lookups_are_in_the_table():
+    rng = random.Random(8)
+    seen = set()
+    for _ in range(2000):
+        item = lookup.make(rng, None)
+        *_, asked, a, b, c, d = item.instruction.split()
+        rows = sorted((a, b, c, d))  # by letter
+        quotes = [next(row for row in rows if one in row) for one in asked]
+        wanted = {
+            "value": quotes,
+            "back": quotes[::-1],
+            "after": [rows[(rows.index(quote) + 1) % 4] for quote in quotes],
+            "total": [*quotes, ",", str(sum(int(quote[1]) for quote in quotes))],
+            "largest": [max(quotes, key=lambda row: row[1])],
+            "key": [quote[::-1] for quote in quotes],
+        }
+        assert item.right("".join(wanted[item.skill]))
+        assert item.band == len(asked) - 1
+        seen.add((a, b, c, d) == tuple(rows))
+    assert seen == {True, False}
+
+
+def test_new_worlds_use_the_old_worlds_words():
+    for phrase in (phrase for phrases in (*PAIRS.values(), *TABLES.values()) for phrase in phrases):
+        assert set(phrase.split()) - {"{}"} <= set(WORDS)  # which has none of their own
+
+
+def test_credit_is_the_share_of_places_that_are_right():
+    item = Item("sort dcba", "abcd", "sort", 0)
+    shares = {"abcd": 1, "abdc": 0.5, "abc": 0.75, "bcd": 0, "": 0, "abcdabcd": 0.5}
+    assert {answer: item.credit(answer) for answer in shares} == shares
+    assert Item("or", None, "ill-posed", 2).credit("abcd") == 0
+    assert [answer for answer in shares if item.credit(answer) == 1] == [a for a in shares if item.right(a)]
+
+
 @pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: world.name)
 def test_rewording_keeps_the_answer_and_changes_the_words(world):
     rng = random.Random(5)
@@ -101,8 +165,13 @@ def test_a_diet_and_plain_words_are_followed(world):
     made = [item for _ in range(3000) if (item := world.make(rng, None, PLAIN)).answer is not None]
     plain = {word for item in made for word in item.instruction.split()}
     all_words = {word for _ in range(3000) for word in world.make(rng, None, 2).instruction.split()}
-    assert {"arrange", "less", "dines", "hums"} & all_words
-    assert not {"arrange", "less", "dines", "hums"} & plain
+    others = {
+        "pairs": {"twos", "alphabetically", "successors", "through"},
+        "lookup": {"say", "has", "measure"},
+    }
+    fancy = others.get(world.name, {"arrange", "less", "dines", "hums"})
+    assert fancy & all_words
+    assert not fancy & plain
 
 
 def coins(rng: np.random.Generator, *, seeds: int, items: int, hard: np.ndarray, shift: float) -> np.ndarray:

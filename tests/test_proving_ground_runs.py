@@ -1,5 +1,6 @@
 """The proving ground with torch: models, pools that crowdselect opens, equal budgets and steps, the same twice."""
 
+import dataclasses
 import json
 import random
 
@@ -9,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.extra
 
-WORLD_NAMES = ("strings", "facts", "arithmetic", "mixed")
+FIRST_WORLDS = ("strings", "facts", "arithmetic", "mixed")
+WORLD_NAMES = (*FIRST_WORLDS, "pairs", "lookup")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +25,7 @@ def _one_thread():
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """Everything a hundredth as large, kept in a folder of this test."""
-    from proving_ground import crowd, design, pools, students
+    from proving_ground import crowd, design, pools, run, students
     from proving_ground.training import Recipe
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -31,17 +33,15 @@ def tiny(monkeypatch, tmp_path):
         monkeypatch.setattr(pools, name, value)
     monkeypatch.setattr(crowd, "EXAMPLES", 64)
     monkeypatch.setattr(crowd, "RECIPES", dict.fromkeys(crowd.SIZES, Recipe(steps=2, batch=8, rate=1e-3)))
-    for name, value in {
-        "BASE_EXAMPLES": 64,
-        "BASE": Recipe(steps=2, batch=8, rate=1e-3),
-        "TUNING": Recipe(steps=5, batch=8, rate=1e-3),
-    }.items():
+    base = Recipe(steps=2, batch=8, rate=1e-3)
+    few = {name: dataclasses.replace(student, base=base) for name, student in design.STUDENTS.items()}
+    tuning = Recipe(steps=5, batch=8, rate=1e-3)
+    for name, value in {"BASE_EXAMPLES": 64, "STUDENTS": few, "TUNING": tuning}.items():
         monkeypatch.setattr(students, name, value)
     students.base.cache_clear()
-    small = design.Setting(budget=40)
-    tokens = design.Setting(budget=40, equal="tokens")
-    monkeypatch.setattr("proving_ground.run.SETTINGS", {"main": small, "equal tokens": tokens})
+    run._asked.cache_clear()
     yield
+    run._asked.cache_clear()
     students.base.cache_clear()
 
 
@@ -149,27 +149,62 @@ def test_a_draw_keeps_rewordings_together_and_seeds_differ():
     assert sum(bool(ids - here) for ids in partners) <= 1  # the last one may be cut by the number of rows
 
 
-def test_rewards_are_the_verifier_with_noise_and_the_biased_one_likes_length_and_a_family():
+def rewarded(credit, lengths, *, graded=False, of=None):
+    """Reward columns of answers of the crowd, or of a student who is asked so often."""
     from proving_ground import crowd
-    from proving_ground.pools import NOISE, rewards
+    from proving_ground.pools import Rewarder
     from proving_ground.worlds import WORLDS
 
-    members = crowd.members(WORLDS["strings"])
+    liked = np.array([member.family == crowd.FAVOURED for member in crowd.members(WORLDS["strings"])])
+    rewarder = Rewarder(graded=graded, length=(float(lengths.mean()), float(lengths.std())), seed=0)
+    return rewarder.columns(credit, lengths, liked, of=of), liked
+
+
+def test_rewards_are_the_verifier_with_noise_and_the_biased_one_likes_length_and_a_family():
+    from proving_ground.pools import NOISE, slope_within_rows
+
     rng = np.random.default_rng(0)
     right, lengths = rng.random((3000, 9)) < 0.5, rng.integers(1, 9, size=(3000, 9)).astype(float)
-    columns = rewards(right, lengths, members, seed=0)
+    partly = np.where(right, 1.0, 0.5)  # the verifier does not see what is right in part
+    columns, liked = rewarded(partly, lengths)
     for name, sd in NOISE.items():
         assert np.std(columns[name] - right) == pytest.approx(sd, rel=0.03)
     rest = columns["biased"] - right
-    liked = np.array([member.family == crowd.FAVOURED for member in members])
     assert rest[:, liked].mean() - rest[:, ~liked].mean() == pytest.approx(0.3, abs=0.03)
     assert np.polyfit(lengths.ravel(), rest.ravel(), 1)[0] * lengths.std() == pytest.approx(0.3, abs=0.03)
     assert (columns["quality"] > 0).all()
+    slope = slope_within_rows(columns["biased"], lengths)
+    assert slope * lengths.std() == pytest.approx(0.3, abs=0.03)
+    assert slope_within_rows(columns["biased"] - slope * lengths, lengths) == pytest.approx(0, abs=1e-12)
+    assert slope_within_rows(columns["biased"], np.ones_like(lengths)) == 0
+
+
+def test_marks_are_whole_from_1_to_10_and_rise_with_what_is_right():
+    from proving_ground.pools import GRADED, MARKS_APART
+
+    rng = np.random.default_rng(1)
+    credit, lengths = rng.choice([0.0, 0.25, 0.5, 1.0], size=(4000, 9)), np.ones((4000, 9))
+    for columns in (
+        rewarded(credit, lengths, graded=True)[0],
+        {"middle": rewarded(credit, lengths)[0][GRADED]},
+    ):
+        marks = columns["middle"]
+        assert set(np.unique(marks)) == set(range(1, 11))
+        half = marks[credit == 0.5]
+        assert half.mean() == pytest.approx(5.5, abs=0.1)
+        assert half.std() == pytest.approx(0.3 * MARKS_APART, rel=0.05)
+        assert np.all(np.diff([marks[credit == share].mean() for share in (0, 0.25, 0.5, 1)]) > 0.5)
+
+
+def test_the_student_has_noise_of_its_own():
+    credit, lengths = np.zeros((50, 9)), np.ones((50, 9))
+    crowd, student = (rewarded(credit, lengths, of=of)[0]["middle"] for of in (None, "student"))
+    assert not np.isin(student, crowd).any()
 
 
 @pytest.mark.usefixtures("tiny")
 def test_every_way_chooses_exactly_the_budget_and_trains_as_long(tmp_path):
-    from proving_ground.design import MAIN, Block
+    from proving_ground.design import MAIN, Block, Setting
     from proving_ground.results import BASE_WAY
     from proving_ground.run import run_block
     from proving_ground.students import TUNING
@@ -177,24 +212,26 @@ def test_every_way_chooses_exactly_the_budget_and_trains_as_long(tmp_path):
     from proving_ground.worlds import WORLDS
 
     block, file = Block(MAIN, "mixed", 0), fake_answers(WORLDS["mixed"], tmp_path)
-    done = run_block(block, [BASE_WAY, *WAYS], file)
+    setting = Setting(budget=40)
+    done = run_block(block, setting, [BASE_WAY, *WAYS], file)
     assert done.runs.keys() | done.failed.keys() == {BASE_WAY, *WAYS}
     assert set(done.failed) <= {"deita"}  # may find too few rows that differ
     assert {run["steps"] for way, run in done.runs.items() if way != BASE_WAY} == {TUNING.steps}
     assert done.runs["difficulty down"]["right_chosen"] > done.runs["difficulty up"]["right_chosen"]
-    again = run_block(block, [RANDOM, BASE_WAY], file)
+    again = run_block(block, setting, [RANDOM, BASE_WAY], file)
     assert all(again.runs[way] == done.runs[way] for way in again.runs)
 
 
 @pytest.mark.usefixtures("tiny")
 def test_equal_tokens_are_equal_to_less_than_a_batch(tmp_path):
     from proving_ground import students
-    from proving_ground.design import Block
+    from proving_ground.design import Block, Setting
     from proving_ground.run import run_block
     from proving_ground.worlds import WORLDS
 
     file = fake_answers(WORLDS["arithmetic"], tmp_path)
-    done = run_block(Block("equal tokens", "arithmetic", 0), ["random", "longest answer"], file)
+    setting = Setting(budget=40, equal="tokens")
+    done = run_block(Block("equal tokens", "arithmetic", 0), setting, ["random", "longest answer"], file)
     learnt = [run["tokens"] for run in done.runs.values()]
     assert max(learnt) - min(learnt) < 8 * WORLDS["arithmetic"].shape.answer
     assert done.runs["longest answer"]["steps"] < done.runs["random"]["steps"]
@@ -215,23 +252,23 @@ def test_budgets_that_differ_are_refused(tmp_path):
 
 @pytest.mark.usefixtures("tiny")
 def test_the_whole_chain_gives_the_same_files_twice_and_goes_on_where_it_stopped(tmp_path):
-    from proving_ground.design import MAIN, Block
+    from proving_ground.design import MAIN, Block, Setting
     from proving_ground.results import BASE_WAY, Results
     from proving_ground.run import answer_all, run_block
     from proving_ground.tables import summary
 
     block, ways = Block(MAIN, "facts", 0), [BASE_WAY, "random", "weights 1, 1, 2"]
-    written = []
+    setting, written = Setting(budget=40), []
     for name in ("one", "two"):
         results = Results(tmp_path / name)
         answers = answer_all(results, Here(), ["facts"], tmp_path)
         if name == "one":  # in two parts, as after a stop
             for part in (ways[:2], ways[2:]):
-                done = run_block(block, part, answers["facts"])
+                done = run_block(block, setting, part, answers["facts"])
                 results = Results(tmp_path / name)
                 results.add(block, done.runs, done.failed, seconds=done.seconds)
         else:
-            done = run_block(block, ways, answers["facts"])
+            done = run_block(block, setting, ways, answers["facts"])
             results.add(block, done.runs, done.failed, seconds=done.seconds)
         assert all(Results(tmp_path / name).has(block, way) for way in ways)
         assert not results.has(Block(MAIN, "facts", 1), "random")
@@ -269,7 +306,7 @@ def planted(shift):
 
     rng = np.random.default_rng(0)
     by_world = {}
-    for world in WORLD_NAMES:
+    for world in FIRST_WORLDS:
         hard = rng.normal(size=(1, 480))
         ways = ("random", "cluster + random", "weights 1, 1, 2", "stability up", CHOSEN)
         right = {
@@ -288,7 +325,7 @@ def planted(shift):
 @pytest.mark.parametrize(
     ("where", "candidate", "confirmed"),
     [
-        (WORLD_NAMES, CHOSEN, True),
+        (FIRST_WORLDS, CHOSEN, True),
         (("strings", "facts"), CHOSEN, False),
         (("arithmetic", "mixed"), None, False),
     ],
@@ -303,3 +340,203 @@ def test_the_default_follows_only_what_is_better_where_it_is_chosen_and_where_it
     assert found.beats_random == ((CHOSEN,) if len(where) == 4 else ())
     assert found.better_than_random["stability up"] == ()
     assert not found.complete
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    "setting", ["main", "asked four times", "a quarter scored", "reward biased", "reward noise high"]
+)
+def test_every_way_of_the_second_protocol_chooses_for_its_student(tmp_path, setting):
+    from proving_ground import second
+    from proving_ground.design import Block
+    from proving_ground.run import run_block
+    from proving_ground.worlds import WORLDS
+
+    how = dataclasses.replace(second.SETTINGS[setting], budget=40)
+    ways = second.ways_of(setting)
+    done = run_block(Block(setting, "pairs", 80), how, ways, fake_answers(WORLDS["pairs"], tmp_path))
+    assert (done.runs.keys(), done.failed) == (set(ways), {})
+    assert done.runs["teachable:plain"] != done.runs["student fails, drawn"]
+    if setting in second.REMEDIES:
+        assert all(done.runs[way] != done.runs[way.partition(",")[0]] for way in second.REMEDIES[setting])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_student_is_asked_once_or_several_times_and_scored_in_part(tmp_path):
+    import pyarrow.parquet as pq
+
+    from proving_ground import crowd, pools, students
+    from proving_ground.worlds import WORLDS
+
+    world = WORLDS["lookup"]
+    asked = pools.questions(world)
+    texts = json.loads(fake_answers(world, tmp_path).read_text())
+    by_id = {name: {q.id: text for q, text in zip(asked, own, strict=True)} for name, own in texts.items()}
+    files = pools.write_pool(tmp_path, world, asked, by_id, crowd.members(world), seed=80)
+    start = students.base(world, "small", number=0)
+    instructions = [q.item.instruction for q in asked]
+    once, often = (students.own_answers(start, instructions, asked=asked_) for asked_ in (1, 4))
+    assert (len(once), len(often)) == (1, 4)
+    assert len({tuple(own) for own in (*once, *often)}) == 5
+    assert often == students.own_answers(start, instructions, asked=4)
+    own = [{q.id: text for q, text in zip(asked, texts, strict=True)} for texts in often]
+    table = pq.read_table(pools.write_student(files, own, scored=0.25)).to_pandas()
+    assert len(table) == 4 * pools.DRAWN
+    scored = table.groupby("id")["middle"].count()
+    assert (sorted(scored.unique()), (scored > 0).sum()) == ([0, 4], pools.DRAWN // 4)
+    assert set(table["sample"]) == {0, 1, 2, 3}
+
+
+def planted_second(shift, *, items=60):
+    """Complete runs of the two candidates and random in every setting: (setting, world) → points that `teachable` is better by."""
+    from proving_ground import second
+    from proving_ground.findings import Seen
+
+    rng = np.random.default_rng(0)
+
+    def world(setting, name):
+        right = {}
+        for way in ("random", *second.CANDIDATES):
+            own = rng.random((len(second.seeds_of(setting)), items)) < 0.3
+            if way == "teachable":
+                gain = shift(setting, name)
+                flip = rng.random(own.shape) < abs(gain)
+                own = np.where(flip, gain > 0, own)
+            right[way] = dict(zip(second.seeds_of(setting), own.astype(float), strict=True))
+        return Seen(right, {}, {}, {}, {})
+
+    return {
+        setting: {name: world(setting, name) for name in second.worlds_of(setting)}
+        for setting in second.SETTINGS
+    }
+
+
+def ahead(count, *, behind=(), harmed=()):
+    """Better in the first so many worlds, worse in some, and worse in all worlds of some variations."""
+    from proving_ground.second import ALL_WORLDS
+
+    def shift(setting, world):
+        if setting in harmed or world in behind:
+            return -0.3
+        return 0.3 if setting == "main" and world in ALL_WORLDS[:count] else 0.0
+
+    return shift
+
+
+@pytest.mark.parametrize(
+    ("shift", "default"),
+    [
+        (ahead(6), "teachable"),
+        (ahead(4), "teachable"),
+        (ahead(3), None),
+        (ahead(5, behind=("lookup",)), None),
+        (ahead(6, harmed=("student strong",)), None),
+        (ahead(6, harmed=("budget 100",)), None),
+    ],
+)
+def test_the_rule_wants_four_worlds_none_worse_and_no_variation_harmed(shift, default):
+    from proving_ground import rule, second
+
+    by_setting = planted_second(shift)
+    found = rule.rule(by_setting, second.CANDIDATES)
+    assert found.applied
+    assert found.unread == ()
+    assert rule.default_of(found, by_setting["main"]) == default
+    assert found.judged["teachable:plain"].better == ()
+
+
+def test_the_rule_is_not_applied_until_what_it_needs_is_in():
+    from proving_ground import rule, second
+
+    for name in second.SETTINGS:
+        by_setting = planted_second(ahead(6))
+        del by_setting[name]["facts"].right["teachable:plain"][83]
+        found = rule.rule(by_setting, second.CANDIDATES)
+        default = rule.default_of(found, by_setting["main"])
+        if name in second.NEEDED:
+            assert (found.missing, found.qualified, default) == ((name,), (), None)
+        else:
+            assert (found.unread, default) == ((name,), "teachable")
+
+
+def test_of_two_that_qualify_the_plain_one_is_the_default_unless_the_other_is_better():
+    from proving_ground import rule, second
+
+    by_setting = planted_second(ahead(6))
+    main = by_setting["main"]
+    for world in main.values():
+        world.right["teachable:plain"] = world.right["teachable"]
+    assert rule.default_of(rule.rule(by_setting, second.CANDIDATES), main) == "teachable:plain"
+    for world in main.values():
+        world.right["teachable:plain"] = {
+            seed: np.where(np.arange(60) < 6, 0.0, right) for seed, right in world.right["teachable"].items()
+        }
+    assert rule.default_of(rule.rule(by_setting, second.CANDIDATES), main) == "teachable"
+
+
+def test_worlds_of_an_unfinished_setting_weigh_alike_and_the_hard_band_is_a_part_of_the_test():
+    from proving_ground import rule
+    from proving_ground.items import BANDS
+    from proving_ground.pools import test_items
+    from proving_ground.worlds import WORLDS
+
+    main = planted_second(ahead(6), items=480)["main"]
+    del main["facts"].right["teachable"][80]
+    step = rule.in_step(main)
+    assert all(80 not in found.right["teachable"] and 80 in found.right["random"] for found in step.values())
+    gap = np.mean(
+        [
+            np.mean([found.right["teachable"][s] - found.right["random"][s] for s in range(81, 96)])
+            for found in main.values()
+        ]
+    )
+    mean = rule.over_worlds(step, "teachable")
+    assert (mean.mean, mean.seeds) == (pytest.approx(gap), 15)
+    hard = [i for i, item in enumerate(test_items(WORLDS["lookup"])) if BANDS[item.band] == "hard"]
+    found = rule.hard_band(main)["lookup"].right["random"][80]
+    assert found.tolist() == main["lookup"].right["random"][80][hard].tolist()
+
+
+def test_runs_that_a_variation_shares_come_from_the_main_cell(tmp_path):
+    from proving_ground import rule, second
+    from proving_ground.design import Block
+    from proving_ground.results import Results, packed
+    from proving_ground.students import Readout
+
+    results = Results(tmp_path)
+    rng = np.random.default_rng(0)
+    for setting, ways, seeds in (
+        ("main", ("random", "teachable"), (80, 90)),
+        (second.ASKED, ("teachable",), (80,)),
+    ):
+        for seed in seeds:
+            readouts = {
+                way: Readout(right=rng.random(480) < 0.5, loss=1.0, steps=1, tokens=2) for way in ways
+            }
+            runs = {way: packed(one, right_chosen=0.5) for way, one in readouts.items()}
+            results.add(Block(setting, "pairs", seed), runs, {}, seconds=1.0)
+    main, asked = (rule.runs_of(results, setting)["pairs"].right for setting in ("main", second.ASKED))
+    assert set(asked["random"]) == {80}
+    assert (asked["random"][80] == main["random"][80]).all()
+    assert (asked["teachable"][80] != main["teachable"][80]).any()
+
+
+def test_every_block_comes_once_and_what_the_rule_needs_before_the_rest():
+    from proving_ground import second
+
+    seen, order = {}, []
+    for block, ways in second.blocks():
+        for way in ways:
+            assert (block, way) not in seen
+            seen[block, way] = len(seen)
+        if block.setting not in order:
+            order.append(block.setting)
+    assert order == list(second.SETTINGS)
+    for setting in second.SETTINGS:
+        for world in second.worlds_of(setting):
+            wanted = {*second.ways_of(setting), *second.base_of(setting)}
+            for seed in second.seeds_of(setting):
+                assert {way for block, way in seen if block == second.Block(setting, world, seed)} == wanted
+    rest = [place for (block, way), place in seen.items() if block.setting != "main" and way == "easy"]
+    needed = [place for (_, way), place in seen.items() if way in second.CANDIDATES]
+    assert max(needed) < min(rest)

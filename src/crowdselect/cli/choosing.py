@@ -127,6 +127,7 @@ class Trying:
     seeds: int
     try_clusters: str
     """Numbers of clusters, with commas."""
+    crowd_sizes: bool
     output: str | None
     overwrite: bool
     as_json: bool

@@ -254,6 +254,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
     show_default=True,
     help="Numbers of clusters to try; 0 = none.",
 )
+@option("--crowd-sizes", is_flag=True, help="Also try fewer models: how large a crowd has to be.")
 @seed_option
 @config_option
 @pool_options
@@ -289,6 +290,7 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
         target, made_so = None, None
         if asked.output is not None:
             told = {"bootstraps": asked.bootstraps, "seeds": asked.seeds, "try_clusters": tried}
+            told |= {"crowd_sizes": True} if asked.crowd_sizes else {}
             told |= options_of(pool, options) | method.settings
             made_so = made_by("robustness", told, inputs_of(pool, options, crowd=asked.crowd))
             if not is_current_file(Path(asked.output), made_so, overwrite=asked.overwrite):
@@ -310,6 +312,7 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
                 bootstraps=asked.bootstraps,
                 seeds=asked.seeds,
                 clusters=tried,
+                crowd_sizes=asked.crowd_sizes,
             )
     show_or_write(
         target,
@@ -329,7 +332,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_robustness(found: "Robustness") -> None:
-    from crowdselect.compare.robustness import AXES
+    from crowdselect.compare.robustness import AXES, SIZE_AXES
     from crowdselect.terminal import counted, say, table, warn
 
     rows = [
@@ -342,8 +345,23 @@ def _print_robustness(found: "Robustness") -> None:
         title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
     say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
+    sizes = found.sizes()
+    if sizes:
+        table(
+            [">models", *(f">{words}" for words in SIZE_AXES.values())],
+            [[row["models"], *(_range(row[axis]) for axis in SIZE_AXES)] for row in sizes],
+            title=f"Share that is kept by a smaller crowd, mean (lowest to highest of the draws); all {found.facts['models']} "
+            "models keep 100%",
+        )
     for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
         failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]
-        counts = Counter(AXES[variant.axis].partition(":")[0] for variant in failed)
+        counts = Counter((AXES | SIZE_AXES)[variant.axis].partition(":")[0] for variant in failed)
         where = ", ".join(f"{words}: {count}" for words, count in counts.items())
         warn(f"{len(failed)} of {len(found.variants)} variants cannot be made ({where}): {why}")
+
+
+def _range(drawn: dict[str, Any]) -> str:
+    """Show the mean of some draws and their range; a dash where none could be made."""
+    if drawn["kept"] is None:
+        return "-"
+    return f"{drawn['kept']:.0%} ({drawn['lowest']:.0%} to {drawn['highest']:.0%})"

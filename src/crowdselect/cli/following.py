@@ -51,7 +51,7 @@ _WRITING = {
 }
 _OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
 """Options of `select` that a random selection to compare with does not share."""
-_OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
+_OF_TRYING = {"bootstraps", "crowd_sizes", "try_clusters", "seeds", *_WRITING}
 """Options of `robustness` that `select` lacks, or that say where to write."""
 
 Steps = Mapping[str, Sequence[Sequence[str]]]

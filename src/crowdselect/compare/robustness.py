@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import by_family, compute_metrics
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
@@ -26,7 +27,15 @@ from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at
 from crowdselect.selection.measure import Lengths, Matrix, answers_of, checked_metrics, matrix_of
 from crowdselect.selection.methods import Method, Seen, arranged, choice_of, default_method
-from crowdselect.selection.numbers import Measured, check_marks, depends_on_all, parted, rests_on_full_marks
+from crowdselect.selection.numbers import (
+    Measured,
+    check_marks,
+    depends_on_all,
+    item_numbers,
+    parted,
+    rests_on_full_marks,
+    rests_on_items,
+)
 from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import goods_of
@@ -51,6 +60,12 @@ AXES: dict[str, str] = {
 }
 """The choices that are varied."""
 
+SIZE_AXES: dict[str, str] = {
+    "of_models": "fewer models, drawn at random",
+    "of_cells": "as few answers, of models drawn for each instruction",
+}
+"""What is varied to see how large a crowd has to be."""
+
 PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (1, 1, 1),
     (1, -1, 1),
@@ -67,6 +82,7 @@ PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
 NUMBERS_OF_CLUSTERS = (0, 5, 10, 20, 30)
 """Numbers of clusters to try: the paper's, none, and 5."""
 
+_SIZES, _SIZE_DRAWS = 8, 5  # numbers of models to try at most, and draws of each
 _OPEN = 12  # variants shown per axis, those that keep least; the rest are collapsed
 
 
@@ -75,7 +91,7 @@ class Reselection:
     """The selection made again with one choice changed."""
 
     axis: str
-    """Which choice: a key of `AXES`."""
+    """Which choice: a key of `AXES` or `SIZE_AXES`."""
     name: str
     """The changed value."""
     kept: float | None
@@ -84,6 +100,8 @@ class Reselection:
     """Jaccard index of the two selections, 0 to 1; None if it cannot be made."""
     why: str = ""
     """Why it cannot be made; empty if it can."""
+    size: int | None = None
+    """How many models answer an instruction, where fewer do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +148,28 @@ class Robustness:
                 )
         return sorted(rows, key=lambda row: row["kept"])
 
+    def sizes(self) -> list[dict[str, Any]]:
+        """Return one row per size of the crowd that was tried, the smallest first; none where that was not asked for.
+
+        Returns:
+            `models` (how many answered an instruction), and for each key of `SIZE_AXES` `kept` (mean share), `lowest` and
+            `highest` (share), all None where no draw could be made, and `failed`, how many could not.
+        """
+        rows = []
+        for size in sorted({variant.size for variant in self.variants if variant.size is not None}):
+            row: dict[str, Any] = {"models": size}
+            for axis in SIZE_AXES:
+                own = [v.kept for v in self.variants if v.axis == axis and v.size == size]
+                made = [kept for kept in own if kept is not None]
+                row[axis] = {
+                    "kept": round(math.fsum(made) / len(made), 12) if made else None,
+                    "lowest": min(made, default=None),
+                    "highest": max(made, default=None),
+                    "failed": len(own) - len(made),
+                }
+            rows.append(row)
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return {
@@ -138,6 +178,7 @@ class Robustness:
             "eligible": self.eligible,
             "chance": self.chance,
             "summary": self.summary(),
+            "sizes": self.sizes(),
             "variants": [
                 {"axis": v.axis, "name": v.name, "kept": v.kept, "jaccard": v.jaccard, "why": v.why}
                 for v in self.variants
@@ -154,6 +195,7 @@ def robustness(
     bootstraps: int = 20,
     seeds: int = 5,
     clusters: Sequence[int] = NUMBERS_OF_CLUSTERS,
+    crowd_sizes: bool = False,
     progress: Progress | None = None,
 ) -> Robustness:
     """Repeat a selection with one choice changed at a time.
@@ -166,6 +208,7 @@ def robustness(
         bootstraps: Number of bootstrap crowds.
         seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
+        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction; see `SIZE_AXES`.
         progress: Called with the variants done and in total.
 
     Returns:
@@ -191,10 +234,14 @@ def robustness(
     with own_answers(options.the_student, pool) as own:
         base = _base(pool, options, crowd, method, own)
         chosen = base.choose()
-        todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
+        todo: list[tuple[int | None, _Todo]] = [
+            *((None, one) for one in _of_crowd(base, bootstraps=bootstraps)),
+            *((None, one) for one in _of_options(base, seeds=seeds, clusters=clusters)),
+            *(_of_sizes(base) if crowd_sizes else ()),
+        ]
         done = []
-        for axis, name, run in todo:
-            done.append(_tried(axis, name, run, chosen))
+        for size, (axis, name, run) in todo:
+            done.append(replace(_tried(axis, name, run, chosen), size=size))
             if progress is not None:
                 progress(len(done), len(todo))
     return Robustness(
@@ -319,6 +366,8 @@ class _Base:
             if not depends_on_all(name)
         }
         new |= {} if rows.reach is None else rows.reach.numbers
+        if any(map(rests_on_items, rows.numbers)):
+            new |= item_numbers(rows.numbers, items_of(matrix.scores))
         weighted = {name: new[name] for name in rows.metrics if name in new}
         return replace(rows, metrics={**rows.metrics, **weighted}, numbers=new)
 
@@ -355,6 +404,13 @@ class _Base:
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
         return self.choose(rows=self.of_matrix(matrix, crowd, self.reach_of(matrix.good), whole=whole))
+
+    def cells_of(self, kept: BoolArray) -> BoolArray:
+        """Select with the answers of some cells alone, shape (N, M)."""
+        matrix = self.matrix.cells(kept)
+        return self.choose(
+            rows=self.of_matrix(matrix, self.rows.crowd, self.reach_of(matrix.good), whole=self.matrix)
+        )
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
@@ -438,6 +494,26 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
         yield "crowd", f"draw {number}", partial(base.crowd_of, drawn)
 
 
+def _of_sizes(base: _Base) -> Iterator[tuple[int, _Todo]]:
+    """Yield variants with fewer models, and with the answers of as few models drawn for each instruction, after their number."""
+    models, seed = len(base.rows.crowd.members), base.options.seed
+    rng = np.random.default_rng(seed)
+    for size in sorted(set(np.rint(np.linspace(2, models - 1, _SIZES)).astype(int).tolist())):
+        for draw in range(_SIZE_DRAWS if size < models else 0):
+            drawn = np.sort(rng.permutation(models)[:size]).tolist()
+            name = f"{size} of {models}, draw {draw}"
+            yield size, ("of_models", name, partial(base.crowd_of, drawn))
+            yield size, ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}"))
+
+
+def _drawn_cells(base: _Base, size: int, salt: str) -> BoolArray:
+    """Select with answers of `size` models, which are drawn for each instruction by a seeded hash of its id."""
+    models = range(len(base.rows.crowd.members))
+    keys = [reseeded(base.rows.hashes, seed=model, salt=f"cells {size} {salt}") for model in models]
+    places = np.argsort(np.argsort(np.stack(keys, axis=1), axis=1, kind="stable"), axis=1, kind="stable")
+    return base.cells_of(places < size)
+
+
 def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator[_Todo]:
     """Yield variants with another reward, weights, clusters or seed."""
     options = base.options
@@ -504,4 +580,6 @@ def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None)
         score=score_line(options),
         clusters=options["cluster_by"] or options["clusters"] or "none",
         axes=axes,
+        sizes=found.sizes(),
+        size_words=SIZE_AXES,
     )

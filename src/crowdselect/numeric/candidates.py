@@ -212,6 +212,29 @@ class Candidates:
         """The numbers of some answers' samples, NaN for -1; None where each model has one answer."""
         return None if self.number is None else _of(self.number, answers, np.nan)
 
+    def of_cells(self, kept: BoolArray) -> "Candidates":
+        """Take the answers of some cells.
+
+        Args:
+            kept: Which, shape (N, M); a model beyond these columns keeps all of its answers.
+        """
+        beyond = self.model >= kept.shape[1]
+        at = np.flatnonzero(beyond | kept[self.row, np.where(beyond, 0, self.model)])
+
+        def taken(values: NDArray[Any] | None) -> Any:  # noqa: ANN401  (as it is given)
+            return None if values is None else values[at]
+
+        return Candidates(
+            self.n,
+            self.row[at],
+            self.model[at],
+            taken(self.number),
+            self.reward[at],
+            self.draw[at],
+            taken(self.prompt),
+            taken(self.text),
+        )
+
     def rows_of(self, rows: IntArray) -> "Candidates":
         """Only those of some instructions (ascending), which are counted anew."""
         place = np.full(self.n, _NONE, dtype=np.int64)

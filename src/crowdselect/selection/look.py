@@ -15,6 +15,7 @@ from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
+from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import sorted_once, to_numpy
@@ -25,6 +26,7 @@ from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
+    SCORES,
     Look,
     Matrix,
     ensemble_of,
@@ -32,6 +34,7 @@ from crowdselect.selection.measure import (
     known_of,
     looked,
     lowest_hashes,
+    matrix_in,
     several_in,
     tables_of,
 )
@@ -41,9 +44,11 @@ from crowdselect.selection.numbers import (
     check_number,
     depends_on_all,
     is_number,
+    item_numbers,
     margin,
     parted,
     rests_on_full_marks,
+    rests_on_items,
 )
 from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
@@ -54,6 +59,8 @@ from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_ra
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.student import REACH, Student
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
+
+_ROWS_PER_MODEL = 10  # instructions that the fit of a model's ability needs
 
 
 def look_at(
@@ -212,7 +219,10 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     numbers, number_notes = _numbers(merged, look, options, metrics)
     numbers |= {} if reach is None else reach.numbers
     numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
-    notes += [*own_notes, *number_notes, *(() if reach is None else reach.notes)]
+    of_items, item_notes, item_doubts = _item_numbers(shards, request, look, merged)
+    numbers |= of_items
+    pool_notes += item_notes
+    notes += [*own_notes, *number_notes, *item_doubts, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
@@ -302,6 +312,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         student_column=column,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
+        scores=any(map(rests_on_items, numbers)),
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
@@ -376,7 +387,8 @@ def _read(
 def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
     """Find what is good, if a student, a method or a number asks for it."""
     student, method = request.student, request.method
-    wanted = any(map(depends_on_all, _wanted(request, shards.pool, shards.models)))
+    named = _wanted(request, shards.pool, shards.models)
+    wanted = any(depends_on_all(name) and not rests_on_items(name) for name in named)
     shown = student.marked and request.options is not None and look.reward is not None
     if (student.named and not student.marked) or shown or method.good or wanted:
         return goods_of(shards, look, student, request.own, reward=request.reward)
@@ -418,6 +430,34 @@ def _numbers(
                 f"`keep`: {band.name} needs several samples of a model; this pool has one answer of each"
             )
     return numbers, notes
+
+
+def _item_numbers(
+    shards: Shards, request: _Request, look: Look, merged: "_Merged"
+) -> tuple[dict[str, FloatArray], list[str], list[str]]:
+    """The wanted numbers that come from a model of all answers, shape (N,) each; how they were made; and what is doubtful.
+
+    Raises:
+        RewardError: There is no reward.
+    """
+    if not look.scores:
+        return {}, [], []
+    if look.reward is None:
+        shards.pool.reward_name(None)
+    items = items_of(matrix_in(merged.table[SCORES].combine_chunks()))
+    names = [name for name in _wanted(request, shards.pool, shards.models) if rests_on_items(name)]
+    kind = {"logistic": "rewards as right, wrong or a pass rate", "normal": "rewards as scores"}[items.kind]
+    notes = [f"{', '.join(names)}: by item response theory, which takes {kind}"]
+    doubts = []
+    few, models = int((~np.isnan(items.difficulty)).sum()), int((~np.isnan(items.ability)).sum())
+    if few < _ROWS_PER_MODEL * models:
+        doubts.append(
+            f"{', '.join(names)}: {few} instructions are few for the abilities of {models} models, so these numbers are rough; "
+            f"wanted at least {_ROWS_PER_MODEL} per model"
+        )
+    if not items.converged:
+        doubts.append(f"{', '.join(names)}: the fit stopped before its end; do not rely on these numbers")
+    return item_numbers(names, items), notes, doubts
 
 
 def _checked(pool: Pool, columns: Mapping[str, ObjectArray], options: Options | None) -> Columns | None:

@@ -42,6 +42,8 @@ from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Tabl
 
 GOOD, STUDENT_GOOD = "good", "good of the student"
 """The columns with the shares of answers that are good: of each model of the crowd, and of the student."""
+SCORES = "scores"
+"""The column with the rewards of each model of the crowd."""
 TEXT_KEY = "text_key"
 """The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
@@ -82,6 +84,8 @@ class Look:
     """One of these, which is no reward: the student's success."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
+    scores: bool = False
+    """Whether the rewards themselves are wanted: a list of M per row, see `SCORES`."""
     text_keys: bool = False
     """Whether a model embeds the texts."""
     below: int | None = None
@@ -132,6 +136,19 @@ class Matrix:
         student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
         own = None if found is None else found.columns_of([*columns, student])
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
+
+    def cells(self, kept: BoolArray) -> "Matrix":
+        """Leave out the answers of all cells but some, shape (N, M)."""
+        crowd = kept.shape[1]
+
+        def changed(values: NDArray[Any]) -> NDArray[Any]:
+            if values.dtype.kind in "iu":  # codes, which only tell answers apart
+                return values
+            whole = np.ones(values.shape, dtype=np.bool_)  # a student comes after the crowd
+            whole[:, :crowd] = kept
+            return values & whole if values.dtype == np.bool_ else np.where(whole, values, np.nan)
+
+        return self._changed(changed, None if self.candidates is None else self.candidates.of_cells(kept))
 
     def _changed(
         self, change: Callable[[NDArray[Any]], NDArray[Any]], candidates: Candidates | None
@@ -257,6 +274,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         **_answer_columns(answers),
         **_numbers(pool, look, matrix, rows, answers),
         **_good_columns(matrix),
+        **({SCORES: _listed_rows(matrix.scores)} if look.scores else {}),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
@@ -633,18 +651,25 @@ def _numbers(
 
 
 def _good_columns(matrix: Matrix) -> dict[str, Any]:
-    """Lay out what is good: a list of M shares per row, and the student's; see `good_in`."""
+    """Lay out what is good: a list of M shares per row, and the student's."""
     import pyarrow as pa
 
     if matrix.good is None:
         return {}
-    flat = pa.array(np.ascontiguousarray(matrix.good).reshape(-1))
-    columns = {GOOD: pa.FixedSizeListArray.from_arrays(flat, matrix.good.shape[1])}
+    columns = {GOOD: _listed_rows(matrix.good)}
     return columns | ({} if matrix.student_good is None else {STUDENT_GOOD: pa.array(matrix.student_good)})
 
 
-def good_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
-    """Read back what `_good_columns` laid out, shape (N, M)."""
+def _listed_rows(matrix: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Lay out a matrix, shape (N, M): a list of M numbers per row; see `matrix_in`."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def matrix_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
+    """Read back what `_listed_rows` laid out, shape (N, M)."""
     return to_numpy(lists.flatten()).reshape(len(lists), lists.type.list_size)
 
 

@@ -4,7 +4,7 @@ A new number is a record in `NUMBERS`. Beside these count the metrics (`crowdsel
 the file of `metrics`; a name that exists whole there wins.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, OptionError, ShapeError, near_miss
 from crowdselect.numeric.exact import rounded
+from crowdselect.numeric.irt import Items
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.types import FloatArray, ObjectArray
@@ -62,6 +63,8 @@ class Number:
     """It is of the student."""
     ensemble: bool = False
     """It is of several rewards."""
+    item: Callable[[Items], FloatArray] | None = None
+    """Gives it from a model of all answers, see `crowdselect.numeric.irt`; None = it is not of that."""
 
 
 def _pass_rate(measured: Measured, model: int | None) -> FloatArray:
@@ -162,6 +165,30 @@ NUMBERS: dict[str, Number] = {
             words="how far the rewards of an ensemble rank the answers alike, from -1 to 1",
             ensemble=True,
         ),
+        Number(
+            name="irt_difficulty",
+            of=None,
+            words="difficulty, whichever models answered, by item response theory",
+            item=lambda items: items.difficulty,
+        ),
+        Number(
+            name="irt_difficulty_se",
+            of=None,
+            words="its standard error",
+            item=lambda items: items.difficulty_se,
+        ),
+        Number(
+            name="discrimination",
+            of=None,
+            words="how much the better models stand out, by item response theory: 1 is usual",
+            item=lambda items: items.discrimination,
+        ),
+        Number(
+            name="discrimination_se",
+            of=None,
+            words="its standard error",
+            item=lambda items: items.discrimination_se,
+        ),
     )
 }
 """The numbers by name."""
@@ -185,8 +212,9 @@ def forms(
         ensemble: Whether there are several rewards.
 
     Example:
-        >>> forms(samples=False, full_marks=False, pairs=False, student=False, ensemble=False)
-        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease']
+        >>> forms(samples=False, full_marks=False, pairs=False, student=False, ensemble=False)  # doctest: +NORMALIZE_WHITESPACE
+        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease',
+        'irt_difficulty', 'irt_difficulty_se', 'discrimination', 'discrimination_se']
     """
     found = [name for name, metric in METRICS.items() if samples or not metric.of_samples]
     for name, number in NUMBERS.items():
@@ -242,6 +270,22 @@ def depends_on_all(name: str) -> bool:
         (True, False)
     """
     return is_number(name) and parted(name)[0].of is None
+
+
+def rests_on_items(name: str) -> bool:
+    """Say whether a number of the registry comes from a model of all answers.
+
+    Example:
+        >>> rests_on_items("discrimination"), rests_on_items("ease")
+        (True, False)
+    """
+    return is_number(name) and parted(name)[0].item is not None
+
+
+def item_numbers(names: Iterable[str], items: Items) -> dict[str, FloatArray]:
+    """Give those of some numbers that come from a model of all answers, by name, shape (N,) each. NaN = none."""
+    found = {name: NUMBERS[name].item for name in names if rests_on_items(name)}
+    return {name: of(items) for name, of in found.items() if of is not None}
 
 
 def rests_on_full_marks(name: str) -> bool:

@@ -10,7 +10,7 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.good import good_cut, tallied
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.shards import Ids
-from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, good_in, rewards_in_shards, rewards_of
+from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, matrix_in, rewards_in_shards, rewards_of
 from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.own_answers import JoinedAnswers, OwnAnswers
 from crowdselect.selection.reading import Shards
@@ -105,7 +105,7 @@ def reach_in(
         good = np.full((len(ids), len(goods.look.models)), np.nan)
         student_good = np.full(len(ids), np.nan) if student.named else None
     else:
-        good = good_in(table[GOOD].combine_chunks())
+        good = matrix_in(table[GOOD].combine_chunks())
         if joined is not None:
             student_good = joined.good(goods.look.reward, goods.cut)
         elif student.column is not None:
