@@ -89,9 +89,9 @@ def export(
     options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
         named = options.get("format")
-        made = "without `format`" if named is None else f"with `format={named!r}`"
+        made_so = "without `format`" if named is None else f"with `format={named!r}`"
         raise OptionError(
-            f"`format={name!r}` does not fit a selection made {made}; select again with `format={name!r}`"
+            f"`format={name!r}` does not fit a selection made {made_so}; select again with `format={name!r}`"
         )
     if checked is not None and trainer in rl.CHECKED and trainer != options.get("trainer"):
         raise OptionError(
