@@ -3,6 +3,7 @@
 A line can be pasted as it stands. Where it needs something of the user's choice, a model, it names one that exists.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -31,6 +32,7 @@ SCORED_POOL = (*POOL, "rewards", "crowd")
 STUDENT = ("student", "student_answers", "student_column", "good_above")
 """Who the student is, and what is good."""
 _BUDGET = "10%"
+_FEWEST_CLUSTERED = 20  # texts from which on clusters are asked for: there are ten by default
 _MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
@@ -77,10 +79,16 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         reward: The column that was named.
     """
     if found["rewards"] or found["empty_answers"] is None:
-        textless = found["without_text"] == found["instructions"]  # there is nothing to cluster by
-        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if textless else [])]
+        texts = found["instructions"] - found["without_text"] - found["duplicates"]
+        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
         columns, usual = found["reward_columns"], found["usual_reward"]
         for_student = bool(found["students"])
+        sizes: dict[str, set[float]] = defaultdict(set)
+        for member in found["crowd"]:
+            if member["family"] is not None and member["size_b"] is not None:
+                sizes[member["family"]].add(member["size_b"])
+        if not for_student and not any(len(own) > 1 for own in sizes.values()):
+            options += ["--weights", "difficulty=1,separability=1"]  # stability needs a family of two sizes
         return choosing(pool, options, rewards=columns, reward=reward, usual=usual, for_student=for_student)
     return scoring(pool, given(*POOL))
 
