@@ -18,7 +18,6 @@ from crowdselect.errors import CrowdselectError, InputError, OptionError, Reward
 from crowdselect.methods import method_named
 from crowdselect.numeric.teachable import folds
 from crowdselect.seeding import content_hash, reseeded
-from crowdselect.selection import methods as selecting
 
 CROWD, PUPIL = ("a-1b", "a-7b", "b-7b", "c-70b"), "pupil-0.5b"
 NAN = float("nan")
@@ -527,17 +526,16 @@ def test_a_marked_student_is_found_where_one_is_needed(tmp_path):
     assert choose(marked, "crowd").facts["students"] == [PUPIL]
 
 
-def test_a_method_has_to_be_named_with_a_student(pool, monkeypatch, run):
-    with pytest.raises(OptionError, match="add `method=teachable` or `method=teachable:plain`"):
-        choose(pool, None, student=PUPIL)
-    assert (
-        "add --method teachable or" in run("select", pool, "--student", PUPIL, "--budget", 9, "--dry-run").err
-    )
-    monkeypatch.setattr(selecting, "OF_STUDENT", "teachable:plain")
-    assert choose(pool, None, student=PUPIL).options["form"] == "plain"
+def test_a_student_is_chosen_for_where_no_method_is_named(pool, run):
+    chosen = choose(pool, None, student=PUPIL)
+    assert chosen.options["method"] == "teachable"
+    assert chosen.chosen == choose(pool, "teachable", student=PUPIL).chosen
     shown = run("select", pool, "--student", PUPIL, "--budget", 9, "--dry-run").out
-    assert "teachable (form plain)" in shown
+    assert "teachable" in shown
     assert "clusters  none" in shown
+    said = run("select", pool, "--student", PUPIL, "--budget", 9, "--weights", "difficulty=1", "--dry-run")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "--weights count with --method crowd; --method teachable does not weigh metrics" in said.err
 
 
 @pytest.mark.parametrize(

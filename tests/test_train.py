@@ -423,7 +423,7 @@ def test_a_base_that_is_nowhere(run, monkeypatch):
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
     run("train", "rows.jsonl", "--base", "m/nosuch", "-o", "m").refuses(
-        "m/nosuch: there is no such folder here, and the Hub did not give it: We couldn't connect"
+        "m/nosuch: there is no such folder here, and the Hub did not give its revision main: We couldn't connect"
     )
 
 

@@ -558,6 +558,7 @@ class Crowd:
         return sorted(said), report
 
 
+@pytest.mark.extra
 def test_only_what_can_be_checked_is_asked(tmp_path):
     crowd = Crowd(tmp_path)
     found, notes = plan(crowd.task("exact#answer"))

@@ -27,7 +27,7 @@ from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
 from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
-from crowdselect.selection.methods import Method, method_of_student
+from crowdselect.selection.methods import OF_STUDENT, Method
 from crowdselect.selection.options import Options
 from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.rl import CUSTOM
@@ -173,19 +173,18 @@ def with_method(given: dict[str, Any]) -> dict[str, Any]:
     """Give the options with the method of a student, where one is named and no method is; and the clusters that go with it.
 
     Raises:
-        OptionError: There is no such method: it has to be named. Or weights are given, and the method does not weigh.
+        OptionError: Weights are given, and the method does not weigh.
     """
+    context = click.get_current_context()
+    named = any(given[name] is not None for name in ("student", "student_answers", "student_column"))
+    if named and context.get_parameter_source("method") is ParameterSource.DEFAULT:
+        free = context.get_parameter_source("clusters") is ParameterSource.DEFAULT
+        given = {**given, "method": OF_STUDENT, **({"clusters": 0} if free else {})}
     if given["weights"] is not None and given["method"] != CROWD:
         raise OptionError(
             f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
         )
-    context = click.get_current_context()
-    named = any(given[name] is not None for name in ("student", "student_answers", "student_column"))
-    if not named or context.get_parameter_source("method") is not ParameterSource.DEFAULT:
-        return given
-    method = method_of_student()
-    free = context.get_parameter_source("clusters") is ParameterSource.DEFAULT
-    return {**given, "method": method, **({"clusters": 0} if free else {})}
+    return given
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:

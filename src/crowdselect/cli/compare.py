@@ -1,5 +1,6 @@
 """The commands `crowdselect compare` and `robustness`: selections side by side, and how much of one stays."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -341,6 +342,8 @@ def _print_robustness(found: "Robustness") -> None:
         title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
     say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
-    for variant in found.variants:
-        if variant.kept is None:
-            warn(f"{AXES[variant.axis]} ({variant.name}): {variant.why}")
+    for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
+        failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]
+        counts = Counter(AXES[variant.axis].partition(":")[0] for variant in failed)
+        where = ", ".join(f"{words}: {count}" for words, count in counts.items())
+        warn(f"{len(failed)} of {len(found.variants)} variants cannot be made ({where}): {why}")

@@ -345,11 +345,21 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 
 @cli.command(epilog="Example:  crowdselect why chosen 00017")
 @click.argument("folder", metavar="DIR")
-@click.argument("instruction_id", metavar="ID")
+@click.argument("instruction_id", metavar="[ID]", required=False)
+@option(
+    "--reason",
+    metavar="REASON",
+    help="Instead of an id: list all rows that this left out, with those it refers to.",
+)
 @pool_place_option
 @json_option
-def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> None:
-    """Tell why one row is in or out."""
+def why(folder: str, instruction_id: str | None, reason: str | None, pool: str | None, as_json: bool) -> None:
+    """Tell why one row is in or out, or list what a reason left out."""
+    if reason is not None and instruction_id is None:
+        _list_left_out(folder, reason, pool=pool, as_json=as_json)
+        return
+    if reason is not None or instruction_id is None:
+        raise OptionError("give the id of a row, or a `reason`, such as `reason=duplicate_of`")
     from crowdselect.cli.following import after_why, say_next
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
@@ -370,6 +380,30 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
         warn(texts.problem)
     elif not as_json:
         say_next(after_why(folder, instruction_id))
+
+
+def _list_left_out(folder: str, reason: str, *, pool: str | None, as_json: bool) -> None:
+    from crowdselect.cli.summary import print_left_out
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.texts import instructions_of
+    from crowdselect.terminal import stage_bar, warn
+
+    selection = load_selection(folder)
+    found = selection.with_reason(reason)
+    ids = [row[name] for name in ("id", "other") for row in found]
+    with stage_bar("reading the pool"):
+        texts, problem = instructions_of(selection, ids, pool=pool)
+    own, others = texts[: len(found)], texts[len(found) :]
+    told = [
+        {**row, "instruction": text, "other_instruction": other}
+        for row, text, other in zip(found, own, others, strict=True)
+    ]
+    if as_json:
+        print_json({"reason": reason, "rows": told})
+    else:
+        print_left_out(reason, told)
+    if problem is not None:
+        warn(problem)
 
 
 @cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")

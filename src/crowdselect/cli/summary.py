@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.manifests import own_files
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
 from crowdselect.selection.student import already_line, bin_names
 from crowdselect.selection.texts import Chosen
 from crowdselect.terminal import counted, fitted, lines, remark, say, show, shown_path, table, visible, warn
 
 _PICKS = 8
+_LISTED = 50  # rows of one reason
 _LONGEST = 2000  # characters of an instruction that a table may be asked to show
 _SHORT = {"difficulty": "diff", "separability": "sep", "stability": "stab"}
 """Headings of metrics for a narrow terminal."""
@@ -234,6 +236,31 @@ def print_story(
         say(f"- {visible(line)}", hang=2)
     if shared is not None:
         say(f"- shared with the benchmark question: {visible(shared, width=400)}", hang=2)
+
+
+def print_left_out(reason: str, found: Sequence[Mapping[str, str | None]]) -> None:
+    """List the rows of one reason, each with the row that the reason refers to.
+
+    Args:
+        reason: As it was typed.
+        found: Per row `id`, `other`, and their texts as `instruction` and `other_instruction`.
+    """
+    others, texts = any(row["other"] for row in found), any(row["other_instruction"] for row in found)
+    heads = {"id": "id", "instruction": "instruction"}
+    heads |= {"other": "refers to"} if others else {}
+    heads |= {"other_instruction": "its instruction"} if texts else {}
+    table(
+        list(heads.values()),
+        [
+            [None if row[name] is None else visible(row[name], width=_LONGEST) for name in heads]
+            for row in found[:_LISTED]
+        ],
+        title=f"{counted(len(found), 'row')}: {visible(reason)}, {REASONS[reason.partition(':')[0]]}",
+        one_line=True,
+        optional=["its instruction"],
+    )
+    if len(found) > _LISTED:
+        say(f"{len(found) - _LISTED:,} more are in the output of `as_json`")
 
 
 def _print_picks(selection: Selection, pool: Chosen) -> None:

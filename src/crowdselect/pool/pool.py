@@ -28,6 +28,7 @@ from crowdselect.pool.index import (
     vectors,
 )
 from crowdselect.pool.layouts import NUMERIC, STUDENT, Tall, Wide
+from crowdselect.pool.memory import Data, on_disk
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
@@ -41,9 +42,9 @@ ObjectArray = NDArray[np.object_]
 
 
 def open_pool(
-    path: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Data,
     *,
-    rewards: str | os.PathLike[str] | None = None,
+    rewards: str | os.PathLike[str] | Data | None = None,
     limit: int | None = None,
     seed: int = 0,
     read: HowRead | None = None,
@@ -55,8 +56,10 @@ def open_pool(
     understood.
 
     Args:
-        path: A file, a folder or a glob of Parquet, JSONL, CSV or Arrow files, or `hf://datasets/OWNER/NAME`.
-        rewards: A second file with `id`, `model` and numeric columns, joined by (id, model).
+        data: A file, a folder or a glob of Parquet, JSONL, CSV or Arrow files, or `hf://datasets/OWNER/NAME`. Or what is
+            in memory: a `datasets.Dataset`, a table of pandas, polars or PyArrow, or a list of dicts; it is written to
+            the cache folder, so that it is read as the same rows in a file are.
+        rewards: A second file, or data in memory, with `id`, `model` and numeric columns, joined by (id, model).
         limit: Take only this many instructions, chosen by a seeded hash of their ids.
         seed: Of that choice.
         read: How it is read, as one object.
@@ -80,13 +83,17 @@ def open_pool(
         ...     with open_pool(file) as pool:
         ...         pool.models, pool.scores()
         (('a', 'b'), array([[3., 4.]]))
+        >>> rows = [{"id": "1", "instruction": "Hi", "model": model, "score": len(model)} for model in ("a", "bb")]
+        >>> with open_pool(rows) as pool:
+        ...     pool.scores()
+        array([[1., 2.]])
     """
     if limit is not None and limit <= 0:
         raise OptionError(f"`limit` is {limit}; wanted at least 1 instruction")
     return Pool(
-        os.fspath(path),
+        on_disk(data),
         read or HowRead(**how),
-        rewards=None if rewards is None else os.fspath(rewards),
+        rewards=None if rewards is None else on_disk(rewards),
         limit=limit,
         seed=seed,
     )

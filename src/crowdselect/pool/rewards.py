@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _LOWER = re.compile(
     r"difficulty|fail|error|loss|ppl", re.IGNORECASE
 )  # names of what is better when it is lower
+_SEVERAL = "`select` combines several: give `reward` twice, and `ensemble`"
 
 
 class RewardsFile:
@@ -290,7 +291,8 @@ class Rewards:
                 self._refuse_nearly(answers)
         if reward is None and found:
             many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
-            raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`")
+            combined = f" ({_SEVERAL})" if len(found) > 1 else ""
+            raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
             raise RewardError(
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
@@ -300,6 +302,8 @@ class Rewards:
             self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
+        if all(part.strip() in found for part in reward.split(",")):
+            raise RewardError(f"{path}: {reward!r} is not one reward column; {_SEVERAL}")
         raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
 
     @property

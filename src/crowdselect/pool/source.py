@@ -84,7 +84,9 @@ def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
             "temp_directory": str(spill),
         },
     )
-    connection.execute("SET enable_progress_bar = false")
+    [shows] = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() or (False,)
+    if shows:  # in a notebook without widgets it is off, and the setting is refused
+        connection.execute("SET enable_progress_bar = false")
     connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
     # `x IN (many constants)` becomes a join, after which the rows of several files come in any order.
     connection.execute("SET disabled_optimizers = 'in_clause'")

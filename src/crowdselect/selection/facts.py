@@ -254,8 +254,8 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     answers, has_text, warnings = rows.answers, not rows.blank.all(), list(rows.notes)
     if rows.families < _FEW_FAMILIES:
         warnings += [
-            f"{name} rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
-            "so it has few distinct values and is mostly noise; lower its weight (`weights`)"
+            f"{name} is mostly noise here: only {rows.families} model "
+            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
     chosen = choice.rank > 0

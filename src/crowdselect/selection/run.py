@@ -43,8 +43,8 @@ def select(
             at a time, with the same result.
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
-        method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student, one
-            has to be named.
+        method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student,
+            `teachable`.
         run: What reads the pool's files one by one, as on a cluster; None = this process, and only for large pools.
         stages: Times the stages and shows progress.
 

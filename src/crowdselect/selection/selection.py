@@ -1,30 +1,37 @@
 """A selection: every instruction of the pool, chosen or not, with the reason; and the explanation of one row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crowdselect._optional import check_optional, optional
 from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
+from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray
 
 if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
     import pyarrow as pa
 
 
 Row = dict[str, Any]
 
 _COMPARED = 20_000  # ids compared to find a near miss: about a second
+_SHOWN = 5  # chosen rows in a notebook
+_WIDEST = 300  # characters of a cell or a line there
 _IN_LINE = ("selected", "below_cut")  # the reasons of rows that could be chosen
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Selection:
     """What was chosen, and for every other row why not.
 
@@ -36,6 +43,8 @@ class Selection:
         >>> pool_file = pathlib.Path(folder.name) / "pool.parquet"
         >>> _ = simulate(pool_file, instructions=60)
         >>> selection = select(open_pool(pool_file), Options(budget=5, clusters=2))
+        >>> selection
+        Selection(5 of 60 instructions chosen by 1 x difficulty + 1 x separability + 2 x stability, 1 warning)
         >>> len(selection.chosen)
         5
         >>> selection.explain(selection.chosen[0])["selected"]
@@ -56,6 +65,33 @@ class Selection:
     files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The file of each chosen row, where the pool was read file by file; not written, as files may move."""
 
+    def __repr__(self) -> str:
+        """One line, for example `Selection(5 of 60 instructions chosen by 1 x difficulty)`."""
+        warned = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"Selection({self._summary()}{warned})"
+
+    def _summary(self) -> str:
+        count = f"{self.options['budget']:,} of {counted(len(self.table), 'instruction')}"
+        return f"{count} chosen by {score_line(self.options)}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, the first rows, the comparison with random choices and the warnings."""
+        rows, controls = self.to_arrow().slice(0, _SHOWN).to_pylist(), random_control(self)
+        picks = [[row["rank"], row["id"], answer_by(row), row["reward"], row["score"]] for row in rows]
+        means = [[name, each.chosen, each.random, each.spread] for name, each in controls.items()]
+        return "".join(
+            [
+                f"<p><b>{_html(self._summary())}</b></p>",
+                _html_table(f"First {len(picks)}", ["rank", "id", "answer by", "reward", "score"], picks),
+                _html_table(
+                    "Compared with 200 random selections using the same quotas (differences under 2 SD may be chance)",
+                    ["mean", "chosen", "random", "SD"],
+                    means,
+                ),
+                *(f"<p>warning: {_html(warning)}</p>" for warning in self.warnings),
+            ]
+        )
+
     @property
     def chosen(self) -> list[str]:
         """Ids of the chosen instructions, first choice first."""
@@ -63,9 +99,30 @@ class Selection:
 
     def rows(self) -> list[Row]:
         """The chosen rows with all their columns, first choice first."""
+        return list(self.to_arrow().to_pylist())
+
+    def to_arrow(self) -> "pa.Table":
+        """The chosen rows with all their columns, first choice first; `table` has those not chosen too."""
         import pyarrow.compute as pc
 
-        return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
+        return self.table.filter(pc.field("selected")).sort_by("rank")
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The same for pandas.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        check_optional("pandas", extra="notebook")
+        return self.to_arrow().to_pandas()
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """The same for Hugging Face's datasets. To train on, `export` writes the texts in the form that trainers read.
+
+        Raises:
+            MissingExtraError: datasets is not installed.
+        """
+        return optional("datasets", extra="notebook").Dataset(self.to_arrow())
 
     @property
     def students(self) -> tuple[str, ...]:
@@ -87,6 +144,31 @@ class Selection:
         codes = pc.list_element(pc.split_pattern(self.table["reason"], ":", max_splits=1), 0)
         found = {entry["values"]: entry["counts"] for entry in codes.value_counts().to_pylist()}
         return {reason: found[reason] for reason in REASONS if reason in found}
+
+    def with_reason(self, reason: str) -> list[dict[str, str | None]]:
+        """List the rows of one reason.
+
+        Args:
+            reason: A key of `counts`, or a whole reason, as in "outside:difficulty".
+
+        Returns:
+            Per row, in id order, its `id`, and as `other` what its reason has after the colon: for copies the id of the
+            row that they repeat; None where it has none.
+
+        Raises:
+            InputError: No row has this reason.
+        """
+        import pyarrow.compute as pc
+
+        reasons = self.table["reason"]
+        same = pc.or_(pc.equal(reasons, reason), pc.starts_with(reasons, f"{reason}:"))
+        found = self.table.filter(same).select(["id", "reason"]).to_pylist()
+        if not found:
+            counts = ", ".join(f"{code} ({count:,})" for code, count in self.counts().items())
+            raise InputError(
+                f"no row has the reason {reason!r}{near_miss(reason, self.counts())}; there are: {counts}"
+            )
+        return [{"id": row["id"], "other": row["reason"].partition(":")[2] or None} for row in found]
 
     def explain(self, instruction_id: str) -> dict[str, Any]:
         """Explain why one instruction was chosen or not.
@@ -146,6 +228,21 @@ class Selection:
             "quota": len(taken),
             "last": taken[-1] if taken else None,
         }
+
+
+def _html(value: object) -> str:
+    """A value of a pool as text that is safe on a page; numbers in four digits, None as a dash."""
+    if value is None:
+        return "-"
+    return escape(visible(f"{value:.4g}" if isinstance(value, float) else value, width=_WIDEST))
+
+
+def _html_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [
+        "<tr>" + "".join(f"<{tag}>{_html(cell)}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in [("th", head), *(("td", row) for row in rows)]
+    ]
+    return f"<table><caption>{_html(title)}</caption>{''.join(lines)}</table>"
 
 
 def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:

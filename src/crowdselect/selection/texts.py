@@ -286,6 +286,32 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     return Texts(instruction, answer, problem)
 
 
+def instructions_of(
+    selection: Selection, ids: Sequence[str | None], *, pool: str | None = None
+) -> tuple[list[str | None], str | None]:
+    """Read the instructions of some rows from their pool.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        ids: Of its rows; what is no id of a row has no text.
+        pool: The pool's current path; None = the path in the manifest.
+
+    Returns:
+        The texts, and what the user should know, as `Texts` has it.
+
+    Raises:
+        InputError: `pool` is given and cannot be opened.
+    """
+    opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
+    if opened is None:
+        return [None] * len(ids), problem
+    with closing(opened):
+        there = set(opened.ids)
+        wanted = [id_ for id_ in dict.fromkeys(ids) if id_ in there and id_ is not None]
+        texts = dict(zip(wanted, opened.texts_of(wanted), strict=True))
+    return [None if id_ is None else texts.get(id_) for id_ in ids], problem
+
+
 def shared_with_benchmark(
     selection: Selection, row: Mapping[str, Any], instruction: str | None
 ) -> str | None:
