@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crowdselect.errors import InputError, OptionError
-from crowdselect.selection.formats import PAPER_TRAINING, check_format, record, record_schema, trainer_files
+from crowdselect.selection.formats import (
+    PAPER_TRAINING,
+    check_format,
+    holds_of,
+    record,
+    record_schema,
+    trainer_files,
+)
 from crowdselect.selection.records import FORMATS, RL
 from crowdselect.selection.trainers import TRAINERS
 
@@ -175,6 +182,23 @@ def test_a_schema_has_the_columns_of_the_record(name):
 def test_what_does_not_fit_is_refused(name, pairs, trainer, said):
     with pytest.raises(OptionError, match=re.escape(said)):
         check_format(name, pairs=pairs, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer", "file_type", "wanted"),
+    [
+        (None, None, "jsonl", {"turns", "tools"}),
+        (None, None, "parquet", {"turns"}),
+        ("dpo", "axolotl", "jsonl", {"turns", "tools"}),
+        ("messages", "open-instruct", "jsonl", {"turns", "tools"}),
+        ("dpo", "open-instruct", "jsonl", {"turns"}),  # its tokenizing of pairs is given the messages alone
+        (None, "verl", "jsonl", {"turns"}),  # it reads Parquet
+        ("messages", "ms-swift", "jsonl", set()),
+        ("alpaca", "trl", "jsonl", set()),
+    ],
+)
+def test_what_a_format_holds_besides_plain_turns(name, trainer, file_type, wanted):
+    assert holds_of(name, trainer=trainer, file_type=file_type) == wanted
 
 
 # LLaMA-Factory: what its data/README.md and converter ask for

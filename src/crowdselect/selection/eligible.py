@@ -200,7 +200,8 @@ def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
     if rows.left_out is None or rows.needs is None:
         return {}
     kinds = ("malformed", "not_text", "bad_turns", *(("no_answer",) if options.format != RL else ()))
-    holds = holds_of(options.format, trainer=options.trainer, file_type=options.file_type)
+    name = options.format or ("dpo" if options.pairs else None)
+    holds = holds_of(name, trainer=options.trainer, file_type=options.file_type)
     lacks = {
         need: code for need, code in (("tools", "no_tools"), ("turns", "bad_turns")) if need not in holds
     }

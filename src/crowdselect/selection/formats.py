@@ -93,7 +93,8 @@ def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozen
     """
     if name in IN_TURNS or (trainer is not None and trainer in TRAINERS and TRAINERS[trainer].in_turns):
         return frozenset()
-    whole = file_type_of(file_type, trainer=trainer) == "jsonl"
+    form = (TRAINERS[trainer].forms if trainer in TRAINERS else FORMATS).get(name or "messages")
+    whole = file_type_of(file_type, trainer=trainer) == "jsonl" and (form is None or form.tools)
     return frozenset({"turns", "tools"} if whole else {"turns"})
 
 

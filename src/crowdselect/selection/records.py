@@ -28,6 +28,8 @@ class Form:
     """(prompt, answer, rejected answer) → the record without its id."""
     columns: Mapping[str, Column]
     """The record's columns besides `id`, in order."""
+    tools: bool = True
+    """Whether who reads it heeds a column `tools` beside these."""
 
     def schema(self) -> "pa.Schema":
         """Build the schema of a Parquet file of records, the same whatever the records hold.
@@ -128,7 +130,7 @@ FORMATS: dict[str, Form] = {
 
 PAIR_OF_MESSAGES = Form(_pair_of_messages, {"prompt": "turns", "chosen": "turn", "rejected": "turn"})
 """`dpo` with one message, not a list of one, as chosen and rejected."""
-PAIR_OF_CONVERSATIONS = Form(_pair_of_conversations, {"chosen": "turns", "rejected": "turns"})
+PAIR_OF_CONVERSATIONS = Form(_pair_of_conversations, {"chosen": "turns", "rejected": "turns"}, tools=False)
 """`dpo` as two whole conversations that differ in the last message."""
 REJECTED_BESIDE_MESSAGES = Form(_rejected_beside_messages, {"messages": "turns", "rejected_response": "text"})
 """`dpo` as a conversation that ends with the chosen answer, and the text of the rejected one."""
