@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray trainers proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,8 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation as a site, in build/site; links are checked"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
-	@echo "make trainers  do verl and TRL read what is exported for them? In an environment of its own"
+	@echo "make trainers  does each trainer read what is exported for it? In an environment of its own each (trainers-axolotl: one)"
+	@echo "make lm-eval-samples  write anew what the tests read of lm-evaluation-harness, in an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
 
@@ -49,14 +50,41 @@ test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 -q
 	$(BIN)/python -m proving_ground quick
 
-# verl and Math-Verify have pins of their own, so they get an environment of their own.
-$(VENV)-trainers/.done: $(SOURCES)
-	$(PYTHON) -m venv $(VENV)-trainers
-	$(VENV)-trainers/bin/python -m pip install --quiet --editable '.[train]' --group dev verl==0.9.1 math-verify==0.9.0
+# Each trainer pins other versions of the same packages, so each is checked in an environment of its own: the trainer without
+# what it depends on, and what the parts that read data and settings import, in versions that it allows.
+TRAINERS := axolotl llamafactory ms-swift unsloth verl
+axolotl := axolotl==0.19.0
+axolotl-needs := torch==2.13.0 transformers==5.16.1 accelerate==1.13.0 datasets==4.8.4 pydantic==2.12.5 pyyaml colorama addict pillow
+llamafactory := llamafactory==0.9.5
+llamafactory-needs := torch==2.13.0 transformers==5.6.0 accelerate==1.11.0 datasets==4.0.0 peft==0.18.1 trl==0.24.0 omegaconf
+ms-swift := ms-swift==4.6.0
+ms-swift-needs := torch==2.13.0 transformers==5.16.1 accelerate==1.13.0 datasets==4.8.4 peft==0.20.0 trl==0.29.1 modelscope pillow json-repair
+unsloth := unsloth==2026.10.9
+verl := verl==0.9.1
+verl-needs := torch==2.13.0 verl==0.9.1 trl==1.9.0 math-verify==0.9.0
+verl-tests := tests/test_rl.py
+
+$(VENV)-trainers/%/.done: $(SOURCES) Makefile
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+	$(@D)/bin/python -m pip install --quiet --editable . --group dev $($*-needs)
+	$(@D)/bin/python -m pip install --quiet --no-deps $($*)
 	@touch $@
 
-trainers: $(VENV)-trainers/.done
-	$(VENV)-trainers/bin/python -m pytest -n 0 -q -p no:warnings tests/test_rl.py
+.PHONY: trainers $(TRAINERS:%=trainers-%)
+trainers: $(TRAINERS:%=trainers-%)
+
+$(TRAINERS:%=trainers-%): trainers-%: $(VENV)-trainers/%/.done
+	$(VENV)-trainers/$*/bin/python -m pytest -n 0 -q -p no:warnings tests/test_trainers.py $($*-tests)
+
+# The harness answers with a model of its own that needs no weights and no network.
+$(VENV)-lm-eval/.done: tests/make_lm_eval_samples.py
+	$(PYTHON) -m venv $(VENV)-lm-eval
+	$(VENV)-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check lm_eval==0.4.13
+	@touch $@
+
+lm-eval-samples: $(VENV)-lm-eval/.done
+	$(VENV)-lm-eval/bin/python tests/make_lm_eval_samples.py
 
 lint: $(VENV)/.base
 	$(BIN)/ruff check .

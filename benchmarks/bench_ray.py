@@ -89,6 +89,7 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
     from crowdselect.cache import Parts
     from crowdselect.engine.here import EngineOptions
     from crowdselect.pool.pool import open_pool
+    from crowdselect.reward.alike import Alike
     from crowdselect.reward.loading import LocalOptions
     from crowdselect.reward.local import LocalScorer
     from crowdselect.reward.run import Column
@@ -104,7 +105,8 @@ def _on_ray(pool: Path, model: Path, place: Path, workers: int) -> dict[str, Any
     parts = Parts(place / f"parts-{workers}")
     with open_pool(pool) as opened:
         sources = files_of(opened)
-    way = on_workers(column, setup, Stored(None, parts), parts, engine=engine)
+    alike = Alike("score", 0, stops=False)  # a model of random weights may give one score
+    way = on_workers(column, setup, Stored(None, parts), parts, alike=alike, engine=engine)
     for _ in score(sources, way):
         pass
     return _rate(start, [(pq.read_metadata(path).num_rows, path.stat().st_mtime) for path in parts.paths()])

@@ -10,8 +10,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NAMES = (
     "metrics",
+    "irt",
     "samples",
     "pool",
+    "student",
     "cluster",
     "lsa",
     "baselines",

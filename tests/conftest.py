@@ -4,13 +4,16 @@ import ipaddress
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from cases_server import PORT, Server
 from commands import Ran
 
 settings.register_profile("crowdselect", deadline=None)  # machines differ; a slow example is no failure
@@ -27,6 +30,37 @@ def data() -> Path:
     if not folder:
         pytest.skip("CROWDSELECT_DATA is not set: the real pools are not here")
     return Path(folder).resolve(strict=True)
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    folder = os.environ.get("CROWDSELECT_CASES")
+    if not folder:
+        pytest.skip("CROWDSELECT_CASES is not set: the reported inputs are not here")
+    return Path(folder).resolve(strict=True)
+
+
+@pytest.fixture(scope="session")
+def server(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = folder / "chat_server.py"
+    script.write_text((cases / "chat_server.py").read_text().replace(PORT, str(port)))
+    log = folder / "log.txt"
+    with log.open("w") as told:
+        process = subprocess.Popen([sys.executable, str(script)], stderr=told)
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield Server(log, port)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(autouse=True)

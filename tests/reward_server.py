@@ -2,7 +2,7 @@
 
 Sources: vLLM `vllm/entrypoints/pooling/{classify,pooling,scoring}/protocol.py` (requests with `input` or `messages`,
 `use_activation` on unless said otherwise; answers `data: [{index, probs, num_classes}]`, `[{index, data}]`,
-`[{index, score}]`) and text-embeddings-inference `docs/openapi.json` (`/predict`: `inputs`, `raw_scores` off by
+`[{index, score}]`), SGLang's `http_server.py` (`/classify`: `text`; a list of `{embedding, meta_info}`) and text-embeddings-inference `docs/openapi.json` (`/predict`: `inputs`, `raw_scores` off by
 default, `truncate`; a list of `[{label, score}]` for a batch, errors as `{error, error_type}`; `/info`).
 """
 
@@ -54,6 +54,10 @@ class RewardServer:
     def posted(self, path: str) -> list[dict]:
         return [body for at, body in self.requests if at == path]
 
+    def requests_of(self, model: str) -> list[dict]:
+        """The bodies sent to one model."""
+        return [body for _, body in self.requests if body.get("model") == model]
+
     def answer(self, path: str, body: dict) -> tuple[int, object]:
         with self._lock:
             number = len(self.requests)
@@ -62,6 +66,8 @@ class RewardServer:
             return self.faults[number], {"error": "busy", "error_type": "overloaded"}
         if path not in self.paths:
             return 404, {"detail": "Not Found"}
+        if self.quirks.get("sglang"):
+            return _sglang(path, body)
         if "answer" in self.quirks:
             made = self.quirks["answer"]
             return 200, made(body) if callable(made) else made
@@ -154,6 +160,15 @@ def _vllm(path: str, body: dict, quirks: dict) -> dict:
         "data": data[::-1],
         "usage": {},
     }
+
+
+def _sglang(path: str, body: dict) -> tuple[int, object]:
+    if path == "/v1/classify":  # a softmax over the one label
+        return 200, {"data": [{"index": 0, "label": "LABEL_0", "probs": [1.0], "num_classes": 1}]}
+    if body.get("text") is None:
+        return 400, {"error": {"message": "Either text, input_ids or input_embeds should be provided."}}
+    texts = body["text"] if isinstance(body["text"], list) else [body["text"]]
+    return 200, [{"embedding": [raw_reward(text)], "meta_info": {"id": "x"}} for text in texts]
 
 
 def _tei(body: dict) -> list:

@@ -222,12 +222,12 @@ def test_unknown_columns(tmp_path):
         LayoutError,
         path,
         path,
+        "closest is the layout long, which lacks the answers and the models that gave them",
         "found prompt, answer",
-        "long",
-        "zoo",
-        "ultrafeedback",
-        "distilabel",
-        "matrix",
+    )
+    path = write(tmp_path / "q.csv", {"left": ["x"], "right": ["y"]})
+    fails(
+        LayoutError, path, path, "found left, right", "long", "zoo", "ultrafeedback", "distilabel", "matrix"
     )
 
 

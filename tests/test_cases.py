@@ -4,90 +4,18 @@ Each kind has tests of its own with inputs of their own elsewhere; here the fold
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from cases_server import Server
 from commands import Ran
 from crowdselect import open_pool
 from crowdselect.errors import InputError
-
-LATER = {
-    "31_judge_gpt5": "servers that refuse a parameter",
-    "32_served_sglang": "served reward models",
-    "51_ah_think": "verdicts",
-    "51_ah_v2_two_baselines": "a baseline per category",
-    "70_rl_export": "data for reinforcement learning",
-    "71_within_model_variance": "samples in the metrics",
-}
-"""Folders that are read here, and whose other wishes belong to what judges, servers and samples do."""
-
-PORT = "18321"
-"""Where the server of the cases listens."""
-
-
-@pytest.fixture(scope="session")
-def cases() -> Path:
-    folder = os.environ.get("CROWDSELECT_CASES")
-    if not folder:
-        pytest.skip("CROWDSELECT_CASES is not set: the reported inputs are not here")
-    return Path(folder).resolve(strict=True)
-
-
-class Server(NamedTuple):
-    """The chat server of the cases, at a port of its own."""
-
-    log: Path
-    port: int
-
-    def crowd(self, case: Path, folder: Path) -> Path:
-        """The crowd file of a case, for this server."""
-        file = folder / "crowd.toml"
-        file.write_text((case / "crowd.toml").read_text().replace(PORT, str(self.port)))
-        return file
-
-    def asked(self) -> list[dict[str, Any]]:
-        """The bodies of all requests so far."""
-        found, decoder = [], json.JSONDecoder()
-        for line in self.log.read_text().splitlines():
-            rest = line
-            while rest.startswith("["):  # two threads may write into one line
-                value, end = decoder.raw_decode(rest)
-                found.append(value[1])
-                rest = rest[end:]
-        return found
-
-
-@pytest.fixture(scope="module")
-def server(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    script = folder / "chat_server.py"
-    script.write_text((cases / "chat_server.py").read_text().replace(PORT, str(port)))
-    log = folder / "log.txt"
-    with log.open("w") as told:
-        process = subprocess.Popen([sys.executable, str(script)], stderr=told)
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield Server(log, port)
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Chosen:
@@ -423,15 +351,84 @@ def test_lists_of_rewards(cases: Path) -> None:
         assert len(pool.samples.rewards("rewards")) == 36 * 3
 
 
-def test_the_best_sample_is_exported(cases: Path, choose: Callable[..., Chosen]) -> None:
+def test_prompts_with_their_reference(cases: Path, choose: Callable[..., Chosen]) -> None:
+    found = choose(cases / "70_rl_export" / "pool.jsonl", "--format", "rl", "--reference", "reference")
+    assert found.reasons() == {"selected": 3, "below_cut": 9}
+    for record in found.train:
+        assert [turn["role"] for turn in record["prompt"]] == ["user"]
+        assert record["prompt"][0]["content"].startswith("Explain how ")
+        assert record["reference"] == "42"
+
+
+def test_how_samples_differ_within_and_between_models(cases: Path, choose: Callable[..., Chosen]) -> None:
+    found = choose(cases / "71_within_model_variance" / "pool.jsonl", budget=6)
+    half, sure = {"q0", "q1", "q2"}, {"q3", "q4", "q5"}
+    assert {row["id"]: (row["within"], row["separability"]) for row in found.rows} == {
+        **dict.fromkeys(half, (0.25, 0.0)),
+        **dict.fromkeys(sure, (0.0, 0.25)),
+    }
+
+
+def test_the_best_sample_is_exported(
+    cases: Path, choose: Callable[..., Chosen], run: Callable[..., Ran], tmp_path: Path
+) -> None:
     found = choose(cases / "72_first_sample_not_best" / "pool.jsonl")
     assert all(answer.startswith("RIGHT") for answer in found.answers())
+    row = next(row for row in found.rows if row["selected"])
+    assert row["sample"] > 0
+    assert row["reward"] == 1
+    said = run("why", tmp_path / "out", row["id"]).out
+    assert f"answer to train on: {row['model']}, sample {row['sample']:g} (reward 1;" in said
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_what_else_is_wanted_is_done_elsewhere(name: str, cases: Path) -> None:
-    """These are read; a pool among them opens."""
-    pool = cases / name / "pool.jsonl"
-    if pool.exists():
-        with open_pool(pool) as opened:
-            assert len(opened.ids) > 0
+@pytest.mark.extra
+def test_a_judge_that_refuses_parameters(
+    cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
+) -> None:
+    case = cases / "31_judge_gpt5"
+    judge = f"judge:{server.crowd(case, tmp_path)}#judge"
+    ran = run("reward", case / "pool.jsonl", "--with", judge, "-o", tmp_path / "r.parquet", "--no-self-test")
+    assert ran.code == 0, ran
+    assert pq.read_table(tmp_path / "r.parquet")["judge"].to_pylist() == [7.0] * 6
+    for parameter in ("max_tokens", "logprobs", "temperature"):
+        assert ran.err.count(f"the server refuses {parameter!r}") == 1
+
+
+@pytest.mark.extra
+def test_the_verdict_after_the_thinking(
+    cases: Path, run: Callable[..., Ran], server: Server, tmp_path: Path
+) -> None:
+    case = cases / "51_ah_think"
+    before = len(server.asked())
+    ran = run(
+        *("evaluate", "arena-hard", "--answers", case / "answers.jsonl", "--baseline", case / "base.jsonl"),
+        *("--questions", case / "question.jsonl", "--judge", f"{server.crowd(case, tmp_path)}#judge"),
+        *("-o", tmp_path / "out"),
+    )
+    assert ran.code == 0, ran
+    assert len(server.asked()) - before == 8  # each game once
+    games = [
+        json.loads(line)["games"] for line in (tmp_path / "out" / "judgments.jsonl").read_text().splitlines()
+    ]
+    assert [[game["score"] for game in pair] for pair in games] == [["A>B", "A>B"]] * 4
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["score"] == 50
+
+
+def test_a_baseline_for_each_category(cases: Path, run: Callable[..., Ran], tmp_path: Path) -> None:
+    case = cases / "51_ah_v2_two_baselines"
+    ran = run(
+        *("evaluate", "arena-hard", "--judgments", case / "judgments.jsonl"),
+        *("--questions", case / "question.jsonl", "-o", tmp_path / "out"),
+    )
+    assert ran.code == 0, ran
+    found = json.loads((tmp_path / "out" / "result.json").read_text())["categories"]
+    assert {name: (part["baseline"], part["score"]) for name, part in found.items()} == {
+        "hard_prompt": ("o3-mini-2025-01-31", 0.0),
+        "creative_writing": ("gemini-2.0-flash-001", 0.0),
+    }
+
+
+def test_a_server_of_sglang_is_tested_elsewhere(cases: Path) -> None:
+    """In `test_reward_served.py`: it takes a tokenizer."""
+    with open_pool(cases / "32_served_sglang" / "pool.jsonl") as pool:
+        assert len(pool.ids) == 2

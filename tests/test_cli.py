@@ -29,6 +29,7 @@ COMMANDS = [
     "demo",
     "evaluate",
     "export",
+    "init",
     "inspect",
     "metrics",
     "report",
@@ -37,6 +38,7 @@ COMMANDS = [
     "run",
     "select",
     "simulate",
+    "status",
     "train",
     "view",
     "why",
@@ -108,6 +110,7 @@ def test_help_of_select_is_in_sections(run):
         "Options",
         "Pool",
         "What counts",
+        "Student",
         "Spread",
         "Method",
         "Answers",
@@ -229,6 +232,7 @@ def test_inspect_counts_what_is_there(run):
             "without_reward": 0,
             "with_one_reward": 2,
             "complete": 1,
+            "good": {"above": 4.0, "share": 0.25},
         }
     }
     assert [(m["name"], m["size_b"], m["coverage"]["judge"]) for m in found["crowd"]] == [
@@ -272,6 +276,31 @@ def test_inspect_of_many_reward_columns(run):
     run("select", "pool.parquet", "--budget", 1, "-o", "out").refuses(
         "several reward columns: judge0, judge1"
     )
+
+
+def test_inspect_says_in_one_warning_which_rewards_contradict_each_other(run):
+    rewards = {name: [*range(1, 12), 12] for name in ("one", "two", "three", "four")}
+    rewards["one"][-1] = rewards["two"][-1] = 0  # highest by the others
+    rows = [
+        {"id": f"q{n}", "model": model, **{name: float(values[n]) for name, values in rewards.items()}}
+        for n in range(12)
+        for model in ("x-7b", "x-70b")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    found = [
+        line for line in run("inspect", "pool.parquet").err.splitlines() if "one of the two is wrong" in line
+    ]
+    assert len(found) == 1
+    assert "2 answers have the highest " in found[0]
+    assert found[0].count(" (2)") == 3
+    assert "likewise the highest and the lowest of" in found[0]
+
+
+def test_crowd_says_what_was_read_off_names_and_what_the_file_says(run, sim):
+    ran = json.loads(run("crowd", sim, "-o", "crowd.toml", "--json").out)
+    assert {member["source"] for member in ran} == {"name"}
+    again = json.loads(run("crowd", sim, "-o", "crowd.toml", "--json").out)
+    assert {member["source"] for member in again} == {"file"}
 
 
 def test_a_crowd_file_goes_round(run, sim):

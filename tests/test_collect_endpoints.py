@@ -108,6 +108,12 @@ def test_a_file_holds_models_judges_and_defaults(tmp_path):
         ("[[model]]\nname = 'a'\ntimeout = inf", "timeout must be a number above 0, got inf"),
         ("[[model]]\nname = 'a'\nsystem = 3", "system must be text, got 3"),
         ("[[model]]\nname = 'a'\nextra_body = 3", "extra_body must be a table, got 3"),
+        (
+            "[[model]]\nname = 'a'\ntop_p = 'default'",
+            "top_p must be a number above 0 and at most 1, got 'default'",
+        ),
+        ("[[model]]\nname = 'a'\nlogprobs = false", "unknown key 'logprobs'"),
+        ("[[judge]]\nname = 'a'\nlogprobs = 'no'", "logprobs must be true or false, got 'no'"),
         ("[[model]]\nname = 'a'\nextra_body = { n = 3 }", "extra_body cannot hold 'n'"),
         ("[[model]]\nname = 'a'\nextra_body = { t = 2020-01-01 }", "cannot be sent as JSON"),
         ("[[model]]\nname = 'a'\n[[model]]\nname = 'a'", "model 'a' appears twice"),
@@ -211,3 +217,14 @@ def test_keys_are_replaced_and_short_ones_only_in_errors():
     redact = Redactor({"LONG": "sk-0123456789", "LONGER": "sk-0123456789abc", "SHORT": "ollama"})
     assert redact.text("sk-0123456789abc, sk-0123456789, ollama") == "[LONGER], [LONG], ollama"
     assert redact.error("bad key ollama") == "bad key [SHORT]"
+
+
+def test_the_servers_own_temperature(tmp_path):
+    """`"default"` in a table wins over a number in `[defaults]`, and the other way round; none is sent."""
+    text = "[defaults]\ntemperature = 0.5\n[[model]]\nname = 'a'\ntemperature = 'default'\n[[model]]\nname = 'b'\n"
+    one, other = load_endpoints(write(tmp_path, text)).models
+    assert (one.temperature, one.default_temperature, one.fields()) == (None, True, {})
+    assert (other.temperature, other.default_temperature) == (0.5, False)
+    text = "[defaults]\ntemperature = 'default'\n[[judge]]\nname = 'j'\ntemperature = 0.2\nlogprobs = false\n"
+    (judge,) = load_endpoints(write(tmp_path, text)).judges
+    assert (judge.temperature, judge.default_temperature, judge.logprobs) == (0.2, False, False)

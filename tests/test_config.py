@@ -1,7 +1,9 @@
 """`--config FILE.toml`: the options of a command from a file; flags win."""
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from commands import manifest, train, tree
@@ -41,6 +43,28 @@ def test_flags_win_over_the_file(run, sim):
     assert Path("from-file").exists()
 
 
+def test_several_values_and_tables_of_names_in_the_file(run):
+    rows = [
+        {"task": f"Say {n}", "by": model, "said": f"{n}!", "score": score}
+        for n in range(4)
+        for model, score in (("m-1b", n - 1), ("m-3b", 0), ("m-7b", n + 1.5))
+    ]
+    Path("pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name, missing in (("several", "[-1, 0]"), ("one", "-1")):
+        Path("c.toml").write_text(
+            f'budget = 1\nclusters = 0\nmissing = {missing}\nreward = "score"\nkeep = "rewards=1.."\n'
+            '[columns]\ninstruction = "task"\nmodel = "by"\nresponse = "said"\n'
+        )
+        ran = run("select", "pool.jsonl", "--config", "c.toml", "-o", name)
+        assert ran.code == 0, ran.err
+    found = {name: pq.read_table(f"{name}/selection.parquet")["n_rewards"] for name in ("several", "one")}
+    assert {name: sorted(counts.to_pylist()) for name, counts in found.items()} == {
+        "several": [1, 1, 2, 2],
+        "one": [2, 3, 3, 3],
+    }
+    assert manifest("several")["options"]["keep"] == ["rewards=1.."]
+
+
 def test_weights_as_text_in_the_file(run, sim):
     Path("c.toml").write_text('budget = 3\nclusters = 0\nweights = "difficulty=2"\noutput = "out"\n')
     assert run("select", sim, "--config", "c.toml").code == 0
@@ -73,7 +97,13 @@ def test_weights_as_text_in_the_file(run, sim):
         ("min_best_quantile = 0.2", ["write --keep best_reward=20%.."]),
         ("overwrite = 1", ["overwrite is 1; wanted true or false"]),
         ("near_duplicates = 'x'", ["near_duplicates is 'x'; wanted a number"]),
-        ("reward = 5", ["reward is 5; wanted a list of texts"]),
+        ("reward = 5", ["reward is 5; wanted text", "or a list of texts"]),
+        ("reward = ['a', 5]", ["reward is ['a', 5]; wanted a list of texts"]),
+        ("missing = [-1, 'NA']", ["missing is [-1, 'NA']; wanted a list of numbers"]),
+        ("missing = [true]", ["missing is [True]; wanted a list of numbers"]),
+        ("missing = '-1'", ["missing is '-1'; wanted a number, or a list of numbers"]),
+        ("seeds = [1, 2]", ["seeds is [1, 2]; wanted a whole number"]),
+        ("[columns]\ninstruction = 3", ["columns is {'instruction': 3}; wanted a table of column names"]),
         ('output = "a\\u0000b"', ["wanted text without a null character"]),
         ("[weights]\ndifficulty = 'high'", ["weights is {'difficulty': 'high'}; wanted a table of numbers"]),
         ("[weights]\ndifficulty = true", ["wanted a table of numbers"]),

@@ -23,6 +23,7 @@ def _here(tmp_path, monkeypatch):
     build_model(tmp_path / "model")
     (tmp_path / "crowd.toml").write_text(
         f'[[model]]\nname = "tiny"\nlocal = "{tmp_path / "model"}"\nmax_tokens = 6\nbatch_size = 2\ntemperature = 0.8\nseed = 5\n'
+        f'[[student]]\nname = "pupil"\nlocal = "{tmp_path / "model"}"\nmax_tokens = 6\ntemperature = 0.0\n'
     )
     asked = [{"id": f"i{n}", "instruction": f"Say {n} in words, please."} for n in range(40)]
     asked += [{"id": f"t{n}", "turns": [f"Once more, {n}", "And now?"]} for n in range(3)]
@@ -42,9 +43,12 @@ def test_answers_are_those_of_this_process_and_a_killed_run_goes_on(tmp_path):
     assert "tiny" in out + err
     ran("collect", "asked.jsonl", "--crowd", "crowd.toml", "-o", "here.parquet")
     there, here = (pq.read_table(f"{name}.parquet") for name in ("there", "here"))
-    said = ["id", "model", "response", "finish_reason"]
+    said = ["id", "model", "is_student", "response", "finish_reason"]
+    pairs = zip(there["model"].to_pylist(), there["is_student"].to_pylist(), strict=True)
+    assert set(pairs) == {("tiny", False), ("pupil", True)}
     assert there.select([n for n in said if n in there.column_names]).equals(
         here.select([n for n in said if n in here.column_names])
     )
     with Ledger(tmp_path / "there.parquet.ledger") as ledger:
-        assert ledger.spent()["tiny"].attempts == 40 + 3 * 2  # none was asked twice and kept twice
+        for name in ("tiny", "pupil"):
+            assert ledger.spent()[name].attempts == 40 + 3 * 2  # none was asked twice and kept twice

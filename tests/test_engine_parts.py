@@ -13,6 +13,7 @@ from crowdselect.cache import KEY, Keys, Parts, joined
 from crowdselect.engine import stream
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.own import FunctionScorer
 from crowdselect.reward.run import Column
@@ -73,12 +74,19 @@ def test_however_the_pool_is_cut_each_conversation_is_scored_once(count, tmp_pat
     column = Column.of("length", FunctionScorer(spec))
     setup = ScorerSetup(spec, LocalOptions(), column.digest)
     parts = Parts(tmp_path / "parts")
-    worker = ScoreWorker(setup, parts.folder, str(tmp_path))
+    worker = ScoreWorker(setup, parts.folder, str(tmp_path), Alike("score", 0, stops=False))
     with open_pool(place) as pool:
         sources = files_of(pool)
     half = sources[: len(sources) // 2]
     for some in (half, sources, sources):  # stopped half-way, gone on with, and again
-        read = on_workers(column, setup, Stored(None, parts), parts, engine=EngineOptions(engine="ray")).read
+        read = on_workers(
+            column,
+            setup,
+            Stored(None, parts),
+            parts,
+            engine=EngineOptions(engine="ray"),
+            alike=Alike("score", 0, stops=False),
+        ).read
         for source in some:
             for table in read(pa.Table.from_pylist([source])):
                 worker(table)
@@ -93,7 +101,12 @@ def test_a_worker_with_another_scorer_stops(tmp_path, monkeypatch):
     (tmp_path / "scorers_of_parts_2.py").write_text(SCORERS)
     spec = parse_spec("python:scorers_of_parts_2:length")
     with pytest.raises(InputError, match="on a worker it is not what it is on the driver"):
-        ScoreWorker(ScorerSetup(spec, LocalOptions(), bytes(32)), tmp_path / "parts", str(tmp_path))
+        ScoreWorker(
+            ScorerSetup(spec, LocalOptions(), bytes(32)),
+            tmp_path / "parts",
+            str(tmp_path),
+            Alike("score", 0, stops=False),
+        )
 
 
 @pytest.mark.parametrize(

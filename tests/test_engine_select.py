@@ -24,10 +24,14 @@ def same(one, other):
     return [file for file in FILES if (one / file).read_bytes() != (other / file).read_bytes()] == []
 
 
+FOR_A_STUDENT = ("--method", "teachable", "--student", "sim-elm-7b", "--pairs", "best-student")
+
+
 @pytest.mark.parametrize("samples", [1, 3])
-def test_the_folder_and_the_metrics_are_those_of_the_local_engine(samples, tmp_path):
+@pytest.mark.parametrize("how", [("--pairs", "best-worst"), FOR_A_STUDENT])
+def test_the_folder_and_the_metrics_are_those_of_the_local_engine(how, samples, tmp_path):
     simulate("pool", instructions=120, shards=7, answer_chars=80, samples=samples)
-    asked = ("select", "pool", "--budget", 20, "--pairs", "best-worst", "-o")
+    asked = ("select", "pool", "--budget", 20, *how, "-o")
     ran(*asked, "here")
     _, err = ran(*asked, "there", "--engine", "ray", "--workers", 2)
     assert same(tmp_path / "here", tmp_path / "there")

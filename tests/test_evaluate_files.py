@@ -9,6 +9,7 @@ from crowdselect.evaluate.files import dumped, read_answers, read_bench, read_re
 from crowdselect.evaluate.judging import JudgePrompts, read_judgements
 from crowdselect.evaluate.outcome import load_groups, load_result
 from crowdselect.evaluate.protocols import ARENA_HARD, MT_BENCH
+from crowdselect.malformed import Malformed
 from judging import Bench, between, graded, read_jsonl, write_jsonl
 
 URL = "http://127.0.0.1:9"
@@ -141,7 +142,7 @@ def test_judgements_of_arena_hard_old_and_new(run, tmp_path, bench):
     ]
     file = write_jsonl(tmp_path / "j.jsonl", rows)
     found = read_judgements(file, read_bench(bench.hard, ARENA_HARD), ARENA_HARD)
-    assert found.baseline == "b"
+    assert found.baselines == {"arena-hard-v0.1": "b"}
     ran = run(
         "evaluate", "arena-hard", "--questions", bench.hard, "--judgments", file, "-o", tmp_path / "out"
     )
@@ -332,3 +333,42 @@ def test_a_folder_and_its_adapter_answer(tmp_path, run):
     assert said["base"] != said["lora"]
     grades = [graded(text) for turns in said["lora"] for text in turns]
     assert score(tmp_path / "lora-mt")["score"] == pytest.approx(sum(grades) / 4)
+
+
+def test_malformed_lines_are_counted_and_left_out_only_when_that_is_wanted(run, tmp_path):
+    questions = write_jsonl(
+        tmp_path / "q.jsonl",
+        [*({"question_id": n, "category": "roleplay", "turns": ["a"]} for n in range(3)), {"question_id": 3}],
+    )
+    row = {"model": "m", "judge": ["j", "p"], "score": 8, "turn": 1}
+    judged = tmp_path / "j.jsonl"
+    lines = [json.dumps(row | {"question_id": n}) for n in range(2)]
+    judged.write_text("\n".join([*lines, "{half", json.dumps(row | {"question_id": 2, "turn": "one"})]))
+    told = ("evaluate", "mt-bench", "--questions", questions, "--judgments", judged, "-o", tmp_path / "out")
+    ran = run(*told)
+    assert ran.code == 2
+    assert "question '3' has no turns and no prompt; 1 of 4 rows is malformed: correct it" in ran.err
+    assert "--skip-invalid" in ran.err
+    assert not (tmp_path / "out").exists()
+    ran = run(*told, "--skip-invalid")
+    assert ran.code == 3, ran.err  # the verdict on question 2 is missing
+    result, manifest = score(tmp_path / "out"), json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (result["score"], len(result["questions"]), result["verdicts"]["missing"]) == (8.0, 3, 1)
+    assert manifest["malformed"] == 3
+    assert [note.partition("; the first")[0] for note in result["notes"][:3]] == [
+        "1 of 4 rows is malformed and left out",
+        "1 of 4 rows is malformed and left out",
+        "1 of 3 rows is malformed and left out",
+    ]
+    assert f"{judged}:3: broken JSON" in result["notes"][1]
+
+
+def test_files_of_which_nothing_is_left_are_refused(tmp_path):
+    file = write_jsonl(tmp_path / "q.jsonl", [{"question_id": 3}])
+    with pytest.raises(InputError, match="no question is left; 1 of 1 rows is malformed and left out"):
+        read_bench(file, MT_BENCH, Malformed(skip=True))
+    with pytest.raises(InputError, match="no line is left; 1 of 1 rows is malformed"):
+        read_answers(file, [], malformed=Malformed(skip=True))
+    file.write_text("{half\n")
+    with pytest.raises(InputError, match="all 1 lines are malformed"):
+        read_references(file, Malformed(skip=True))

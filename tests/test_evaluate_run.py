@@ -448,6 +448,10 @@ def test_the_same_evaluation_again_is_up_to_date(run, tmp_path):
         assert json.loads(run(*bench.mt_bench(), "--json").out)["was_there"] is True
         assert {file: file.stat().st_mtime_ns for file in before} == before
         (tmp_path / "out" / "answers.jsonl").unlink()
-        assert "written to" in run(*bench.mt_bench()).out
+        again = run(*bench.mt_bench()).out
+        assert "written to" in again
+        assert again.endswith("  crowdselect evaluate compare --help\n")
         assert "written to" in run(*bench.mt_bench(), "--seed", 7).out  # scored anew, nobody is asked
         assert len(server.requests) == 32
+        other = run(*bench.mt_bench(out="other")).out
+        assert other.endswith(f"  crowdselect evaluate compare {tmp_path / 'out'} {tmp_path / 'other'}\n")

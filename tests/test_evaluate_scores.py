@@ -18,7 +18,7 @@ from crowdselect.evaluate.comparison import (
 )
 from crowdselect.evaluate.display import forest_lines
 from crowdselect.evaluate.files import Question
-from crowdselect.evaluate.judging import LABELS, Verdict, canonical, read_label, read_rating, weighed
+from crowdselect.evaluate.judging import Verdict, read_rating, weighed
 from crowdselect.evaluate.outcome import Loaded, MethodRuns
 from crowdselect.evaluate.scores import (
     Cells,
@@ -31,6 +31,7 @@ from crowdselect.evaluate.scores import (
     resampled,
     won,
 )
+from crowdselect.reward.verdicts import LABELS, canonical, read_label
 
 WEIGHT = {"A>>B": (1, 3), "A>B": (1, 1), "A=B": (0.5, 1), "B>A": (0, 1), "B>>A": (0, 3)}
 
@@ -65,7 +66,7 @@ def games(count, seed=0, missing=()):
         ("x" * 100_000 + "[[10]]", 10),
         ("<b>[[1]]</b>", 1),
         ("[[ 5 ]]", 5),
-        ("7", None),
+        ("7", 7),
         ("I would say [7]", None),
         ("[[0]]", None),
         ("[[10.5]]", None),
@@ -101,7 +102,7 @@ def test_ratings(text, rating):
     ],
 )
 def test_labels(text, label):
-    assert read_label(text).label == label
+    assert read_label(text).value == label
 
 
 def test_a_label_turned_round_is_worth_the_rest():

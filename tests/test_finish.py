@@ -25,9 +25,10 @@ from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Ledger
 from crowdselect.engine.here import run_here
 from crowdselect.errors import CallError
-from crowdselect.evaluate.judging import read_label, read_rating
+from crowdselect.evaluate.judging import read_rating
 from crowdselect.finish import ENDINGS, ending, ending_sql, no_verdict, spoken
 from crowdselect.reward.rubric import read_score
+from crowdselect.reward.verdicts import read_label
 from judging import Bench
 from reward_server import RewardServer
 
@@ -194,12 +195,12 @@ def test_a_reply_that_is_not_whole_is_no_verdict():
 def test_a_verdict_stands_after_the_thinking():
     assert read_score(HALF).score is None
     assert read_rating(HALF).is_missing
-    assert read_label(HALF).is_missing
+    assert read_label(HALF).value is None
     assert read_score("<think>Score: 3?</think>\n8").score == 8
     assert read_score("<think>Score: 3?</think>\nI cannot say.").score is None
     assert read_score("Hm, Score: 3.\n</think>\nScore: 8").score == 8
     assert read_rating("<think>[[3]]</think> Rating: [[9]]").rating == 9
-    assert read_label("<think>[[B>A]] but</think> [[A>B]]").label == "A>B"
+    assert read_label("<think>[[B>A]] but</think> [[A>B]]").value == "A>B"
     assert spoken("It quotes <think> and </think> here: 7") == "It quotes <think> and </think> here: 7"
 
 
@@ -272,7 +273,7 @@ def test_half_answers_are_no_targets_but_their_rewards_count(tmp_path):
     for metric in ("difficulty", "separability", "score"):
         assert made.table[metric].equals(plain.table[metric])
     said = "\n".join(made.warnings)
-    assert "8 answers were cut (finish_reason)" in said
+    assert "8 answers were cut (finish_reason, or a <think> without an end)" in said
     assert "4 answers were withheld" in said
     assert "4 answers were broken off" in said
     assert "4 answers have an unknown finish_reason" in said

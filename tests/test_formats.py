@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from crowdselect.errors import InputError, OptionError
 from crowdselect.selection.formats import (
-    FORMATS,
     PAPER_TRAINING,
-    RL,
     check_format,
+    holds_of,
     record,
     record_schema,
     trainer_files,
 )
+from crowdselect.selection.records import FORMATS, RL
+from crowdselect.selection.trainers import TRAINERS
 
 ANSWERED = [name for name in FORMATS if name != RL]
 
@@ -70,6 +71,12 @@ def test_each_format():
     assert made("dpo") == dpo
     one = {"chosen": assistant("Because."), "rejected": assistant("No.")}
     assert made("dpo", trainer="llamafactory") == dpo | one
+    answered = [*CHAT, assistant("Because.")]
+    assert made("dpo", trainer="ms-swift") == {"id": "a", "messages": answered, "rejected_response": "No."}
+    whole = {"id": "a", "chosen": answered, "rejected": [*CHAT, assistant("No.")]}
+    assert made("dpo", trainer="open-instruct") == whole
+    for trainer in ("axolotl", "unsloth"):
+        assert made("dpo", trainer=trainer) == dpo
 
 
 ODD = [
@@ -92,10 +99,11 @@ def test_turns_that_a_trainer_would_drop_are_refused(prompt):
         ("alpaca", None),
         ("messages", "llamafactory"),
         ("dpo", "llamafactory"),
+        ("messages", "ms-swift"),
+        ("dpo", "ms-swift"),
     ):
         with pytest.raises(InputError, match=r"^id 'a': its messages are of .*`exclude`") as caught:
             made(name, prompt=prompt, trainer=trainer)
-        assert trainer or f"format {name}" in str(caught.value)
         assert (trainer or f"format {name}") in str(caught.value)
         assert ", ".join(m["role"] for m in prompt) in str(caught.value)
     for name in ("messages", "prompt-completion", "dpo"):
@@ -132,7 +140,7 @@ def test_every_format_keeps_every_text(turns, first, answer, rejected):
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_a_schema_has_the_columns_of_the_record(name):
-    for trainer in (None, "llamafactory"):
+    for trainer in (None, *(key for key, other in TRAINERS.items() if name in other.forms)):
         schema = record_schema(name, trainer=trainer)
         assert schema.names == list(made(name, trainer=trainer))
         assert pa.Table.from_pylist([made(name, trainer=trainer)], schema).to_pylist() == [
@@ -161,11 +169,36 @@ def test_a_schema_has_the_columns_of_the_record(name):
         ),
         ("sharegpt", None, "trl", "TRL does not read `format='sharegpt'`"),
         ("alpaca", None, "trl", "TRL does not read `format='alpaca'`"),
+        (
+            "dpo",
+            "best-worst",
+            "verl",
+            "verl does not read `format='dpo'` (it does not train on preference pairs); choose one of: messages, rl",
+        ),
+        ("prompt-completion", None, "axolotl", "axolotl does not read `format='prompt-completion'`"),
+        ("rl", None, "ms-swift", "ms-swift does not read `format='rl'`; choose one of: messages, dpo"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, pairs, trainer, said):
     with pytest.raises(OptionError, match=re.escape(said)):
         check_format(name, pairs=pairs, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer", "file_type", "wanted"),
+    [
+        (None, None, "jsonl", {"turns", "tools"}),
+        (None, None, "parquet", {"turns"}),
+        ("dpo", "axolotl", "jsonl", {"turns", "tools"}),
+        ("messages", "open-instruct", "jsonl", {"turns", "tools"}),
+        ("dpo", "open-instruct", "jsonl", {"turns"}),  # its tokenizing of pairs is given the messages alone
+        (None, "verl", "jsonl", {"turns"}),  # it reads Parquet
+        ("messages", "ms-swift", "jsonl", set()),
+        ("alpaca", "trl", "jsonl", set()),
+    ],
+)
+def test_what_a_format_holds_besides_plain_turns(name, trainer, file_type, wanted):
+    assert holds_of(name, trainer=trainer, file_type=file_type) == wanted
 
 
 # LLaMA-Factory: what its data/README.md and converter ask for

@@ -1,86 +1,27 @@
 """Files of crowds as people have them: each kind with an input of its own, in every file type that can hold it."""
 
-import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from crowdselect import Options, Pool, open_pool, select
+from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, write
+from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 from crowdselect.pool.content import prompt_of, without_markers
-from crowdselect.pool.forms import FORMS, Form, unlisted
+from crowdselect.pool.forms import FORMS
+from crowdselect.pool.lmeval import logs_in
+from crowdselect.pool.rowforms import Form
 from crowdselect.pool.source import connect
+from crowdselect.pool.wideforms import unlisted
 from crowdselect.selection.folder import training_records
 
 ROOT = Path(__file__).resolve().parent.parent
-Row = dict[str, Any]
-MODELS = ("m-1b", "m-7b")
-ALL = pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
-TYPED = pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-
-
-def write(folder: Path, rows: list[Row], kind: str, name: str = "pool") -> Path:
-    path = folder / f"{name}.{kind}"
-    if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
-    return path
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def crowd(**columns: Callable[[int, int], Any] | Any) -> list[Row]:
-    """Three instructions and two models, with other columns; None takes one away."""
-    rows = []
-    for i in range(3):
-        for j, model in enumerate(MODELS):
-            row = {
-                "id": f"q{i}",
-                "instruction": f"Do {i}",
-                "model": model,
-                "response": f"a{i}{j}",
-                "score": float(i + j),
-            }
-            more = {name: value(i, j) if callable(value) else value for name, value in columns.items()}
-            rows.append(
-                {name: value for name, value in {**row, **more}.items() if columns.get(name, 0) is not None}
-            )
-    return rows
-
-
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def answered(pool: Pool) -> list[str | None]:
-    return pool.responses([(id_, model) for id_ in pool.ids for model in pool.models])
-
-
-def is_plain(pool: Pool, prompt: str = "Do 0", answer: str = "a00") -> None:
-    """Three instructions of two models, all read."""
-    assert pool.models == MODELS
-    assert len(pool.ids) == 3
-    assert set(pool.left_out()) == {None}
-    assert pool.prompts([("q0", "m-1b")]) == [[user(prompt)]]
-    assert answered(pool)[0] == answer
-    assert pool.scores()[2].tolist() == [2, 3]
-
-
 # What a row says
 
 
@@ -468,26 +409,88 @@ def test_broken_rows_are_skipped_when_asked(kind: str, tmp_path: Path) -> None:
         assert any(str(why).startswith("malformed:") for why in pool.left_out())
 
 
-def test_the_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
-    for model, right in (("o/a-1b", 0.0), ("o/a-7b", 1.0)):
-        folder = tmp_path / model.replace("/", "__")
-        folder.mkdir()
-        facts = {"model_name": model, "higher_is_better": {"t": {"wer": False}}}
-        (folder / "results_2026-01-02T00-00-00.0.json").write_text(json.dumps(facts))
-        row = {
-            "doc_id": 0, "target": 7, "filter": "none", "metrics": ["wer"], "wer": right, "resps": [["x", "y"]],
-            "arguments": {"gen_args_0": {"arg_0": json.dumps([user("Say 7")]), "arg_1": {}}},
-        }  # fmt: skip
-        (folder / "samples_t_2026-01-02T00-00-00.0.jsonl").write_text(json.dumps(row) + "\n")
-        (folder / "samples_t_2026-01-01T00-00-00.0.jsonl").write_text(json.dumps({**row, "wer": 9}) + "\n")
-    with open_pool(tmp_path / "o__a-7b" / "samples_t_2026-01-02T00-00-00.0.jsonl") as pool:
-        assert pool.models == ("o/a-7b",)
+LM_EVAL = Path(__file__).parent / "stored" / "lm-eval-0.4.13" / "results"
+"""What the harness itself wrote; see the README there."""
+
+
+def test_the_samples_of_lm_evaluation_harness() -> None:
+    with pytest.raises(InputError, match="strict-match, flexible-extract; name one with `filter=flexible-"):
+        open_pool(LM_EVAL)
+    with open_pool(LM_EVAL, filter="flexible-extract") as pool:
+        models = ("example/lol-1b", "example/lol-7b")
+        tasks = {"capitals": 3, "endings": 4, "passages": 3, "sums": 4}
+        assert pool.models == models
+        assert pool.ids.tolist() == [f"{task}:{n}" for task, count in tasks.items() for n in range(count)]
+        sums = [f"sums:{n}" for n in range(4)]
+        assert pool.texts_of(sums)[0] == "Question: Ann has 2 cups and buys 3. How many has she?\nAnswer:"
+        assert (
+            pool.responses([("sums:0", model) for model in models for _ in "ab"], [0.0, 1.0] * 2)
+            == ["lol"] * 4
+        )
+        assert pool.values_of("target", sums) == ["lol", "#### 3", "LOL", "#### 1"]
+        written = [id_ for id_ in pool.ids if pool.responses([(id_, models[0])])[0] is not None]
+        assert written == sums
+        of_sums, of_capitals = slice(-4, None), slice(3)
+        assert pool.scores("score")[of_sums].tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
+        assert pool.scores("exact_match")[of_sums].tolist() == pool.scores("score")[of_sums].tolist()
+        assert set(pool.scores("acc")[of_capitals].ravel()) == {
+            0.0,
+            1.0,
+        }  # the first metric has no number per document
+        assert np.array_equal(pool.scores("score")[of_capitals], pool.scores("acc")[of_capitals])
+        assert np.isnan(pool.scores("score")[7:10]).all()  # texts whose likelihood alone is measured
+
+
+def test_metrics_of_lm_evaluation_harness_of_which_lower_is_better() -> None:
+    with open_pool(LM_EVAL, filter="strict-match") as pool:
+        assert pool.scores("extra_letters")[-4:].tolist() == [[-6, -6], [-3, -3], [-6, -6], [-3, -3]]
+        likelihoods = pool.scores("perplexity")[3:7]  # of a document it is a log-likelihood
+        assert (likelihoods < 0).all()
+        assert np.array_equal(pool.scores("score")[3:7], likelihoods)
+
+
+def test_the_newest_run_of_lm_evaluation_harness_counts(tmp_path: Path) -> None:
+    old, new = sorted(LM_EVAL.glob("example__lol-1b/samples_capitals_*"))
+
+    def likelihoods(place: Path) -> list[str]:
+        return [row["filtered_resps"][0][0] for row in map(json.loads, place.read_text().splitlines())]
+
+    assert likelihoods(old) != likelihoods(new)
+    found = {log.task: log.file for log in logs_in(LM_EVAL) if log.model == "example/lol-1b"}
+    assert found["capitals"] == new
+    with open_pool(old) as pool:
+        assert (pool.models, len(pool.ids)) == (("example/lol-1b",), 3)
+    for name in ("one", "two"):
+        shutil.copytree(LM_EVAL / "example__lol-7b", tmp_path / name)
+    with pytest.raises(InputError, match=r"one and .*two both hold the task capitals of example/lol-7b"):
+        open_pool(tmp_path, filter="strict-match")
+
+
+def test_lm_evaluation_harness_with_all_models_in_one_folder(tmp_path: Path) -> None:
+    """As `--output_path results/NAME.json` lays them out."""
+    for file in LM_EVAL.glob("*/*"):
+        name = file.name.replace("results", file.parent.name.partition("__")[2])
+        shutil.copy(file, tmp_path / name)
+    with open_pool(tmp_path, filter="strict-match") as pool:
+        assert pool.models == ("example/lol-1b", "example/lol-7b")
+        scores = pool.scores("extra_letters")
+    with open_pool(LM_EVAL, filter="strict-match") as pool:
+        assert np.array_equal(pool.scores("extra_letters"), scores, equal_nan=True)
+
+
+def test_prompts_of_lm_evaluation_harness_that_are_conversations(tmp_path: Path) -> None:
+    """As it sends them to servers (`JsonChatStr`): the JSON of the messages, alone in a list or not."""
+    turns = json.dumps([user("Say 7")])
+    row = {"doc_id": 0, "target": 7, "filter": "none", "metrics": ["f1"], "f1": "0.5", "resps": [["x"]]}
+    for number, prompt in enumerate((turns, [turns])):
+        own = row | {"doc_id": number, "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": {}}}}
+        file = tmp_path / f"samples_t{number}_2026-01-02T00-00-00.0.jsonl"
+        file.write_text(json.dumps(own) + "\n")
     with open_pool(tmp_path) as pool:
-        assert (pool.models, pool.ids.tolist()) == (("o/a-1b", "o/a-7b"), ["t:0"])
-        assert pool.prompts([("t:0", "o/a-1b")]) == [[user("Say 7")]]
-        assert pool.responses([("t:0", "o/a-1b")], [1.0]) == ["y"]
-        assert pool.scores("score").tolist() == [[0, -1]]  # of the newest; lower is better
-        assert list(pool.column("target")) == ["7"]
+        model = tmp_path.name  # there is no results file that says
+        assert pool.models == (model,)
+        assert pool.prompts([("t0:0", model), ("t1:1", model)]) == [[user("Say 7")]] * 2
+        assert pool.scores_of_part("f1").tolist() == [[0.5], [0.5]]
 
 
 # Files
@@ -626,6 +629,72 @@ def test_rows_are_left_out_of_a_matrix_by_what_they_count(tmp_path: Path) -> Non
         with open_pool(write(tmp_path, rows, kind)) as pool:
             assert pool.models == ("a", "b")
             assert any("total_cost" in note for note in pool.notes)
+
+
+@ALL
+def test_a_text_among_numbers_is_a_malformed_row_where_those_are_left_out(kind: str, tmp_path: Path) -> None:
+    rows = crowd(
+        score=lambda i, j: i + j if kind == "jsonl" else str(i + j),
+        target=lambda i, j: "x" if i == 2 else "7",
+    )
+    rows[0] |= {"score": "failed"}
+    path = write(tmp_path, rows, kind)
+    with (
+        open_pool(path) as pool,
+        pytest.raises(
+            RewardError,
+            match=r"score is 'failed' .*`skip_invalid=True` leaves such rows out where most are numbers",
+        ),
+    ):
+        pool.scores("score")
+    with open_pool(path, skip_invalid=True) as pool:
+        scores = pool.scores("score").tolist()
+        assert len(scores) == 3
+        assert sum(np.isnan(row).sum() for row in scores) == 1
+        assert pool.malformed == 1
+        assert any(
+            "1 of 6 rows is malformed" in n and "score is 'failed', not a number" in n for n in pool.notes
+        )
+        assert list(pool.column("target")) == ["7", "7", "x"]  # no reward by its name: texts are its values
+
+
+@ALL
+def test_columns_that_are_called_model_and_reward_are_of_the_model(kind: str, tmp_path: Path) -> None:
+    for columns in (("a_reward", "b_reward"), ("reward_a", "reward_b"), ("b_score", "a_score")):
+        rows = [{"id": f"q{i}", "instruction": f"Do {i}", columns[0]: i, columns[1]: 2 * i} for i in range(3)]
+        with open_pool(write(tmp_path, rows, kind)) as pool:
+            assert pool.models == ("a", "b")
+            own = {
+                name.strip("_").replace("reward", "").replace("score", "").strip("_"): name
+                for name in columns
+            }
+            assert pool.scores()[2].tolist() == [rows[2][own["a"]], rows[2][own["b"]]]
+    rows = [{"id": "1", "a": "Yes.", "a_score": 0.5, "b": "No.", "b_score": 1}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models) == ("column pairs", ("a", "b"))
+        assert pool.responses([("1", "a"), ("1", "b")]) == ["Yes.", "No."]
+        assert pool.scores().tolist() == [[0.5, 1.0]]
+
+
+@ALL
+def test_rows_of_a_matrix_without_an_id_are_numbered(kind: str, tmp_path: Path) -> None:
+    rows = [{"row": i, "a": i % 3, "b": i % 2, "total_cost": 0.5} for i in range(12)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == ("a", "b")
+        assert sorted(pool.ids, key=int) == [str(number) for number in range(1, 13)]
+        assert pool.scores()[pool.ids.tolist().index("3")].tolist() == [2, 0]
+        assert any("the rows are numbered from 1" in note for note in pool.notes)
+        assert any("a number of the row: row" in note for note in pool.notes)
+    with open_pool(write(tmp_path, [{"prompt": f"Do {i}", "a": i, "b": 1} for i in range(3)], kind)) as pool:
+        assert pool.models == ("a", "b")
+        assert sorted(pool.instructions()) == ["Do 0", "Do 1", "Do 2"]
+        assert not any("numbered" in note for note in pool.notes)
+
+
+@pytest.mark.parametrize("row", [{"a": 1.0}, {"score": 1.0, "b": 2.0}, {"instruction": "Hi", "score": 0.5}])
+def test_a_number_or_a_reward_alone_is_no_matrix_without_an_id(row: Row, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError):
+        open_pool(write(tmp_path, [row], "jsonl"))
 
 
 def test_ids_that_are_spelt_otherwise_are_joined(tmp_path: Path) -> None:

@@ -76,6 +76,55 @@ def test_view_of_a_selection_knows_its_reward_and_shows_so_many_rows(run, tmp_pa
     assert run("view", tmp_path / "chosen", "--rows", 25).out.count("── ") == 25
 
 
+SAMPLED = """id,instruction,model,sample,response,score
+1,What is 2+2?,a-1b,0,five,0
+1,What is 2+2?,a-1b,1,four,1
+1,What is 2+2?,a-1b,3,,1
+1,What is 2+2?,a-7b,0,4,0.5
+1,What is 2+2?,a-7b,1,2+2,0.25
+2,Name a river.,a-1b,0,Rhine,1
+2,Name a river.,a-7b,0,Danube,
+"""
+
+
+def test_view_shows_samples(run, tmp_path):
+    (tmp_path / "pool.csv").write_text(SAMPLED)
+    lines = run("view", tmp_path / "pool.csv").out.splitlines()
+    first = lines.index("   a-1b  0.6667, mean of 3 samples: 0, 1, 1")
+    assert lines[first + 1 : first + 3] == ["     sample 1  1", "       four"]  # the best that has text
+    second = lines.index("   a-7b  0.375, mean of 2 samples: 0.5, 0.25")
+    assert lines[second + 1 : second + 3] == ["     sample 0  0.5", "       4"]
+    assert {"   a-1b  1, 1 sample", "   a-7b  no reward, 1 sample"} <= set(lines)
+    whole = run("view", tmp_path / "pool.csv", "--id", "1").out
+    assert all(text in whole for text in ("five", "four", "(no text)", "2+2"))
+
+
+def test_view_of_a_selection_shows_the_samples_that_it_takes(run, tmp_path):
+    (tmp_path / "pool.csv").write_text(SAMPLED)
+    asked = ("--clusters", 0, "--weights", "difficulty=1", "--keep", "rewards=1..", "--budget", 1)
+    pairs = ("--pairs", "within-model", "--answer", "model:a-7b")
+    assert run("select", tmp_path / "pool.csv", *asked, *pairs, "-o", tmp_path / "pairs").code == 0
+    text = run("view", tmp_path / "pairs").out
+    assert "     sample 0  0.5, to train on\n       4\n" in text
+    assert "     sample 1  0.25, rejected\n       2+2\n" in text
+    assert "     sample 1  1\n       four\n" in text
+    several = ("--answers-per-row", 2)
+    assert run("select", tmp_path / "pool.csv", *asked, *several, "-o", tmp_path / "several").code == 0
+    text = run("view", tmp_path / "several").out
+    assert text.count(", to train on") == 2
+
+
+def test_view_of_one_model(run, tmp_path):
+    rows = [
+        {"id": f"{i}", "instruction": f"q{i}", "model": "m", "sample": s} for i in range(2) for s in range(2)
+    ]
+    lines = [json.dumps({**row, "response": "r", "score": float(row["sample"])}) for row in rows]
+    (tmp_path / "one.jsonl").write_text("\n".join(lines) + "\n")
+    ran = run("view", tmp_path / "one.jsonl")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("   m  0.5, mean of 2 samples: 0, 1") == 2
+
+
 def test_export_writes_another_form_of_the_same_rows(run, sim, tmp_path):
     run("select", sim, "--budget", 5, "--clusters", 0, "-o", tmp_path / "chosen")
     done = run("export", tmp_path / "chosen", "--format", "alpaca", "-o", tmp_path / "alpaca")

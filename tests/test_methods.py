@@ -50,7 +50,9 @@ def by_both():
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setitem(METHODS, "vowels", Entry(make=by_vowels, help="Many vowels.", drawn=True))
+    monkeypatch.setitem(
+        METHODS, "vowels", Entry(make=by_vowels, help="Many vowels.", drawn=True, control=True)
+    )
 
 
 def _said(seed: int) -> list[str]:
@@ -135,7 +137,7 @@ def test_the_report_of_a_method_of_ones_own(toy, pool_file, tmp_path):
             ReportData(load_selection(tmp_path / "run"), pool), tmp_path / "report.html", method="none"
         )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "by the baseline <b>vowels</b>" in page
+    assert "by the method <b>vowels</b>" in page
     assert "each metric as the share of eligible rows below it" not in page
 
 

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric import exact, metrics
+from crowdselect.numeric import exact
 from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, compute_metrics, difficulty, separability, stability, within
 
 NAN = float("nan")
-B = metrics._BLOCK
+B = exact._BLOCK
 DROPPED = (
     1e-12  # of the row's largest reward: below that, what is left where rewards cancel counts as nothing
 )
@@ -286,7 +286,7 @@ def test_blocks_of_rows_leave_no_seam(rows):
 def test_the_number_of_processors_changes_nothing(threads, monkeypatch):
     scores = np.random.default_rng(1).normal(size=(3 * B + 1, 4))
     expected = all_three(scores, sizes=np.arange(4.0), families=["a"] * 4)
-    monkeypatch.setattr(metrics.os, "cpu_count", lambda: threads)
+    monkeypatch.setattr(exact.os, "cpu_count", lambda: threads)
     assert np.array_equal(all_three(scores, sizes=np.arange(4.0), families=["a"] * 4), expected)
 
 

@@ -300,10 +300,136 @@ def test_robustness_and_bands(tmp_path):
     assert [variant for variant in found.variants if variant.axis == "model" and variant.kept is not None]
 
 
+def test_robustness_makes_numbers_anew_as_a_selection_does(tmp_path):
+    """Every variant is what `select` chooses from a pool that is so, lengths and numbers of a named model too."""
+    rows = write(tmp_path / "pool.parquet", n=60)
+    rng = np.random.default_rng(3)
+    more = [
+        {
+            **row,
+            "model": f"llama-{size}b",
+            "response": "x" * int(rng.integers(1, 30)),
+            "score": float(rng.random() < 0.5),
+        }
+        for row in rows[::2]
+        for size in (3, 70)
+    ]
+    for row in more:
+        row["sample"] = 7 + len(row["response"])
+    more = list({(row["id"], row["model"], row["sample"]): row for row in more}.values())
+    every = [
+        {**row, "other": row["score"] if row["score"] is None or rng.random() < 0.9 else 1 - row["score"]}
+        for row in [*rows, *more]
+    ]
+    pq.write_table(pa.Table.from_pylist(every), tmp_path / "pool.parquet")
+    left = [row for row in every if row["model"] != "llama-70b"]
+    pq.write_table(pa.Table.from_pylist(left), tmp_path / "without.parquet")
+    keep = ("length=3..25", f"reward:{SMALL}=0..1", f"learnability:{SMALL}=0..", "rewards=1..")
+    weights = {"length": 1.0, f"pass_rate:{SMALL}": 1.0, "difficulty": 1.0}
+    options = {"budget": 9, "clusters": 0, "weights": weights, "keep": keep, "cache": False}
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        found = robustness(pool, Options(reward="score", **options), bootstraps=1, seeds=0, clusters=())
+        whole = select(pool, Options(reward="score", **options))
+        eligible = [row["id"] for row in whole.table.to_pylist() if row["score"] is not None]
+        (tmp_path / "eligible.txt").write_text("\n".join(eligible))  # no other row is in any variant
+        options["include"] = str(tmp_path / "eligible.txt")
+        other = select(pool, Options(reward="other", **options))
+    with open_pool(tmp_path / "without.parquet") as pool:
+        without = select(pool, Options(reward="score", **options))
+    kept = {(variant.axis, variant.name): variant.kept for variant in found.variants}
+    assert set(found.chosen) == set(whole.chosen)
+    for made, variant in ((other, ("reward", "other")), (without, ("model", "llama-70b"))):
+        assert kept[variant] == len(set(made.chosen) & set(whole.chosen)) / 9
+        assert 0 < kept[variant] < 1
+
+
+def test_robustness_refuses_a_reward_that_has_no_full_marks(tmp_path):
+    rows = write(tmp_path / "pool.parquet", n=60)
+    marked = [{**row, "stars": None if row["score"] is None else 4 * row["score"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(marked), tmp_path / "pool.parquet")
+    options = Options(
+        budget=9, clusters=0, weights={"difficulty": 1.0}, keep=("pass_rate=..0.9",), reward="score"
+    )
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        found = robustness(pool, options, bootstraps=0, seeds=0, clusters=())
+    (other,) = (variant for variant in found.variants if variant.axis == "reward")
+    assert other.kept is None
+    assert "pass_rate is a share of right answers" in other.why
+    assert "stars goes from 0 to 4" in other.why
+
+
+def test_compare_names_bands_and_their_numbers(tmp_path, run):
+    write(tmp_path / "pool.parquet", n=60)
+    asked = ("--budget", 9, "--clusters", 0, "--weights", "difficulty=1")
+    bands = ("--keep", "pass_rate=0.3..0.7", "--keep", "best_reward=10%..")
+    assert run("select", tmp_path / "pool.parquet", *asked, *bands, "-o", tmp_path / "banded").code == 0
+    assert run("select", tmp_path / "pool.parquet", *asked, "-o", tmp_path / "plain").code == 0
+    folders = (tmp_path / "banded", tmp_path / "plain")
+    told = json.loads(run("compare", *folders, "--clusters", 2, "--json").out)
+    assert [side["keep"] for side in told["selections"]] == [["pass_rate=0.3..0.7", "best_reward=10%.."], []]
+    assert told["figures"]["pass_rate"] == "pass_rate, mean"
+    rates = {
+        row["id"]: row["pass_rate"] for row in pq.read_table(folders[0] / "selection.parquet").to_pylist()
+    }
+    for side, folder in zip(told["selections"], folders, strict=True):
+        table = pq.read_table(folder / "selection.parquet").to_pylist()
+        own = [rates[row["id"]] for row in table if row["selected"] and rates[row["id"]] is not None]
+        assert side["figures"]["pass_rate"] == pytest.approx(np.mean(own))
+    said = run("compare", *folders, "--clusters", 2).out
+    assert "banded: only rows with pass_rate=0.3..0.7, best_reward=10%.." in said
+    assert "pass_rate " in said
+    run("compare", *folders, "--clusters", 2, "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "only rows with pass_rate=0.3..0.7 and best_reward=10%.." in page
+
+
+def test_every_name_is_a_column_of_metrics(tmp_path, run):
+    """Also of models with colons and slashes in their names."""
+    names = {SMALL: "ollama/qwen2.5:1.5b", LARGE: "ollama/qwen2.5:7b-q4=x"}
+    rows = write(tmp_path / "pool.parquet")
+    pq.write_table(
+        pa.Table.from_pylist([{**row, "model": names[row["model"]]} for row in rows]),
+        tmp_path / "colons.parquet",
+    )
+    also = [
+        name
+        for name, one in NUMBERS.items()
+        if one.model != "must" and not (one.pairs or one.ensemble or one.student)
+    ]
+    also += [f"{name}:{model}" for name in NUMBERS if NUMBERS[name].model != "no" for model in names.values()]
+    also += ["difficulty", "within"]
+    out = tmp_path / "m.parquet"
+    ran = run("metrics", tmp_path / "colons.parquet", "-o", out, "--also", ",".join(also))
+    assert ran.code == 0, ran.err
+    table = pq.read_table(out)
+    assert set(also) <= set(table.column_names)
+    for row in table.to_pylist():
+        for model, name in names.items():
+            own = cell(rows, row["id"], model)
+            assert row[f"reward:{name}"] == (pytest.approx(np.mean(own)) if own else None)
+            assert row[f"pass_rate:{name}"] == rate(own)
+    found = chosen(
+        tmp_path / "colons.parquet",
+        budget=2,
+        keep=(f"pass_rate:{names[LARGE]}=0..1",),
+        cluster_by=f"pass_rate:{names[LARGE]}:2",
+    )
+    assert len(found.facts["cluster_names"]) == 2
+
+
+def test_ties_make_fewer_bins(tmp_path):
+    rows = write(tmp_path / "pool.parquet", n=60, samples=1, score=lambda rng: float(rng.random() < 0.9))
+    found = chosen(tmp_path / "pool.parquet", budget=4, cluster_by=f"reward:{SMALL}:5")
+    assert len(found.facts["cluster_names"]) == 2  # as many as there are values
+    for row in found.table.to_pylist():
+        if row["cluster"] is not None:
+            assert row["cluster"] == cell(rows, row["id"], SMALL)[0]
+
+
 def test_the_commands(tmp_path, run):
     write(tmp_path / "pool.parquet")
     told = json.loads(run("inspect", tmp_path / "pool.parquet", "--json").out)
-    assert told["numbers"] == forms()
+    assert told["numbers"] == forms(ensemble=False)
     assert set(NUMBERS) == {name.partition(":")[0] for name in forms()} - {
         "difficulty",
         "separability",

@@ -3,10 +3,14 @@
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
+import subprocess
 import sys
+import threading
 import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import duckdb
@@ -870,7 +874,10 @@ def test_a_data_set_of_the_hub(path, revision, files, hub):
     ("path", "said"),
     [
         ("hf://datasets/owner", "wanted hf://datasets/OWNER/NAME"),
-        ("hf://datasets/no/one", "cannot be fetched from the Hub: 404: no such repository"),
+        (
+            "hf://datasets/no/one",
+            "the Hub did not give the data set no/one, revision main: 404: no such repository",
+        ),
         ("hf://datasets/owner/name/gone", "no file or folder 'gone'"),
     ],
 )
@@ -878,6 +885,71 @@ def test_a_data_set_that_is_not_there(path, said, hub):
     with pytest.raises(InputError, match=re.escape(said)) as caught:
         open_pool(path)
     assert str(caught.value).startswith(path)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("no/one", "the data set no/one, revision main: there is none of this name, or it is private"),
+        ("own/gated", "the data set own/gated, revision main: it is gated; accept its terms"),
+        ("own/name@v9", "the data set own/name, revision v9: it has no such revision"),
+        ("own/broken", "the data set own/broken, revision main: "),
+    ],
+)
+def test_what_failed_at_the_hub_is_said_in_one_line(place, said, tmp_path):
+    """By huggingface_hub itself, against a server that answers as the Hub does."""
+    pytest.importorskip("huggingface_hub")
+    codes = {
+        "no/one": (404, "RepoNotFound"),
+        "own/gated": (403, "GatedRepo"),
+        "own/name": (404, "RevisionNotFound"),
+        "own/broken": (400, ""),
+    }
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, code = codes["/".join(self.path.split("/")[3:5])]
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        ran = hub_command(place, f"http://127.0.0.1:{server.server_port}", tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1
+    assert said in ran.stderr
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    ("offline", "said"), [("1", "HF_HUB_OFFLINE is set"), ("0", "the Hub cannot be reached")]
+)
+def test_a_hub_that_cannot_be_asked(offline, said, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    ran = hub_command("own/name", "http://127.0.0.1:9", tmp_path, offline=offline)
+    assert ran.returncode == 2
+    assert f"the data set own/name, revision main: {said}" in ran.stderr
+
+
+def hub_command(place, address, cache, *, offline="0"):
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_OFFLINE": offline}
+    return subprocess.run(
+        [sys.executable, "-m", "crowdselect", "inspect", f"hf://datasets/{place}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_hub_is_an_extra(monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -482,6 +483,8 @@ def test_what_is_done_is_kept_whatever_it_is_called(place, run):
         ("2/3", "random"),
         ("3/3", "compare the selections"),
     ]
+    (line,) = re.findall(r"look at what was chosen:\n  crowdselect (view .*)\n", first.out)
+    assert run(*shlex.split(line)).code == 0
     made = stamps(out)
     assert len(made) == 3
     again = run("run", recipe)

@@ -168,3 +168,90 @@ def test_a_pool_that_is_not_whole_yet_is_no_bound(place, run):
         assert run("run", recipe(place, *whole), "--dry-run").code == 0
         assert run("run", recipe(place, *whole)).code == 0
         assert len(server.requests) == 40
+
+
+def student(place: Path, *, model: str = "tiny") -> None:
+    with (place / "crowd.toml").open("a") as crowd_file:
+        crowd_file.write(f'[[student]]\nname = "tiny"\nmodel = "{model}"\n')
+
+
+TEACHABLE = "[select]\nbudget = 5\nreward = 'some'\nmethod = 'teachable'\n"
+
+
+@pytest.mark.parametrize(
+    ("marked", "tables", "words"),
+    [
+        (False, (REWARD, TEACHABLE), ["it chooses for a student", "add a [[student]] to the crowd file"]),
+        (False, (REWARD, f"{TEACHABLE}student = 'tiny'"), ["student = 'tiny': no such model answers", "m-70b, m-7b"]),
+        (True, (REWARD, f"{TEACHABLE}answer = 'model:tiny'"), ["answer", "'model:tiny'", "m-70b, m-7b"]),
+        (True, (REWARD, "[select]\nbudget = 5\nreward = 'some'\nkeep = ['rewards=3..']"), ["keep wants 3 rewards", "2 models"]),
+    ],
+)  # fmt: skip
+def test_a_student_is_known_before_anything_is_sent(place, run, marked, tables, words):
+    if marked:
+        student(place)
+    run("run", recipe(place, COLLECT, *tables), "--dry-run").refuses("recipe.toml", *words)
+
+
+@pytest.mark.extra
+def test_a_recipe_passes_its_student_on_and_a_base_that_nothing_chooses_for_is_said(place, run):
+    for name in ("openai", "torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+        pytest.importorskip(name)
+    student(place, model="org/tiny")
+    train = "[train]\nbase = 'org/tiny'\n"
+    plain = "[[select]]\nbudget = 5\nreward = 'some'\nmethod = 'random'\n"
+    for own, is_used in (
+        (TEACHABLE, True),
+        (f"{plain}pairs = 'best-student'\n", True),
+        (plain, False),
+    ):
+        ran = run("run", recipe(place, COLLECT, REWARD, own, train), "--dry-run")
+        assert ran.code == 0, ran
+        assert ("the student 'tiny' of crowd.toml" in ran.err) is not is_used
+        assert "3 models" not in ran.out
+    ran = run("run", recipe(place, COLLECT, REWARD, plain, train.replace("org/tiny", "other")), "--dry-run")
+    assert "student" not in ran.err
+
+
+def test_who_is_the_student_is_in_the_key_of_a_step(place):
+    from crowdselect.recipe.store import Digests
+
+    def key() -> object:
+        return Digests(place)._crowd(place / "crowd.toml")
+
+    without = key()
+    assert without == [[["m-7b", "m", 7.0], ["m-70b", "m", 70.0]], without[1]]
+    student(place)
+    assert key()[:2] == without
+    assert key() != without
+
+
+def test_a_baseline_for_each_category_is_in_the_key_with_its_content(tmp_path):
+    from crowdselect.cli.evaluate import arena_hard
+    from crowdselect.recipe.store import Digests
+
+    option = next(param for param in arena_hard.params if param.name == "baseline")
+
+    def key(value: object) -> object:
+        return Digests(tmp_path).value(option, "baseline", value)
+
+    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "crowd.toml").write_text("[[model]]\nname = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    plain = key("a.jsonl")
+    assert key(("a.jsonl",)) == plain  # as it was when there could be one only
+    assert key(["hard=a.jsonl", "easy=crowd.toml#m"]) == [["hard=", plain], ["easy=", key("crowd.toml#m")]]
+    (tmp_path / "a.jsonl").write_text('{"other": 1}')
+    assert key(["hard=a.jsonl"]) != ["hard=", plain]
+
+
+def test_the_servers_own_temperature_is_in_the_key_of_a_judge(tmp_path):
+    from crowdselect.recipe.store import Digests
+
+    def key(line: str) -> object:
+        text = f"[[judge]]\nname = 'j'\nbase_url = 'http://127.0.0.1:9/v1'\n{line}\n"
+        (tmp_path / "crowd.toml").write_text(text)
+        return Digests(tmp_path)._endpoint(tmp_path / "crowd.toml", "j", role="judge")
+
+    found = [key(line) for line in ("", 'temperature = "default"', "logprobs = false", "temperature = 0.5")]
+    assert isinstance(found[0], str)  # as it was before there were such keys
+    assert len({str(one) for one in found}) == 4

@@ -27,10 +27,11 @@ from crowdselect.methods import METHODS, Argument, Entry, method_named
 from crowdselect.numeric.metrics import Metric, by_family
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
 from crowdselect.selection.eligible import REASONS
-from crowdselect.selection.formats import TRAINERS, Trainer
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Method, Scored
+from crowdselect.selection.records import FORMATS
 from crowdselect.selection.rows import metrics_table
+from crowdselect.selection.trainers import TRAINERS, Trainer
 
 BUDGET = 12
 NAN = float("nan")
@@ -333,17 +334,19 @@ def test_the_report_of_another_method(shortest, spread, sim, place, run):
         method = METHODS["shortest"](of="answer")
         export(select(pool, _options(weights=dict(DEFAULT_WEIGHTS)), method=method), pool, place / "short")
     assert run("report", "short", "--map", "none").code == 0
-    assert "by the baseline <b>shortest</b>" in (place / "short" / "report.html").read_text(encoding="utf-8")
+    assert "by the method <b>shortest</b>" in (place / "short" / "report.html").read_text(encoding="utf-8")
 
 
 # Another trainer
 
 
 def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
-    def files(name, train_file, stage, settings, _note):
-        return {"toy.cfg": f"{name} {train_file} {stage} {settings['learning_rate']}\n"}
+    def files(start):
+        rate = start.settings["learning_rate"]
+        return {"toy.cfg": f"{start.format} {start.train_file} {start.stage} {rate}\n"}
 
-    monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", formats=("messages", "dpo"), files=files))
+    forms = {name: FORMATS[name] for name in ("messages", "dpo")}
+    monkeypatch.setitem(TRAINERS, "toy", Trainer(title="Toy", forms=forms, files=files, start="toy {}"))
     command = ("select", sim, "--budget", BUDGET, "--clusters", 0, "--for", "toy", "-o", "run")
     assert run(*command).code == 0
     assert (place / "run" / "toy.cfg").read_text() == "messages train.jsonl sft 1e-5\n"
@@ -351,7 +354,7 @@ def test_another_trainer_gets_its_files(monkeypatch, sim, place, run):
     assert (place / "run" / "toy.cfg").read_text() == "dpo train.jsonl dpo 1e-6\n"
     run(*command, "--overwrite", "--format", "alpaca").refuses("Toy does not read --format alpaca")
     run(*command, "--overwrite", "--for", "none").refuses(
-        "choose one of: trl, llamafactory, verl, open-instruct, toy"
+        "choose one of: trl, llamafactory, axolotl, ms-swift, unsloth, verl, open-instruct, toy"
     )
 
 

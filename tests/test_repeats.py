@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,13 +98,14 @@ def test_select_again_is_up_to_date_and_another_names_what_differs(run, sim, tmp
     assert again.out.startswith("up to date: ")
     assert tree(tmp_path / "out") == before
     assert json.loads(run(*given, "--json").out)["chosen"]
+    ids = tmp_path / "ids.txt"
+    ids.write_text("x\n")
     for more, said in (
         (("--seed", 1), "--seed was 0 and is now 1"),
         (("--method", "random"), "is now random"),
         (("--format", "alpaca"), "--format was unset and is now alpaca"),
-        (("--exclude", "ids.txt"), "--exclude was not given when it was made"),
+        (("--exclude", ids), "--exclude was not given when it was made"),
     ):
-        Path("ids.txt").write_text("x\n")
         run(*given, *more).refuses(said, "--overwrite")
     (tmp_path / "out" / "train.jsonl").unlink()
     run(*given).refuses("train.jsonl is missing", "--overwrite")
@@ -221,3 +223,16 @@ def test_a_report_again_is_up_to_date_in_its_folder_and_elsewhere(run, sim, tmp_
     assert list((tmp_path / "figures").iterdir())
     assert run(*select, "--budget", 7, "--overwrite").code == 0
     run("report", chosen, "--map", "pca", "-o", page).refuses("DIR had other content when it was made")
+    moved = tmp_path / "moved.parquet"
+    shutil.copy(sim, moved)
+    assert (
+        run("select", moved, "--budget", 9, "--clusters", 0, "-o", tmp_path / "other", "--report").code == 0
+    )
+    moved.unlink()
+    said = "was made with the pool, which cannot be opened now"
+    run("report", tmp_path / "other").refuses(
+        said, "moved.parquet", "say where it is with --pool", "--overwrite"
+    )
+    assert run("report", tmp_path / "other", "--pool", sim).out.startswith("up to date: ")
+    ran = run("report", tmp_path / "other", "--overwrite")
+    assert ran.code == 0, ran.err

@@ -293,3 +293,48 @@ def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.page.locator("[data-chart] svg").count() >= 8
     page.clean()
+
+
+def test_marked_rows_are_saved_as_a_list_for_select(opened, tmp_path, made):
+    """A row is the same in every list; the file holds ids as they are, whatever is in them."""
+    from crowdselect import load_selection
+    from crowdselect.pool.sidecars import read_ids
+
+    page = opened()
+    bar = page.page.locator("#marks")
+    assert bar.is_hidden()
+    for place in (1, 4):
+        row = page.page.locator("#found > li").nth(place)
+        row.locator("summary").click()
+        row.locator("button.mark").click()
+    assert bar.locator("#marked").inner_text() == "2 rows marked"
+    first = page.page.locator("#found > li").nth(1)
+    assert first.locator("button.mark").inner_text() == "Unmark"
+    page.page.fill("#search", "number")  # the list is built anew
+    page.until("document.querySelectorAll('#found > li.marked').length === 2")
+    with page.page.expect_download() as saved:
+        page.page.locator("#save").click()
+    assert saved.value.suggested_filename == "marked.jsonl"
+    saved.value.save_as(tmp_path / "marked.jsonl")
+    chosen = load_selection(made.parent / "chosen").chosen
+    assert read_ids(str(tmp_path / "marked.jsonl")) == {chosen[1], chosen[4]}
+    row = page.page.locator("#found > li.marked").first
+    row.locator("summary").click()
+    row.locator("button.mark").click()
+    assert bar.locator("#marked").inner_text() == "1 row marked"
+    page.page.locator("#unmark").click()
+    assert bar.is_hidden()
+    assert page.page.locator(".marked").count() == 0
+    assert page.page.evaluate("window.hit") is None
+    assert page.said == []
+    assert {url for url in page.asked if not url.startswith(("file:", "blob:"))} == set()
+
+
+def test_a_point_of_the_map_can_be_marked(opened):
+    page = opened()
+    chart = page.page.locator('[data-chart="map"]')
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg .role-mark path").last.dispatch_event("click")
+    page.page.locator("#point button.mark").click()
+    assert page.page.locator("#marked").inner_text() == "1 row marked"
+    page.clean()

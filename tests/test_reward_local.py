@@ -339,3 +339,21 @@ def test_tokenizers_do_add_what_a_template_writes_too():
     tokenizer = reward_tokenizer("llama", template=TEMPLATE)
     text = tokenizer.apply_chat_template(ITEMS[0].messages, tokenize=False)
     assert tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2
+
+
+def test_a_head_without_training_ends_the_run(folders, run, tmp_path):
+    """One score for twenty different answers: here the weights of the head are all 0."""
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(folders["llama"], tmp_path / "flat")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "flat")
+    torch.nn.init.zeros_(model.score.weight)
+    model.save_pretrained(tmp_path / "flat")
+    rows = [{"id": f"q{n}", "instruction": "Q", "model": "m", "response": f"Answer {n}"} for n in range(24)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("reward", tmp_path / "p.jsonl", "--with", f"hf:{tmp_path / 'flat'}", "--no-self-test")
+    command += ("-o", tmp_path / "r.parquet")
+    ran = run(*command)
+    assert ran.code == 2
+    assert "flat: the first 20 different answers all have the score 0" in ran.err
+    assert run(*command, "--keep-going").code == 0

@@ -438,7 +438,7 @@ def test_a_broken_run_goes_on_where_it_was(tmp_path):
             scored(pool, Column.of("x", first), ledger)
         with Ledger("l") as ledger:
             column = Column.of("x", second)
-            left = survey(pool, [column], ledger, references=None, retry_failed=False)["x"].todo
+            left = survey(pool, [column], ledger, retry_failed=False)["x"].todo
             assert scored(pool, column, ledger) == left == len(second.asked)
             assert scored(pool, column, ledger) == 0
     both = first.asked + second.asked
@@ -507,9 +507,7 @@ def test_killed_runs_score_nothing_twice_but_what_was_in_flight(tmp_path):
     asked = (tmp_path / "asked.txt").read_text().splitlines()
     table = pq.read_table("r.parquet")
     with open_pool("p.parquet") as pool:
-        needed = survey(pool, [Column.of("x", Counting())], None, references=None, retry_failed=False)[
-            "x"
-        ].todo
+        needed = survey(pool, [Column.of("x", Counting())], None, retry_failed=False)["x"].todo
     assert kills > 0
     assert (
         needed <= len(asked) <= needed + 200 * kills

@@ -1,9 +1,14 @@
 """Reward models behind HTTP: the shapes of vLLM and of text-embeddings-inference, and what goes wrong on the way."""
 
+import json
 import socket
+import subprocess
+import sys
 
+import pyarrow.parquet as pq
 import pytest
 
+from collecting import wait_for
 from crowdselect.errors import CallError, OptionError
 from crowdselect.reward import served
 from crowdselect.reward.protocol import Item
@@ -132,7 +137,12 @@ def test_null_is_no_score():
 def test_server_that_knows_no_way_of_asking():
     with RewardServer() as server, pytest.raises(OptionError) as caught:
         outcomes(server)
-    for part in (server.url, "/classify: HTTP 404", "/predict: HTTP 404", "name it with `api`"):
+    for part in (
+        server.url,
+        "HTTP 404",
+        "at /classify, /pooling, /score, /predict",
+        "name the way with `api`",
+    ):
         assert part in str(caught.value)
 
 
@@ -163,6 +173,150 @@ def test_keys(monkeypatch):
         ServedScorer(parse_spec("http://example.org/score"), ServedOptions(api_key_env="MY_KEY"))
     with pytest.raises(OptionError, match="NO_KEY: the environment variable is not set"):
         ServedScorer(parse_spec("http://example.org/score"), ServedOptions(api_key_env="NO_KEY"))
+
+
+SGLANG = ("/classify", "/v1/classify")
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    ("how", "path"), [("auto", ""), ("auto", "/v1"), ("sglang", ""), ("sglang", "/classify")]
+)
+def test_sglang_gets_texts_in_the_models_own_template(how, path, tmp_path):
+    pytest.importorskip("transformers")
+    from tiny_rewards import TEMPLATE, reward_tokenizer
+
+    tokenizer = reward_tokenizer("llama", template=TEMPLATE)
+    tokenizer.save_pretrained(tmp_path / "t")
+    texts = [
+        tokenizer.apply_chat_template(item.messages, tokenize=False).removeprefix("<|bos|>") for item in ITEMS
+    ]
+    with RewardServer(*SGLANG, sglang=True) as server:
+        found, made = outcomes(server, path=path, api=how, tokenizer=str(tmp_path / "t"))
+        assert [o.score for o in found] == pytest.approx([raw_reward(text) for text in texts])
+        assert server.posted("/classify")[-1] == {"text": texts}
+        assert not server.posted("/v1/classify")
+        assert made.notes == (["asked at /classify of SGLang"] if how == "auto" else [])
+
+
+@pytest.mark.parametrize("how", ["auto", "sglang"])
+def test_sglang_needs_the_models_tokenizer(how):
+    with RewardServer(*SGLANG, sglang=True) as server:
+        with pytest.raises(OptionError, match=r"SGLang's /classify applies no chat template.*`tokenizer`"):
+            outcomes(server, api=how)
+        with pytest.raises(OptionError, match=r"this /classify is SGLang's; pass `api=sglang`"):
+            outcomes(server, path="/classify")
+        with pytest.raises(OptionError, match=f"a softmax over the labels.*name the server, {server.url}$"):
+            outcomes(server, path="/v1/classify")
+
+
+def test_a_rerank_server_is_refused():
+    answer = {"results": [{"index": 0, "relevance_score": 1.5}]}
+    with RewardServer("/v1/rerank", answer=answer) as server:
+        for path in ("", "/v1", "/rerank", "/v1/rerank", "/reranking"):
+            with pytest.raises(OptionError, match=r"a rerank server .* no reward of a conversation"):
+                outcomes(server, path=path)
+        assert len(server.requests) == 2 * 6  # five ways to ask, and the rerank
+
+
+def test_a_classifier_of_several_labels_is_no_reward():
+    answer = {"data": [{"index": 0, "label": "LABEL_1", "probs": [0.2, 0.8], "num_classes": 2}]}
+    with (
+        RewardServer("/classify", answer=answer) as server,
+        pytest.raises(OptionError, match="/classify gives 2 numbers for one conversation"),
+    ):
+        outcomes(server)
+
+
+def is_up(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.extra
+def test_every_path_of_the_reward_server_of_the_cases(cases, run, tmp_path):
+    """As the README of the cases wants it; its port is replaced."""
+    pytest.importorskip("transformers")
+    from tiny_rewards import TEMPLATE, reward_tokenizer
+
+    reward_tokenizer("llama", template=TEMPLATE).save_pretrained(tmp_path / "t")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = tmp_path / "server.py"
+    script.write_text((cases / "reward_server.py").read_text().replace("18322", str(port)))
+    pool = cases / "32_served_sglang" / "pool.jsonl"
+
+    def reward(path, *more):
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        given = (pool, "--with", f"http://127.0.0.1:{port}{path}", "--name", "r", "-o", out, "--no-self-test")
+        ran = run("reward", *given, *more)
+        return ran, pq.read_table(out)["r"].to_pylist() if out.exists() else None
+
+    tokenizer = ("--tokenizer", tmp_path / "t")
+    with subprocess.Popen([sys.executable, str(script)]) as process:
+        try:
+            wait_for(lambda: is_up(port))
+            for more in ((), ("--api", "sglang")):
+                ran, scores = reward("/sglang", *tokenizer, *more)
+                assert ran.code == 0, ran
+                assert len(scores) == 6
+                assert all(isinstance(score, float) for score in scores)
+                ran, _ = reward("/sglang", *more)
+                ran.refuses("SGLang's /classify applies no chat template", "--tokenizer")
+            for path in ("/llamacpp", "/llamacpp/rerank", "/llamacpp/v1/rerank", "/llamacpp/reranking"):
+                ran, _ = reward(path)
+                ran.refuses("a rerank server")
+            ran, _ = reward("/vllm2")
+            ran.refuses("/classify gives 2 numbers for one conversation")
+            ran, _ = reward("/nothing")
+            ran.refuses(
+                "no way of asking for a reward works (HTTP 404: {} (not found), at /classify, /pooling, /score, /predict)",
+                "check the address and that the server is up, or name the way with --api",
+            )
+        finally:
+            process.kill()
+
+
+# Scores that are all one.
+
+
+def same_score(body):
+    count = len(body.get("input", [0]))
+    return {"data": [{"index": at, "probs": [1.0], "num_classes": 1} for at in range(count)]}
+
+
+def test_one_score_for_twenty_different_answers_ends_the_run(run, tmp_path):
+    rows = [{"id": f"q{n}", "instruction": "Q", "model": "m", "response": f"Answer {n}"} for n in range(60)]
+    pool = tmp_path / "p.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with RewardServer("/classify", answer=same_score) as server:
+        command = ("reward", pool, "--with", f"{server.url}/classify", "--name", "r", "--no-self-test")
+        command += ("--concurrency", 1, "-o", tmp_path / "r.parquet")
+        ran = run(*command)
+        assert ran.code == 2
+        assert "r: the first 20 different answers all have the score 1" in ran.err
+        assert "--keep-going scores on" in ran.err
+        assert not (tmp_path / "r.parquet").exists()
+        assert len(server.requests) < 30
+        asked = len(server.requests)
+        ran = run(*command, "--keep-going")
+        assert (ran.code, len(server.requests) <= asked + 41) == (0, True)
+        assert pq.read_table(tmp_path / "r.parquet")["r"].to_pylist() == [1.0] * 60
+
+
+def test_few_different_answers_may_have_one_score(run, tmp_path):
+    rows = [{"id": f"q{n}", "instruction": f"Q{n}", "model": "m", "response": f"{n % 4}"} for n in range(60)]
+    pool = tmp_path / "p.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with RewardServer("/classify", answer=same_score) as server:
+        url = f"{server.url}/classify"
+        ran = run(
+            "reward", pool, "--with", url, "--name", "r", "--no-self-test", "-o", tmp_path / "r.parquet"
+        )
+    assert ran.code == 0, ran
 
 
 @pytest.mark.extra

@@ -1,6 +1,8 @@
 """Ensembles of rewards, how far rewards agree, and numbers per instruction from elsewhere."""
 
 import json
+import statistics
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +41,39 @@ def test_ensembles_against_scipy():
     np.testing.assert_allclose(found[shared], np.mean([zscore(m[shared]) for m in made.values()], axis=0))
 
 
+@pytest.mark.parametrize("rewards", [3, 4, 7])
+def test_careful_ensembles_against_brute_force(rewards):
+    rng = np.random.default_rng(rewards)
+    made = matrices(rng, n=15, rewards=rewards)
+    lowest, bound = combine_rewards(made, how="min"), combine_rewards(made, how="lcb")
+    shared = ~np.any([np.isnan(matrix) for matrix in made.values()], axis=0)
+    ranks = {name: (rankdata(matrix[shared]) - 1) / (shared.sum() - 1) for name, matrix in made.items()}
+    assert np.isnan(lowest[~shared]).all()
+    assert np.isnan(bound[~shared]).all()
+    for at, (one, other) in enumerate(zip(lowest[shared], bound[shared], strict=True)):
+        own = [ranks[name][at] for name in made]
+        assert one == pytest.approx(min(own), abs=1e-15)
+        assert other == pytest.approx(statistics.mean(own) - statistics.stdev(own) / rewards**0.5, abs=1e-9)
+
+
+def test_rewards_that_agree_lose_nothing_by_care():
+    matrix = np.arange(12.0).reshape(3, 4)
+    same = {name: matrix * factor for name, factor in (("a", 1.0), ("b", 10.0), ("c", 0.1))}
+    plain = combine_rewards(same, how="mean-rank")
+    for how in ("min", "lcb"):
+        np.testing.assert_allclose(combine_rewards(same, how=how), plain, atol=1e-12)
+    torn = same | {"c": -matrix}
+    assert (combine_rewards(torn, how="lcb") <= combine_rewards(torn, how="mean-rank")).all()
+    assert (combine_rewards(torn, how="lcb") >= 0).all()
+
+
+def test_a_lower_bound_needs_three_rewards():
+    with pytest.raises(OptionError, match="`ensemble='lcb'` needs at least 3 rewards, got 2"):
+        combine_rewards({"a": np.eye(2), "b": np.eye(2)}, how="lcb")
+    with pytest.raises(OptionError, match="needs at least 3 rewards"):
+        Options(budget=1, reward=("a", "b"), ensemble="lcb")
+
+
 def test_agreement_against_scipy():
     rng = np.random.default_rng(1)
     made = matrices(rng, rewards=2, gaps=0.05)
@@ -56,14 +91,14 @@ def test_agreement_against_scipy():
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 10_000), st.sampled_from(["mean-rank", "mean-z"]))
+@given(st.integers(0, 10_000), st.sampled_from(["mean-rank", "mean-z", "min", "lcb"]))
 def test_order_of_rows_models_and_rewards_changes_nothing(seed, how):
     rng = np.random.default_rng(seed)
     made = matrices(rng, n=7, m=4)
     rows, columns = rng.permutation(7), rng.permutation(4)
     turned = {name: made[name][rows][:, columns] for name in reversed(made)}
     one, other = combine_rewards(made, how=how)[rows][:, columns], combine_rewards(turned, how=how)
-    if how == "mean-rank":
+    if how != "mean-z":
         np.testing.assert_array_equal(one, other)  # to the last bit: whole half steps are added
     else:
         np.testing.assert_allclose(one, other, atol=1e-12)
@@ -84,7 +119,9 @@ def test_edges():
     assert combine_rewards(same, how="mean-rank").tolist() == [[2 / 3, 1 / 3], [1 / 3, 2 / 3]]
     with pytest.raises(OptionError, match="the reward 'a' is the same everywhere"):
         combine_rewards(same, how="mean-z")
-    with pytest.raises(OptionError, match="`ensemble='median'` is unknown; choose one of: mean-rank, mean-z"):
+    with pytest.raises(
+        OptionError, match="`ensemble='median'` is unknown; choose one of: mean-rank, mean-z, min, lcb"
+    ):
         combine_rewards(same, how="median")
     with pytest.raises(ShapeError):
         combine_rewards({"a": np.ones((2, 2)), "b": np.ones((2, 3))}, how="mean-rank")
@@ -135,6 +172,35 @@ def test_select_from_an_ensemble(pool):
     least = chosen.facts["agreement"]["least"][0]
     assert rows[least["id"]] == least["agreement"] == min(rows.values())
     json.dumps(dict(chosen.facts))
+
+
+def test_agreement_is_a_number_for_bands_and_weights(pool):
+    options = Options(budget=5, clusters=0, reward=("one", "two"), ensemble="min")
+    with open_pool(pool) as opened:
+        plain = select(opened, options)
+        kept = select(opened, replace(options, keep=("reward_agreement=0.9..",)))
+        weighed = select(opened, replace(options, weights={"reward_agreement": 1.0}))
+        agreement = plain.table["reward_agreement"].to_numpy()
+        for row, value in zip(kept.table.to_pylist(), agreement, strict=True):
+            assert row["reward_agreement"] == value
+            assert (row["reason"] == "outside:reward_agreement") == (value < 0.9)
+        taken = np.array(weighed.table["selected"].to_pylist())
+        assert agreement[taken].min() >= agreement[~taken].max()
+        with pytest.raises(OptionError, match="`keep`: reward_agreement is of several rewards"):
+            select(opened, replace(options, reward="one", ensemble=None, keep=("reward_agreement=0..",)))
+
+
+@pytest.mark.parametrize("how", ["min", "lcb"])
+def test_select_from_a_careful_ensemble(how, pool):
+    table = pq.read_table(pool)
+    third = pa.array(np.arange(len(table)) % 7, pa.float64())
+    pq.write_table(table.append_column("three", third), pool)
+    rewards = ("one", "two", "three")
+    with open_pool(pool) as opened:
+        chosen = select(opened, Options(budget=5, clusters=0, reward=rewards, ensemble=how))
+        expected = combine_rewards({name: opened.scores(name) for name in rewards}, how=how)
+    assert chosen.facts["reward"] == f"{how} of one, two, three"
+    np.testing.assert_allclose(chosen.table["separability"].to_numpy(), expected.var(axis=1))
 
 
 def test_one_reward_in_a_tuple_is_one_reward(pool):

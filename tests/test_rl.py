@@ -251,7 +251,7 @@ def test_a_selection_made_for_something_else_is_not_exported_so(tmp_path):
     write(tmp_path / "pool.parquet", answers=True)
     with open_pool(tmp_path / "pool.parquet") as pool:
         plain = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}))
-        with pytest.raises(OptionError, match="select again"):
+        with pytest.raises(OptionError, match="made without `format`; select again with `format='rl'`"):
             export(plain, pool, tmp_path / "out", format="rl")
         prompts = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}, format="rl"))
         for more in ({"format": "messages"}, {"trainer": "verl"}):

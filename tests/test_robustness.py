@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
-from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, robustness, robustness_page
+from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, SIZE_AXES, robustness, robustness_page
 from crowdselect.errors import OptionError
+from crowdselect.seeding import content_hash, reseeded
 
 SIZES = (1, 3, 7)
 FAMILIES = ("qwen2", "gemma-2", "llama-3")
@@ -225,3 +226,66 @@ def test_names_on_the_page_are_text(tmp_path):
     page = robustness_page(found)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;-7b" in page
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_smaller_crowd_is_a_run_on_its_answers_alone(tmp_path, samples):
+    rows = [
+        {**row, "sample": sample, "score": row["score"] + sample / 8}
+        for row in _rows(40)
+        for sample in range(samples)
+    ]
+    options = _options(clusters=0, weights={"difficulty": 1.0, "separability": 1.0, "stability": 0.0})
+    options = replace(options, keep=("best_reward=20%..",))
+    with _open(tmp_path / "pool.parquet", rows) as pool:
+        found = robustness(pool, options, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True)
+        again = robustness(pool, options, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True)
+        models, hashes = pool.models, content_hash(pool.id_array)
+        ids = [str(i) for i in pool.ids]
+    assert found == again
+    assert [row["models"] for row in found.sizes()] == list(range(2, 9))
+    assert found.sizes() != robustness_sizes(tmp_path, rows, replace(options, seed=1))
+    for size in (2, 6):
+        keys = np.stack(
+            [reseeded(hashes, seed=m, salt=f"cells {size} 0 3") for m in range(len(models))], axis=1
+        )
+        kept = {i: {models[m] for m in np.argsort(own)[:size]} for i, own in zip(ids, keys, strict=True)}
+        assert len({frozenset(own) for own in kept.values()}) > 10
+        few = [row for row in rows if row["model"] in kept[row["id"]]]
+        with _open(tmp_path / "few.parquet", few) as less:
+            wanted = select(less, options).chosen
+        variant = _by(found, "of_cells")[f"{size} of 9, draw 3"]
+        assert variant.kept == _share(found.chosen, wanted)
+    row = found.sizes()[0]
+    own = [v.kept for v in found.variants if v.axis == "of_models" and v.size == 2]
+    assert row["models"] == 2
+    assert row["of_models"] == {
+        "kept": pytest.approx(np.mean(own)),
+        "lowest": min(own),
+        "highest": max(own),
+        "failed": 0,
+    }
+
+
+def robustness_sizes(tmp_path, rows, options):
+    """The sizes with other options."""
+    with _open(tmp_path / "other.parquet", rows) as pool:
+        return robustness(pool, options, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True).sizes()
+
+
+def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path):
+    common = ("robustness", pool.path, "--reward", "score", "--budget", BUDGET, "--clusters", 0)
+    few = ("--bootstraps", 0, "--seeds", 0, "--try-clusters", "", "--crowd-sizes")
+    ran = run(*common, *few, "-o", tmp_path / "r.html")
+    assert ran.code == 0, ran.err
+    assert "Share that is kept by a smaller crowd" in ran.out
+    assert "--crowd-sizes" not in ran.out  # select, which is proposed next, does not have it
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == 2
+    assert "How large the crowd has to be" in page
+    told = json.loads(run(*common, *few, "--json").out)
+    assert [row["models"] for row in told["sizes"]] == list(range(2, 9))
+    assert set(SIZE_AXES) <= {variant["axis"] for variant in told["variants"]}
+    assert "How large" not in robustness_page(
+        robustness(pool, _options(), bootstraps=0, seeds=0, clusters=())
+    )

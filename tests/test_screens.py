@@ -91,9 +91,12 @@ def test_screens_of_select_inspect_and_compare_fit(wide, columns):
     assert all(re.search(r"….*number \d+ of", line) for line in picks)  # what differs is there
     assert "diff" in chosen
     assert ("not shown in 80 columns: cluster, answer by" in chosen) == (columns == 80)
-    compared = screen("compare", "chosen", "--draws", 3, columns=columns)
+    for name, *options in (("random", "--method", "random"), ("by-length", "--method", "length:answer")):
+        screen("select", wide, "--budget", 10, *options, "-o", name, columns=columns)
+    compared = screen("compare", "chosen", "random", "by-length", "--draws", 3, columns=columns)
     fits(compared, columns)
-    assert "difficulty, mean" in compared
+    assert len(re.findall(r"(?m)^ +difficulty ", compared)) == 1  # one table
+    assert len(re.findall(r"(?m)^ +figure ", compared)) == 1
 
 
 def test_next_steps_run_as_they_are_printed(run, wide):
@@ -129,8 +132,14 @@ def test_next_steps_say_what_a_dry_run_would_do(run, wide):
 def test_next_steps_of_several_rewards_and_of_none(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("pool.csv").write_text("id,instruction,model,response,a,b\n1,x,m-1b,y,1,2\n1,x,m-7b,y,2,1\n")
-    assert typed(run("inspect", "pool.csv").out)[0][1:4] == ["pool.csv", "--reward", "a"]
-    assert typed(run("inspect", "pool.csv", "--reward", "b").out)[0][1:4] == ["pool.csv", "--reward", "b"]
+    assert typed(run("inspect", "pool.csv").out)[0][1:6] == ["pool.csv", "--clusters", "0", "--reward", "a"]
+    assert "--reward b" in " ".join(typed(run("inspect", "pool.csv", "--reward", "b").out)[0])
+    Path("alone.csv").write_text(
+        "id,model,score\n" + "".join(f"{i},{m},{i}\n" for i in range(40) for m in "ab")
+    )
+    step = typed(run("inspect", "alone.csv").out)[0]
+    assert step[2:6] == ["--clusters", "0", "--weights", "difficulty=1,separability=1"]
+    assert run(*step).code == 0
     crowd = typed(run("crowd", "pool.csv", "-o", "my.toml").out)
     assert crowd[0][:6] == ["select", "pool.csv", "--crowd", "my.toml", "--reward", "a"]
     Path("bare.csv").write_text("id,instruction,model,response\n1,x,m-1b,y\n1,x,m-7b,y\n")

@@ -26,7 +26,8 @@ def _in_tmp(tmp_path, monkeypatch):
 
 
 def options_of(run, pool, *arguments) -> dict:
-    ran = run("select", pool, "--budget", "12", "--clusters", "2", *arguments, "-o", "out")
+    clusters = () if "--cluster-by" in arguments else ("--clusters", "2")
+    ran = run("select", pool, "--budget", "12", *clusters, *arguments, "-o", "out")
     assert ran.code == 0, ran.err
     return manifest("out")["options"]
 
@@ -112,7 +113,7 @@ def test_include_and_exclude(run, sim):
     )
     assert ran.code == 0, ran.err
     assert {row["id"] for row in train("out")} <= set(ids[10:])
-    assert "warning: --include in.txt: 1 of 41 ids are not in the pool" in ran.err
+    assert "note: --include in.txt: 1 of 41 ids are not in the pool" in ran.err
     assert "10 excluded, 80 not_included" in ran.out
 
 

@@ -233,7 +233,11 @@ def test_the_story_of_a_row_that_is_not_eligible_says_what_would_help(reason, ad
 
 def test_without_clusters_the_place_is_that_in_the_pool():
     rows = [taken("a", 1, 0.9, cluster=None), {"id": "b", "cluster": None}]
-    assert "score 0.5: place 2 of 2 in the pool, which gave 1" in story(selection_of(rows), "b")
+    found = selection_of(rows)
+    assert "score 0.5: place 2 of 2 in the pool, which gave 1" in story(found, "b")
+    assert "or a `budget` of up to 2" in story(found, "b")
+    assert "or `budget` fell below 1" in story(found, "a")
+    assert "cluster" not in story(found, "a") + story(found, "b")
 
 
 def test_an_answer_without_a_reward_is_said_to_have_none():

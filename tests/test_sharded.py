@@ -199,8 +199,9 @@ def test_an_instruction_in_two_files_is_refused(sim, tmp_path):
         by_file(pool, Options(budget=5))
 
 
-def test_what_needs_the_whole_pool_is_refused(sim):
-    options = Options(budget=5, reward=("a", "b"), ensemble="mean-rank")
+@pytest.mark.parametrize("ensemble", ["mean-rank", "min"])
+def test_what_needs_the_whole_pool_is_refused(ensemble, sim):
+    options = Options(budget=5, reward=("a", "b"), ensemble=ensemble)
     with open_pool(sim) as pool, pytest.raises(OptionError, match="ensemble"):
         by_file(pool, options)
 
@@ -685,3 +686,26 @@ def test_zeroeval_in_seven_files(data, tmp_path):
     assert_same(here, there)
     with open_pool(data / "zeroeval.parquet") as pool:
         assert select(pool, options).table.equals(there.table)
+
+
+def test_ids_spelt_3_and_3_0_are_joined_file_by_file_as_in_the_whole(tmp_path):
+    rows = [
+        {"id": str(n), "instruction": f"Say {n}", "model": model, "response": f"{n}", "score": 0.5}
+        for n in range(40)
+        for model in ("m-1b", "m-3b", "m-7b")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    folder = cut(tmp_path / "pool.parquet", tmp_path / "in", 3)
+    rng = np.random.default_rng(0)
+    for name, form in (("float", float), ("text", lambda n: f"{n}.0")):
+        rewards = [{"id": form(int(row["id"])), "model": row["model"], "grade": rng.normal()} for row in rows]
+        rewards.append({"id": form(99), "model": "m-1b", "grade": 1.0})
+        pq.write_table(pa.Table.from_pylist(rewards), tmp_path / f"{name}.parquet")
+        options = Options(budget=9, clusters=0, reward="grade")
+        (here, _), (there, _) = both(folder, options, rewards=tmp_path / f"{name}.parquet")
+        assert there.counts()["selected"] == 9
+        assert_same(here, there)
+        assert (
+            sum("differ from the pool's only as 3 and 3.0 do" in note for note in there.facts["notes"]) == 1
+        )
+        assert any("1 rows of" in note for note in there.facts["notes"])

@@ -37,6 +37,13 @@ def test_a_script_in_a_text_stays_text():
     assert "\\u003cscript\\u003ewindow.hit=1" in page
 
 
+def test_names_of_options_in_a_warning_are_code():
+    page = base(warnings=["lower `weights`, or pass `overwrite=True`; 1 ` alone", "`<b>`"])
+    assert "<li>lower <code>weights</code>, or pass <code>overwrite=True</code>; 1 ` alone</li>" in page
+    assert "<li><code>&lt;b&gt;</code></li>" in page
+    assert page.startswith("<!doctype html>")
+
+
 def test_what_a_page_is_not_given_is_an_error():
     with pytest.raises(UndefinedError):
         render("base.html", title="t")

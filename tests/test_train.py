@@ -326,6 +326,18 @@ def test_a_dry_run_writes_nothing(run):
     assert "warm-up" not in run("train", "rows.jsonl", "--base", "base", "-o", "m", "--dry-run").err
 
 
+def test_malformed_rows_are_left_out_only_when_that_is_wanted(run):
+    Path("odd.jsonl").write_text(Path("rows.jsonl").read_text() + '{"id": "odd", "text": "x"}\n{half\n')
+    given = ("train", "odd.jsonl", "--base", "base", "-o", "m", "--dry-run")
+    run(*given).refuses("rows are malformed", "leave malformed rows out with --skip-invalid")
+    ran = run(*given, "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert "rows are malformed and left out; the first: odd.jsonl: line " in ran.err
+    sound = json.loads(run("train", "rows.jsonl", "--base", "base", "-o", "m", "--dry-run", "--json").out)
+    facts = json.loads(run(*given, "--skip-invalid", "--json").out)
+    assert (facts["rows"], facts["steps"]) == (sound["rows"], sound["steps"])
+
+
 def test_rows_over_the_limit_are_counted_and_said():
     made = plan("rows.jsonl", base="base", settings=TrainSettings(max_length=31, device="cpu"))
     prepared, trainer = trainer_of("rows.jsonl", max_length=31, epochs=1.0)
@@ -411,7 +423,7 @@ def test_a_base_that_is_nowhere(run, monkeypatch):
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
     run("train", "rows.jsonl", "--base", "m/nosuch", "-o", "m").refuses(
-        "m/nosuch: there is no such folder here, and the Hub did not give it: We couldn't connect"
+        "m/nosuch: there is no such folder here, and the Hub did not give its revision main: We couldn't connect"
     )
 
 

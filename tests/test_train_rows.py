@@ -11,7 +11,8 @@ import pytest
 
 from crowdselect._optional import install_command
 from crowdselect.errors import InputError, OptionError, OutputError
-from crowdselect.selection.formats import FORMATS, PAPER_TRAINING, RL, record, record_schema
+from crowdselect.selection.formats import PAPER_TRAINING, record, record_schema
+from crowdselect.selection.records import FORMATS, RL
 from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
@@ -43,6 +44,8 @@ def written(rows, name="train.jsonl"):
         *((name, None) for name in FORMATS if name != RL),
         ("messages", "llamafactory"),
         ("dpo", "llamafactory"),
+        ("dpo", "ms-swift"),
+        ("dpo", "open-instruct"),
     ],
 )
 def test_every_format_that_is_exported_is_read_back(name, trainer, ending):
@@ -300,3 +303,44 @@ def test_a_package_that_is_needed_at_the_end_is_missed_at_the_beginning(run, mon
     written([GOOD])
     for more in (("-o", "m"), ("--dry-run",)):
         run("train", "train.jsonl", "--base", "some/model", *more).refuses("vl_convert is not installed")
+
+
+WRONG = [
+    {"id": "b", "text": "x"},
+    {"id": "c", "instruction": 7, "output": "So."},
+    {"id": "d", "instruction": "Why?", "output": ["So."]},
+    {"id": "e", "instruction": "Why?", "output": "So.", "history": "none"},
+    {"id": "f", "messages": [*ASKED, {"role": "assistant", "content": [{"type": "text", "text": "So."}]}]},
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_malformed_rows_are_counted_and_left_out_only_when_that_is_wanted(ending):
+    rows = [GOOD, *WRONG, GOOD | {"id": "z"}]
+    file = f"train.{ending}"
+    Path(file).write_text(json.dumps(rows) if ending == "json" else "\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError) as caught:
+        read_rows(file)
+    unit = "element" if ending == "json" else "line"
+    assert str(caught.value).startswith(f"{file}: {unit} 2 (id 'b') has id, text; wanted messages")
+    assert str(caught.value).endswith(
+        "; 5 of 7 rows are malformed: correct them, or leave malformed rows out with `skip_invalid=True`"
+    )
+    found = read_rows(file, skip_invalid=True)
+    assert [row.id for row in found.rows] == ["a", "z"]
+    assert found.malformed == 5
+    (note,) = found.notes
+    assert note.startswith(
+        f"5 of 7 rows are malformed and left out; the first: {file}: {unit} 2 (id 'b') has"
+    )
+    assert found.fingerprint() == read_rows(written([GOOD, GOOD | {"id": "z"}], "sound.jsonl")).fingerprint()
+
+
+def test_lines_that_are_no_json_are_malformed_rows_like_others():
+    Path("train.jsonl").write_text(f"{json.dumps(GOOD)}\n{{half\n\n[1]\n")
+    with pytest.raises(InputError, match=r"line 2 is not JSON .*; 2 of 3 rows are malformed"):
+        read_rows("train.jsonl")
+    assert len(read_rows("train.jsonl", skip_invalid=True).rows) == 1
+    Path("train.jsonl").write_text("{half\n")
+    with pytest.raises(InputError, match=r"holds no row to train on; 1 of 1 rows is malformed and left out"):
+        read_rows("train.jsonl", skip_invalid=True)

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -25,10 +25,14 @@ PRICES = ("price_in", "price_out")
 WHOLE = ("max_tokens", "seed", "max_concurrency", "batch_size")
 ALIASES = "aliases"
 """Other names of a model, under which rewards may be filed: a list of texts."""
+LOGPROBS = "logprobs"
+"""Of a judge: whether log-probabilities are asked for."""
+DEFAULT = "default"
+"""What a file writes for `temperature` where the server is to decide, also if a command would set one."""
 KEYS = (*TEXTS, *NUMBERS, *PRICES, *WHOLE, "extra_body", ALIASES)
-"""Keys of a model or a judge, besides `name`."""
+"""Keys of a model, a student or a judge, besides `name`."""
 
-_TABLES = ("defaults", "model", "judge", "notes")
+_TABLES = ("defaults", "model", "student", "judge", "notes")
 _DEFAULT_KEYS = tuple(key for key in KEYS if key not in {"model", "family", "size_b", "local", ALIASES})
 _FREE = "x_"  # prefix of keys that are the user's own, like everything in [notes]
 _NO_SECRET = {"api_key_env"}
@@ -53,13 +57,14 @@ def check_document(document: Mapping[str, Any], *, where: str) -> None:
     defaults = document.get("defaults")
     if isinstance(defaults, dict):
         check_keys(defaults, _DEFAULT_KEYS, where=f"{where}: [defaults]")
-    for kind in ("model", "judge"):
+    for kind in ("model", "student", "judge"):
         tables = document.get(kind)
         for number, table in enumerate(tables if isinstance(tables, list) else [], start=1):
             if isinstance(table, dict):
                 name = table.get("name")
                 label = f"{kind} {name!r}" if isinstance(name, str) else f"[[{kind}]] number {number}"
-                check_keys(table, ("name", *KEYS), where=f"{where}: {label}")
+                own = (LOGPROBS,) if kind == "judge" else ()
+                check_keys(table, ("name", *KEYS, *own), where=f"{where}: {label}")
 
 
 def check_keys(names: Iterable[str], known: tuple[str, ...], *, where: str) -> None:
@@ -127,7 +132,8 @@ class Crowd:
     Attributes:
         members: One per model; names differ.
         origin: Where the crowd comes from, for messages.
-        aliases: Other names of members, each with the member's name.
+        aliases: Other names of members and students, each with the name that it stands for.
+        students: Models that the file names as students: they may learn from the crowd and are no part of it.
 
     Example:
         >>> crowd = Crowd.from_names(["gemma-2-9b-it", "gemma-2-27b-it", "gpt-4o"])
@@ -138,6 +144,7 @@ class Crowd:
     members: tuple[Member, ...]
     origin: str = field(default="the models' names", compare=False)
     aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
+    students: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Crowd":
@@ -159,13 +166,13 @@ class Crowd:
         """Read a crowd file.
 
         Args:
-            path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, or JSON
+            path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, and perhaps a `[[student]]`, or JSON
                 `{name: {"family": ..., "size_b": ...}}`. What is absent is read off the name; `"unknown"`
                 (or null) is unknown, whatever the name says. Other keys configure how to reach a model: their
                 values are not checked here.
 
         Returns:
-            One member per entry, in the file's order.
+            One member per model, in the file's order.
 
         Raises:
             InputError: The file is missing or broken, a key is unknown, a value has the wrong type, a name
@@ -182,9 +189,14 @@ class Crowd:
             entries = reader(_text(file), str(file))
         except RecursionError:
             raise InputError(f"{str(file)!r}: values are nested too deeply for a crowd file") from None
-        members = [_member(name, entry, where=f"{str(file)!r}: model {name!r}") for name, entry in entries]
-        known = _distinct(members, origin=repr(str(file)))
-        return cls(known, origin=repr(str(file)), aliases=_aliases(entries, where=repr(str(file))))
+        origin, students = repr(str(file)), [name for kind, name, _ in entries if kind == "student"]
+        members = [_member(name, entry, where=f"{origin}: {kind} {name!r}") for kind, name, entry in entries]
+        known = _distinct(members, origin=origin)
+        crowd = tuple(member for member in known if member.name not in students)
+        if not crowd:
+            raise InputError(f"{origin}: there is no [[model]], only a student; a crowd needs at least one")
+        named = [(name, entry) for _, name, entry in entries]
+        return cls(crowd, origin=origin, aliases=_aliases(named, where=origin), students=tuple(students))
 
     def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
         """Align the crowd with a pool's models.
@@ -206,7 +218,7 @@ class Crowd:
         """
         by_name = {member.name: member for member in self.members}
         for alias, name in self.aliases.items():
-            if alias in models and name not in models:
+            if alias in models and name not in models and name in by_name:
                 by_name[alias] = replace(by_name.pop(name), name=alias)
         missing = [name for name in models if name not in by_name]
         if len(missing) == len(models):
@@ -227,7 +239,7 @@ class Crowd:
                 f"so family and size are read off the name: {_listed(missing)}"
             )
         members = tuple(by_name.get(name) or _named(name) for name in models)
-        return Crowd(members, origin=self.origin, aliases=self.aliases), warnings
+        return replace(self, members=members), warnings
 
     @property
     def names(self) -> list[str]:
@@ -279,7 +291,28 @@ class Crowd:
             "# Family and size (billions of parameters) of each model. Models of one family are compared by size;\n"
             "# a model without family or size_b takes no part in stability.\n"
         )
-        return "\n".join([head, *(_toml_table(member) for member in self.members)])
+        students = (f"[[student]]\nname = {_quoted(name)}\n" for name in self.students)
+        return "\n".join([head, *(_toml_table(member) for member in self.members), *students])
+
+
+def students_in(models: Iterable[str], *, marked: Collection[str], crowd: Crowd | None) -> tuple[str, ...]:
+    """Find the students among a pool's models: they may learn from the crowd and are no part of it.
+
+    Args:
+        models: The pool's models.
+        marked: Those of them that the pool itself marks; see `crowdselect.pool.pool.Pool.students`.
+        crowd: From a crowd file, which may name students; None = there is none.
+
+    Returns:
+        Of the models those that are marked, or that the crowd file names as students, in the given order.
+
+    Example:
+        >>> students_in(["a-7b", "b-7b", "tiny"], marked=["tiny"], crowd=None)
+        ('tiny',)
+    """
+    named: Collection[str] = () if crowd is None else crowd.students
+    aliases: Mapping[str, str] = {} if crowd is None else crowd.aliases
+    return tuple(name for name in models if name in marked or aliases.get(name, name) in named)
 
 
 def _text(file: Path) -> str:
@@ -293,27 +326,34 @@ def _text(file: Path) -> str:
         raise InputError(f"{str(file)!r}: {not_utf8(error)}") from error
 
 
-def _toml_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
+_Entries = list[tuple[str, str, Mapping[str, Any]]]
+"""`"model"` or `"student"`, the name, and the keys of each."""
+
+
+def _toml_entries(text: str, path: str) -> _Entries:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path!r}: broken TOML: {' '.join(str(error).split())}") from error
     check_document(document, where=repr(path))
-    tables = document.get("model", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError(
-            f"{path!r}: 'model' is not a list of tables; write each model under its own [[model]]"
-        )
-    entries = []
-    for number, table in enumerate(tables, start=1):
-        name = table.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(f"{path!r}: [[model]] number {number} needs a name as text, got {_short(name)}")
-        entries.append((name, table))
+    entries: _Entries = []
+    for kind in ("model", "student"):
+        tables = document.get(kind, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise InputError(
+                f"{path!r}: {kind!r} is not a list of tables; write each {kind} under its own [[{kind}]]"
+            )
+        for number, table in enumerate(tables, start=1):
+            name = table.get("name")
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(
+                    f"{path!r}: [[{kind}]] number {number} needs a name as text, got {_short(name)}"
+                )
+            entries.append((kind, name, table))
     return entries
 
 
-def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _json_entries(text: str, path: str) -> _Entries:
     def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
@@ -338,7 +378,7 @@ def _json_entries(text: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
                 f"{path!r}: model {name!r}: wanted an object with family and size_b, got {_short(entry)}"
             )
         check_keys(entry, KEYS, where=f"{path!r}: model {name!r}")
-    return list(document.items())
+    return [("model", name, entry) for name, entry in document.items()]
 
 
 def _named(name: str) -> Member:

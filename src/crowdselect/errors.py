@@ -92,23 +92,37 @@ class CallError(CrowdselectError, RuntimeError):
             asking again would not help; `"stop"`: this endpoint answers nothing until somebody fixes it.
         retry_after: Seconds to wait, as the server requested; None = it named none.
         billed: The answer may have been paid for although it did not arrive.
+        parameter: The field of the request that the server does not support; None = it named none.
     """
 
     def __init__(
-        self, message: str, *, verdict: str = "retry", retry_after: float | None = None, billed: bool = False
+        self,
+        message: str,
+        *,
+        verdict: str = "retry",
+        retry_after: float | None = None,
+        billed: bool = False,
+        parameter: str | None = None,
     ) -> None:
         super().__init__(message)
         self.verdict = verdict
         self.retry_after = retry_after
         self.billed = billed
+        self.parameter = parameter
 
     def __reduce__(self) -> tuple[object, ...]:
         """Stay picklable: the keyword arguments are attributes."""
-        return (_rebuilt, (str(self), self.verdict, self.retry_after, self.billed))
+        return (_rebuilt, (str(self), self.verdict, self.retry_after, self.billed, self.parameter))
 
 
-def _rebuilt(message: str, verdict: str, retry_after: float | None, billed: bool) -> CallError:  # noqa: FBT001  (called by pickle)
-    return CallError(message, verdict=verdict, retry_after=retry_after, billed=billed)
+def _rebuilt(
+    message: str,
+    verdict: str,
+    retry_after: float | None,
+    billed: bool,  # noqa: FBT001  (called by pickle)
+    parameter: str | None,
+) -> CallError:
+    return CallError(message, verdict=verdict, retry_after=retry_after, billed=billed, parameter=parameter)
 
 
 class MissingExtraError(CrowdselectError, ImportError):

@@ -75,6 +75,18 @@ def spoken(text: str) -> str:
     return text[spoken_from(text) :]
 
 
+def after_thinking(text: str) -> int:
+    """Find where a judge's verdict may stand: after the last `</think>`; nowhere after a `<think>` that is not closed.
+
+    Example:
+        >>> after_thinking("Hm, 7?</think>8"), after_thinking("8 <think>or 9"), after_thinking("8")
+        (14, 13, 0)
+    """
+    closed = text.rfind(_CLOSED)
+    begin = 0 if closed < 0 else closed + len(_CLOSED)
+    return len(text) if text.find(_OPEN, begin) >= 0 else begin
+
+
 def why_ended(reason: str | None, text: str = "") -> str | None:
     """Describe why an answer is incomplete; None if it is complete, or the reason is unknown."""
     kind = ending(reason, text)

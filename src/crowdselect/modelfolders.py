@@ -1,7 +1,11 @@
-"""Folders with models of transformers: what can be checked without loading one."""
+"""Models of transformers: what can be checked without loading one, or asking the Hub."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from crowdselect._optional import optional
 from crowdselect.errors import InputError
 
 
@@ -29,3 +33,33 @@ def check_model_folder(model: str) -> None:
         raise InputError(f"{model}: this is a file; wanted a model's folder, or its name on the hub")
     if looks_local and not folder.exists():
         raise InputError(f"{model}: no such folder; wanted a model's folder, or its name on the hub")
+
+
+def is_here(model: str) -> bool:
+    """Say whether a model is on this machine: a folder, or in the Hub's cache. The Hub is not asked.
+
+    Args:
+        model: A folder, or a name on the hub; what can be neither counts as here, so that loading it says what is wrong.
+
+    Raises:
+        MissingExtraError: The extra `reward` is not installed.
+    """
+    if Path(model).is_dir():
+        return True
+    hub = optional("huggingface_hub", extra="reward")
+    try:
+        return isinstance(hub.try_to_load_from_cache(model, "config.json"), str)
+    except ValueError:  # no name of the Hub's
+        return True
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -15,6 +15,7 @@ from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from crowdselect.progress import Progress
+from crowdselect.running import running
 
 _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
@@ -312,6 +313,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def remark(text: str) -> None:
+    """Print on standard error what the user may want to know, and need not act on."""
+    note(f"note: {visible(text)}")
+
+
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     note(f"warning: {visible(text)}")
@@ -390,7 +396,23 @@ def counted(value: object, noun: str, plural: str | None = None) -> str:
 
 @contextmanager
 def stage_bar(name: str) -> Iterator[Progress]:
-    """Show a progress bar on a terminal once a stage has taken a second; in a pipe, a line every half minute."""
+    """Show a progress bar on a terminal once a stage has taken a second; in a pipe, a line every half minute.
+
+    What the command is at is kept beside its output, too; see `crowdselect.running`.
+    """
+    at = running()
+    at.tell(name)
+    with _shown_bar(name) as report:
+
+        def told(done: int, total: int) -> None:
+            at.tell(name, done, total)
+            report(done, total)
+
+        yield told
+
+
+@contextmanager
+def _shown_bar(name: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         line = _Lines(name)
         yield line

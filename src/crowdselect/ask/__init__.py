@@ -9,6 +9,7 @@
     local_client    the client for a model in this process
     ledger, ledger_file    every answer on disk, once; the file that holds them
     conversations, renamed    reading answers back, also for a renamed model
+    refused      parameters that a server refuses, and what is sent instead
     lane, pace   one endpoint's part of a run; its concurrency and rate limits
     budget       limits, an estimate before a run, hard stops while it runs
     display      progress and estimates, for people

@@ -19,7 +19,9 @@ from crowdselect.ask.endpoints import Endpoint, key
 from crowdselect.ask.lane import Lane
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.ask.redact import Redactor
+from crowdselect.ask.refused import accepted
 from crowdselect.ask.renamed import Renamed, find_renamed
+from crowdselect.errors import CallError
 from crowdselect.stops import kept_handlers
 
 Opener = Callable[[Endpoint], Client]
@@ -69,12 +71,16 @@ class AskOptions:
         opener: Makes the clients; called before the first request is sent, and never if there is nothing to send.
         redact: Removes the keys that must not be stored; None = the keys of the endpoints that are asked.
         watch: Shows progress; None = nothing is shown.
+        stop_if_cut: Stop an endpoint, a judge, of whose first 20 replies 10 were cut.
+        tell: Called with a line on each parameter that a server refuses and that is no longer sent; None = no one is told.
     """
 
     limits: Limits = field(default_factory=Limits)
     opener: Opener = open_client
     redact: Redactor | None = None
     watch: Watch | None = None
+    stop_if_cut: bool = False
+    tell: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         InterruptedAskError: Ctrl-C ended the run.
         OptionError: A cap on money with an unknown price; nothing is sent.
         LedgerError: An answer could not be written.
+        CallError: An endpoint was stopped because its replies are cut (`stop_if_cut`); the message says what to write.
 
     Example:
         >>> from pathlib import Path
@@ -134,16 +141,27 @@ def ask(wanted: Sequence[Wanted], ledger: Ledger, options: AskOptions, *, total:
         >>> ended.stopped, [answer.text for answer in answers]
         ({}, ['Hello'])
     """
-    clients = _Clients([endpoint for endpoint, _ in wanted], options.opener)
+    endpoints = [accepted(ledger, endpoint) for endpoint, _ in wanted]
+    clients = _Clients(endpoints, options.opener)
     lanes = [
-        Lane(endpoint, partial(clients.get, number), requests)
-        for number, (endpoint, requests) in enumerate(wanted)
+        Lane(
+            endpoint,
+            partial(clients.get, number),
+            wanted[number].requests,
+            opener=options.opener,
+            stop_if_cut=options.stop_if_cut,
+            tell=options.tell,
+        )
+        for number, endpoint in enumerate(endpoints)
     ]
     shown = nullcontext(None) if options.watch is None else options.watch(lanes, total)
     with shown as update:
         ended = run(lanes, ledger, options.limits, redact=options.redact, watch=update)
     if ended.interrupted:
         raise InterruptedAskError(ended)
+    for lane in lanes:
+        if lane.is_cut:
+            raise CallError(f"{lane.endpoint.name}: {lane.stopped}", verdict="stop")
     return ended
 
 
@@ -158,6 +176,7 @@ def answers_to(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Request]) 
     Returns:
         One per request, in order; None if it was not sent or has no answer yet.
     """
+    endpoint = accepted(ledger, endpoint)
     keys = [request.key(endpoint) for request in requests]
     rows = ledger.get(list(dict.fromkeys(keys)))
     answers = [rows.get(key) for key in keys]
@@ -260,9 +279,10 @@ class _LaneRunner:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                for client in {id(lane.client): lane.client for lane in self._lanes}.values():
-                    if client is not None:
-                        await client.close()
+                for client in {
+                    id(client): client for lane in self._lanes for client in lane.clients
+                }.values():
+                    await client.close()
             await budget.close()
         stopped = {lane.endpoint.name: lane.stopped for lane in self._lanes if lane.stopped is not None}
         return AskResult(self._signals > 0, self._abandoned, {} if self._signals else stopped)

@@ -13,6 +13,7 @@ from crowdselect.ask.calls import AGAIN, ANSWERED, Request
 from crowdselect.ask.conversations import read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
+from crowdselect.ask.refused import accepted
 from crowdselect.errors import OptionError
 
 _MESSAGE_TOKENS = 16  # that a chat template may add per message
@@ -173,7 +174,7 @@ def _ask(estimate: Estimate, endpoint: Endpoint, request: Request) -> None:
 def _price(estimate: Estimate, endpoint: Endpoint, ledger: Ledger | None) -> None:
     most = endpoint.most_tokens
     estimate.answer_tokens = None if most is None and estimate.calls else float(estimate.calls * (most or 0))
-    mean = None if ledger is None else ledger.mean_tokens(endpoint)
+    mean = None if ledger is None else ledger.mean_tokens(accepted(ledger, endpoint))
     estimate.likely_tokens = None if mean is None else estimate.calls * mean
     estimate.cost = endpoint.cost(estimate.prompt_tokens, estimate.answer_tokens)
     estimate.likely_cost = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from crowdselect.ask.calls import ANSWERED, Request
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.refused import accepted
 
 NOT_ASKED = "not_asked"
 
@@ -45,6 +46,7 @@ def read_conversations(ledger: Ledger, endpoint: Endpoint, requests: Sequence[Re
     """Read one endpoint's answers to some requests, following each conversation to its last answered turn."""
     conversations = [Conversation(request, (), len(request.then) + 1) for request in requests]
     unfinished = list(range(len(conversations)))
+    endpoint = accepted(ledger, endpoint)
     while unfinished:
         keys = [conversations[at].request.key(endpoint) for at in unfinished]
         answers = ledger.get(keys)
@@ -78,6 +80,7 @@ def followed(
         The same key may appear several times.
     """
     batch = list(requests)
+    endpoint = accepted(ledger, endpoint)
     while batch:
         keyed = [(request.key(endpoint), request) for request in batch]
         known = ledger.known([key for key, _ in keyed], retry_failed=retry_failed)

@@ -9,6 +9,7 @@ from crowdselect.ask.budget import Estimate
 from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
+from crowdselect.running import running
 from crowdselect.terminal import counted, laid_out, note, say, table, visible
 
 _LINE = 30.0  # seconds between two lines in a log
@@ -41,9 +42,23 @@ def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) ->
     Yields:
         What to call whenever something may have changed.
     """
+    at = running()
+    with _shown(lanes, total, set() if told is None else told) as update:
+
+        def both() -> None:
+            counts = [lane.counts for lane in lanes]
+            done, cost = sum(count.done for count in counts), sum(count.cost for count in counts)
+            at.tell("asking models", done, total * len(counts), cost=cost)
+            update()
+
+        yield both
+
+
+@contextmanager
+def _shown(lanes: Sequence[Lane], total: int, told: set[str]) -> Iterator[Callable[[], None]]:
     started = time.monotonic()
     if not sys.stderr.isatty():
-        yield _Log(lanes, total, started, set() if told is None else told)
+        yield _Log(lanes, total, started, told)
         return
     from rich.console import Console
     from rich.live import Live

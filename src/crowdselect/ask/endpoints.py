@@ -15,12 +15,25 @@ from urllib.parse import urlsplit
 
 from crowdselect._optional import check_optional
 from crowdselect.ask.redact import Redactor
-from crowdselect.crowd import NUMBERS, PRICES, TEXTS, UNKNOWN, WHOLE, check_document, refuse_secret
+from crowdselect.crowd import (
+    DEFAULT,
+    LOGPROBS,
+    NUMBERS,
+    PRICES,
+    TEXTS,
+    UNKNOWN,
+    WHOLE,
+    check_document,
+    refuse_secret,
+)
 from crowdselect.errors import InputError, OptionError
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.textfile import not_utf8
 
+Role = Literal["model", "student", "judge"]
+
 _OURS = frozenset({"model", "messages", "n", "stream", "stream_options"})  # never in extra_body
+_WORDS = {("size_b", UNKNOWN), ("temperature", DEFAULT)}  # that stand for a number
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -36,18 +49,21 @@ def settings_digest(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model or a judge: how to reach it, and its generation settings.
+    """A model, a student or a judge: how to reach it, and its generation settings.
 
     Attributes:
         name: As spelt in the crowd and the pool.
-        role: `"model"` of the crowd, or `"judge"`.
+        role: `"model"` of the crowd, `"student"` that is to learn from it, or `"judge"`.
         base_url: Of an OpenAI-compatible server, up to and including `/v1`; None for a local model.
         local: Name or path of a model that runs in this process; None for a server.
         model: The name sent to the server; for a local model the same as `local`.
         api_key_env: The environment variable that holds the key; None = no key is sent.
         system: A system message put before every conversation.
         temperature: None = not sent, so the server decides. `top_p`, `max_tokens` and `seed` likewise.
+        default_temperature: No command sets a temperature either; written as `temperature = "default"`.
+        logprobs: Whether a judge is asked for log-probabilities; None = the command decides.
         extra_body: Further fields of the request, sent unchanged.
+        waived: Fields that a command added by itself, which are left out for a server that refuses them.
         timeout: Seconds allowed for one answer.
         max_concurrency: Maximum number of requests in flight.
         requests_per_minute: None = no limit; `tokens_per_minute` likewise.
@@ -57,7 +73,7 @@ class Endpoint:
     """
 
     name: str
-    role: Literal["model", "judge"] = "model"
+    role: Role = "model"
     base_url: str | None = None
     local: str | None = None
     model: str = ""
@@ -67,7 +83,10 @@ class Endpoint:
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    default_temperature: bool = False
+    logprobs: bool | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    waived: frozenset[str] = frozenset()
     timeout: float = 600.0
     max_concurrency: int = 64
     requests_per_minute: float | None = None
@@ -89,6 +108,17 @@ class Endpoint:
         names = ("name", "model", "system", "temperature", "top_p", "max_tokens", "seed")
         values = {name: getattr(self, name) for name in names} | {"extra_body": dict(self.extra_body)}
         return settings_text(values)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that every request has, besides the model and the messages.
+
+        Example:
+            >>> Endpoint("m", temperature=0.0, extra_body={"top_k": 20}).fields()
+            {'temperature': 0.0, 'top_k': 20}
+        """
+        names = ("temperature", "top_p", "max_tokens", "seed")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**given, **self.extra_body}
 
     @property
     def host(self) -> str:
@@ -133,25 +163,32 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """A crowd file's models and judges, in the file's order."""
+    """A crowd file's models, students and judges, each in the file's order."""
 
     models: tuple[Endpoint, ...]
+    students: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]
 
     @property
+    def answering(self) -> tuple[Endpoint, ...]:
+        """Those that answer instructions: the models, then the students."""
+        return (*self.models, *self.students)
+
+    @property
     def names(self) -> set[str]:
-        """All names, of models and judges."""
-        return {endpoint.name for endpoint in (*self.models, *self.judges)}
+        """All names, of models, students and judges."""
+        return {endpoint.name for endpoint in (*self.answering, *self.judges)}
 
 
 def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     """Read a crowd file.
 
     Args:
-        path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[judge]]` table per judge.
+        path: TOML: `[defaults]`, a `[[model]]` table per model of the crowd, a `[[student]]` table per model that is to
+            learn, a `[[judge]]` table per judge.
 
     Returns:
-        The models and the judges; a table with neither `base_url` nor `local` cannot be reached, which
+        The models, the students and the judges; a table with neither `base_url` nor `local` cannot be reached, which
         `check_reachable` reports.
 
     Raises:
@@ -165,18 +202,17 @@ def load_endpoints(path: str | os.PathLike[str]) -> Endpoints:
     defaults = document.get("defaults", {})
     if not isinstance(defaults, dict):
         raise InputError(f"{where}: 'defaults' is not a table; write [defaults]")
-    models = tuple(
-        _endpoint(table, defaults, "model", place) for table, place in _tables(document, "model", where)
+    roles: tuple[Role, ...] = ("model", "student", "judge")
+    models, students, judges = (
+        tuple(_endpoint(table, defaults, role, place) for table, place in _tables(document, role, where))
+        for role in roles
     )
-    judges = tuple(
-        _endpoint(table, defaults, "judge", place) for table, place in _tables(document, "judge", where)
-    )
-    for kind, found in (("model", models), ("judge", judges)):
-        names = [endpoint.name for endpoint in found]
-        twice = next((name for name in names if names.count(name) > 1), None)
+    for some in ((*models, *students), judges):
+        names = [endpoint.name for endpoint in some]
+        twice = next((one for one in some if names.count(one.name) > 1), None)
         if twice is not None:
-            raise InputError(f"{where}: {kind} {twice!r} appears twice; keep one")
-    return Endpoints(models, judges)
+            raise InputError(f"{where}: {twice.role} {twice.name!r} appears twice; keep one")
+    return Endpoints(models, students, judges)
 
 
 def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | os.PathLike[str]) -> None:
@@ -186,9 +222,11 @@ def check_reachable(endpoints: Endpoints | tuple[Endpoint, ...], *, path: str | 
         InputError: There is none, or one has neither a `base_url` nor a `local` model.
         OptionError: The variable that should hold a key is not set.
     """
-    found = endpoints if isinstance(endpoints, tuple) else endpoints.models
+    found = endpoints if isinstance(endpoints, tuple) else endpoints.answering
     if not found:
-        raise InputError(f"{str(path)!r}: there is no [[model]] table; a crowd needs at least one")
+        raise InputError(
+            f"{str(path)!r}: there is no [[model]] table and no [[student]]; name who is to answer"
+        )
     for endpoint in found:
         if endpoint.base_url is None and endpoint.local is None:
             raise InputError(
@@ -312,13 +350,13 @@ def _tables(document: Mapping[str, Any], kind: str, where: str) -> list[tuple[di
     return named
 
 
-def _endpoint(
-    table: Mapping[str, Any], defaults: Mapping[str, Any], role: Literal["model", "judge"], where: str
-) -> Endpoint:
+def _endpoint(table: Mapping[str, Any], defaults: Mapping[str, Any], role: Role, where: str) -> Endpoint:
     reach = {"base_url": None} if "local" in table and "base_url" not in table else {}
     settings = {**defaults, **reach, **table}
     for name, value in settings.items():
         _check(name, value, where)
+    if settings.get("temperature") == DEFAULT:
+        settings |= {"temperature": None, "default_temperature": True}
     settings["extra_body"] = {**defaults.get("extra_body", {}), **table.get("extra_body", {})}
     _check_extra(settings["extra_body"], where)
     if settings.get("local") is not None and settings.get("base_url") is not None:
@@ -344,8 +382,11 @@ def _check(name: str, value: object, where: str) -> None:
             f"{where}: api_key_env must be the name of an environment variable (letters, digits, _), "
             "not the key itself"
         )
-    if name in (*NUMBERS, *PRICES, *WHOLE) and not (name == "size_b" and value == UNKNOWN):
+    is_word = isinstance(value, str) and (name, value) in _WORDS
+    if name in (*NUMBERS, *PRICES, *WHOLE) and not is_word:
         _check_number(name, value, where)
+    if name == LOGPROBS and not isinstance(value, bool):
+        raise InputError(f"{where}: logprobs must be true or false, got {_short(value)}")
     if name == "extra_body" and not isinstance(value, dict):
         raise InputError(f"{where}: extra_body must be a table, got {_short(value)}")
 

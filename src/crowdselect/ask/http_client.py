@@ -7,12 +7,13 @@ with its retries and parsing off: lanes retry, and a server may return anything.
 import email.utils
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crowdselect._optional import optional
 from crowdselect.ask.calls import Reply, Request
@@ -44,6 +45,9 @@ _SLOW = frozenset({429, 503, 529})
 _RETRIED = frozenset({408, 409, 425})
 _FILTERS = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
+_UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
+_SAYS_UNSUPPORTED = re.compile(r"unsupported (?:parameter|value)|not support", re.IGNORECASE)
+_QUOTED = re.compile(r"['\"`]([a-z][a-z_]+)['\"`]")
 _LONGEST_MESSAGE = 300
 _LONGEST_WAIT = 3600.0  # seconds; a server that asks for a longer wait is left for a later run
 
@@ -149,7 +153,7 @@ class HttpClient:
         self._endpoint = endpoint
         self._key = key or ""
         self._known = Redactor({str(endpoint.api_key_env): self._key})
-        self._fixed = _fixed_fields(endpoint)
+        self._fixed = endpoint.fields()
         # Without a key no Authorization header is sent; the SDK needs this option on every request.
         self._options = {} if key is not None else {"headers": {"Authorization": openai.Omit()}}
         self._shares = [_Share(self._open())]
@@ -242,12 +246,6 @@ class HttpClient:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _fixed_fields(endpoint: Endpoint) -> dict[str, Any]:
-    names = ("temperature", "top_p", "max_tokens")
-    given = {name: getattr(endpoint, name) for name in names if getattr(endpoint, name) is not None}
-    return {**given, **endpoint.extra_body}
-
-
 @contextmanager
 def _without_ambient_settings() -> Iterator[None]:
     """Hide OPENAI_* while a client is created: it would send their keys, names and headers to any host."""
@@ -315,10 +313,10 @@ def _check_error(completion: Any, choices: Any) -> None:  # noqa: ANN401  (any J
         text, billed = json.dumps({"error": error}), first is not None
         if code.isdecimal() and 400 <= int(code) <= 599:
             raise _status_error(int(code), {}, text, billed=billed, inside=True)
-        message, codes = _explained(text)
-        slow = "rate_limit" in codes
+        told = _explained(text)
+        slow = "rate_limit" in told.codes
         raise CallError(
-            f"the server reports an error: {message[:_LONGEST_MESSAGE]}",
+            f"the server reports an error: {told.message[:_LONGEST_MESSAGE]}",
             verdict="refused" if slow else "retry",
             billed=billed,
         )
@@ -357,8 +355,8 @@ def _status_error(
     inside: bool = False,
 ) -> CallError:
     """Turn an error status (of HTTP, or inside an HTTP 200 answer) into a `CallError` with a verdict."""
-    message, codes = _explained(text)
-    message = hide(message)[:_LONGEST_MESSAGE]
+    told = _explained(text)
+    codes, message = told.codes, hide(told.message)[:_LONGEST_MESSAGE]
     summary = f"HTTP 200 with error {status}" if inside else f"HTTP {status}"
     summary = f"{summary}: {message}" if message else summary
     if any(code in codes for code in _FILTERS) and status in {400, 403, 422}:
@@ -376,12 +374,27 @@ def _status_error(
             return CallError(f"{summary} (it asks to wait for {after:.0f} s)", verdict="stop")
         verdict = "refused" if status in _SLOW else "retry"
         return CallError(summary, verdict=verdict, retry_after=after, billed=billed)
-    return CallError(summary, verdict="failed", billed=billed)
+    return CallError(summary, verdict="failed", billed=billed, parameter=_unsupported(told))
 
 
-def _explained(text: str) -> tuple[str, str]:
-    """Return an error body's message on one line, and its codes in lower case."""
-    message, codes = text, ""
+class _Explained(NamedTuple):
+    """What an error's body says: a message on one line, codes in lower case, and the field it is about."""
+
+    message: str
+    codes: str
+    parameter: str | None
+
+
+def _unsupported(told: _Explained) -> str | None:
+    """Name the field that a server does not support: gateways drop the code or the field, and leave the message."""
+    if not (any(code in told.codes for code in _UNSUPPORTED) or _SAYS_UNSUPPORTED.search(told.message)):
+        return None
+    quoted = _QUOTED.search(told.message)
+    return told.parameter or (quoted[1] if quoted else None)
+
+
+def _explained(text: str) -> _Explained:
+    message, codes, parameter = text, "", None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -392,9 +405,12 @@ def _explained(text: str) -> tuple[str, str]:
         inner = error.get("innererror")
         codes = " ".join(str(error.get(name)) for name in ("code", "type"))
         codes += f" {inner.get('code')}" if isinstance(inner, dict) else ""
+        parameter = error.get("param")
     elif isinstance(error, str):
         message = error
-    return " ".join(message.split()), codes.lower()
+    return _Explained(
+        " ".join(message.split()), codes.lower(), parameter if isinstance(parameter, str) else None
+    )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

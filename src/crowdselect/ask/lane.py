@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from crowdselect.ask.budget import Budget, Limits, estimated_tokens, most_prompt_tokens
@@ -18,12 +19,15 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger, now
 from crowdselect.ask.pace import Pace, Sent
 from crowdselect.ask.redact import Redactor
+from crowdselect.ask.refused import keep_refusal, line_to_write, said, without
 from crowdselect.errors import CallError, LedgerError
 
 _BATCH = 256  # requests looked up in the ledger at once
 _REFUSALS = 4  # refusals (429, 503) per counted failure: they cost nothing
 _UNKNOWN_ANSWER = 512  # tokens, for a server's limit per minute, if max_tokens is not set
 _LONGEST_ERROR = 500
+_FIRST, _MOST_CUT = 20, 10  # replies of a judge that are looked at; as many of them cut end the run
+_ROOMY = 2048  # tokens that are enough for most verdicts
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -57,7 +61,8 @@ class _Item:
     """A request until its result is recorded."""
 
     request: Request
-    key: bytes
+    settings: bytes = b""
+    """Digest of the endpoint's settings that it was last sent with."""
     attempts: int = 0
     refusals: int = 0
     uncounted: int = 0
@@ -70,6 +75,11 @@ class _Item:
     """The answer, for the conversation's next turn."""
 
 
+def _same(request: Request) -> tuple[bytes, int]:
+    """Identify a request within a lane, whatever settings it is sent with."""
+    return request.digest, request.sample
+
+
 class Lane:
     """Sends one endpoint all its requests that have no result in the ledger.
 
@@ -78,14 +88,32 @@ class Lane:
         client: Its client; or a function that makes it, called before the first request is sent, and never if
             there is nothing to send.
         requests: Read lazily: no more than a few hundred are in memory at once.
+        opener: Makes the client that sends what is left if the server refuses a parameter; None = the same client.
+        stop_if_cut: Stop if 10 of the first 20 replies under the endpoint's settings were cut; looked at before each request.
+        tell: Called with a line on each parameter that is no longer sent.
     """
 
     def __init__(
-        self, endpoint: Endpoint, client: Client | Callable[[], Client], requests: Iterable[Request]
+        self,
+        endpoint: Endpoint,
+        client: Client | Callable[[], Client],
+        requests: Iterable[Request],
+        *,
+        opener: Callable[[Endpoint], Client] | None = None,
+        stop_if_cut: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.client = client if isinstance(client, Client) else None
+        self.clients: list[Client] = [] if self.client is None else [self.client]
+        """All that were used, to be closed."""
         self._make = None if isinstance(client, Client) else client
+        self._opener, self._tell = opener, tell
+        self._stop_if_cut = stop_if_cut
+        self._first: list[Status] | None = None
+        """Statuses of the first replies; None = not read yet."""
+        self.is_cut = False
+        """Whether it ended early because its replies are cut."""
         self.counts = Counts()
         self.stopped: str | None = None
         """Why it ended early; None = it did not."""
@@ -95,8 +123,9 @@ class Lane:
         self._ready: deque[_Item] = deque()
         self._later: list[tuple[float, int, _Item]] = []
         self._numbers = itertools.count()
-        self._pending: set[bytes] = set()
-        self._beside: dict[bytes, list[Request]] = {}
+        self._pending: set[tuple[bytes, int]] = set()
+        """Digests and samples of the requests that have no result yet: their keys change with the settings."""
+        self._beside: dict[tuple[bytes, int], list[Request]] = {}
         """Other conversations that begin with a request in flight."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -153,6 +182,9 @@ class Lane:
         item = self._next()
         if item is None:
             return await self._idle()
+        if self._is_cut_short():
+            self._ready.appendleft(item)
+            return False
         tokens, most = self._tokens(item.request), self._most(item)
         delay = self._pace.delay(len(self._tasks), tokens)
         if delay == 0 and not self._ledger.is_behind and await self._reserved(most):
@@ -164,6 +196,24 @@ class Lane:
             await self._doze(delay)
         elif self._ledger.is_behind:
             await asyncio.to_thread(self._ledger.flush)
+        return True
+
+    def _is_cut_short(self) -> bool:
+        """Stop if so many of the first replies were cut that the next would be paid for in vain."""
+        if not self._stop_if_cut:
+            return False
+        if self._first is None:
+            self._first = self._ledger.first_statuses(self.endpoint.digest, _FIRST)
+        cut, limit = self._first.count("length"), self.endpoint.most_tokens
+        if cut < _MOST_CUT:
+            return False
+        wanted = max(_ROOMY, 4 * (limit or 0))
+        self.is_cut = True
+        self.stop(
+            f"{cut} of its first {len(self._first)} replies were cut"
+            f"{'' if limit is None else f' (max_tokens = {limit})'}, and a cut reply is no verdict: write `max_tokens = {wanted}` "
+            "in its table of the crowd file, or pass `keep_going=True`"
+        )
         return True
 
     def _next(self) -> _Item | None:
@@ -196,20 +246,20 @@ class Lane:
         batch = list(itertools.islice(self._source, _BATCH))
         self._exhausted = not batch
         retry = self._limits.retry_failed
-        for key, request, is_known in followed(batch, self.endpoint, self._ledger, retry_failed=retry):
+        for _, request, is_known in followed(batch, self.endpoint, self._ledger, retry_failed=retry):
             if is_known:
                 self.counts.known += 1
-            elif self._is_new(key, request):
-                self._ready.append(_Item(request, key))
+            elif self._is_new(request):
+                self._ready.append(_Item(request))
 
-    def _is_new(self, key: bytes, request: Request) -> bool:
+    def _is_new(self, request: Request) -> bool:
         """Return whether a request is not in flight yet; if it is, its answer also continues this conversation."""
-        if key not in self._pending:
-            self._pending.add(key)
+        if _same(request) not in self._pending:
+            self._pending.add(_same(request))
             return True
         self.counts.known += 1
         if request.then:
-            self._beside.setdefault(key, []).append(request)
+            self._beside.setdefault(_same(request), []).append(request)
         return False
 
     def _tokens(self, request: Request) -> float:
@@ -264,6 +314,7 @@ class Lane:
 
     def _send(self, item: _Item, tokens: float, most: float | None) -> None:
         client = self._ready_client()
+        item.settings = self.endpoint.digest
         item.attempts += 1
         item.uncounted += 1
         self.counts.sent += 1
@@ -278,6 +329,7 @@ class Lane:
         """Return the client, created outside an answer's timeout, as libraries load slowly."""
         if self.client is None and self._make is not None:
             self.client = self._make()
+            self.clients.append(self.client)
         if self.client is None:
             raise AssertionError("a lane has a client or what makes one")
         return self.client
@@ -310,7 +362,7 @@ class Lane:
             item.row
         ):  # hold its slot until it is on disk, so that a crash loses no more than the requests in flight
             await self._committed.wait(item.row)
-            for request in (item.request, *self._beside.pop(item.key, ())):
+            for request in (item.request, *self._beside.pop(_same(item.request), ())):
                 if item.answer is not None and request.then:
                     self._follow(request.follow(item.answer))
 
@@ -350,15 +402,21 @@ class Lane:
             answer = self._ledger.get([key])[key]
             if request.then and answer.status in ANSWERED:
                 self._follow(request.follow(answer.text or ""))
-        elif self._is_new(key, request):
-            self._ready.appendleft(_Item(request, key))
+        elif self._is_new(request):
+            self._ready.appendleft(_Item(request))
 
     def _fail(self, item: _Item, sent: Sent, error: CallError, most: float | None, *, slow: bool) -> None:
         item.error = _SURROGATES.sub("\ufffd", self._redact.error(str(error)))[:_LONGEST_ERROR]
         self._settle(item, most, lost=(most or 0.0) if error.billed else 0.0)
-        if error.verdict in {"retry", "refused"}:
+        verdict, parameter = error.verdict, error.parameter
+        if parameter is not None and self._adapted(item, parameter):
+            return
+        if parameter in self.endpoint.fields():
+            verdict = "stop"
+            item.error = f"{item.error}; {line_to_write(self.endpoint, str(parameter))}"
+        if verdict in {"retry", "refused"}:
             self._pace.failed(sent, error, slow=slow)
-            item.refusals += error.verdict == "refused"
+            item.refusals += verdict == "refused"
             tries = item.attempts - item.refusals + item.refusals / _REFUSALS
             if tries >= self._limits.attempts:
                 self._record(item, "gave_up", error=item.error)
@@ -367,9 +425,37 @@ class Lane:
                 heapq.heappush(self._later, (due, next(self._numbers), item))
             return
         self._pace.well_at = time.monotonic()  # it responds, if only with an error
-        self._record(item, "filtered" if error.verdict == "filtered" else "failed", error=item.error)
-        if error.verdict == "stop":
-            self.stop(f"{item.error}; fix that, then run again with `retry_failed=True`")
+        self._record(item, "filtered" if verdict == "filtered" else "failed", error=item.error)
+        if verdict == "stop":
+            again = "" if parameter else "; fix that, then run again with `retry_failed=True`"
+            self.stop(f"{item.error}{again}")
+
+    def _adapted(self, item: _Item, parameter: str) -> bool:
+        """Queue a request again without a parameter that the server refuses; False if it may not be left out."""
+        if (
+            item.settings == self.endpoint.digest
+        ):  # else the answer to another request has changed them already
+            changed = without(self.endpoint, parameter)
+            if changed is None:
+                return False
+            self._change(changed, parameter)
+        item.attempts -= 1  # no failure of its own; it still counts as sent
+        self._ready.appendleft(item)
+        return True
+
+    def _change(self, changed: Endpoint, parameter: str) -> None:
+        """Go on with other settings; what has an answer under them is not sent again."""
+        self._ledger.keep_settings((changed,))
+        keep_refusal(self._ledger, self.endpoint, parameter)
+        if self._tell is not None:
+            self._tell(said(self.endpoint, parameter))
+        self.endpoint, self._first = changed, None
+        if self._opener is not None:
+            self.client, self._make = None, partial(self._opener, changed)
+        unsent = [item.request for item in self._ready if not item.uncounted]
+        self._ready = deque(item for item in self._ready if item.uncounted)
+        self._pending.difference_update(map(_same, unsent))
+        self._source, self._exhausted = itertools.chain(unsent, self._source), False
 
     def _clean(self, text: str) -> str:
         """Remove keys, and lone surrogates, which UTF-8 cannot encode."""
@@ -385,7 +471,7 @@ class Lane:
         endpoint, request = self.endpoint, item.request
         item.row = self._ledger.put(
             Answer(
-                key=item.key,
+                key=request.key(endpoint),
                 model=endpoint.name,
                 settings=endpoint.digest,
                 prompt=request.digest,
@@ -397,7 +483,9 @@ class Lane:
                 **facts,
             )
         )
-        self._pending.discard(item.key)
+        self._pending.discard(_same(request))
+        if self._first is not None and len(self._first) < _FIRST and status in ANSWERED:
+            self._first.append(status)
         if status != "pending":
             self.counts.ended[status] = self.counts.ended.get(status, 0) + 1
 

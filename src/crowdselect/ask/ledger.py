@@ -288,6 +288,13 @@ class Ledger:
             found.update((row[0], _as_now(Answer._make(row))) for row in rows)
         return found | waiting
 
+    def first_statuses(self, settings: bytes, count: int) -> list[Status]:
+        """Return the statuses of the first replies on disk under some settings, by their digest, at most `count`."""
+        sql = (
+            f"SELECT status FROM answers WHERE settings = ? AND status IN {ANSWERED} ORDER BY number LIMIT ?"
+        )
+        return [status for (status,) in self._select(sql, (settings, count))]
+
     def spent(self) -> dict[str, Spent]:
         """Return the sums on disk per endpoint; `""` holds requests in flight when a run was killed."""
         rows = self._select("SELECT model, attempts, cost, lost, unknown FROM spent ORDER BY model")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from crowdselect.ask.calls import request_key
 from crowdselect.ask.endpoints import Endpoint, load_endpoints, settings_digest, settings_text
 from crowdselect.ask.ledger import SAVE_NOTE, SAVE_SETTINGS, Ledger
+from crowdselect.ask.refused import REFUSED, accepted, renamed_refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def find_renamed(
     gone: dict[str, dict[str, int]] = {}
     for before in sorted({settings["name"] for settings in asked.values()} & set(known) - set(present)):
         for endpoint in new:
-            digest = replace(endpoint, name=before).digest
+            digest = accepted(ledger, replace(endpoint, name=before)).digest
             count = ledger.count(digest) if digest in asked else 0
             if count:
                 found = gone.setdefault(endpoint.name, {})
@@ -146,6 +147,7 @@ def rename(ledger: Ledger, before: str, name: str) -> None:
     }
     digests = {old: settings_digest(text) for old, text in texts.items()}
     renamings = json.dumps(_renamings(ledger) | {name: before})
+    refusals = json.dumps(renamed_refusals(ledger, before, name))
 
     def moved(reader: sqlite3.Connection) -> Iterator[tuple[bytes, str, bytes, int]]:
         """Yield the updates of rows: the requests' keys under the new name.
@@ -163,6 +165,7 @@ def rename(ledger: Ledger, before: str, name: str) -> None:
         writer.execute("UPDATE spent SET model = ? WHERE model = ?", (name, before))
         writer.executemany(SAVE_SETTINGS, [(digests[old], text) for old, text in texts.items()])
         writer.execute(SAVE_NOTE, ("renamed", renamings))
+        writer.execute(SAVE_NOTE, (REFUSED, refusals))
 
     ledger.rewrite(act)
 

@@ -20,13 +20,14 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.pool.files import resolve
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
 from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
-from crowdselect.selection.methods import Method, method_of_student
+from crowdselect.selection.methods import OF_STUDENT, Method
 from crowdselect.selection.options import Options
 from crowdselect.selection.plan import Work, plan, runs_a_model
 from crowdselect.selection.rl import CUSTOM
@@ -118,12 +119,15 @@ class Trying:
 
     source: PoolOptions
     options: Options
+    method: str
+    """`NAME[:ARG]` of the registry."""
     crowd: str | None
     config: str | None
     bootstraps: int
     seeds: int
     try_clusters: str
     """Numbers of clusters, with commas."""
+    crowd_sizes: bool
     output: str | None
     overwrite: bool
     as_json: bool
@@ -138,11 +142,7 @@ def choose(given: dict[str, Any]) -> None:
     Raises:
         CrowdselectError: As for `crowdselect.select`; or there is no place to write to.
     """
-    given = _with_method(given)
-    if given["weights"] is not None and given["method"] != CROWD:
-        raise OptionError(
-            f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
-        )
+    given = with_method(given)
     given = counted(given)
     known = {setting.name for entry in METHODS.values() for setting in entry.settings} & given.keys()
     settings = {name: given.pop(name) for name in sorted(known)}
@@ -170,23 +170,33 @@ def choose(given: dict[str, Any]) -> None:
         say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
 
 
-def _with_method(given: dict[str, Any]) -> dict[str, Any]:
+def with_method(given: dict[str, Any]) -> dict[str, Any]:
     """Give the options with the method of a student, where one is named and no method is; and the clusters that go with it.
 
     Raises:
-        OptionError: There is no such method: it has to be named.
+        OptionError: Weights are given, and the method does not weigh.
     """
     context = click.get_current_context()
     named = any(given[name] is not None for name in ("student", "student_answers", "student_column"))
-    if not named or context.get_parameter_source("method") is not ParameterSource.DEFAULT:
-        return given
-    method = method_of_student()
-    free = context.get_parameter_source("clusters") is ParameterSource.DEFAULT
-    return {**given, "method": method, **({"clusters": 0} if free else {})}
+    if named and context.get_parameter_source("method") is ParameterSource.DEFAULT:
+        free = context.get_parameter_source("clusters") is ParameterSource.DEFAULT
+        given = {**given, "method": OF_STUDENT, **({"clusters": 0} if free else {})}
+    if given["weights"] is not None and given["method"] != CROWD:
+        raise OptionError(
+            f"`weights` count with `method={CROWD}`; `method={given['method']}` does not weigh metrics"
+        )
+    return given
 
 
 def counted(given: dict[str, Any]) -> dict[str, Any]:
-    """Give the values of a command's options, with a budget in rows where it was a share of the pool's."""
+    """Give the values of a command's options, with a budget in rows where it was a share of the pool's.
+
+    Raises:
+        OptionError: Clusters are asked for in two ways.
+    """
+    source = click.get_current_context().get_parameter_source("clusters")
+    if given["cluster_by"] is not None and source is ParameterSource.COMMANDLINE:
+        raise OptionError("`clusters` and `cluster_by` both say what the clusters are; give one of them")
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
@@ -271,6 +281,9 @@ def choose_and_write(
         _print_json(selection, written)
         return
     _show(selection, texts, folder=None if written is None else str(output), report=told, shown=shown)
+    if shown != "briefly" and not options.the_student.named:
+        name = CROWD if method.name == OURS.name else method.name
+        say(f"about the method {name}: {METHODS[name].evidence}")
     if shown == "with next steps" and written is None:
         say_next(without_dry_run("chosen"))
     elif shown == "with next steps":
@@ -334,12 +347,12 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
     """Give the options of a choice that change it, for `made_by`, and how its pool is read; no files."""
     told = {"read": pool.read.as_dict(), "limit": pool.limit, **options.as_dict()}
-    for name in (*_FILES, "decontaminate", "cache", "trust_remote_code"):
+    for name in (*_FILES, "student_answers", "decontaminate", "cache", "trust_remote_code"):
         del told[name]
     return told
 
 
-_FILES = ("include", "exclude", "metrics", "student_answers")
+_FILES = ("include", "exclude", "metrics")
 
 
 def inputs_of(
@@ -351,9 +364,15 @@ def inputs_of(
         **pool_of(pool),
         "crowd": crowd,
         **{name: getattr(options, name) for name in _FILES},
+        "student_answers": files_of(options.student_answers),
         "decontaminate": [Path(file) for file in options.decontaminate] or None,
         **({"embedder": embedder} if Path(embedder).exists() else {}),
     }
+
+
+def files_of(pool: str | None) -> Sequence[Path] | None:
+    """Give the files of a second pool, for `made_by`; None where there is none."""
+    return None if pool is None else resolve(pool)[0]
 
 
 def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:

@@ -35,6 +35,11 @@ _output = section("Output")
 @option("-o", "--output", metavar="FILE", help="The pool to write (.parquet).")
 @option("--crowd", metavar="FILE", help="crowd.toml: the models and how to reach them.")
 @instruction_options
+@option(
+    "--only-verifiable",
+    metavar="VERIFIER#COLUMN",
+    help="Ask only what has a reference that can be checked, as math#answer: see `reward --with verify:`.",
+)
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
 @dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
@@ -86,6 +91,7 @@ def collect(
     if seal_only and any(given[name] is None for name in asked):
         last = last_task(Path(given["ledger"] or f"{given['output']}.ledger"))
         given |= {name: given[name] or last[name] for name in (*asked, "samples")}
+        given["only_verifiable"] = given["only_verifiable"] or last.get("only_verifiable")
         read = last.get("read", {})
         given |= {
             name: given[name] or read.get(name) for name in ("columns", "subset", "split", "skip_invalid")

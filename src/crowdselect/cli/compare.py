@@ -1,5 +1,6 @@
 """The commands `crowdselect compare` and `robustness`: selections side by side, and how much of one stays."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from crowdselect.cli.options import (
     count_options,
     json_option,
     made,
+    method_option,
     option,
     overwrite_option,
     pool_options,
@@ -195,9 +197,9 @@ def _print_comparison(found: "SelectionComparison") -> None:
     from crowdselect.report.page import number
     from crowdselect.terminal import say, table, warn
 
-    marks = {1: " above", -1: " below", 0: ""}
+    marks = {1: " ▲", -1: " ▼", 0: ""}
     rows, short = [], short_names(found.names)
-    for name, words in figure_words().items():
+    for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
         cells = []
         for side in found.sides:
@@ -205,18 +207,25 @@ def _print_comparison(found: "SelectionComparison") -> None:
             beyond = 0 if chance is None or value is None else chance.beyond(value)
             cells.append(number(value) + marks[beyond])
         rows.append(
-            [words, None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}", *cells]
+            [
+                words.replace(", mean", ""),
+                None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}",
+                *cells,
+            ]
         )
     table(
         ["figure", ">random", *(f">{short[side.name]}" for side in found.sides)],
         rows,
-        title="Figures (above, below: outside the range of 95% of random selections)",
+        title="Figures, means of rows (▲ above, ▼ below the range of 95% of random ones)",
     )
     names = [short[name] for name in found.names]
     table(
         ["rows shared", *(f">{name}" for name in names)],
         [[name, *map(number, found.overlap[i].tolist())] for i, name in enumerate(names)],
     )
+    for side in found.sides:
+        if side.keep:
+            say(f"{short[side.name]}: only rows with {', '.join(side.keep)}")
     say(f"random: {found.random}")
     for problem in found.problems:
         warn(problem)
@@ -227,6 +236,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
 )
 @option("-o", "--output", metavar="FILE.html", help="A page to write.")
 @budget_option
+@method_option("How rows are scored, as for select; not by texts.")
 @weights_option
 @option(
     "--bootstraps",
@@ -244,37 +254,48 @@ def _print_comparison(found: "SelectionComparison") -> None:
     show_default=True,
     help="Numbers of clusters to try; 0 = none.",
 )
+@option("--crowd-sizes", is_flag=True, help="Also try fewer models: how large a crowd has to be.")
 @seed_option
 @config_option
 @pool_options
 @count_options
-@spread_options()
+@spread_options(default="10 with the method crowd, else 0")
 @answer_options
 @overwrite_option
 @json_option
 @cache_option
 def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
     """Measure how stable a selection is."""
-    from crowdselect.cli.choosing import Trying, checked, counted, inputs_of, options_of, read_crowd
+    from crowdselect.cli.choosing import (
+        Trying,
+        checked,
+        counted,
+        inputs_of,
+        options_of,
+        read_crowd,
+        with_method,
+    )
     from crowdselect.cli.following import after_robustness
     from crowdselect.compare.robustness import robustness as run
     from crowdselect.compare.robustness import robustness_page
+    from crowdselect.methods import method_named
     from crowdselect.repeats import is_current_file, made_by
     from crowdselect.terminal import stage_bar
 
-    asked = made(Trying, counted(given))
-    options = asked.options
+    asked = made(Trying, counted(with_method(given)))
+    options, method = asked.options, method_named(asked.method)
     check_page(asked.output)
     tried = _numbers(asked.try_clusters)
     with asked.source.opened(seed=options.seed) as pool:
         target, made_so = None, None
         if asked.output is not None:
             told = {"bootstraps": asked.bootstraps, "seeds": asked.seeds, "try_clusters": tried}
-            made_so = made_by(
-                "robustness", options_of(pool, options) | told, inputs_of(pool, options, crowd=asked.crowd)
-            )
+            told |= {"crowd_sizes": True} if asked.crowd_sizes else {}
+            told |= options_of(pool, options) | method.settings
+            made_so = made_by("robustness", told, inputs_of(pool, options, crowd=asked.crowd))
             if not is_current_file(Path(asked.output), made_so, overwrite=asked.overwrite):
-                own = (asked.config, asked.crowd, options.include, options.exclude, options.metrics)
+                lists = (options.include, options.exclude, options.metrics, options.student_answers)
+                own = (asked.config, asked.crowd, *lists)
                 target = checked(
                     asked.output, pool, *own, *options.decontaminate, overwrite=asked.overwrite, folder=False
                 )
@@ -286,10 +307,12 @@ def robustness(**given: Any) -> None:  # noqa: ANN401  (the fields of `Trying`)
                 pool,
                 options,
                 crowd=read_crowd(asked.crowd),
+                method=method,
                 progress=progress,
                 bootstraps=asked.bootstraps,
                 seeds=asked.seeds,
                 clusters=tried,
+                crowd_sizes=asked.crowd_sizes,
             )
     show_or_write(
         target,
@@ -309,7 +332,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_robustness(found: "Robustness") -> None:
-    from crowdselect.compare.robustness import AXES
+    from crowdselect.compare.robustness import AXES, SIZE_AXES
     from crowdselect.terminal import counted, say, table, warn
 
     rows = [
@@ -322,6 +345,23 @@ def _print_robustness(found: "Robustness") -> None:
         title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
     say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
-    for variant in found.variants:
-        if variant.kept is None:
-            warn(f"{AXES[variant.axis]} ({variant.name}): {variant.why}")
+    sizes = found.sizes()
+    if sizes:
+        table(
+            [">models", *(f">{words}" for words in SIZE_AXES.values())],
+            [[row["models"], *(_range(row[axis]) for axis in SIZE_AXES)] for row in sizes],
+            title=f"Share that is kept by a smaller crowd, mean (lowest to highest of the draws); all {found.facts['models']} "
+            "models keep 100%",
+        )
+    for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
+        failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]
+        counts = Counter((AXES | SIZE_AXES)[variant.axis].partition(":")[0] for variant in failed)
+        where = ", ".join(f"{words}: {count}" for words, count in counts.items())
+        warn(f"{len(failed)} of {len(found.variants)} variants cannot be made ({where}): {why}")
+
+
+def _range(drawn: dict[str, Any]) -> str:
+    """Show the mean of some draws and their range; a dash where none could be made."""
+    if drawn["kept"] is None:
+        return "-"
+    return f"{drawn['kept']:.0%} ({drawn['lowest']:.0%} to {drawn['highest']:.0%})"

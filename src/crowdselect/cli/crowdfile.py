@@ -99,7 +99,7 @@ def _read(target: Path) -> bytes:
 
 
 def _names(text: str, where: str) -> set[str]:
-    """Give the names of the models in a crowd file, which may have none yet."""
+    """Give the names of the models and students in a crowd file, which may have none yet."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -107,9 +107,12 @@ def _names(text: str, where: str) -> set[str]:
     except RecursionError:
         raise InputError(f"{where}: values are nested too deeply for a crowd file") from None
     check_document(document, where=where)
-    tables = document.get("model", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError(
-            f"{where}: 'model' is not a list of tables; write each model under its own [[model]]"
-        )
-    return {str(table.get("name")) for table in tables}
+    names: set[str] = set()
+    for kind in ("model", "student"):
+        tables = document.get(kind, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise InputError(
+                f"{where}: {kind!r} is not a list of tables; write each {kind} under its own [[{kind}]]"
+            )
+        names |= {str(table.get("name")) for table in tables}
+    return names

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,18 @@ from crowdselect.cli.options import (
     made,
     option,
     overwrite_option,
+    read_options,
     section,
     seed_option,
+    skip_option,
 )
 from crowdselect.errors import OptionError
 
+if TYPE_CHECKING:
+    from crowdselect.evaluate.measured import Kind
+
 _asking = section("How models are asked")
+_machine = section("Machine")
 _output = section("Output")
 _sources = bundle(
     option("-o", "--output", metavar="DIR", help="The folder of the result."),
@@ -41,6 +47,7 @@ _settings = bundle(
     option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
     option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
     seed_option,
+    skip_option,
     _asking("--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."),
     _asking(
         "--judge-retries",
@@ -53,6 +60,7 @@ _settings = bundle(
     _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
     _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
     _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
+    _asking("--keep-going", is_flag=True, help="Go on although half of the judge's first replies were cut."),
     _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),
@@ -63,7 +71,7 @@ _settings = bundle(
 
 @click.group(cls=Group, epilog="Example:  crowdselect evaluate mt-bench --help")
 def evaluate() -> None:
-    """Measure models: MT-Bench, Arena-Hard, comparisons."""
+    """Measure models: benchmarks, losses, comparisons."""
 
 
 @evaluate.command(
@@ -92,8 +100,9 @@ def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN
 @_sources
 @option(
     "--baseline",
-    metavar="crowd.toml#NAME|FILE",
-    help="Whose answers count 50: an endpoint, a folder or a file.",
+    multiple=True,
+    metavar="[CATEGORY=]crowd.toml#NAME|FILE",
+    help="Whose answers count 50: an endpoint, a folder or a file; repeated, one for each category.",
 )
 @_settings
 def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
@@ -166,9 +175,154 @@ def compare(
     )
 
 
+_measured = bundle(
+    click.argument("student", metavar="MODEL"),
+    option("-o", "--output", metavar="DIR", help="The folder of the result."),
+)
+_of_pool = bundle(
+    option(
+        "--not",
+        "chosen",
+        metavar="DIR",
+        multiple=True,
+        help="Leave out what this selection chose; may be given several times.",
+    ),
+    option("--sample", type=int, metavar="N", help="Take N instructions, by a seeded hash of their ids."),
+    option("--reward", metavar="COLUMN", help="The reward column; needed where several may be meant."),
+)
+_how = bundle(
+    option("--name", metavar="NAME", help="What the model is called in the result."),
+    dry_run_option("Say on what it would be measured; load no model."),
+    seed_option,
+    read_options,
+    option("--rewards", metavar="FILE", help="The pool's rewards from a second file.", section="Pool"),
+    _machine(
+        "--max-length",
+        type=int,
+        default=2048,
+        show_default=True,
+        metavar="TOKENS",
+        help="Of messages and answer; a longer answer is cut at its end.",
+    ),
+    _machine(
+        "--batch-tokens",
+        type=int,
+        default=4096,
+        show_default=True,
+        help="The most tokens of a batch, with padding.",
+    ),
+    _machine("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+    overwrite_option,
+    json_option,
+)
+
+
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate loss models/student --on held-out.jsonl -o loss-student"
+)
+@_measured
+@option("--on", metavar="FILE|DIR", help="A training file in any format, or a folder of select.")
+@option("--pool", metavar="POOL", help="Or the best answers of a pool's instructions.")
+@_of_pool
+@_how
+def loss(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
+    """Give a model's mean loss per token of held-out answers.
+
+    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME of a local one. The loss is on the
+    tokens that training puts it on. The folder gets rows.jsonl, result.json and a manifest; `evaluate compare` pairs
+    results over rows. Ends with 3 if rows have no loss; they are left out and counted.
+    """
+    return _measure("loss", given, dry_run=dry_run, as_json=as_json)
+
+
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate prefers models/student --pool pool.parquet --not chosen -o prefers-student"
+)
+@_measured
+@option("--pool", required=True, metavar="POOL", help="A pool with answers and rewards.")
+@_of_pool
+@option(
+    "--min-margin",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="NUMBER",
+    help="Take only instructions whose best and worst answers' rewards are so far apart.",
+)
+@_how
+def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
+    """Say how often a model finds the better answer likelier.
+
+    Of each instruction the answers with the highest and the lowest reward are read by the model; the better one wins
+    where its mean log-likelihood per token is higher. Equal rewards do not count. A small model can move this number
+    where it cannot solve the tasks yet. Per third of the crowd's difficulty, too. Ends with 3 if some have no number.
+    """
+    return _measure("prefers", given, dry_run=dry_run, as_json=as_json)
+
+
+@evaluate.command(
+    epilog="Example:  crowdselect evaluate harness models/student --tasks arc_easy,hellaswag -o harness-student"
+)
+@click.argument("student", metavar="MODEL")
+@option("-o", "--output", required=True, metavar="DIR", help="The folder of the result.")
+@option(
+    "--tasks",
+    multiple=True,
+    required=True,
+    metavar="NAME[,NAME]...",
+    help="Tasks or groups of the harness; may be given several times.",
+)
+@option("--include-path", metavar="DIR", help="A folder with tasks of your own (.yaml).")
+@option("--chat", is_flag=True, help="Write prompts with the model's chat template; endpoints always do.")
+@option(
+    "--set",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another setting of `lm-eval run`, as limit=100 or num_fewshot=5; may be given several times.",
+)
+@option("--name", metavar="NAME", help="What the model is called in the result.")
+@seed_option
+@overwrite_option
+@json_option
+def harness(*, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
+    """Run tasks of lm-evaluation-harness (extra: harness).
+
+    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint does tasks that ask it
+    to write, and none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
+    pairs results over documents. Ends with 3 if documents have no number.
+    """
+    from crowdselect.evaluate.display import show_measured
+    from crowdselect.evaluate.harness import HarnessOptions, run_harness
+    from crowdselect.progress import Stages
+    from crowdselect.terminal import stage_bar
+
+    found = run_harness(made(HarnessOptions, given), stages=Stages(stage_bar))
+    show_measured(found, as_json=as_json)
+    return 0 if found.is_complete else MISSING
+
+
+def _measure(kind: "Kind", given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
+    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.evaluate.display import show_measured, show_rows
+    from crowdselect.evaluate.measured import MeasureOptions, held_out, local_model, measure
+    from crowdselect.progress import Stages
+    from crowdselect.terminal import stage_bar
+
+    options = made(MeasureOptions, given, benchmark=kind)
+    if dry_run:
+        local_model(options.student)
+        show_rows(held_out(options), as_json=as_json)
+        if not as_json:
+            say_next(without_dry_run(f"{kind}-result"))
+        return 0
+    found = measure(options, stages=Stages(stage_bar))
+    show_measured(found, as_json=as_json)
+    return 0 if found.is_complete else MISSING
+
+
 def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from crowdselect.ask.display import note_of, watch
-    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.cli.following import after_evaluation, say_next, without_dry_run
     from crowdselect.evaluate.display import announce_all, show_interrupted, show_plan, show_result
     from crowdselect.evaluate.job import plan, run
     from crowdselect.evaluate.protocols import PROTOCOLS, EvaluateOptions
@@ -185,4 +339,6 @@ def _evaluate(benchmark: str, given: dict[str, Any], *, dry_run: bool, as_json: 
         show_interrupted(report)
         return INTERRUPTED
     show_result(report, reported=told, as_json=as_json)
+    if not (as_json or report.was_there):
+        say_next(after_evaluation(str(task.folder)))
     return MISSING if report.missing else 0

@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from crowdselect.errors import CrowdselectError, near_miss
-from crowdselect.terminal import visible, worded
+from crowdselect.running import kept
+from crowdselect.terminal import note, visible, worded
 
 ESSENTIAL = "Options"
 """The first section of help."""
@@ -41,17 +42,21 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose messages name its options by their flags."""
+    """A command whose messages name its options by their flags, and which keeps what it is at beside its output."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (what the command returns)
         """Run it; errors of ours and lines through `terminal` say flags for Python's names."""
         change = partial(as_flags, options=named_options(self))
-        with worded(change):
+        output = None if ctx.params.get("dry_run") else ctx.params.get("output")
+        with worded(change), kept(output, ctx.command_path.partition(" ")[2]) as at:
             try:
                 return super().invoke(ctx)
             except CrowdselectError as error:
                 error.reword(change)
                 raise
+            finally:
+                if at.problem is not None:
+                    note(f"what this command is at could not be kept for `crowdselect status`: {at.problem}")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; an option that does not exist is told with the one that is meant."""

@@ -3,8 +3,10 @@
 A line can be pasted as it stands. Where it needs something of the user's choice, a model, it names one that exists.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from crowdselect.cli.options import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
-from crowdselect.selection.formats import RL
+from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.trainers import TRAINERS
 from crowdselect.terminal import say, show, shown_path
 from crowdselect.writing import read_manifest
 
@@ -26,7 +29,11 @@ POOL = (*READ_OPTIONS, "limit")
 """The options that say how a pool is read."""
 SCORED_POOL = (*POOL, "rewards", "crowd")
 """The same, of a pool with rewards."""
+STUDENT = ("student", "student_answers", "student_column", "good_above")
+"""Who the student is, and what is good."""
 _BUDGET = "10%"
+_FEWEST_CLUSTERED = 20  # texts from which on clusters are asked for: there are ten by default
+_MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
 _STUDENT = "Qwen/Qwen2.5-3B"
 _SETTINGS = {setting.name for entry in METHODS.values() for setting in entry.settings}
@@ -46,11 +53,11 @@ _WRITING = {
 }
 _OF_THIS_CHOICE = {"pool", "budget", "method", "weights", "seeds", *_SETTINGS, *_SPREAD, *_WRITING}
 """Options of `select` that a random selection to compare with does not share."""
-_OF_TRYING = {"bootstraps", "try_clusters", "seeds", *_WRITING}
+_OF_TRYING = {"bootstraps", "crowd_sizes", "try_clusters", "seeds", *_WRITING}
 """Options of `robustness` that `select` lacks, or that say where to write."""
 
 Steps = Mapping[str, Sequence[Sequence[str]]]
-"""Purpose → commands to run in this order, each as its words."""
+"""Purpose → commands to run in this order, each as its words; one of another program as the text that is typed."""
 
 
 def say_next(steps: Steps) -> None:
@@ -60,7 +67,7 @@ def say_next(steps: Steps) -> None:
     for what, commands in steps.items():
         say(f"{what}:")
         for words in commands:
-            show(f"  {typed_line(words)}")
+            show(f"  {words if isinstance(words, str) else typed_line(words)}")
 
 
 def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) -> Steps:
@@ -72,10 +79,17 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         reward: The column that was named.
     """
     if found["rewards"] or found["empty_answers"] is None:
-        textless = found["without_text"] == found["instructions"]  # there is nothing to cluster by
-        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if textless else [])]
+        texts = found["instructions"] - found["without_text"] - found["duplicates"]
+        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
         columns, usual = found["reward_columns"], found["usual_reward"]
-        return choosing(pool, options, rewards=columns, reward=reward, usual=usual)
+        for_student = bool(found["students"])
+        sizes: dict[str, set[float]] = defaultdict(set)
+        for member in found["crowd"]:
+            if member["family"] is not None and member["size_b"] is not None:
+                sizes[member["family"]].add(member["size_b"])
+        if not for_student and not any(len(own) > 1 for own in sizes.values()):
+            options += ["--weights", "difficulty=1,separability=1"]  # stability needs a family of two sizes
+        return choosing(pool, options, rewards=columns, reward=reward, usual=usual, for_student=for_student)
     return scoring(pool, given(*POOL))
 
 
@@ -102,6 +116,7 @@ def choosing(
     rewards: Sequence[str],
     reward: str | None = None,
     usual: str | None = None,
+    for_student: bool = False,
 ) -> Steps:
     """Return the step that chooses from a pool.
 
@@ -111,9 +126,11 @@ def choosing(
         rewards: Its reward columns.
         reward: The one that the user named.
         usual: The one that is meant where none is named; without one of these, the first of several is named.
+        for_student: A student is named or marked: the step chooses for it.
     """
     named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
     by = [] if named is None or len(rewards) < 2 else ["--reward", named]
+    by += ["--method", "teachable"] if for_student else []
     words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
     return {"choose a tenth of it": [words]}
 
@@ -177,12 +194,17 @@ def comparing(folders: Sequence[str]) -> Steps:
 
 
 def training(folder: str) -> Steps:
-    """Return the step that trains on a selection; none if it has no training file, as data for reinforcement learning is for other trainers."""
+    """Return the step that trains on a selection, by the trainer that it was written for; none if it has no training file, as data for reinforcement learning is for other trainers."""
     manifest = read_manifest(Path(folder)) or {}
-    if manifest.get("export", {}).get("format") == RL:
+    export = manifest.get("export", {})
+    if export.get("format") == RL:
         return {}
     if not any(name.startswith("train.") for name in own_files(Path(folder))):
         return {}
+    trainer = TRAINERS.get(export.get("trainer") or "")
+    if trainer is not None:
+        line = trainer.command(shown_path(folder), pairs=export.get("format") == "dpo")
+        return {f"train on it with {trainer.title} (its file says where your model goes)": [line]}
     words = ["train", folder, "--base", _STUDENT, "-o", f"{folder.rstrip('/')}-student"]
     return {"train on it (a model of your choice)": [words]}
 
@@ -190,6 +212,24 @@ def training(folder: str) -> Steps:
 def after_train(model: str) -> Steps:
     """Return the step after `train`: measure the student. The judge and the questions are for the user to name."""
     return {f"measure it (as --model {shown_path(model)})": [["evaluate", "mt-bench", "--help"]]}
+
+
+def after_evaluation(folder: str) -> Steps:
+    """Return the step after an evaluation: compare it with other results of the same benchmark that lie beside it."""
+    place = Path(folder).absolute()
+    mine = read_manifest(place) or {}
+    found: list[Path] = []
+    with suppress(OSError):  # a folder that may not be listed costs the hint alone
+        beside = sorted(other for other in place.parent.iterdir() if other.is_dir() and other != place)
+        found = [other for other in beside if _same_benchmark(read_manifest(other), mine)]
+    if not found:
+        return {"compare it, once another model is evaluated": [["evaluate", "compare", "--help"]]}
+    others = [shown_path(other) for other in found[:_MOST_COMPARED]]
+    return {"is it better?": [["evaluate", "compare", *others, folder]]}
+
+
+def _same_benchmark(other: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> bool:
+    return other is not None and all(other.get(name) == mine.get(name) for name in ("kind", "benchmark"))
 
 
 def after_robustness() -> Steps:

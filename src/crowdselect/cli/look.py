@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import crowd_option, option, pool_place_option, reward_option, section
+from crowdselect.cli.options import FOR_HELP, crowd_option, option, pool_place_option, reward_option, section
 from crowdselect.manifests import MANIFEST
 from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
@@ -47,7 +47,8 @@ def view(
 ) -> None:
     """Show rows with every model's answer and reward.
 
-    Of a selection (DIR) the chosen rows are shown; with `--where`, all that meet it, the chosen first. A missing value
+    Of several samples of a model the rewards are shown, and the text of the one that is trained on, or else of the best; with
+    `--id` all texts. Of a selection (DIR) the chosen rows are shown; with `--where`, all that meet it, the chosen first. A missing value
     meets no condition.
     """
     from crowdselect.cli.choosing import read_crowd
@@ -83,7 +84,7 @@ def view(
 @click.argument("folder", metavar="DIR")
 @option("-o", "--output", metavar="OUT", required=True, help="The folder to write.")
 @option("--format", metavar="NAME", help="The form of the training file.  [default: messages, for pairs dpo]")
-@option("--for", "trainer", metavar="TRAINER", help="Also write what that trainer needs.")
+@option("--for", "trainer", metavar="TRAINER", help=FOR_HELP)
 @option(
     "--file-type", metavar="jsonl|parquet", default="jsonl", show_default=True, help="Of the training file."
 )
@@ -174,10 +175,25 @@ def _page(row: "Page", *, whole: bool) -> Iterator[str]:
         yield ""
         yield from _text(row.instruction, whole=whole, indent=3)
     for answer in row.answers:
-        reward = "no reward" if answer.reward is None else f"{answer.reward:.4g}"
         yield ""
-        yield f"   {visible(answer.model)}  {reward}"
-        yield from _text("(no text)" if answer.text is None else answer.text, whole=whole, indent=5)
+        model = visible(answer.model) + (" (the student)" if answer.is_student else "")
+        if not answer.samples:
+            yield f"   {model}  {_reward(answer.reward)}"
+            yield from _text(answer.text or "(no text)", whole=whole, indent=5)
+            continue
+        samples = counted(len(answer.samples), "sample")
+        if answer.reward is not None and len(answer.samples) > 1:
+            own = ("-" if each.reward is None else f"{each.reward:.4g}" for each in answer.samples)
+            samples = f"mean of {samples}: {', '.join(own)}"
+        yield from folded(f"{model}  {_reward(answer.reward)}, {samples}", indent=3)
+        for sample in answer.samples if whole else answer.shown:
+            use = f", {sample.use}" if sample.use else ""
+            yield f"     sample {sample.number:g}  {_reward(sample.reward)}{use}"
+            yield from _text(sample.text or "(no text)", whole=whole, indent=7)
+
+
+def _reward(reward: float | None) -> str:
+    return "no reward" if reward is None else f"{reward:.4g}"
 
 
 def _text(text: str, *, whole: bool, indent: int) -> Iterator[str]:

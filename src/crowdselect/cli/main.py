@@ -1,6 +1,7 @@
 """The command line: one command per step, bodies of a few lines, heavy imports inside."""
 
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import click
 
 from crowdselect import __version__
 from crowdselect.cli.entry import run_command, say_current
-from crowdselect.cli.flags import Command, Group
+from crowdselect.cli.flags import Command, Group, as_flags, named_options
 from crowdselect.cli.options import (
     answer_options,
     budget_option,
@@ -29,6 +30,7 @@ from crowdselect.cli.options import (
     reward_option,
     seed_option,
     spread_options,
+    student_options,
     ties_option,
     weights_option,
 )
@@ -50,8 +52,10 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "evaluate": "crowdselect.cli.evaluate:evaluate",
     "robustness": "crowdselect.cli.compare:robustness",
     "reward": "crowdselect.cli.reward:reward",
+    "init": "crowdselect.recipe.begin:init",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",
+    "status": "crowdselect.cli.status:status",
     "train": "crowdselect.cli.train:train",
 }
 _FORMER = {"baseline": "crowdselect.cli.former:baseline"}  # in no list; says what to type instead
@@ -176,17 +180,23 @@ def show_crowd(
     from crowdselect.cli.crowdfile import complete_file
     from crowdselect.cli.following import after_crowd, say_next
     from crowdselect.cli.summary import crowd_line, print_crowd
-    from crowdselect.crowd import Crowd
-    from crowdselect.terminal import counted, say, shown_path, warn
+    from crowdselect.crowd import Crowd, students_in
+    from crowdselect.terminal import counted, remark, say, shown_path, visible
 
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
-        models, reward_columns, usual = opened.models, opened.reward_columns, opened.usual_reward
-        found, notes = (read_crowd(crowd) or Crowd.from_names(models)).aligned(models)
+        reward_columns, usual, given_crowd = opened.reward_columns, opened.usual_reward, read_crowd(crowd)
+        students = students_in(opened.models, marked=opened.students, crowd=given_crowd)
+        models = [name for name in opened.models if name not in students]
+        found, notes = (given_crowd or Crowd.from_names(models)).aligned(models)
         if output is not None:
             added = complete_file(output, found, inputs=opened.files)
-            found, notes = Crowd.from_file(output).aligned(models)
+            written, notes = Crowd.from_file(output).aligned(models)
+            pairs = zip(found.members, written.members, strict=True)
+            found = Crowd(
+                tuple(own if own.name in added else kept for own, kept in pairs)
+            )  # what was read off names
     members = [
         {"name": m.name, "family": m.family, "size_b": m.size_b, "source": m.source} for m in found.members
     ]
@@ -197,13 +207,15 @@ def show_crowd(
     else:
         print_crowd(members)
         say(crowd_line(members))
+        if students:
+            say(f"no part of the crowd: {visible(', '.join(students))} (marked as a student)")
         if output is not None:
             what = (
                 f"{counted(len(added), 'model')} added" if added else "every model was there; nothing changed"
             )
             say(f"{shown_path(output)}: {what}")
     for note in notes:
-        warn(note)
+        remark(note)
     if not (as_toml or as_json):
         say_next(after_crowd(given["pool"], output, rewards=reward_columns, usual=usual))
 
@@ -212,6 +224,7 @@ def show_crowd(
 @option("-o", "--output", required=True, metavar="FILE", help="A .parquet, .csv or .jsonl file to write.")
 @pool_options
 @reward_option
+@student_options
 @option(
     "--also",
     metavar="NAME,...",
@@ -227,52 +240,70 @@ def metrics(
     overwrite: bool,
     output: str,
     also: str | None,
+    student: str | None,
+    student_answers: str | None,
+    student_column: str | None,
+    good_above: float | None,
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `EngineOptions`)
 ) -> None:
     """Write the metrics of every instruction to a file.
 
     A Parquet file says what it was made by: the same command on the same inputs is up to date.
     """
-    from crowdselect.cli.choosing import Measuring, checked, pool_of, read_crowd
-    from crowdselect.cli.following import SCORED_POOL, choosing, say_next
+    from crowdselect.cli.choosing import Measuring, checked, files_of, pool_of, read_crowd
+    from crowdselect.cli.following import SCORED_POOL, STUDENT, choosing, say_next
     from crowdselect.cli.following import given as typed
     from crowdselect.engine.stream import on_cluster
     from crowdselect.repeats import as_metadata, is_current_file, made_by
     from crowdselect.selection.look import look_at
     from crowdselect.selection.rows import metrics_table
-    from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
+    from crowdselect.selection.student import Student
+    from crowdselect.terminal import counted, remark, say, shown_path, stage_bar
     from crowdselect.writing import check_ending, write_table
 
     check_ending(output)
     names = [name.strip() for name in (also or "").split(",") if name.strip()]
     asked = made(Measuring, {**given, "crowd": crowd})
+    learner = Student(name=student, answers=student_answers, column=student_column, good_above=good_above)
+    learner.check()
     with asked.source.opened() as opened:
         told = {"read": opened.read.as_dict(), "limit": opened.limit, "reward": reward, "ties": ties}
         told |= {"also": ",".join(names)} if names else {}
-        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd})
+        learns = {"student": student, "student_column": student_column, "good_above": good_above}
+        told |= {name: str(value) for name, value in learns.items() if value is not None}
+        answers = {} if student_answers is None else {"student_answers": files_of(student_answers)}
+        made_so = made_by("metrics", told, {**pool_of(opened), "crowd": crowd, **answers})
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)
             return
-        target = checked(output, opened, crowd, overwrite=overwrite, folder=False)
+        target = checked(output, opened, crowd, student_answers, overwrite=overwrite, folder=False)
         with on_cluster(asked.engine) as run, stage_bar("rewards and metrics"):
             known = read_crowd(crowd)
             _, rows = look_at(
-                opened, options=None, reward=reward, crowd=known, ties=ties, run=run, also=names
+                opened,
+                options=None,
+                reward=reward,
+                crowd=known,
+                ties=ties,
+                run=run,
+                also=names,
+                student=learner,
             )
             table = metrics_table(rows, also=names)
             metadata = (table.schema.metadata or {}) | as_metadata(made_so)
             write_table(table.replace_schema_metadata(metadata), target)
         for note in (*rows.pool_notes, *rows.notes):
-            warn(note)
+            remark(note)
         sizes = f"{counted(len(rows), 'instruction')}, {counted(len(rows.crowd.members), 'model')}"
         say(f"written to {shown_path(target)}: {sizes}")
         say_next(
             choosing(
                 asked.source.pool,
-                typed(*SCORED_POOL),
+                typed(*SCORED_POOL, *STUDENT),
                 rewards=opened.reward_columns,
                 reward=reward,
                 usual=opened.usual_reward,
+                for_student=learner.named,
             )
         )
 
@@ -295,7 +326,7 @@ def _about(entry: Entry) -> str:
 @cli.command(cls=_Select, epilog="Example:  crowdselect select pool.parquet --budget 1000 -o chosen")
 @option("-o", "--output", metavar="DIR", help="The folder to write.")
 @budget_option
-@method_option
+@method_option("How rows are scored: one of the methods below.")
 @weights_option
 @seed_option
 @config_option
@@ -316,16 +347,26 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 
 @cli.command(epilog="Example:  crowdselect why chosen 00017")
 @click.argument("folder", metavar="DIR")
-@click.argument("instruction_id", metavar="ID")
+@click.argument("instruction_id", metavar="[ID]", required=False)
+@option(
+    "--reason",
+    metavar="REASON",
+    help="Instead of an id: list all rows that this left out, with those it refers to.",
+)
 @pool_place_option
 @json_option
-def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> None:
-    """Tell why one row is in or out."""
+def why(folder: str, instruction_id: str | None, reason: str | None, pool: str | None, as_json: bool) -> None:
+    """Tell why one row is in or out, or list what a reason left out."""
+    if reason is not None and instruction_id is None:
+        _list_left_out(folder, reason, pool=pool, as_json=as_json)
+        return
+    if reason is not None or instruction_id is None:
+        raise OptionError("give the id of a row, or a `reason`, such as `reason=duplicate_of`")
     from crowdselect.cli.following import after_why, say_next
     from crowdselect.cli.summary import print_story
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import shared_with_benchmark, texts_of
-    from crowdselect.terminal import stage_bar, warn
+    from crowdselect.terminal import stage_bar, warn, worded
 
     selection = load_selection(folder)
     story = selection.explain(instruction_id)
@@ -336,11 +377,38 @@ def why(folder: str, instruction_id: str, pool: str | None, as_json: bool) -> No
         more = {} if shared is None else {"shared_words": shared}
         print_json({**story, "instruction": texts.instruction, "answer": texts.answer, **more})
     else:
-        print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
+        with worded(
+            partial(as_flags, options=named_options(cli.commands["select"]))
+        ):  # its advice is about choosing
+            print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
     if texts.problem is not None:
         warn(texts.problem)
     elif not as_json:
         say_next(after_why(folder, instruction_id))
+
+
+def _list_left_out(folder: str, reason: str, *, pool: str | None, as_json: bool) -> None:
+    from crowdselect.cli.summary import print_left_out
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.selection.texts import instructions_of
+    from crowdselect.terminal import stage_bar, warn
+
+    selection = load_selection(folder)
+    found = selection.with_reason(reason)
+    ids = [row[name] for name in ("id", "other") for row in found]
+    with stage_bar("reading the pool"):
+        texts, problem = instructions_of(selection, ids, pool=pool)
+    own, others = texts[: len(found)], texts[len(found) :]
+    told = [
+        {**row, "instruction": text, "other_instruction": other}
+        for row, text, other in zip(found, own, others, strict=True)
+    ]
+    if as_json:
+        print_json({"reason": reason, "rows": told})
+    else:
+        print_left_out(reason, told)
+    if problem is not None:
+        warn(problem)
 
 
 @cli.command(epilog="Example:  crowdselect simulate -o pool.parquet --instructions 5000")

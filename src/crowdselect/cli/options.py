@@ -13,25 +13,50 @@ from crowdselect.cli.flags import Option, as_flags, named_options
 from crowdselect.errors import OptionError, near_miss
 from crowdselect.methods import METHODS, entry_named
 from crowdselect.pool.layouts import LAYOUTS
-from crowdselect.selection.formats import FORMATS, TRAINERS
 from crowdselect.selection.former import FORMER, refuse_former
+from crowdselect.selection.records import FORMATS
+from crowdselect.selection.trainers import TRAINERS
 from crowdselect.textfile import not_utf8
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+FOR_HELP = f"Also write what that trainer needs: {', '.join(TRAINERS)}."
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
 
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "integer": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "boolean": ((bool,), "true or false"),
-    "text": ((str,), "text"),
-    "weights": ((str, dict), "a table of numbers"),
-    "columns": ((str, dict), "a table of column names"),
-    "budget": ((int, str), "a whole number, or a share such as 10%"),
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_table(value: object, holds: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(map(holds, value.values()))
+
+
+_KINDS: dict[str, tuple[Callable[[object], bool], str, str]] = {
+    "integer": (_is_whole, "a whole number", "whole numbers"),
+    "float": (_is_number, "a number", "numbers"),
+    "boolean": (lambda value: isinstance(value, bool), "true or false", "true or false"),
+    "text": (_is_text, "text without a null character", "texts without a null character"),
+    "weights": (lambda v: _is_text(v) or _is_table(v, _is_number), "a table of numbers", "tables"),
+    "columns": (lambda v: _is_text(v) or _is_table(v, _is_text), "a table of column names", "tables"),
+    "budget": (
+        lambda value: _is_whole(value) or (_is_text(value) and str(value).endswith("%")),
+        "a whole number, or a share such as 10%",
+        "budgets",
+    ),
 }
+"""By the names of click's types: whether a TOML file's value is of that kind, and what one and several are called."""
+
 _Made = TypeVar("_Made", bound="DataclassInstance")
 
 CROWD = "crowd"
@@ -256,10 +281,9 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
             raise OptionError(f"{value}: unknown option {written!r}{hint}")
         if known[name].name in found:
             raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
-        if name == "reward" and known[name].multiple and isinstance(setting, str):
-            setting = [setting]  # noqa: PLW2901  (one column is the usual case)
         _check_kind(setting, known[name], where=f"{value}: {written}")
-        found[str(known[name].name)] = setting
+        alone = known[name].multiple and not isinstance(setting, list)
+        found[str(known[name].name)] = [setting] if alone else setting
     ctx.default_map = {**(ctx.default_map or {}), **found}
     return value
 
@@ -277,21 +301,14 @@ def _settings(path: str) -> Mapping[str, Any]:
 
 def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
     """Refuse what click would bend into shape: 10.5 or true as a whole number, a list as text."""
-    if option.multiple:
-        settings = setting if isinstance(setting, list) else [None]
-        if not all(isinstance(part, str) and "\0" not in part for part in settings):
-            raise OptionError(f"{where} is {setting!r}; wanted a list of texts without a null character")
-        return
-    types, wanted = _KINDS[option.type.name]
-    fits = isinstance(setting, types) and (bool in types or not isinstance(setting, bool))
-    if fits and isinstance(setting, str) and option.type.name == Budget.name:
-        fits = setting.endswith("%")
-    if fits and isinstance(setting, dict):
-        fits = all(isinstance(v, int | float) and not isinstance(v, bool) for v in setting.values())
-    if not fits:
-        raise OptionError(f"{where} is {setting!r}; wanted {wanted}")
-    if isinstance(setting, str) and "\0" in setting:
-        raise OptionError(f"{where} is {setting!r}; wanted text without a null character")
+    fits, one, several = _KINDS[option.type.name]
+    if option.multiple and isinstance(setting, list):
+        if not all(map(fits, setting)):
+            raise OptionError(f"{where} is {setting!r}; wanted a list of {several}")
+    elif not fits(setting):
+        raise OptionError(
+            f"{where} is {setting!r}; wanted {one}{f', or a list of {several}' * option.multiple}"
+        )
 
 
 def read_method(ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -391,16 +408,18 @@ layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else re
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
 _columns_option = _pool(
-    "--columns", type=ColumnNames(), help="What stands in columns of other names, as instruction=task."
+    "--columns", type=ColumnNames(), help="Which column is what, where names differ: instruction=task."
 )
 _part_options = bundle(
     _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
     _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
 )
-_skip_option = _pool(
-    "--skip-invalid", is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+_SKIP = "--skip-invalid"
+skip_option = option(_SKIP, is_flag=True, help="Leave malformed rows out, counted, instead of ending.")
+_skip_pool_rows = _pool(
+    _SKIP, is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
 )
-instruction_options = bundle(_columns_option, _part_options, _skip_option)
+instruction_options = bundle(_columns_option, _part_options, _skip_pool_rows)
 """How a file of instructions is read."""
 read_options = bundle(
     layout_option,
@@ -409,8 +428,10 @@ read_options = bundle(
     _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
     _part_options,
     _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
-    _pool("--missing", type=float, multiple=True, metavar="NUMBER", help="Rewards of this value are none."),
-    _skip_option,
+    _pool(
+        "--missing", type=float, multiple=True, metavar="NUMBER", help="A value that stands for no reward."
+    ),
+    _skip_pool_rows,
     _pool(
         "--reasoning",
         metavar="keep|drop",
@@ -461,7 +482,9 @@ count_options = bundle(
         multiple=True,
         help="The reward column; needed where several may be meant. Several make an ensemble.",
     ),
-    _counts("--ensemble", metavar="mean-rank|mean-z", help="How several rewards become one score matrix."),
+    _counts(
+        "--ensemble", metavar="mean-rank|mean-z|min|lcb", help="How several rewards become one score matrix."
+    ),
     _counts(
         "--metrics",
         metavar="FILE",
@@ -498,7 +521,7 @@ count_options = bundle(
         default=13,
         show_default=True,
         metavar="N",
-        help="So many words in a row, the same in both, are no chance.",
+        help="How many words in a row, shared with a question, count as contamination.",
     ),
 )
 """Which instructions may be chosen, and by what."""
@@ -563,7 +586,7 @@ answer_options = bundle(
     _answers(
         "--allow-cut",
         is_flag=True,
-        help="Let answers be taken that were cut (finish_reason); else they are no targets.",
+        help="Allow answers that were cut (finish_reason, or a <think> without an end) as training targets.",
     ),
     _answers(
         "--pairs",
@@ -598,17 +621,21 @@ def method_options() -> Callable[[Any], Any]:
     )
 
 
-_SEEDS = "random: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
+_SEEDS = "random, teachable, easy: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
 
-method_option = option(
-    "--method",
-    metavar="NAME[:ARG]",
-    default=CROWD,
-    show_default=True,
-    is_eager=True,
-    callback=read_method,
-    help="How rows are scored: one of the methods below.",
-)
+
+def method_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
+    """A method of the registry, which brings defaults of other options with it."""
+    return option(
+        "--method",
+        metavar="NAME[:ARG]",
+        default=CROWD,
+        show_default=True,
+        is_eager=True,
+        callback=read_method,
+        help=help,
+    )
+
 
 folder_options = bundle(
     _output(
@@ -623,7 +650,7 @@ folder_options = bundle(
         show_default=True,
         help="Of the training file.",
     ),
-    _output("--for", "trainer", metavar="|".join(TRAINERS), help="Also write what that trainer needs."),
+    _output("--for", "trainer", metavar="TRAINER", help=FOR_HELP),
     _output(
         "--reference",
         metavar="COLUMN",
@@ -644,7 +671,7 @@ folder_options = bundle(
     _output(
         "--dry-run",
         is_flag=True,
-        help="Write nothing: choose and say what came out; where a model is run (ifd, an embedder), load none and say "
+        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder), load none and say "
         "what it would compute.",
     ),
     overwrite_option,

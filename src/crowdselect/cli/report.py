@@ -10,6 +10,7 @@ import click
 from crowdselect.cli.entry import say_current
 from crowdselect.cli.flags import Command, typed_line
 from crowdselect.cli.options import option, pool_place_option
+from crowdselect.errors import OutputError
 from crowdselect.manifests import REPORT
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     """
     from crowdselect.cli.following import say_next, training
     from crowdselect.progress import Stages
-    from crowdselect.repeats import is_current_file
+    from crowdselect.repeats import is_current_file, made_in
     from crowdselect.report.chartspec import check_figures, write_figures
     from crowdselect.report.data import ReportData
     from crowdselect.report.report import check_extra, write_report
@@ -69,6 +70,12 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     with nullcontext() if opened is None else opened:
         place = Path(folder) / REPORT if output is None else Path(output)
         made = _made_by(folder, opened, method=method)
+        before = {} if overwrite else made_in(place) or {}
+        if opened is None and before.get("inputs", {}).get("pool") is not None:
+            raise OutputError(
+                f"{place}: was made with the pool, which cannot be opened now ({problem}); say where it is with `pool`, or "
+                "replace the page by one without the pool's texts with `overwrite=True`"
+            )
         current = is_current_file(place, made, overwrite=overwrite)
         if current and figures is None:
             say_current(str(place))

@@ -1,5 +1,6 @@
 """The command `crowdselect reward`; everything heavy is imported when it runs."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,19 +18,22 @@ from crowdselect.cli.options import (
     read_options,
     section,
 )
-from crowdselect.errors import OptionError
+from crowdselect.errors import LayoutError, OptionError
 from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.terminal import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from crowdselect.cli.choosing import PoolOptions
     from crowdselect.reward.job import Job, Result
     from crowdselect.reward.run import Tally
+    from crowdselect.reward.specs import Spec
 
 _local = section("Local models (hf:)")
 _served = section("Served models (http:)")
 _judge = section("Judges (judge:)")
+_verifiers = section("Verifiers (verify:)")
 _output = section("Output")
 
 
@@ -42,7 +46,8 @@ _output = section("Output")
     "specs",
     multiple=True,
     metavar="SPEC",
-    help="hf:NAME_OR_PATH, http:URL, judge:crowd.toml#NAME, python:MODULE:FUNCTION or import:FILE; may be repeated.",
+    help="hf:NAME_OR_PATH, http:URL, judge:crowd.toml#NAME, verify:math|exact|choice#COLUMN, python:MODULE_OR_FILE:FUNCTION "
+    "or import:FILE; may be repeated.",
 )
 @option("--name", "names", multiple=True, metavar="COLUMN", help="The column to make; one for each --with.")
 @option("-o", "--output", metavar="FILE", help="The .parquet file to write.")
@@ -57,6 +62,11 @@ _output = section("Output")
     "--no-self-test",
     is_flag=True,
     help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
+)
+@option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on although the first 20 answers have one score, or half of a judge's first replies were cut.",
 )
 @pool_argument
 @read_options
@@ -93,7 +103,12 @@ _output = section("Output")
     help="Instead of the model's own; pair: question and answer apart.",
 )
 @_local("--trust-remote-code", is_flag=True, help="Let the model's own code run; only if you have read it.")
-@_served("--api", default="auto", show_default=True, help="classify, pooling, score (vLLM) or predict (TEI).")
+@_served(
+    "--api",
+    default="auto",
+    show_default=True,
+    help="classify, pooling, score (vLLM), sglang or predict (TEI).",
+)
 @_served("--tokenizer", metavar="NAME", help="Write conversations with this tokenizer's chat template.")
 @_served("--concurrency", type=int, default=16, show_default=True, help="Requests at once.")
 @_served("--timeout", type=float, default=600.0, show_default=True, help="Seconds one whole answer may take.")
@@ -109,6 +124,11 @@ _output = section("Output")
 @_judge("--logprobs/--no-logprobs", default=True, help="Ask for the score tokens' log-probabilities.")
 @_judge("--max-cost", type=float, metavar="MONEY", help="Spending cap, over all runs.")
 @_judge("--max-requests", type=int, metavar="N", help="Stop after so many, over all runs.")
+@_verifiers(
+    "--extract",
+    metavar="PATTERN",
+    help="A regular expression of the final answer: its last match, or the group in it.",
+)
 @_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
 @json_option
 @engine_options
@@ -120,7 +140,7 @@ def reward(
     as_json: bool,  # noqa: FBT001  (as above)
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions` and `JobOptions`)
 ) -> int:
-    """Score every answer of a pool with reward models or judges.
+    """Score answers with reward models, judges and verifiers.
 
     Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
     samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.
@@ -136,6 +156,11 @@ def reward(
     known = {*READ_OPTIONS, "pool", "limit"}
     source = made(PoolOptions, {name: given.pop(name) for name in known})
     wanted, options = parse_specs(specs, names), made(JobOptions, given)
+    if dry_run and all(spec.kind == "verify" for spec in wanted):
+        references = _references(source, wanted)
+        if references is not None:
+            _print_references(references, as_json=as_json)
+            return 0
     with (
         source.opened() as opened,
         Job(opened, wanted, output, options) as job,
@@ -173,15 +198,16 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
         }
         for column, tally in ((column, tallies[column.name]) for column in job.columns)
     ]
+    reasons = {name: tally.missing for name, tally in tallies.items() if tally.missing}
     if as_json:
         found = {
             "output": None if output is None else str(job.target),
-            "plan": rows,
+            "plan": [{**row, "reasons": dict(reasons.get(row["column"], {}))} for row in rows],
             "notes": [*job.notes.values()],
         }
         print_json(found)
         return
-    headings = ["column", ">answers", ">empty", ">to score", ">tokens (about)", "requests and cost"]
+    headings = ["column", ">answers", ">no score", ">to score", ">tokens (about)", "requests and cost"]
     table(
         headings,
         [
@@ -197,6 +223,7 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
         ],
         title="To score (equal conversations count once, scores already known are left out)",
     )
+    _print_reasons(reasons)
     where = "" if output is None else f"; the rewards would go to {shown_path(output)}"
     say(f"nothing was scored{where}")
     for line in job.notes.values():
@@ -234,11 +261,7 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
             for name, t in result.tallies.items()
         ],
     )
-    reasons = [
-        (n, name, reason) for name, t in result.tallies.items() for reason, n in t.missing.most_common(8)
-    ]
-    if reasons:
-        table([">missing", "column", "why"], reasons)
+    _print_reasons({name: tally.missing for name, tally in result.tallies.items()})
     for line in result.warnings:
         if not line.startswith("SELF-TEST"):  # said before the run
             warn(line)
@@ -251,6 +274,58 @@ def _print_result(result: "Result", *, as_json: bool) -> None:
     now = f"{counted(result.computed, 'conversation')} sent to the scorers in this run"
     nothing = "" if scored else "; there is nothing to choose by"
     say(f"written to {shown_path(result.target)}: {scored:,} of {counted(answers, 'score')}; {now}{nothing}")
+
+
+def _print_reasons(missing: "Mapping[str, Counter[str]]") -> None:
+    from crowdselect.terminal import table
+
+    rows = [(n, name, reason) for name, found in missing.items() for reason, n in found.most_common(8)]
+    if rows:
+        table([">missing", "column", "why"], rows)
+
+
+def _references(
+    source: "PoolOptions", specs: "Sequence[Spec]"
+) -> "Mapping[str, Sequence[str | None]] | None":
+    """Say of a file of instructions, which has no answers yet, which references cannot be checked; None = it is a pool."""
+    from crowdselect.collect.instructions import open_instructions
+    from crowdselect.collect.verifiable import unverifiable
+
+    try:
+        source.opened().close()
+    except LayoutError:
+        with open_instructions(source.pool, read=source.read) as instructions:
+            return {
+                str(spec.column): unverifiable(instructions, spec.target, str(spec.part)) for spec in specs
+            }
+    return None
+
+
+def _print_references(found: "Mapping[str, Sequence[str | None]]", *, as_json: bool) -> None:
+    from crowdselect.terminal import say, table
+
+    reasons = {name: Counter(reason for reason in why if reason is not None) for name, why in found.items()}
+    rows = [
+        {
+            "column": name,
+            "instructions": len(why),
+            "can_be_checked": len(why) - reasons[name].total(),
+            "cannot_be_checked": reasons[name].total(),
+        }
+        for name, why in found.items()
+    ]
+    if as_json:
+        plan = [{**row, "reasons": dict(reasons[str(row["column"])])} for row in rows]
+        print_json({"output": None, "plan": plan, "notes": []})
+        return
+    headings = ["column", ">instructions", ">can be checked", ">cannot"]
+    table(
+        headings,
+        [list(row.values()) for row in rows],
+        title="References of instructions, which have no answers yet",
+    )
+    _print_reasons(reasons)
+    say("nothing was scored")
 
 
 def _number(value: float | None) -> str | None:

@@ -1,15 +1,18 @@
 """What the commands print for a person: a selection, a pool, a crowd, one row's story."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crowdselect.manifests import own_files
+from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.selection import Selection, answer_by, random_control, score_line
+from crowdselect.selection.student import already_line, bin_names
 from crowdselect.selection.texts import Chosen
-from crowdselect.terminal import counted, fitted, lines, say, show, shown_path, table, visible, warn
+from crowdselect.terminal import counted, fitted, lines, remark, say, show, shown_path, table, visible, warn
 
 _PICKS = 8
+_LISTED = 50  # rows of one reason
 _LONGEST = 2000  # characters of an instruction that a table may be asked to show
 _SHORT = {"difficulty": "diff", "separability": "sep", "stability": "stab"}
 """Headings of metrics for a narrow terminal."""
@@ -35,6 +38,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
+            **_student_lines(facts),
             "clusters": _cluster_line(facts, options),
             "embedder": facts["embedder"],
             "chosen": f"{options['budget']:,} of {_eligible(selection):,} eligible",
@@ -47,10 +51,11 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
         say("excluded: " + ", ".join(f"{n:,} {reason}" for reason, n in left_out.items()))
     say()
     _print_picks(selection, pool)
+    _print_reach(facts, budget=options["budget"])
     _print_control(selection)
     _print_agreement(facts.get("agreement"))
     for note in facts["notes"]:
-        warn(note)
+        remark(note)
     for warning in selection.warnings:
         warn(warning)
     if folder is None:
@@ -98,6 +103,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "instructions": f"{found['instructions']:,} ({found['without_text']:,} without text, {found['duplicates']:,} "
             f"{'repeats' if found['duplicates'] == 1 else 'repeat'} another)",
             "models": f"{found['models']:,}",
+            "student": ", ".join(_student(one, found["rewards"]) for one in found["students"]) or None,
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
             "numbers": ", ".join(found["numbers"]),
@@ -113,6 +119,11 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "No reward column. Score the answers, or name a second file of rewards with `rewards`. If a column should be "
             "one, name it with `reward` to see which of its values is not a number.\n"
         )
+    for name, reward in rewards.items():
+        if reward["good"] is not None:
+            good = reward["good"]
+            say(f"{visible(name)} is good above {good['above']:.4g} ({good['share']:.1%} of rewards).")
+    say()
     if found["length_bias"]:
         table(
             ["reward", ">with length", ">within instructions"],
@@ -132,7 +143,15 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         )
         say(f"Several reward columns: {named}.")
     for note in found["notes"]:
-        warn(note)
+        remark(note)
+    for warning in found["warnings"]:
+        warn(warning)
+
+
+def _student(one: Mapping[str, Any], rewards: Iterable[str]) -> str:
+    """A student with its mean rewards; it is listed apart from the crowd."""
+    means = (f"{name} {_number(one['mean_reward'][name]) or 'missing'} on average" for name in rewards)
+    return " ".join([one["name"], *(f"({told})" for told in [", ".join(means)] if told)])
 
 
 def _print_rewards(rewards: Mapping[str, Mapping[str, Any]]) -> None:
@@ -219,6 +238,31 @@ def print_story(
         say(f"- shared with the benchmark question: {visible(shared, width=400)}", hang=2)
 
 
+def print_left_out(reason: str, found: Sequence[Mapping[str, str | None]]) -> None:
+    """List the rows of one reason, each with the row that the reason refers to.
+
+    Args:
+        reason: As it was typed.
+        found: Per row `id`, `other`, and their texts as `instruction` and `other_instruction`.
+    """
+    others, texts = any(row["other"] for row in found), any(row["other_instruction"] for row in found)
+    heads = {"id": "id", "instruction": "instruction"}
+    heads |= {"other": "refers to"} if others else {}
+    heads |= {"other_instruction": "its instruction"} if texts else {}
+    table(
+        list(heads.values()),
+        [
+            [None if row[name] is None else visible(row[name], width=_LONGEST) for name in heads]
+            for row in found[:_LISTED]
+        ],
+        title=f"{counted(len(found), 'row')}: {visible(reason)}, {REASONS[reason.partition(':')[0]]}",
+        one_line=True,
+        optional=["its instruction"],
+    )
+    if len(found) > _LISTED:
+        say(f"{len(found) - _LISTED:,} more are in the output of `as_json`")
+
+
 def _print_picks(selection: Selection, pool: Chosen) -> None:
     picks = selection.rows()[:_PICKS]
     texts = dict.fromkeys((row["id"] for row in picks), "")
@@ -254,6 +298,42 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
         short=_SHORT,
         optional=["cluster", "answer by", "rank"],
     )
+
+
+def _student_lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Who the student is and what counts as good; nothing where that plays no part."""
+    found, good, student = {}, facts.get("good"), facts.get("student")
+    if student is not None:
+        column = None if student["column"] is None else f"the column {student['column']}"
+        found["student"] = " of ".join(part for part in (student["name"], student["answers"], column) if part)
+    if good is not None and good["above"] is not None:
+        found["good"] = f"answers with a reward above {good['above']:.6g}, {good['share']:.1%} of all"
+    return found
+
+
+def _print_reach(facts: Mapping[str, Any], *, budget: int) -> None:
+    """Print what the crowd can and the student cannot, the easiest rows first; nothing without a student."""
+    line, student = already_line(facts, budget), facts.get("student")
+    if line is None or student is None:
+        return
+    shown = student["table"]
+    names = bin_names(shown["edges"])
+    table(
+        ["crowd / student", *(f">{name}" for name in names)],
+        [
+            [name, *(f"{_brief(c)}/{_brief(p)}" if p else None for c, p in zip(chosen, pool, strict=True))]
+            for name, chosen, pool in reversed([*zip(names, shown["chosen"], shown["pool"], strict=True)])
+        ],
+        title="What the crowd can and the student cannot: chosen/all rows, by the share of good answers of the crowd (down) and "
+        "of the student (across)",
+        short={"crowd / student": "crowd"},
+    )
+    say(f"{line[0].upper()}{line[1:]}.")
+
+
+def _brief(count: int) -> str:
+    """A count in at most five characters, up to ten millions."""
+    return f"{count:,}" if count < 10_000 else f"{count / 1000:,.0f}k"
 
 
 def _print_agreement(found: Mapping[str, Any] | None) -> None:

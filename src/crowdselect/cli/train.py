@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crowdselect.cli.flags import Command
-from crowdselect.cli.options import bundle, config_option, json_option, option, overwrite_option, section
+from crowdselect.cli.options import (
+    bundle,
+    config_option,
+    json_option,
+    option,
+    overwrite_option,
+    section,
+    skip_option,
+)
 from crowdselect.errors import OptionError
 from crowdselect.terminal import print_json
 
@@ -109,6 +117,7 @@ class _Asked:
     keep_checkpoints: bool
     overwrite: bool
     dry_run: bool
+    skip_invalid: bool
     as_json: bool
 
 
@@ -132,6 +141,7 @@ class _Asked:
     help="Order of the rows, held-out share, adapters' start.  [default: 0]",
 )
 @config_option
+@skip_option
 @option("--dry-run", is_flag=True, help="Say steps, tokens and memory; load no weights, train nothing.")
 @_schedule_options
 @_adapter_options
@@ -167,7 +177,12 @@ def _dry_run(asked: _Asked, settings: "TrainSettings") -> None:
 
     with stage_bar("reading the rows as tokens"):
         found = plan(
-            asked.data, base=asked.base, settings=settings, output=asked.output, overwrite=asked.overwrite
+            asked.data,
+            base=asked.base,
+            settings=settings,
+            output=asked.output,
+            overwrite=asked.overwrite,
+            skip_invalid=asked.skip_invalid,
         )
     if asked.as_json:
         print_json(found.facts())
@@ -204,6 +219,7 @@ def _train(asked: _Asked, output: str, settings: "TrainSettings") -> None:
             settings=settings,
             overwrite=asked.overwrite,
             keep_checkpoints=asked.keep_checkpoints,
+            skip_invalid=asked.skip_invalid,
             announce=announce,
             stages=Stages(stage_bar),
         )

@@ -22,7 +22,7 @@ from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Kind, as_text, quote
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import LAYOUTS, detect
+from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
 from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OWN = (
     *("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning"),
-    *("prompt_tokens", "completion_tokens", "cost"),
+    *("prompt_tokens", "completion_tokens", "cost", STUDENT),
 )
 """Columns of the sealed pool; an instruction column with one of these names is not carried over."""
 
@@ -141,6 +141,36 @@ class Instructions:
                 if columns is not None:
                     batch = batch.select(list(columns))
                 yield batch.filter(pa.array(~skipped)) if skipped.any() else batch
+
+    def carried_texts(self, name: str) -> list[str | None]:
+        """Read one of the input's other columns as text, a value per instruction; JSON where it is none; None where missing."""
+        at = f"x{self.carried.index(name)}"
+        values = itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in self.batches([at]))
+        return [
+            value
+            if value is None or isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False, default=str)
+            for value in values
+        ]
+
+    def leave_out(self, why: Sequence[str | None]) -> None:
+        """Skip instructions, and add to the notes how many there are of each reason.
+
+        Args:
+            why: A reason per instruction, in their order; None = it stays.
+        """
+        gone = np.array([reason is not None for reason in why], dtype=bool)
+        if not gone.any():
+            return
+        turns = [1 + len(prompt.then) for prompt in self.prompts()]
+        self.turns -= int(np.array(turns)[gone].sum())
+        self.count -= int(gone.sum())
+        self._skipped[~self._skipped] = gone
+        self.fingerprint = hashlib.sha256(self.fingerprint.encode() + np.packbits(gone).tobytes()).hexdigest()
+        counts = Counter(reason for reason in why if reason is not None)
+        self.notes += [
+            f"{count} instructions are left out: {reason}" for reason, count in counts.most_common()
+        ]
 
     def _reader(self, options: Any) -> Any:  # noqa: ANN401  (pyarrow ships no types)
         import pyarrow as pa

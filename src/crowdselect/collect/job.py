@@ -30,6 +30,7 @@ from crowdselect.ask.renamed import take_over
 from crowdselect.collect.instructions import Instructions, open_instructions
 from crowdselect.collect.seal import pool_manifest_path, read_pool_manifest, seal
 from crowdselect.collect.sharded import generate
+from crowdselect.collect.verifiable import keep_verifiable
 from crowdselect.engine.here import EngineOptions
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.pool.files import fingerprint, is_remote
@@ -49,13 +50,14 @@ class Task:
 
     Attributes:
         instructions: A file of instructions.
-        crowd: A crowd file that says how to reach the models.
+        crowd: A crowd file that says how to reach the models, and the students, whose answers the pool marks.
         output: The Parquet file of the pool; None is enough for a plan.
         samples: Answers per model and instruction.
         ledger: The ledger's file; None = the output's name with `.ledger`, where there is an output.
         overwrite: Replace a file that is there and was not sealed from this ledger.
         force_ledger: Use a ledger on a network file system.
         read: How the instructions are read.
+        only_verifiable: `VERIFIER#COLUMN`: leave out instructions whose reference that verifier cannot check.
         limits: How far to go.
         engine: Where local models answer.
     """
@@ -68,6 +70,7 @@ class Task:
     overwrite: bool = False
     force_ledger: bool = False
     read: HowRead = field(default_factory=HowRead)
+    only_verifiable: str | None = None
     limits: Limits = field(default_factory=Limits)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -122,11 +125,11 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
     endpoints = _checked(task)
     no_place = task.output is None and task.ledger is None
     with ExitStack() as stack:
-        instructions = stack.enter_context(open_instructions(task.instructions, read=task.read))
+        instructions = stack.enter_context(_instructions(task))
         ledger, renamed = stack.enter_context(
             looked_into(
                 None if no_place else task.ledger_path,
-                endpoints.models,
+                endpoints.answering,
                 present=endpoints.names,
                 force=task.force_ledger,
             )
@@ -136,11 +139,11 @@ def plan(task: Task) -> tuple[dict[str, Estimate], list[str]]:
             _check_target(task, instructions, ledger)
         found = {
             endpoint.name: _estimate(task, renamed.before(endpoint), instructions, ledger)
-            for endpoint in endpoints.models
+            for endpoint in endpoints.answering
         }
         for name, line in renamed.notes.items():
             found[name].renamed = line
-        _check_packages(task, [one for one in endpoints.models if found[one.name].calls])
+        _check_packages(task, [one for one in endpoints.answering if found[one.name].calls])
         return found, [*renamed.notes.values(), *instructions.notes]
 
 
@@ -161,7 +164,8 @@ def collect(
         clients: Makes an endpoint's client; called when the first request is sent.
         watch: Shows progress.
         announce: Called before the first request with each endpoint to ask and its number of requests left.
-        tell: Called before that with a line on each renamed model; these lines are in `notes`, too.
+        tell: Called before that with a line on each renamed model; these lines are in `notes`, too. Later with a line on
+            each parameter that a server refuses.
 
     Returns:
         The counts of answers and missing ones, and the pool's path.
@@ -173,12 +177,10 @@ def collect(
     endpoints = _checked(task, seal_only=seal_only)
     target = task.target.absolute()
     with ExitStack() as stack:
-        instructions = stack.enter_context(
-            open_instructions(task.instructions, near=_folder(target), read=task.read)
-        )
+        instructions = stack.enter_context(_instructions(task, near=_folder(target)))
         ledger = stack.enter_context(Ledger(task.ledger_path, force=task.force_ledger))
         target = _check_target(task, instructions, ledger)
-        instructions.notes += take_over(ledger, endpoints.models, present=endpoints.names, tell=tell)
+        instructions.notes += take_over(ledger, endpoints.answering, present=endpoints.names, tell=tell)
         outcome = None
         if not seal_only:
             ledger.note("last", _remembered(task))
@@ -186,7 +188,7 @@ def collect(
                 if announce is not None:
                     for endpoint, requests in _left(task, endpoints, instructions, ledger):
                         announce([endpoint], requests)
-                options = AskOptions(limits=task.limits, opener=clients, watch=watch)
+                options = AskOptions(limits=task.limits, opener=clients, watch=watch, tell=tell)
                 try:
                     outcome = _ask(task, endpoints, instructions, ledger, options)
                 except InterruptedAskError as stopped:
@@ -217,7 +219,20 @@ def _remembered(task: Task) -> dict[str, Any]:
         "crowd": str(Path(task.crowd).absolute()),
         "samples": task.samples,
         "read": task.read.as_dict(),
+        "only_verifiable": task.only_verifiable,
     }
+
+
+def _instructions(task: Task, *, near: Path | None = None) -> Instructions:
+    """Open the instructions to send."""
+    instructions = open_instructions(task.instructions, near=near, read=task.read)
+    if task.only_verifiable is not None:
+        try:
+            keep_verifiable(instructions, task.only_verifiable)
+        except BaseException:
+            instructions.close()
+            raise
+    return instructions
 
 
 def _ask(
@@ -226,13 +241,13 @@ def _ask(
     if task.engine.on_ray:
         folder = Path(f"{task.output}.parts").absolute()
         requests = partial(instructions.requests, task.samples)
-        generate(endpoints.models, requests, ledger, folder, limits=task.limits, engine=task.engine)
+        generate(endpoints.answering, requests, ledger, folder, limits=task.limits, engine=task.engine)
     unpriced = sum(spent.unknown for spent in ledger.spent().values())
     if task.limits.max_cost is not None and unpriced:
         instructions.notes.append(
             f"`max_cost`: {unpriced} earlier answers were asked for without known prices and are not counted"
         )
-    wanted = [Wanted(endpoint, instructions.requests(task.samples)) for endpoint in endpoints.models]
+    wanted = [Wanted(endpoint, instructions.requests(task.samples)) for endpoint in endpoints.answering]
     return ask(wanted, ledger, options, total=instructions.turns * task.samples)
 
 
@@ -241,9 +256,9 @@ def _left(
 ) -> list[tuple[Endpoint, int]]:
     """Count each endpoint's requests left to send; with an empty ledger that is all of them."""
     if not ledger.spent():
-        return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.models]
+        return [(endpoint, instructions.turns * task.samples) for endpoint in endpoints.answering]
     left = [
-        (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.models
+        (endpoint, _estimate(task, endpoint, instructions, ledger).calls) for endpoint in endpoints.answering
     ]
     return [(endpoint, calls) for endpoint, calls in left if calls]
 
@@ -273,7 +288,7 @@ def _seal(
     ledger.flush()  # so that a pool left by a kill before its manifest is recognised as ours
     try:
         tallies, written = seal(
-            instructions, endpoints.models, ledger, target, samples=task.samples, facts=facts
+            instructions, endpoints.answering, ledger, target, samples=task.samples, facts=facts
         )
     finally:
         ledger.note(_SEALING, None)
@@ -294,14 +309,16 @@ def _is_finished(
 
 def _stamp(task: Task, endpoints: Endpoints, instructions: Instructions, ledger: Ledger) -> str:
     """Hash everything a sealed pool depends on, including the state of the ledger."""
+    students = [endpoint.name for endpoint in endpoints.students]
     parts = [
         _RULES,
         instructions.fingerprint,
         fingerprint(instructions.files),
         task.samples,
-        [endpoint.digest.hex() for endpoint in endpoints.models],
+        [endpoint.digest.hex() for endpoint in endpoints.answering],
         ledger.noted("id"),
         [[model, spent.attempts] for model, spent in ledger.spent().items() if model],
+        *([students] if students else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -329,7 +346,7 @@ def _checked(task: Task, *, seal_only: bool = False) -> Endpoints:
     endpoints = load_endpoints(task.crowd)
     if not seal_only:
         check_reachable(endpoints, path=task.crowd)
-        check_cost_cap(endpoints.models, task.limits.max_cost)
+        check_cost_cap(endpoints.answering, task.limits.max_cost)
     return endpoints
 
 

@@ -15,6 +15,7 @@ from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.collect.instructions import Instructions, Prompt, read_prompts
 from crowdselect.pool.files import fingerprint
+from crowdselect.pool.layouts import STUDENT
 from crowdselect.pool.prompts import Chat
 from crowdselect.writing import TOOL, new_file
 
@@ -42,6 +43,7 @@ class _Row(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     cost: float | None
+    is_student: bool
 
 
 _Placed = tuple[int, _Row]
@@ -61,7 +63,7 @@ def seal(
 
     Args:
         instructions: The instructions that were sent.
-        endpoints: The models, in the order of their rows.
+        endpoints: The models, in the order of their rows; with a student among them, a column marks its rows.
         ledger: Where the answers are.
         target: The Parquet file; a path checked by `writing.check_output`. It is replaced when the new one
             is complete, and left alone if there is no answer at all.
@@ -75,7 +77,8 @@ def seal(
     import pyarrow.parquet as pq
 
     tallies = {endpoint.name: ModelTally() for endpoint in endpoints}
-    schema = _schema(instructions, samples)
+    marked = any(endpoint.role == "student" for endpoint in endpoints)
+    schema = _schema(instructions, samples, marked=marked)
     groups = _Groups(instructions, endpoints, ledger, tallies, samples)
     tables = (_table(instructions, schema, *group) for group in groups)
     first = next(tables, None)
@@ -100,7 +103,7 @@ def _gathered(tables: "Iterator[pa.Table]") -> "Iterator[list[pa.Table]]":
         yield group
 
 
-def _schema(instructions: Instructions, samples: int) -> "pa.Schema":
+def _schema(instructions: Instructions, samples: int, *, marked: bool) -> "pa.Schema":
     import pyarrow as pa
 
     chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
@@ -108,6 +111,7 @@ def _schema(instructions: Instructions, samples: int) -> "pa.Schema":
     columns += [("instruction", pa.large_string())] if instructions.has_instruction else []
     columns += [("messages", chat)] if instructions.has_messages else []
     columns += [("model", pa.string())]
+    columns += [(STUDENT, pa.bool_())] if marked else []
     columns += [("sample", pa.int32())] if samples > 1 else []
     columns += [
         ("response", pa.large_string()),
@@ -187,12 +191,16 @@ class _Groups:
                 for conversation in conversations[at * self._samples : (at + 1) * self._samples]:
                     self._tallies[endpoint.name].add(conversation, shared=shared)
                     if conversation.is_whole:
-                        rows.append((at, _row(prompt, beside[at], first, conversation, model=endpoint.name)))
+                        rows.append((at, _row(prompt, beside[at], first, conversation, endpoint)))
         return rows
 
 
 def _row(
-    prompt: Prompt, beside: tuple[str | None, bool], first: Chat, conversation: Conversation, *, model: str
+    prompt: Prompt,
+    beside: tuple[str | None, bool],
+    first: Chat,
+    conversation: Conversation,
+    endpoint: Endpoint,
 ) -> _Row:
     """Build the row of a complete conversation, whose first request was `first`."""
     text, plain = beside
@@ -204,7 +212,7 @@ def _row(
         prompt.id,
         first[0]["content"] if plain else text,
         None if plain else messages,
-        model,
+        endpoint.name,
         conversation.request.sample,
         last.text or "",
         last.finish_reason,
@@ -212,6 +220,7 @@ def _row(
         last.prompt_tokens,
         last.completion_tokens,
         sum(known) if len(known) == len(costs) else None,
+        endpoint.role == "student",
     )
 
 

@@ -19,6 +19,7 @@ from crowdselect.engine.here import EngineOptions
 from crowdselect.engine.stream import cluster, streamed
 from crowdselect.errors import InputError
 from crowdselect.parquetfile import read_parquet
+from crowdselect.running import running
 from crowdselect.types import Table
 
 Requests = Callable[[], Iterator[Request]]
@@ -62,6 +63,7 @@ def generate(
             taken += take_in(parts, endpoint, ledger)  # of a run that was killed
             asked: set[bytes] = set()
             while True:
+                running().tell(f"{endpoint.name} answers on the cluster", taken)
                 left = pending(endpoint, requests(), ledger, asked=asked, retry_failed=limits.retry_failed)
                 if limits.max_requests is not None:
                     sent = sum(spent.attempts for spent in ledger.spent().values())

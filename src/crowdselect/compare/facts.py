@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import InputError
 from crowdselect.lengths import counter
@@ -18,6 +18,7 @@ from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
+from crowdselect.selection.keep import bands_of
 from crowdselect.selection.look import score_matrix
 from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.methods import method_of
@@ -33,12 +34,15 @@ _BLOCK = 1024  # chosen rows compared with each other at a time
 _VALUES = 60  # a column with more distinct values is not a category
 
 
-def figure_words() -> dict[str, str]:
+def figure_words(numbers: Sequence[str] = ()) -> dict[str, str]:
     """Return every figure with its description.
 
+    Args:
+        numbers: Further numbers of rows that there are, from `Facts.numbers`.
+
     Example:
-        >>> figure_words()["clusters"]
-        'clusters covered'
+        >>> figure_words()["clusters"], figure_words(["pass_rate"])["pass_rate"]
+        ('clusters covered', 'pass_rate, mean')
     """
     return {
         "rows": "rows",
@@ -46,7 +50,7 @@ def figure_words() -> dict[str, str]:
         "answer_length": "length of the answer, mean",
         "best_reward": "best reward of the crowd, mean",
         "answer_reward": "reward of the answer, mean",
-        **{name: f"{name}, mean" for name in METRICS},
+        **{name: f"{name}, mean" for name in (*METRICS, *numbers)},
         "clusters": "clusters covered",
         "entropy": "entropy over clusters, bits",
         "neighbour_distance": "distance to the nearest chosen row, mean (1 - cosine)",
@@ -97,6 +101,9 @@ class Facts:
     ids: list[str]
     place: dict[str, int]
     metrics: dict[str, FloatArray]
+    """The metrics, and `numbers`."""
+    numbers: tuple[str, ...] = ()
+    """What else has a weight or a band in one of the selections."""
     pool: Pool | None = None
     lengths: FloatArray | None = None
     best: FloatArray | None = None
@@ -159,24 +166,21 @@ def _described(family: str | None, size: float | None) -> str:
 
 def universe(selections: Sequence[Selection]) -> Facts:
     """Return all instructions of the selections with their metrics; selections in the order of `standard`."""
-    metrics: dict[str, dict[str, float]] = {name: {} for name in METRICS}
+    numbers = _numbers_of(selections)
+    metrics: dict[str, dict[str, float]] = {name: {} for name in (*METRICS, *numbers)}
     ids: set[str] = set()
     for selection in reversed(selections):  # if they differ (another reward), the first one counts
         own = selection.table["id"].to_pylist()
         ids.update(own)
-        for name in METRICS:
-            has_metric = name in selection.table.column_names  # a folder may be older than a metric
-            numbers = (
-                selection.table[name].to_numpy()
-                if has_metric
-                else [metrics[name].get(i, np.nan) for i in own]
-            )
-            metrics[name].update(zip(own, numbers, strict=True))
+        for name, known in metrics.items():
+            there = name in selection.table.column_names  # or its folder is older, or it has no such band
+            own_values = selection.table[name].to_numpy() if there else [known.get(i, np.nan) for i in own]
+            known.update(zip(own, own_values, strict=True))
     ordered = sorted(ids)
     values = {
         name: np.array([known[i] for i in ordered], dtype=np.float64) for name, known in metrics.items()
     }
-    facts = Facts(ordered, {i: row for row, i in enumerate(ordered)}, values)
+    facts = Facts(ordered, {i: row for row, i in enumerate(ordered)}, values, numbers)
     rewards = {selection.facts["reward"] for selection in selections}
     if len(rewards) > 1:
         shown = ", ".join(sorted(map(str, rewards)))
@@ -191,6 +195,16 @@ def universe(selections: Sequence[Selection]) -> Facts:
             for name in by_family()
         ]
     return facts
+
+
+def _numbers_of(selections: Sequence[Selection]) -> tuple[str, ...]:
+    """The numbers with a weight or a band that belong to a row, whichever answer of it is trained on."""
+    named = [
+        name for one in selections for name, weight in (one.options.get("weights") or {}).items() if weight
+    ]
+    named += [band.name for one in selections for band in bands_of(one.options.get("keep") or ())]
+    of_answers = {"best_reward", "length", "margin"}
+    return tuple(name for name in dict.fromkeys(named) if name not in METRICS and name not in of_answers)
 
 
 def read_pool(
@@ -213,9 +227,11 @@ def read_pool(
         lengths[with_text] = counter(unit)([texts[row] for row in with_text])
         facts.lengths = lengths
     if first.facts["reward"] is not None and len(pool.models) > 1:
-        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order]
+        students = students_in(pool.models, marked=first.students, crowd=crowd)
+        ours = [place for place, name in enumerate(pool.models) if name not in students]
+        scores = score_matrix(pool, first.options["reward"], first.options.get("ensemble"))[0][order][:, ours]
         if crowd is not None:
-            aligned, notes = crowd.aligned(pool.models)
+            aligned, notes = crowd.aligned([pool.models[place] for place in ours])
             ties = first.options.get("ties", "average")
             facts.problems += notes
             for name in by_family():
@@ -224,7 +240,7 @@ def read_pool(
                 )
         named = first.options["reward"] or pool.reward_name(None)
         cells = rewards_in(pool, named, first.options.get("ensemble")).cells
-        best_of = scores if cells is None else cells.highest()[order]  # of several samples the best
+        best_of = scores if cells is None else cells.highest()[order][:, ours]  # of several samples the best
         best = np.max(np.where(np.isnan(best_of), -np.inf, best_of), axis=1)
         facts.best = np.where(best == -np.inf, np.nan, best)
     for name in dict.fromkeys((*mixes, *(name for name in MIXES if name in pool.columns))):
@@ -335,7 +351,7 @@ def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | No
             "neighbour_distance": _mean(1.0 - closest),
             "near_duplicates": float((closest > near).mean()) if len(closest) > 1 else 0.0,
         }
-    return {name: figures.get(name) for name in figure_words()}
+    return {name: figures.get(name) for name in figure_words(facts.numbers)}
 
 
 def _closest(vectors: NDArray[np.float32]) -> FloatArray:
@@ -370,7 +386,7 @@ def mixes_of(facts: Facts, pick: Pick) -> dict[str, dict[str, float]]:
 def by_chance(found: Sequence[Mapping[str, float | None]]) -> list[str]:
     """Return the figures that all random selections have and that vary by chance."""
     # The number of rows is fixed.
-    counted = [name for name in figure_words() if name != "rows"]
+    counted = [name for name in found[0] if name != "rows"]
     return [name for name in counted if all(figures[name] is not None for figures in found)]
 
 

@@ -16,24 +16,35 @@ from numpy.typing import NDArray
 from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
 from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import by_family, compute_metrics
-from crowdselect.pool.index import Targets
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
-from crowdselect.selection.look import look_at, score_matrix
-from crowdselect.selection.measure import Matrix, answers_of, candidates_of, checked_metrics, rewards_in
-from crowdselect.selection.methods import CROWD, Seen, arranged, choice_of
-from crowdselect.selection.numbers import Measured, parted
-from crowdselect.selection.options import Options, wants_vectors
+from crowdselect.selection.look import look_at
+from crowdselect.selection.measure import Lengths, Matrix, answers_of, checked_metrics, matrix_of
+from crowdselect.selection.methods import Method, Seen, arranged, choice_of, default_method
+from crowdselect.selection.numbers import (
+    Measured,
+    check_marks,
+    depends_on_all,
+    item_numbers,
+    parted,
+    rests_on_full_marks,
+    rests_on_items,
+)
+from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
+from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.reaching import goods_of
 from crowdselect.selection.reading import Shards, cluster_column, embeddable
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
+from crowdselect.selection.student import Reach, reach_of
 from crowdselect.terminal import counted
-from crowdselect.types import BoolArray
+from crowdselect.types import BoolArray, FloatArray
 
 PAPER_METRICS = ("difficulty", "separability", "stability")
 """The metrics of the paper; any other keeps its weight."""
@@ -45,9 +56,15 @@ AXES: dict[str, str] = {
     "reward": "another reward column",
     "weights": f"another of the paper's weights ({', '.join(PAPER_METRICS)})",
     "clusters": "another number of clusters",
-    "seed": "another seed (ties and clusters)",
+    "seed": "another seed (ties, draws and clusters)",
 }
 """The choices that are varied."""
+
+SIZE_AXES: dict[str, str] = {
+    "of_models": "fewer models, drawn at random",
+    "of_cells": "as few answers, of models drawn for each instruction",
+}
+"""What is varied to see how large a crowd has to be."""
 
 PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (1, 1, 1),
@@ -65,6 +82,7 @@ PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
 NUMBERS_OF_CLUSTERS = (0, 5, 10, 20, 30)
 """Numbers of clusters to try: the paper's, none, and 5."""
 
+_SIZES, _SIZE_DRAWS = 8, 5  # numbers of models to try at most, and draws of each
 _OPEN = 12  # variants shown per axis, those that keep least; the rest are collapsed
 
 
@@ -73,7 +91,7 @@ class Reselection:
     """The selection made again with one choice changed."""
 
     axis: str
-    """Which choice: a key of `AXES`."""
+    """Which choice: a key of `AXES` or `SIZE_AXES`."""
     name: str
     """The changed value."""
     kept: float | None
@@ -82,6 +100,8 @@ class Reselection:
     """Jaccard index of the two selections, 0 to 1; None if it cannot be made."""
     why: str = ""
     """Why it cannot be made; empty if it can."""
+    size: int | None = None
+    """How many models answer an instruction, where fewer do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,28 @@ class Robustness:
                 )
         return sorted(rows, key=lambda row: row["kept"])
 
+    def sizes(self) -> list[dict[str, Any]]:
+        """Return one row per size of the crowd that was tried, the smallest first; none where that was not asked for.
+
+        Returns:
+            `models` (how many answered an instruction), and for each key of `SIZE_AXES` `kept` (mean share), `lowest` and
+            `highest` (share), all None where no draw could be made, and `failed`, how many could not.
+        """
+        rows = []
+        for size in sorted({variant.size for variant in self.variants if variant.size is not None}):
+            row: dict[str, Any] = {"models": size}
+            for axis in SIZE_AXES:
+                own = [v.kept for v in self.variants if v.axis == axis and v.size == size]
+                made = [kept for kept in own if kept is not None]
+                row[axis] = {
+                    "kept": round(math.fsum(made) / len(made), 12) if made else None,
+                    "lowest": min(made, default=None),
+                    "highest": max(made, default=None),
+                    "failed": len(own) - len(made),
+                }
+            rows.append(row)
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return {
@@ -136,6 +178,7 @@ class Robustness:
             "eligible": self.eligible,
             "chance": self.chance,
             "summary": self.summary(),
+            "sizes": self.sizes(),
             "variants": [
                 {"axis": v.axis, "name": v.name, "kept": v.kept, "jaccard": v.jaccard, "why": v.why}
                 for v in self.variants
@@ -148,9 +191,11 @@ def robustness(
     options: Options,
     *,
     crowd: Crowd | None = None,
+    method: Method | None = None,
     bootstraps: int = 20,
     seeds: int = 5,
     clusters: Sequence[int] = NUMBERS_OF_CLUSTERS,
+    crowd_sizes: bool = False,
     progress: Progress | None = None,
 ) -> Robustness:
     """Repeat a selection with one choice changed at a time.
@@ -159,9 +204,11 @@ def robustness(
         pool: The pool.
         options: The options of the selection to test.
         crowd: Family and size of the models; None infers them from the names.
+        method: As for `crowdselect.select`, if it scores rows by numbers alone.
         bootstraps: Number of bootstrap crowds.
         seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
+        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction; see `SIZE_AXES`.
         progress: Called with the variants done and in total.
 
     Returns:
@@ -169,8 +216,14 @@ def robustness(
 
     Raises:
         CrowdselectError: The selection itself cannot be made; see `crowdselect.select`.
-        OptionError: A number is negative.
+        OptionError: A number is negative, or the method reads texts.
     """
+    method = method or default_method(options)
+    if method.needs or method.known is not None or method.vectors:
+        raise OptionError(
+            f"`method={method.name}` reads texts, and would have to for every variant; robustness tries methods that score rows "
+            "by numbers, such as crowd, reward or teachable"
+        )
     for name, number in (
         ("bootstraps", bootstraps),
         ("seeds", seeds),
@@ -178,14 +231,19 @@ def robustness(
     ):
         if number < 0:
             raise OptionError(f"`{name}` is {number}; wanted at least 0")
-    base = _base(pool, options, crowd)
-    chosen = base.choose()
-    todo = [*_of_crowd(base, bootstraps=bootstraps), *_of_options(base, seeds=seeds, clusters=clusters)]
-    done = []
-    for axis, name, run in todo:
-        done.append(_tried(axis, name, run, chosen))
-        if progress is not None:
-            progress(len(done), len(todo))
+    with own_answers(options.the_student, pool) as own:
+        base = _base(pool, options, crowd, method, own)
+        chosen = base.choose()
+        todo: list[tuple[int | None, _Todo]] = [
+            *((None, one) for one in _of_crowd(base, bootstraps=bootstraps)),
+            *((None, one) for one in _of_options(base, seeds=seeds, clusters=clusters)),
+            *(_of_sizes(base) if crowd_sizes else ()),
+        ]
+        done = []
+        for size, (axis, name, run) in todo:
+            done.append(replace(_tried(axis, name, run, chosen), size=size))
+            if progress is not None:
+                progress(len(done), len(todo))
     return Robustness(
         tuple(str(i) for i in pool.ids[chosen]),
         len(np.unique(base.rows.groups[base.eligible])),
@@ -194,9 +252,9 @@ def robustness(
             "pool": pool.path,
             "fingerprint": pool.fingerprint(),
             "reward": base.rows.reward,
-            "models": len(pool.models),
+            "models": len(base.rows.crowd.members),
             "simulated": "simulated" in pool.columns,
-            "options": options.as_dict(),
+            "options": {**options.as_dict(), **method.settings},
             "embedder": base.grouping.embedder,
         },
     )
@@ -212,12 +270,17 @@ class _Base:
 
     shards: Shards
     rows: Rows
+    method: Method
     options: Options
+    own: OwnAnswers | None
+    """The student's answers, where they are in a pool of their own."""
     listed: Lists
     eligible: BoolArray
     grouping: Grouping
     vectors: NDArray[np.float32] | None
     """Vectors of the eligible rows; None if there are none."""
+    lengths: Lengths
+    """How long answers are, for a number of that name."""
 
     @property
     def matrix(self) -> Matrix:
@@ -232,14 +295,34 @@ class _Base:
         """Select with some inputs replaced; return which rows are chosen, shape (N,)."""
         options, eligible = options or self.options, self.eligible
         if rows is not None:
-            eligible = eligible & (bars(rows, self.listed, options, weighted=True) == ELIGIBLE)
+            reasons = bars(rows, self.listed, options, weighted=self.method.weighted)
+            eligible = eligible & (reasons == ELIGIBLE)
         seen = Seen(shards=self.shards, known=rows or self.rows, options=options, eligible=eligible)
-        score = arranged(CROWD, seen, CROWD.score(seen, _silent), self.grouping).score
+        scored = self.method.score(seen, _silent)
+        for left_out in scored.left_out.values():
+            seen = replace(seen, eligible=seen.eligible & ~left_out)
+        score = arranged(self.method, seen, scored, self.grouping).score
         grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
         return choice_of(seen, score, grouping).rank > 0
 
-    def of_matrix(self, matrix: Matrix, crowd: Crowd) -> Rows:
-        """Return the rows with metrics of another matrix; numbers from a file stay as they are."""
+    def of_matrix(
+        self,
+        matrix: Matrix,
+        crowd: Crowd,
+        reach: Reach | None,
+        *,
+        whole: Matrix,
+        reward: str | None = None,
+    ) -> Rows:
+        """Return the rows with metrics and numbers of another matrix; numbers from a file stay as they are.
+
+        Args:
+            matrix: Its columns are the members of `crowd`.
+            crowd: Models of the pool, some of them left out or repeated.
+            reach: What that crowd and the student can do.
+            whole: A column for each model of the whole crowd: numbers of a named model do not depend on the crowd.
+            reward: Its reward column; None = the selection's own.
+        """
         metrics = compute_metrics(
             matrix.scores,
             sizes=crowd.sizes,
@@ -255,31 +338,101 @@ class _Base:
             per_model=np.asarray(rewarded.sum(axis=0), dtype=np.int64),
             crowd=crowd,
         )
-        _check_order(rows, self.options.weights)
+        if self.method.weighted:
+            _check_order(rows, self.options.weights)
         answers = answers_of(matrix, hashes=rows.hashes, models=tuple(crowd.names), options=self.options)
-        return _with_numbers(replace(rows, answers=answers), matrix)
+        if rows.joined is not None and self.options.pairs == BEST_STUDENT:
+            named = reward or (None if rows.look is None else rows.look.reward)
+            answers = rows.joined.rejected(answers, named, self.options, model=len(crowd.names))
+        return self._with_numbers(replace(rows, answers=answers, reach=reach), matrix, whole=whole)
+
+    def _with_numbers(self, rows: Rows, matrix: Matrix, *, whole: Matrix) -> Rows:
+        """Return the rows with their numbers made anew; see `of_matrix`."""
+        names = tuple(rows.crowd.names)
+        of_crowd, of_models = (
+            Measured(
+                answers=rows.answers,
+                scores=each.scores,
+                passes=each.passes,
+                lengths=lambda: self.lengths.of(rows.answers, np.arange(len(rows)), models=names),
+                models=models,
+                agreement=None if rows.agreement is None else rows.agreement.rows,
+            )
+            for each, models in ((matrix, names), (whole, tuple(self.rows.crowd.names)))
+        )
+        new = {
+            name: (of_crowd if parted(name)[1] is None else of_models).number(name)
+            for name in rows.numbers
+            if not depends_on_all(name)
+        }
+        new |= {} if rows.reach is None else rows.reach.numbers
+        if any(map(rests_on_items, rows.numbers)):
+            new |= item_numbers(rows.numbers, items_of(matrix.scores))
+        weighted = {name: new[name] for name in rows.metrics if name in new}
+        return replace(rows, metrics={**rows.metrics, **weighted}, numbers=new)
+
+    def reach_of(
+        self,
+        good: FloatArray | None,
+        *,
+        seed: int | None = None,
+        **changed: Any,  # noqa: ANN401  (as they are)
+    ) -> Reach | None:
+        """Compute what another crowd can do and the student should; None where that does not count.
+
+        Args:
+            good: Share of each model's answers that are good, shape (N, M).
+            seed: Of the folds; None = that of the options.
+            changed: `cut`, `share` or `student_good`, if they are others.
+        """
+        known = self.rows.reach
+        if known is None:
+            return None
+        given = {name: getattr(known, name) for name in ("cut", "share", "student_good")} | changed
+        return reach_of(
+            np.full_like(self.matrix.scores, np.nan) if good is None else good,  # all rewards are equal
+            given["student_good"],
+            cut=given["cut"],
+            share=given["share"],
+            student=known.student,
+            hashes=self.rows.hashes,
+            seed=self.options.seed if seed is None else seed,
+        )
 
     def crowd_of(self, columns: Sequence[int]) -> BoolArray:
         """Select with another crowd, in which models may be left out or repeated."""
         crowd, whole = Crowd(tuple(self.rows.crowd.members[j] for j in columns)), self.matrix
         matrix = whole.columns(columns, np.asfortranarray(whole.scores[:, columns]))
-        return self.choose(rows=self.of_matrix(matrix, crowd))
+        return self.choose(rows=self.of_matrix(matrix, crowd, self.reach_of(matrix.good), whole=whole))
+
+    def cells_of(self, kept: BoolArray) -> BoolArray:
+        """Select with the answers of some cells alone, shape (N, M)."""
+        matrix = self.matrix.cells(kept)
+        return self.choose(
+            rows=self.of_matrix(matrix, self.rows.crowd, self.reach_of(matrix.good), whole=self.matrix)
+        )
 
     def reward_of(self, column: str) -> BoolArray:
         """Select by another reward column."""
-        pool, scores = self.shards.pool, score_matrix(self.shards.pool, column)[0]
-        checked_metrics(scores, self.rows.crowd, ties=self.options.ties, ids=pool.ids, path=pool.path)
-        targets = self.matrix.targets if pool.has_responses else Targets(~np.isnan(scores))
-        found = rewards_in(pool, pool.reward_name(column), None)
-        matrix = replace(
-            self.matrix,
-            scores=scores,
-            targets=targets,
-            candidates=candidates_of(pool, column, self.options),
-            spread=None if found.cells is None else found.cells.variances(),
-            passes=None if self.matrix.passes is None else found.passes(),
-        )
-        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd))
+        pool, look = self.shards.pool, self.rows.look
+        if look is None:
+            raise ShapeError("the rows were looked at without their matrix")
+        look, reach = replace(look, reward=column, sample_reward=column), self.rows.reach
+        changed: dict[str, Any] = {}
+        if reach is not None:
+            goods = goods_of(self.shards, look, reach.student, self.own, reward=column)
+            look, changed = replace(look, cut=goods.cut), {"cut": goods.cut, "share": goods.share}
+        matrix = matrix_of(pool, look)
+        checked_metrics(matrix.scores, self.rows.crowd, ties=look.ties, ids=pool.ids, path=pool.path)
+        if reach is not None and look.cut is not None:
+            if self.rows.joined is not None:
+                changed["student_good"] = self.rows.joined.good(column, look.cut)
+            elif reach.student.column is None:
+                changed["student_good"] = matrix.student_good
+        for name in filter(rests_on_full_marks, self.rows.numbers):
+            check_marks(name, column, matrix.marks)
+        reach = self.reach_of(matrix.good, **changed)
+        return self.choose(rows=self.of_matrix(matrix, self.rows.crowd, reach, whole=matrix, reward=column))
 
     def weighted(self, weights: Mapping[str, float]) -> BoolArray:
         """Select by other weights; a metric that had no weight before may be undefined in some rows."""
@@ -295,15 +448,23 @@ class _Base:
             keys = reseeded(self.rows.hashes[rows], seed=seed, salt="sample")
             labels[rows] = kmeans(self.vectors, k=k, keys=keys, seed=seed)
         keep = self.options.cluster_by is not None and k > 0
-        return self.choose(options=replace(self.options, seed=seed), labels=None if keep else labels)
+        known = None
+        if seed != self.options.seed and self.rows.reach is not None:  # its folds are others
+            redrawn = replace(self.rows, reach=self.reach_of(self.matrix.good, seed=seed))
+            known = self._with_numbers(redrawn, self.matrix, whole=self.matrix)
+        return self.choose(
+            options=replace(self.options, seed=seed), rows=known, labels=None if keep else labels
+        )
 
 
-def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
+def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own: OwnAnswers | None) -> _Base:
     """Read the pool once, as `crowdselect.selection.run.select` does, keeping its matrix and vectors."""
-    shards, rows = look_at(pool, options=options, crowd=crowd, keep=True)
-    check_usable(rows, options.weights)
+    shards, rows = look_at(pool, options=options, crowd=crowd, method=method, keep=True, own=own)
+    if method.weighted:
+        check_usable(rows, options.weights)
     listed = lists(rows.ids, options)
-    eligible = np.asarray(bars(rows, listed, options, weighted=True) == ELIGIBLE, dtype=np.bool_)
+    reasons = bars(rows, listed, options, weighted=method.weighted)
+    eligible = np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
     grouping = group(
         embeddable(shards, rows),
         eligible,
@@ -315,25 +476,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None) -> _Base:
     )
     at = np.flatnonzero(eligible)
     vectors = None if grouping.vectors is None else grouping.vectors.raw(at)
-    return _Base(shards, rows, options, listed, eligible, grouping, vectors)
-
-
-def _with_numbers(rows: Rows, matrix: Matrix) -> Rows:
-    """The numbers of the crowd as another matrix makes them; those of a named model, and lengths, are what they were."""
-    measured = Measured(
-        answers=rows.answers,
-        scores=matrix.scores,
-        passes=matrix.passes,
-        lengths=partial(rows.number, "length"),
-        models=tuple(rows.crowd.names),
-    )
-    of_crowd = [name for name in rows.numbers if parted(name)[1] is None and name != "length"]
-    new = {name: measured.number(name) for name in of_crowd}
-    return replace(
-        rows,
-        metrics={name: new.get(name, values) for name, values in rows.metrics.items()},
-        numbers={name: new.get(name, values) for name, values in rows.numbers.items()},
-    )
+    return _Base(shards, rows, method, options, own, listed, eligible, grouping, vectors, Lengths(pool))
 
 
 def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
@@ -351,13 +494,33 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
         yield "crowd", f"draw {number}", partial(base.crowd_of, drawn)
 
 
+def _of_sizes(base: _Base) -> Iterator[tuple[int, _Todo]]:
+    """Yield variants with fewer models, and with the answers of as few models drawn for each instruction, after their number."""
+    models, seed = len(base.rows.crowd.members), base.options.seed
+    rng = np.random.default_rng(seed)
+    for size in sorted(set(np.rint(np.linspace(2, models - 1, _SIZES)).astype(int).tolist())):
+        for draw in range(_SIZE_DRAWS if size < models else 0):
+            drawn = np.sort(rng.permutation(models)[:size]).tolist()
+            name = f"{size} of {models}, draw {draw}"
+            yield size, ("of_models", name, partial(base.crowd_of, drawn))
+            yield size, ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}"))
+
+
+def _drawn_cells(base: _Base, size: int, salt: str) -> BoolArray:
+    """Select with answers of `size` models, which are drawn for each instruction by a seeded hash of its id."""
+    models = range(len(base.rows.crowd.members))
+    keys = [reseeded(base.rows.hashes, seed=model, salt=f"cells {size} {salt}") for model in models]
+    places = np.argsort(np.argsort(np.stack(keys, axis=1), axis=1, kind="stable"), axis=1, kind="stable")
+    return base.cells_of(places < size)
+
+
 def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator[_Todo]:
     """Yield variants with another reward, weights, clusters or seed."""
     options = base.options
     for column in base.shards.pool.reward_columns:
         if column != base.rows.reward:
             yield "reward", column, partial(base.reward_of, column)
-    for numbers in PAPER_WEIGHTS:
+    for numbers in PAPER_WEIGHTS if base.method.weighted else ():
         weights = {**options.weights, **dict(zip(PAPER_METRICS, map(float, numbers), strict=True))}
         if weights != options.weights:
             yield "weights", ", ".join(f"{number:g}" for number in numbers), partial(base.weighted, weights)
@@ -417,4 +580,6 @@ def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None)
         score=score_line(options),
         clusters=options["cluster_by"] or options["clusters"] or "none",
         axes=axes,
+        sizes=found.sizes(),
+        size_words=SIZE_AXES,
     )

@@ -33,7 +33,7 @@ from crowdselect.compare.facts import (
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 from crowdselect.lengths import CHARACTERS
-from crowdselect.methods import METHODS
+from crowdselect.methods import METHODS, Entry
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
@@ -63,6 +63,8 @@ class Side:
     mixes: Mapping[str, Mapping[str, float]]
     """`models` and the columns of `MIXES` → value → share of the rows."""
     warnings: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    """Its bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class SelectionComparison:
     """Unit, embedder, clusters and so on."""
     problems: tuple[str, ...] = ()
     """What could not be computed, and why."""
+    numbers: tuple[str, ...] = ()
+    """Numbers besides the metrics that have a weight or a band in a selection; they are figures too."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
@@ -97,11 +101,12 @@ class SelectionComparison:
             "pool": dict(self.pool),
             "settings": dict(self.settings),
             "random": self.random,
-            "figures": figure_words(),
+            "figures": figure_words(self.numbers),
             "selections": [
                 {
                     "name": side.name,
                     "method": side.method,
+                    "keep": list(side.keep),
                     "figures": dict(side.figures),
                     "beyond_random": {
                         name: self.chance[name].beyond(value)
@@ -253,6 +258,7 @@ def compare(
         expected=expected,
         settings={"selections": len(names), "unit": unit, "near": near, "seed": seed, **facts.settings},
         problems=tuple(facts.problems),
+        numbers=facts.numbers,
     )
 
 
@@ -293,6 +299,7 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
         means,
         mean_mixes([mixes_of(facts, pick) for _, pick in own]),
         warnings,
+        tuple(own[0][0].options.get("keep") or ()),
     )
 
 
@@ -306,7 +313,7 @@ def _expanded(called: Mapping[str, str], folders: Sequence[str]) -> dict[str, st
         ]
         pairs += own or [(str(folder), str(called[folder]))]
     for at in (0, 1):
-        twice = [pair[at] for pair, count in Counter([one[at] for one in pairs]).items() if count > 1]
+        twice = [named for named, count in Counter(pair[at] for pair in pairs).items() if count > 1]
         if twice:
             raise OptionError(f"{twice[0]} is named twice; name each selection once")
     return dict(pairs)
@@ -323,11 +330,11 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
 
 
 def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str, list[int]]:
-    """Group selections by name; random ones that differ only in their seed are one, named after their folder."""
+    """Group selections by name; drawn ones that differ only in their seed are one, named after their folder."""
     groups: dict[str, list[int]] = {}
     for place, selection in enumerate(selections):
         own = f"{place}"
-        entry = METHODS.get(method_of(selection.options))
+        entry = _entry(selection)
         if entry is not None and entry.drawn:
             own = repr(sorted((name, value) for name, value in selection.options.items() if name != "seed"))
         groups.setdefault(own, []).append(place)
@@ -344,9 +351,15 @@ def _entries(names: Sequence[str], selections: Sequence[Selection]) -> dict[str,
     return found
 
 
+def _entry(selection: Selection) -> Entry | None:
+    """The record of a selection's method; None for the crowd's, and for one that is not in the registry."""
+    return METHODS.get(method_of(selection.options))
+
+
 def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]) -> str | None:
     """Choose the random selections to compare with: plain ones before clustered ones, then the most seeds."""
-    several = [name for name, places in entries.items() if len(places) > 1]
+    methods = {name: _entry(selections[places[0]]) for name, places in entries.items() if len(places) > 1}
+    several = [name for name, entry in methods.items() if entry is not None and entry.control]
 
     def order(name: str) -> tuple[bool, int, str]:
         return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name]), name
@@ -386,7 +399,7 @@ def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] 
     """
     short = short_names(comparison.names)
     sides = [
-        {"letter": _letter(at), "name": short[side.name], "method": side.method}
+        {"letter": _letter(at), "name": short[side.name], "method": side.method, "keep": side.keep}
         for at, side in enumerate(comparison.sides)
     ]
     warnings: dict[str, list[str]] = {}
@@ -429,7 +442,7 @@ def _letter(place: int) -> str:
 def _figure_rows(comparison: SelectionComparison) -> list[dict[str, Any]]:
     """Return a row per known figure: description, chance, each selection's value, and a strip plot."""
     rows = []
-    for name, words in figure_words().items():
+    for name, words in figure_words(comparison.numbers).items():
         chance, values = comparison.chance.get(name), [side.figures[name] for side in comparison.sides]
         if chance is None and all(value is None for value in values):
             continue

@@ -12,7 +12,7 @@ from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Answer, Ledger
 from crowdselect.evaluate.files import ModelAnswers, Question, dumped
-from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_label, read_rating, slots_of
+from crowdselect.evaluate.judging import GAMES, Judgements, Verdict, read_comparison, read_rating, slots_of
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.evaluate.setup import Respondent, Setup
 from crowdselect.finish import no_verdict
@@ -36,14 +36,21 @@ class Session:
     options: AskOptions
     stopped: dict[str, str]
 
-    def ask(self, respondent: Respondent, endpoint: Endpoint, requests: Sequence[Request]) -> None:
-        """Send the requests that the ledger has no answer to.
+    def ask(
+        self,
+        respondent: Respondent,
+        endpoint: Endpoint,
+        requests: Sequence[Request],
+        *,
+        stop_if_cut: bool = False,
+    ) -> None:
+        """Send the requests that the ledger has no answer to; see `ask.ask` for `stop_if_cut`.
 
         Raises:
             InterruptedAskError: Ctrl-C ended the run.
         """
         total = sum(len(request.then) + 1 for request in requests)
-        options = replace(self.options, opener=respondent.open)
+        options = replace(self.options, opener=respondent.open, stop_if_cut=stop_if_cut)
         ended = ask([Wanted(endpoint, requests)], self.ledger, options, total=total)
         self.stopped.update(ended.stopped)
 
@@ -94,6 +101,7 @@ def judge(
     read: Callable[[str], Verdict],
     *,
     retries: int,
+    keep_going: bool = False,
 ) -> list[Judged]:
     """Have cases judged; a reply without a verdict is retried, as another sample of the same request.
 
@@ -103,9 +111,13 @@ def judge(
         cases: The cases.
         read: Reads the verdict in a reply.
         retries: Maximum number of retries per case.
+        keep_going: Ask on although half of the first replies were cut.
 
     Returns:
         One per case.
+
+    Raises:
+        CallError: Half of the judge's first replies were cut.
     """
     results = [Judged(Verdict(reason="not asked")) for _ in cases]
     pending = list(range(len(cases)))
@@ -113,7 +125,7 @@ def judge(
         if not pending:
             break
         requests = [make_request(cases[at].chat, sample=sample) for at in pending]
-        session.ask(respondent, respondent.endpoint, requests)
+        session.ask(respondent, respondent.endpoint, requests, stop_if_cut=not keep_going)
         rows = answers_to(session.ledger, respondent.endpoint, requests)
         unread = []
         for at, row in zip(pending, rows, strict=True):
@@ -140,7 +152,7 @@ def _take(judged: Judged, row: Answer | None, read: Callable[[str], Verdict]) ->
 
 def reader(protocol: Protocol) -> Callable[[str], Verdict]:
     """Return the function that reads a judge's replies."""
-    return read_label if protocol.pairwise else read_rating
+    return read_comparison if protocol.pairwise else read_rating
 
 
 def cases_of(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers | None) -> list[Case]:
@@ -186,7 +198,7 @@ def judgements_of(
         for slot in range(slots_of(question, protocol)):
             one = results.get((question.id, slot))
             verdicts[question.id, slot] = (
-                Verdict(reason=_why(question.id, slot, answers, baseline)) if one is None else one.verdict
+                Verdict(reason=_why(setup, question, slot, answers, baseline)) if one is None else one.verdict
             )
     lines = _pair_lines if protocol.pairwise else _single_lines
     again = sum(max(one.replies - 1, 0) for one in judged)
@@ -195,7 +207,7 @@ def judgements_of(
     return Judgements(
         setup.model_name,
         setup.judge_name,
-        setup.baseline_name,
+        setup.baseline_names,
         verdicts,
         lines(setup, by_case, results),
         notes,
@@ -214,14 +226,17 @@ def _pairs(setup: Setup, answers: ModelAnswers, baseline: ModelAnswers) -> list[
     return cases
 
 
-def _why(id_: str, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None) -> str:
+def _why(
+    setup: Setup, question: Question, slot: int, answers: ModelAnswers, baseline: ModelAnswers | None
+) -> str:
     """Return why a case could not be judged."""
     turn = slot if baseline is None else 0
-    own = answers.missing.get((id_, turn))
+    own = answers.missing.get((question.id, turn))
     if own is not None:
         return f"{answers.model} has no answer: {own}"
-    other = None if baseline is None else baseline.missing.get((id_, 0))
-    return "not judged" if other is None or baseline is None else f"{baseline.model} has no answer: {other}"
+    other = None if baseline is None else baseline.missing.get((question.id, 0))
+    name = setup.baseline_names.get(question.category)
+    return "not judged" if other is None else f"{name} has no answer: {other}"
 
 
 def _single_lines(
@@ -275,7 +290,7 @@ def _pair_lines(
             "category": question.category,
             "judge": setup.judge_name,
             "model": setup.model_name,
-            "baseline": setup.baseline_name,
+            "baseline": setup.baseline_names.get(question.category),
             "games": games,
         }
         lines.append(dumped(row))

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, ShapeError
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.outcome import MethodRuns
-from crowdselect.evaluate.protocols import PROTOCOLS
 from crowdselect.evaluate.scores import LEVEL, interval
 from crowdselect.types import BoolArray, FloatArray
 
@@ -36,7 +36,7 @@ class MethodScore:
         name: The method.
         runs: Number of runs.
         questions: Number of questions with verdicts in every run.
-        score: From 1 to 10, or 0 to 100; higher is better. None if there is no such question.
+        score: From 1 to 10, or 0 to 100, where higher is better; or a loss, where lower is. None if there is no such question.
         interval: 95 % interval, over questions and, if there are several, runs; None if there is one question.
         lowest: The lowest of the runs' own scores; `highest` likewise.
     """
@@ -84,7 +84,7 @@ class MethodComparison:
     """Methods and their differences; `notes` are caveats for the reader."""
 
     benchmark: str
-    judge: str
+    judge: str | None
     baseline: str | None
     unit: str
     seed: int
@@ -122,7 +122,7 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
     _check_groups(groups, against)
     runs = [run for group in groups for run in group.runs]
     first = runs[0]
-    scale = 100.0 if PROTOCOLS[first.benchmark].pairwise else 1.0
+    scale = MEASURES[first.benchmark].scale
     ids = sorted({id_ for run in runs for id_ in run.cells.ids})
     turns = max(run.cells.sums.shape[1] for run in runs)
     aligned = {group.name: _laid(group, ids, turns) for group in groups}

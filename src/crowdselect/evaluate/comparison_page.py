@@ -7,7 +7,7 @@ from typing import Any
 from crowdselect._optional import optional
 from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, MethodComparison
 from crowdselect.evaluate.display import figure, p_value, span
-from crowdselect.evaluate.protocols import PROTOCOLS
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
 from crowdselect.report.page import render
 from crowdselect.terminal import counted
@@ -33,7 +33,7 @@ def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None =
     return render(
         "evaluate.html",
         made=made,
-        title=f"{counted(len(found.standings), 'method')} on {PROTOCOLS[found.benchmark].title}",
+        title=f"{counted(len(found.standings), 'method')} on {MEASURES[found.benchmark].title}",
         kind="evaluation",
         simulated=False,
         warnings=found.notes,

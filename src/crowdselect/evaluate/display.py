@@ -1,12 +1,15 @@
 """What a person sees of an evaluation, and of a comparison of several."""
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from crowdselect.ask.display import announce, print_plan
 from crowdselect.evaluate.comparison import Difference, MethodComparison
+from crowdselect.evaluate.held_out import BANDS, HeldOut
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
-from crowdselect.evaluate.protocols import PROTOCOLS
+from crowdselect.evaluate.measured import Measured
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.terminal import counted, note, print_json, say, shown_path, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
@@ -42,7 +45,7 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
     """Print a result with its interval, its parts, what is missing, and what the judge's verdicts say of it.
 
     Args:
-        evaluation: What came out.
+        evaluation: The result.
         reported: Endpoints of which a line has said why they stopped.
         as_json: Print JSON.
     """
@@ -54,7 +57,7 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
         place = {"written": str(evaluation.options.folder), "was_there": evaluation.was_there}
         print_json({**place, **found, "stopped": evaluation.stopped})
         return
-    title = PROTOCOLS[found["benchmark"]].title
+    title = MEASURES[found["benchmark"]].title
     beside = f" against {found['baseline']}" if found["baseline"] is not None else ""
     say(visible(f"{title}: {found['model']}{beside}, judged by {found['judge']}"))
     rows = [["all", *_cells(found)]]
@@ -74,6 +77,43 @@ def show_result(evaluation: Evaluation, *, reported: Container[str], as_json: bo
         table([">missing", "why"], [[n, visible(why, width=300)] for why, n in missing["reasons"].items()])
     folder = shown_path(evaluation.options.folder)
     say(f"{'up to date:' if evaluation.was_there else 'written to'} {folder}")
+
+
+def show_measured(measured: Measured, *, as_json: bool) -> None:
+    """Print a number of a model with its interval, by band of difficulty, and what is missing."""
+    found = measured.result
+    if as_json:
+        print_json({"written": str(measured.folder), "was_there": measured.was_there, **found})
+        return
+    say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']}"))
+    named = {name: part for name, part in found["categories"].items() if name}
+    rows = [["all", *_cells(found)], *([name, *_cells(part)] for name, part in named.items())]
+    table(["", f">{found['resampling']['of']}", f">{found['unit']}", ">95% interval"], rows)
+    for line in found["notes"]:
+        note(visible(line))
+    _print_missing(found["rows"]["reasons"], found["rows"]["wanted"])
+    say(f"{'up to date:' if measured.was_there else 'written to'} {shown_path(measured.folder)}")
+
+
+def show_rows(found: HeldOut, *, as_json: bool) -> None:
+    """Print what a model would be measured on."""
+    bands = Counter(row.category for row in found.rows if row.category)
+    pairs = sum(row.other is not None for row in found.rows)
+    if as_json:
+        facts = {"rows": len(found.rows), "pairs": pairs, "bands": dict(bands), "notes": [*found.notes]}
+        print_json(facts)
+        return
+    listed = ", ".join(f"{bands[band]:,} {band}" for band in BANDS if bands[band])
+    what = f"{counted(pairs, 'pair')} of answers" if pairs else counted(len(found.rows), "answer")
+    say(f"a model would be measured on {what}{f' ({listed})' if listed else ''}; nothing was computed")
+    for line in found.notes:
+        note(visible(line))
+
+
+def _print_missing(reasons: Mapping[str, int], wanted: int) -> None:
+    if reasons:
+        warn(f"{sum(reasons.values()):,} of {counted(wanted, 'instruction')} have no number:")
+        table([">missing", "why"], [[n, visible(why, width=300)] for why, n in reasons.items()])
 
 
 def figure(value: float | None) -> str:
@@ -113,18 +153,11 @@ def _cells(part: Mapping[str, Any]) -> list[object]:
 
 
 def _facts(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    drawn = found.get("as_arena_hard_auto")
-    if drawn is not None:
-        less, more = drawn["score"] - drawn["low"], drawn["high"] - drawn["score"]
-        lines.append(
-            f"as arena-hard-auto prints it: {drawn['score']:.1f} (-{less:.1f}, +{more:.1f}); the baseline: 50"
-        )
-        fitted = found["bradley_terry"]
-        strength = (
-            fitted["why"] if fitted["elo"] is None else f"{fitted['elo']:.0f} points (the baseline: 1000)"
-        )
-        lines.append(f"Bradley-Terry: {strength}")
+    lines = _strength_lines(found)
+    if not lines:  # several baselines
+        for name, part in found["categories"].items():
+            against = f"{visible(name)} against {visible(str(part.get('baseline')))}: "
+            lines += [against + line for line in _strength_lines(part)]
     for name, who in (("lengths", found["model"]), ("baseline_lengths", found["baseline"])):
         lengths = found.get(name)
         if lengths is not None and lengths["answers"]:
@@ -133,6 +166,27 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
                 f"mean answer of {visible(who)}: {lengths['mean_characters']:.0f} characters{tokens}"
             )
     return [*lines, *_check_lines(found["self_check"])]
+
+
+def _strength_lines(found: Mapping[str, Any]) -> list[str]:
+    """Write the score against one baseline in the other ways that it is published."""
+    lines = []
+    drawn, styled = found.get("as_arena_hard_auto"), found.get("style_control")
+    if drawn is not None:
+        lines.append(f"as arena-hard-auto prints it: {_published(drawn)}; the baseline: 50")
+        fitted = found["bradley_terry"]
+        strength = (
+            fitted["why"] if fitted["elo"] is None else f"{fitted['elo']:.0f} points (the baseline: 1000)"
+        )
+        lines.append(f"Bradley-Terry: {strength}")
+    if styled is not None and styled["score"] is not None:
+        lines.append(f"with style control: {_published(styled)}; at equal style {styled['equal_style']:.1f}")
+    return lines
+
+
+def _published(drawn: Mapping[str, float]) -> str:
+    less, more = drawn["score"] - drawn["low"], drawn["high"] - drawn["score"]
+    return f"{drawn['score']:.1f} (-{less:.1f}, +{more:.1f})"
 
 
 def _check_lines(check: Mapping[str, Any]) -> list[str]:
@@ -155,7 +209,8 @@ def _check_lines(check: Mapping[str, Any]) -> list[str]:
 def print_comparison(found: MethodComparison) -> None:
     """Print scores, differences and a forest of intervals as text."""
     beside = "" if found.baseline is None else f" against {found.baseline}"
-    say(visible(f"{PROTOCOLS[found.benchmark].title}{beside}, judged by {found.judge}"))
+    by = "" if found.judge is None else f", judged by {found.judge}"
+    say(visible(f"{MEASURES[found.benchmark].title}{beside}{by}"))
     table(
         [
             "method",

@@ -4,6 +4,7 @@ The files are JSON lines as other tools write them; errors name file and line, a
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,14 @@ from crowdselect.ask.calls import ANSWERED
 from crowdselect.ask.conversations import Conversation
 from crowdselect.errors import InputError
 from crowdselect.evaluate.protocols import Protocol
+from crowdselect.malformed import Malformed
 from crowdselect.textfile import NESTED, read_text
 from crowdselect.writing import new_file
 
 NO_ANSWER = "no answer in the file"
+FAILED_ANSWER = "the file has an error of the tool that asked, such as $ERROR$, instead of an answer"
+# What FastChat, arena-hard-auto and similar tools write where no answer came, in lower case.
+_ERRORS = ("$error$", "**api request error**", "**network error due to high traffic")
 
 
 class JsonLine(NamedTuple):
@@ -29,8 +34,12 @@ class JsonLine(NamedTuple):
     value: dict[str, Any]
 
 
-def read_rows(path: str | PathLike[str]) -> list[JsonLine]:
+def read_rows(path: str | PathLike[str], malformed: Malformed | None = None) -> list[JsonLine]:
     """Read a file of JSON objects, one per line; empty lines are skipped.
+
+    Args:
+        path: The file.
+        malformed: What to do with lines that are no JSON object; None = they are errors. So in all readers here.
 
     Raises:
         InputError: There is no such file, it is not UTF-8, a line is not a JSON object, or the file is empty.
@@ -42,9 +51,12 @@ def read_rows(path: str | PathLike[str]) -> list[JsonLine]:
         crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
     """
     lines = enumerate(read_text(path, wanted="lines of JSON; check the path").split("\n"), start=1)
-    rows = [_row(f"{path}:{number}", line) for number, line in lines if line.strip()]
-    if not rows:
+    numbered = [(f"{path}:{number}", line) for number, line in lines if line.strip()]
+    if not numbered:
         raise InputError(f"{path}: the file is empty; wanted lines of JSON")
+    rows = (malformed or Malformed()).parsed(_row, numbered)
+    if not rows:
+        raise InputError(f"{path}: all {len(numbered):,} lines are malformed; wanted lines of JSON")
     return rows
 
 
@@ -92,7 +104,8 @@ def text_at(row: JsonLine, *names: str) -> str:
     )
 
 
-def _row(where: str, line: str) -> JsonLine:
+def _row(placed: tuple[str, str]) -> JsonLine:
+    where, line = placed
     try:
         value = json.loads(line, parse_constant=_refuse)
     except RecursionError as error:
@@ -127,16 +140,19 @@ class Question:
     temperature: float | None = None
 
 
-def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
+def read_bench(
+    path: str | PathLike[str], protocol: Protocol, malformed: Malformed | None = None
+) -> list[Question]:
     """Read the questions, in the order of the file.
 
     Args:
         path: Lines with `question_id` or `uid`, `turns` (texts, or objects with `content`) or `prompt`, and
             `category`.
         protocol: Gives the number of turns to use.
+        malformed: What to do with malformed lines.
 
     Raises:
-        InputError: The file is broken, a question has no text, or an id appears twice.
+        InputError: The file is broken, a question has no text, or an id appears twice; or no question is left.
 
     Example:
         >>> from crowdselect.evaluate.protocols import MT_BENCH
@@ -145,28 +161,44 @@ def read_bench(path: str | PathLike[str], protocol: Protocol) -> list[Question]:
         ...
         crowdselect.errors.InputError: no-such-file.jsonl: no such file; wanted lines of JSON; check the path
     """
+    malformed = malformed or Malformed()
     questions: dict[str, Question] = {}
-    for row in read_rows(path):
-        question = _question(row, protocol)
+
+    def question_of(row: JsonLine) -> tuple[str, Question]:
+        return row.where, _question(row, protocol)
+
+    for where, question in malformed.parsed(question_of, read_rows(path, malformed)):
         if question.id in questions:
-            raise InputError(f"{row.where}: question {question.id!r} appears twice; keep one")
+            raise InputError(f"{where}: question {question.id!r} appears twice; keep one")
         questions[question.id] = question
+    if not questions:
+        raise InputError(f"{path}: no question is left; {malformed.notes[-1]}")
     return list(questions.values())
 
 
-def read_references(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
+def read_references(
+    path: str | PathLike[str], malformed: Malformed | None = None
+) -> dict[str, tuple[str, ...]]:
     """Read reference answers, one per turn, by question id; the format is that of an answers file.
+
+    Args:
+        path: The file.
+        malformed: What to do with malformed lines.
 
     Raises:
         InputError: The file is broken, or has two references for a question.
     """
+    malformed = malformed or Malformed()
     references: dict[str, tuple[str, ...]] = {}
-    for row in read_rows(path):
-        id_ = text_at(row, "question_id", "uid")
+    for where, id_, turns in malformed.parsed(_answered, read_rows(path, malformed)):
         if id_ in references:
-            raise InputError(f"{row.where}: there are two reference answers to question {id_!r}; keep one")
-        references[id_] = tuple(text for text, _ in answer_turns(row))
+            raise InputError(f"{where}: there are two reference answers to question {id_!r}; keep one")
+        references[id_] = tuple(text for text, _ in _answers_in(turns))
     return references
+
+
+def _answered(row: JsonLine) -> tuple[str, str, list[tuple[str, int | None]]]:
+    return row.where, text_at(row, "question_id", "uid"), answer_turns(row)
 
 
 def answer_turns(row: JsonLine) -> list[tuple[str, int | None]]:
@@ -194,6 +226,11 @@ def answer_turns(row: JsonLine) -> list[tuple[str, int | None]]:
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{row.where}: the answer has no turns")
     return [_answer(turn, counted, row.where) for turn in turns]
+
+
+def _answers_in(turns: Sequence[tuple[str, int | None]]) -> list[tuple[str, int | None]]:
+    """Return the turns before the first that is an error of the tool that asked: no later one has its context."""
+    return list(itertools.takewhile(lambda turn: not turn[0].strip().casefold().startswith(_ERRORS), turns))
 
 
 def _role(message: object) -> object:
@@ -257,7 +294,11 @@ class ModelAnswers:
 
 
 def read_answers(
-    path: str | PathLike[str], questions: Sequence[Question], *, name: str | None = None
+    path: str | PathLike[str],
+    questions: Sequence[Question],
+    *,
+    name: str | None = None,
+    malformed: Malformed | None = None,
 ) -> ModelAnswers:
     """Read a model's answers.
 
@@ -266,6 +307,7 @@ def read_answers(
             `messages`).
         questions: The benchmark's questions; answers to others are kept in `lines` but not scored.
         name: The model, if the file has several.
+        malformed: What to do with malformed lines.
 
     Returns:
         Its answers; the lines unchanged.
@@ -273,28 +315,92 @@ def read_answers(
     Raises:
         InputError: The file is broken, has several models and none is named, or answers a question twice.
     """
-    rows = [(text_at(row, "model_id", "model"), row) for row in read_rows(path)]
-    model = chosen_model(path, [model for model, _ in rows], name)
+    malformed = malformed or Malformed()
+    model, rows = rows_of_model(path, ("model_id", "model"), name, malformed)
     turns: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int | None, ...]] = {}
+    failed: dict[str, bool] = {}
     lines = []
-    for row_model, row in rows:
-        if row_model != model:
-            continue
-        id_ = text_at(row, "question_id", "uid")
+
+    def with_text(row: JsonLine) -> tuple[str, str, str, list[tuple[str, int | None]]]:
+        return row.text, *_answered(row)
+
+    for text, where, id_, answered in malformed.parsed(with_text, rows):
         if id_ in turns:
-            raise InputError(f"{row.where}: {model!r} answers question {id_!r} twice; keep one")
-        answered = answer_turns(row)
-        turns[id_], tokens[id_] = tuple(text for text, _ in answered), tuple(count for _, count in answered)
-        lines.append(row.text)
+            raise InputError(f"{where}: {model!r} answers question {id_!r} twice; keep one")
+        whole = _answers_in(answered)
+        failed[id_] = len(answered) > len(whole)
+        turns[id_], tokens[id_] = tuple(said for said, _ in whole), tuple(count for _, count in whole)
+        lines.append(text)
     missing = {
-        (question.id, turn): NO_ANSWER
+        (question.id, turn): FAILED_ANSWER if failed.get(question.id) else NO_ANSWER
         for question in questions
         for turn in range(len(turns.get(question.id, ())), len(question.turns))
     }
     others = len(turns.keys() - {question.id for question in questions})
     notes = [f"{path}: {others} answers to questions that are not asked here"] if others else []
+    count = sum(failed.values())
+    notes += (
+        [f"{path}: {count} answers of {model} are errors such as $ERROR$, and are missing"] if count else []
+    )
     return ModelAnswers(model, turns, tokens, missing, lines, notes)
+
+
+def joined(
+    parts: Sequence[tuple[ModelAnswers, frozenset[str]]], questions: Sequence[Question]
+) -> ModelAnswers:
+    """Join the answers of several models, each to the questions of its own categories.
+
+    Args:
+        parts: The answers and the categories; each category is in exactly one part.
+        questions: The benchmark's questions.
+    """
+    if len(parts) == 1:
+        return parts[0][0]
+    by_question = {
+        question.id: answers
+        for question in questions
+        for answers, categories in parts
+        if question.category in categories
+    }
+    return ModelAnswers(
+        ", ".join(sorted({answers.model for answers, _ in parts})),
+        {id_: own.turns[id_] for id_, own in by_question.items() if id_ in own.turns},
+        {id_: own.tokens[id_] for id_, own in by_question.items() if id_ in own.tokens},
+        {
+            place: why
+            for answers, _ in parts
+            for place, why in answers.missing.items()
+            if by_question[place[0]] is answers
+        },
+        [line for answers, _ in parts for line in answers.lines],
+        [note for answers, _ in parts for note in answers.notes],
+    )
+
+
+def rows_of_model(
+    path: str | PathLike[str], fields: Sequence[str], name: str | None, malformed: Malformed
+) -> tuple[str, list[JsonLine]]:
+    """Read the lines of one model, and its name.
+
+    Args:
+        path: The file.
+        fields: Where a line may name its model.
+        name: The model, if the file has several.
+        malformed: What to do with lines that are no JSON object, or name no model.
+
+    Raises:
+        InputError: The file is broken, has no line that names a model, or several models and none is named.
+    """
+
+    def with_model(row: JsonLine) -> tuple[str, JsonLine]:
+        return text_at(row, *fields), row
+
+    rows = malformed.parsed(with_model, read_rows(path, malformed))
+    if not rows:
+        raise InputError(f"{path}: no line is left; {malformed.notes[-1]}")
+    model = chosen_model(path, [named for named, _ in rows], name)
+    return model, [row for named, row in rows if named == model]
 
 
 def chosen_model(path: str | PathLike[str], models: Sequence[str], name: str | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from crowdselect._optional import check_optional
@@ -13,6 +14,7 @@ from crowdselect.ask.conversations import Conversation, read_conversations
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.redact import Redactor
+from crowdselect.ask.refused import accepted
 from crowdselect.ask.renamed import Renamed, take_over
 from crowdselect.evaluate.asking import (
     Session,
@@ -23,7 +25,7 @@ from crowdselect.evaluate.asking import (
     reader,
     with_filler,
 )
-from crowdselect.evaluate.files import ModelAnswers, from_conversations
+from crowdselect.evaluate.files import ModelAnswers, from_conversations, joined
 from crowdselect.evaluate.judging import Judgements, slots_of
 from crowdselect.evaluate.outcome import Evidence, result_of, write_result
 from crowdselect.evaluate.protocols import EvaluateOptions
@@ -81,15 +83,16 @@ def plan(options: EvaluateOptions, *, opener: Opener = open_client) -> Evaluatio
     setup = prepare(options, opener=opener)
     with setup.ledger() as (ledger, renamed):
         estimates: dict[str, Estimate] = {}
-        known: list[ModelAnswers | None] = []
-        for respondent, given in ((setup.model, setup.answers), (setup.baseline, setup.baseline_answers)):
-            known.append(
-                given
-                if respondent is None
-                else _planned_answers(setup, respondent, ledger, estimates, renamed)
-            )
-        if setup.judge is not None and known[0] is not None:
-            cases = cases_of(setup, known[0], known[1])
+
+        def answers_of(respondent: Respondent | None, given: ModelAnswers | None) -> ModelAnswers | None:
+            if respondent is None:
+                return given
+            return _planned_answers(setup, respondent, ledger, estimates, renamed)
+
+        answers = answers_of(setup.model, setup.answers)
+        baseline = _of_baselines(setup, answers_of)
+        if setup.judge is not None and answers is not None:
+            cases = cases_of(setup, answers, baseline)
             requests = (make_request(case.chat) for case in cases)
             retry = options.limits.retry_failed
             estimates[f"judge {setup.judge.name}"] = estimate_requests(
@@ -134,7 +137,7 @@ def run(
         opener: Makes the clients of servers.
         watch: Shows progress; see `ask.display.watch`.
         announce: Called before the first request with the models to ask and their maximum numbers of requests.
-        tell: Called before that with a line on each renamed model.
+        tell: Called before that with a line on each renamed model, and later on each parameter that a server refuses.
 
     Returns:
         The result, which is also on disk.
@@ -162,22 +165,43 @@ def run(
         stack.enter_context(made_folder(folder))
         ledger = stack.enter_context(Ledger(options.ledger_path, force=options.force_ledger))
         redact = Redactor.of([respondent.endpoint for respondent in setup.respondents])
-        session = Session(ledger, AskOptions(limits=options.limits, redact=redact, watch=watch), {})
+        session = Session(
+            ledger, AskOptions(limits=options.limits, redact=redact, watch=watch, tell=tell), {}
+        )
         endpoints, present = setup.from_files()
         taken = take_over(ledger, endpoints, present=present, tell=tell)
         if announce is not None:
             announce(_announced(setup))
         try:
             answers = _answers(session, setup, setup.model, setup.answers)
-            baseline = _answers(session, setup, setup.baseline, setup.baseline_answers)
+            baseline = _of_baselines(setup, partial(_answers, session, setup))
             judgements = _judgements(session, setup, answers, baseline)
         except InterruptedAskError:
             return Evaluation(options, {}, interrupted=True)
-        evidence = Evidence(setup, answers, baseline, judgements, ledger.spent(), ledger.noted("id"))
+        evidence = Evidence(
+            setup, answers, baseline, judgements, _sent(setup, ledger), ledger.spent(), ledger.noted("id")
+        )
         result = result_of(evidence)
         written = write_result(evidence, result)
     notes = [*taken, *setup.notes]
     return Evaluation(options, result, stopped=session.stopped, notes=notes, was_there=not written)
+
+
+def _sent(setup: Setup, ledger: Ledger) -> dict[str, list[Endpoint]]:
+    """Return the settings that each role was asked with, without what its server refused."""
+    asked = {
+        "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
+        "baseline": [
+            endpoint
+            for baseline in setup.baselines
+            if baseline.respondent is not None
+            for endpoint, _ in setup.requests(baseline.respondent)
+        ],
+        "judge": [] if setup.judge is None else [setup.judge.endpoint],
+    }
+    return {
+        role: [accepted(ledger, each) for each in endpoints] for role, endpoints in asked.items() if endpoints
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +217,15 @@ Announce = Callable[[Sequence[Announcement]], None]
 
 
 def _announced(setup: Setup) -> list[Announcement]:
-    turns = sum(len(question.turns) for question in setup.questions)
+    def turns_of(respondent: Respondent) -> int:
+        return sum(len(question.turns) for question in setup.questions_of(respondent))
+
     verdicts = sum(slots_of(question, setup.options.protocol) for question in setup.questions)
     samples = setup.options.judge_retries + 1
     return [
         Announcement(respondent.endpoint, verdicts, samples * verdicts)
         if respondent is setup.judge
-        else Announcement(respondent.endpoint, turns, turns)
+        else Announcement(respondent.endpoint, turns_of(respondent), turns_of(respondent))
         for respondent in setup.respondents
     ]
 
@@ -211,7 +237,17 @@ def _answers(
     if respondent is None:
         return given
     conversations = ask_answers(session, respondent, setup.requests(respondent))
-    return from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)
+    questions = setup.questions_of(respondent)
+    return from_conversations(respondent.name, questions, conversations, setup.options.protocol)
+
+
+def _of_baselines(
+    setup: Setup, answers_of: Callable[[Respondent | None, ModelAnswers | None], ModelAnswers | None]
+) -> ModelAnswers | None:
+    """Return the baselines' answers, each to the questions of its categories; None if there are none."""
+    found = [(answers_of(each.respondent, each.answers), each.categories) for each in setup.baselines]
+    parts = [(answers, categories) for answers, categories in found if answers is not None]
+    return joined(parts, setup.questions) if parts else None
 
 
 def _planned_answers(
@@ -238,9 +274,10 @@ def _planned_answers(
             conversations |= {id_: Conversation(one, (), len(one.then) + 1) for id_, one in requests.items()}
     estimates[f"answers {respondent.name}"] = total or Estimate()
     estimates[f"answers {respondent.name}"].renamed = renamed.notes.get(respondent.endpoint.name)
-    known = from_conversations(respondent.name, setup.questions, conversations, setup.options.protocol)
+    questions = setup.questions_of(respondent)
+    known = from_conversations(respondent.name, questions, conversations, setup.options.protocol)
     return with_filler(
-        known, setup.questions, tokens=setup.options.max_tokens or setup.options.protocol.answer_tokens
+        known, questions, tokens=setup.options.max_tokens or setup.options.protocol.answer_tokens
     )
 
 
@@ -254,7 +291,10 @@ def _judgements(
         raise AssertionError("the options were checked: there is a judge and something to judge")
     cases = cases_of(setup, answers, baseline)
     read = reader(setup.options.protocol)
-    judged = judge(session, setup.judge, cases, read, retries=setup.options.judge_retries)
+    options = setup.options
+    judged = judge(
+        session, setup.judge, cases, read, retries=options.judge_retries, keep_going=options.keep_going
+    )
     return judgements_of(setup, answers, baseline, cases=cases, judged=judged)
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from crowdselect import __version__
+from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
-from crowdselect.evaluate.files import ModelAnswers, write_lines
-from crowdselect.evaluate.judging import Judgements
-from crowdselect.evaluate.protocols import PROTOCOLS
+from crowdselect.evaluate.files import ModelAnswers, Question, write_lines
+from crowdselect.evaluate.judging import GAMES, Judgements
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
@@ -37,6 +38,7 @@ from crowdselect.evaluate.scores import (
     won_lengths,
 )
 from crowdselect.evaluate.setup import Setup, input_files
+from crowdselect.evaluate.style import STYLES, style_controlled, style_counts, style_differences
 from crowdselect.pool.files import fingerprint
 from crowdselect.writing import TOOL, new_files, read_manifest, write_manifest
 
@@ -48,12 +50,13 @@ _CONDITIONS = {"questions": "file of questions", "references": "file of referenc
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a result is computed from; `spent` and `ledger` are the ledger's sums and id."""
+    """What a result is computed from: also the settings that were sent by role, and the ledger's sums and id."""
 
     setup: Setup
     answers: ModelAnswers | None
     baseline: ModelAnswers | None
     judgements: Judgements
+    sent: Mapping[str, Sequence[Endpoint]]
     spent: Mapping[str, Spent]
     ledger: str | None
 
@@ -87,11 +90,14 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "model": setup.model_name,
         "judge": setup.judge_name,
         "baseline": setup.baseline_name,
-        **_scored(cells, scale, seed),
+        **scored(cells, scale, seed),
         "unit": options.protocol.unit,
         "resampling": {"of": "questions", "rounds": ROUNDS, "level": LEVEL, "seed": seed},
         "categories": {
-            name: _scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed)
+            name: {
+                **scored(cells.only(np.array([c == name for c in cells.categories])), scale, seed),
+                **_category_facts(evidence, name),
+            }
             for name in sorted(set(cells.categories))
         },
         "verdicts": {
@@ -103,7 +109,7 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "self_check": _self_check(evidence),
         "notes": [*setup.notes, *evidence.judgements.notes],
     }
-    result |= _pairwise_facts(evidence, cells) if options.protocol.pairwise else _turns(cells, seed)
+    result |= _pairwise_facts(evidence, setup.questions) if options.protocol.pairwise else _turns(cells, seed)
     result["questions"] = [
         {"id": id_, "category": category, "sums": sums, "weights": weights}
         for id_, category, sums, weights in zip(
@@ -125,7 +131,10 @@ def write_result(evidence: Evidence, result: Mapping[str, Any]) -> bool:
     with new_files(evidence.setup.options.folder) as folder:
         for name, part in (
             ("answers", evidence.answers),
-            ("baseline_answers", evidence.baseline if evidence.setup.baseline is not None else None),
+            (
+                "baseline_answers",
+                evidence.baseline if any(b.respondent for b in evidence.setup.baselines) else None,
+            ),
             ("judgments", evidence.judgements),
         ):
             if part is not None:
@@ -146,7 +155,8 @@ def _is_written(evidence: Evidence, result: Mapping[str, Any], text: str) -> boo
     return is_same and all((folder / name).is_file() for name in known.get("written", ()))
 
 
-def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
+def scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
+    """Score cells: the mean times `scale`, its 95 % interval over questions, and how many questions count."""
     score = cells.mean()
     ends = interval(scale * resampled(cells, seed=seed))
     return {
@@ -159,7 +169,7 @@ def _scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
 def _turns(cells: Cells, seed: int) -> dict[str, Any]:
     return {
         "turns": {
-            str(turn + 1): _scored(
+            str(turn + 1): scored(
                 Cells(cells.ids, cells.categories, cells.sums[:, [turn]], cells.weights[:, [turn]]), 1.0, seed
             )
             for turn in range(cells.sums.shape[1])
@@ -167,17 +177,39 @@ def _turns(cells: Cells, seed: int) -> dict[str, Any]:
     }
 
 
-def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
-    """Return the score as arena-hard-auto prints it, and the model's Bradley-Terry strength against the baseline."""
-    setup, verdicts = evidence.setup, evidence.judgements.verdicts
-    drawn = published(setup.questions, verdicts, seed=setup.options.seed)
-    battles = np.array([one for id_ in cells.ids for one in battles_of(id_, verdicts)]).reshape(-1, 2)
+def _category_facts(evidence: Evidence, category: str) -> dict[str, Any]:
+    """Return what a category has beside its score where answers are compared with a baseline's."""
+    setup = evidence.setup
+    if not setup.options.protocol.pairwise:
+        return {}
+    questions = [question for question in setup.questions if question.category == category]
+    return {
+        "baseline": setup.baseline_names.get(category),
+        **_strengths(evidence, questions),
+    }
+
+
+def _pairwise_facts(evidence: Evidence, questions: Sequence[Question]) -> dict[str, Any]:
+    """Return the baseline's score and lengths, and the strengths against it; none if there are several baselines."""
+    several = len(set(evidence.setup.baseline_names.values())) > 1
+    strengths = dict.fromkeys(("as_arena_hard_auto", "bradley_terry", "style_control"))
+    return {
+        "baseline_score": 50.0,
+        "baseline_lengths": _lengths(evidence.baseline),
+        **(strengths if several else _strengths(evidence, questions)),
+    }
+
+
+def _strengths(evidence: Evidence, questions: Sequence[Question]) -> dict[str, Any]:
+    """Return the score as arena-hard-auto prints it, the Bradley-Terry strength against the baseline, and style control."""
+    verdicts, seed = evidence.judgements.verdicts, evidence.setup.options.seed
+    drawn = published(questions, verdicts, seed=seed)
+    ordered = sorted(questions, key=lambda question: question.id)
+    battles = np.array([one for q in ordered for one in battles_of(q.id, verdicts)]).reshape(-1, 2)
     ones = np.ones(len(battles), np.int64)
     strength = float(bradley_terry(ones, ones - 1, battles[:, 0], battles[:, 1], players=2)[1])
     finite = bool(np.isfinite(strength))
     return {
-        "baseline_score": 50.0,
-        "baseline_lengths": _lengths(evidence.baseline),
         "as_arena_hard_auto": None
         if drawn is None
         else {**drawn, "rounds": PUBLISHED_ROUNDS, "of": "verdicts", "level": 0.9},
@@ -189,7 +221,39 @@ def _pairwise_facts(evidence: Evidence, cells: Cells) -> dict[str, Any]:
             if finite
             else "no finite strength: every verdict is for the same side, or there is none",
         },
+        "style_control": _style_control(evidence, [question.id for question in ordered]),
     }
+
+
+def _style_control(evidence: Evidence, ids: Sequence[str]) -> dict[str, Any]:
+    """Return the score with differences in style accounted for, or why there is none."""
+    own, other = evidence.answers, evidence.baseline
+    if own is None or other is None:
+        return {"score": None, "why": "the answers are not here"}
+    verdicts, setup = evidence.judgements.verdicts, evidence.setup
+    battles = {id_: battles_of(id_, verdicts) for id_ in ids}
+    used = [id_ for id_ in ids if battles[id_] and own.turns.get(id_) and other.turns.get(id_)]
+    from_files = setup.answers is not None and all(baseline.answers for baseline in setup.baselines)
+    counted = from_files and all(side.tokens[id_][0] is not None for side in (own, other) for id_ in used)
+    styles = [
+        np.array([_style(side, id_, counted=counted) for id_ in used], float).reshape(-1, len(STYLES))
+        for side in (own, other)
+    ]
+    differences = np.repeat(style_differences(*styles), GAMES, axis=0)
+    shares = np.array([one for id_ in used for one in battles[id_]], float).reshape(-1, 2)
+    found = style_controlled(
+        differences, shares[:, 0], shares[:, 1].astype(np.int64), seed=setup.options.seed
+    )
+    if found is None:
+        return {"score": None, "why": "no finite fit: too few verdicts, or style alone tells the winner"}
+    coefficients = dict(zip(STYLES, found.pop("coefficients"), strict=True))
+    unit = "tokens" if counted else "characters"
+    return {**found, "coefficients": coefficients, "level": 0.9, "lengths_in": unit, "why": None}
+
+
+def _style(answers: ModelAnswers, id_: str, *, counted: bool) -> tuple[int, int, int, int]:
+    text, tokens = answers.turns[id_][0], answers.tokens[id_][0]
+    return (tokens or 0 if counted else len(text), *style_counts(text))
 
 
 def _lengths(answers: ModelAnswers | None) -> dict[str, Any] | None:
@@ -228,11 +292,6 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
     """Return the manifest: what the result was made from; API keys never appear in it."""
     setup = evidence.setup
     options = setup.options
-    endpoints = {
-        "model": [] if setup.model is None else [endpoint for endpoint, _ in setup.requests(setup.model)],
-        "baseline": [] if setup.baseline is None else [e for e, _ in setup.requests(setup.baseline)],
-        "judge": [] if setup.judge is None else [setup.judge.endpoint],
-    }
     return {
         "tool": TOOL,
         "kind": "evaluation",
@@ -250,11 +309,13 @@ def _manifest(evidence: Evidence, result: Mapping[str, Any], digest: str) -> dic
             for name, path in input_files(options).items()
         },
         "settings": {
-            name: [json.loads(e.settings()) for e in found] for name, found in endpoints.items() if found
+            role: [json.loads(endpoint.settings()) for endpoint in sent]
+            for role, sent in evidence.sent.items()
         },
         "spent": {name: asdict(spent) for name, spent in evidence.spent.items()},
         "ledger": evidence.ledger,
         "missing": result["verdicts"]["missing"],
+        **({"malformed": setup.malformed} if setup.malformed else {}),
         "fingerprint": digest,
     }
 
@@ -265,11 +326,12 @@ class Loaded:
 
     Attributes:
         folder: The folder.
-        benchmark: A key of `PROTOCOLS`.
+        benchmark: A key of `MEASURES`.
         model: The model evaluated.
-        judge: The judge.
+        judge: The judge; None where nobody judges.
         baseline: The model compared with; None if answers are graded alone.
-        conditions: Digests of the judge's prompts, the questions and the reference answers; None = not known.
+        conditions: What results have to share to be compared without care, as digests: the judge's prompts, the questions
+            and the reference answers, or rows and tokenizer; None = not known.
         unit: Unit of the score.
         cells: The verdicts by question.
     """
@@ -277,9 +339,9 @@ class Loaded:
     folder: str
     benchmark: str
     model: str
-    judge: str
+    judge: str | None
     baseline: str | None
-    conditions: Mapping[str, str | None]
+    conditions: Mapping[str, str | int | None]
     unit: str
     cells: Cells
 
@@ -306,7 +368,7 @@ def load_result(folder: str) -> Loaded:
     """
     place = Path(folder)
     manifest = read_manifest(place)
-    if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in PROTOCOLS:
+    if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in MEASURES:
         raise InputError(f"{folder}: holds no finished evaluation; wanted a folder of crowdselect evaluate")
     file = place / "result.json"
     try:
@@ -329,6 +391,7 @@ def load_result(folder: str) -> Loaded:
         {
             "prompts of the judge": manifest["prompts"],
             **{what: inputs.get(key, {}).get("fingerprint") for key, what in _CONDITIONS.items()},
+            **manifest.get("conditions", {}),
         },
         found["unit"],
         cells,

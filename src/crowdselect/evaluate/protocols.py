@@ -97,14 +97,17 @@ class EvaluateOptions:
         judge: `crowd.toml#NAME` of a `[[judge]]`; None with `judgments`.
         judgments: A file of judgements made elsewhere, instead of `judge`.
         references: Reference answers (MT-Bench).
-        baseline: `crowd.toml#NAME`, a folder or a file of answers (Arena-Hard).
+        baseline: `crowd.toml#NAME`, a folder or a file of answers (Arena-Hard); several as `CATEGORY=...`, and one without
+            for the other categories.
         name: The model's name in the result; selects the model in a file with several.
         judge_prompt: A file of prompts in FastChat's format; None = the built-in ones.
         judge_retries: How often a verdict that cannot be read is retried.
         temperature: Temperature of the answers; None = the benchmark's.
         max_tokens: Maximum tokens of an answer; None = the benchmark's.
+        keep_going: Ask the judge on although half of its first replies were cut.
         ledger: The ledger's file; None = `ledger.sqlite` in the folder.
         force_ledger: Use a ledger on a network file system.
+        skip_invalid: Leave malformed rows of the files out, counted, instead of stopping at them.
         seed: Seed of the resampling.
         limits: Limits on money, requests and retries.
     """
@@ -117,18 +120,22 @@ class EvaluateOptions:
     judge: str | None = None
     judgments: str | None = None
     references: str | None = None
-    baseline: str | None = None
+    baseline: str | tuple[str, ...] | None = None
     name: str | None = None
     judge_prompt: str | None = None
     judge_retries: int = 2
     temperature: float | None = None
     max_tokens: int | None = None
+    keep_going: bool = False
     ledger: str | None = None
     force_ledger: bool = False
+    skip_invalid: bool = False
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        if self.baseline == ():
+            object.__setattr__(self, "baseline", None)
         _check_sources(self)
         for name, value, least in (
             ("judge_retries", self.judge_retries, 0),
@@ -140,6 +147,11 @@ class EvaluateOptions:
         ):
             if value is not None and not value >= least:
                 raise OptionError(f"`{name}` is {value:g}; wanted at least {least:g}")
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """All that `baseline` names."""
+        return (self.baseline,) if isinstance(self.baseline, str) else self.baseline or ()
 
     @property
     def folder(self) -> Path:

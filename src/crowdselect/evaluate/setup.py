@@ -22,6 +22,7 @@ from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.evaluate.files import ModelAnswers, Question, read_answers, read_bench, read_references
 from crowdselect.evaluate.judging import Judgements, JudgePrompts, read_judgements
 from crowdselect.evaluate.protocols import EvaluateOptions, Protocol
+from crowdselect.malformed import Malformed
 from crowdselect.manifests import MANIFEST, in_the_way, is_ours, read_manifest
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.prompts import user_turn
@@ -109,16 +110,16 @@ def find_judge(
             f"`judge` is {text!r}: wanted crowd.toml#NAME, where NAME is a [[judge]] of that file"
         )
     judge = _from_file(text, "judge", "judge")
-    endpoint = replace(
-        judge, system=None, temperature=0.0 if judge.temperature is None else judge.temperature
-    )
+    endpoint = replace(judge, system=None)
+    if judge.temperature is None and not judge.default_temperature:
+        endpoint = replace(endpoint, temperature=0.0, waived=frozenset({"temperature"}))
     if endpoint.most_tokens is None:
         endpoint = replace(endpoint, max_tokens=protocol.judge_tokens)
     notes = [f"judge {judge.name}: its system text is left out"] if judge.system is not None else []
     return Respondent(judge.name, endpoint, opener if judge.local is None else _local_opener(), text), notes
 
 
-def limited(endpoint: Endpoint, *, tokens: int, temperature: float) -> Endpoint:
+def limited(endpoint: Endpoint, *, tokens: int, temperature: float | None) -> Endpoint:
     """Set the maximum length of answers and the temperature; a limit in `extra_body` is replaced there."""
     extra = {
         name: tokens if name in {"max_tokens", "max_completion_tokens"} else value
@@ -151,15 +152,15 @@ def answer_requests(
     """
     groups: dict[bytes, tuple[Endpoint, dict[str, Request]]] = {}
     for question in questions:
-        question_temperature = (
-            protocol.temperature_of(question.category)
-            if question.temperature is None
-            else question.temperature
-        )
+        own: float | None = question.temperature
+        if respondent.endpoint.default_temperature:
+            own = None
+        elif own is None:
+            own = protocol.temperature_of(question.category)
         endpoint = limited(
             respondent.endpoint,
             tokens=protocol.answer_tokens if tokens is None else tokens,
-            temperature=question_temperature if temperature is None else temperature,
+            temperature=own if temperature is None else temperature,
         )
         _, requests = groups.setdefault(endpoint.digest, (endpoint, {}))
         requests[question.id] = make_request(user_turn(question.turns[0]), then=question.turns[1:])
@@ -169,7 +170,7 @@ def answer_requests(
 def _from_file(text: str, role: str, option: str) -> Endpoint:
     path, _, name = text.rpartition("#")
     endpoints = load_endpoints(path)
-    known = endpoints.models if role == "model" else endpoints.judges
+    known = endpoints.answering if role == "model" else endpoints.judges
     found = next((endpoint for endpoint in known if endpoint.name == name), None)
     if found is None:
         listed = ", ".join(endpoint.name for endpoint in known) or "none"
@@ -222,6 +223,23 @@ def _local_opener() -> Opener:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """Whose answers are compared with, in some categories of questions.
+
+    Attributes:
+        name: Its name.
+        categories: The categories.
+        respondent: The model to ask; None if `answers` are from a file.
+        answers: Answers from a file; None = requested.
+    """
+
+    name: str
+    categories: frozenset[str]
+    respondent: Respondent | None
+    answers: ModelAnswers | None
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """The models to ask, and the inputs read from files.
 
@@ -230,10 +248,12 @@ class Setup:
         questions: In file order.
         references: Question id → reference answers.
         prompts: The judge's prompts.
-        model: The model to ask; None if `answers` are from a file, or not needed. `baseline` likewise.
+        model: The model to ask; None if `answers` are from a file, or not needed.
+        baselines: Whose answers are compared with; together they have every category, or there is none.
         judge: The judge to ask; None if `judgements` are from a file.
-        answers: Answers from a file; None = requested. `baseline_answers` and `judgements` likewise.
+        answers: Answers from a file; None = requested. `judgements` likewise.
         notes: Lines for the user.
+        malformed: How many rows of the files were left out because they are malformed.
     """
 
     options: EvaluateOptions
@@ -241,26 +261,32 @@ class Setup:
     references: dict[str, tuple[str, ...]]
     prompts: JudgePrompts
     model: Respondent | None
-    baseline: Respondent | None
+    baselines: tuple[Baseline, ...]
     judge: Respondent | None
     answers: ModelAnswers | None
-    baseline_answers: ModelAnswers | None
     judgements: Judgements | None
     notes: list[str]
+    malformed: int = 0
 
     @property
     def respondents(self) -> list[Respondent]:
         """All models and judges to ask."""
-        return [
-            respondent for respondent in (self.model, self.baseline, self.judge) if respondent is not None
-        ]
+        found = (self.model, *(baseline.respondent for baseline in self.baselines), self.judge)
+        return [respondent for respondent in found if respondent is not None]
+
+    def questions_of(self, respondent: Respondent) -> list[Question]:
+        """Return the questions that a respondent is asked: a baseline those of its categories."""
+        for baseline in self.baselines:
+            if baseline.respondent is respondent:
+                return [question for question in self.questions if question.category in baseline.categories]
+        return self.questions
 
     def requests(self, respondent: Respondent) -> list[tuple[Endpoint, dict[str, Request]]]:
         """Build the requests for one respondent, grouped by settings."""
         options = self.options
         return answer_requests(
             respondent,
-            self.questions,
+            self.questions_of(respondent),
             options.protocol,
             temperature=options.temperature,
             tokens=options.max_tokens,
@@ -304,13 +330,19 @@ class Setup:
         return "" if self.judgements is None else self.judgements.judge
 
     @property
+    def baseline_names(self) -> dict[str, str]:
+        """Category → the baseline's name."""
+        if not self.baselines:
+            return {} if self.judgements is None else dict(self.judgements.baselines)
+        return {category: baseline.name for baseline in self.baselines for category in baseline.categories}
+
+    @property
     def baseline_name(self) -> str | None:
-        """The baseline's name; None if there is none."""
-        if self.baseline is not None:
-            return self.baseline.name
-        if self.baseline_answers is not None:
-            return self.baseline_answers.model
-        return None if self.judgements is None else self.judgements.baseline
+        """The baseline's name; with several, each after its category; None if there is none."""
+        names = self.baseline_names
+        if len(set(names.values())) < 2:
+            return next(iter(names.values()), None)
+        return ", ".join(f"{category}: {name}" for category, name in sorted(names.items()))
 
 
 def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
@@ -324,32 +356,36 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
         CrowdselectError: A file, an option, a key or the folder is invalid; nothing was sent.
     """
     protocol = options.protocol
-    questions = read_bench(options.questions, protocol)
-    references = {} if options.references is None else read_references(options.references)
+    malformed = Malformed(skip=options.skip_invalid)
+    questions = read_bench(options.questions, protocol, malformed)
+    references = {} if options.references is None else read_references(options.references, malformed)
     judge, notes = (None, []) if options.judge is None else find_judge(options.judge, protocol, opener=opener)
     model = None
     if options.model is not None:
         model = find_model(options.model, option="model", name=options.name, opener=opener)
-    answers = None if options.answers is None else read_answers(options.answers, questions, name=options.name)
+    answers = None
+    if options.answers is not None:
+        answers = read_answers(options.answers, questions, name=options.name, malformed=malformed)
     judgements = None
     if options.judgments is not None:
         own = options.name if answers is None else answers.model
-        judgements = read_judgements(options.judgments, questions, protocol, name=own)
-    baseline, baseline_answers = _baseline(options, questions, opener)
+        judgements = read_judgements(options.judgments, questions, protocol, name=own, malformed=malformed)
+    baselines = _baselines(options, questions, malformed, opener, judgements)
+    notes += malformed.notes
     setup = Setup(
         options,
         questions,
         references,
         JudgePrompts(pairwise=protocol.pairwise, file=options.judge_prompt),
         model,
-        baseline,
+        baselines,
         judge,
         answers,
-        baseline_answers,
         judgements,
         notes,
+        malformed.count,
     )
-    for part in (answers, baseline_answers, judgements):
+    for part in (answers, *(baseline.answers for baseline in baselines), judgements):
         notes += [] if part is None else part.notes
     notes += _reference_notes(setup)
     for respondent in setup.respondents:
@@ -360,15 +396,65 @@ def prepare(options: EvaluateOptions, *, opener: Opener = open_client) -> Setup:
     return setup
 
 
-def _baseline(
-    options: EvaluateOptions, questions: list[Question], opener: Opener
-) -> tuple[Respondent | None, ModelAnswers | None]:
-    if options.baseline is None:
-        return None, None
-    if is_respondent(options.baseline):
-        found = find_model(options.baseline, option="baseline", opener=opener)
-        return (found, None) if options.judgments is None else (None, None)
-    return None, read_answers(options.baseline, questions)
+def _baselines(
+    options: EvaluateOptions,
+    questions: list[Question],
+    malformed: Malformed,
+    opener: Opener,
+    judgements: Judgements | None,
+) -> tuple[Baseline, ...]:
+    """Find the baselines; with judgements from a file, nobody is asked for more answers."""
+    found = []
+    for source, categories in _sources(options.baselines, sorted({q.category for q in questions})).items():
+        if is_respondent(source):
+            if judgements is None:
+                respondent = find_model(source, option="baseline", opener=opener)
+                found.append(Baseline(respondent.name, categories, respondent, None))
+            continue
+        names = set() if judgements is None else {judgements.baselines.get(each) for each in categories}
+        name = names.pop() if len(names) == 1 else None
+        answers = read_answers(source, questions, name=name, malformed=malformed)
+        found.append(Baseline(answers.model, categories, None, answers))
+    return tuple(found)
+
+
+def _sources(baselines: Sequence[str], categories: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the categories that each baseline is for.
+
+    Raises:
+        OptionError: A category is unknown, named twice, or has no baseline.
+    """
+    listed = ", ".join(repr(category) for category in categories)
+    sources: dict[str, str] = {}
+    others: str | None = None
+    for text in baselines:
+        category, equals, source = text.partition("=")
+        is_path = Path(text).exists() or (is_named(text) and Path(text.rpartition("#")[0]).exists())
+        if equals and category in categories and not is_path:
+            if category in sources:
+                raise OptionError(f"`baseline` names the category {category!r} twice; keep one")
+            sources[category] = source
+        elif equals and not is_path:
+            raise OptionError(
+                f"`baseline` is {text!r}: the questions have no category {category!r}; they have {listed}"
+            )
+        elif others is not None:
+            raise OptionError(
+                f"`baseline` is given twice without a category; write CATEGORY=..., the questions have {listed}"
+            )
+        else:
+            others = text
+    bare = [category for category in categories if category not in sources]
+    if others is not None:
+        sources |= dict.fromkeys(bare, others)
+    elif bare and sources:
+        raise OptionError(
+            f"`baseline`: the category {bare[0]!r} has none; name one, or one without a category for the rest"
+        )
+    return {
+        source: frozenset(category for category in sources if sources[category] == source)
+        for source in dict.fromkeys(sources.values())
+    }
 
 
 def _reference_notes(setup: Setup) -> list[str]:
@@ -453,6 +539,10 @@ def input_files(options: EvaluateOptions) -> dict[str, Path]:
         "judgments": options.judgments,
         "references": options.references,
         "judge_prompt": options.judge_prompt,
-        "baseline": None if options.baseline is None or is_respondent(options.baseline) else options.baseline,
     }
+    for text in options.baselines:
+        category, equals, source = text.partition("=")
+        is_plain = not equals or Path(text).exists()
+        if not is_respondent(text if is_plain else source):
+            named["baseline" if is_plain else f"baseline {category}"] = text if is_plain else source
     return {name: Path(path) for name, path in named.items() if path is not None}

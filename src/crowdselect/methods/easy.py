@@ -45,10 +45,11 @@ def drawn_by(seen: Seen, weight: FloatArray, words: str, *notes: str) -> Scored:
     if reach.cut is None:
         note = "all rewards are equal, so no answer is better than another, and rows are drawn at random"
         even = np.ones(len(weight))
-        return Scored(drawn(even, even, seen.known.hashes, seed=seed), notes=(note,))
+        return Scored(drawn(even, even, seen.known.hashes, seed=seed), chance=even, notes=(note,))
     possible, budget = int((weight[seen.eligible] > 0).sum()), seen.options.budget
     if possible < budget:
         notes += (
             f"only {possible:,} rows {words}; the other {budget - possible:,} of {budget:,} are the easiest of the rest",
         )
-    return Scored(drawn(weight, easy_weights(reach), seen.known.hashes, seed=seed), notes=notes)
+    score = drawn(weight, easy_weights(reach), seen.known.hashes, seed=seed)
+    return Scored(score, chance=weight, notes=notes)

@@ -16,7 +16,7 @@ import numpy as np
 from crowdselect._optional import check_optional, optional
 from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import check_model_folder
+from crowdselect.modelfolders import check_model_folder, is_here, quiet_hub
 from crowdselect.pool.files import fingerprint
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
@@ -62,10 +62,12 @@ def by_ifd(
             device=device,
         )
 
-    def known(seen: Seen, progress: Progress) -> int:
+    def known(seen: Seen, progress: Progress) -> int | None:
         for module in ("torch", "transformers"):
             check_optional(module, extra="reward")
         check_model_folder(model)
+        if not is_here(model):
+            return None
         found = seen.map(kept_ratios(seen).are_known, of="both", progress=progress, size=BATCH)
         return int(np.nansum(found))
 
@@ -104,11 +106,11 @@ class KeptRatios:
     def __init__(
         self, folder_of_parts: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
     ) -> None:
-        _check_tokens(max_length=max_length, batch_tokens=batch_tokens)
+        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
         self._parts = None if folder_of_parts is None else Parts(folder_of_parts)
         self._load = partial(IfdModel, model, max_length=max_length, batch_tokens=batch_tokens, device=device)
         self._device = device
-        self._identity = f"{_identity(model)} {max_length}"
+        self._identity = f"{identity_of(model)} {max_length}"
         self._model: IfdModel | None = None
         self._found: tuple[Keys, FloatArray] | None = None
 
@@ -157,7 +159,7 @@ class KeptRatios:
 
     @cached_property
     def _settings(self) -> str:
-        return f"{self._identity} {_placed(self._device).partition(':')[0]}"
+        return f"{self._identity} {placed(self._device).partition(':')[0]}"
 
 
 class IfdModel:
@@ -179,11 +181,11 @@ class IfdModel:
     def __init__(
         self, model: str, *, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto"
     ) -> None:
-        _check_tokens(max_length=max_length, batch_tokens=batch_tokens)
+        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
         self._torch = optional("torch", extra="reward")
-        self._where = _placed(device)
-        self._tokenizer, self._network = _load(model, torch=self._torch, where=self._where)
-        self._longest, self._batch_tokens = min(max_length, _longest(self._network)), batch_tokens
+        self._where = placed(device)
+        self._tokenizer, self._network = load_causal(model, torch=self._torch, where=self._where)
+        self._longest, self._batch_tokens = min(max_length, longest_of(self._network)), batch_tokens
 
     def ratios(self, rows: Sequence[Answered]) -> FloatArray:
         """Compute the mean loss of each answer given its instruction, divided by its mean loss alone.
@@ -201,10 +203,10 @@ class IfdModel:
             none fits beside its instruction.
         """
         bos = self._tokenizer.bos_token_id
-        pieces: list[_Piece] = []
+        pieces: list[Piece] = []
         for row, answered in enumerate(rows):
             pieces += _pieces(row, answered, self._tokenizer, bos=bos, max_length=self._longest)
-        losses = _losses(
+        losses = losses_of(
             pieces,
             self._network,
             torch=self._torch,
@@ -219,7 +221,7 @@ class IfdModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """One sequence to run: its tokens, and where the predicted ones begin."""
 
     row: int
@@ -227,20 +229,25 @@ class _Piece:
     begin: int
 
 
-def _check_tokens(**values: int) -> None:
+def check_tokens(**values: int) -> None:
+    """Refuse a number of tokens below 8.
+
+    Raises:
+        OptionError: One is; the message names it.
+    """
     for name, value in values.items():
         if value < 8:
             raise OptionError(f"`{name}={value}` is too small; wanted at least 8 tokens")
 
 
-def _placed(device: str) -> str:
+def placed(device: str) -> str:
     """Resolve "auto": a GPU if there is one."""
     if device != "auto":
         return device
     return "cuda" if optional("torch", extra="reward").cuda.is_available() else "cpu"
 
 
-def _identity(model: str) -> str:
+def identity_of(model: str) -> str:
     """Identify a model: by the content of its folder, or its name and commit on the Hub.
 
     Raises:
@@ -250,7 +257,8 @@ def _identity(model: str) -> str:
     if path.is_dir():
         return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
     try:
-        config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
+        with quiet_hub():
+            config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error
     return f"{model} {getattr(config, '_commit_hash', None)}"
@@ -262,7 +270,12 @@ def _not_loaded(model: str, error: Exception) -> InputError:
     return InputError(f"{model}: this {kind} cannot be loaded as a causal language model: {cause}")
 
 
-def _load(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: ANN401  (modules and models of any type)
+def load_causal(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: ANN401  (modules and models of any type)
+    """Load a causal language model's tokenizer and weights, ready to read texts.
+
+    Raises:
+        InputError: There is no such model.
+    """
     transformers = optional("transformers", extra="reward")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
@@ -276,7 +289,8 @@ def _load(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: AN
     return tokenizer, network
 
 
-def _longest(network: Any) -> int:  # noqa: ANN401
+def longest_of(network: Any) -> int:  # noqa: ANN401
+    """Return the most tokens that a model's positions allow."""
     return int(getattr(network.config, "max_position_embeddings", None) or 1 << 30)
 
 
@@ -287,7 +301,7 @@ def _pieces(
     *,
     bos: int | None,
     max_length: int,
-) -> list[_Piece]:
+) -> list[Piece]:
     """Build the two sequences of a row, or none if there is no token to predict."""
     start = [] if bos is None else [bos]
     if tokenizer.chat_template:
@@ -306,13 +320,13 @@ def _pieces(
     if len(answer) <= skipped or not prompt:
         return []
     return [
-        _Piece(row, prompt + answer, len(prompt) + skipped),
-        _Piece(row, start + answer, len(start) + skipped),
+        Piece(row, prompt + answer, len(prompt) + skipped),
+        Piece(row, start + answer, len(start) + skipped),
     ]
 
 
-def _losses(
-    pieces: Sequence[_Piece],
+def losses_of(
+    pieces: Sequence[Piece],
     network: Any,  # noqa: ANN401
     *,
     torch: Any,  # noqa: ANN401

@@ -72,7 +72,7 @@ class Candidates:
             None if texts is None else texts[row, model],
         )
 
-    def taken(self, answer: str, *, models: Sequence[str]) -> IntArray:
+    def taken(self, answer: str, *, models: Sequence[str], but: int | None = None) -> IntArray:
         """Choose one answer per instruction.
 
         Args:
@@ -80,6 +80,7 @@ class Candidates:
                 highest rewards; "model:NAME" that model's highest reward, or any where it has none. Equal rewards are
                 ordered by `draw`.
             models: The models' names.
+            but: Take no answer of this model; for "best" alone.
 
         Returns:
             Shape (N,), an answer; -1 where there is none to take.
@@ -104,27 +105,41 @@ class Candidates:
             # Mixed once more: the order among equal rewards must not be the draw itself.
             again = mixed_hash(self.draw, np.zeros(1, dtype=np.uint64))[:, 0]
             return self._first(among, np.zeros(len(self.row)), draw=again)
-        return self._first(rewarded, self.reward)
+        return self._first(rewarded & (self.model != but), self.reward)
 
-    def best_reward(self) -> FloatArray:
-        """The highest reward of each instruction, shape (N,). NaN = none."""
-        return self.rewards_of(self._first(~np.isnan(self.reward), self.reward))
+    def best_reward(self, *, but: int | None = None) -> FloatArray:
+        """The highest reward of each instruction, but for those of a model, shape (N,). NaN = none."""
+        at = np.flatnonzero(~np.isnan(self.reward) & (self.model != but))
+        starts = np.flatnonzero(_begins(self.row[at]))
+        out = np.full(self.n, np.nan)
+        if at.size:
+            out[self.row[at[starts]]] = np.maximum.reduceat(self.reward[at], starts) + 0.0  # no minus zero
+        return out
 
-    def rejected(self, chosen: IntArray) -> IntArray:
+    def rejected(self, chosen: IntArray, *, of: int | None = None) -> IntArray:
         """Choose the answer to reject: the lowest reward, below the chosen one's, of another text, to the same messages.
 
         Args:
             chosen: Shape (N,), from `taken`.
+            of: Only an answer of this model; None = of any.
 
         Returns:
             Shape (N,), an answer; -1 where there is none.
         """
         own = chosen[self.row]
-        may = (own != _NONE) & (self.reward < self.reward[own])
+        may = (own != _NONE) & (self.reward < self.reward[own]) & (True if of is None else self.model == of)
         if self.prompt is not None:
             may &= self.prompt == self.prompt[own]
         if self.text is not None:
             may &= self.text != self.text[own]
+        return self.lowest(may)
+
+    def lowest(self, may: BoolArray) -> IntArray:
+        """Choose of each instruction the lowest-rewarded of some answers, shape (N,); -1 = there is none.
+
+        Args:
+            may: Which, shape (A,).
+        """
         return self._first(may, -self._worth)
 
     def widest_pairs(self, *, model: int | None = None) -> tuple[IntArray, IntArray]:
@@ -197,6 +212,29 @@ class Candidates:
         """The numbers of some answers' samples, NaN for -1; None where each model has one answer."""
         return None if self.number is None else _of(self.number, answers, np.nan)
 
+    def of_cells(self, kept: BoolArray) -> "Candidates":
+        """Take the answers of some cells.
+
+        Args:
+            kept: Which, shape (N, M); a model beyond these columns keeps all of its answers.
+        """
+        beyond = self.model >= kept.shape[1]
+        at = np.flatnonzero(beyond | kept[self.row, np.where(beyond, 0, self.model)])
+
+        def taken(values: NDArray[Any] | None) -> Any:  # noqa: ANN401  (as it is given)
+            return None if values is None else values[at]
+
+        return Candidates(
+            self.n,
+            self.row[at],
+            self.model[at],
+            taken(self.number),
+            self.reward[at],
+            self.draw[at],
+            taken(self.prompt),
+            taken(self.text),
+        )
+
     def rows_of(self, rows: IntArray) -> "Candidates":
         """Only those of some instructions (ascending), which are counted anew."""
         place = np.full(self.n, _NONE, dtype=np.int64)
@@ -212,11 +250,13 @@ class Candidates:
         return replace(self._part(at != _NONE), model=at[at != _NONE])
 
     def among(self, own: Sequence[str], models: Sequence[str]) -> "Candidates":
-        """The same with the models, named `own` so far, in their places among `models`."""
+        """Only those of some models, named `own` so far, in their places among `models`."""
         if tuple(own) == tuple(models):
             return self
-        place = np.array([models.index(name) for name in own], dtype=np.int64)
-        return replace(self, model=place[self.model])
+        places = {name: place for place, name in enumerate(models)}
+        place = np.array([places.get(name, _NONE) for name in own], dtype=np.int64)
+        there = place[self.model] != _NONE
+        return replace(self._part(there), model=place[self.model[there]])
 
     def _part(self, there: BoolArray) -> "Candidates":
         return Candidates(
@@ -279,7 +319,9 @@ def _of(values: NDArray[Any], answers: IntArray, none: float) -> NDArray[Any]:
 
 def _begins(rows: IntArray) -> BoolArray:
     """Where a new row begins among ascending ones."""
-    return np.asarray(np.diff(rows, prepend=-1) != 0)
+    new = np.ones(len(rows), dtype=np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    return new
 
 
 def _places(rows: IntArray) -> IntArray:

@@ -1,6 +1,6 @@
 """Combine several rewards into one, and measure how far they agree: arrays in, arrays out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -36,34 +36,53 @@ def combine_rewards(matrices: Mapping[str, FloatArray], *, how: str) -> FloatArr
     Args:
         matrices: Reward → scores, shape (N, M) each. NaN = no reward. Higher is better in all of them.
         how: One of `ENSEMBLES`. `"mean-rank"`: each reward's uniform ranks over the whole pool, from 0 (the
-            worst answer of all) to 1 (the best); `"mean-z"`: its z-scores over the whole pool. Then the plain
-            mean over rewards.
+            worst answer of all) to 1 (the best), then the plain mean over rewards; `"min"`: the lowest of these ranks;
+            `"lcb"`: their mean less its standard error over the rewards (their standard deviation, with R - 1, over
+            the root of R), from 0 to 1, too; `"mean-z"`: the mean of z-scores over the whole pool.
 
     Returns:
         Shape (N, M), column-major. Higher is better. NaN where any of the rewards is missing: a mean over
         fewer rewards would be on another scale. Ranks and z-scores are over the answers that have all.
 
     Raises:
-        OptionError: `how` is unknown, or a reward is the same everywhere, so it has no z-scores.
+        OptionError: `how` is unknown or needs more rewards, or one is the same everywhere, so it has no z-scores.
         ShapeError: The matrices differ in shape, or there are none.
 
     Example:
         >>> a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 10.0], [np.nan, 100.0]])
         >>> combine_rewards({"a": a, "b": b}, how="mean-rank").tolist()
         [[0.0, 0.5], [nan, 1.0]]
+        >>> combine_rewards({"a": a, "b": b}, how="min").tolist()
+        [[0.0, 0.5], [nan, 1.0]]
+    """
+    shared = _shared(matrices)
+    check_ensemble(how, len(matrices))
+    out = np.full(shared.shape, np.nan, order="F")
+    out.T[shared.T] = ENSEMBLES[how].combined(
+        [(matrix.T[shared.T], name) for name, matrix in matrices.items()]
+    )
+    return out
+
+
+def check_ensemble(how: str, rewards: int) -> None:
+    """Refuse a way to combine rewards that is unknown, or that so many rewards do not suffice for.
+
+    Raises:
+        OptionError: It is.
+
+    Example:
+        >>> check_ensemble("lcb", 2)
+        Traceback (most recent call last):
+        ...
+        crowdselect.errors.OptionError: `ensemble='lcb'` needs at least 3 rewards, got 2; name more with `reward`, or take 'min'
     """
     if how not in ENSEMBLES:
         raise OptionError(f"`ensemble={how!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}")
-    shared = _shared(matrices)
-    count = int(shared.sum())
-    total = np.zeros(count)
-    for name, matrix in matrices.items():
-        total += ENSEMBLES[how](matrix.T[shared.T], name)
-    scale = 2 * max(count - 1, 1) if how == "mean-rank" else 1
-    out = np.full(shared.shape, np.nan, order="F")
-    mean = total / (len(matrices) * scale)
-    out.T[shared.T] = mean if how == "mean-rank" else rounded(mean)  # sums of ranks are exact
-    return out
+    fewest = ENSEMBLES[how].fewest
+    if rewards < fewest:
+        raise OptionError(
+            f"`ensemble={how!r}` needs at least {fewest} rewards, got {rewards}; name more with `reward`, or take 'min'"
+        )
 
 
 def reward_agreement(matrices: Mapping[str, FloatArray]) -> Agreement:
@@ -168,5 +187,60 @@ def _z_scores(values: FloatArray, name: str) -> FloatArray:
     return rounded(np.asarray((values - ordered.mean()) / spread))
 
 
-ENSEMBLES: dict[str, Callable[[FloatArray, str], FloatArray]] = {"mean-rank": _ranks, "mean-z": _z_scores}
-"""How rewards are put on one scale, by name."""
+Rewards = Sequence[tuple[FloatArray, str]]
+"""The scores of n answers by each of R rewards, and the reward's name."""
+
+
+def _steps(values: FloatArray) -> int:
+    """Half steps from the lowest rank to the highest."""
+    return 2 * max(len(values) - 1, 1)
+
+
+def _mean_rank(rewards: Rewards) -> FloatArray:
+    total = sum(
+        (_ranks(*reward) for reward in rewards), np.zeros(len(rewards[0][0]))
+    )  # sums of ranks are exact
+    return np.asarray(total / (len(rewards) * _steps(total)))
+
+
+def _mean_z(rewards: Rewards) -> FloatArray:
+    total = sum((_z_scores(*reward) for reward in rewards), np.zeros(len(rewards[0][0])))
+    return rounded(np.asarray(total / len(rewards)))
+
+
+def _lowest(rewards: Rewards) -> FloatArray:
+    low = _ranks(*rewards[0])
+    for reward in rewards[1:]:
+        np.minimum(low, _ranks(*reward), out=low)
+    return np.asarray(low / _steps(low))
+
+
+def _lower_bound(rewards: Rewards) -> FloatArray:
+    """Compute mean - deviation / sqrt(R) of the ranks, from their sums and sums of squares."""
+    count, n = len(rewards), len(rewards[0][0])
+    total, squares = np.zeros(n), np.zeros(n)
+    for reward in rewards:
+        ranks = _ranks(*reward)
+        total += ranks
+        squares += ranks * ranks
+    spread = np.sqrt(np.maximum(count * squares - total * total, 0.0) / (count - 1))
+    return rounded(np.asarray((total - spread) / (count * _steps(total))))
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """A way to combine rewards."""
+
+    combined: Callable[[Rewards], FloatArray]
+    """Makes one number per answer, shape (n,)."""
+    fewest: int = 1
+    """The fewest rewards it takes."""
+
+
+ENSEMBLES: dict[str, Ensemble] = {
+    "mean-rank": Ensemble(_mean_rank),
+    "mean-z": Ensemble(_mean_z),
+    "min": Ensemble(_lowest),
+    "lcb": Ensemble(_lower_bound, fewest=3),
+}
+"""The ways to combine rewards, by name."""

@@ -67,7 +67,9 @@ def tallied(values: FloatArray, counts: IntArray | None = None) -> tuple[FloatAr
     """
     order = None if counts is None else np.argsort(values)
     ascending = np.sort(values) if order is None else values[order]
-    first = np.flatnonzero(np.diff(ascending, prepend=np.nan) != 0)
+    new = np.ones(len(ascending), dtype=np.bool_)
+    new[1:] = ascending[1:] != ascending[:-1]
+    first = np.flatnonzero(new)
     if order is None or counts is None:
         return ascending[first], np.diff(first, append=len(values))
     return ascending[first], np.add.reduceat(counts[order], first) if len(first) else counts[:0]

@@ -8,9 +8,7 @@ A new metric is a record in `METRICS`, which eligibility, tables, report, compar
 """
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -18,12 +16,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from crowdselect.errors import OptionError, ShapeError
-from crowdselect.numeric.exact import Families, families_of, moments, rank_agreement
+from crowdselect.numeric.exact import Families, families_of, moments, over_blocks, rank_agreement
 from crowdselect.types import BoolArray, FloatArray
 
 Ties = Literal["average", "paper"]
-
-_BLOCK = 16384  # rows at a time: a block stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -397,18 +393,14 @@ def _computed(
     spread: FloatArray | None,
 ) -> dict[str, FloatArray]:
     """Compute metrics on blocks of rows, as many at a time as there are processors, and join the results."""
-    begins = range(0, max(len(scores), 1), _BLOCK)
 
-    def part(begin: int) -> list[FloatArray]:
+    def part(here: slice) -> list[FloatArray]:
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # overflow shows as inf or NaN; callers name the row
-            here = slice(begin, begin + _BLOCK)
             own = None if spread is None else spread[here]
             block = RewardBlock.of(scores[here], families, ties, own)
             return [metric.of_block(block) for metric in metrics]
 
-    workers = min(len(begins), os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=workers) as pool:  # NumPy releases the GIL
-        columns = [np.concatenate(column) for column in zip(*pool.map(part, begins), strict=True)]
+    columns = over_blocks(part, len(scores))
     return dict(zip((metric.name for metric in metrics), columns, strict=True))

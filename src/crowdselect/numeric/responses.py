@@ -57,6 +57,9 @@ class ChosenAnswers:
     """Rows where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
     endings: Mapping[str, int] = field(default_factory=dict)
     """How many answers with text ended in each way; see `crowdselect.finish`."""
+    text: IntArray | None = None
+    """A number of the chosen answer's text, shape (N,), for a pair with an answer from elsewhere; -1 = there is none, or it
+    was given to messages that other models were not."""
     several: Several | None = None
     """All answers of each instruction, where it may have more than one."""
 
@@ -164,7 +167,8 @@ def answers_among(
         candidates: The answers that may be taken.
         models: The M models' names.
         answer: As for `check_answer`; see `Candidates.taken`.
-        pairs: "best-worst", "within-model" (the widest pair of one model's samples), or None.
+        pairs: "best-worst", "within-model" (the widest pair of one model's samples), "best-student" (the student comes after
+            the M models among the candidates; where it has none there, nothing is rejected), or None.
         per_row: How many answers an instruction may have.
         unsaid: As in `ChosenAnswers`.
 
@@ -176,9 +180,12 @@ def answers_among(
     """
     check_answer(answer, models=models)
     of_one = models.index(answer.removeprefix("model:")) if answer.startswith("model:") else None
-    rejected = None
+    rejected, student = None, len(models) if pairs == "best-student" else None
     if pairs == "within-model":
         chosen, rejected = candidates.widest_pairs(model=of_one)
+    elif student is not None:
+        chosen = candidates.taken(answer, models=models, but=student)
+        rejected = candidates.rejected(chosen, of=student)
     else:
         chosen = candidates.taken(answer, models=models)
         rejected = candidates.rejected(chosen) if pairs is not None else None
@@ -194,14 +201,25 @@ def answers_among(
     return ChosenAnswers(
         candidates.models_of(chosen),
         None if rejected is None else candidates.models_of(rejected),
-        candidates.best_reward(),
+        candidates.best_reward(but=student),
         reward=candidates.rewards_of(chosen),
         rejected_reward=None if rejected is None else candidates.rewards_of(rejected),
         unsaid=unsaid,
         sample=candidates.numbers_of(chosen),
         rejected_sample=None if rejected is None else candidates.numbers_of(rejected),
+        text=None if student is None else _texts_of(candidates, chosen),
         several=several,
     )
+
+
+def _texts_of(candidates: Candidates, chosen: IntArray) -> IntArray:
+    """A number of each chosen answer's text: see `ChosenAnswers.text`."""
+    texts = np.zeros(len(candidates.row), dtype=np.int64) if candidates.text is None else candidates.text
+    if candidates.prompt is not None:
+        texts = np.where(candidates.prompt == 0, texts, _NONE)
+    out = np.full(len(chosen), _NONE, dtype=np.int64)
+    out[chosen != _NONE] = texts[chosen[chosen != _NONE]]
+    return out
 
 
 def _taken(scores: FloatArray, columns: IntArray) -> FloatArray:

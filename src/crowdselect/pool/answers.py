@@ -33,14 +33,17 @@ from crowdselect.pool.index import (
     Targets,
     cell_means,
     cell_rewards,
+    coded,
     codes_of,
     draws,
+    first_missing,
     first_not_number,
-    first_null,
+    levels_of,
     not_numeric,
+    ordered_keys,
     refuse_infinite,
-    repeated,
     said_text,
+    sample_numbers,
     sorted_keys,
     to_numpy,
 )
@@ -143,8 +146,8 @@ class WideAnswers:
                 out[place] = said_text(text)
         return out
 
-    def targets(self, *, allow_cut: bool) -> Targets:
-        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`."""
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
+        """Say which answers may be trained on: all that have text, but for what is an unfinished `<think>`; see `Pool.targets`."""
         said = self.answered()
         if not self._thinking:
             return Targets(said)
@@ -161,7 +164,7 @@ class WideAnswers:
         return Targets(
             said if allow_cut else said & ~cut,
             np.zeros_like(cut) if allow_cut else cut,
-            {"cut": int(cut.sum())},
+            {"cut": int(cut[:, counted].sum())},
         )
 
     def endings_of_models(self) -> list[dict[str, int]]:
@@ -181,7 +184,13 @@ class WideAnswers:
         self._fill(out, {model: length(sql) for model, sql in self._responses.items()})
         return out
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:  # noqa: ARG002  (as TallAnswers)
+    def stream(
+        self,
+        size: int,
+        beside: str | None = None,  # noqa: ARG002  (as TallAnswers)
+        *,
+        endings: bool = False,  # noqa: ARG002  (likewise: not known here)
+    ) -> Iterator[AnswerBatch]:
         """Read all responses, about `size` at a time, instruction by instruction."""
         models = np.flatnonzero([model in self._responses for model in self.models])
         names = [self.models[j] for j in models]
@@ -334,8 +343,9 @@ class TallAnswers:
         """
         keys = self.keys
         said = may & (self._said if self._layout.response is not None else keys.row >= 0)
-        answers = keys.order[said[keys.order]]
-        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)
+        taken = said[keys.order]
+        answers = keys.order[taken]
+        draw = draws(keys, ids=to_numpy(self._index.ids), models=self.models, seed=seed)[taken]
         row = keys.row[answers]
         prompts = None if history is None else told_apart(self._codes(history)[answers], row)
         codes = None
@@ -347,7 +357,7 @@ class TallAnswers:
             keys.model[answers],
             keys.sample[answers],
             rewards[answers],
-            draw[answers],
+            draw,
             prompts,
             codes,
         )
@@ -356,6 +366,13 @@ class TallAnswers:
         """Measure some samples in characters, one each; NaN = there is no such sample, or no text."""
         at = self.places(rows, models, samples)
         return np.where(at >= 0, self._characters[at], np.nan)
+
+    def places_of(self, rows: IntArray) -> IntArray:
+        """Find all answers of some instructions: by instruction as given, then model, then sample."""
+        keys, width = self.keys, len(self.models)
+        ends = np.append(keys.starts, len(keys.order))
+        begin, end = (ends[np.searchsorted(keys.cells, at * width)] for at in (rows, rows + 1))
+        return np.concatenate([keys.order[:0], *(keys.order[a:b] for a, b in zip(begin, end, strict=True))])
 
     def places(self, rows: IntArray, models: IntArray, samples: FloatArray) -> IntArray:
         """Find answers by instruction, model and sample; -1 = there is no such answer."""
@@ -371,7 +388,7 @@ class TallAnswers:
     def _numbered(self) -> tuple[FloatArray, IntArray]:
         """The numbers that samples have; and cell and number of each answer that takes part as one, ascending."""
         own = self.keys.sample[self.keys.order]
-        levels, codes = np.unique(own, return_inverse=True)
+        levels, codes = levels_of(own)
         return levels, self.keys.cell * len(levels) + codes
 
     def _named(self, cells: Cells, samples: Numbers | None) -> tuple[list[int], IntArray]:
@@ -479,10 +496,9 @@ class TallAnswers:
         """The cells that have answers, ascending, and the answer that stands for each: see `responses`."""
         keys = self.keys
         by_text = np.lexsort((~self._said[keys.order], keys.cell))  # stable: samples stay in their order
-        first = np.flatnonzero(np.diff(keys.cell, prepend=-1))
-        return keys.cell[first], keys.order[by_text[first]]
+        return keys.cells, keys.order[by_text[keys.starts]]
 
-    def targets(self, *, allow_cut: bool) -> Targets:
+    def targets(self, *, allow_cut: bool, counted: IntArray) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so."""
         if self._endings is None:
             return Targets(self.answered())
@@ -491,7 +507,8 @@ class TallAnswers:
         usable, left = (np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_) for _ in range(2))
         usable[keys.row[whole], keys.model[whole]] = True
         left[keys.row[said], keys.model[said]] = True
-        counts = np.bincount(self._endings[said], minlength=len(ENDINGS))
+        ours = said & np.isin(keys.model, counted)
+        counts = np.bincount(self._endings[ours], minlength=len(ENDINGS))
         endings = {
             str(kind): int(count) for kind, count in zip(ENDINGS[1:], counts[1:], strict=True) if count
         }
@@ -534,9 +551,10 @@ class TallAnswers:
         """How long each answer is, shape (A,), NaN = no text."""
         return to_numpy(self._flat(self._each(length, self._response or "NULL::VARCHAR")))
 
-    def stream(self, size: int, beside: str | None = None) -> Iterator[AnswerBatch]:
-        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it."""
+    def stream(self, size: int, beside: str | None = None, *, endings: bool = False) -> Iterator[AnswerBatch]:
+        """Read all responses, about `size` at a time; where a row is an answer, another text of each with it; and how each ended."""
         keys, response = self.keys, self._response or "NULL::VARCHAR"
+        ended = self._endings if endings else None
         more = [] if beside is None else [beside]
         codes = self._models_and_codes[1]
         answers_per_row = max(1, len(self._rows) // max(len(self._lengths), 1))
@@ -555,6 +573,7 @@ class TallAnswers:
                 samples=keys.sample[here][inside],
                 texts=[said_text(texts[at]) for at in inside],
                 beside=others,
+                endings=None if ended is None else ended[here][inside],
             )
 
     def _texts_of(self, column: "pa.Array", lengths: IntArray, first: int) -> list[str | None]:
@@ -571,7 +590,7 @@ class TallAnswers:
     def holds(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
         """Say which (instruction, model), or with samples (instruction, model, sample), the pool has."""
         if samples is None or not self.sampled:
-            return np.isin(rows * len(self.models) + models, self.keys.cell)
+            return np.isin(rows * len(self.models) + models, self.keys.cells)
         return self.places(rows, models, samples) >= 0
 
     def not_a_number(self, field: str) -> tuple[str, str] | None:
@@ -585,17 +604,15 @@ class TallAnswers:
     @cached_property
     def _models_and_codes(self) -> tuple["pa.Array", IntArray]:
         """The models' names, and which of them gave each answer; -1 where a row is no answer."""
-        import pyarrow.compute as pc
-
-        names = self._flat(self._layout.model)
-        missing = first_null(names)
-        if missing is None:
-            return codes_of(names)
-        if not self._layout.may_lack_model:
+        sql = self._layout.model
+        names, codes = (
+            codes_of(self._flat(sql)) if self._layout.nested else coded(self._source, sql, kind=np.int32)
+        )
+        missing = None if self._layout.may_lack_model else first_missing(codes)
+        if missing is not None:
             place = self._source.place(int(self._rows[missing]))
             raise InputError(f"{place}: the model is missing; wanted its name; fill it in or drop the answer")
-        found, codes = codes_of(pc.fill_null(names, ""))
-        return found[1:], codes - 1  # the empty text is first
+        return names, codes
 
     @property
     def sampled(self) -> bool:
@@ -614,18 +631,26 @@ class TallAnswers:
     @cached_property
     def _keys_and_numbered(self) -> tuple[AnswerKeys, bool]:
         """Put the answers in order; what stands several times without a number is numbered, or dropped where a row is the same."""
-        codes = self._models_and_codes[1]
-        rows = np.where(codes < 0, -1, self._index.row_of[self._rows])
+        codes, width = self._models_and_codes[1], len(self.models)
+        rows = self._index.row_of if len(codes) == len(self._index.row_of) else self._index.row_of[self._rows]
+        if codes.min(initial=0) < 0:
+            rows = np.where(codes < 0, -1, rows)
         sample = self._layout.sample
-        samples = np.zeros(len(rows)) if sample is None else to_numpy(self._flat(sample))
-        again = repeated(rows * len(self.models) + codes, samples, part=rows >= 0)
-        numbered = bool(again.size) and sample is None and not self._layout.whole
-        if numbered:
-            samples = self._with_numbers(samples, rows, codes, again)
-        elif again.size:
-            rows = self._without_twins(rows, codes, samples, again)
+        samples = np.full(len(rows), np.nan) if sample is None else sample_numbers(self._source, sample)
+        missing = np.isnan(samples)
+        if missing.any():
+            samples = np.where(missing, 0.0, samples)
+        keys, again = ordered_keys(rows, codes, samples, width=width)
+        if not again.size:
+            return keys, False
+        unnumbered = np.sort(again[missing[again]]) if not self._layout.whole else again[:0]
+        if unnumbered.size:
+            samples = self._with_numbers(samples, rows, codes, unnumbered)
+            again = ordered_keys(rows, codes, samples, width=width)[1]
+        if again.size:
+            rows = self._without_twins(rows, codes, samples, np.sort(again))
         keys = sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
-        return keys, numbered
+        return keys, bool(unnumbered.size)
 
     def _with_numbers(
         self, samples: FloatArray, rows: IntArray, codes: IntArray, again: IntArray

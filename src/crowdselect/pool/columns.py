@@ -20,7 +20,7 @@ _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and 
 class Kind:
     """What a column or a field holds, whatever file type it comes from."""
 
-    name: Literal["text", "number", "bool", "list", "struct", "mixed", "other"]
+    name: Literal["text", "number", "bool", "list", "struct", "mixed", "bytes", "other"]
     fields: Mapping[str, "Kind"] = field(default_factory=lambda: MappingProxyType({}))
     """The fields of a struct."""
     item: "Kind | None" = None

@@ -4,6 +4,7 @@ A value may be a text, a list of parts, a message or nothing, in prompts and ans
 of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row.
 """
 
+import ast
 import itertools
 import json
 import re
@@ -31,6 +32,7 @@ _THOUGHT_PARTS = {"thinking", "reasoning", "reasoning_text", "summary_text"}
 _KEPT = ("tool_calls", "tool_call_id", "name")  # of a message, beside role and content
 _BROKEN = re.compile("[\ud800-\udfff\x00-\x08\x0e-\x1f]")
 _REPAIRED = "\ufffd"
+_SPELT_TURN = re.compile(r"""(["'])(?:role|from)\1""")
 
 
 class NotTextError(ValueError):
@@ -125,6 +127,8 @@ def _object_said(value: Mapping[str, Any]) -> Said:
         return Said(
             inner.text, None if thought is None else said(thought).text, bool(value.get("tool_calls"))
         )
+    if set(value) == {"answer"}:  # as Arena-Hard's files have it
+        return said(value["answer"])
     if value.get("type") in {None, *_TEXT_PARTS} and "text" in value:
         return said(value["text"])
     if "value" in value and "from" in value:
@@ -151,19 +155,23 @@ def _parts_said(parts: Sequence[Any]) -> Said:
 
 
 def written(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """Parse a text that is the JSON of a list or an object, as a cell of a CSV file has it; others stay.
+    """Parse a text that is a list or an object as JSON or Python writes it, as a cell of a CSV file has it; others stay.
 
     Example:
         >>> written('[{"role": "user", "content": "Hi"}]'), written("[sic]")
         ([{'role': 'user', 'content': 'Hi'}], '[sic]')
+        >>> written("[{'role': 'user', 'content': None}]")
+        [{'role': 'user', 'content': None}]
     """
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
-    try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return found if isinstance(found, list | dict) else value
+    for parse in (json.loads, ast.literal_eval):  # of Python constants only: nothing in a text is run
+        try:
+            found = parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list | dict) else value
+    return value
 
 
 def spelt_parts(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
@@ -224,6 +232,9 @@ def _turn(turn: Any) -> Turn:  # noqa: ANN401  (parsed JSON)
     value = turn.get("content")
     found = said(turn.get("value") if value is None and "value" in turn else value)
     kept = {name: turn[name] for name in _KEPT if turn.get(name)}
+    call = turn.get("function_call")  # as it was called before tools
+    if isinstance(call, Mapping) and "name" in call:
+        kept["tool_calls"] = [{"type": "function", "function": call}]
     if not (isinstance(kept.get("tool_calls", []), list)):
         raise TurnsError("tool_calls is no list")
     return {"role": role, "content": found.text, **{name: _plain(inner) for name, inner in kept.items()}}
@@ -242,6 +253,7 @@ def prompt_of(
     input: Any = None,  # noqa: A002, ANN401  (the column's name)
     system: Any = None,  # noqa: ANN401
     messages: Any = None,  # noqa: ANN401
+    history: Any = None,  # noqa: ANN401
     tools: Any = None,  # noqa: ANN401
 ) -> Asked:
     r"""Say what a row asks: the one rule for sending, comparing, embedding, scoring and exporting it.
@@ -251,13 +263,14 @@ def prompt_of(
         input: What the instruction is about: it follows on a new line.
         system: A system prompt, for a conversation that has none of its own.
         messages: A conversation, which may end with an assistant's turn.
+        history: Pairs of what was said and answered before the instruction, as Alpaca's files may have them.
         tools: Tools that may be called.
 
     Returns:
         The prompt, or why there is none (`problem`).
 
     Raises:
-        TurnsError: Messages are no list of messages.
+        TurnsError: Messages are no list of messages, or history no list of pairs.
 
     Example:
         >>> prompt_of(instruction="Translate.", input="A cat").instruction
@@ -266,34 +279,70 @@ def prompt_of(
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
     """
     try:
-        return _asked(instruction, input, said(system).text, messages, tools=bool(written(tools)))
+        before = _turns_before(written(history))
+        return _asked(instruction, input, said(system).text, messages, before, tools=bool(written(tools)))
     except NotTextError:
         return Asked(problem="not_text")
 
 
-def _asked(instruction: Any, more: Any, system: str | None, messages: Any, *, tools: bool) -> Asked:  # noqa: ANN401
-    text: str | None = None
-    turns = turns_of(messages)
-    told = written(instruction) if _is_spelt_chat(instruction) else instruction
-    if not turns and isinstance(told, list) and told and all(_is_message(turn) for turn in told):
-        turns = turns_of(told)
-    else:
-        parts = [said(spelt_parts(part)).text for part in (instruction, more)]
-        text = "\n".join(part for part in parts if part is not None and part.strip()) or None
-        if parts[0] is not None and not (parts[1] or "").strip():
-            text = parts[0]
+def _turns_before(history: Any) -> list[Turn]:  # noqa: ANN401  (whatever a file holds)
+    """The turns of pairs of what was said and answered."""
+    pairs = history or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise TurnsError(f"history is {str(history)[:80]!r}; wanted a list of pairs")
+    texts = [said(text).text for pair in pairs for text in pair]
+    return [
+        {"role": role, "content": text} for role, text in zip(itertools.cycle(("user", "assistant")), texts)
+    ]
+
+
+def _asked(
+    instruction: Any,  # noqa: ANN401  (whatever a file holds)
+    more: Any,  # noqa: ANN401
+    system: str | None,
+    messages: Any,  # noqa: ANN401
+    before: list[Turn],
+    *,
+    tools: bool,
+) -> Asked:
     needs = ("tools",) if tools else ()
     if system is not None and not system.strip():
         system = None
+    told = _conversation_in(messages, instruction)
+    turns = turns_of(told)
     if not turns:
+        text = _joined(instruction, more)
         if text is None or not text.strip():
             return Asked(problem="bad_turns" if system is not None else None, needs=needs)
-        if system is None:
+        if system is None and not before:
             return Asked(instruction=text, needs=needs)
-        turns = [{"role": "user", "content": text}]
+        turns, told = [*before, {"role": "user", "content": text}], None
     if system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": system}, *turns]
-    return _conversation(turns, needs)
+    return _conversation(turns, needs, None if told is None else _thought_last(told))
+
+
+def _conversation_in(messages: Any, instruction: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """The messages; where there are none, those that the instruction is."""
+    told = written(messages)
+    if told not in (None, "", []):
+        return told
+    told = written(instruction) if _is_spelt_chat(instruction) else instruction
+    return told if isinstance(told, list) and told and all(_is_message(turn) for turn in told) else None
+
+
+def _joined(instruction: Any, more: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
+    """The instruction, and on a new line what it is about."""
+    parts = [said(spelt_parts(part)).text for part in (instruction, more)]
+    if parts[0] is not None and not (parts[1] or "").strip():
+        return parts[0]
+    return "\n".join(part for part in parts if part is not None and part.strip()) or None
+
+
+def _thought_last(messages: Any) -> str | None:  # noqa: ANN401  (a conversation)
+    """What was thought before the last turn, where that stands apart."""
+    last = messages[-1] if isinstance(messages, list) else messages
+    return said(last).reasoning if "content" in last else None
 
 
 def _is_message(turn: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
@@ -301,15 +350,13 @@ def _is_message(turn: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
 
 
 def _is_spelt_chat(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
-    return (
-        isinstance(value, str) and value.lstrip().startswith("[") and ('"role"' in value or '"from"' in value)
-    )
+    return isinstance(value, str) and value.lstrip().startswith("[") and _SPELT_TURN.search(value) is not None
 
 
-def _conversation(turns: list[Turn], needs: tuple[str, ...]) -> Asked:
+def _conversation(turns: list[Turn], needs: tuple[str, ...], thought: str | None) -> Asked:
     last = None
     if turns[-1]["role"] == "assistant":
-        last = Said(turns[-1]["content"], calls="tool_calls" in turns[-1])
+        last = Said(turns[-1]["content"], thought, calls="tool_calls" in turns[-1])
         turns = turns[:-1]
     if any("tool_calls" in turn or turn["role"] == "tool" for turn in turns):
         needs = ("tools",)

@@ -23,12 +23,12 @@ from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.hub import HUB, hub_address
 from crowdselect.pool.lmeval import is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
 
-HUB = "hf://datasets/"
 SCHEMES = ("s3://", "gs://")
 """Beginnings of addresses in stores."""
 
@@ -36,6 +36,7 @@ _HARMLESS = {"region", "scheme", "endpoint_override"}  # what may follow the `?`
 _TYPES: dict[str, FileType] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".jsonl": "json",
     ".ndjson": "json",
     ".json": "json",
@@ -45,6 +46,15 @@ _TYPES: dict[str, FileType] = {
 _PACKED = (".gz", ".zst")
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
+_HUB_FAILURES = {
+    "GatedRepoError": "it is gated; accept its terms on its page, then log in with `hf auth login`",
+    "RepositoryNotFoundError": "there is none of this name, or it is private; check the name, or log in with `hf auth login`",
+    "RevisionNotFoundError": "it has no such revision; check what follows the @",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not on this machine yet",
+    "ConnectError": "the Hub cannot be reached, and it is not on this machine yet; check the connection",
+    "TimeoutException": "the Hub did not answer in time, and it is not on this machine yet; try again",
+}
+"""Kind of error of huggingface_hub, or of HTTP below it → what to tell."""
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
@@ -58,6 +68,8 @@ class FoundFiles:
     models: tuple[str | None, ...] = ()
     """The model of each file, where its path says so; empty = no path does."""
     notes: tuple[str, ...] = ()
+    models_from: str = ""
+    """What to say where `models` are taken."""
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -99,17 +111,16 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
         files, notes = _in_folder(place, path, how)
     elif place is None and is_log(Path(path)):
         return FoundFiles(path, (Path(path),), "lm-eval")
-    elif how.subset is not None or how.split is not None:
-        raise OptionError(
-            f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
-        )
     else:
         files = (place,) if place is not None else _local(path)
+        if how.subset is not None or how.split is not None:
+            raise OptionError(
+                f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
+            )
     kind = _common_type(path, files)
     models = tuple(model_of(file, place or Path(), how) for file in files)
-    if any(models):
-        notes = (*notes, f"the model is the name of the {how.model_from or 'folder model=NAME'}")
-    return FoundFiles(path, files, kind, models if any(models) else (), notes)
+    told = f"the model is the name of the {how.model_from or 'folder model=NAME'}"
+    return FoundFiles(path, files, kind, models if any(models) else (), notes, told)
 
 
 def _common_type(path: str, files: Sequence[Path]) -> FileType:
@@ -156,7 +167,7 @@ def file_type(file: Path) -> FileType:
         return "parquet"
     if known is None:
         raise InputError(
-            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst)"
+            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst), or .arrow"
         )
     if head == _MAGIC:
         raise InputError(f"{file}: is a Parquet file by its content; rename it to end in .parquet")
@@ -254,7 +265,15 @@ def _local(path: str) -> tuple[Path, ...]:
     names = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207  (the same; absolute globs)
     found = tuple(Path(name) for name in names if not os.path.isdir(name))  # noqa: PTH112
     if not found:
-        raise InputError(f"{path}: no such file or folder; wanted a file, a folder or a glob; check the path")
+        address = hub_address(path)
+        raise InputError(
+            f"{path}: no such file or folder; "
+            + (
+                "wanted a file, a folder or a glob; check the path"
+                if address is None
+                else f"if you mean the data set of the Hub, write {address}"
+            )
+        )
     return found
 
 
@@ -300,7 +319,7 @@ def _hub_folder(path: str) -> Path:
         ValueError,
     ) as error:  # the Hub's errors are one or the other: absent, private, offline, misspelt
         raise InputError(
-            f"{path}: cannot be fetched from the Hub: {_one_line(error)}; check name and access"
+            f"{path}: the Hub did not give the data set {owner}/{name}, revision {revision or 'main'}: {_hub_failure(error)}"
         ) from error
     place = (folder / inside) if inside else folder
     if not place.exists():
@@ -308,6 +327,13 @@ def _hub_folder(path: str) -> Path:
             f"{path}: the data set has no file or folder {inside!r}; check the path after its name"
         )
     return place
+
+
+def _hub_failure(error: BaseException) -> str:
+    """Say what failed at the Hub, by its library's kinds of errors: one may say no more than that nothing is cached."""
+    chain = [error] if error.__cause__ is None else [error.__cause__, error]
+    kinds = [kind.__name__ for each in chain for kind in type(each).__mro__]
+    return next((_HUB_FAILURES[kind] for kind in kinds if kind in _HUB_FAILURES), _one_line(chain[0]))
 
 
 def _broken_in(file: Path, stream: io.BufferedReader) -> InputError | None:

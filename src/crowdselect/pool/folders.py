@@ -23,10 +23,12 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_WORD = r"(?:^|[-_./ ])(?:{})(?=$|[-_./ ]|\d)"
+_WORD = r"(?:^|[-_./ =])(?:{})(?=$|[-_./ ]|\d)"
 _PATTERNS = {
     split: re.compile(_WORD.format("|".join(words)), re.IGNORECASE) for split, words in _SPLITS.items()
 }
+_SHARD = re.compile(r"(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.")
+"""A file of the Hub is named by its split, whatever that is called."""
 _HIVE = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
@@ -86,7 +88,18 @@ def model_of(file: Path, folder: Path, how: HowRead) -> str | None:
 def _stem(file: Path) -> str:
     """The name of a file without what says its type; a model's name may hold dots."""
     name = file.name
-    for ending in (".gz", ".zst", ".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow"):
+    for ending in (
+        ".gz",
+        ".zst",
+        ".parquet",
+        ".jsonl",
+        ".ndjson",
+        ".json",
+        ".csv",
+        ".tsv",
+        ".arrow",
+        ".feather",
+    ):
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name
 
@@ -113,15 +126,17 @@ def _saved(folder: Path, how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...
 def _wanted(splits: Iterable[str], how: HowRead, folder: Path) -> str:
     known = list(splits)
     if how.split is not None:
-        if how.split not in known:
+        same = [name for name in known if _split_of(name) == (_split_of(how.split) or how.split)]
+        if how.split not in known and len(same) != 1:
             raise InputError(f"{folder}: no split {how.split!r}; found {', '.join(known)}")
-        return how.split
+        return how.split if how.split in known else same[0]
     found = [name for name in known if name == "train"] or [
         name for name in known if _split_of(name) == "train"
     ]
-    if not found:
+    if len(found) != 1:
+        several = "several splits are train" if found else "no split is train"
         raise InputError(
-            f"{folder}: no split is train; found {', '.join(known)}; name the one to read with `split={known[0]}`"
+            f"{folder}: {several}; found {', '.join(known)}; name the one to read with `split={(found or known)[0]}`"
         )
     return found[0]
 
@@ -169,6 +184,11 @@ def _split_of(name: str) -> str | None:
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), None)
 
 
+def _nameless(file: Path) -> str:
+    """A path without its folders `model=NAME`: what a model is called says nothing of the split."""
+    return "/".join(part for part in file.parts if not part.startswith("model="))
+
+
 def _by_name(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Tell splits apart by the names of files and folders, as the Hub does."""
     if how.subset is not None:
@@ -176,7 +196,13 @@ def _by_name(folder: Path, files: Sequence[Path], how: HowRead) -> tuple[tuple[P
         if not own:
             raise InputError(f"{folder}: no subset {how.subset!r}: no folder of that name holds data")
         files = own
-    splits = {file: _split_of(file.relative_to(folder).as_posix()) for file in files}
+    shards = {file: match["split"] for file in files if (match := _SHARD.match(file.name)) is not None}
+    if len(shards) == len(files) and any(map(_split_of, shards.values())) and how.model_from is None:
+        split = _wanted(dict.fromkeys(shards.values()), how, folder)
+        left = [name for name in dict.fromkeys(shards.values()) if name != split]
+        note = f"only the split {split} is read, not {', '.join(left)}"
+        return tuple(file for file, own in shards.items() if own == split), (note,) if left else ()
+    splits = {file: _split_of(_nameless(file.relative_to(folder))) for file in files}
     known = list(dict.fromkeys(split for split in splits.values() if split is not None))
     if how.split is not None:
         found = tuple(file for file, split in splits.items() if split == (_split_of(how.split) or how.split))

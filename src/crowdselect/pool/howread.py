@@ -53,7 +53,7 @@ class HowRead:
     filter: str | None = None
     """Which filter of lm-evaluation-harness."""
     missing: tuple[float, ...] | float = ()
-    """Rewards of these values are none."""
+    """Values that stand for no reward."""
     skip_invalid: bool = False
     """Leave malformed rows out, with a reason, instead of stopping at them."""
     reasoning: ReasoningUse = "keep"

@@ -6,15 +6,16 @@ The instructions in code-point order of id, and which of them each row of the so
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, RewardError
-from crowdselect.numeric.exact import moments
-from crowdselect.pool.layouts import View
+from crowdselect.numeric.exact import moments, over_blocks
+from crowdselect.pool.columns import as_text, quote
+from crowdselect.pool.layouts import NUMERIC, View
 from crowdselect.pool.source import Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_LARGEST = 2.0**53  # whole numbers below this are told apart
 _SMALL = 1 << 20  # numbers of samples below this are put in order by counting
 _ROOMY = 4  # as long as there are so many times as many places as answers at most
 
@@ -71,16 +73,7 @@ def build_index(source: Source, view: View, *, limit: int | None, seed: int) -> 
     Raises:
         InputError: There is no row, an id is missing, or one stands twice where a row is an instruction.
     """
-    column = source.fetch(view.id).column(0)
-    if len(column) == 0:
-        raise InputError(f"{source.path}: the file holds no rows; wanted at least one instruction")
-    missing = first_null(column)
-    if missing is not None:
-        wanted = "text to make one from" if view.id_made else "one in every row"
-        raise InputError(
-            f"{source.place(missing)}: the id is missing; wanted {wanted}; fill it in or drop the row"
-        )
-    known, codes = _sorted_rows(column, source) if view.row_is_instruction else codes_of(column)
+    known, codes = _known(source, view)
     if limit is None or limit >= len(known):
         return Index(known, known, np.arange(len(known), dtype=np.int64), codes)
     keys = seeded_hash(to_numpy(known), seed=seed, salt="limit")
@@ -88,6 +81,27 @@ def build_index(source: Source, view: View, *, limit: int | None, seed: int) -> 
     chosen = np.full(len(known), -1, dtype=np.int64)
     chosen[first] = np.arange(limit)
     return Index(known.take(first), known, chosen, chosen[codes])
+
+
+def _known(source: Source, view: View) -> tuple["pa.Array", IntArray]:
+    """The ids of a pool in code-point order, and which of them each row has."""
+
+    def check(rows: int, missing: int | None) -> None:
+        if not rows:
+            raise InputError(f"{source.path}: the file holds no rows; wanted at least one instruction")
+        if missing is not None:
+            wanted = "text to make one from" if view.id_made else "one in every row"
+            raise InputError(
+                f"{source.place(missing)}: the id is missing; wanted {wanted}; fill it in or drop the row"
+            )
+
+    if view.row_is_instruction:
+        column = source.fetch(view.id).column(0)
+        check(len(column), first_null(column))
+        return _sorted_rows(column, source)
+    known, codes = codes_of(source.fetch(view.id).column(0)) if view.id_made else coded(source, view.id)
+    check(len(codes), first_missing(codes))
+    return known, codes
 
 
 def values_per_id(source: Source, view: View, index: Index, sql: str) -> "tuple[pa.Array, pa.Array]":
@@ -153,7 +167,7 @@ def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array",
 
     twins = _twins(column, source)
     ids = column.combine_chunks()
-    stays = np.setdiff1d(np.arange(len(ids), dtype=np.int64), twins)
+    stays = np.delete(np.arange(len(ids), dtype=np.int64), twins)
     if twins.size:
         source.notes.append(f"{len(twins)} rows are equal to another in all columns and count once")
         ids = ids.take(stays)
@@ -207,17 +221,56 @@ def sorted_once(
     return known, order
 
 
+def coded(
+    source: Source, sql: str, *, kind: type[np.signedinteger[Any]] = np.int64
+) -> tuple["pa.Array", IntArray]:
+    """Do what `codes_of` does for the values of an SQL expression that is cheap to evaluate, in a fraction of the time.
+
+    The texts themselves are read once each; of the rows only their hashes, which tell the texts of a pool apart. `kind` is the
+    type of the numbers.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts, marks = (column.combine_chunks() for column in source.distinct(sql).columns)
+    if len(pc.unique(marks)) < len(marks):  # two texts of one hash, once in a billion pools
+        return codes_of(source.fetch(sql).column(0))
+    there = texts.is_valid()
+    texts, marks = texts.filter(there), marks.filter(there)
+    order = pc.sort_indices(texts)
+    hashes = to_numpy(source.fetch(f"hash({sql})").column(0))
+    begins = starts_of(hashes)  # rows of one text often follow each other
+    found = pc.fill_null(pc.index_in(pa.array(hashes[begins]), marks.take(order)), -1)
+    codes = to_numpy(found).astype(kind)
+    if len(begins) < len(hashes):
+        codes = np.repeat(codes, np.diff(begins, append=len(hashes)))
+    return texts.take(order), codes
+
+
 def codes_of(values: "pa.ChunkedArray") -> tuple["pa.Array", IntArray]:
     """Number texts by their place among the distinct ones, in code-point order.
 
     Returns:
-        The distinct texts, and the number of each value.
+        The distinct texts, and the number of each value; -1 = it is missing.
     """
     import pyarrow.compute as pc
 
     encoded = values.combine_chunks().dictionary_encode()
     order = to_numpy(pc.sort_indices(encoded.dictionary))
-    return encoded.dictionary.take(order), inverse(order)[to_numpy(encoded.indices)]
+    codes = to_numpy(pc.fill_null(encoded.indices, len(order)))
+    return encoded.dictionary.take(order), np.append(inverse(order), -1)[codes]
+
+
+def starts_of(values: NDArray[Any]) -> IntArray:
+    """Find where another value begins than stands before.
+
+    Example:
+        >>> starts_of(np.array([7, 7, 3, 7])).tolist()
+        [0, 2, 3]
+    """
+    new = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return np.flatnonzero(new)
 
 
 def inverse(order: IntArray) -> IntArray:
@@ -230,6 +283,11 @@ def inverse(order: IntArray) -> IntArray:
 def first_null(values: "pa.ChunkedArray") -> int | None:
     """Find the first missing value."""
     return int(np.argmax(to_numpy(values.is_null()))) if values.null_count else None
+
+
+def first_missing(codes: IntArray) -> int | None:
+    """Find the first value without a number, from `coded` or `codes_of`."""
+    return int(np.argmax(codes < 0)) if codes.size and codes.min() < 0 else None
 
 
 def to_numpy(values: "pa.Array | pa.ChunkedArray") -> NDArray[Any]:
@@ -295,6 +353,8 @@ class AnswerBatch:
     """None where there is none, or only white space."""
     beside: list[str | None] | None = None
     """What else was asked for of each row."""
+    endings: IntArray | None = None
+    """How each ended, as its place in `crowdselect.finish.ENDINGS`; None = the pool does not say, or was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +369,7 @@ class Targets:
     """How many answers with text ended in another way than they should; see `crowdselect.finish`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AnswerKeys:
     """Which cell each of A answers belongs to, and the order to go through them in."""
 
@@ -321,8 +381,15 @@ class AnswerKeys:
     """Shape (A,)."""
     order: IntArray
     """The answers that take part, by (instruction, model, sample)."""
-    cell: IntArray
-    """`row * M + model` of each in `order`, ascending."""
+    cells: IntArray
+    """`row * M + model` of each cell that has answers, ascending."""
+    starts: IntArray
+    """Where each of these begins in `order`."""
+
+    @cached_property
+    def cell(self) -> IntArray:
+        """The cell of each in `order`."""
+        return np.repeat(self.cells, np.diff(self.starts, append=len(self.order)))
 
 
 def sorted_keys(
@@ -333,53 +400,97 @@ def sorted_keys(
     Raises:
         InputError: One stands twice.
     """
-    part = np.flatnonzero(rows >= 0)
-    cells = rows[part] * len(names) + models[part]
-    by_cell = _by_cell(cells, samples[part])
-    order, cell = part[by_cell], cells[by_cell]
-    twice = (cell[1:] == cell[:-1]) & (samples[order[1:]] == samples[order[:-1]])
-    if twice.any():
-        at = order[int(np.argmax(twice))]
+    keys, twice = ordered_keys(rows, models, samples, width=len(names))
+    if twice.size:
+        at = twice[0]
         raise InputError(
             f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {names[models[at]]!r}, "
             f"sample {samples[at]:g}; wanted each once; drop one, or number them in a column `sample`"
         )
-    return AnswerKeys(rows, models, samples, order, cell)
+    return keys
+
+
+def ordered_keys(
+    rows: IntArray, models: IntArray, samples: FloatArray, *, width: int
+) -> tuple[AnswerKeys, IntArray]:
+    """Put answers in the order of (instruction, model, sample), equal ones as they stand.
+
+    Args:
+        rows: Instruction of each answer, shape (A,), -1 where it takes no part.
+        models: Shape (A,).
+        samples: Shape (A,).
+        width: M, how many models there are.
+
+    Returns:
+        The order; and the answers that share all three with another, in that order.
+    """
+    answers = rows, models, samples
+    cells, part = rows * width, None
+    cells += models
+    if rows.size and rows.min() < 0:
+        part = np.flatnonzero(rows >= 0)
+        cells, samples = cells[part], samples[part]
+    found = _runs(cells, samples)
+    none = np.empty(0, dtype=np.int64)
+    order, cells, starts, again = (*found, none) if found is not None else _sorted(cells, samples)
+    if part is not None:
+        order = part[order]
+    return AnswerKeys(*answers, order, cells, starts), order[again]
+
+
+_Order = tuple[IntArray, IntArray, IntArray]  # the answers, the cells, where each of these begins
+
+
+def _runs(cells: IntArray, samples: FloatArray) -> _Order | None:
+    """Order answers by (cell, sample) where those of each cell follow each other, samples ascending; None where they do not."""
+    begins = starts_of(cells)
+    if len(begins) > len(cells) // 2:
+        return None
+    rises = samples[1:] > samples[:-1]
+    rises[begins[1:] - 1] = True
+    order = _distinct_order(cells[begins]) if rises.all() else None
+    if order is None:
+        return None
+    lengths = np.diff(begins, append=len(cells))[order]
+    starts = np.cumsum(lengths) - lengths
+    if lengths.size and (lengths == lengths[0]).all():
+        return (begins[order][:, None] + np.arange(lengths[0])).ravel(), cells[begins[order]], starts
+    answers = np.repeat(begins[order] - starts, lengths)
+    answers += np.arange(len(cells))
+    return answers, cells[begins[order]], starts
+
+
+def _sorted(cells: IntArray, samples: FloatArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Order answers by (cell, sample), equal ones as they stand; also return the places of those that share both."""
+    order = _by_cell(cells, samples)
+    cell, own = cells[order], samples[order]
+    same = (cell[1:] == cell[:-1]) & (own[1:] == own[:-1])
+    again = np.flatnonzero(np.append(same, False) | np.append(False, same)) if same.any() else order[:0]
+    starts = starts_of(cell)
+    return order, cell[starts], starts, again
 
 
 def _by_cell(cells: IntArray, samples: FloatArray) -> IntArray:
-    """Order answers by (cell, sample), equal ones as they stand; without sorting where the numbers are small and whole."""
+    """Order answers by (cell, sample), equal ones as they stand; by counting where their numbers are small and whole."""
     if not samples.any():
         return np.argsort(cells, kind="stable")
     levels = int(samples.max()) + 1 if samples.min() >= 0 and (samples == np.rint(samples)).all() else 0
     if not 0 < levels < _SMALL:
         return np.lexsort((samples, cells))
     keys = cells * levels + samples.astype(np.int64)
-    room = int(keys.max()) + 1
-    if room <= _ROOMY * len(keys):
-        places = np.full(room, -1, dtype=np.int64)
-        every = np.arange(len(keys))
-        places[keys] = every
-        if np.array_equal(places[keys], every):  # each stands once
-            return places[places >= 0]
-    return np.argsort(keys, kind="stable")
+    order = _distinct_order(keys)
+    return np.argsort(keys, kind="stable") if order is None else order
 
 
-def repeated(cells: IntArray, samples: FloatArray, *, part: BoolArray) -> IntArray:
-    """Find the answers that share their cell and the number of their sample with another, in their order.
-
-    Args:
-        cells: Shape (A,).
-        samples: Shape (A,).
-        part: Which answers take part, shape (A,).
-    """
-    there = np.flatnonzero(part)
-    order = there[_by_cell(cells[there], samples[there])]
-    same = (cells[order[1:]] == cells[order[:-1]]) & (samples[order[1:]] == samples[order[:-1]])
-    if not same.any():
-        return np.empty(0, dtype=np.int64)
-    first, second = np.append(same, False), np.append(False, same)
-    return np.sort(order[first | second])
+def _distinct_order(keys: IntArray) -> IntArray | None:
+    """Order numbers, by counting where they lie close; None where some are equal."""
+    room = int(keys.max(initial=-1)) + 1
+    if room > _ROOMY * len(keys):
+        order = np.argsort(keys, kind="stable")
+        return None if (np.diff(keys[order]) == 0).any() else order
+    places, every = np.full(room, -1, dtype=np.int64), np.arange(len(keys))
+    places[keys] = every
+    return places[places >= 0] if np.array_equal(places[keys], every) else None
 
 
 @dataclass(frozen=True)
@@ -437,20 +548,25 @@ class CellRewards:
     @cached_property
     def _summed(self) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of each cell that has some; equal ones are the same number, whatever the order of samples."""
-        if len(self.starts) == len(self.values):
-            return self.values, np.zeros(len(self.values))
-        mean, variance = np.empty(len(self.starts)), np.empty(len(self.starts))
+        mean, variance = self.values[self.starts], np.zeros(len(self.starts))  # one reward is its own mean
         counts = self.counts
-        for count in np.unique(counts):
+        for count in np.flatnonzero(np.bincount(counts[counts > 1])):
             runs = np.flatnonzero(counts == count)
-            columns = self.values[self.starts[runs] + np.arange(count)[:, None]]
-            with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
-                mean[runs], variance[runs] = moments(columns, None, np.full(len(runs), float(count)))
+            mean[runs], variance[runs] = over_blocks(partial(self._moments, runs, int(count)), len(runs))
         return mean, variance
 
+    def _moments(self, runs: IntArray, count: int, here: slice) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of some of the cells with the same number of rewards."""
+        columns = self.values[self.starts[runs[here]] + np.arange(count)[:, None]]
+        with np.errstate(over="ignore", invalid="ignore"):  # callers say it, with the place
+            return moments(columns, None, np.full(columns.shape[1], float(count)))
+
     def _matrix(self, own: FloatArray) -> FloatArray:
+        n, m = self.shape
+        if len(own) == n * m:
+            return np.asfortranarray(own.reshape(n, m))
         out = np.full(self.shape, np.nan, order="F")
-        out[self.cells // self.shape[1], self.cells % self.shape[1]] = own
+        out[self.cells // m, self.cells % m] = own
         return out
 
 
@@ -473,13 +589,17 @@ def cell_rewards(
     Raises:
         InputError: A reward is infinite, or so large that a mean is.
     """
-    read = values[keys.order]
-    there = ~np.isnan(read)
-    cell, read = keys.cell[there], read[there]
-    refuse_infinite(read, cell, index=index, names=names, where=f"{path}: {reward}")
-    starts = np.flatnonzero(np.diff(cell, prepend=-1))
-    found = CellRewards(read, starts, cell[starts], (len(index.ids), len(names)))
-    if len(starts) < len(cell):
+    cells, starts, read = keys.cells, keys.starts, values[keys.order]
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = np.isfinite(read.sum())
+    if not plain:  # something is missing, infinite, or large
+        there = ~np.isnan(read)
+        cell, read = keys.cell[there], read[there]
+        starts = starts_of(cell)
+        cells = cell[starts]
+        refuse_infinite(read, cell, index=index, names=names, where=f"{path}: {reward}")
+    found = CellRewards(read, starts, cells, (len(index.ids), len(names)))
+    if len(starts) < len(read):
         where = f"{path}: the mean of {reward} over samples"
         refuse_infinite(found.of_cells, found.cells, index=index, names=names, where=where)
     return found
@@ -528,6 +648,32 @@ def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str
     return place, values[row].as_py()
 
 
+def sample_numbers(source: Source, sql: str) -> FloatArray:
+    """Read the numbers of samples, shape (rows,), NaN = missing.
+
+    Args:
+        source: The rows; their column is `sample`.
+        sql: It as a number.
+
+    Raises:
+        InputError: One is no number, infinite, or so large that the next one is the same number.
+    """
+    kind = source.columns["sample"]
+    found = None
+    if kind.name not in NUMERIC:
+        found = first_not_number(source, None, as_text(quote("sample"), kind))
+    if found is None:
+        numbers = to_numpy(source.fetch(sql).column(0)).astype(np.float64, copy=False)
+        if max(np.fmax.reduce(numbers, initial=0.0), -np.fmin.reduce(numbers, initial=0.0)) < _LARGEST:
+            return numbers
+        large = int(np.argmax(np.abs(numbers) >= _LARGEST))
+        found = source.place(large), f"{numbers[large]:g}"
+    raise InputError(
+        f"{found[0]}: the sample is {found[1][:60]!r}; wanted a number of at most 15 digits; number the samples from 0, or "
+        "rename the column: then they are numbered by their content"
+    )
+
+
 def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
     """Say what stands where a reward should."""
     if found is None:
@@ -535,7 +681,10 @@ def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> Reward
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
-    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number")
+    return RewardError(
+        f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
+        "most are numbers)"
+    )
 
 
 def said_text(text: str | None) -> str | None:
@@ -549,19 +698,34 @@ def said_text(text: str | None) -> str | None:
 
 
 def draws(keys: AnswerKeys, *, ids: ObjectArray, models: Sequence[str], seed: int) -> UInt64Array:
-    """Hash each answer by its id, model and sample, with a seed.
+    """Hash each answer that takes part by its id, model and sample, with a seed.
 
     Args:
-        keys: Of the A answers.
+        keys: Of the answers.
         ids: The N ids.
         models: The M models.
         seed: Any integer.
 
     Returns:
-        Shape (A,); what it holds for answers that take no part says nothing.
+        Shape of `keys.order`, in that order.
     """
-    levels, codes = np.unique(keys.sample, return_inverse=True)
+    levels, codes = levels_of(keys.sample[keys.order])
     numbers = seeded_hash([repr(float(level)) for level in levels], seed=seed, salt="sample number")
-    rows = content_hash(ids)[keys.row] if len(ids) else np.zeros(len(keys.row), dtype=np.uint64)
-    mixed = reseeded(rows, seed=seed, salt="answer") + content_hash(models)[keys.model]
-    return reseeded(reseeded(mixed, seed=seed, salt="model") + numbers[codes], seed=seed, salt="sample")
+    row, model = np.divmod(keys.cells, max(len(models), 1))
+    mixed = reseeded(content_hash(ids), seed=seed, salt="answer")[row] + content_hash(models)[model]
+    cells = np.repeat(reseeded(mixed, seed=seed, salt="model"), np.diff(keys.starts, append=len(keys.order)))
+    return reseeded(cells + numbers[codes], seed=seed, salt="sample")
+
+
+def levels_of(numbers: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Find the distinct numbers of samples, ascending, and which of them each is; without sorting where they are small and whole.
+
+    Example:
+        >>> [found.tolist() for found in levels_of(np.array([3.0, 0.0, 3.0]))]
+        [[0.0, 3.0], [1, 0, 1]]
+    """
+    whole = numbers.astype(np.int64)
+    if not len(whole) or whole.min() < 0 or whole.max() >= _SMALL or (whole != numbers).any():
+        return np.unique(numbers, return_inverse=True)
+    there = np.bincount(whole) > 0
+    return np.flatnonzero(there).astype(np.float64), (np.cumsum(there) - 1)[whole]

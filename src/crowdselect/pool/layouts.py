@@ -6,7 +6,7 @@ model). A new layout is one more record of `LAYOUTS`; messages, help and the tab
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,25 +14,44 @@ from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
 from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
 
+STUDENT = "is_student"
+"""The column that is true in the rows of a student: a model to choose for, and not of the crowd."""
+
 NOT_REWARDS = frozenset(
     {"prompt_tokens", "completion_tokens", "cost", "latency", "sample", "turn", "attempts", "truncated"}
-    | {"simulated"}
+    | {"simulated", STUDENT}
 )
 """Numeric columns that are never taken for a reward, nor for a model of a `matrix`."""
 
-REFERENCES = frozenset({"answer", "reference", "target", "ground_truth", "solution", "gold", "label"})
+REFERENCES = frozenset(
+    {"answer", "reference", "target", "ground_truth", "solution", "gold", "label"}
+    | {"final_answer", "expected_answer", "correct_answer", "reference_answer"}
+)
 """Columns that hold right answers; where they are numbers, they are taken for a reward only when named."""
 
 FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
 """The names of rewards that come first where there are several, if one alone is there."""
 
+FEWEST_COUNTED = 10
+"""From so many rows on, a column of a matrix that counts them from 0 is their number, and no model."""
+
 _DIRECTION = re.compile(r"(?P<way>up|down)(/(?P<scale>\d*\.?\d+))?")
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
+_FACTS = frozenset(
+    {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
+    | {"timestamp", "tstamp", "created", "toxic", "redacted"}
+)
+"""Numbers that tell of the instruction or of how it was answered, not of how good an answer is."""
 
 NUMERIC = frozenset({"number", "bool"})
 
 ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
+
+NO_MODELS = frozenset(
+    {"metadata", "meta", "usage", "extra_info", "reward_model", "metrics", "stats", "timings"}
+)
+"""Objects that tell of a row, and are no models of a `zoo`."""
 
 _PARTS = frozenset(
     {*ID_COLUMNS, "instruction", "messages", "model", "response"}
@@ -262,13 +281,23 @@ def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
 
 
 def no_model(name: str) -> bool:
-    """Say whether a numeric column is no model of a wide file, by its name.
+    """Say whether a numeric column is neither a model nor its reward, by its name.
 
     Example:
         >>> no_model("total_cost"), no_model("llama-8b")
         (True, False)
     """
-    return name in NOT_REWARDS | REFERENCES or _COUNTS.fullmatch(name) is not None
+    return name in NOT_REWARDS | REFERENCES | _FACTS or _COUNTS.fullmatch(name) is not None
+
+
+def may_be_model(name: str) -> bool:
+    """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
+
+    Example:
+        >>> may_be_model("llama-8b"), may_be_model("reward")
+        (True, False)
+    """
+    return not (no_model(name) or name in {"difficulty", "level"} or FIRST_REWARDS.fullmatch(name))
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -303,23 +332,45 @@ def _is_matrix(columns: Columns) -> bool:
 
 
 def zoo_models(columns: Columns) -> tuple[str, ...]:
-    """Structs with `content` are models; where none has it, structs with a number are."""
+    """Structs with `content` are models; where none has it, structs that all have a number of one name are."""
     structs = {
-        name: kind.fields for name, kind in columns.items() if kind.name == "struct" and name not in _PARTS
+        name: kind.fields
+        for name, kind in columns.items()
+        if kind.name == "struct" and name not in _PARTS | NO_MODELS
     }
     answered = [name for name, fields in structs.items() if "content" in fields]
-    scored = [
-        name for name, fields in structs.items() if any(kind.name == "number" for kind in fields.values())
-    ]
-    return tuple(sorted(answered or scored))
+    if answered:
+        return tuple(sorted(answered))
+    numbers = {
+        name: {n for n, kind in fields.items() if kind.name == "number"} for name, fields in structs.items()
+    }
+    scored = sorted(name for name, found in numbers.items() if found)
+    return tuple(scored) if scored and set.intersection(*(numbers[name] for name in scored)) else ()
 
 
 def _matrix_models(columns: Columns) -> tuple[str, ...]:
     return tuple(
         sorted(
-            n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and not no_model(n)
+            n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and may_be_model(n)
         )
     )
+
+
+def columns_by_model(columns: Sequence[str]) -> dict[str, str]:
+    """Say which model each column of a matrix is of: where all are MODEL_reward or reward_MODEL, it is called MODEL.
+
+    Example:
+        >>> columns_by_model(["b_reward", "a_reward"]), columns_by_model(["a", "b_reward"])
+        ({'a': 'a_reward', 'b': 'b_reward'}, {'a': 'a', 'b_reward': 'b_reward'})
+    """
+    for word in ("reward", "score", "rating", "correct"):
+        for cut in (f"_{word}", f"{word}_"):
+            bare = {
+                name.removesuffix(cut) if cut[0] == "_" else name.removeprefix(cut): name for name in columns
+            }
+            if 1 < len(bare) == len(columns) and "" not in bare and not set(bare) & set(columns):
+                return dict(sorted(bare.items()))
+    return {name: name for name in sorted(columns)}
 
 
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
@@ -352,7 +403,8 @@ def _long(columns: Columns) -> View:
 
 def _rows(columns: Columns) -> Tall:
     """A row per answer."""
-    rest = {name: kind for name, kind in columns.items() if name not in _PARTS and name != "sample"}
+    apart = _PARTS | {"sample"}
+    rest = {name: kind for name, kind in columns.items() if name not in apart and kind.name != "bytes"}
     sample = columns.get("sample")
     response = columns.get("response")
     said = as_text(quote("response"), response) if response is not None else None
@@ -360,7 +412,7 @@ def _rows(columns: Columns) -> Tall:
     reason = reason if reason is not None and reason.name == "text" else None
     return Tall(
         model=f"nullif({as_text(quote('model'), columns['model'])}, '')",
-        sample=f"coalesce({as_number(quote('sample'), sample)}, 0)" if sample is not None else None,
+        sample=as_number(quote("sample"), sample) if sample is not None else None,
         response=said,
         ending=ending_sql(as_text(quote("finish_reason"), reason), said) if reason is not None else None,
         rewards={name: as_number(quote(name), kind) for name, kind in rest.items() if kind.name in NUMERIC},
@@ -370,7 +422,15 @@ def _rows(columns: Columns) -> Tall:
     )
 
 
-def plain_view(columns: Columns, own: frozenset[str], *, layout: str, id_made: bool, many: bool) -> View:
+def plain_view(
+    columns: Columns,
+    own: frozenset[str],
+    *,
+    layout: str,
+    id_made: bool,
+    many: bool,
+    fields: Collection[str] = (),
+) -> View:
     """Say where the parts of a rewritten pool are; see `crowdselect.pool.plain`.
 
     Args:
@@ -379,12 +439,15 @@ def plain_view(columns: Columns, own: frozenset[str], *, layout: str, id_made: b
         layout: The form that the user's files have.
         id_made: There is no id in these.
         many: A row of theirs holds all answers of an instruction.
+        fields: What answers have of their own; where `many`, nothing else is a reward.
     """
 
     def named(name: str) -> str | None:
         return quote(name) if name in own or name in columns else None
 
-    answers = replace(_rows(columns), not_text=named("_not_text"), may_lack_model=True, whole=many)
+    rows = _rows(columns)
+    rewards = {name: sql for name, sql in rows.rewards.items() if not many or name in fields}
+    answers = replace(rows, rewards=rewards, not_text=named("_not_text"), may_lack_model=True, whole=many)
     _, text, messages = _shared(columns)
     return View(
         layout,
@@ -482,11 +545,11 @@ def _zoo(columns: Columns) -> View:
 
 def _matrix(columns: Columns) -> View:
     id_, text, messages = _shared(columns)
-    models = _matrix_models(columns)
-    scores = {model: as_number(quote(model), columns[model]) for model in models}
-    written = {model: as_text(quote(model), columns[model]) for model in models}
-    answers = Wide(models, {}, {"score": scores}, {"score": written}, {})
-    others = [name for name in columns if name not in {*models, *_PARTS}]
+    models = columns_by_model(_matrix_models(columns))
+    scores = {model: as_number(quote(name), columns[name]) for model, name in models.items()}
+    written = {model: as_text(quote(name), columns[name]) for model, name in models.items()}
+    answers = Wide(tuple(models), {}, {"score": scores}, {"score": written}, {})
+    others = [name for name in columns if name not in {*models.values(), *_PARTS}]
     said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
     return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
 

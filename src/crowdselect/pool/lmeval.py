@@ -1,10 +1,12 @@
-"""A results folder of lm-evaluation-harness (written against its 0.4.13) as a crowd: its logged samples of several models.
+"""A results folder of lm-evaluation-harness (as its 0.4.13 writes it) as a crowd: its logged samples of several models.
 
     results/MODEL/results_DATE.json            the model's name, and whether higher is better
     results/MODEL/samples_TASK_DATE.jsonl      a line per document and filter
 
-An instruction is a document of a task under one filter. Tasks that ask a model to write have answers; multiple choice
-has rewards alone.
+With `--output_path results/NAME.json` all of it lies in one folder, and the first file is `NAME_DATE.json`.
+
+An instruction is a document of a task under one filter. Tasks that ask a model to write have answers; where likelihoods
+are compared, as in multiple choice, there are rewards alone.
 """
 
 import json
@@ -15,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError
-from crowdselect.pool.rowfiles import Broken, Row, rows_of
+from crowdselect.pool.rowfiles import Broken, Row, number_of, rows_of
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.jsonl")
-_RESULTS = re.compile(r"results_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.json")
+_RESULTS = re.compile(r".+_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,46 +45,48 @@ def is_log(file: Path) -> bool:
 
 
 def logs_in(place: Path) -> list[Log]:
-    """Find the logs of a folder, the newest of each model and task, or the one that a file is; none where there are none."""
-    newest: dict[tuple[Path, str], tuple[str, Path]] = {}
+    """Find the logs of a folder, the newest of each model and task, or the one that a file is; none where there are none.
+
+    Raises:
+        InputError: A results file is no JSON, or two folders hold the same task of the same model.
+    """
+    newest: dict[tuple[str, str], tuple[str, Log]] = {}
+    known: dict[Path, dict[str, Mapping[str, Any]]] = {}
     for file in [place] if place.is_file() else sorted(place.rglob("samples_*.jsonl")):
         match = _SAMPLES.fullmatch(file.name)
-        if match is not None:
-            key = (file.parent, match["task"])
-            newest[key] = max(newest.get(key, ("", file)), (match["date"], file))
-    facts: dict[Path, list[tuple[str, Mapping[str, Any]]]] = {}
-    return [
-        _log(home, task, file, date, facts.setdefault(home, _results(home)))
-        for (home, task), (date, file) in sorted(newest.items())
-    ]
+        if match is None:
+            continue
+        if file.parent not in known:
+            known[file.parent] = _results(file.parent)
+        log = _log(file, match["task"], match["date"], known[file.parent])
+        date, other = newest.get((log.model, log.task), ("", log))
+        if other.file.parent != file.parent:
+            raise InputError(
+                f"{place}: {other.file.parent} and {file.parent} both hold the task {log.task} of {log.model}; keep one "
+                "of them"
+            )
+        newest[log.model, log.task] = max((date, other), (match["date"], log), key=lambda dated: dated[0])
+    return [log for _, log in sorted(newest.values(), key=lambda dated: str(dated[1].file))]
 
 
-def _results(home: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    found = []
-    for file in sorted(home.glob("results_*.json")):
+def _results(home: Path) -> dict[str, Mapping[str, Any]]:
+    """What the results files of a folder say, by date."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for file in sorted(home.glob("*.json")):
         match = _RESULTS.fullmatch(file.name)
         if match is not None:
             try:
-                found.append((match["date"], json.loads(file.read_text(encoding="utf-8"))))
+                found[match["date"]] = json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise InputError(f"{file}: not JSON ({error}); copy it again") from error
     return found
 
 
-def _log(
-    home: Path, task: str, file: Path, date: str, results: Sequence[tuple[str, Mapping[str, Any]]]
-) -> Log:
-    own = [facts for when, facts in results if when == date] or [facts for _, facts in results[-1:]]
-    facts = own[0] if own else {}
-    model = facts.get("model_name") or _pretrained(facts) or home.name.replace("__", "/")
+def _log(file: Path, task: str, date: str, results: Mapping[str, Mapping[str, Any]]) -> Log:
+    facts = results.get(date) or (results[max(results)] if results else {})
+    model = facts.get("model_name") or file.parent.name.replace("__", "/")
     better = (facts.get("higher_is_better") or {}).get(task) or {}
     return Log(file, str(model), task, frozenset(name for name, higher in better.items() if higher is False))
-
-
-def _pretrained(facts: Mapping[str, Any]) -> str | None:
-    arguments = str((facts.get("config") or {}).get("model_args") or "")
-    match = re.search(r"(?:pretrained|model)=([^,]+)", arguments)
-    return match[1] if match else None
 
 
 def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, Row | Broken]]:
@@ -123,27 +127,38 @@ def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) ->
 
 
 def _rows(row: Row, log: Log) -> Iterator[Row]:
-    asked = _asked(row)
-    metrics = row.get("metrics") or []
-    scores = {name: _number(row.get(name), reverse=name in log.lower_better) for name in metrics}
-    first = metrics[0] if metrics else None
-    base = {"id": f"{log.task}:{row.get('doc_id')}", **asked, "model": log.model, "task": log.task}
+    writes = _writes(row)
+    scores = {name: _number(row.get(name)) for name in row.get("metrics") or []}
+    for name, value in scores.items():
+        if value is not None and name in log.lower_better and (writes or name != _LIKELIHOOD):
+            scores[name] = 0.0 - value  # never -0.0
+    first = next((value for value in scores.values() if value is not None), None)
+    base = {"id": f"{log.task}:{row.get('doc_id')}", **_asked(row), "model": log.model, "task": log.task}
     base["target"] = None if row.get("target") is None else str(row["target"])
-    for sample, answer in enumerate(_answers(row)):
-        own = dict(scores) if sample == 0 else {}
-        yield {
-            **base,
-            "sample": sample,
-            "response": answer,
-            "score": own.get(first) if first else None,
-            **own,
-        }
+    for sample, answer in enumerate(_answers(row) if writes else [None]):
+        own = {"score": first, **scores} if sample == 0 else {}
+        yield {**base, "sample": sample, "response": answer, **dict.fromkeys(("score", *scores)), **own}
 
 
-def _number(value: Any, *, reverse: bool) -> Any:  # noqa: ANN401  (of JSON)
-    if isinstance(value, list | dict):
-        return None  # of metrics that are made of many documents at once
-    return -value if reverse and isinstance(value, int | float) else value
+_LIKELIHOOD = "perplexity"
+"""Of a document where likelihoods are compared, this metric is its log-likelihood: higher is better, as of no other."""
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401  (of JSON)
+    """A metric of one document; None where it is made of many documents at once."""
+    try:
+        return number_of(value)
+    except ValueError:
+        return None
+
+
+def _writes(row: Row) -> bool:
+    """Whether the model was asked to write: then settings of that come after the prompt, else a continuation or nothing."""
+    arguments = row.get("arguments")
+    if isinstance(arguments, dict):
+        return isinstance((arguments.get("gen_args_0") or {}).get("arg_1"), dict)
+    first = arguments[0] if arguments else None
+    return isinstance(first, list) and len(first) > 1 and isinstance(first[1], dict)
 
 
 def _asked(row: Row) -> Row:
@@ -166,12 +181,8 @@ def _asked(row: Row) -> Row:
 
 
 def _answers(row: Row) -> list[str | None]:
-    """What was written, before filters; one None for what was not written but compared."""
+    """What was written, before filters: a text for each repetition."""
     found = row.get("resps")
     first = found[0] if isinstance(found, list) and found else None
-    if isinstance(first, str):
-        return [first]
-    if isinstance(first, list) and first and all(isinstance(answer, str) for answer in first):
-        many = len(found) > 1 if isinstance(found, list) else False
-        return [None] if many else list(first)
-    return [None]
+    texts = first if isinstance(first, list) else [first]
+    return [text if isinstance(text, str) else None for text in texts] or [None]

@@ -4,9 +4,10 @@ A pool is tidy where its columns have a layout's own names and its rows hold not
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -16,19 +17,30 @@ from crowdselect.errors import InputError, LayoutError
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
-from crowdselect.pool.forms import FORMS, fitted, is_list_name, names_of, textless
+from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import to_numpy
-from crowdselect.pool.layouts import ID_COLUMNS, LAYOUTS, Tall, View, Wide, detect, plain_view, view
+from crowdselect.pool.layouts import (
+    FEWEST_COUNTED,
+    ID_COLUMNS,
+    LAYOUTS,
+    Tall,
+    View,
+    Wide,
+    detect,
+    plain_view,
+    view,
+)
+from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.source import BrokenRowError, Source, connect
+from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source, connect
 
 if TYPE_CHECKING:
     import duckdb
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
-_FEWEST_COUNTED = 10  # rows from which on a column that counts them is no chance
+_FEWEST_WORDS = 3  # of an instruction, on average
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -67,11 +79,45 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return tidy
+            return _with_its_text(tidy)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
+    return _with_its_text(made)
+
+
+def _with_its_text(made: Opened) -> Opened:
+    """Give a pool back, unless it has no instruction and a column that must be one.
+
+    Raises:
+        LayoutError: There is such a column.
+    """
+    if made.view.text is not None or made.view.messages is not None:
+        return made
+    try:
+        unread = _unread_text(made.source, made.view.id)
+    except BaseException:
+        made.connection.close()
+        raise
+    if unread is not None:
+        made.connection.close()
+        raise no_instruction(made.source.path, unread)
     return made
+
+
+def _unread_text(source: Source, id_: str) -> str | None:
+    """The first column of texts of several words, one for each id and hardly two the same; None where there is none."""
+    texts = [n for n, kind in source.columns.items() if kind.name == "text" and n not in TEXT_PARTS]
+    counts = [f"count(DISTINCT {id_})"]
+    for name in map(quote, texts):
+        words = f"avg(len(regexp_extract_all({name}, '\\p{{L}}{{2,}}')))"
+        counts += [f"count(DISTINCT {name})", f"count(DISTINCT ({id_}, {name}))", f"count({name})", words]
+    ids, *found = (column[0].as_py() for column in source.fetch(*counts).columns)
+    for at, name in enumerate(texts):
+        different, pairs, given, words = found[4 * at : 4 * at + 4]
+        if ids > 1 and given >= pairs == ids and different > 0.9 * ids and words >= _FEWEST_WORDS:
+            return name
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +218,14 @@ def _plain(
     }
     own = frozenset(set(OWN) - set(facts["unused"]))
     source.columns = shown
-    found = plain_view(shown, own, layout=facts["form"], id_made=facts["id_made"], many=facts["many"])
+    found = plain_view(
+        shown,
+        own,
+        layout=facts["form"],
+        id_made=facts["id_made"],
+        many=facts["many"],
+        fields=facts["fields"],
+    )
     return Opened(
         connection,
         source,
@@ -232,16 +285,22 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
     """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
-    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < _FEWEST_COUNTED:
+    if (how.layout or detect(source.columns)) != "matrix" or source.row_count < FEWEST_COUNTED:
         return
     names = [
         name for name, kind in source.columns.items() if kind.name == "number" and name not in ID_COLUMNS
     ]
-    values = source.fetch(*(as_number(quote(name), source.columns[name]) for name in names)).columns
-    wanted = np.arange(source.row_count, dtype=np.float64)
-    counters = [
-        name for name, column in zip(names, values, strict=True) if np.array_equal(to_numpy(column), wanted)
-    ]
+    numbers = {name: as_number(quote(name), source.columns[name]) for name in names}
+
+    def counting(names: list[str], columns: list[Any]) -> list[str]:
+        counts = np.arange(len(columns[0]) if columns else 0, dtype=np.float64)
+        return [
+            n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
+        ]
+
+    with closing(source.batches(*numbers.values(), rows=FEWEST_COUNTED)) as batches:
+        begun = counting(names, next(batches).columns)  # the others need not be read
+    counters = counting(begun, source.fetch(*(numbers[n] for n in begun)).columns) if begun else []
     if counters and len(counters) < len(names):
         source.notes.append(f"left out, a number of the row: {', '.join(counters)}")
         source.columns = {name: kind for name, kind in source.columns.items() if name not in counters}
@@ -273,7 +332,10 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
     except LayoutError:
         return False
     spelt = source_kind == "csv" and any(map(is_list_name, columns))  # a list is a text there
-    unusual = spelt or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    inner = bool(within(columns)) and name == "long"  # a row of other layouts is no answer
+    unusual = (
+        spelt or inner or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
+    )
     if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:

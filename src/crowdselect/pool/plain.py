@@ -7,9 +7,10 @@ It is found again by the content of the files and by how they are read; a part i
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ from crowdselect import __version__
 from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
+from crowdselect.malformed import left_out_rows, malformed_rows
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
@@ -36,20 +38,14 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
-from crowdselect.pool.forms import (
-    Answer,
-    Fitted,
-    MalformedError,
-    Names,
-    fitted,
-    is_list_name,
-    names_of,
-    textless,
-    unlisted,
-)
+from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, rows_of
+from crowdselect.pool.parts import Names, may_be_nested, names_of, within
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
+from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -62,7 +58,8 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 1  # of what is written here: another one is written anew
+_VERSION = 2  # of what is written here: another one is written anew
+_REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -138,19 +135,27 @@ def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
 class _Rewriting:
     """Rewrites the files of one pool."""
 
-    def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
+    def __init__(
+        self, found: FoundFiles, how: HowRead, *, answers: bool, numeric: frozenset[str] = frozenset()
+    ) -> None:
         self._found = found
         self._how = how
+        self._answers = answers
+        self._numeric = numeric
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
+        self._counters: list[str] = []
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
-        if found.models and "model" not in self._columns:
+        self._told = found.models if "model" not in self._columns else ()
+        if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
+        taken = self._form.taken if self._form else frozenset[str]()
+        self._inner = {name: path for name, path in within(self._columns).items() if path[0] not in taken}
         self._repairs = Repairs()
         self._seen: dict[str, Seen] = {}
         self._used: set[str] = set()
@@ -175,12 +180,11 @@ class _Rewriting:
         for number, file in enumerate(self._found.files):
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
+        slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
+        if slips - self._numeric:
+            return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
         if self._bad and not self._how.skip_invalid:
-            one = len(self._bad) == 1
-            raise InputError(
-                f"{self._bad[0]}; {len(self._bad):,} of {self._rows:,} rows {'is' if one else 'are'} malformed: correct "
-                f"{'it' if one else 'them'}, or leave malformed rows out with `skip_invalid=True`"
-            )
+            raise malformed_rows(self._bad, self._rows)
         if not self._rows:
             raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
         numbers = {name: seen.kind().name for name, seen in self._seen.items()}
@@ -202,6 +206,7 @@ class _Rewriting:
             "id_made": self._names.id is None,
             "read_as": self._read_as(),
             "many": self._form is not None and self._form.many,
+            "fields": list(map(_own_name, self._form.fields if self._form is not None else ())),
             "notes": self._notes(),
             "rows": self._rows,
             "malformed": len(self._bad),
@@ -211,7 +216,7 @@ class _Rewriting:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind, lists=is_list_name))
+            return dict(columns_of(self._found.files, self._found.kind, nested=may_be_nested))
         seen = Seen()
         for _, row in (each for log in self._logs for each in self._logged(log)):
             if not isinstance(row, Broken):
@@ -235,7 +240,17 @@ class _Rewriting:
         if self._found.kind == "lm-eval":
             yield from self._logged(self._logs[number])
         else:
-            yield from rows_of(file, self._found.kind, wanted, lists=is_list_name)
+            yield from rows_of(file, self._found.kind, wanted, nested=may_be_nested)
+
+    @property
+    def _numbered(self) -> bool:
+        """Whether the rows have nothing but numbers, so that their place is their id."""
+        return (
+            self._form is not None
+            and self._form.name == "matrix"
+            and not self._names.asked
+            and not self._names.id
+        )
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
@@ -248,19 +263,20 @@ class _Rewriting:
                 )
             return None, names
         form = fitted(columns, names, how, path=found.path)
+        if form.name == "matrix":
+            self._counters = self._counting(form.taken)
+            self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
+            form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
         if text is not None:
-            raise LayoutError(
-                f"{found.path}: no column is the instruction, and {text!r} may be one; name it with "
-                f"`columns='instruction={text}'`"
-            )
+            raise no_instruction(found.path, text)
         return form, form.names
 
-    def _carriable(self) -> list[str]:
-        """The columns that go over as they are: scalars, and lists of scalars."""
+    def _carriable(self) -> dict[str, str]:
+        """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""
         taken = self._names.taken | (self._form.taken if self._form else frozenset())
         scalar = {"text", "number", "bool"}
-        return [
+        found = [
             name
             for name, kind in self._columns.items()
             if name not in taken
@@ -269,14 +285,31 @@ class _Rewriting:
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
             )
         ]
+        named = {name: what for what, name in self._how.named.items() if name in found}
+        return {name: named.get(name, name) for name in found if name in named or name not in named.values()}
+
+    def _rewards_with_slips(self) -> frozenset[str]:
+        """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
+        found = set(self._numeric)
+        for name, seen in self._seen.items():
+            numbers = sum(seen.names.get(kind, 0) for kind in ("number", "spelt number", "bool"))
+            if _REWARD.search(name) and 0 < seen.names.get("text", 0) < numbers:
+                found.add(name)
+        return frozenset(found)
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
+        if self._found.kind == "lm-eval":
+            read = "lm-evaluation-harness: the newest logged samples of each model and task"
         return "; ".join((read, *self._names.notes))
 
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
-        notes = list(self._found.notes)
+        notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
+        if self._counters:
+            notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
+        if self._numbered:
+            notes.append("there is no id: the rows are numbered from 1, in the order of the files")
         if self._index:
             notes.append(
                 f"left out, an index that pandas wrote: {', '.join(n or '(no name)' for n in self._index)}"
@@ -289,10 +322,20 @@ class _Rewriting:
             )
         notes += [f"{count} {words}" for words, count in counts.items()]
         if self._bad:
-            notes.append(
-                f"{len(self._bad)} of {self._rows} rows are malformed and left out; the first: {self._bad[0]}"
-            )
+            notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _counting(self, names: frozenset[str]) -> list[str]:
+        """The columns of a matrix that count its rows, from 0: they are no models."""
+        counting, count = set(names), 0
+        for file in self._found.files:
+            for _, row in rows_of(file, self._found.kind, list(names)):
+                if not counting:
+                    return []
+                if not isinstance(row, Broken):
+                    counting = {name for name in counting if str(row.get(name)) in {str(count), f"{count}.0"}}
+                    count += 1
+        return sorted(counting) if count >= FEWEST_COUNTED and counting < names else []
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""
@@ -309,18 +352,19 @@ class _Rewriting:
 
     # From rows to plain rows
 
+    @cached_property
+    def _wanted(self) -> list[str]:
+        """The columns to read."""
+        if self._found.kind not in {"parquet", "arrow"}:
+            return list(self._columns)
+        taken = self._form.taken if self._form else frozenset()
+        inner = {name for name, _ in self._inner.values()}
+        needed = self._names.taken | taken | set(self._carried) | inner | {"turns"}
+        return [name for name in self._columns if name in needed]
+
     def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
-        model = self._found.models[number] if self._found.models else None
-        wanted = list(self._columns)
-        if self._found.kind in {"parquet", "arrow"}:
-            needed = (
-                self._names.taken
-                | (self._form.taken if self._form else frozenset())
-                | set(self._carried)
-                | {"turns"}
-            )
-            wanted = [name for name in wanted if name in needed]
-        for at, row in self._read(number, wanted):
+        model = self._told[number] if self._told else None
+        for at, row in self._read(number, self._wanted):
             self._rows += 1
             place = f"{file}: row {at}"
             if isinstance(row, Broken):
@@ -328,7 +372,7 @@ class _Rewriting:
                 self._bad.append(f"{file}: {line} {at} {row.what}")
                 yield self._left_out(row.what, f"{file.name}:{at}", at)
                 continue
-            if model is not None and row.get("model") is None:
+            if model is not None:
                 row["model"] = model
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
@@ -347,13 +391,18 @@ class _Rewriting:
             self._check_id(own)
             answers = [] if self._form is None else list(self._form.answers(row))
             plain = [self._answer(answer, asked) for answer in answers]
-            carried = {name: self._scalar(name, row.get(name)) for name in self._carried}
+            carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
+            for own_name, (outer, inner) in self._inner.items():
+                held = row.get(outer)
+                carried[own_name] = self._scalar(
+                    own_name, held.get(inner) if isinstance(held, dict) else None
+                )
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), own or unnamed, at)
             return
         id_ = own if names.id is not None else self._made_id(row, asked, plain)
-        if id_ is None and self._form is None:
-            id_ = unnamed  # there may be turns
+        if id_ is None and (self._form is None or self._numbered):
+            id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
             return
@@ -368,9 +417,29 @@ class _Rewriting:
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
 
+    @cached_property
+    def _torn(self) -> set[str]:
+        """The ids of rows that contradict each other, where these are left out; the first of them need not be the right one."""
+        names, seen, torn = self._names, dict[str, str](), set[str]()
+        if not self._how.skip_invalid or names.id is None or self._form is None:
+            return torn
+        for _, row in (each for at in range(len(self._found.files)) for each in self._read(at, self._wanted)):
+            own = None if isinstance(row, Broken) else self._id_of(row)
+            if own is None or isinstance(row, Broken):
+                continue
+            alike = row if self._form.many else {n: row.get(n) for n in (names.instruction, names.input) if n}
+            digest = hashlib.md5(
+                repr(alike).encode("utf-8", "surrogatepass"), usedforsecurity=False
+            ).hexdigest()
+            if seen.setdefault(own, digest) != digest:
+                torn.add(own)
+        return torn
+
     def _check_id(self, own: str | None) -> None:
         if self._names.id is not None and own is None:
             raise MalformedError("the id is missing; wanted one in every row")
+        if own in self._torn:
+            raise MalformedError(f"another row has the id {own!r} too, and asks or holds something else")
 
     def _id_of(self, row: Row) -> str | None:
         value = row.get(self._names.id) if self._names.id else None
@@ -386,6 +455,7 @@ class _Rewriting:
             input=row.get(names.input) if names.input else None,
             system=system or (row.get(names.system) if names.system else None),
             messages=row.get(names.messages) if names.messages else None,
+            history=row.get(names.history) if names.history else None,
             tools=row.get(names.tools) if names.tools else None,
         )
         if names.input and row.get(names.input):
@@ -397,8 +467,12 @@ class _Rewriting:
         base: Row = {"id": id_, ROW: at}
         if asked.instruction is not None:
             base["instruction"] = self._repairs(asked.instruction)
-        if asked.messages is not None and asked.problem is None:
-            base["messages"] = self._repairs(_encoded(list(asked.messages)))
+        turns = asked.messages
+        if turns is None and asked.instruction is not None and self._names.system is not None:
+            # Other rows of the id may have a system turn.
+            turns = [{"role": "user", "content": asked.instruction}]
+        if turns is not None and asked.problem is None:
+            base["messages"] = self._repairs(_encoded(list(turns)))
         tools = row.get(self._names.tools) if self._names.tools else None
         if written(tools):
             base["tools"] = self._repairs(_encoded(written(tools)))
@@ -440,7 +514,7 @@ class _Rewriting:
         """An answer's text with its reasoning before it; and whether it is something other than text."""
         try:
             own = said(spelt_parts(answer.response))
-            thought = said(answer.reasoning).text if answer.reasoning is not None else own.reasoning
+            thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
             return None, True
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
@@ -449,7 +523,7 @@ class _Rewriting:
             own = asked.last
         if own.calls and not (own.text or "").strip():
             return None, True
-        return with_reasoning(own.text, thought), False
+        return with_reasoning(own.text, own.reasoning if thought is None else thought), False
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""
@@ -463,12 +537,17 @@ class _Rewriting:
             raise MalformedError(
                 f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
             )
-        return own
+        return replace(own, reasoning=own.reasoning or last.reasoning)
 
     def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
         """A value as text, and take note of what it is."""
         if isinstance(value, float) and value in {float("inf"), float("-inf")}:
             raise MalformedError(f"{name} is {value}, not a finite number")
+        if name in self._numeric and isinstance(value, str):
+            try:
+                number_of(value)
+            except ValueError:
+                raise MalformedError(f"{name} is {value[:60]!r}, not a number") from None
         self._seen.setdefault(name, Seen()).add(value)
         if value is None or value != value:  # noqa: PLR0124  (NaN)
             return None
@@ -502,7 +581,9 @@ class _Rewriting:
 
         text = pa.string()
         own = [(NOT_TEXT, pa.bool_()), (ROW, pa.int64()), ("sample", pa.float64())]
-        others = dict.fromkeys((*self._carried, *map(_own_name, self._form.fields if self._form else ())))
+        others = dict.fromkeys(
+            (*self._carried.values(), *self._inner, *map(_own_name, self._form.fields if self._form else ()))
+        )
         schema = pa.schema([*((name, text) for name in _TEXTS), *own, *((name, text) for name in others)])
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in _batches(rows):

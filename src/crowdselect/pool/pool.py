@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
-from crowdselect.pool.columns import Kind, as_text, quote
+from crowdselect.pool.columns import Kind, as_number, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import (
@@ -27,7 +27,8 @@ from crowdselect.pool.index import (
     values_per_id,
     vectors,
 )
-from crowdselect.pool.layouts import Tall, Wide
+from crowdselect.pool.layouts import NUMERIC, STUDENT, Tall, Wide
+from crowdselect.pool.memory import Data, on_disk
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
@@ -41,9 +42,9 @@ ObjectArray = NDArray[np.object_]
 
 
 def open_pool(
-    path: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Data,
     *,
-    rewards: str | os.PathLike[str] | None = None,
+    rewards: str | os.PathLike[str] | Data | None = None,
     limit: int | None = None,
     seed: int = 0,
     read: HowRead | None = None,
@@ -55,8 +56,10 @@ def open_pool(
     understood.
 
     Args:
-        path: A file, a folder or a glob of Parquet, JSONL, CSV or Arrow files, or `hf://datasets/OWNER/NAME`.
-        rewards: A second file with `id`, `model` and numeric columns, joined by (id, model).
+        data: A file, a folder or a glob of Parquet, JSONL, CSV or Arrow files, or `hf://datasets/OWNER/NAME`. Or what is
+            in memory: a `datasets.Dataset`, a table of pandas, polars or PyArrow, or a list of dicts; it is written to
+            the cache folder, so that it is read as the same rows in a file are.
+        rewards: A second file, or data in memory, with `id`, `model` and numeric columns, joined by (id, model).
         limit: Take only this many instructions, chosen by a seeded hash of their ids.
         seed: Of that choice.
         read: How it is read, as one object.
@@ -80,13 +83,17 @@ def open_pool(
         ...     with open_pool(file) as pool:
         ...         pool.models, pool.scores()
         (('a', 'b'), array([[3., 4.]]))
+        >>> rows = [{"id": "1", "instruction": "Hi", "model": model, "score": len(model)} for model in ("a", "bb")]
+        >>> with open_pool(rows) as pool:
+        ...     pool.scores()
+        array([[1., 2.]])
     """
     if limit is not None and limit <= 0:
         raise OptionError(f"`limit` is {limit}; wanted at least 1 instruction")
     return Pool(
-        os.fspath(path),
+        on_disk(data),
         read or HowRead(**how),
-        rewards=None if rewards is None else os.fspath(rewards),
+        rewards=None if rewards is None else on_disk(rewards),
         limit=limit,
         seed=seed,
     )
@@ -180,6 +187,28 @@ class Pool:
     def models(self) -> tuple[str, ...]:
         """The M models that answered, in code-point order; `limit` takes none away."""
         return self._answers.models
+
+    @cached_property
+    def students(self) -> tuple[str, ...]:
+        """Those of the models that are no part of the crowd, but may learn from it: the column `is_student` is true for them.
+
+        In code-point order. One marked row is enough, so that files that were put together lose no mark.
+
+        Raises:
+            InputError: The column holds anything but true and false.
+        """
+        answers = self._view.answers
+        if STUDENT not in self._source.columns or isinstance(answers, Wide) or answers.nested:
+            return ()
+        kind = self._source.columns[STUDENT]
+        if kind.name not in NUMERIC:
+            raise InputError(
+                f"{self.path}: column {STUDENT!r} holds {kind.name}s; wanted true in the rows of a student, or another name"
+            )
+        mark = f"CASE WHEN {as_number(quote(STUDENT), kind)} = 1 THEN 1 END"
+        models, marks, _ = self._source.grouped(answers.model, mark).columns
+        pairs = zip(models.to_pylist(), marks.to_pylist(), strict=True)
+        return tuple(sorted(model for model, marked in pairs if marked and model is not None))
 
     @property
     def has_text(self) -> bool:
@@ -371,16 +400,19 @@ class Pool:
         """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""
         return self._answers.endings_of_models()
 
-    def targets(self, *, allow_cut: bool = False) -> Targets:
+    def targets(self, *, allow_cut: bool = False, models: Sequence[str] | None = None) -> Targets:
         """Say which answers may be trained on: those with text that came to their end, as far as the pool says so.
 
         Args:
             allow_cut: Take those as well that were cut.
+            models: Whose answers count among the endings, which are not all trained on; None = all.
 
         Returns:
             As `answered`, and what was left out of that; a pool says so in a text column `finish_reason`.
         """
-        return self._answers.targets(allow_cut=allow_cut)
+        wanted = self.models if models is None else models
+        counted = np.flatnonzero([name in wanted for name in self.models])
+        return self._answers.targets(allow_cut=allow_cut, counted=counted)
 
     def response_lengths(self) -> FloatArray:
         """Measure the responses; they are not read into memory.
@@ -456,11 +488,12 @@ class Pool:
             out[:] = [" ".join(part for part in pair if part is not None) for pair in pairs]
         return out
 
-    def stream_responses(self, size: int = 1000) -> Iterator[AnswerBatch]:
+    def stream_responses(self, size: int = 1000, *, endings: bool = False) -> Iterator[AnswerBatch]:
         """Read all responses in the order of the file; memory holds one batch.
 
         Args:
             size: About so many at a time.
+            endings: Say how each ended, as far as the pool knows.
 
         Yields:
             Batches of answers; an answer without text is among them, with None. Nothing else may be read from
@@ -473,7 +506,7 @@ class Pool:
             raise InputError(f"{self.path}: the pool holds no responses; found {', '.join(self.columns)}")
         _ = self.models  # before the first query of the stream
         self._asked.load()
-        yield from self._answers.stream(size, self._asked.history)
+        yield from self._answers.stream(size, self._asked.history, endings=endings)
 
     def column(self, name: str) -> ObjectArray:
         """Read a column that has one value per instruction.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from crowdselect.pool.index import (
     first_not_number,
     first_null,
     not_numeric,
+    sample_numbers,
     sorted_keys,
     to_numpy,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _LOWER = re.compile(
     r"difficulty|fail|error|loss|ppl", re.IGNORECASE
 )  # names of what is better when it is lower
+_SEVERAL = "`select` combines several: give `reward` twice, and `ensemble`"
 
 
 class RewardsFile:
@@ -101,20 +103,23 @@ class RewardsFile:
 
     @cached_property
     def _keys(self) -> AnswerKeys:
-        ids, names, sample = self._source.fetch(
-            self._columns.id, self._columns.model, self._columns.sample or "0.0::DOUBLE"
-        ).columns
+        ids, names = self._source.fetch(self._columns.id, self._columns.model).columns
         self._refuse_missing("id", ids)
         self._refuse_missing("model", names)
         models = self._models_of(names)
         rows, known = self._index.find(ids)
         if not known.any():
-            ids = self._respelt(ids)
-            rows, known = self._index.find(ids)
-        samples = to_numpy(sample)
+            other = respelt(ids)
+            rows, known = self._index.find(other)
+            if known.any():
+                ids = other
+                self._notes.append(respelt_note(self._source.path))
+        sample = self._columns.sample
+        numbers = np.zeros(len(rows)) if sample is None else sample_numbers(self._source, sample)
+        samples = np.where(np.isnan(numbers), 0.0, numbers)
         here = (rows >= 0) & (models >= 0)
         beyond_limit = known & (rows < 0) & (models >= 0)
-        asked = None if self._columns.sample is None else samples[here]
+        asked = None if sample is None else samples[here]
         here[here] = self._answers.holds(rows[here], models[here], asked)
         self.lost = int(np.count_nonzero(~here & ~beyond_limit))
         if len(rows) and self.lost == len(rows) and not self._part:
@@ -135,19 +140,6 @@ class RewardsFile:
         found = [places.get(name, ours.get(self._aliases.get(name, name), -1)) for name in distinct]
         which = to_numpy(pc.index_in(names, pa.array(distinct, type=names.type))).astype(np.int64)
         return np.array(found, dtype=np.int64)[which] if found else np.empty(0, dtype=np.int64)
-
-    def _respelt(self, ids: "pa.ChunkedArray") -> "pa.ChunkedArray":
-        """Spell whole numbers among the ids as the pool does: 3 for 3.0, or 3.0 for 3."""
-        import pyarrow.compute as pc
-
-        bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
-        long = pc.replace_substring_regex(bare, r"^(-?\d+)$", r"\1.0")
-        spelt = next((other for other in (bare, long) if self._index.find(other)[1].any()), ids)
-        if spelt is not ids:
-            self._notes.append(
-                f"rewards: the ids of {self._source.path} differ from the pool's only as 3 and 3.0 do, and are joined"
-            )
-        return spelt
 
     def _apart(
         self, ids: "pa.ChunkedArray", names: "pa.ChunkedArray", known: BoolArray, models: IntArray
@@ -214,6 +206,26 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9.]", "", re.split(r"/|__", name.casefold())[-1])
 
 
+def respelt(ids: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArray":
+    """Spell whole numbers among ids the other way: 3.0 for 3, and 3 for 3.0.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> respelt(pa.array(["3", "4.0", "-5", "a", "6.00"])).to_pylist()
+        ['3.0', '4', '-5.0', 'a', '6.00']
+    """
+    import pyarrow.compute as pc
+
+    bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
+    long = pc.replace_substring_regex(ids, r"^(-?\d+)$", r"\1.0")
+    return pc.if_else(pc.equal(bare, ids), long, bare)
+
+
+def respelt_note(path: str) -> str:
+    """Say that a rewards file spells the whole numbers among its ids otherwise than the pool."""
+    return f"rewards: the ids of {path} differ from the pool's only as 3 and 3.0 do, and are joined"
+
+
 def missing_in(source: Source, what: str, row: int) -> InputError:
     """Say that a row of a rewards file has no id, or no model."""
     return InputError(
@@ -275,10 +287,13 @@ class Rewards:
         listed = ", ".join(found) or "none"
         if reward is None:
             reward = self.usual
+            if reward is None or FIRST_REWARDS.fullmatch(reward) is None:
+                self._refuse_nearly(answers)
         if reward is None and found:
-            raise RewardError(f"{path}: several reward columns: {listed}; name the one to use with `reward`")
+            many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
+            combined = f" ({_SEVERAL})" if len(found) > 1 else ""
+            raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
-            self._refuse_text("score", answers)  # what it would have been, had it been numeric
             raise RewardError(
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
                 "wanted one, or a second file of rewards"
@@ -287,12 +302,14 @@ class Rewards:
             self._check_direction(reward, answers)
             return reward
         self._refuse_text(reward, answers)
+        if all(part.strip() in found for part in reward.split(",")):
+            raise RewardError(f"{path}: {reward!r} is not one reward column; {_SEVERAL}")
         raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
 
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
-        found = [name for name in self.names if not no_model(name)] or list(self.names)
+        found = [name for name in self.names if not no_model(name)]
         first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
         numbers = [name for name in found if name not in bools]
@@ -358,6 +375,20 @@ class Rewards:
             )
         return columns
 
+    def _refuse_nearly(self, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
+        """Stop where a column has the name of a reward, and would be the reward if all that it holds were numbers."""
+        for name, sql in self._own.fields.items():
+            if FIRST_REWARDS.fullmatch(name) is None or name in self._own.rewards:
+                continue
+            if not self.names or (isinstance(sql, str) and any(self._source.any(self._some_number(sql)))):
+                self._refuse_text(name, answers)
+
+    def _some_number(self, sql: str) -> str:
+        """SQL that is true where a text is a number, or one of some is."""
+        if isinstance(self._own, Tall) and self._own.nested:
+            return f"len(list_filter({sql}, lambda value: TRY_CAST(value AS DOUBLE) IS NOT NULL)) > 0"
+        return f"TRY_CAST({sql} AS DOUBLE) IS NOT NULL"
+
     def _refuse_text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Stop where a name is that of a column, but not of a numeric one."""
         if name in self._own.fields:
@@ -365,6 +396,18 @@ class Rewards:
         if self.second is not None and self._columns is not None and name in self._columns.fields:
             found = first_not_number(self.second, None, self._columns.fields[name])
             raise not_numeric(self.second.path, name, found)
+
+
+class SampleRewards(NamedTuple):
+    """Some samples of a pool, shape (S,) each."""
+
+    row: IntArray
+    """Instruction."""
+    model: IntArray
+    number: FloatArray
+    """Among the samples of that model."""
+    reward: FloatArray
+    """NaN = none."""
 
 
 class Samples:
@@ -433,6 +476,17 @@ class Samples:
         return answers.candidates(
             own, may=may, seed=seed, history=history, told_apart=told_apart, texts=texts
         )
+
+    def of_rows(self, rows: IntArray, rewards: FloatArray | None) -> SampleRewards:
+        """Give all samples of some instructions, by instruction as given, then model, then number.
+
+        Args:
+            rows: Instructions.
+            rewards: Of every answer, as `rewards` orders them; None = there are none.
+        """
+        keys, at = self._answers.keys, self._answers.places_of(rows)
+        own = np.full(len(at), np.nan) if rewards is None else rewards[at]
+        return SampleRewards(keys.row[at], keys.model[at], keys.sample[at], own)
 
     def lengths_of(self, *, rows: IntArray, models: IntArray, samples: FloatArray) -> FloatArray:
         """Measure some samples in characters, one each, as `rewards_of` is told which; NaN = no text."""

@@ -30,7 +30,9 @@ _LISTS = ("data", "rows", "train", "examples", "instances", "items")
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
 _BOOLS = frozenset({"true", "false"})
 _ESCAPED = re.compile(r'((?:^|[^\\])(?:\\\\)*)\\"')
-INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
+_USUAL = frozenset({"instruction", "prompt", "question", "problem", "messages", "model", "response"})
+"""Names of columns, by which a table by rows is told from one by columns."""
+INDEX = re.compile(r"(Unnamed: \d+(\.\d+)?|__index_level_\d+__)?")
 """Names of the index that pandas writes as a column; one without a name is one too."""
 
 
@@ -56,7 +58,7 @@ def rows_of(
     kind: str,
     columns: Sequence[str] | None = None,
     *,
-    lists: Callable[[str], bool] | None = None,
+    nested: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[int, Row | Broken]]:
     """Read a file's rows.
 
@@ -64,7 +66,7 @@ def rows_of(
         file: The file.
         kind: "parquet", "arrow", "json" or "csv".
         columns: Of Parquet and Arrow, read these only; None = all.
-        lists: Says of a name whether its texts are lists that are written as texts.
+        nested: Says of a name whether its texts may be lists or objects that are written as texts.
 
     Yields:
         The number of each row in its file, from 1 (of JSON lines, that of the line), and the row.
@@ -73,23 +75,32 @@ def rows_of(
         InputError: The file is not what its name says, or in another encoding than UTF-8.
     """
     try:
-        if kind in {"parquet", "arrow"}:
-            yield from enumerate(_table_rows(file, kind, columns), start=1)
-        elif kind == "json":
-            yield from _json_rows(file)
-        else:
-            for number, row in _csv_rows(file):
-                if not isinstance(row, Broken) and lists is not None:
-                    row |= {name: listed(value) for name, value in row.items() if lists(name)}
-                yield number, row
+        for number, row in _raw_rows(file, kind, columns):
+            if not isinstance(row, Broken) and nested is not None:
+                row |= {name: listed(v) for name, v in row.items() if _is_spelt(v) and nested(name)}
+            yield number, row
     except InputError:
         raise
     except (OSError, EOFError) as error:
         raise broken_archive(file, error) from error
 
 
-def columns_of(files: Sequence[Path], kind: str, *, lists: Callable[[str], bool] | None = None) -> Columns:
+def _raw_rows(file: Path, kind: str, columns: Sequence[str] | None) -> Iterable[tuple[int, Row | Broken]]:
+    if kind in {"parquet", "arrow"}:
+        return enumerate(_table_rows(file, kind, columns), start=1)
+    return _json_rows(file) if kind == "json" else _csv_rows(file)
+
+
+def columns_of(files: Sequence[Path], kind: str, *, nested: Callable[[str], bool]) -> Columns:
     """Say what the columns of some files hold, by all their rows; of Parquet and Arrow by their schemas.
+
+    Args:
+        files: The files.
+        kind: As of `rows_of`.
+        nested: As of `rows_of`.
+
+    Returns:
+        The columns that hold anything.
 
     Raises:
         InputError: A file cannot be read.
@@ -97,16 +108,16 @@ def columns_of(files: Sequence[Path], kind: str, *, lists: Callable[[str], bool]
     seen = Seen()
     for file in files:
         if kind in {"parquet", "arrow"}:
-            _see_schema(seen, file, kind)
+            _see_schema(seen, file, kind, nested)
         else:
-            for _, row in rows_of(file, kind, lists=lists):
+            for _, row in rows_of(file, kind, nested=nested):
                 if not isinstance(row, Broken):
                     seen.add(row)
-    return {name: inner.kind() for name, inner in seen.fields.items()}
+    return {name: inner.kind() for name, inner in seen.fields.items() if not inner.empty}
 
 
-def _see_schema(seen: "Seen", file: Path, kind: str) -> None:
-    """Take note of a schema; columns of texts that may be numbers are read."""
+def _see_schema(seen: "Seen", file: Path, kind: str, nested: Callable[[str], bool]) -> None:
+    """Take note of a schema; columns of texts that may be numbers, lists or nothing at all are read."""
     texts = []
     for name, column in zip(*_schema(file, kind), strict=True):
         seen.fields.setdefault(name, Seen()).add_type(column)
@@ -115,11 +126,12 @@ def _see_schema(seen: "Seen", file: Path, kind: str) -> None:
     open_ = set(texts)
     for number, row in enumerate(_table_rows(file, kind, texts) if texts else ()):
         if number % BATCH == 0 and number:
-            open_ = {name for name in open_ if seen.fields[name].kind().name == "number"}
+            open_ = {n for n in open_ if seen.fields[n].empty or seen.fields[n].kind().name != "text"}
             if not open_:
                 break
         for name in open_:
-            seen.fields[name].add(row.get(name))
+            value = row.get(name)
+            seen.fields[name].add(listed(value) if _is_spelt(value) and nested(name) else value)
 
 
 class Seen:
@@ -172,9 +184,16 @@ class Seen:
             self.item.add_type(column.value_type)
         self.names[name] = self.names.get(name, 0) + 1
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was seen but what is missing."""
+        return set(self.names) <= {"null", "schema text"}
+
     def kind(self) -> Kind:
         """What they are: a number where all that is not missing is one, a list or a struct where nothing else is."""
         names = set(self.names) - {"null", "missing"}
+        if names & {"list", "struct"}:
+            names -= {"schema text"}  # as which they were written
         if "map" in names and names <= {"map", "struct"}:
             inner = self.item.kind() if self.item else Kind("text")
             return Kind("struct", fields={"*": inner} | {n: s.kind() for n, s in self.fields.items()})
@@ -404,6 +423,10 @@ def is_document(file: Path) -> bool:
 
 def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
     """The rows of a table in one object; None where the object is a row itself."""
+    if isinstance(value.get("schema"), dict) and isinstance(value.get("data"), list):
+        key = value["schema"].get("primaryKey")  # pandas' own index has no other name
+        made = "index" if key == ["index"] else None
+        return [{n: v for n, v in row.items() if n != made} for row in value["data"] if isinstance(row, dict)]
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
     for name in _LISTS:
@@ -422,11 +445,14 @@ def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _by_index(value: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """The orients `columns` (column → index → value) and `index` (index → column → value)."""
+    """The orients `columns` (column → index → value) and `index` (index → column → value); an index of names is the id."""
     inner = {key: None for column in value.values() for key in column}
-    if all(key.isdigit() for key in inner) or not all(key.isdigit() for key in value):
-        return [{name: column.get(key) for name, column in value.items()} for key in inner]
-    return [dict(row) for row in value.values()]
+    turned = not all(key.isdigit() for key in inner) and (
+        all(key.isdigit() for key in value) or bool(_USUAL & set(inner))
+    )
+    table = value if turned else {key: {n: c.get(key) for n, c in value.items()} for key in inner}
+    named = "id" not in next(iter(table.values()), {}) and not all(key.isdigit() for key in table)
+    return [{**({"id": key} if named else {}), **row} for key, row in table.items()]
 
 
 # CSV
@@ -482,34 +508,64 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
         lines: Iterable[str] = io.TextIOWrapper(stream, "utf-8-sig", newline="")
         if dialect.backslash:
             lines = (_ESCAPED.sub(r'\1""', _ESCAPED.sub(r'\1""', line)) for line in lines)
-        reader = csv.reader(lines, delimiter=dialect.delimiter)
+        reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
         try:
             header = next(reader)
-            rows = (values for values in reader if values)
+            rows = (values for values in _csv_values(reader) if values)
             for number, values in enumerate(rows, start=1):
-                yield number, _csv_row(header, values)
+                yield number, values if isinstance(values, Broken) else _csv_row(header, values)
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
         except csv.Error as error:
             raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV: {error}") from error
 
 
+def _csv_values(reader: Iterator[list[str]]) -> Iterator[list[str] | Broken]:
+    """The rows of a reader, which goes on after one that it cannot read."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Broken(f"cannot be read as CSV: {error}")
+
+
 def listed(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """Parse a list that is written as a text, as JSON or as Python writes it; anything else stays.
+    """Parse a list or an object that is written as a text, as JSON, Python or NumPy writes it; anything else stays.
 
     Example:
-        >>> listed('["a", "b"]'), listed("['a', None]"), listed("a")
-        (['a', 'b'], ['a', None], 'a')
+        >>> listed('["a", "b"]'), listed("['a', None]"), listed("['a' 'b']"), listed('{"a": 1}'), listed("a")
+        (['a', 'b'], ['a', None], ['a', 'b'], {'a': 1}, 'a')
     """
-    if not isinstance(text, str) or not text.lstrip().startswith("["):
+    if not _is_spelt(text):
         return text
+    if _UNSEPARATED.fullmatch(text):  # Python would join the texts
+        return [_constant(part) for part in _CONSTANT.findall(text)]
     for parse in (json.loads, ast.literal_eval):
         try:
             found = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        return found if isinstance(found, list) else text
+        return found if isinstance(found, list | dict) else text
     return text
+
+
+_ONE = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[+-]?[\d.]+(?:e[+-]?\d+)?|True|False|None|nan)"""
+_CONSTANT = re.compile(_ONE, re.DOTALL)
+_UNSEPARATED = re.compile(rf"\s*\[\s*{_ONE}(\s+{_ONE})+\s*\]\s*", re.DOTALL)
+"""A list as NumPy prints it, with nothing but white space between its parts."""
+
+
+def _is_spelt(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+
+
+def _constant(text: str) -> Any:  # noqa: ANN401  (a text, a number, ...)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None if text == "nan" else text
 
 
 def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:

@@ -95,14 +95,15 @@ def file_sources(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def models_in(sources: Table, *, read: HowRead) -> Table:
-    """Read the names of the models of some shards: `models`, a list each."""
+    """Read the names of the models of some shards: `models` and the `students` among them, a list each."""
     import pyarrow as pa
 
-    found: list[list[str]] = []
+    names: dict[str, list[list[str]]] = {"models": [], "students": []}
     for path in sources["path"].to_pylist():
         with open_pool(path, read=read) as pool:
-            found.append(list(pool.models))
-    return pa.table({"models": found})
+            names["models"].append(list(pool.models))
+            names["students"].append(list(pool.students))
+    return pa.table({kind: pa.array(lists, pa.list_(pa.string())) for kind, lists in names.items()})
 
 
 def texts_in(sources: Table, *, read: HowRead) -> Iterator[Table]:

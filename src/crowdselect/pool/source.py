@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
-_LOOKED_INTO = 20_000  # rows whose texts are looked into at a time
+_LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
+_THINK = b"think>"
+_PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
 _FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
@@ -82,7 +84,9 @@ def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
             "temp_directory": str(spill),
         },
     )
-    connection.execute("SET enable_progress_bar = false")
+    [shows] = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() or (False,)
+    if shows:  # in a notebook without widgets it is off, and the setting is refused
+        connection.execute("SET enable_progress_bar = false")
     connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
     # `x IN (many constants)` becomes a join, after which the rows of several files come in any order.
     connection.execute("SET disabled_optimizers = 'in_clause'")
@@ -142,6 +146,7 @@ class Source:
         self._copies: dict[Path, Path] = {}
         self.columns: Columns = self._without_index(_READERS[self.type](self))
         _refuse_twins(self.path, list(self.columns))
+        self.columns = {n: Kind("bytes") if n in self._binary else k for n, k in self.columns.items()}
         self.columns = self._with_spelt_numbers(self.columns)
 
     def _without_index(self, columns: Columns) -> Columns:
@@ -204,7 +209,7 @@ class Source:
         columns = [column for part in parts for column in part.columns]
         return pa.table(columns, names=[f"c{index}" for index in range(len(columns))])
 
-    def batches(self, *expressions: str, rows: int) -> "Iterator[pa.RecordBatch]":
+    def batches(self, *expressions: str, rows: int) -> "Generator[pa.RecordBatch, None, None]":
         """Evaluate SQL expressions on every row, some rows at a time; few are in memory at once."""
         with self._reading():
             yield from self._connection.sql(self._select(expressions)).to_arrow_reader(rows)
@@ -220,6 +225,12 @@ class Source:
         with self._reading():
             sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
             return self._connection.sql(sql).to_arrow_table()
+
+    def distinct(self, expression: str) -> "pa.Table":
+        """Give the distinct values of an SQL expression, in no order, and the hash that DuckDB's `hash` has for each."""
+        inner = f"SELECT DISTINCT {expression} AS v FROM {self._relation}"
+        with self._reading():
+            return self._connection.sql(f"SELECT v, hash(v) AS h FROM ({inner})").to_arrow_table()
 
     def take(self, expression: str, rows: IntArray) -> "pa.ChunkedArray":
         """Evaluate an SQL expression on some rows only, given by number; the result is in their order."""
@@ -242,14 +253,32 @@ class Source:
         for batch in self.batches(*texts, rows=_LOOKED_INTO) if texts else ():
             for own, column in zip(found, batch.columns, strict=True):
                 data = _bytes_of(column)
-                own[0] |= b"think>" in data.tobytes()
-                low = data[data < 32]
-                own[1] |= bool(((low < 9) | (low > 13)).any())
+                # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
+                for begin in range(0, len(data), _PIECE):
+                    piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
+                    own[0] = own[0] or _thinks(piece)
+                    own[1] = own[1] or _is_broken(piece)
         return [Looked(*own) for own in found]
 
+    @property
+    def _binary(self) -> frozenset[str]:
+        """The columns of Parquet that hold bytes, or have them somewhere within, and are no parts of a row: never read."""
+        leaves = [
+            leaf
+            for metadata in (self._metadata if self.type == "parquet" else ())
+            for leaf in map(metadata.schema.column, range(metadata.num_columns))
+        ]
+        return frozenset(
+            name
+            for leaf in leaves
+            if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"
+            if (name := leaf.path.split(".")[0]) not in TEXT_PARTS
+        )
+
     def contents(self, rows: IntArray) -> list[str]:
-        """Give a digest of all that some rows hold."""
-        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in self.columns)
+        """Give a digest of all that some rows hold, but for bytes."""
+        names = [name for name, kind in self.columns.items() if kind.name != "bytes"]
+        columns = ", ".join(f"coalesce(CAST({quote(name)} AS VARCHAR), chr(0))" for name in names)
         return [str(text) for text in self.take(f"md5(concat_ws(chr(31), {columns}))", rows).to_pylist()]
 
     def keep(self, key: str, values: "pa.Array", target: Path) -> int:
@@ -571,6 +600,17 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
         seen[name.casefold()] = name
+
+
+def _thinks(data: NDArray[np.uint8]) -> bool:
+    """Say whether `think>` stands in some bytes: its last two letters are rare, and NumPy finds them fast."""
+    last = (data[1:] == _THINK[-1]) & (data[:-1] == _THINK[-2])
+    return bool(last.any()) and _THINK in data.tobytes()
+
+
+def _is_broken(data: NDArray[np.uint8]) -> bool:
+    """Say whether control characters stand in some bytes: below 9, or from 14 to 31 (what is below 14 wraps around)."""
+    return bool(data.min() < 9 or (data - np.uint8(14)).min() < 18)
 
 
 def _bytes_of(column: "pa.Array") -> NDArray[np.uint8]:

@@ -106,12 +106,14 @@ def run(
 
 
 def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: bool, as_json: bool) -> int:
-    from crowdselect.recipe.graph import build
+    from crowdselect.cli.following import say_next
+    from crowdselect.recipe.graph import build, unused_students
     from crowdselect.recipe.needs import Needs, check_machine, check_prices
     from crowdselect.recipe.reading import read_recipe
     from crowdselect.recipe.results import gather, print_results, write_results
     from crowdselect.recipe.running import make_plan, run_steps
     from crowdselect.recipe.store import Digests, Store, check_place, meaning, opened
+    from crowdselect.running import kept
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
 
     graph = build(read_recipe(recipe))
@@ -124,12 +126,14 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
     store = Store(folder, digests)
     Needs(graph, store).check()
     check_machine(store.todo(graph.steps), graph.recipe.folder)
+    for line in unused_students(graph):
+        warn(line)
     if dry_run:
         with stage_bar("asking what each step would do") as progress:
             lines = make_plan(graph, store, all_priced=True, progress=progress)
         _print_plan(lines, folder, as_json=as_json)
         return 0
-    with opened(folder) as lock:
+    with opened(folder) as lock, kept(folder, "run"):
         if not as_json:
             with stage_bar("asking what the next steps would do") as progress:
                 lines = make_plan(graph, store, all_priced=False, progress=progress)
@@ -150,6 +154,10 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
         was = "was" if skipped == 1 else "were"
         warn(f"{counted(skipped, 'step')} {was} skipped because of what failed")
     say(f"written to {shown_path(page)}" if summary.made else f"up to date: {shown_path(folder)}")
+    chosen = [store.done(step) for step in graph.steps if step.section == "select"]
+    made = next((done for done in chosen if done is not None), None)
+    if summary.made and made is not None:
+        say_next({"look at what was chosen": [["view", shown_path(made.path)]]})
     return summary.code
 
 

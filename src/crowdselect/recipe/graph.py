@@ -20,6 +20,7 @@ from crowdselect.recipe.reading import (
     plain_name,
     titles_of,
 )
+from crowdselect.selection.options import BEST_STUDENT
 
 OUTPUTS = {
     "collect": "pool.parquet",
@@ -92,6 +93,12 @@ class Step:
         """The selection method; None if the step selects nothing."""
         chosen_by = str(self.options.get("method", CROWD)).partition(":")[0]
         return chosen_by if self.section == "select" else None
+
+    @property
+    def is_for_a_student(self) -> bool:
+        """Whether it selects for a student: by its method, or because pairs reject the student's own answers."""
+        entry = METHODS.get(self.method or "")
+        return entry is not None and (entry.student or self.options.get("pairs") == BEST_STUDENT)
 
     def line(self, places: Sequence[str], output: str) -> list[str]:
         """Build its command line.
@@ -194,6 +201,33 @@ def build(recipe: Recipe) -> StepGraph:
     return graph
 
 
+def unused_students(graph: StepGraph) -> list[str]:
+    """Say which base models are students of the crowd file whom no selection that they are trained on chooses for.
+
+    Args:
+        graph: From `build`.
+
+    Returns:
+        A line for each, for the user; training for nothing in particular is allowed.
+    """
+    from crowdselect.ask.endpoints import load_endpoints
+
+    file = graph.recipe.one("collect").get("crowd")
+    if file is None:
+        return []
+    students = {one.model: one.name for one in load_endpoints(graph.recipe.folder / str(file)).students}
+    trained: dict[str, list[Step | str | None]] = {}
+    for run in graph.runs:
+        if isinstance(run.model, Step):
+            trained.setdefault(str(run.model.options.get("base")), []).append(run.selection)
+    return [
+        f"{graph.recipe.path}: [train] has the base {base}, the student {students[base]!r} of {file}, and no [select] chooses "
+        f'for it: add method = "teachable"'
+        for base, selections in trained.items()
+        if base in students and not any(isinstance(one, Step) and one.is_for_a_student for one in selections)
+    ]
+
+
 def _pools(graph: StepGraph) -> list[tuple[Input, ...]]:
     """Return the inputs for the pool, or for one pool per point of collect's sweep."""
     recipe = graph.recipe
@@ -278,7 +312,7 @@ def _add_runs(graph: StepGraph) -> None:
             MeasuredModel(
                 title=f"{on}, {step.title}" if several else on,
                 group=f"{group} {step.group}" if many else group,
-                is_random=isinstance(source, Step) and _is_drawn(source),
+                is_random=isinstance(source, Step) and _is_control(source),
                 cell=_without(step.options, "data", "seed"),
                 budget=source.options.get("budget") if isinstance(source, Step) else None,
                 model=full,
@@ -331,7 +365,7 @@ def _behind(folder: Path, model: str) -> str | None:
     file, sign, name = model.rpartition("#")
     if not sign or not (folder / file).is_file():
         return None
-    return next((one.model for one in load_endpoints(folder / file).models if one.name == name), None)
+    return next((one.model for one in load_endpoints(folder / file).answering if one.name == name), None)
 
 
 def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel, Step]]) -> list[Step]:
@@ -421,9 +455,9 @@ def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
     return [f"{label}={','.join(folders)}" for label, folders in found.items()]
 
 
-def _is_drawn(step: Step) -> bool:
+def _is_control(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
-    return entry is not None and entry.drawn
+    return entry is not None and entry.control
 
 
 def _without(options: Mapping[str, Any], *names: str) -> str:

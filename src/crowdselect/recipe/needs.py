@@ -35,7 +35,8 @@ class _KnownPool:
     Attributes:
         name: For messages.
         rows: Maximum number of instructions.
-        models: The models that answer.
+        models: The crowd: the models that answer, but for the students.
+        students: The other models that answer.
         columns: All columns.
         rewards: The reward columns.
     """
@@ -43,6 +44,7 @@ class _KnownPool:
     name: str
     rows: int
     models: tuple[str, ...]
+    students: tuple[str, ...]
     columns: frozenset[str]
     rewards: tuple[str, ...]
 
@@ -100,9 +102,26 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=step.method in {CROWD, "reward"})
+            _check_rewards(options, rewards, pool, needed=_needs_rewards(step))
+        self._check_student(step, options, pool, values["crowd"])
         if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
+
+    def _check_student(self, step: Step, options: "Options", pool: _KnownPool, file: str | None) -> None:
+        """Refuse a choice for a student that nobody will know."""
+        from crowdselect.crowd import Crowd, students_in
+
+        student, crowd = options.the_student, None if file is None else Crowd.from_file(self._folder / file)
+        everyone = (*pool.models, *pool.students)
+        if student.of_pool is not None and student.of_pool not in everyone:
+            there = ", ".join(sorted(everyone))
+            raise OptionError(f"student = {student.of_pool!r}: no such model answers; there are: {there}")
+        marked = students_in(everyone, marked=pool.students, crowd=crowd)
+        if step.is_for_a_student and not student.named and not marked:
+            raise OptionError(
+                f"it chooses for a student, and {pool.name} has none; add a [[student]] to the crowd file, or name it with "
+                "student or student-answers"
+            )
 
     def _check_crowd(self, options: "Options", pool: _KnownPool, file: str | None) -> None:
         from crowdselect.crowd import Crowd
@@ -173,7 +192,10 @@ class Needs:
         if options["rewards"] is not None and not is_remote(str(options["rewards"])):
             options["rewards"] = str(self._folder / str(options["rewards"]))
         with open_pool(str(self._folder / path), **options) as pool:
-            return _KnownPool(path, len(pool.ids), pool.models, frozenset(pool.columns), pool.reward_columns)
+            students = pool.students
+            models = tuple(name for name in pool.models if name not in students)
+            columns = frozenset(pool.columns)
+            return _KnownPool(path, len(pool.ids), models, students, columns, pool.reward_columns)
 
     def _collected(self, step: Step, limit: int | None) -> _KnownPool | None:
         """Return what is known about the pool that `collect` will make."""
@@ -181,13 +203,16 @@ class Needs:
 
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.collect.instructions import open_instructions
+        from crowdselect.collect.verifiable import keep_verifiable
         from crowdselect.pool.files import is_remote
 
         path = str(step.options["instructions"])
         if is_remote(path):
             return None
-        models = load_endpoints(self._folder / str(step.options["crowd"])).models
+        asked = load_endpoints(self._folder / str(step.options["crowd"]))
         with open_instructions(str(self._folder / path)) as instructions:
+            if step.options.get("only_verifiable") is not None:
+                keep_verifiable(instructions, str(step.options["only_verifiable"]))
             schema = next(instructions.batches()).schema
             kinds = {name: schema.field(f"x{at}").type for at, name in enumerate(instructions.carried)}
             rows = instructions.count if limit is None else min(instructions.count, limit)
@@ -197,8 +222,10 @@ class Needs:
             if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         ]
         columns = frozenset({*_SEALED, *_COUNTS, *kinds})
-        names = tuple(sorted(one.name for one in models))
-        return _KnownPool(path, rows, names, columns, _rewards(numbers))
+        models, students = (
+            tuple(sorted(one.name for one in some)) for some in (asked.models, asked.students)
+        )
+        return _KnownPool(path, rows, models, students, columns, _rewards(numbers))
 
 
 def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
@@ -220,6 +247,10 @@ def _sends(step: Step) -> bool:
 def _runs_a_model(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
     return entry is not None and entry.runs_a_model
+
+
+def _needs_rewards(step: Step) -> bool:
+    return step.method in {CROWD, "reward", "easy"} or step.is_for_a_student
 
 
 def _chooses(step: Step) -> bool:
@@ -313,6 +344,9 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
         yield from (("torch", "reward"), ("transformers", "reward"))
+    checks = [*(values.get("with") or ()), f"verify:{values.get('only_verifiable')}"]
+    if any(str(spec).startswith("verify:math#") for spec in checks):
+        yield "math_verify", "verify"
     if _runs_a_model(step):
         yield from (("torch", "reward"), ("transformers", "reward"))
     if section == "train":
@@ -331,9 +365,15 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
     values = step.values()
     if step.section == "collect":
         path = folder / str(values["crowd"])
-        yield from ((one, path) for one in load_endpoints(path).models)
+        yield from ((one, path) for one in load_endpoints(path).answering)
         return
-    named = [str(values[name]) for name in ("model", "baseline", "judge") if values.get(name)]
+    named = [str(values[name]) for name in ("model", "judge") if values.get(name)]
+    baselines = values.get("baseline") or ()
+    named += (
+        [baselines]
+        if isinstance(baselines, str)
+        else [str(each).partition("=")[2] or str(each) for each in baselines]
+    )
     specs = [str(spec) for spec in values.get("with") or () if str(spec).startswith("judge:")]
     roles = [(text, text == str(values.get("judge"))) for text in named]
     roles += [(spec.removeprefix("judge:"), True) for spec in specs]
@@ -341,7 +381,7 @@ def _respondents(step: Step, folder: Path) -> Iterator[tuple[Endpoint, Path]]:
         file, _, name = text.rpartition("#")
         if file.endswith(".toml"):
             found = load_endpoints(folder / file)
-            known = found.judges if is_judge else found.models
+            known = found.judges if is_judge else found.answering
             yield from ((one, folder / file) for one in known if one.name == name)
 
 

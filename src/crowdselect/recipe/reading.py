@@ -169,6 +169,8 @@ def arguments(section: str, options: Mapping[str, Any], *, where: str) -> list[s
     Example:
         >>> arguments("select", {"budget": 10, "weights": {"difficulty": -1}, "report": True}, where="r.toml")
         ['--budget=10', '--weights=difficulty=-1', '--report']
+        >>> arguments("select", {"missing": [-1, 0], "columns": {"model": "by"}}, where="r.toml")
+        ['--missing=-1', '--missing=0', '--columns=model=by']
     """
     line = []
     for name, value in options.items():
@@ -185,8 +187,8 @@ def arguments(section: str, options: Mapping[str, Any], *, where: str) -> list[s
 
 
 def _text(value: object, option: click.Option, where: str) -> str:
-    if isinstance(value, dict) and option.type.name == "weights":
-        return ",".join(f"{name}={number}" for name, number in value.items())
+    if isinstance(value, dict) and option.type.name in {"weights", "columns"}:
+        return ",".join(f"{name}={each}" for name, each in value.items())
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise OptionError(f"{where} is {value!r}; wanted one value of text or a number")
     if isinstance(value, str) and "\0" in value:
@@ -370,8 +372,8 @@ def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
     option = options_of(section).get(name)
     if option is not None and option.multiple:
         if isinstance(value, list) and any(isinstance(part, list) for part in value):
-            return [_list(part, name, where) for part in value] or [[]]
-        return [_list(value, name, where)]
+            return [_list(part, option, f"{where}: {name}") for part in value] or [[]]
+        return [_list(value, option, f"{where}: {name}")]
     if not isinstance(value, list):
         return [value]
     if not value or name == "label":
@@ -381,10 +383,12 @@ def _axis(section: str, name: str, value: object, where: str) -> list[Any]:
     return value
 
 
-def _list(value: object, name: str, where: str) -> list[str]:
+def _list(value: object, option: click.Option, where: str) -> list[Any]:
     values: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, str) for part in values):
-        raise OptionError(f"{where}: {name} is {value!r}; wanted a list of texts")
+    numbers = option.type.name == "float"
+    kinds = int | float if numbers else str
+    if not all(isinstance(part, kinds) and not isinstance(part, bool) for part in values):
+        raise OptionError(f"{where} is {value!r}; wanted a list of {'numbers' if numbers else 'texts'}")
     return values
 
 

@@ -24,7 +24,8 @@ from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Step, StepGraph
 from crowdselect.recipe.reading import has_option, spoken
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
-from crowdselect.terminal import visible
+from crowdselect.running import running
+from crowdselect.terminal import counted, visible
 
 _SHOWN = 12  # lines shown of a failed step's log
 _FEW = 6  # lines shown of the log of a step with something missing
@@ -88,6 +89,7 @@ def run_steps(graph: StepGraph, store: Store, *, lock: int, strict: bool, keep_g
             stopped.add(step)
             continue
         if not store.is_whole(step):
+            running().tell(step.title, number - 1, len(graph.steps))
             code = _run(step, store, graph, lock=lock, at=f"{number}/{len(graph.steps)}")
             if code not in {0, MISSING} or (code == MISSING and strict):
                 summary.failed.append(step)
@@ -465,4 +467,4 @@ def total(lines: list[Line]) -> str:
         for state in ("done", "to do", "waiting", "incomplete")
     }
     words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
-    return f"{len(lines)} steps: {', '.join(words)}"
+    return f"{counted(len(lines), 'step')}: {', '.join(words)}"

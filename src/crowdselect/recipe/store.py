@@ -110,7 +110,8 @@ class Digests:
             OptionError: A required file is missing.
         """
         if isinstance(value, tuple | list):
-            return [self.value(option, name, one) for one in value]
+            several = [self.value(option, name, one) for one in value]
+            return several[0] if name == "baseline" and len(several) == 1 else several
         if not isinstance(value, str):
             return value
         kind = option.metavar or ""
@@ -118,12 +119,15 @@ class Digests:
         target = match[2] if match else value
         if match and match[1] == "python":
             return [value, self._module(target)]
+        if name == "baseline" and not (self._folder / value).exists():
+            target = value.rpartition("=")[2]  # without its category
         found = self._named(target, role=name)
         if found is None:
             if _SURELY.fullmatch(kind) and "://" not in value:
                 raise OptionError(f"there is no file {str(self._folder / value)!r}")
             return value
-        return found if _FILES.search(kind) else [value, found]
+        what = found if _FILES.search(kind) else [value, found]
+        return what if name != "baseline" or target == value else [value.removesuffix(target), found]
 
     def _named(self, target: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
         """Hash what a text names, a path or an entry of a crowd file; None = neither."""
@@ -138,25 +142,31 @@ class Digests:
         return self._endpoint(self._folder / file, part, role=role)
 
     def _crowd(self, path: Path) -> Any:  # noqa: ANN401  (plain values)
-        """Return the parts of a crowd file that change results: settings, family and size; not prices, limits, hosts."""
+        """Return the parts of a crowd file that change results: settings, family and size, who is a student; not prices, hosts."""
         from crowdselect.ask.endpoints import load_endpoints
         from crowdselect.crowd import Crowd
 
-        members = [[one.name, one.family, one.size_b] for one in Crowd.from_file(path).members]
-        return [members, [one.digest.hex() for one in load_endpoints(path).models]]
+        found = load_endpoints(path)
+        crowd = Crowd.from_file(path).members if found.models else ()
+        members = [[one.name, one.family, one.size_b] for one in crowd]
+        students = [[one.name, one.digest.hex()] for one in found.students]
+        return [members, [one.digest.hex() for one in found.models], *([students] if students else [])]
 
     def _endpoint(self, path: Path, name: str, *, role: str) -> Any:  # noqa: ANN401  (plain values)
         from crowdselect.ask.endpoints import load_endpoints
 
         found = load_endpoints(path)
         either = (
-            (*found.judges, *found.models) if role in {"judge", "with"} else (*found.models, *found.judges)
+            (*found.judges, *found.answering)
+            if role in {"judge", "with"}
+            else (*found.answering, *found.judges)
         )
         own = next((one for one in either if one.name == name), None)
         if own is None:
             listed = ", ".join(one.name for one in either)
             raise OptionError(f"{path} has no {name!r}; there are: {listed or 'none'}")
-        return own.digest.hex()
+        wishes = [own.default_temperature, own.logprobs]  # of what a command sends by itself
+        return own.digest.hex() if wishes == [False, None] else [own.digest.hex(), *wishes]
 
     def _module(self, target: str) -> str | None:
         """Hash the file of a function if it is beside the recipe; None otherwise."""

@@ -1,6 +1,7 @@
 """The charts of a report: metrics, their correlations, the map, lengths; the crowd, its gaps, and whose answers are used."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from crowdselect._optional import optional
 from crowdselect.numeric.metrics import by_family
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, Records, Spec, finished, label
 from crowdselect.report.data import ReportData, why
+from crowdselect.selection.student import bin_names
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray
 
 _BINS = 30
@@ -21,6 +24,10 @@ _WHOLE = (
 _LINES = 9  # families with their own colour
 _OTHERS = "other models"
 _BARS = 25  # models in a bar chart
+_FULLEST = {
+    "pool": 0.9,
+    "chosen": 0.6,
+}  # opacity of a heat map's fullest cell, so that the number in it can be read
 
 
 def distribution(
@@ -423,6 +430,68 @@ def teachers_figure(run: ReportData) -> Figure | None:
         finished(alt.layer(bars, ticks), rows, height=19 * len(rows)),
         "Which models teach",
         f"The models whose answers are trained on.{rest}",
+    )
+
+
+def student_figures(run: ReportData) -> dict[str, Figure | None]:
+    """Draw what the crowd can and the student cannot, of the pool and of the chosen; None where the student's success is unknown."""
+    found = (run.facts.get("student") or {}).get("table")
+    if found is None:
+        return {}
+    return {
+        "student-pool": _success(
+            found["pool"], found["edges"], style="pool", title="The pool", what="instruction"
+        ),
+        "student-chosen": _success(
+            found["chosen"], found["edges"], style="chosen", title="The chosen", what="chosen row"
+        ),
+    }
+
+
+def _success(
+    counts: Sequence[Sequence[int]], edges: Sequence[float], *, style: str, title: str, what: str
+) -> Figure | None:
+    """Draw one heat map from its counts, a row per bin of the crowd's success; None if all are 0."""
+    names = bin_names(edges)
+    total = sum(map(sum, counts))
+    if not total:
+        return None
+    alt = optional("altair", extra=EXTRA)
+
+    rows = [
+        {"crowd": crowd, "student": student, "rows": count, "share": count / total}
+        for crowd, line in zip(names, counts, strict=True)
+        for student, count in zip(names, line, strict=True)
+    ]
+    base = alt.Chart().encode(
+        x=alt.X(
+            "student:N",
+            sort=[*names],
+            title="the student succeeds",
+            axis=alt.Axis(labelAngle=0, labelOverlap="parity", labelSeparation=6, **PLAIN),
+        ),
+        y=alt.Y("crowd:N", sort=[*reversed(names)], title="the crowd succeeds", axis=alt.Axis(**PLAIN)),
+        tooltip=[
+            alt.Tooltip("crowd:N", title="the crowd succeeds"),
+            alt.Tooltip("student:N", title="the student succeeds"),
+            alt.Tooltip("rows:Q", title=f"{what}s", format=","),
+            alt.Tooltip("share:Q", title="of all", format=".1%"),
+        ],
+    )
+    cells = base.mark_rect(cornerRadius=3, style=style).encode(
+        opacity=alt.Opacity(
+            "share:Q", legend=None, scale=alt.Scale(domainMin=0, range=[0.05, _FULLEST[style]])
+        )
+    )
+    words = base.mark_text(style="value", fontSize=13).encode(text=alt.Text("rows:Q", format=","))
+    words = words.transform_filter("datum.rows > 0")
+    few = len(names) // 2
+    missed = sum(sum(line[:few]) for line in counts[-few:])
+    return Figure(
+        finished(alt.layer(cells, words), rows, height=46 * len(names)),
+        title,
+        f"Upper left, where the crowd succeeds with at least {edges[-few - 1]:.0%} and the student with less than "
+        f"{edges[few]:.0%}: {missed:,} of {counted(total, what)}.",
     )
 
 

@@ -188,11 +188,14 @@ class ReportData:
         except CrowdselectError as error:
             self.problems.append(f"the crowd is not shown: {error}")
             return None
-        if list(self.pool.models) != [member["name"] for member in self.facts["crowd"]]:
+        crowd = [member["name"] for member in self.facts["crowd"]]
+        others = set(self.pool.models) - {*crowd, *self.selection.students}
+        if others or not set(crowd) <= set(self.pool.models):
             self.problems.append(
                 "the crowd is not shown: the pool's models are no longer those of the selection"
             )
             return None
+        scores = scores[:, [self.pool.models.index(name) for name in crowd]]
         scores_by_row = np.full((len(self.ids), scores.shape[1]), np.nan)
         present = self._place != _NONE
         scores_by_row[present] = scores[self._place[present]]

@@ -29,6 +29,7 @@ from crowdselect.terminal import counted, thousands, visible
 from crowdselect.writing import new_file
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
+_NAMED = re.compile(r"`([^`]+)`")
 _LONE = re.compile("[\ud800-\udfff]")
 _MEANT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -94,7 +95,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "signed": signed, "thousands": thousands, "counted": counted}
-    environment.filters |= {"percent": percent, "listed": listed}
+    environment.filters |= {"percent": percent, "listed": listed, "code_parts": code_parts}
     return environment
 
 
@@ -172,6 +173,16 @@ def listed(names: Sequence[str]) -> str:
         ('a', 'a, b and c')
     """
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def code_parts(message: str) -> list[str]:
+    """Part a message at what it has in backticks, the names of options: every second part is one.
+
+    Example:
+        >>> code_parts("replace it with `overwrite=True`")
+        ['replace it with ', 'overwrite=True', '']
+    """
+    return _NAMED.split(message)
 
 
 # Vega

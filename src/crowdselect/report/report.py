@@ -23,6 +23,7 @@ from crowdselect.report.charts import (
     distribution,
     length_figures,
     map_figure,
+    student_figures,
     teachers_figure,
 )
 from crowdselect.report.chartspec import EXTRA, Figure, theme, vega_lite_version
@@ -278,6 +279,23 @@ def _crowd(run: ReportData) -> Content:
     return Content(figures=figures, values=values)
 
 
+def _student(run: ReportData) -> Content | None:
+    """Gather what the crowd can and the student cannot; nothing without a student."""
+    student, good = run.facts.get("student"), run.facts.get("good")
+    if student is None or good is None:
+        return None
+    column = None if student["column"] is None else f"the column {student['column']}"
+    values = {
+        "name": student["name"] or column or student["answers"],
+        "above": good["above"],
+        "share": good["share"],
+        "already": student["already"],
+        "chosen": int(run.chosen.sum()),
+        "missing": student["missing"],
+    }
+    return Content(figures=student_figures(run), values=values)
+
+
 def _metrics(run: ReportData) -> Content:
     """Gather the metrics: descriptions, distributions, correlations."""
     figures = {
@@ -382,6 +400,7 @@ def _lengths(run: ReportData) -> Content:
 SECTIONS: tuple[Section, ...] = (
     Section("done", "What was done", _done),
     Section("crowd", "The crowd", _crowd),
+    Section("student", "The student", _student),
     Section("metrics", "Metrics", _metrics),
     Section("map", "The map", _map),
     Section("clusters", "Clusters", _clusters),

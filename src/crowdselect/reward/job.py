@@ -22,6 +22,7 @@ from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
 from crowdselect.repeats import is_current_file, made_by, made_in
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
@@ -31,6 +32,7 @@ from crowdselect.reward.run import (
     NO_ANSWER,
     NO_INSTRUCTION,
     Column,
+    Reading,
     Tally,
     outcomes_of,
     survey,
@@ -63,6 +65,8 @@ from crowdselect.reward.sealed import (
 from crowdselect.reward.served import ServedOptions, ServedScorer
 from crowdselect.reward.specs import Spec, check_columns
 from crowdselect.reward.stored import Stored
+from crowdselect.reward.verify import VerifyScorer, check_column
+from crowdselect.running import running
 from crowdselect.writing import check_manifest, check_output, read_manifest
 
 _COLUMNS = "score_columns"  # the names of all columns, among what a file was made by
@@ -80,8 +84,10 @@ class JobOptions:
         ledger: Where the scores of judges and servers are stored, with computed ones beside it as parts; None =
             beside the rewards file.
         references: The pool's column of correct answers, for judges; None = `reference` where there is one.
+        extract: Where verifiers find the final answer, a regular expression; None = the usual places.
         self_test: Test each scorer on built-in answers first.
         retry_failed: Retry scores that failed before.
+        keep_going: Go on where all first scores of a reward model are the same, or half of a judge's first replies were cut.
         overwrite: Replace the rewards file; never the ledger.
         engine: Where models run.
     """
@@ -91,8 +97,10 @@ class JobOptions:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     ledger: str | None = None
     references: str | None = None
+    extract: str | None = None
     self_test: bool = True
     retry_failed: bool = False
+    keep_going: bool = False
     overwrite: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -139,6 +147,7 @@ class Job:
         if options.engine.on_ray:
             check_optional("ray", extra="ray")
             check_on_ray(specs, pool)
+        _check_extract(specs, options.extract)
         self.references = _references(pool, specs, options.references)
         self.notes: dict[str, str] = {}
         """Judge → a line on the answers it takes over from its former name; filled by `plan`."""
@@ -211,7 +220,6 @@ class Job:
             self._pool,
             self.columns,
             stored,
-            references=self.references,
             retry_failed=self._options.retry_failed,
             answered=answered,
         )
@@ -252,9 +260,15 @@ class Job:
             total = sum(tally.todo for tally in plan.values()) if plan else None
             computed = self._score(total, warnings)
         rewards_manifest_path(self.target).unlink(missing_ok=True)  # what it says is no longer so
-        found_in = windows_of_files(self._pool) if on_ray else windows(self._pool, references=self.references)
+        readings = [column.reading for column in self.columns]
+        found_in = windows_of_files(self._pool, readings) if on_ray else windows(self._pool, readings)
         tallies = write_rewards(
-            found_in, self.columns, self._stored() if self.paid else None, self.target, made=self._made
+            found_in,
+            self.columns,
+            self._stored() if self.paid else None,
+            self.target,
+            students=self._pool.students,
+            made=self._made,
         )
         for column in self.columns:
             column.scorer.close()
@@ -284,7 +298,8 @@ class Job:
             try:
                 if self._options.self_test and total != 0:
                     for column in columns:
-                        warnings += self._tested(column, stored)
+                        if not isinstance(column.scorer, VerifyScorer):
+                            warnings += self._tested(column, stored)
                 for column in columns:
                     notes_seen: set[str] = set()
                     for scored, notes in score(self._sources, self._way(column, stored, meter.add)):
@@ -326,18 +341,19 @@ class Job:
         """Return how a column is scored; `workers` overrides the number in the options."""
         options = self._options
         retry = options.retry_failed
+        setup = self._setups[column.name]
+        alike = Alike.of(column.name, setup.spec.kind, keep_going=options.keep_going)
         if not options.engine.on_ray:
             return in_this_process(
                 column,
                 self._pool,
                 stored,
-                references=self.references,
                 retry_failed=retry,
                 progress=progress,
+                alike=alike,
             )
         engine = options.engine if workers is None else replace(options.engine, workers=workers)
-        setup = self._setups[column.name]
-        return on_workers(column, setup, stored, self.parts, retry_failed=retry, engine=engine)
+        return on_workers(column, setup, stored, self.parts, retry_failed=retry, alike=alike, engine=engine)
 
     def _tested(self, column: Column, stored: Stored) -> list[str]:
         """Test a scorer on the built-in conversations, on a worker if workers score; its scores are stored.
@@ -416,15 +432,22 @@ class Job:
         columns = [spec.column or name for spec, name in named]
         check_columns(columns, pool_path=self._pool.path, pool_columns=self._pool.reward_columns)
         made = [
-            Column.of(column, self._scorer(spec, name))
+            Column.of(column, self._scorer(spec, name), self._reading(spec))
             for column, (spec, name) in zip(columns, named, strict=True)
         ]
         local = placed(self._options.local, self._options.engine)
         self._setups = {
-            column.name: ScorerSetup(spec, local, column.digest)
+            column.name: ScorerSetup(spec, local, column.digest, self._options.extract)
             for column, (spec, _) in zip(made, named, strict=True)
         }
         return made
+
+    def _reading(self, spec: Spec) -> Reading:
+        """Say what of the pool a scorer reads besides conversations."""
+        if spec.kind == "verify":
+            check_column(spec.part or "", self._pool.columns, path=self._pool.path)
+            return Reading(spec.part, whole_only=True)
+        return Reading(self.references if spec.kind == "judge" else None)
 
     def _scorer(self, spec: Spec, name: str) -> Scorer:
         options = self._options
@@ -432,11 +455,26 @@ class Job:
             return ImportScorer(spec, name)
         if spec.kind == "python":
             return FunctionScorer(spec)
+        if spec.kind == "verify":
+            verifier = VerifyScorer(spec, options.extract)
+            self._stack.callback(verifier.close)
+            return verifier
         if spec.kind == "http":
             return ServedScorer(spec, options.served)
         if spec.kind == "judge":
-            return JudgeScorer(spec, options.judge, ledger=self._open, retry_failed=options.retry_failed)
+            return JudgeScorer(
+                spec,
+                options.judge,
+                ledger=self._open,
+                retry_failed=options.retry_failed,
+                keep_going=options.keep_going,
+            )
         return LocalScorer(spec, placed(options.local, options.engine))
+
+
+def _check_extract(specs: Sequence[Spec], extract: str | None) -> None:
+    if extract is not None and not any(spec.kind == "verify" for spec in specs):
+        raise OptionError("`extract` is for verifiers: add `with` verify:NAME#COLUMN, or leave it out")
 
 
 def _checked(target: str, pool: Pool, specs: Sequence[Spec], *, overwrite: bool) -> Path:
@@ -486,7 +524,9 @@ def _is_whole(target: Path, columns: Sequence[Column]) -> bool:
         return False
     found = tallies_in(manifest)
     return all(
-        not column.scorer.paid or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
+        not column.scorer.paid
+        or isinstance(column.scorer, VerifyScorer)  # checking again says the same
+        or found[column.name].missing.keys() <= {NO_ANSWER, NO_INSTRUCTION}
         for column in columns
     )
 
@@ -544,11 +584,13 @@ class Meter:
         self._clock = time.monotonic if clock is None else clock
         self._terminal = self._stream.isatty()
         self._began = self._said = self._clock()
+        self._at = running()
         self._shown = False
 
     def add(self, count: int) -> None:
         """Add `count`, and show progress from time to time."""
         self.done += count
+        self._at.tell("scoring", self.done, self._total)
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return

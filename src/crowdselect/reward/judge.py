@@ -9,9 +9,11 @@ from typing import Any
 from crowdselect.ask.ask import AskOptions, Opener, Wanted, answers_to, ask, open_client
 from crowdselect.ask.budget import Limits, check_cost_cap
 from crowdselect.ask.calls import ANSWERED, Client, Request, make_request
+from crowdselect.ask.display import note_of
 from crowdselect.ask.endpoints import Endpoint, check_reachable, key, load_endpoints
 from crowdselect.ask.http_client import HttpClient
 from crowdselect.ask.ledger import Answer, Ledger
+from crowdselect.ask.refused import accepted
 from crowdselect.errors import CallError, OptionError
 from crowdselect.finish import no_verdict
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
@@ -19,7 +21,7 @@ from crowdselect.reward.rubric import Rubric, read_score, unpack_judgement, with
 from crowdselect.reward.specs import Spec
 
 _RUNS = 8  # items per request in flight that are asked together
-_READING = 2  # version of how replies are read: with another version, stored replies are read again
+_READING = 3  # version of how replies are read: with another version, stored replies are read again
 _NO_REFERENCE = "the prompt asks for a reference answer, and there is none"
 
 
@@ -53,6 +55,7 @@ class JudgeScorer(BaseScorer):
         options: How the judge is asked.
         ledger: Returns the ledger; called when the first answer is judged.
         retry_failed: Send requests again that failed before.
+        keep_going: Ask on although half of the first replies were cut.
         client: Makes the client; None = HTTP or local, as in the crowd file.
     """
 
@@ -63,13 +66,16 @@ class JudgeScorer(BaseScorer):
         *,
         ledger: Callable[[], Ledger],
         retry_failed: bool = False,
+        keep_going: bool = False,
         client: Opener | None = None,
     ) -> None:
         self._options, self._ledger = options, ledger
         self._limits = Limits(
             max_cost=options.max_cost, max_requests=options.max_requests, retry_failed=retry_failed
         )
-        self._asking = AskOptions(limits=self._limits, opener=client or _client)
+        self._asking = AskOptions(
+            limits=self._limits, opener=client or _client, stop_if_cut=not keep_going, tell=note_of
+        )
         self._rubric = Rubric(options.prompt)
         self.file = spec.target
         """The crowd file that names the judge."""
@@ -135,6 +141,7 @@ class JudgeScorer(BaseScorer):
             ledger: Where the answers are.
             endpoint: The judge under its name in the ledger.
         """
+        endpoint = accepted(ledger, endpoint)
         keys = [[request.key(endpoint) for request in self.requests(item)] for item in items]
         known = ledger.known([key for some in keys for key in some], retry_failed=self._limits.retry_failed)
         return [known.issuperset(some) for some in keys]
@@ -216,11 +223,15 @@ def find_judge(path: str, name: str) -> Endpoint:
 def _endpoint(spec: Spec, options: JudgeOptions) -> Endpoint:
     """Return the judge's endpoint, with log-probabilities and temperature set."""
     found = find_judge(spec.target, spec.part or "")
-    extra = dict(found.extra_body)
-    if options.logprobs and found.local is None:
+    extra, waived = dict(found.extra_body), set[str]()
+    if options.logprobs and found.logprobs is not False and found.local is None:
         extra = {"logprobs": True, "top_logprobs": 20} | extra
-    steady = 0.0 if found.temperature is None and options.samples == 1 else found.temperature
-    return replace(found, extra_body=extra, temperature=steady)
+        waived |= {"logprobs", "top_logprobs"} - found.extra_body.keys() if found.logprobs is None else set()
+    temperature = found.temperature
+    if temperature is None and options.samples == 1 and not found.default_temperature:
+        temperature = 0.0
+        waived.add("temperature")
+    return replace(found, extra_body=extra, temperature=temperature, waived=frozenset(waived))
 
 
 def _outcome(answer: Answer) -> Outcome:

@@ -8,7 +8,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import check_model_folder
+from crowdselect.modelfolders import check_model_folder, quiet_hub
 from crowdselect.pool.files import fingerprint
 from crowdselect.reward.specs import Spec
 
@@ -89,6 +89,7 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     config = loaded(
         spec.target,
         lambda: transformers.AutoConfig.from_pretrained(**_where(spec), trust_remote_code=trust),
+        revision=spec.revision,
         kind=_KIND,
     )
     _check_code(spec, config, trust=trust)
@@ -96,6 +97,7 @@ def read_card(spec: Spec, options: LocalOptions) -> Card:
     tokenizer = loaded(
         spec.target,
         lambda: transformers.AutoTokenizer.from_pretrained(**_where(spec), trust_remote_code=trust),
+        revision=spec.revision,
         kind=_KIND,
     )
     if options.chat_template != PAIR:
@@ -136,6 +138,7 @@ def load_model(spec: Spec, card: Card) -> Any:  # noqa: ANN401  (a model of tran
             trust_remote_code=trust,
             output_loading_info=True,
         ),
+        revision=spec.revision,
         kind=_KIND,
     )
     missing = sorted(report["missing_keys"])
@@ -161,12 +164,13 @@ def _where(spec: Spec) -> dict[str, Any]:
     return where if spec.revision is None else where | {"revision": spec.revision}
 
 
-def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: ANN401  (whatever is loaded)
+def loaded(model: str, load: Callable[[], Any], *, revision: str | None, kind: str) -> Any:  # noqa: ANN401  (whatever is loaded)
     """Load a part of a model, and turn errors of transformers into one line that names the model.
 
     Args:
         model: Its folder, or its name on the hub.
         load: Loads the part.
+        revision: That was asked for; None = the Hub's main one.
         kind: The kind of model wanted, for messages.
 
     Raises:
@@ -174,7 +178,8 @@ def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: A
         InputError: It does not exist, needs another package, or is not of this kind.
     """
     try:
-        return load()
+        with quiet_hub():
+            return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = one_line(error)
         if "trust_remote_code" in text:
@@ -183,7 +188,7 @@ def loaded(model: str, load: Callable[[], Any], *, kind: str) -> Any:  # noqa: A
             raise InputError(f"{model}: needs another package: {text}") from error
         if isinstance(error, OSError) and not Path(model).expanduser().is_dir():
             raise InputError(
-                f"{model}: there is no such folder here, and the Hub did not give it: {text}"
+                f"{model}: there is no such folder here, and the Hub did not give its revision {revision or 'main'}: {text}"
             ) from error
         raise InputError(f"{model}: cannot be loaded as a {kind}: {text}") from error
 

@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
@@ -26,7 +28,7 @@ _Place = tuple[str, str, int]
 
 
 class FunctionScorer(BaseScorer):
-    """`python:MODULE:FUNCTION`: conversations in, numbers out; None = no score.
+    """`python:MODULE:FUNCTION` or `python:FILE.py:FUNCTION`: conversations in, numbers out; None = no score.
 
     The function takes a list of conversations (lists of {"role", "content"}, the last the assistant's) and
     returns as many numbers. Conversations may be grouped in any way.
@@ -83,7 +85,8 @@ def _find(module: str, name: str, spec: str) -> tuple[Callable[[list[Chat]], Seq
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
     try:
-        found = getattr(importlib.import_module(module), name)
+        home = _loaded(module, spec) if module.endswith(".py") else importlib.import_module(module)
+        found = getattr(home, name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, but something it needs is not
@@ -96,6 +99,18 @@ def _find(module: str, name: str, spec: str) -> tuple[Callable[[list[Chat]], Seq
         raise OptionError(f"{spec}: {name!r} of {module!r} is not a function")
     file = inspect.getsourcefile(inspect.unwrap(found)) if inspect.isroutine(found) else None
     return found, hashlib.sha256(Path(file).read_bytes()).hexdigest() if file is not None else "unknown"
+
+
+def _loaded(file: str, spec: str) -> ModuleType:
+    """Run a file as a module of its own; a relative path is looked for where modules are, too."""
+    paths = (Path(folder, file) for folder in ("", *sys.path))
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise OptionError(f"{spec}: there is no file {file!r}")
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    SourceFileLoader(path.stem, str(path)).exec_module(module)
+    return module
 
 
 class ImportScorer(BaseScorer):

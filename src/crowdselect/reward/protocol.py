@@ -19,7 +19,7 @@ class Item:
 
     Attributes:
         messages: The conversation; the last message, the assistant's, is scored.
-        reference: A correct answer, if the pool has one; only judges use it.
+        reference: A correct answer, if the pool has one; only judges and verifiers use it.
         place: (id, model, sample), for scorers that look scores up instead of computing them.
     """
 
@@ -76,6 +76,10 @@ class Scorer(Protocol):
         """Return everything in an item that its score depends on, as text."""
         ...
 
+    def refusals(self, items: Sequence[Item]) -> Sequence[str | None]:
+        """Say why items can have no score, whatever their answers say; None = they may have one. Costs little."""
+        ...
+
     def score(self, items: Sequence[Item]) -> Iterator[Scored]:
         """Score items in any order, a few at a time; every item is in exactly one of the lists.
 
@@ -107,6 +111,10 @@ class BaseScorer:
     def identity(self, item: Item) -> str:
         """Return the conversation; see `Scorer.identity`."""
         return conversation_text(item)
+
+    def refusals(self, items: Sequence[Item]) -> Sequence[str | None]:
+        """Refuse none; see `Scorer.refusals`."""
+        return [None] * len(items)
 
     def costs(self, todo: int, characters: int) -> Mapping[str, Any]:  # noqa: ARG002  (what others need)
         """Return nothing: no request is paid for; see `Scorer.costs`."""

@@ -1,4 +1,4 @@
-"""A judge's prompt, and reading its reply: a number from 0 to 10, or no score.
+"""A judge's prompt, and the score of its reply: a number from 0 to 10, or none and a reason.
 
 The score is the number that the judge wrote or, if the reply has log-probabilities, the expected value over the
 likely numbers.
@@ -7,16 +7,15 @@ likely numbers.
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from crowdselect.errors import OptionError
-from crowdselect.finish import spoken, spoken_from
 from crowdselect.pool.prompts import chat_text
 from crowdselect.reward.protocol import Item, Outcome
+from crowdselect.reward.verdicts import read_number
 from crowdselect.textfile import not_utf8
 
 LOWEST, HIGHEST = 0, 10
@@ -52,8 +51,6 @@ The answer to grade:
 
 Reply with one line and nothing else: Score: N, where N is a whole number from 0 to 10."""
 
-_SCORE = re.compile(r"\b(?:score|rating|grade)\b[\s\"'*_`]*[:=][\s\"'*_`]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
-_ALONE = re.compile(r"[\s\"'*_`\[(]*(-?\d+(?:\.\d+)?)(?:\s*/\s*10)?[\s\"'*_`\]).]*")
 _MARK = "crowdselect_judgement"
 _ENOUGH = 0.5  # of the probability must be on scores, or the written number counts
 _LITTLE = 0.02  # probability tolerated on a "1" that may have been the start of a 10
@@ -102,11 +99,7 @@ class Rubric:
 
 
 def read_score(text: str) -> Outcome:
-    """Read the score in a judge's reply.
-
-    Args:
-        text: The reply; the last "Score: N" counts, or a number that is the whole reply. Reasoning in `<think>`
-            before that is ignored.
+    """Read the score in a judge's reply; see `verdicts.read_number`.
 
     Returns:
         A score from 0 to 10, or the reason why none can be read; never a default.
@@ -117,26 +110,8 @@ def read_score(text: str) -> Outcome:
         >>> read_score("I cannot grade this.").reason
         "no score can be read in 'I cannot grade this.'"
     """
-    place = score_place(text)
-    if place is None:
-        shown = " ".join((spoken(text) or text).split())
-        return Outcome(
-            reason=f"no score can be read in {shown[:60]!r}" if shown else "the judge's answer is empty"
-        )
-    value = float(text[place[0] : place[1]])
-    if not LOWEST <= value <= HIGHEST:
-        return Outcome(reason=f"the judge says {value:g}, which is outside {LOWEST} to {HIGHEST}")
-    return Outcome(score=value)
-
-
-def score_place(text: str) -> tuple[int, int] | None:
-    """Return the start and end of the score in a judge's reply; None if there is none."""
-    begin = spoken_from(text)
-    found = list(_SCORE.finditer(text, begin))
-    if found:
-        return found[-1].span(1)
-    alone = _ALONE.fullmatch(text, begin)
-    return None if alone is None else alone.span(1)
+    found = read_number(text, lowest=LOWEST, highest=HIGHEST)
+    return Outcome(score=found.value, reason=found.reason)
 
 
 def _checked(file: str) -> str:
@@ -184,7 +159,7 @@ def expected_score(text: str, tokens: Tokens) -> float | None:
         >>> expected_score("8", [{"token": "8", "logprob": math.log(0.75), "top_logprobs": top}])
         7.0
     """
-    place = score_place(text)
+    place = read_number(text, lowest=LOWEST, highest=HIGHEST).place
     if place is None or not text.startswith("".join(str(one["token"]) for one in tokens)[: len(text)]):
         return None
     at, begin = _token_at(tokens, place[0])

@@ -19,18 +19,20 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import user_turn
+from crowdselect.reward.alike import Alike
 from crowdselect.reward.loading import LocalOptions
 from crowdselect.reward.local import LocalScorer
 from crowdselect.reward.own import FunctionScorer
 from crowdselect.reward.protocol import Item, Outcome, Scorer, conversation_text, score_key, settings_digest
-from crowdselect.reward.run import Column, Scores, Window, items_in, row_of, windows
+from crowdselect.reward.run import CONVERSATIONS, Column, Reading, Scores, Window, items_in, row_of, windows
 from crowdselect.reward.specs import Spec
 from crowdselect.reward.stored import Stored, columns_of
+from crowdselect.reward.verify import VerifyScorer, checked_text
 from crowdselect.types import Table
 
 BATCH = 512
 """Answers per part: a worker sorts them by length and writes them together; the most that a crash loses."""
-COMPUTED = ("hf", "python")
+COMPUTED = ("hf", "verify", "python")
 """Scorer kinds that compute locally: they run on workers, and their scores are stored as parts."""
 ON_RAY = (*COMPUTED, "import")
 """Scorer kinds that need no server; those with a server are fast enough from one process."""
@@ -50,6 +52,13 @@ class ScorerSetup:
     local: LocalOptions
     digest: bytes
     """Digest of the settings: a worker with another model stops."""
+    extract: str | None = None
+    """Where a verifier finds the final answer."""
+
+    @property
+    def identity(self) -> Callable[[Item], str]:
+        """The scorer's `identity`, without the scorer."""
+        return partial(checked_text, self.spec.target) if self.spec.kind == "verify" else conversation_text
 
     def scorer(self) -> Scorer:
         """Create the scorer, and check that it is the same as the driver's.
@@ -57,9 +66,13 @@ class ScorerSetup:
         Raises:
             InputError: It has other settings.
         """
-        scorer = (
-            FunctionScorer(self.spec) if self.spec.kind == "python" else LocalScorer(self.spec, self.local)
-        )
+        scorer: Scorer
+        if self.spec.kind == "python":
+            scorer = FunctionScorer(self.spec)
+        elif self.spec.kind == "verify":
+            scorer = VerifyScorer(self.spec, self.extract, processes=1)
+        else:
+            scorer = LocalScorer(self.spec, self.local)
         if settings_digest(scorer) != self.digest:
             raise InputError(
                 f"{self.spec.text}: on a worker it is not what it is on the driver (another version, or other files); "
@@ -97,9 +110,9 @@ def in_this_process(
     pool: Pool,
     stored: Scores,
     *,
-    references: str | None = None,
     retry_failed: bool = False,
     progress: Callable[[int], None] = lambda _: None,
+    alike: Alike | None = None,
 ) -> Way:
     """Return the way to score with the column's own scorer; for when outcomes reach the disk, see `Stored.put`.
 
@@ -107,19 +120,24 @@ def in_this_process(
         column: The column to compute.
         pool: The pool that the source `WHOLE` means.
         stored: Where outcomes are looked up and stored.
-        references: As for `windows`.
         retry_failed: Retry scores that failed before, once.
         progress: Called with the number of new scores, every few scores.
+        alike: Looks at the first scores; None = nothing does.
     """
 
     def batches(source: Source) -> Iterator[list[Item]]:
-        return items_in(windows(pool, references=references)) if source == WHOLE else items_of(source)
+        if source != WHOLE:
+            return items_of(source)
+        return items_in(windows(pool, [column.reading]), column.reading)
 
     known = partial(stored.known, retry_failed=retry_failed)
     read = partial(
         unscored, digest=column.digest, identity=column.scorer.identity, known=known, batches=batches
     )
-    return Way(run_here, read, record, {"column": column, "stored": stored, "progress": progress})
+    watched = alike or Alike(column.name, 0, stops=False)
+    return Way(
+        run_here, read, record, {"column": column, "stored": stored, "progress": progress, "alike": watched}
+    )
 
 
 def on_workers(
@@ -129,6 +147,7 @@ def on_workers(
     parts: Parts,
     *,
     retry_failed: bool = False,
+    alike: Alike,
     engine: EngineOptions,
 ) -> Way:
     """Return the way to score on a Ray cluster, with one scorer per worker.
@@ -139,12 +158,19 @@ def on_workers(
         stored: Where outcomes are looked up.
         parts: Where workers write.
         retry_failed: Retry scores that failed before.
+        alike: Looks at the first scores of each worker.
         engine: The number of workers and their resources.
     """
     stored.read_again()
     known = partial(_found, stored.done(column.digest, retry_failed=retry_failed))
-    read = partial(unscored, digest=column.digest, identity=conversation_text, known=known, batches=items_of)
-    arguments = {"setup": setup, "folder": parts.folder, "place": here()}
+    read = partial(
+        unscored,
+        digest=column.digest,
+        identity=setup.identity,
+        known=known,
+        batches=partial(items_of, reading=column.reading),
+    )
+    arguments = {"setup": setup, "folder": parts.folder, "place": here(), "alike": alike}
     return Way(partial(streamed, options=engine), read, ScoreWorker, arguments)
 
 
@@ -164,7 +190,7 @@ def check_on_ray(specs: Sequence[Spec], pool: Pool) -> None:
     for spec in specs:
         if spec.kind not in ON_RAY:
             raise OptionError(
-                f"`with` {spec.text}: `engine=ray` runs hf: and python: scorers; leave it out, requests to a server are "
+                f"`with` {spec.text}: `engine=ray` runs hf:, verify: and python: scorers; leave it out, requests to a server are "
                 "sent at once as it is (`concurrency`)"
             )
     if pool.limit is not None and len(pool.files) > 1:
@@ -183,20 +209,20 @@ def files_of(pool: Pool) -> list[Source]:
     return [WHOLE | facts | {"path": str(file)} for file in pool.parts]
 
 
-def windows_of_files(pool: Pool) -> Iterator[Window]:
+def windows_of_files(pool: Pool, readings: Sequence[Reading]) -> Iterator[Window]:
     """Yield a pool's answers file by file: only one file's instructions are in memory at a time."""
     for source in files_of(pool):
         with _opened(source) as shard:
-            yield from windows(shard)
+            yield from windows(shard, readings)
 
 
-def items_of(source: Source) -> Iterator[list[Item]]:
+def items_of(source: Source, *, reading: Reading = CONVERSATIONS) -> Iterator[list[Item]]:
     """Yield a source's items: the conversations in it, or the answers in its file."""
     if source["items"] is not None:
         yield [Item(json.loads(text)) for text in source["items"]]
         return
     with _opened(source) as pool:
-        yield from items_in(windows(pool))
+        yield from items_in(windows(pool, [reading]), reading)
 
 
 def _opened(source: Source) -> Pool:
@@ -242,14 +268,18 @@ def unscored(
             yield pa.table({KEY: pa.array(keys, pa.binary()), _ITEM: pa.array(texts, pa.large_string())})
 
 
-def record(table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None]) -> Table:
+def record(
+    table: Table, *, column: Column, stored: Scores, progress: Callable[[int], None], alike: Alike
+) -> Table:
     """Score a table from `unscored`, and store each outcome at once."""
-    keys, scored = table[KEY].to_pylist(), 0
-    for some in column.scorer.score(_items(table)) if keys else ():
+    keys, scored, items = table[KEY].to_pylist(), 0, _items(table)
+    for some in column.scorer.score(items) if keys else ():
         for at, outcome in some:
             stored.put(row_of(column, keys[at], outcome))
         scored += len(some)
         progress(len(some))
+        for at, outcome in some:
+            alike.add(items[at], outcome)
     stored.flush()  # a scorer that is faster than the disk would pile its scores up
     return _counted(scored, ())
 
@@ -261,12 +291,14 @@ class ScoreWorker:
         setup: The setup of the scorer.
         folder: The folder of the parts.
         place: The folder of the user's own modules.
+        alike: Looks at the first scores.
     """
 
-    def __init__(self, setup: ScorerSetup, folder: Path, place: str) -> None:
+    def __init__(self, setup: ScorerSetup, folder: Path, place: str, alike: Alike) -> None:
         if place not in sys.path:
             sys.path.insert(0, place)
         self._scorer, self._parts, self._returned = setup.scorer(), Parts(folder), 0
+        self._alike = alike
 
     def __call__(self, batch: Table) -> Table:
         """Score a batch, unless its part exists already because it was handed out twice."""
@@ -274,11 +306,14 @@ class ScoreWorker:
         name = self._parts.name(keys)
         scored = 0
         if keys and not self._parts.has(name):
+            items = _items(batch)
             found: dict[int, Outcome] = {
-                at: outcome for some in self._scorer.score(_items(batch)) for at, outcome in some
+                at: outcome for some in self._scorer.score(items) for at, outcome in some
             }
             self._parts.write(name, columns_of(keys, [found[at] for at in range(len(keys))]))
             scored = len(keys)
+            for at, item in enumerate(items):
+                self._alike.add(item, found[at])
         fresh, self._returned = self._scorer.notes[self._returned :], len(self._scorer.notes)
         return _counted(scored, fresh)
 

@@ -3,13 +3,14 @@
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
 from crowdselect.pool.files import fingerprint
+from crowdselect.pool.layouts import STUDENT
 from crowdselect.pool.pool import Pool
 from crowdselect.repeats import as_metadata, made_in
 from crowdselect.reward.protocol import Outcome
@@ -18,7 +19,16 @@ from crowdselect.writing import TOOL, new_file, read_manifest
 
 COMMAND = "reward"
 """What a rewards file says it was made by."""
-_PACKAGES = ("crowdselect", "duckdb", "pyarrow", "torch", "transformers", "tokenizers", "openai")
+_PACKAGES = (
+    "crowdselect",
+    "duckdb",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "openai",
+    "math-verify",
+)
 _MOST_REASONS = 20
 
 
@@ -28,6 +38,7 @@ def write_rewards(
     ledger: Scores | None,
     target: Path,
     *,
+    students: Collection[str],
     made: Mapping[str, Any],
 ) -> dict[str, Tally]:
     """Write every answer of a pool with its scores, a window at a time; the file appears complete or not at all.
@@ -37,6 +48,7 @@ def write_rewards(
         columns: What to write.
         ledger: What was scored; None where all scores are looked up.
         target: A path that `check_output` has passed.
+        students: Models whose rows are marked, as they are in the pool; without any there is no column for it.
         made: From `crowdselect.repeats.made_by`, by which the same command knows its file again.
 
     Returns:
@@ -47,7 +59,9 @@ def write_rewards(
 
     names = [column.name for column in columns]
     schema = pa.schema(
-        [("id", pa.string()), ("model", pa.string()), ("sample", pa.int64())]
+        [("id", pa.string()), ("model", pa.string())]
+        + [(STUDENT, pa.bool_())] * bool(students)
+        + [("sample", pa.int64())]
         + [(name, pa.float64()) for name in names]
         + [("truncated", pa.bool_()), ("reason", pa.string())],
         metadata=as_metadata(made),
@@ -61,15 +75,16 @@ def write_rewards(
                     tallies[name].add(outcome)
             ids, models, samples = zip(*window.places, strict=True) if window.places else ((), (), ())
             rows = list(zip(*found.values(), strict=True))
-            made = {
+            written = {
                 "id": ids,
                 "model": models,
+                STUDENT: [model in students for model in models],
                 "sample": samples,
                 **{name: [outcome.score for outcome in found[name]] for name in names},
                 "truncated": [any(outcome.truncated for outcome in row) for row in rows],
                 "reason": [_reason(names, row) for row in rows],
             }
-            arrays = [pa.array(made[entry.name], entry.type) for entry in schema]
+            arrays = [pa.array(written[entry.name], entry.type) for entry in schema]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     return tallies
 

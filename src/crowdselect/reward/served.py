@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from crowdselect.ask.ask import SAME_STOP
 from crowdselect.ask.endpoints import Endpoint
@@ -20,8 +19,8 @@ from crowdselect.ask.http_client import broken_connection, open_transport, read_
 from crowdselect.ask.redact import Redactor
 from crowdselect.errors import CallError, OptionError
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
-from crowdselect.reward.shapes import APIS, Api, Writer, Written, rewards
-from crowdselect.reward.specs import Spec
+from crowdselect.reward.shapes import APIS, Api, SeveralNumbersError, Writer, Written, rewards
+from crowdselect.reward.specs import ENDPOINTS, Spec
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,6 +34,13 @@ _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
 _LONGEST_TIMEOUT = 86_400.0
 _SILENCE = 32  # consecutive requests without an answer, each retried, before the run ends
+
+_SGLANG = "input_ids or input_embeds"  # in its refusal of a request without a text
+_RERANKS = ("rerank", "reranking")
+_RERANK = (
+    "a rerank server (such as llama.cpp's) gives the relevance of documents to a query, written with a template of its own, "
+    "and no reward of a conversation; serve the model with vLLM, SGLang or text-embeddings-inference"
+)
 
 Tools = TypeVar("Tools")
 Job = TypeVar("Job")
@@ -73,7 +79,7 @@ class ServedOptions:
 
 
 class ServedScorer(BaseScorer):
-    """`http:URL`: vLLM's or text-embeddings-inference's reward of a conversation, raw."""
+    """`http:URL`: vLLM's, SGLang's or text-embeddings-inference's reward of a conversation, raw."""
 
     def __init__(self, spec: Spec, options: ServedOptions, *, wait: float = 1.0) -> None:
         """Prepare without sending anything; `wait` is the seconds before the first retry."""
@@ -86,9 +92,10 @@ class ServedScorer(BaseScorer):
         }
         super().__init__(spec.text, settings)
         self._model, self._options, self._wait = spec.part, options, wait
-        last = urlsplit(spec.target).path.rsplit("/", 1)[-1]
-        self._base = spec.target.removesuffix(f"/{last}") if last in APIS else spec.target
-        self._named = options.api if options.api != "auto" else last if last in APIS else None
+        self._base, last = _place(spec)
+        self._named = options.api if options.api != "auto" else last
+        if self._named == "sglang":
+            self._check_tokenizer()
         self._endpoint = Endpoint("reward", base_url=self._base, timeout=options.timeout)
         self._key = _key(self._endpoint, options.api_key_env)
         self._known = Redactor({str(options.api_key_env): self._key or ""})
@@ -158,21 +165,49 @@ class ServedScorer(BaseScorer):
             info = None
         if isinstance(info, dict) and "model_id" in info:  # text-embeddings-inference identifies itself
             return APIS["predict"]
-        probe = [Written([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])]
-        tried = []
-        for name in ("classify", "pooling", "score", "predict"):
+        probe = [
+            Written([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], text="Hi")
+        ]
+        tried: dict[str, str] = {}
+        for name in ("classify", "sglang", "pooling", "score", "predict"):
             api = APIS[name]
             try:
                 answer = await exchange.retried(api.path, self._body(api, probe), wait=self._wait)
                 rewards(api, answer, 1, known=self._known)
+            except SeveralNumbersError as error:
+                raise OptionError(f"{self._base}: {error}") from error
             except CallError as error:
-                tried.append(f"{api.path}: {error}")
+                tried[api.path] = str(error)
                 continue
-            self.notes.append(f"asked at {api.path}")
+            if name == "sglang":
+                self._check_tokenizer()
+            self.notes.append(f"asked at {api.path}{' of SGLang' if name == 'sglang' else ''}")
             return api
-        raise OptionError(
-            f"{self._base}: no way of asking for a reward works ({'; '.join(tried)[:600]}); name it with `api`"
+        await self._refuse_rerank(exchange)
+        same = set(tried.values())
+        told = (
+            f"{same.pop()}, at {', '.join(tried)}"
+            if len(same) == 1
+            else "; ".join(f"{path}: {error}" for path, error in tried.items())
         )
+        raise OptionError(
+            f"{self._base}: no way of asking for a reward works ({told[:600]}); check the address and that the server is up, "
+            "or name the way with `api`"
+        )
+
+    async def _refuse_rerank(self, exchange: "_Exchange") -> None:
+        """Refuse a server, such as llama.cpp's, that only orders documents for a query."""
+        with suppress(CallError):
+            answer = await exchange.send("/v1/rerank", {"query": "Hi", "documents": ["Hello"]})
+            if isinstance(answer, dict) and "results" in answer:
+                raise OptionError(f"{self._base}: {_RERANK}")
+
+    def _check_tokenizer(self) -> None:
+        if self._options.tokenizer is None:
+            raise OptionError(
+                f"{self._base}: SGLang's /classify applies no chat template, so conversations are written here: name the "
+                "served model's tokenizer with `tokenizer` (a name or a folder)"
+            )
 
     @cached_property
     def _writer(self) -> Writer:
@@ -195,6 +230,8 @@ class ServedScorer(BaseScorer):
         except CallError as error:
             if error.verdict == "stop":
                 raise CallError(f"{self._base}: {error}", verdict="stop") from error
+            if api is APIS["classify"] and _SGLANG in str(error):
+                raise OptionError(f"{self._base}: this /classify is SGLang's; pass `api=sglang`") from error
             passing = error.verdict in {"retry", "refused"}
             if len(some) > 1 and not passing:
                 return [outcome for one in some for outcome in await self._ask(exchange, api, [one])]
@@ -405,6 +442,25 @@ def _signals_to(first: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _place(spec: Spec) -> tuple[str, str | None]:
+    """Part a URL into the server and the API that its end names; None if it names none.
+
+    Raises:
+        OptionError: What it names gives no rewards.
+    """
+    base, _, last = spec.target.rpartition("/")
+    if last in _RERANKS:
+        raise OptionError(f"`with` {spec.text!r}: {_RERANK}")
+    if spec.target.endswith("/v1/classify"):
+        raise OptionError(
+            f"`with` {spec.text!r}: SGLang's /v1/classify is a softmax over the labels, 1 for every answer of a reward model; "
+            f"name the server, {base.removesuffix('/v1')}"
+        )
+    if last in ENDPOINTS:
+        return base, last
+    return spec.target.removesuffix("/v1"), None
 
 
 def _key(endpoint: Endpoint, variable: str | None) -> str | None:

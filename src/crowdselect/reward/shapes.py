@@ -1,4 +1,4 @@
-"""Request and response formats of served reward models: vLLM and text-embeddings-inference.
+"""Request and response formats of served reward models: vLLM, SGLang and text-embeddings-inference.
 
 Sources (read in 2026):
 
@@ -6,6 +6,9 @@ Sources (read in 2026):
   "Classification Usages" of docs.vllm.ai. `use_activation` is on by default "in most cases": it squeezes a reward
   into 0 to 1 (or, with one class and a softmax, makes every reward 1). Older servers call it `activation`; both are
   sent, and a server ignores a field that it does not know.
+- SGLang, `python/sglang/srt/entrypoints/http_server.py` and its page on reward models: its native `/classify` takes texts
+  as they are, so the chat template is applied here. Its `/v1/classify` is a softmax over the labels, which for a reward
+  model is 1 whatever the answer.
 - text-embeddings-inference, `docs/openapi.json`: `/predict` with `raw_scores`, which is off by default.
 """
 
@@ -60,6 +63,17 @@ class Api:
     """Whether several conversations may be sent in one request."""
 
 
+class SeveralNumbersError(CallError):
+    """The model has several outputs: none of them is known to be the reward."""
+
+    def __init__(self, path: str, count: int) -> None:
+        super().__init__(
+            f"{path} gives {count} numbers for one conversation; wanted one: a model with one output, pooled over the "
+            "whole conversation and not per token",
+            verdict="stop",
+        )
+
+
 def rewards(api: Api, answer: object, count: int, *, known: Redactor | None = None) -> list[float]:
     """Read one number per conversation.
 
@@ -85,11 +99,7 @@ def rewards(api: Api, answer: object, count: int, *, known: Redactor | None = No
         raise CallError(f"{api.path} gives {len(found)} answers for {count} conversations", verdict="stop")
     most = max(map(len, found))
     if most != 1:
-        raise CallError(
-            f"{api.path} gives {most} numbers for one conversation; wanted one: a model with one output, pooled over the "
-            "whole conversation and not per token",
-            verdict="stop",
-        )
+        raise SeveralNumbersError(api.path, most)
     return [row[0] for row in found]
 
 
@@ -112,6 +122,10 @@ def _pairs(some: Sequence[Written], most: int | None) -> Body:
 def _predict(some: Sequence[Written], _most: int | None) -> Body:
     inputs = [one.pair if one.text is None else [one.text] for one in some]
     return {"inputs": inputs, "raw_scores": True, "truncate": True}
+
+
+def _texts(some: Sequence[Written], _most: int | None) -> Body:
+    return {"text": [one.text for one in some]}
 
 
 def _data(answer: Any, read: Callable[[Mapping[str, Any]], list[Any]]) -> list[list[float]]:  # noqa: ANN401  (parsed JSON)
@@ -139,6 +153,12 @@ APIS: dict[str, Api] = {
         lambda answer: _data(answer, lambda row: row["probs"]),
         lambda some: some[0].ids is not None,
     ),
+    "sglang": Api(
+        "/classify",
+        _texts,
+        lambda answer: [[_number(value) for value in row["embedding"]] for row in answer],
+        lambda _: True,
+    ),
     "pooling": Api(
         "/pooling",
         _conversation,
@@ -153,7 +173,7 @@ APIS: dict[str, Api] = {
         lambda _: True,
     ),
 }
-"""The APIs, by the last part of their path."""
+"""The APIs by name: the last part of their path, for SGLang's own the server's name."""
 
 
 class Writer:

@@ -1,4 +1,4 @@
-"""How scorers are named (`hf:`, `http:`, `judge:`, `python:`, `import:`), and the column each makes."""
+"""How scorers are named (`hf:`, `http:`, `judge:`, `verify:`, `python:`, `import:`), and the column each makes."""
 
 import os
 from collections.abc import Sequence
@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from crowdselect.errors import OptionError
+from crowdselect.errors import OptionError, near_miss
 from crowdselect.pool.layouts import NOT_REWARDS
+from crowdselect.verify.verifiers import VERIFIERS
 
-KINDS = ("hf", "http", "judge", "python", "import")
+KINDS = ("hf", "http", "judge", "verify", "python", "import")
 COLUMNS = ("id", "model", "sample", "truncated", "reason")
 """The columns of a rewards file that are not scores."""
 ENDPOINTS = ("classify", "pooling", "score", "predict")
 """Last parts of a URL that name an API rather than a server."""
 
-_FORMS = "hf:NAME_OR_PATH[@REVISION][#OUTPUT], http:URL[#MODEL], judge:crowd.toml#NAME, python:MODULE:FUNCTION or import:FILE[#COLUMN]"
+_VERIFY = f"verify:{'|'.join(VERIFIERS)}#COLUMN"
+_FORMS = (
+    f"hf:NAME_OR_PATH[@REVISION][#OUTPUT], http:URL[#MODEL], judge:crowd.toml#NAME, {_VERIFY}, "
+    "python:MODULE_OR_FILE:FUNCTION or import:FILE[#COLUMN]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,10 @@ class Spec:
     Attributes:
         text: As the user wrote it.
         kind: One of `KINDS`.
-        target: A model, a URL, a file or `MODULE:FUNCTION`.
+        target: A model, a URL, a file, a verifier, or `MODULE:FUNCTION` (or `FILE.py:FUNCTION`).
         revision: Revision of a model on a hub.
-        part: The output of a model, the name of a judge, the served model, or the column of a file.
+        part: The output of a model, the name of a judge, the served model, the column of a file, or the pool's column
+            of right answers.
         column: The column of scores it makes; None = those of the imported file.
     """
 
@@ -44,7 +50,7 @@ def parse_spec(text: str, *, name: str | None = None) -> Spec:
 
     Args:
         text: See `KINDS`.
-        name: The column to make; None = the last part of the scorer's path.
+        name: The column to make; None = the last part of the scorer's path, or the verifier.
 
     Raises:
         OptionError: It is not in any of the forms.
@@ -54,6 +60,8 @@ def parse_spec(text: str, *, name: str | None = None) -> Spec:
         'Skywork-Reward-Llama-3.1-8B'
         >>> parse_spec("http://localhost:8000/classify#org/model").column
         'model'
+        >>> parse_spec("verify:math#answer").part, parse_spec("python:rewards/mine.py:length").column
+        ('answer', 'length')
     """
     kind, colon, target = text.partition(":")
     if kind in {"http", "https"} and target.startswith("//"):
@@ -153,10 +161,23 @@ def _judge(text: str, target: str) -> Spec:
     return Spec(text, "judge", file, None, name, _last(name))
 
 
+def _verifier(text: str, target: str) -> Spec:
+    name, _, column = target.partition("#")
+    if name not in VERIFIERS or not column:
+        hint = near_miss(name, VERIFIERS) if name not in VERIFIERS else ""
+        raise OptionError(
+            f"`with` {text!r}: wanted {_VERIFY}, COLUMN being the pool's column of right answers{hint}"
+        )
+    return Spec(text, "verify", name, None, column, name)
+
+
 def _function(text: str, target: str) -> Spec:
     module, _, function = target.rpartition(":")
-    if not module or not all(part.isidentifier() for part in [*module.split("."), function]):
-        raise OptionError(f"`with` {text!r}: wanted python:MODULE:FUNCTION, two names of Python")
+    names = [function] if module.endswith(".py") else [*module.split("."), function]
+    if not module or not all(name.isidentifier() for name in names):
+        raise OptionError(
+            f"`with` {text!r}: wanted python:MODULE:FUNCTION, two names of Python, or python:FILE.py:FUNCTION"
+        )
     return Spec(text, "python", target, column=function)
 
 
@@ -174,4 +195,11 @@ def _last(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1] if path.strip("./") else Path(path).resolve().name
 
 
-_READERS = {"hf": _model, "http": _served, "judge": _judge, "python": _function, "import": _file}
+_READERS = {
+    "hf": _model,
+    "http": _served,
+    "judge": _judge,
+    "verify": _verifier,
+    "python": _function,
+    "import": _file,
+}

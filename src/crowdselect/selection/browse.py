@@ -2,15 +2,17 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.index import to_numpy
+from crowdselect.pool.layouts import direction_of
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
@@ -146,17 +148,53 @@ def _joins(token: re.Match[str]) -> bool:
 
 
 _BATCH = 20  # rows whose answers are read at a time
+Use = Literal["to train on", "rejected", ""]
+"""What a selection takes an answer for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSample:
+    """One of several answers of a model to an instruction."""
+
+    number: float
+    """Its number among the model's."""
+    reward: float | None
+    """Its own; None = no reward."""
+    text: str | None
+    """None = no text."""
+    use: Use = ""
+    """What the selection takes it for; empty = nothing, or no selection is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One model's answer to an instruction."""
+    """One model's answer to an instruction, or its several samples."""
 
     model: str
     reward: float | None
     """None = no reward; the mean over samples."""
     text: str | None
-    """None = no text; of several samples the first with text."""
+    """None = no text, or there are samples."""
+    samples: tuple[ShownSample, ...] = ()
+    """By number, in a pool that has samples; only those with a text or a reward."""
+    is_student: bool = False
+    """Its answers are the student's own, which are never trained on."""
+
+    @property
+    def shown(self) -> tuple[ShownSample, ...]:
+        """The samples that stand for all: those that the selection takes, else the best-rewarded one that has text.
+
+        Example:
+            >>> one, other = ShownSample(0.0, 0.5, "no"), ShownSample(1.0, 1.0, "yes")
+            >>> [sample.text for sample in Answered("m", 0.75, None, (one, other)).shown]
+            ['yes']
+        """
+        taken = tuple(sample for sample in self.samples if sample.use)
+        best_first = sorted(
+            self.samples,
+            key=lambda sample: (sample.text is None, sample.reward is None, -(sample.reward or 0.0)),
+        )
+        return taken or tuple(best_first[:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +206,8 @@ class Page:
     """What is known of the row besides its texts, by name, without missing values."""
     instruction: str | None
     answers: tuple[Answered, ...]
-    """The highest reward first, answers without one last, ties by name; only models with a text or a reward."""
+    """The highest reward first, answers without one last, ties by name, a student's own after the crowd's; only models
+    with a text or a reward."""
 
 
 class Browser:
@@ -195,7 +234,10 @@ class Browser:
         self._pool = pool
         self._places = {id_: row for row, id_ in enumerate(pool.ids.tolist())}
         self._table = _table(pool, selection, reward, crowd)
-        self._scores = _scores(pool, selection, reward)
+        self._reward = _reward(pool, selection, reward)
+        self._scores = None if self._reward is None else pool.scores_of_part(pool.reward_name(self._reward))
+        marked = pool.students if selection is None else selection.students
+        self._students = students_in(pool.models, marked=marked, crowd=crowd)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -237,24 +279,69 @@ class Browser:
             ids = [str(self._pool.ids[row]) for row in batch]
             texts = self._pool.texts_of(ids) if self._pool.has_text else [None] * len(ids)
             numbers = self._table.take(batch).to_pylist()
-            cells = [(id_, model) for id_ in ids for model in self._pool.models]
-            answers = self._pool.responses(cells) if self._pool.has_responses else [None] * len(cells)
-            width = len(self._pool.models)
-            for i, row in enumerate(batch):
-                shown = self._answers(row, answers[i * width : (i + 1) * width])
+            shown = self._answers(batch, ids) if self._pool.samples is None else self._samples(batch, numbers)
+            for i, answers in enumerate(shown):
                 known = {
-                    name: value for name, value in numbers[i].items() if value is not None and name != "id"
+                    name: value
+                    for name, value in numbers[i].items()
+                    if value is not None and name not in {"id", "answers"}
                 }
-                yield Page(ids[i], known, texts[i], shown)
+                yield Page(ids[i], known, texts[i], answers)
 
-    def _answers(self, row: int, texts: Sequence[str | None]) -> tuple[Answered, ...]:
-        rewards = np.full(len(texts), np.nan) if self._scores is None else self._scores[row]
-        answered = [
-            Answered(model, None if np.isnan(reward) else float(reward), text)
-            for model, reward, text in zip(self._pool.models, rewards, texts, strict=True)
-            if text is not None or not np.isnan(reward)
-        ]
-        return tuple(sorted(answered, key=lambda a: (a.reward is None, -(a.reward or 0.0), a.model)))
+    def _answers(self, rows: Sequence[int], ids: Sequence[str]) -> Iterator[tuple[Answered, ...]]:
+        """Yield each row's answers, one of each model."""
+        models = self._pool.models
+        cells = [(id_, model) for id_ in ids for model in models]
+        texts = self._pool.responses(cells) if self._pool.has_responses else [None] * len(cells)
+        for i, row in enumerate(rows):
+            own = texts[i * len(models) : (i + 1) * len(models)]
+            yield self._ordered(map(Answered, models, self._rewards_of(row), own))
+
+    def _samples(
+        self, rows: Sequence[int], numbers: Sequence[Mapping[str, Any]]
+    ) -> Iterator[tuple[Answered, ...]]:
+        """Yield each row's answers, all samples of each model; `numbers` says which of them the selection takes."""
+        pool, samples = self._pool, self._pool.samples
+        if samples is None:
+            raise ValueError("no samples")  # `pages` asks
+        found = samples.of_rows(np.array(rows, dtype=np.int64), self._sample_rewards)
+        models = [pool.models[model] for model in found.model]
+        pairs = [(str(pool.ids[row]), model) for row, model in zip(found.row, models, strict=True)]
+        texts = pool.responses(pairs, found.number.tolist()) if pool.has_responses else [None] * len(pairs)
+        known = list(zip(found.row.tolist(), models, found.number.tolist(), found.reward, texts, strict=True))
+        for row, own in zip(rows, numbers, strict=True):
+            uses: dict[tuple[Any, Any], Use] = {
+                (own.get("rejected_model"), own.get("rejected_sample")): "rejected"
+            }
+            for taken in own.get("answers") or [own]:
+                uses[taken.get("model"), taken.get("sample")] = "to train on"
+            shown: dict[str, list[ShownSample]] = {model: [] for model in pool.models}
+            for _, model, number, reward, text in (one for one in known if one[0] == row):
+                if text is not None or not np.isnan(reward):
+                    use = uses.get((model, number), "")
+                    shown[model].append(ShownSample(number, _known(reward), text, use))
+            rewards = zip(pool.models, self._rewards_of(row), strict=True)
+            yield self._ordered(Answered(model, mean, None, tuple(shown[model])) for model, mean in rewards)
+
+    def _ordered(self, answers: Iterable[Answered]) -> tuple[Answered, ...]:
+        """Those with a text or a reward, in the order of `Page.answers`; a student's are marked."""
+        marked = (replace(answer, is_student=answer.model in self._students) for answer in answers)
+        there = [each for each in marked if each.text is not None or each.reward is not None or each.samples]
+        return tuple(
+            sorted(there, key=lambda a: (a.is_student, a.reward is None, -(a.reward or 0.0), a.model))
+        )
+
+    def _rewards_of(self, row: int) -> list[float | None]:
+        """Each model's reward of a row; None = none."""
+        rewards = np.full(len(self._pool.models), np.nan) if self._scores is None else self._scores[row]
+        return [_known(reward) for reward in rewards]
+
+    @cached_property
+    def _sample_rewards(self) -> FloatArray | None:
+        """The reward of every sample, as the pool orders them; None where there is no single reward."""
+        if self._reward is None or self._pool.samples is None:
+            return None
+        return self._pool.samples.rewards(self._pool.reward_name(self._reward))
 
     def _place(self, id_: str) -> int:
         if id_ not in self._places:
@@ -280,6 +367,8 @@ def _table(pool: Pool, selection: Selection | None, reward: str | None, crowd: C
     if selection is not None:
         places = pc.index_in(ids, selection.table["id"].combine_chunks())
         return selection.table.take(places)
+    if len(pool.models) < 2:  # then there are no metrics
+        return pa.table({"id": ids})
     try:
         _, rows = look_at(pool, options=None, reward=reward, crowd=crowd)
     except RewardError:
@@ -289,14 +378,16 @@ def _table(pool: Pool, selection: Selection | None, reward: str | None, crowd: C
     return metrics_table(rows)
 
 
-def _scores(pool: Pool, selection: Selection | None, reward: str | None) -> FloatArray | None:
-    """Read the score matrix, shape (N, M); None if there is no single reward, or the selection used an ensemble."""
+def _reward(pool: Pool, selection: Selection | None, reward: str | None) -> str | None:
+    """Find which reward to show; None if there is no single one, or the selection used an ensemble."""
     if reward is None and selection is not None:
-        reward = selection.facts["reward"]
-        if not isinstance(reward, str) or reward not in pool.reward_columns:
-            return None
-    reward = reward or pool.usual_reward
-    return None if reward is None else pool.scores(reward)
+        used = selection.facts["reward"]
+        return used if isinstance(used, str) and direction_of(used)[0] in pool.reward_columns else None
+    return reward or pool.usual_reward
+
+
+def _known(reward: float) -> float | None:
+    return None if np.isnan(reward) else float(reward)
 
 
 def _as_numbers(values: ObjectArray) -> ObjectArray:

@@ -41,6 +41,8 @@ class Found:
     """Shape (N,); NaN = not eligible."""
     grouping: Grouping
     choice: Choice
+    chance: FloatArray | None = None
+    """The weight of each row, where rows were drawn by weights, shape (N,)."""
 
 
 def selection_of(
@@ -70,12 +72,14 @@ def selection_table(found: Found) -> Table:
     rows, choice, grouping, answers = found.rows, found.choice, found.grouping, found.rows.answers
     eligible = ~np.isnan(found.score)
     chosen = choice.rank > 0
+    student = None if rows.reach is None else rows.reach.student.name
+    models = [*rows.crowd.names, student]  # in pairs it comes after the crowd
 
     def answer(
         columns: IntArray, samples: FloatArray | None, rewards: FloatArray, prefix: str
     ) -> dict[str, Any]:
         known = eligible & (columns != _NONE)
-        names = pa.array(rows.crowd.names, pa.string()).take(pa.array(columns, mask=~known))
+        names = pa.array(models, pa.string()).take(pa.array(columns, mask=~known))
         named = {f"{prefix}model": names}
         if samples is not None:
             named[f"{prefix}sample"] = _numbered(np.where(known, samples, np.nan))
@@ -91,6 +95,9 @@ def selection_table(found: Found) -> Table:
             **({} if answers.several is None else {"answers": answers_column(found, eligible)}),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
             "score": nullable(found.score),
+            **(
+                {} if found.chance is None else {"chance": nullable(np.where(eligible, found.chance, np.nan))}
+            ),
             **{name: nullable(values) for name, values in rows.metrics.items()},
             **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
             **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
@@ -211,9 +218,20 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
-        **student_facts(rows.reach, found.choice.rank > 0),
+        "students": list(found.shards.students),
+        **_of_student(found),
         "notes": [*rows.pool_notes, *notes, *grouping.notes],
     }
+
+
+def _of_student(found: Found) -> dict[str, Any]:
+    """What is good, and what the student can; see `crowdselect.selection.student.student_facts`."""
+    facts = student_facts(found.rows.reach, found.choice.rank > 0)
+    if facts.get("student", {}).get("answers") is not None:
+        facts["student"]["answers"] = _absolute(facts["student"]["answers"])
+        if found.rows.joined is not None:
+            facts["student"]["fingerprint"] = found.rows.joined.own.pool.fingerprint()
+    return facts
 
 
 def _answers_given(found: Found) -> dict[str, Any]:
@@ -236,8 +254,8 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     answers, has_text, warnings = rows.answers, not rows.blank.all(), list(rows.notes)
     if rows.families < _FEW_FAMILIES:
         warnings += [
-            f"{name} rests on {rows.families} model {'family' if rows.families == 1 else 'families'} of two sizes, "
-            "so it has few distinct values and is mostly noise; lower its weight (`weights`)"
+            f"{name} is mostly noise here: only {rows.families} model "
+            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
     chosen = choice.rank > 0
@@ -294,9 +312,9 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
 
 
 _ENDED = {
-    "cut": "were cut",
-    "filtered": "were withheld by a filter",
-    "failed": "were broken off by an error",
+    "cut": "cut (finish_reason, or a <think> without an end)",
+    "filtered": "withheld by a filter (finish_reason)",
+    "failed": "broken off by an error (finish_reason)",
 }
 
 
@@ -305,22 +323,22 @@ def ending_notes(endings: Mapping[str, int], *, allow_cut: bool) -> list[str]:
 
     Example:
         >>> ending_notes({"cut": 2}, allow_cut=False)
-        ['2 answers were cut (finish_reason); their rewards count, but they are not training targets (`allow_cut=True` allows them)']
+        ['2 answers were cut (finish_reason, or a <think> without an end); their rewards count, but they are not training targets (`allow_cut=True` allows them)']
     """
     notes = []
     for kind, words in _ENDED.items():
         count = endings.get(kind, 0)
         if not count:
             continue
+        said = f"{count} answers were {words}" if count > 1 else f"1 answer was {words}"
         if kind == "cut" and allow_cut:
-            notes.append(
-                f"{count} answers {words} (finish_reason); `allow_cut=True` allows them as training targets"
-            )
+            notes.append(f"{said}; `allow_cut=True` allows them as training targets")
             continue
         hint = " (`allow_cut=True` allows them)" if kind == "cut" else ""
+        notes.append(f"{said}; their rewards count, but they are not training targets{hint}")
+    odd = endings.get("odd", 0)
+    if odd:
         notes.append(
-            f"{count} answers {words} (finish_reason); their rewards count, but they are not training targets{hint}"
+            f"{odd} {'answers have' if odd > 1 else 'answer has'} an unknown finish_reason; they were kept"
         )
-    if endings.get("odd"):
-        notes.append(f"{endings['odd']} answers have an unknown finish_reason; they were kept")
     return notes

@@ -20,16 +20,15 @@ from crowdselect.pool.prompts import Chat
 from crowdselect.selection import rl
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.formats import (
-    RL,
-    Record,
     check_format,
     file_type_of,
     record,
     record_schema,
     trainer_files,
 )
+from crowdselect.selection.records import RL, Record
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import Chosen, chosen_of
+from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -60,9 +59,9 @@ def export(
         selection: What was chosen from `pool`.
         pool: The pool; only the chosen answers are fetched from it.
         path: The folder to create.
-        format: One of `crowdselect.selection.formats.FORMATS`; None = `messages`, or `dpo` for pairs.
+        format: One of `crowdselect.selection.records.FORMATS`; None = `messages`, or `dpo` for pairs.
         file_type: "jsonl" or "parquet".
-        trainer: One of `crowdselect.selection.formats.TRAINERS`: in its form, with the files that it needs.
+        trainer: One of `crowdselect.selection.trainers.TRAINERS`: in its form, with the files that it needs.
         license: The licence to state in the card; None = unknown.
         overwrite: Replace the files of an earlier result, which its manifest lists, once the new one is complete;
             everything else in the folder stays.
@@ -89,14 +88,21 @@ def export(
     )
     options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
+        named = options.get("format")
+        made_so = "without `format`" if named is None else f"with `format={named!r}`"
         raise OptionError(
-            f"`format={name!r}` does not fit a selection made with `format={options.get('format')!r}`; select again with the format that is wanted"
+            f"`format={name!r}` does not fit a selection made {made_so}; select again with `format={name!r}`"
         )
     if checked is not None and trainer in rl.CHECKED and trainer != options.get("trainer"):
         raise OptionError(
             f"this selection was not made for {trainer}; select again with `trainer={trainer!r}`"
         )
-    lists = [options["include"], options["exclude"], *options["decontaminate"]]
+    lists = [
+        options["include"],
+        options["exclude"],
+        options.get("student_answers"),
+        *options["decontaminate"],
+    ]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
     source = chosen_of(pool, selection, run=run)
     custom = bool(checked and checked["custom"])
@@ -133,7 +139,7 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
         name: The format's name; None for the default.
         file_type: "jsonl" or "parquet".
         pairs: "best-worst" for preference data, else None.
-        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        trainer: A key of `crowdselect.selection.trainers.TRAINERS`, or None.
 
     Returns:
         The format's name.
@@ -165,7 +171,7 @@ def file_names(
     Args:
         pool: The pool.
         file_type: "jsonl" or "parquet".
-        trainer: A key of `crowdselect.selection.formats.TRAINERS`, or None.
+        trainer: A key of `crowdselect.selection.trainers.TRAINERS`, or None.
         name: The format; None = the usual one.
         custom: Whether a reward function of one's own is written.
     """
@@ -199,7 +205,7 @@ def training_records(
     Args:
         selection: What was chosen from `pool`.
         pool: The pool.
-        format: One of `crowdselect.selection.formats.FORMATS`.
+        format: One of `crowdselect.selection.records.FORMATS`.
         trainer: See `crowdselect.selection.formats.record`.
         cuts: Counts the answers at whose end chat markers were cut.
 
@@ -214,6 +220,20 @@ def training_records(
         yield from _rl_records(selection, pool, rows, trainer=trainer)
         return
     rows = [each for row in rows for each in _answers_of(row)]
+    with rejected_in(selection, pool) as others:
+        yield from _records(selection, pool, others, rows, format, trainer=trainer, cuts=cuts)
+
+
+def _records(
+    selection: Selection,
+    pool: Chosen,
+    rejected_pool: Chosen,
+    rows: list[dict[str, Any]],
+    name: str,
+    *,
+    trainer: str | None,
+    cuts: MarkerCuts,
+) -> Iterator[Record]:
     for begin in range(0, len(rows), _BATCH):
         batch = rows[begin : begin + _BATCH]
         chosen, samples = [(row["id"], row["model"]) for row in batch], [row.get("sample") for row in batch]
@@ -223,14 +243,14 @@ def training_records(
         if paired:
             others = [(row["id"], row["rejected_model"]) for row in batch]
             samples = [row.get("rejected_sample") for row in batch]
-            rejected = _fetch(pool, others, samples, cuts)
-            _check_prompts(pool, chosen, prompts, pool.prompts(others, samples))
+            rejected = _fetch(rejected_pool, others, samples, cuts)
+            _check_prompts(pool, chosen, prompts, rejected_pool.prompts(others, samples))
         tools = pool.tools([row["id"] for row in batch])
         for row, prompt, answer, other, may_call in zip(
             batch, prompts, answers, rejected, tools, strict=True
         ):
             yield record(
-                format,
+                name,
                 instruction_id=row["id"],
                 prompt=prompt,
                 answer=answer,

@@ -1,20 +1,23 @@
 """Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from crowdselect.crowd import Crowd
+from crowdselect.crowd import Crowd, Member, students_in
 from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
+from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.numbers import forms
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
 _FAR = 2  # a gap of so many times the largest other one
+_LISTED = 3  # further pairs of rewards that a warning names
 _ALIKE = 0.3  # rank correlation from which on two rewards are of the same thing
 _TENTH = 0.12  # of a reward's range, counted from its lowest value
 _SAFE = 1e290  # rewards below this can be summed over any pool
@@ -30,8 +33,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
-        its filled share, range and gaps), `crowd` (one entry per model with family, size, mean reward and
-        coverage per reward column), `numbers` (names that weights, bands and
+        its filled share, range and gaps, and what is good: `above`, the cut, and its `share`), `crowd` (one entry per model with family, size, mean reward and
+        coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
@@ -44,9 +47,10 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         'inspect_pool'
     """
     matrices, missing = _matrices(pool, reward)
-    aligned, notes = (crowd or Crowd.from_names(pool.models)).aligned(pool.models)
+    students = students_in(pool.models, marked=pool.students, crowd=crowd)
+    members, notes = _members(pool, crowd, students)
     texts = pool.instructions()
-    rewards = {name: _describe(matrix) for name, matrix in matrices.items()}
+    rewards = {name: {**_describe(matrix), "good": _good(pool, name)} for name, matrix in matrices.items()}
     equal = [
         f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
         for name, found in rewards.items()
@@ -55,6 +59,18 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
+    told = {
+        member.name: {
+            "name": member.name,
+            "family": member.family,
+            "size_b": member.size_b,
+            "source": member.source,
+            "endings": endings[j],
+            "coverage": {name: float((~np.isnan(matrix[:, j])).mean()) for name, matrix in matrices.items()},
+            "mean_reward": {name: _mean(matrix[:, j]) for name, matrix in matrices.items()},
+        }
+        for j, member in enumerate(members)
+    }
     return {
         "pool": pool.path,
         "layout": pool.layout,
@@ -66,35 +82,27 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "without_text": int((~with_text).sum()),
         "duplicates": int(repeated),
         "numbers": _numbers(pool, matrices),
-        "models": len(pool.models),
+        "models": len(pool.models) - len(students),
         "reward_columns": list(pool.reward_columns),
         "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
-        "crowd": [
-            {
-                "name": member.name,
-                "family": member.family,
-                "size_b": member.size_b,
-                "source": member.source,
-                "endings": endings[j],
-                "coverage": {
-                    name: float((~np.isnan(matrix[:, j])).mean()) for name, matrix in matrices.items()
-                },
-                "mean_reward": {name: _mean(matrix[:, j]) for name, matrix in matrices.items()},
-            }
-            for j, member in enumerate(aligned.members)
-        ],
-        "notes": [
-            *pool.notes,
-            *notes,
-            *missing,
-            *equal,
-            *_markers(pool, list(matrices)),
-            *_contradictions(matrices, pool),
-        ],
+        "crowd": [told[name] for name in pool.models if name not in students],
+        "students": [told[name] for name in students],
+        "notes": [*pool.notes, *notes, *missing],
+        "warnings": [*equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
     }
+
+
+def _members(pool: Pool, crowd: Crowd | None, students: Sequence[str]) -> tuple[list[Member], list[str]]:
+    """The pool's models with family and size, in its order, students among them; and notes about the crowd file."""
+    names = [name for name in pool.models if name not in students]
+    found, notes = (crowd or Crowd.from_names(names)).aligned(names) if names else (Crowd(()), [])
+    known = {member.name: member for member in found.members}
+    others = Crowd.from_names(students).members if students else ()
+    known |= {member.name: member for member in others}
+    return [known[name] for name in pool.models], notes
 
 
 def length_bias(
@@ -134,7 +142,7 @@ def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
         values = matrix[~np.isnan(matrix)] if found is None else found.values
         several |= found is not None and bool((found.counts > 1).any())
         within |= bool(values.size) and bool(values.min() >= 0 and values.max() <= 1)
-    return forms(samples=several, full_marks=within)
+    return forms(samples=several, full_marks=within, ensemble=len(pool.reward_columns) > 1)
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:
@@ -160,7 +168,7 @@ def _markers(pool: Pool, names: list[str]) -> list[str]:
 
 def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]:
     """Warn of answers that one reward puts among the highest and another among the lowest, where the two agree otherwise."""
-    warnings = []
+    found: list[tuple[int, str, str]] = []
     names = list(matrices)
     agreement = reward_agreement(matrices).overall if len(names) > 1 else {}
     for pair, rho in agreement.items():
@@ -173,11 +181,21 @@ def _contradictions(matrices: Mapping[str, FloatArray], pool: Pool) -> list[str]
             odd = (high == top) & (low <= bottom + _TENTH * spread)
             if odd.any():
                 row, model = (int(each[0]) for each in np.nonzero(odd))
-                warnings.append(
-                    f"{int(odd.sum())} answers have the highest {first} ({top:g}) and among the lowest {second}, such as that of "
-                    f"{pool.models[model]} to id {pool.ids[row]!r}: one of the two is wrong there"
+                count = int(odd.sum())
+                many = f"{count} answers have" if count > 1 else "1 answer has"
+                where = (
+                    f"such as that of {pool.models[model]}" if count > 1 else f"that of {pool.models[model]}"
                 )
-    return warnings
+                said = (
+                    f"{many} the highest {first} ({top:g}) and among the lowest {second}, {where} to id "
+                    f"{pool.ids[row]!r}: one of the two is wrong there"
+                )
+                found.append((count, said, f"{first} and {second} ({count})"))
+    if not found:
+        return []
+    (_, said, _), *others = sorted(found, key=lambda each: -each[0])
+    listed = ", ".join(pair for _, _, pair in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+    return [f"{said}; likewise the highest and the lowest of {listed}" if others else said]
 
 
 def _defined(value: float) -> float | None:
@@ -232,6 +250,18 @@ def _describe(matrix: FloatArray) -> dict[str, Any]:
         "with_one_reward": int((per_row == 1).sum()),
         "complete": int((per_row == matrix.shape[1]).sum()),
     }
+
+
+def _good(pool: Pool, name: str) -> dict[str, float] | None:
+    """Where the cut lies above which an answer is good, and the share of rewards there; None where all are equal.
+
+    See `crowdselect.numeric.good.good_cut`. Marked students count, as they do in a selection for one.
+    """
+    found = rewards_in(pool, name, None)
+    every = np.ones(found.scores.shape, dtype=np.bool_)
+    values, counts = found.tally(every[:, 0], every[0])
+    cut = good_cut(values, counts)
+    return None if cut is None else {"above": cut, "share": float(counts[values > cut].sum() / counts.sum())}
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +15,18 @@ from crowdselect.errors import InputError, OptionError, RewardError, SplitError
 from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
+from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
 from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
+    SCORES,
     Look,
     Matrix,
     ensemble_of,
@@ -30,6 +34,7 @@ from crowdselect.selection.measure import (
     known_of,
     looked,
     lowest_hashes,
+    matrix_in,
     several_in,
     tables_of,
 )
@@ -38,9 +43,14 @@ from crowdselect.selection.numbers import (
     check_marks,
     check_number,
     depends_on_all,
+    is_number,
+    item_numbers,
+    margin,
+    parted,
     rests_on_full_marks,
+    rests_on_items,
 )
-from crowdselect.selection.options import RL, Options, wants_model
+from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
@@ -49,6 +59,8 @@ from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_ra
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.student import REACH, Student
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
+
+_ROWS_PER_MODEL = 10  # instructions that the fit of a model's ability needs
 
 
 def look_at(
@@ -63,6 +75,7 @@ def look_at(
     keep: bool = False,
     also: Sequence[str] = (),
     student: Student | None = None,
+    own: OwnAnswers | None = None,
 ) -> tuple[Shards, Rows]:
     """Look at a pool once.
 
@@ -77,6 +90,7 @@ def look_at(
         keep: Return the score matrix too; the pool is then read as a whole.
         also: Further numbers that are wanted; see `crowdselect.selection.numbers`.
         student: The student, and what counts as good, if there are no options.
+        own: The pool of its answers, if it is open already.
 
     Returns:
         How the pool is read, and its rows.
@@ -87,26 +101,55 @@ def look_at(
         SplitError: With `run`, an instruction is in two files; otherwise the pool is then read as a whole.
     """
     student = (student or Student()) if options is None else options.the_student
-    if method.student and not student.named:
-        raise OptionError(
-            f"`method={method.name}` chooses for a student; name it with `student`, `student_answers` or `student_column`"
-        )
     name = reward if options is None else options.reward
-    with own_answers(student, pool.read) as own:
-        out = student.name if own is None else own.model
-        shards = (
-            Shards(pool, student=out)
-            if keep
-            else shards_of(pool, run=run, options=options, method_needs=method.needs_the_whole, student=out)
-        )
-        request = _Request(options, name, ties, crowd, method, student, own, keep=keep, also=tuple(also))
+    with own_answers(student, pool) if own is None else nullcontext(own) as answers:
+        student = student if answers is None else replace(student, name=answers.model)
+        needs = method.needs_the_whole
+        shards = Shards(pool, student=student.name, crowd=crowd)
+        if not keep:
+            shards = shards_of(
+                pool, run=run, options=options, method_needs=needs, student=student.name, crowd=crowd
+            )
+        student = student if student.named else _marked(student, shards, options, method, also)
+        request = _Request(options, name, ties, crowd, method, student, answers, keep=keep, also=tuple(also))
         try:
             return shards, _rows(shards, request)
         except SplitError:
             if run is not None:
                 raise
-            whole = Shards(pool, student=out)
+            whole = Shards(pool, student=student.name, crowd=crowd)
             return whole, _rows(whole, request)
+
+
+def _marked(
+    student: Student, shards: Shards, options: Options | None, method: Method, also: Sequence[str]
+) -> Student:
+    """Find the student where none is named: the only model that the pool or the crowd file marks as one.
+
+    Returns:
+        The student, `marked` where nothing needs it; nobody where none is marked, or several are.
+
+    Raises:
+        OptionError: The method or the pairs need one, and none is marked, or several are.
+    """
+    named = _named(options, also, shards.pool)
+    numbers = any(is_number(name) and parted(name)[0].student for name in named)
+    why = [f"`method={method.name}` chooses for a student"] if method.student else []
+    if options is not None and options.pairs == BEST_STUDENT:
+        why.append(f"`pairs={options.pairs!r}` rejects the student's own answers")
+    if len(shards.students) == 1:
+        return replace(student, name=shards.students[0], marked=not (why or numbers))
+    if why:
+        marked = f" (marked as students are: {', '.join(shards.students)})" if shards.students else ""
+        column = (
+            ""
+            if options is not None and options.pairs == BEST_STUDENT
+            else ", or a column of its success with `student_column`"
+        )
+        raise OptionError(
+            f"{why[0]}; name it with `student`, or where its answers are with `student_answers`{column}{marked}"
+        )
+    return student
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +176,32 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
-    goods = _goods(shards, request, look)
-    look = look if goods is None else replace(look, cut=goods.cut)
-    merged, matrix = _merged(shards, look)
+    look, goods, merged, matrix = _read(shards, request, look)
+    if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
+        look, goods, merged, matrix = _read(shards, request, replace(look, respelt=True))
     if look.reward is not None and all(facts["lowest"] is None for facts in merged.facts):
         name = look.reward if isinstance(look.reward, str) else ", ".join(look.reward)
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
-    ids, pool_notes = Ids(merged.table["id"].chunk(0)), list(pool.notes)
+    ids, pool_notes = Ids(merged.table["id"].chunk(0)), [*pool.notes, *_marked_notes(shards, request.method)]
     if look.joined:
+        joined = [respelt_note(str(look.rewards))] if look.respelt and merged.total("kept") else []
         lost = pool.rewards.lost_from(merged.total("kept") - merged.total("lost"))
-        pool_notes += [] if lost is None or lost in pool_notes else [lost]  # a whole pool has it already
+        joined += [] if lost is None else [lost]
+        pool_notes += [note for note in joined if note not in pool_notes]  # a whole pool has them already
     metrics = _metrics(merged)
     if options is not None and options.metrics is not None and look.reward is not None:
         taken = (*METRICS, *COLUMNS, *(() if goods is None else REACH))
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
-    columns = merged.named("column")
+    columns, answers = merged.named("column"), _answers(merged)
+    own, own_notes = (
+        (None, [])
+        if request.own is None
+        else request.own.joined(ids, merged.table["digest"].combine_chunks())
+    )
+    if own is not None and options is not None and options.pairs == BEST_STUDENT:
+        answers = own.rejected(answers, look.reward, options, model=len(look.models))
     reach = (
         None
         if goods is None
@@ -157,7 +209,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
             merged.table,
             goods,
             request.student,
-            request.own,
+            own,
             ids=ids,
             numbers={name: values for name, values in metrics.items() if name not in METRICS},
             columns=columns,
@@ -166,7 +218,11 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     )
     numbers, number_notes = _numbers(merged, look, options, metrics)
     numbers |= {} if reach is None else reach.numbers
-    notes += [*number_notes, *(() if reach is None else reach.notes)]
+    numbers |= {"margin": margin(answers)} if "margin" in numbers else {}
+    of_items, item_notes, item_doubts = _item_numbers(shards, request, look, merged)
+    numbers |= of_items
+    pool_notes += item_notes
+    notes += [*own_notes, *number_notes, *item_doubts, *(() if reach is None else reach.notes)]
     if options is not None:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
@@ -185,7 +241,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         n_rewards=merged.numbers("n_rewards"),
         metrics=metrics,
         numbers=numbers,
-        answers=_answers(merged),
+        answers=answers,
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
@@ -205,6 +261,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         shard=merged.shard,
         reach=reach,
         matrix=matrix if request.keep else None,
+        look=look if request.keep else None,
+        joined=own,
     )
 
 
@@ -217,6 +275,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
+            only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
             raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
@@ -224,6 +283,11 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
     if name is None and (request.reward is not None or pool.usual_reward is not None):
         sample_reward = (
             request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
+        )
+    if not models:
+        raise InputError(
+            f"{pool.path}: no model besides the student {', '.join(shards.students)}; a crowd needs at least one: add a pool "
+            "of other models' answers"
         )
     aligned, notes = (request.crowd or Crowd.from_names(models)).aligned(models)
     needed_columns = () if options is None else _columns_of(options, pool)
@@ -244,8 +308,11 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         has_responses=pool.has_responses,
         options=options,
         questions=tuple(questions),
+        digests=request.own is not None,
+        student_column=column,
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
+        scores=any(map(rests_on_items, numbers)),
         text_keys=options is not None and not shards.whole and wants_model(options),
         below=_threshold(shards),
         limit_seed=pool.seed,
@@ -267,14 +334,8 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
         OptionError: A name is no number of the pool.
     """
     options, student = request.options, request.student.named
-    named: dict[str, str] = dict.fromkeys(request.also, "also")
-    more: list[str] = []
-    if options is not None:
-        more = [] if options.metrics is None else number_columns(options.metrics)
-        named |= {name: "weights" for name, weight in options.weights.items() if weight}
-        named |= {band.name: "keep" for band in bands_of(options.keep)}
-        bins = number_of_bins(options, pool)
-        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    named = _named(options, request.also, pool)
+    more = [] if options is None or options.metrics is None else number_columns(options.metrics)
     for name, where in named.items():
         check_number(
             name,
@@ -283,6 +344,7 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
             more=(*METRICS, *more),
             pairs=options is not None and options.pairs is not None,
             student=student,
+            ensemble=options is not None and options.ensemble is not None,
         )
     found = [name for name in named if name not in METRICS and name not in more]
     if options is not None and options.format == RL:
@@ -292,11 +354,43 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
     return tuple(dict.fromkeys(found))
 
 
+def _marked_notes(shards: Shards, method: Method) -> list[str]:
+    """Say who is left out of the crowd without having been named."""
+    marked = [name for name in shards.students if name != shards.student]
+    if not marked:
+        return []
+    are = "is marked as a student and" if len(marked) == 1 else "are marked as students and"
+    chosen = "" if method.student else "; `method=teachable` chooses for a student"
+    return [f"{', '.join(marked)} {are} no part of the crowd{chosen}"]
+
+
+def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str, str]:
+    """The names of numbers that are asked for, each with the option that does so."""
+    named = dict.fromkeys(also, "also")
+    if options is not None:
+        named |= {name: "weights" for name, weight in options.weights.items() if weight}
+        named |= {band.name: "keep" for band in bands_of(options.keep)}
+        bins = number_of_bins(options, pool)
+        named |= {} if bins is None else {bins[0]: "cluster_by"}
+    return named
+
+
+def _read(
+    shards: Shards, request: _Request, look: Look
+) -> tuple[Look, Goods | None, "_Merged", Matrix | None]:
+    """Find what is good, if that counts, and read all shards by it."""
+    goods = _goods(shards, request, look)
+    look = look if goods is None else replace(look, cut=goods.cut)
+    return look, goods, *_merged(shards, look)
+
+
 def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
     """Find what is good, if a student, a method or a number asks for it."""
     student, method = request.student, request.method
-    wanted = any(map(depends_on_all, _wanted(request, shards.pool, shards.models)))
-    if student.named or method.good or wanted:
+    named = _wanted(request, shards.pool, shards.models)
+    wanted = any(depends_on_all(name) and not rests_on_items(name) for name in named)
+    shown = student.marked and request.options is not None and look.reward is not None
+    if (student.named and not student.marked) or shown or method.good or wanted:
         return goods_of(shards, look, student, request.own, reward=request.reward)
     if student.good_above is not None:
         raise OptionError("`good_above` says what is good, but neither the method nor a number asks for it")
@@ -336,6 +430,34 @@ def _numbers(
                 f"`keep`: {band.name} needs several samples of a model; this pool has one answer of each"
             )
     return numbers, notes
+
+
+def _item_numbers(
+    shards: Shards, request: _Request, look: Look, merged: "_Merged"
+) -> tuple[dict[str, FloatArray], list[str], list[str]]:
+    """The wanted numbers that come from a model of all answers, shape (N,) each; how they were made; and what is doubtful.
+
+    Raises:
+        RewardError: There is no reward.
+    """
+    if not look.scores:
+        return {}, [], []
+    if look.reward is None:
+        shards.pool.reward_name(None)
+    items = items_of(matrix_in(merged.table[SCORES].combine_chunks()))
+    names = [name for name in _wanted(request, shards.pool, shards.models) if rests_on_items(name)]
+    kind = {"logistic": "rewards as right, wrong or a pass rate", "normal": "rewards as scores"}[items.kind]
+    notes = [f"{', '.join(names)}: by item response theory, which takes {kind}"]
+    doubts = []
+    few, models = int((~np.isnan(items.difficulty)).sum()), int((~np.isnan(items.ability)).sum())
+    if few < _ROWS_PER_MODEL * models:
+        doubts.append(
+            f"{', '.join(names)}: {few} instructions are few for the abilities of {models} models, so these numbers are rough; "
+            f"wanted at least {_ROWS_PER_MODEL} per model"
+        )
+    if not items.converged:
+        doubts.append(f"{', '.join(names)}: the fit stopped before its end; do not rely on these numbers")
+    return item_numbers(names, items), notes, doubts
 
 
 def _checked(pool: Pool, columns: Mapping[str, ObjectArray], options: Options | None) -> Columns | None:
@@ -477,6 +599,7 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         if "rejected_sample" in merged.table.column_names
         else None,
         unfinished=merged.numbers("unfinished"),
+        text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
         several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
         if "several" in merged.table.column_names

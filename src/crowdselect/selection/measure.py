@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,20 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import CellRewards, Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
-from crowdselect.selection.options import Options
+from crowdselect.selection.options import BEST_STUDENT, Options
 from crowdselect.selection.overlap import Overlaps, QuestionIndex
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 GOOD, STUDENT_GOOD = "good", "good of the student"
 """The columns with the shares of answers that are good: of each model of the crowd, and of the student."""
+SCORES = "scores"
+"""The column with the rewards of each model of the crowd."""
 TEXT_KEY = "text_key"
 """The column with the cache key of a text's vectors, see `crowdselect.cache.key_of`."""
 
@@ -57,6 +61,8 @@ class Look:
     """The reward by which samples are picked; None = there is none."""
     joined: bool
     """Whether one of these two is in the second file."""
+    respelt: bool = False
+    """The second file spells whole numbers among its ids otherwise than the pool."""
     models: tuple[str, ...]
     """The crowd: the models of the whole pool, but for the student."""
     student: str | None = None
@@ -70,10 +76,16 @@ class Look:
     options: Options | None = None
     """None = only the table of metrics is wanted: the best answer by reward alone, and no texts."""
     questions: tuple[BenchmarkQuestion, ...] = ()
+    digests: bool = False
+    """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
+    student_column: str | None = None
+    """One of these, which is no reward: the student's success."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
+    scores: bool = False
+    """Whether the rewards themselves are wanted: a list of M per row, see `SCORES`."""
     text_keys: bool = False
     """Whether a model embeds the texts."""
     below: int | None = None
@@ -121,8 +133,22 @@ class Matrix:
     def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
         """Take some models, possibly some of them twice, with their own `scores`."""
         found = self.candidates
-        own = None if found is None else found.columns_of(columns)
+        student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
+        own = None if found is None else found.columns_of([*columns, student])
         return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
+
+    def cells(self, kept: BoolArray) -> "Matrix":
+        """Leave out the answers of all cells but some, shape (N, M)."""
+        crowd = kept.shape[1]
+
+        def changed(values: NDArray[Any]) -> NDArray[Any]:
+            if values.dtype.kind in "iu":  # codes, which only tell answers apart
+                return values
+            whole = np.ones(values.shape, dtype=np.bool_)  # a student comes after the crowd
+            whole[:, :crowd] = kept
+            return values & whole if values.dtype == np.bool_ else np.where(whole, values, np.nan)
+
+        return self._changed(changed, None if self.candidates is None else self.candidates.of_cells(kept))
 
     def _changed(
         self, change: Callable[[NDArray[Any]], NDArray[Any]], candidates: Candidates | None
@@ -182,24 +208,34 @@ def lowest_hashes(sources: Table, *, read: HowRead, limit: int, seed: int) -> Ta
 
 
 def rewards_in_shards(sources: Table, *, look: Look) -> Table:
-    """Tally the rewards of some shards: `value` and `count`."""
+    """Tally the rewards of some shards: lists of `value` and `count`, and the `id`s that count, a row per shard."""
     import pyarrow as pa
 
-    tallies = []
+    rows = []
     for path in sources["path"].to_pylist():
         with _opened(path, look) as (pool, _):
-            tallies.append(rewards_of(pool, look))
-    values, counts = (np.concatenate(each) for each in zip(*tallies, strict=True))
-    return pa.table({"value": values, "count": counts})
+            value, count, ids = rewards_of(pool, look)
+            rows.append((value, count, ids.cast(pa.large_string())))
+    kinds = {"value": pa.float64(), "count": pa.int64(), "id": pa.large_string()}
+    return pa.table(
+        {
+            name: pa.array([row[at] for row in rows], pa.large_list(kind))
+            for at, (name, kind) in enumerate(kinds.items())
+        }
+    )
 
 
-def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray]:
-    """Tally the rewards of a shard, crowd and student together: the different ones, and how often each occurs."""
+def rewards_of(pool: Pool, look: Look) -> tuple[FloatArray, IntArray, Any]:
+    """Tally the rewards of a shard, crowd and student together: the different ones, how often each occurs, and of which ids."""
+    import pyarrow as pa
+
     ensemble = None if look.options is None else look.options.ensemble
-    rows = None
+    rows = np.ones(len(pool.id_array), dtype=np.bool_)
     if look.below is not None:
         rows = _limit_keys(content_hash(pool.id_array), look.limit_seed) <= look.below
-    return rewards_in(pool, look.reward, ensemble).tally(rows)
+    models = np.array([name in {*look.models, look.student} for name in pool.models], dtype=np.bool_)
+    values, counts = rewards_in(pool, look.reward, ensemble).tally(rows, models)
+    return values, counts, pool.id_array.filter(pa.array(rows))
 
 
 def _limit_keys(hashes: UInt64Array, seed: int) -> UInt64Array:
@@ -222,7 +258,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     """
     import pyarrow as pa
 
-    ids, matrix = pool.id_array, _matrix(pool, look)
+    ids, matrix = pool.id_array, matrix_of(pool, look)
     hashes = content_hash(ids)
     rows, options = np.arange(len(hashes)), look.options
     if look.below is not None:
@@ -238,12 +274,15 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         **_answer_columns(answers),
         **_numbers(pool, look, matrix, rows, answers),
         **_good_columns(matrix),
+        **({SCORES: _listed_rows(matrix.scores)} if look.scores else {}),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
-        columns |= _named_columns(pool, look, rows, answers)
+    elif look.digests:
+        columns["digest"] = _digests(pool, rows)[0]
+    columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
         "rows": len(hashes),
@@ -381,13 +420,14 @@ def _opened(path: str, look: Look) -> Iterator[tuple[Pool, int]]:
         with open_pool(path, read=look.read) as pool, closing(connect()) as connection:
             source = Source(connection, look.rewards)
             key = reward_columns(source.columns, path=look.rewards).id
-            count = source.keep(key, pa.array(pool.ids, pa.large_string()), part)
+            ids = pa.array(pool.ids, pa.large_string())
+            count = source.keep(key, respelt(ids) if look.respelt else ids, part)
         with open_pool(path, read=look.read, rewards=part) as pool:
             pool.rewards.call(look.rewards)
             yield pool, count
 
 
-def _matrix(pool: Pool, look: Look) -> Matrix:
+def matrix_of(pool: Pool, look: Look) -> Matrix:
     """Read a shard's matrices, with a column for every model of the whole pool."""
 
     def widened(values: NDArray[Any], fill: float) -> NDArray[Any]:
@@ -410,14 +450,17 @@ def _matrix(pool: Pool, look: Look) -> Matrix:
             scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
         )
     if look.has_responses:
-        own = pool.targets(allow_cut=options.allow_cut)
+        own = pool.targets(allow_cut=options.allow_cut, models=look.models)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
-    candidates = candidates_of(pool, look.sample_reward, options)
-    if candidates is not None:
-        candidates = candidates.among(pool.models, look.models)
+    if options.pairs == BEST_STUDENT:
+        names = look.models if look.student is None else (*look.models, look.student)
+        candidates: Candidates | None = candidates_among(pool, names, look.sample_reward, options)
+    else:
+        candidates = candidates_of(pool, look.sample_reward, options)
+        candidates = None if candidates is None else candidates.among(pool.models, look.models)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
-    prompts = None if codes is None else widened(codes, -1)
+    prompts = None if codes is None or candidates is not None else widened(codes, -1)
     told, texts = _texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
@@ -471,6 +514,32 @@ def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Optio
     )
 
 
+def candidates_among(
+    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
+) -> Candidates:
+    """Give the answers of some models that may be taken, whether the pool has samples or not.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        models: In the order in which the candidates are to count them.
+        reward: As for `candidates_of`.
+        options: Likewise.
+    """
+    found = candidates_of(pool, reward, options)
+    if found is None:
+        scores, told = rewards_in(pool, reward, options.ensemble).scores, _texts_told(options)
+        answered = pool.has_responses
+        found = Candidates.of_matrix(
+            scores,
+            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
+            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
+            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            texts=pool.text_codes(told) if told is not None and answered else None,
+        )
+    return found.among(pool.models, models)
+
+
 def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
     """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
     answers = pool.samples
@@ -516,19 +585,18 @@ class RewardsIn:
             return self.cells.share(self.cells.values > cut)
         return is_good(self.scores, cut)
 
-    def tally(self, rows: BoolArray | None) -> tuple[FloatArray, IntArray]:
+    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
         """The rewards of all answers, each with how often it occurs.
 
         Args:
-            rows: Which rows count, shape (N,); None = all.
+            rows: Which rows count, shape (N,).
+            models: Which models count, shape (M,).
         """
         if self.cells is None:
-            scores = self.scores if rows is None else self.scores[rows]
+            scores = self.scores[np.ix_(rows, models)]
             return tallied(scores[~np.isnan(scores)])
-        if rows is None:
-            return tallied(self.cells.values)
-        own = np.repeat(rows[self.cells.cells // self.cells.shape[1]], self.cells.counts)
-        return tallied(self.cells.values[own])
+        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
+        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
 
 
 def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
@@ -575,37 +643,65 @@ def _numbers(
         answers=answers,
         scores=matrix.scores,
         passes=matrix.passes,
-        lengths=lambda: _lengths(pool, look, rows, answers),
+        lengths=lambda: Lengths(pool).of(answers, rows, models=look.models),
         models=look.models,
+        agreement=None if matrix.agreement is None else matrix.agreement.rows[rows],
     )
     return {f"number {name}": measured.number(name) for name in look.numbers}
 
 
 def _good_columns(matrix: Matrix) -> dict[str, Any]:
-    """Lay out what is good: a list of M shares per row, and the student's; see `good_in`."""
+    """Lay out what is good: a list of M shares per row, and the student's."""
     import pyarrow as pa
 
     if matrix.good is None:
         return {}
-    flat = pa.array(np.ascontiguousarray(matrix.good).reshape(-1))
-    columns = {GOOD: pa.FixedSizeListArray.from_arrays(flat, matrix.good.shape[1])}
+    columns = {GOOD: _listed_rows(matrix.good)}
     return columns | ({} if matrix.student_good is None else {STUDENT_GOOD: pa.array(matrix.student_good)})
 
 
-def good_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
-    """Read back what `_good_columns` laid out, shape (N, M)."""
+def _listed_rows(matrix: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """Lay out a matrix, shape (N, M): a list of M numbers per row; see `matrix_in`."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def matrix_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
+    """Read back what `_listed_rows` laid out, shape (N, M)."""
     return to_numpy(lists.flatten()).reshape(len(lists), lists.type.list_size)
 
 
-def _lengths(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> FloatArray:
-    """Characters of the answers to train on, shape (n,). NaN = none."""
-    own = np.array([pool.models.index(model) if model in pool.models else 0 for model in look.models])
-    taken, samples = own[np.maximum(answers.chosen, 0)], pool.samples
-    if answers.sample is None or samples is None:
-        found = pool.response_lengths()[rows, taken]
-    else:
-        found = samples.lengths_of(rows=rows, models=taken, samples=answers.sample)
-    return np.where(answers.chosen >= 0, found, np.nan)
+class Lengths:
+    """How long answers to train on are, in a pool or one of its shards; what is read is read once."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def of(self, answers: ChosenAnswers, rows: IntArray, *, models: Sequence[str]) -> FloatArray:
+        """Measure the answers to train on of some instructions.
+
+        Args:
+            answers: Of these instructions.
+            rows: Which they are in the pool, shape (n,).
+            models: The names of the columns that `answers` speaks of; the pool may lack some.
+
+        Returns:
+            Characters, shape (n,). NaN = no answer.
+        """
+        pool, samples = self._pool, self._pool.samples
+        own = np.array([pool.models.index(model) if model in pool.models else 0 for model in models])
+        taken = own[np.maximum(answers.chosen, 0)]
+        if answers.sample is None or samples is None:
+            found = self._matrix[rows, taken]
+        else:
+            found = samples.lengths_of(rows=rows, models=taken, samples=answers.sample)
+        return np.where(answers.chosen >= 0, found, np.nan)
+
+    @cached_property
+    def _matrix(self) -> FloatArray:
+        return self._pool.response_lengths()
 
 
 def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
@@ -618,6 +714,7 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     }
     samples = {"sample": answers.sample, "rejected_sample": answers.rejected_sample}
     columns |= {name: numbers for name, numbers in samples.items() if numbers is not None}
+    columns |= {} if answers.text is None else {"text": answers.text}
     if answers.rejected is not None and answers.rejected_reward is not None:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
     if answers.several is not None:
@@ -653,8 +750,8 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
     """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
 
-    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
-    columns = {"digest": pa.array(digests(texts), mask=~to_numpy(texts.is_valid()))}
+    digest, texts = _digests(pool, rows)
+    columns = {"digest": digest}
     if not look.text_keys and not options.decontaminate:
         return columns
     texts = to_numpy(texts)
@@ -666,6 +763,14 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
         columns["shared_runs"] = _listed(found, len(texts))
     return columns
+
+
+def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
+    """Digests of the texts of some rows, null where there is none, and the texts; Arrow arrays."""
+    import pyarrow as pa
+
+    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
 
 
 def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
@@ -694,7 +799,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
     columns: dict[str, Any] = {}
     for name in look.columns:
-        if name in pool.reward_columns:
+        if name in pool.reward_columns and name != look.student_column:
             columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
         elif name in pool.columns:
             columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())

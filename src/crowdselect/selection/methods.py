@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crowdselect.errors import OptionError
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
 from crowdselect.numeric.ranks import combine, uniform_ranks
@@ -122,6 +121,8 @@ class Scored:
     """Shape (N,). Higher = chosen earlier; the values of rows that are not eligible mean nothing."""
     left_out: Mapping[str, BoolArray] = field(default_factory=dict)
     """Rows that the method has no score for, by the reason in words."""
+    chance: FloatArray | None = None
+    """The weight of each row in a draw, shape (N,), at least 0; None = rows are not drawn by weights."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
 
@@ -148,8 +149,8 @@ class Method:
     """`arrange` needs vectors."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
-    known: Callable[[Seen, Progress], int] | None = None
-    """Counts the eligible rows whose score needs no model any more, without loading it; None = no model is run."""
+    known: Callable[[Seen, Progress], int | None] | None = None
+    """Counts the eligible rows whose score needs no model any more, without loading it (None: it is not on this machine); None = no model is run."""
     good: bool = False
     """`score` reads what is good of the crowd's answers, see `Rows.reach`."""
     student: bool = False
@@ -177,35 +178,17 @@ CROWD = Method(name="crowdselect", score=_weighted_ranks, weighted=True)
 """The method of the paper: weighted uniform ranks of the metrics."""
 
 
-OF_STUDENT: str | None = None
-"""The method of a student that is named without one, a key of `crowdselect.methods.METHODS`; None = it has to be named."""
+OF_STUDENT = "teachable"
+"""The method where a student is named and no method: the rule that was written before the runs chose it (docs/evidence.md)."""
 
 
 def default_method(options: Options) -> Method:
-    """Return the method where none is named.
-
-    Raises:
-        OptionError: A student is named: the methods that there are for it are, too.
-    """
+    """Return the method where none is named."""
     if not options.the_student.named:
         return CROWD
     registry = import_module("crowdselect.methods")  # it stands above this package
-    method: Method = registry.method_named(method_of_student())
+    method: Method = registry.method_named(OF_STUDENT)
     return method
-
-
-def method_of_student() -> str:
-    """Return the method of a student that is named without one, as `NAME[:ARG]`.
-
-    Raises:
-        OptionError: There is none: it has to be named.
-    """
-    if OF_STUDENT is None:
-        raise OptionError(
-            "a student is named, but no method: add `method=teachable` or `method=teachable:plain`, which choose for it, or "
-            "another such as `method=random`"
-        )
-    return OF_STUDENT
 
 
 def method_of(options: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ A new number is a record in `NUMBERS`. Beside these count the metrics (`crowdsel
 the file of `metrics`; a name that exists whole there wins.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, OptionError, ShapeError, near_miss
 from crowdselect.numeric.exact import rounded
+from crowdselect.numeric.irt import Items
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.types import FloatArray, ObjectArray
@@ -31,6 +32,8 @@ class Measured:
     """Reads the lengths of the answers to train on, shape (n,)."""
     models: tuple[str, ...]
     """M names."""
+    agreement: FloatArray | None = None
+    """How far the rewards of an ensemble agree on each instruction, shape (n,), NaN = not known; None = one reward."""
 
     def number(self, name: str) -> FloatArray:
         """Give a number by its name, shape (n,). NaN = none."""
@@ -58,6 +61,10 @@ class Number:
     """It is of preference pairs."""
     student: bool = False
     """It is of the student."""
+    ensemble: bool = False
+    """It is of several rewards."""
+    item: Callable[[Items], FloatArray] | None = None
+    """Gives it from a model of all answers, see `crowdselect.numeric.irt`; None = it is not of that."""
 
 
 def _pass_rate(measured: Measured, model: int | None) -> FloatArray:
@@ -77,9 +84,18 @@ def _learnability(measured: Measured, model: int | None) -> FloatArray:
 
 
 def _margin(measured: Measured, _model: int | None) -> FloatArray:
-    worse = measured.answers.rejected_reward
+    return margin(measured.answers)
+
+
+def margin(answers: ChosenAnswers) -> FloatArray:
+    """By how much the better answer of each pair has more reward, shape (N,). NaN = there is no pair."""
+    worse = answers.rejected_reward
+    return np.full(len(answers.reward), np.nan) if worse is None else answers.reward - worse
+
+
+def _agreement(measured: Measured, _model: int | None) -> FloatArray:
     none = np.full(len(measured.scores), np.nan)
-    return none if worse is None else measured.answers.reward - worse
+    return none if measured.agreement is None else measured.agreement
 
 
 NUMBERS: dict[str, Number] = {
@@ -143,13 +159,48 @@ NUMBERS: dict[str, Number] = {
             model="may",
             full_marks=True,
         ),
+        Number(
+            name="reward_agreement",
+            of=_agreement,
+            words="how far the rewards of an ensemble rank the answers alike, from -1 to 1",
+            ensemble=True,
+        ),
+        Number(
+            name="irt_difficulty",
+            of=None,
+            words="difficulty, whichever models answered, by item response theory",
+            item=lambda items: items.difficulty,
+        ),
+        Number(
+            name="irt_difficulty_se",
+            of=None,
+            words="its standard error",
+            item=lambda items: items.difficulty_se,
+        ),
+        Number(
+            name="discrimination",
+            of=None,
+            words="how much the better models stand out, by item response theory: 1 is usual",
+            item=lambda items: items.discrimination,
+        ),
+        Number(
+            name="discrimination_se",
+            of=None,
+            words="its standard error",
+            item=lambda items: items.discrimination_se,
+        ),
     )
 }
 """The numbers by name."""
 
 
 def forms(
-    *, samples: bool = True, full_marks: bool = True, pairs: bool = True, student: bool = True
+    *,
+    samples: bool = True,
+    full_marks: bool = True,
+    pairs: bool = True,
+    student: bool = True,
+    ensemble: bool = True,
 ) -> list[str]:
     """Write the names that count in a pool, with `:MODEL` where a model is to be named.
 
@@ -158,10 +209,12 @@ def forms(
         full_marks: Whether rewards lie within 0 and 1.
         pairs: Whether pairs are made.
         student: Whether a student is named.
+        ensemble: Whether there are several rewards.
 
     Example:
-        >>> forms(samples=False, full_marks=False, pairs=False, student=False)
-        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease']
+        >>> forms(samples=False, full_marks=False, pairs=False, student=False, ensemble=False)  # doctest: +NORMALIZE_WHITESPACE
+        ['difficulty', 'separability', 'stability', 'best_reward', 'rewards', 'length', 'reward:MODEL', 'ease',
+        'irt_difficulty', 'irt_difficulty_se', 'discrimination', 'discrimination_se']
     """
     found = [name for name, metric in METRICS.items() if samples or not metric.of_samples]
     for name, number in NUMBERS.items():
@@ -169,6 +222,7 @@ def forms(
             number.full_marks and not full_marks,
             number.pairs and not pairs,
             number.student and not student,
+            number.ensemble and not ensemble,
         )
         if any(lacks):
             continue
@@ -218,6 +272,22 @@ def depends_on_all(name: str) -> bool:
     return is_number(name) and parted(name)[0].of is None
 
 
+def rests_on_items(name: str) -> bool:
+    """Say whether a number of the registry comes from a model of all answers.
+
+    Example:
+        >>> rests_on_items("discrimination"), rests_on_items("ease")
+        (True, False)
+    """
+    return is_number(name) and parted(name)[0].item is not None
+
+
+def item_numbers(names: Iterable[str], items: Items) -> dict[str, FloatArray]:
+    """Give those of some numbers that come from a model of all answers, by name, shape (N,) each. NaN = none."""
+    found = {name: NUMBERS[name].item for name in names if rests_on_items(name)}
+    return {name: of(items) for name, of in found.items() if of is not None}
+
+
 def rests_on_full_marks(name: str) -> bool:
     """Say whether a number of the registry needs rewards within 0 and 1."""
     return is_number(name) and parted(name)[0].full_marks
@@ -231,6 +301,7 @@ def check_number(
     more: Collection[str],
     pairs: bool,
     student: bool,
+    ensemble: bool = False,
 ) -> None:
     """Refuse a name that is no number of a pool.
 
@@ -241,9 +312,10 @@ def check_number(
         more: Further names that count: the metrics, the columns of the file of `metrics`.
         pairs: Whether pairs are made.
         student: Whether a student is named.
+        ensemble: Whether several rewards are combined.
 
     Raises:
-        OptionError: There is no such number, no such model, no pair, or no student.
+        OptionError: There is no such number, no such model, no pair, no student, or only one reward.
     """
     if name in more:
         return
@@ -262,6 +334,10 @@ def check_number(
         raise OptionError(f"`{where}`: {name} is of pairs; add `pairs='best-worst'`")
     if number.student and not student:
         raise OptionError(f"`{where}`: {name} is of the student; name it with `student`")
+    if number.ensemble and not ensemble:
+        raise OptionError(
+            f"`{where}`: {name} is of several rewards, which `select` combines: name them with `reward`, and the `ensemble`"
+        )
 
 
 def as_numbers(values: ObjectArray, *, where: Callable[[int], str]) -> FloatArray:

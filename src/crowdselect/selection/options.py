@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import BudgetError, OptionError
-from crowdselect.numeric.ensembles import ENSEMBLES
+from crowdselect.numeric.ensembles import check_ensemble
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
 from crowdselect.selection.former import refuse_former
@@ -38,7 +38,7 @@ class Options:
     reward: str | tuple[str, ...] | None = None
     """The reward column, or several for an ensemble; None = the pool's only one."""
     ensemble: str | None = None
-    """How several rewards are combined: "mean-rank" or "mean-z"."""
+    """How several rewards are combined; one of `crowdselect.numeric.ensembles.ENSEMBLES`."""
     metrics: str | None = None
     """File of numbers per instruction (id and numeric columns), which can have weights like the built-in metrics."""
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
@@ -129,10 +129,8 @@ class Options:
         names = (self.reward,) if isinstance(self.reward, str) else tuple(self.reward or ())
         if len(set(names)) < len(names):
             raise OptionError(f"`reward` names a column twice ({', '.join(names)}); name each once")
-        if self.ensemble is not None and self.ensemble not in ENSEMBLES:
-            raise OptionError(
-                f"`ensemble={self.ensemble!r}` is unknown; choose one of: {', '.join(ENSEMBLES)}"
-            )
+        if self.ensemble is not None:
+            check_ensemble(self.ensemble, max(len(names), 2))
         if len(names) > 1 and self.ensemble is None:
             raise OptionError(
                 f"several rewards ({', '.join(names)}) but no `ensemble` to combine them; add `ensemble='mean-rank'` or `ensemble='mean-z'`"
@@ -168,9 +166,10 @@ class Options:
             raise OptionError(
                 f"`answer={self.answer!r}` would train the student {student.name} on its own answers; name another model"
             )
-        if self.pairs == BEST_STUDENT and not student.answers_here:
+        if self.pairs == BEST_STUDENT and student.column is not None:
             raise OptionError(
-                f"`pairs={self.pairs!r}` rejects the student's own answers; name it with `student` or `student_answers`"
+                f"`pairs={self.pairs!r}` rejects the student's own answers, which `student_column` does not hold; name it with "
+                "`student` or `student_answers`"
             )
 
     @property

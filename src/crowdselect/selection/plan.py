@@ -67,7 +67,8 @@ def plan(
     with stage("what is in the cache") as progress:
         if method.known is not None:
             model = f"{method.name} by {method.arguments.get('model')}"
-            work.append(Work(model, len(seen.rows), method.known(seen, progress)))
+            known = method.known(seen, progress)
+            work.append(Work(model, len(seen.rows), known or 0, is_here=known is not None))
         if _embeds(options, method):
             work.append(_embedding(seen, progress))
     return work

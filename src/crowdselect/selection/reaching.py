@@ -1,7 +1,8 @@
 """What is good in a pool, and what crowd and student can do: between the look at its shards and its rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +10,12 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.good import good_cut, tallied
 from crowdselect.pool.index import to_numpy
 from crowdselect.pool.shards import Ids
-from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, good_in, rewards_in_shards, rewards_of
+from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, matrix_in, rewards_in_shards, rewards_of
 from crowdselect.selection.numbers import as_numbers
-from crowdselect.selection.own_answers import OwnAnswers
+from crowdselect.selection.own_answers import JoinedAnswers, OwnAnswers
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.student import Reach, Student, reach_of, unknown_student
-from crowdselect.types import FloatArray, ObjectArray, Table
+from crowdselect.types import FloatArray, IntArray, ObjectArray, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +55,30 @@ def goods_of(
         raise OptionError(unknown_student(student.of_pool, shards.all_models, path=shards.pool.path))
     if look.reward is None:
         shards.pool.reward_name(reward if isinstance(reward, str) else None)
-    if shards.whole:
-        tallies = [rewards_of(shards.pool, look)]
-    else:
-        tables = list(shards.over(rewards_in_shards, look=look))
-        tallies = [(to_numpy(table["value"]), to_numpy(table["count"])) for table in tables]
-    if own is not None:
-        tallies.append(own.rewards(look.reward).tally(None))
+    tallies, ids = [], []
+    for value, count, some in [rewards_of(shards.pool, look)] if shards.whole else _of_shards(shards, look):
+        tallies.append((value, count))
+        ids.append(some)
+    if own is not None:  # of other instructions its rewards do not count
+        tallies.append(own.tally(look.reward, ids))
     values, counts = tallied(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
     cut = good_cut(values, counts) if student.good_above is None else student.good_above
     share = float("nan") if cut is None else float(counts[values > cut].sum() / max(counts.sum(), 1))
     return Goods(look, cut, share)
 
 
+def _of_shards(shards: Shards, look: Look) -> Iterator[tuple[FloatArray, IntArray, Any]]:
+    """Tally the rewards of each shard; see `crowdselect.selection.measure.rewards_of`."""
+    for table in shards.over(rewards_in_shards, look=look):
+        value, count, ids = (table[name].combine_chunks().flatten() for name in ("value", "count", "id"))
+        yield to_numpy(value), to_numpy(count), ids
+
+
 def reach_in(
     table: Table,
     goods: Goods,
     student: Student,
-    own: OwnAnswers | None,
+    joined: JoinedAnswers | None,
     *,
     ids: Ids,
     numbers: Mapping[str, FloatArray],
@@ -84,7 +91,7 @@ def reach_in(
         table: Of all shards, in id order; see `crowdselect.selection.measure.known_of`.
         goods: What is good.
         student: Who the student is.
-        own: The student's answers, where they are in a pool of their own.
+        joined: Its answers, where they are in a pool of their own.
         ids: N ids.
         numbers: Those of the file of `metrics`, shape (N,) each.
         columns: Those of the pool that were asked for, shape (N,) each.
@@ -92,15 +99,15 @@ def reach_in(
 
     Raises:
         OptionError: There is no such column of the student, or no reward of it.
-        InputError: A number of its column is not within 0 and 1, or no id of its own pool is one of this.
+        InputError: A number of its column is not within 0 and 1.
     """
     if goods.cut is None:
         good = np.full((len(ids), len(goods.look.models)), np.nan)
         student_good = np.full(len(ids), np.nan) if student.named else None
     else:
-        good = good_in(table[GOOD].combine_chunks())
-        if own is not None:
-            student_good = own.good(goods.look.reward, goods.cut, own.rows(ids))
+        good = matrix_in(table[GOOD].combine_chunks())
+        if joined is not None:
+            student_good = joined.good(goods.look.reward, goods.cut)
         elif student.column is not None:
             student_good = _column(student.column, ids, numbers, columns)
         else:

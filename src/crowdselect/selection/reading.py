@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from crowdselect.crowd import Crowd, students_in
 from crowdselect.embed.given import is_parquet
 from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
@@ -53,7 +54,9 @@ class Shards:
     run: Run = run_here
     """What reads them."""
     student: str | None = None
-    """A model of the pool that is no part of the crowd."""
+    """The model to choose for, which is no part of the crowd; None = none is named."""
+    crowd: Crowd | None = None
+    """From a crowd file, which may name further students."""
 
     @property
     def whole(self) -> bool:
@@ -62,18 +65,31 @@ class Shards:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """The crowd: the models of all shards but the student, in code-point order."""
-        return tuple(name for name in self.all_models if name != self.student)
+        """The crowd: the models of all shards but students, in code-point order."""
+        return tuple(name for name in self.all_models if name not in self.students)
 
     @cached_property
     def all_models(self) -> tuple[str, ...]:
         """The models of all shards, in code-point order."""
         if self.whole or self.pool.wide:
             return self.pool.models
-        found = self.over(models_in, read=self.pool.part)
-        return tuple(
-            sorted({name for table in found for some in table["models"].to_pylist() for name in some})
-        )
+        return self._named["models"]
+
+    @cached_property
+    def students(self) -> tuple[str, ...]:
+        """Those of them that are no part of the crowd: the student, and those that the pool or the crowd file marks."""
+        marked = self.pool.students if self.whole or self.pool.wide else self._named["students"]
+        known = (*marked, *(() if self.student is None else (self.student,)))
+        return students_in(self.all_models, marked=known, crowd=self.crowd)
+
+    @cached_property
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        """What `models_in` finds in all shards."""
+        found: dict[str, set[str]] = {"models": set(), "students": set()}
+        for table in self.over(models_in, read=self.pool.part):
+            for kind, names in found.items():
+                names.update(*table[kind].to_pylist())
+        return {kind: tuple(sorted(names)) for kind, names in found.items()}
 
     @cached_property
     def texts(self) -> ObjectArray:
@@ -107,6 +123,7 @@ def shards_of(
     options: Options | None = None,
     method_needs: str | None = None,
     student: str | None = None,
+    crowd: Crowd | None = None,
 ) -> Shards:
     """Decide whether a pool is read as a whole or file by file.
 
@@ -115,19 +132,20 @@ def shards_of(
         run: What reads its files one by one; None = this process, and only if the pool is large.
         options: The options of the selection, if there is one.
         method_needs: Why the method needs the pool as a whole; None if it does not.
-        student: A model of the pool that is no part of the crowd.
+        student: The model to choose for.
+        crowd: From a crowd file.
 
     Raises:
         OptionError: `run` is given, and the pool or the options need the pool as a whole.
     """
     if run is None and (len(pool.parts) == 1 or pool.row_count <= LARGE):
-        return Shards(pool, student=student)
+        return Shards(pool, student=student, crowd=crowd)
     why_not = _needs_the_whole(pool, options) or method_needs
     if why_not is not None and run is not None:
         raise OptionError(f"{pool.path}: cannot be read file by file: {why_not}")
     if why_not is not None or (run is None and len(pool.filled) == 1):
-        return Shards(pool, student=student)
-    return Shards(pool, pool.filled, run or run_here, student)
+        return Shards(pool, student=student, crowd=crowd)
+    return Shards(pool, pool.filled, run or run_here, student, crowd)
 
 
 def _needs_the_whole(pool: Pool, options: Options | None) -> str | None:

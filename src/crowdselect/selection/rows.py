@@ -18,7 +18,8 @@ from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
-from crowdselect.selection.measure import Matrix
+from crowdselect.selection.measure import Look, Matrix
+from crowdselect.selection.own_answers import JoinedAnswers
 from crowdselect.selection.rl import Columns
 from crowdselect.selection.student import Reach
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
@@ -34,6 +35,7 @@ COLUMNS = (
     "answers",
     "cluster",
     "score",
+    "chance",
     "n_rewards",
     "reward_agreement",
 )
@@ -98,6 +100,10 @@ class Rows:
     """What crowd and student can do; None = not wanted."""
     matrix: Matrix | None = None
     """The score matrix, on request."""
+    look: Look | None = None
+    """By which it was read."""
+    joined: JoinedAnswers | None = None
+    """The student's answers, where they are in a pool of their own; it is closed unless it was opened elsewhere."""
 
     def __len__(self) -> int:
         return len(self.ids)

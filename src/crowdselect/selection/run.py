@@ -43,8 +43,8 @@ def select(
             at a time, with the same result.
         options: How to choose.
         crowd: Family and size of the models; None reads them off the names.
-        method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student, one
-            has to be named.
+        method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student,
+            `teachable`.
         run: What reads the pool's files one by one, as on a cluster; None = this process, and only for large pools.
         stages: Times the stages and shows progress.
 
@@ -84,5 +84,5 @@ def select(
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
         notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice)
+        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance)
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)

@@ -1,30 +1,37 @@
 """A selection: every instruction of the pool, chosen or not, with the reason; and the explanation of one row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crowdselect._optional import check_optional, optional
 from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
+from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray
 
 if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
     import pyarrow as pa
 
 
 Row = dict[str, Any]
 
 _COMPARED = 20_000  # ids compared to find a near miss: about a second
+_SHOWN = 5  # chosen rows in a notebook
+_WIDEST = 300  # characters of a cell or a line there
 _IN_LINE = ("selected", "below_cut")  # the reasons of rows that could be chosen
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Selection:
     """What was chosen, and for every other row why not.
 
@@ -36,6 +43,8 @@ class Selection:
         >>> pool_file = pathlib.Path(folder.name) / "pool.parquet"
         >>> _ = simulate(pool_file, instructions=60)
         >>> selection = select(open_pool(pool_file), Options(budget=5, clusters=2))
+        >>> selection
+        Selection(5 of 60 instructions chosen by 1 x difficulty + 1 x separability + 2 x stability, 1 warning)
         >>> len(selection.chosen)
         5
         >>> selection.explain(selection.chosen[0])["selected"]
@@ -56,6 +65,33 @@ class Selection:
     files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The file of each chosen row, where the pool was read file by file; not written, as files may move."""
 
+    def __repr__(self) -> str:
+        """One line, for example `Selection(5 of 60 instructions chosen by 1 x difficulty)`."""
+        warned = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"Selection({self._summary()}{warned})"
+
+    def _summary(self) -> str:
+        count = f"{self.options['budget']:,} of {counted(len(self.table), 'instruction')}"
+        return f"{count} chosen by {score_line(self.options)}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, the first rows, the comparison with random choices and the warnings."""
+        rows, controls = self.to_arrow().slice(0, _SHOWN).to_pylist(), random_control(self)
+        picks = [[row["rank"], row["id"], answer_by(row), row["reward"], row["score"]] for row in rows]
+        means = [[name, each.chosen, each.random, each.spread] for name, each in controls.items()]
+        return "".join(
+            [
+                f"<p><b>{_html(self._summary())}</b></p>",
+                _html_table(f"First {len(picks)}", ["rank", "id", "answer by", "reward", "score"], picks),
+                _html_table(
+                    "Compared with 200 random selections using the same quotas (differences under 2 SD may be chance)",
+                    ["mean", "chosen", "random", "SD"],
+                    means,
+                ),
+                *(f"<p>warning: {_html(warning)}</p>" for warning in self.warnings),
+            ]
+        )
+
     @property
     def chosen(self) -> list[str]:
         """Ids of the chosen instructions, first choice first."""
@@ -63,9 +99,35 @@ class Selection:
 
     def rows(self) -> list[Row]:
         """The chosen rows with all their columns, first choice first."""
+        return list(self.to_arrow().to_pylist())
+
+    def to_arrow(self) -> "pa.Table":
+        """The chosen rows with all their columns, first choice first; `table` has those not chosen too."""
         import pyarrow.compute as pc
 
-        return list(self.table.filter(pc.field("selected")).sort_by("rank").to_pylist())
+        return self.table.filter(pc.field("selected")).sort_by("rank")
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The same for pandas.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        check_optional("pandas", extra="notebook")
+        return self.to_arrow().to_pandas()
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """The same for Hugging Face's datasets. To train on, `export` writes the texts in the form that trainers read.
+
+        Raises:
+            MissingExtraError: datasets is not installed.
+        """
+        return optional("datasets", extra="notebook").Dataset(self.to_arrow())
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """Models of the pool that are no part of the crowd: the student, and others that the pool or a crowd file marks."""
+        return tuple(self.facts.get("students", ()))
 
     @property
     def eligible(self) -> BoolArray:
@@ -83,6 +145,31 @@ class Selection:
         found = {entry["values"]: entry["counts"] for entry in codes.value_counts().to_pylist()}
         return {reason: found[reason] for reason in REASONS if reason in found}
 
+    def with_reason(self, reason: str) -> list[dict[str, str | None]]:
+        """List the rows of one reason.
+
+        Args:
+            reason: A key of `counts`, or a whole reason, as in "outside:difficulty".
+
+        Returns:
+            Per row, in id order, its `id`, and as `other` what its reason has after the colon: for copies the id of the
+            row that they repeat; None where it has none.
+
+        Raises:
+            InputError: No row has this reason.
+        """
+        import pyarrow.compute as pc
+
+        reasons = self.table["reason"]
+        same = pc.or_(pc.equal(reasons, reason), pc.starts_with(reasons, f"{reason}:"))
+        found = self.table.filter(same).select(["id", "reason"]).to_pylist()
+        if not found:
+            counts = ", ".join(f"{code} ({count:,})" for code, count in self.counts().items())
+            raise InputError(
+                f"no row has the reason {reason!r}{near_miss(reason, self.counts())}; there are: {counts}"
+            )
+        return [{"id": row["id"], "other": row["reason"].partition(":")[2] or None} for row in found]
+
     def explain(self, instruction_id: str) -> dict[str, Any]:
         """Explain why one instruction was chosen or not.
 
@@ -94,7 +181,8 @@ class Selection:
             cluster that could be chosen: eligible, without skipped duplicates), `place` (its position among them,
             or the position that a duplicate would have, 1 = first), `quota` (how many were taken from the
             cluster) and `last` (id, rank and score of the row that took the cluster's last place). The last four
-            are None if the row is not eligible.
+            are None if the row is not eligible. Where rows were drawn by weights, also `median_chance`, the median weight of
+            the chosen rows.
 
         Raises:
             InputError: The selection's pool had no such id.
@@ -109,6 +197,9 @@ class Selection:
             )
         row = match[0]
         found = {**row, **self._standing(row)}
+        if "chance" in row:
+            chances = self.table.filter(self.table["selected"])["chance"].to_numpy()
+            found["median_chance"] = float(np.median(chances))
         return {**found, "story": _story(found, self.options)}
 
     def _standing(self, row: Row) -> dict[str, Any]:
@@ -137,6 +228,21 @@ class Selection:
             "quota": len(taken),
             "last": taken[-1] if taken else None,
         }
+
+
+def _html(value: object) -> str:
+    """A value of a pool as text that is safe on a page; numbers in four digits, None as a dash."""
+    if value is None:
+        return "-"
+    return escape(visible(f"{value:.4g}" if isinstance(value, float) else value, width=_WIDEST))
+
+
+def _html_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [
+        "<tr>" + "".join(f"<{tag}>{_html(cell)}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in [("th", head), *(("td", row) for row in rows)]
+    ]
+    return f"<table><caption>{_html(title)}</caption>{''.join(lines)}</table>"
 
 
 def samples_of(table: "pa.Table", kind: str = "") -> list[float | None]:
@@ -189,8 +295,23 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"the last place there went to {last['id']} (rank {last['rank']}, score {last['score']:.6g})"
             )
+    if row.get("chance") is not None:
+        lines.append(_chance_line(row, options))
     lines.append(_change(row, reason, other, options))
     return lines
+
+
+def _chance_line(row: Row, options: Mapping[str, Any]) -> str:
+    """Say by what chance a row was drawn, in words."""
+    own = row.get("student_good")
+    likely = row.get("within_reach")
+    learnt = likely is not None and likely != row["ease"]  # where nothing could be learnt, ease stands for it
+    if method_of(options) != "teachable" or options.get("form") or not learnt:
+        success = f"the crowd succeeds here with {row['ease'] or 0:.2f}"
+    else:
+        success = f"models that do as yours does elsewhere succeed here with {likely:.2f}"
+    yours = "" if "student_good" not in row else f"; yours {'unknown' if own is None else f'{own:.2f}'}"
+    return f"{success}{yours}; chance weight {row['chance']:.2f} (the median chosen row {row['median_chance']:.2f})"
 
 
 def _metric_line(row: Row, name: str, weight: float | None) -> str:
@@ -204,14 +325,21 @@ def _metric_line(row: Row, name: str, weight: float | None) -> str:
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
     """Describe what would have to change for the row to be chosen, or to drop out."""
+    clustered = row["cluster"] is not None
     if reason == "selected":
-        return f"it would drop out if its score fell below that of the rows after it, or the cluster's quota fell below {row['place']}"
+        quota = "the cluster's quota" if clustered else "`budget`"
+        return f"it would drop out if its score fell below that of the rows after it, or {quota} fell below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
             return "no row of its cluster was taken: it needs a larger `budget` or fewer `clusters`"
         gap = row["last"]["score"] - row["score"]
         more = f"{gap:.4g} more score" if gap else "a slightly higher score (a seeded hash broke the tie)"
-        return f"to be chosen it needs {more}, or a quota of up to {row['place']} in its cluster (a larger `budget`)"
+        room = (
+            f"a quota of up to {row['place']} in its cluster (a larger `budget`)"
+            if clustered
+            else f"a `budget` of up to {row['place']}"
+        )
+        return f"to be chosen it needs {more}, or {room}"
     advice = {
         "excluded": "take its id out of `exclude`",
         "unfinished": "only if one of its answers were finished, or with `allow_cut=True` if it was cut",

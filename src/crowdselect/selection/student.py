@@ -6,6 +6,7 @@ which `Selection.facts["student"]["table"]` holds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class Student:
     """A column of its success, 0 to 1, instead of answers."""
     good_above: float | None = None
     """An answer is good above this reward; None = above the cut."""
+    marked: bool = False
+    """Only the pool or the crowd file marks it, and nothing asks for it: it is shown as far as it is known."""
 
     @property
     def answers_here(self) -> bool:
@@ -141,6 +144,8 @@ def reach_of(
     if student_good is None:
         return Reach(cut=cut, share=share, ease=easy, sure=surely(good), student=student, notes=tuple(notes))
     known = student_good[~np.isnan(student_good)]
+    if not known.size and student.marked:
+        return reach_of(good, None, cut=cut, share=share, student=student, hashes=hashes, seed=seed)
     if not known.size and cut is not None:
         raise OptionError(f"the student {student.words} has no reward on any instruction of the pool")
     if cut is None:
@@ -156,14 +161,18 @@ def reach_of(
     least = _ROWS_PER_MODEL * good.shape[1]
     rows = known.sum(), (1 - known).sum()
     enough = min(rows) >= least
-    if not enough:
+    if not enough and not student.marked:
         few, what = (rows[0], "good") if rows[0] <= rows[1] else (rows[1], "not good")
-        notes.append(
-            f"the student is {what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model "
-            "of the crowd), so the crowd's ease stands for it"
-        )
+        if few:
+            why = (
+                f"{what} on {few:,.4g} rows; to learn what is within its reach {least:,} are needed (10 per model of the "
+                "crowd)"
+            )
+        else:
+            why = f"good on {'every' if rows[0] else 'no'} row; what is within its reach cannot be learnt from that"
+        notes.append(f"the student is {why}, so the crowd's ease stands for it")
     missing = len(student_good) - len(known)
-    if missing:
+    if missing and not student.marked:
         notes.append(
             f"{missing:,} of {len(student_good):,} instructions have no reward of the student; what is within its reach there "
             "counts as what it does"
@@ -232,7 +241,7 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
 
     Returns:
         `good`: `above` (the cut) and `share` (of all rewards); with a student, `student`: `name`, `answers`, `column`,
-        `missing` (instructions without a reward of it), `already` (chosen rows where all its answers are good) and `table`:
+        `missing` (instructions without a reward of it; with `answers` also their `fingerprint`), `already` (chosen rows where all its answers are good) and `table`:
         `edges` of the bins, and the counts of `pool` and `chosen`, see `crosstab`.
     """
     if reach is None:
@@ -256,19 +265,14 @@ def student_facts(reach: Reach | None, chosen: BoolArray) -> dict[str, Any]:
     return found
 
 
-def good_line(facts: Mapping[str, Any]) -> str | None:
-    """Say what is good; None where that does not count.
+def bin_names(edges: Sequence[float]) -> list[str]:
+    """Name the bins of the table by their edges, the lowest first.
 
     Example:
-        >>> good_line({"good": {"above": 4.5, "share": 0.371}})
-        'above 4.5: 37.1% of rewards'
+        >>> bin_names([0.0, 0.5, 1.0])
+        ['0-50%', '50-100%']
     """
-    good = facts.get("good")
-    if good is None:
-        return None
-    if good["above"] is None:
-        return "nothing: all rewards are equal"
-    return f"above {good['above']:.6g}: {good['share']:.1%} of rewards"
+    return [f"{100 * low:.0f}-{high:.0%}" for low, high in pairwise(edges)]
 
 
 def already_line(facts: Mapping[str, Any], budget: int) -> str | None:

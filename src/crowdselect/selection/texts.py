@@ -1,8 +1,8 @@
 """Texts of a selection: those of its chosen rows, and of any row if its pool can be reopened through the manifest."""
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +15,12 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.shards import answers_in
 from crowdselect.selection.benchmarks import read_questions
+from crowdselect.selection.options import BEST_STUDENT
 from crowdselect.selection.overlap import shared_words
+from crowdselect.selection.own_answers import opened
 from crowdselect.selection.reading import Shards, shards_of
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.student import Student
 
 Pair = tuple[str, str]
 """(id, model)."""
@@ -172,7 +175,8 @@ def _wanted(selection: Selection) -> list[Key]:
     rows = selection.rows()
     if selection.facts.get("checked") is not None:
         return [(row["id"], None, None) for row in rows]
-    kinds = [kind for kind in ("", "rejected_") if f"{kind}model" in selection.table.column_names]
+    here = [""] if _student_apart(selection) else ["", "rejected_"]
+    kinds = [kind for kind in here if f"{kind}model" in selection.table.column_names]
     found = [(row["id"], row[f"{kind}model"], row.get(f"{kind}sample")) for kind in kinds for row in rows]
     more = [
         (row["id"], each["model"], each.get("sample")) for row in rows for each in row.get("answers") or ()
@@ -206,6 +210,37 @@ def _fetch(
                 raise SplitError(f"{row['path']}: id {row['id']!r} is in {first[row['id']]} too")
             found[row["id"], row["model"], row["sample"]] = row
     return found
+
+
+@contextmanager
+def rejected_in(selection: Selection, pool: Chosen) -> Iterator[Chosen]:
+    """Open what holds the rejected answers of pairs: the pool, or that of the student's own answers.
+
+    Args:
+        selection: The selection.
+        pool: Its pool.
+
+    Raises:
+        InputError: The pool of the student's answers is gone, or has changed since.
+    """
+    student = _student_apart(selection)
+    if student is None:
+        yield pool
+        return
+    with opened(student, HowRead.from_dict(selection.facts["read"])) as own:
+        if own.fingerprint() != selection.facts["student"]["fingerprint"]:
+            raise InputError(
+                f"{own.path}: the student's answers are not those that this selection was made with; select again"
+            )
+        yield own
+
+
+def _student_apart(selection: Selection) -> Student | None:
+    """The student whose answers are rejected and are in a pool of their own; None = all answers are in the selection's pool."""
+    found = selection.facts.get("student")
+    if selection.options.get("pairs") != BEST_STUDENT or found is None or found["answers"] is None:
+        return None
+    return Student(name=found["name"], answers=found["answers"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +284,32 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
         except InputError as error:
             return Texts(problem=f"the texts are not shown: {error}")
     return Texts(instruction, answer, problem)
+
+
+def instructions_of(
+    selection: Selection, ids: Sequence[str | None], *, pool: str | None = None
+) -> tuple[list[str | None], str | None]:
+    """Read the instructions of some rows from their pool.
+
+    Args:
+        selection: From `crowdselect.load_selection`.
+        ids: Of its rows; what is no id of a row has no text.
+        pool: The pool's current path; None = the path in the manifest.
+
+    Returns:
+        The texts, and what the user should know, as `Texts` has it.
+
+    Raises:
+        InputError: `pool` is given and cannot be opened.
+    """
+    opened, problem = _reopened(selection, pool, gone="the texts are not shown", unsure="texts")
+    if opened is None:
+        return [None] * len(ids), problem
+    with closing(opened):
+        there = set(opened.ids)
+        wanted = [id_ for id_ in dict.fromkeys(ids) if id_ in there and id_ is not None]
+        texts = dict(zip(wanted, opened.texts_of(wanted), strict=True))
+    return [None if id_ is None else texts.get(id_) for id_ in ids], problem
 
 
 def shared_with_benchmark(

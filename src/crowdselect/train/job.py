@@ -85,6 +85,7 @@ def plan(
     settings: TrainSettings | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    skip_invalid: bool = False,
     progress: Progress | None = None,
 ) -> TrainPlan:
     """Plan a run, and refuse what it would refuse; only configuration and tokenizer are loaded.
@@ -95,6 +96,7 @@ def plan(
         settings: As for `train`.
         output: As for `train`; None = the output is not checked.
         overwrite: As for `train`.
+        skip_invalid: As for `train`.
         progress: Called with the number of rows tokenized.
 
     Returns:
@@ -110,7 +112,8 @@ def plan(
     """
     if output is not None:
         _target(output, [Path(data)], overwrite=overwrite)
-    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    settings = settings or TrainSettings()
+    gathered = gather(os.fspath(data), base=base, settings=settings, skip_invalid=skip_invalid)
     if output is not None:
         key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
         if not _is_finished(target, key, overwrite=overwrite) and not overwrite:
@@ -127,6 +130,7 @@ def train(
     settings: TrainSettings | None = None,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
+    skip_invalid: bool = False,
     announce: Callable[[TrainPlan], None] | None = None,
     stages: Stages | None = None,
 ) -> Trained:
@@ -144,6 +148,7 @@ def train(
         overwrite: Train even if there is a result. Its files are replaced once the new ones are complete, other
             files in the folder stay; the checkpoints of another unfinished run are removed.
         keep_checkpoints: Keep every checkpoint, in OUTPUT.training, after the run.
+        skip_invalid: Leave malformed rows of `data` out, counted, instead of stopping at them.
         announce: Called with the plan before anything is loaded.
         stages: Times the stages and may show them.
 
@@ -164,7 +169,8 @@ def train(
     """
     stages = stages or Stages()
     _target(output, [Path(data)], overwrite=overwrite)  # checked before the libraries are loaded
-    gathered = gather(os.fspath(data), base=base, settings=settings or TrainSettings())
+    settings = settings or TrainSettings()
+    gathered = gather(os.fspath(data), base=base, settings=settings, skip_invalid=skip_invalid)
     key, target = _key(gathered), _target(output, _inputs(gathered), overwrite=overwrite)
     if _is_finished(target, key, overwrite=overwrite):
         return _read(target, was_there=True)
@@ -325,6 +331,7 @@ def _manifest(
         "data": {
             "file": str(source.file),
             "rows": len(source.rows),
+            "malformed": source.malformed,
             "fingerprint": key["data"]["fingerprint"],
         },
         "plan": plan.facts(),

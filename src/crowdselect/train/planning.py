@@ -236,9 +236,11 @@ class Prepared:
     held_out: list[TrainRow]
 
 
-def gather(data: str, *, base: str, settings: TrainSettings) -> TrainInputs:
+def gather(data: str, *, base: str, settings: TrainSettings, skip_invalid: bool = False) -> TrainInputs:
     """Read rows and base model; see `job.plan`."""
-    source = read_rows(data)  # first: errors in it are reported before the libraries are loaded
+    source = read_rows(
+        data, skip_invalid=skip_invalid
+    )  # first: errors in it are reported before the libraries are loaded
     student = read_student(base, settings)
     return TrainInputs(source, student, settings.filled(_objective(source, settings)))
 
@@ -319,7 +321,7 @@ def _plan(
         memory=memory(student, settings, sizes, longest=longest, processes=processes),
         warnings=(),
     )
-    return replace(plan, warnings=tuple(_warnings(plan, counted.all)))
+    return replace(plan, warnings=(*source.notes, *_warnings(plan, counted.all)))
 
 
 def _per_token(settings: TrainSettings) -> int:

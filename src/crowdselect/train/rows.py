@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.parquetfile import read_parquet
-from crowdselect.pool.files import broken_line, file_type
+from crowdselect.malformed import Malformed
+from crowdselect.pool.files import file_type
+from crowdselect.pool.rowfiles import Broken, Row, rows_of
 from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
 from crowdselect.seeding import seeded_hash
-from crowdselect.textfile import MARK, open_text
 from crowdselect.train.student import EXTRA, Student
 from crowdselect.writing import read_manifest
 
@@ -50,6 +52,10 @@ class TrainRows:
     file: Path
     manifest: Mapping[str, Any] | None
     """The selection's manifest; None for a bare file."""
+    malformed: int = 0
+    """How many rows of the file were left out because they are malformed."""
+    notes: tuple[str, ...] = ()
+    """Lines for the user."""
 
     @property
     def has_pairs(self) -> bool:
@@ -62,19 +68,21 @@ class TrainRows:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_rows(path: str) -> TrainRows:
+def read_rows(path: str, *, skip_invalid: bool = False) -> TrainRows:
     """Read training rows.
 
     Args:
         path: A folder that `select` wrote, or one training file: JSONL (plain, .gz or .zst) or
-            Parquet in one of the formats of `crowdselect.selection.formats`. A row without an id gets a hash of its
+            Parquet in one of the formats of `crowdselect.selection.records`. A row without an id gets a hash of its
             content as id.
+        skip_invalid: Leave malformed rows out, counted, instead of stopping at them.
 
     Returns:
         The rows; at least one.
 
     Raises:
-        InputError: There is no such file, it has no row, or a row does not fit any format.
+        InputError: There is no such file, it has no sound row, or a row does not fit any format; the message counts
+            all such rows.
 
     Example:
         >>> read_rows("no-such-folder")
@@ -91,16 +99,17 @@ def read_rows(path: str) -> TrainRows:
         raise InputError(
             f"{path}: no such file or folder; wanted one that `select` wrote, or a training file"
         )
-    rows = tuple(_row(record, where=where) for where, record in _records(place))
+    malformed = Malformed(skip=skip_invalid)
+    rows = tuple(malformed.parsed(_row, _records(place)))
     if not rows:
-        raise InputError(f"{place}: holds no row to train on")
+        raise InputError("; ".join((f"{place}: holds no row to train on", *malformed.notes)))
     paired = [row.rejected is not None for row in rows]
     if len(set(paired)) > 1:
         raise InputError(
             f"{place}: row {rows[paired.index(not paired[0])].id!r} differs from the first: rows with a rejected "
             "answer and rows without one do not go together"
         )
-    return TrainRows(rows, place, manifest)
+    return TrainRows(rows, place, manifest, malformed.count, tuple(malformed.notes))
 
 
 def divide(rows: TrainRows, *, share: float, seed: int) -> tuple[list[TrainRow], list[TrainRow]]:
@@ -146,36 +155,22 @@ def _training_file(folder: Path, manifest: Mapping[str, Any] | None) -> Path:
     return existing[0]
 
 
-def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _records(file: Path) -> Iterator[tuple[str, Row | Broken]]:
+    """The rows of a training file, and where each is."""
     kind = file_type(file)
     if kind == "csv":
         raise InputError(f"{file}: a table of text cannot hold conversations; wanted JSONL or Parquet")
-    if kind == "parquet":
-        import pyarrow as pa
-
-        try:
-            yield from ((f"{file}: row {n}", row) for n, row in enumerate(read_parquet(file).to_pylist(), 1))
-        except pa.ArrowException as error:
-            raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
-        return
-    broken = broken_line([file])
-    if broken is not None:
-        raise broken
-    with open_text(file) as stream:
-        if file.suffix == ".json":
-            yield from ((f"{file}: element {n}", row) for n, row in enumerate(_listed(json.load(stream)), 1))
-            return
-        for number, line in enumerate(stream, 1):
-            text = line.removeprefix(MARK)
-            if text.strip():
-                yield f"{file}: line {number}", json.loads(text)
+    unit = "row" if kind != "json" else "element" if file.suffix == ".json" else "line"
+    try:
+        yield from ((f"{file}: {unit} {number}", row) for number, row in rows_of(file, kind))
+    except pa.ArrowException as error:
+        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
-def _listed(found: Any) -> list[Any]:  # noqa: ANN401  (whatever JSON holds)
-    return found if isinstance(found, list) else [found]
-
-
-def _row(record: Mapping[str, Any], *, where: str) -> TrainRow:
+def _row(placed: tuple[str, Row | Broken]) -> TrainRow:
+    where, record = placed
+    if isinstance(record, Broken):
+        raise InputError(f"{where} {record.what}")
     id_ = record.get("id")
     if id_ is None:
         id_ = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
@@ -217,6 +212,26 @@ def _of_pair(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str 
     )
 
 
+def _of_conversations(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    """Read two conversations that differ in the last message, open-instruct's pairs."""
+    chosen = _checked(record["chosen"], f"{where}: chosen")
+    rejected = _checked(record["rejected"], f"{where}: rejected")
+    if chosen[:-1] != rejected[:-1]:
+        raise InputError(
+            f"{where}: chosen and rejected differ before the last message; there is no preference"
+        )
+    return chosen[:-1], _last(chosen, where), _last(rejected, where)
+
+
+def _of_rejected(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    """Read a conversation and another last answer, ms-swift's pairs."""
+    prompt, answer, _ = _of_messages(record, where)
+    rejected = record["rejected_response"]
+    if not isinstance(rejected, str):
+        raise InputError(f"{where}: rejected_response is {str(rejected)[:80]!r}; wanted a text")
+    return prompt, answer, rejected
+
+
 def _of_sharegpt(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
     turns = record["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
@@ -230,10 +245,16 @@ def _of_sharegpt(record: Mapping[str, Any], where: str) -> tuple[Messages, str, 
 
 
 def _of_alpaca(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
+    for name in ("instruction", "input", "output"):
+        if not isinstance(record.get(name) or "", str):
+            raise InputError(f"{where}: {name} is {str(record[name])[:80]!r}; wanted a text")
+    history = record.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) for pair in history):
+        raise InputError(f"{where}: history is {str(history)[:80]!r}; wanted a list of [asked, answered]")
     instruction = record["instruction"] + (f"\n{record['input']}" if record.get("input") else "")
     earlier = [
         {"role": role, "content": text}
-        for pair in record.get("history") or []
+        for pair in history
         for role, text in zip(("user", "assistant"), pair, strict=False)
     ]
     messages = [*_system(record), *earlier, {"role": "user", "content": instruction}]
@@ -242,7 +263,9 @@ def _of_alpaca(record: Mapping[str, Any], where: str) -> tuple[Messages, str, st
 
 _FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any], str], tuple[Messages, str, str | None]]] = {
     ("prompt", "chosen", "rejected"): _of_pair,
+    ("chosen", "rejected"): _of_conversations,
     ("prompt", "completion"): _of_completion,
+    ("messages", "rejected_response"): _of_rejected,
     ("messages",): _of_messages,
     ("conversations",): _of_sharegpt,
     ("instruction", "output"): _of_alpaca,

@@ -62,8 +62,18 @@ def read_student(base: str, settings: TrainSettings) -> Student:
     transformers = optional("transformers", extra=EXTRA)
     trust = {"trust_remote_code": settings.trust_remote_code}
     where = trust | ({"revision": settings.revision} if settings.revision else {})
-    config = loaded(base, lambda: transformers.AutoConfig.from_pretrained(name, **where), kind=_KIND)
-    tokenizer = loaded(base, lambda: transformers.AutoTokenizer.from_pretrained(name, **where), kind=_KIND)
+    config = loaded(
+        base,
+        lambda: transformers.AutoConfig.from_pretrained(name, **where),
+        revision=settings.revision,
+        kind=_KIND,
+    )
+    tokenizer = loaded(
+        base,
+        lambda: transformers.AutoTokenizer.from_pretrained(name, **where),
+        revision=settings.revision,
+        kind=_KIND,
+    )
     set_template(
         base, tokenizer, settings.chat_template, such_as="that of the model's instruction-tuned sibling"
     )
@@ -117,6 +127,7 @@ def load_student(student: Student, settings: TrainSettings) -> Any:  # noqa: ANN
             output_loading_info=True,
             **({"revision": settings.revision} if settings.revision else {}),
         ),
+        revision=settings.revision,
         kind=_KIND,
     )
     missing = sorted(report["missing_keys"])

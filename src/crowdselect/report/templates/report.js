@@ -120,9 +120,53 @@
       box.append(make("span", "cut", `cut here: ${length.toLocaleString("en")} characters in the pool, ${shown.length.toLocaleString("en")} shown`));
     return [...parts, box];
   }
+  // ── marks: rows for a list of the reader's own, saved as a file ──
+  const marks = new Map(); // number of the row → its id
+  let unsaved = false;
+  function showMarks() {
+    for (const node of document.querySelectorAll("[data-row]")) {
+      const on = marks.has(Number(node.dataset.row));
+      node.classList.toggle("marked", on);
+      if (node.tagName === "BUTTON") {
+        node.textContent = on ? "Unmark" : "Mark";
+        node.setAttribute("aria-pressed", on);
+      }
+    }
+    document.getElementById("marks").hidden = marks.size === 0;
+    document.getElementById("marked").textContent = `${marks.size.toLocaleString("en")} ${marks.size === 1 ? "row" : "rows"} marked`;
+  }
+  function marker(row) {
+    const button = make("button", "mark");
+    button.type = "button";
+    button.dataset.row = row.row;
+    button.addEventListener("click", () => {
+      if (!marks.delete(row.row)) marks.set(row.row, row.id);
+      unsaved = marks.size > 0;
+      showMarks();
+    });
+    return button;
+  }
+  document.getElementById("save").addEventListener("click", () => {
+    // A JSON object per line: an id may hold line ends and spaces.
+    const ordered = [...marks].sort(([one], [other]) => one - other);
+    const lines = ordered.map(([, id]) => JSON.stringify({ id }) + "\n");
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
+    link.download = "marked.jsonl";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    unsaved = false;
+  });
+  document.getElementById("unmark").addEventListener("click", () => {
+    marks.clear();
+    unsaved = false;
+    showMarks();
+  });
+  addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
+
   function open(row) {
     const box = make("div", "open");
-    box.append(make("p", "why", row.why));
+    box.append(marker(row), make("p", "why", row.why));
     const facts = make("div", "facts");
     data.metrics.forEach((name, i) => {
       facts.append(make("span", "", name), line(row.above[i]), make("span", "", number(row.values[i])));
@@ -137,6 +181,8 @@
   }
   function item(row) {
     const entry = make("li");
+    entry.dataset.row = row.row;
+    entry.classList.toggle("marked", marks.has(row.row));
     const details = make("details");
     const summary = make("summary");
     summary.append(
@@ -147,7 +193,10 @@
     summary.children[1].dir = "auto";
     details.append(summary);
     details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) details.append(open(row));
+      if (details.open && details.children.length === 1) {
+        details.append(open(row));
+        showMarks();
+      }
     });
     entry.append(details);
     return entry;
@@ -180,10 +229,11 @@
       const box = make("div", "open");
       const known = make("dl", "pair");
       data.metrics.forEach((name, i) => known.append(make("dt", "", name), make("dd", "", number(datum[data.keys[i]]))));
-      box.append(make("p", "why", datum.why), known, ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
+      box.append(marker(datum), make("p", "why", datum.why), known, ...text(`Instruction ${datum.id}`, datum.text, datum.text.length));
       box.append(make("p", "lab", "The beginning of the instruction; for the whole row: crowdselect why DIR ID"));
       place.replaceChildren(box);
     }
+    showMarks();
     place.hidden = false;
     place.scrollIntoView({ block: "nearest", behavior: "smooth" });
   }

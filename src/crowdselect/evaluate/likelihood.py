@@ -1,0 +1,141 @@
+"""How likely a language model finds answers: the mean loss of each answer's tokens, given the messages before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crowdselect._optional import optional
+from crowdselect.methods.ifd import Piece, check_tokens, load_causal, longest_of, losses_of, placed
+from crowdselect.pool.prompts import Chat
+from crowdselect.progress import Progress
+from crowdselect.reward.loading import one_line
+
+_TOGETHER = 64  # answers tokenised at a time, between two reports of progress
+_PLAIN = "\n\n"  # after the messages, for a model without a chat template
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely one answer is.
+
+    Attributes:
+        loss: Mean loss per token of the answer, in nats, at least 0; lower = more likely. None = there is none.
+        tokens: Tokens of the answer that count, with what ends it.
+        is_cut: Whether the end of the answer was cut, to fit into `max_length`.
+        reason: Why there is no loss; None = there is one.
+    """
+
+    loss: float | None = None
+    tokens: int = 0
+    is_cut: bool = False
+    reason: str | None = None
+
+
+class LanguageModel:
+    """A causal language model on this machine, loaded once; with adapters, if peft is installed.
+
+    Args:
+        model: A folder, or a name on the Hub. Weights must be safetensors; the model's own code is never run.
+        max_length: Most tokens of messages and answer together; a longer answer is cut at its end.
+        batch_tokens: Most tokens of a batch, padding included.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        MissingExtraError: The extra `reward` is not installed.
+        InputError: There is no such model.
+        OptionError: `max_length` or `batch_tokens` is below 8.
+    """
+
+    def __init__(
+        self, model: str, *, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto"
+    ) -> None:
+        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
+        self._torch = optional("torch", extra="reward")
+        self._where = placed(device)
+        self._tokenizer, self._network = load_causal(model, torch=self._torch, where=self._where)
+        self._longest, self._batch_tokens = min(max_length, longest_of(self._network)), batch_tokens
+
+    @property
+    def tokenizer(self) -> str:
+        """What tells tokenizers apart: losses per token are comparable only where it is the same."""
+        vocabulary = sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        return repr((self._tokenizer.chat_template, vocabulary))
+
+    def likelihoods(
+        self, asked: Sequence[tuple[Chat, str]], *, progress: Progress | None = None
+    ) -> list[Likelihood]:
+        """Compute the loss of answers.
+
+        The loss is on the tokens that training puts it on: those of the answer as the chat template writes it, with
+        what ends it; all messages before are given. Without a template the messages stand before it as text.
+
+        Args:
+            asked: Messages, and the answer to them.
+            progress: Called with the number of answers done and in total.
+
+        Returns:
+            One per answer, whatever the order and the others.
+        """
+        found: list[Likelihood] = []
+        for begin in range(0, len(asked), _TOGETHER):
+            found += self._some(asked[begin : begin + _TOGETHER])
+            if progress is not None:
+                progress(len(found), len(asked))
+        return found
+
+    def _some(self, asked: Sequence[tuple[Chat, str]]) -> list[Likelihood]:
+        pieces, found = [], []
+        for row, (messages, answer) in enumerate(asked):
+            piece = self._piece(row, messages, answer)
+            if isinstance(piece, str):
+                found.append(Likelihood(reason=piece))
+                continue
+            kept = piece.tokens[: self._longest]
+            if len(kept) <= piece.begin:
+                found.append(Likelihood(reason="the messages alone are longer than `max_length`"))
+                continue
+            found.append(Likelihood(None, len(kept) - piece.begin, len(kept) < len(piece.tokens)))
+            pieces.append(Piece(row, kept, piece.begin))
+        losses = losses_of(
+            pieces, self._network, torch=self._torch, where=self._where, batch_tokens=self._batch_tokens
+        )
+        for piece, loss in zip(pieces, losses.tolist(), strict=True):
+            known = found[piece.row]
+            found[piece.row] = (
+                Likelihood(loss, known.tokens, known.is_cut)
+                if np.isfinite(loss)
+                else Likelihood(None, known.tokens, known.is_cut, "the model gives no finite loss")
+            )
+        return found
+
+    def _piece(self, row: int, messages: Chat, answer: str) -> Piece | str:
+        """Tokenise one conversation; the reason, where it cannot be."""
+        if not self._tokenizer.chat_template:
+            return self._plain(row, messages, answer)
+        jinja: Any = optional("jinja2", extra="reward")
+        try:
+            before = self._ids(messages, ask=True)
+            whole = self._ids([*messages, {"role": "assistant", "content": answer}], ask=False)
+        except jinja.TemplateError as error:
+            return f"the chat template refuses it: {one_line(error)}"
+        same = (at for at, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b)
+        begin = max(next(same, min(len(before), len(whole))), 1)  # the first token is predicted by nothing
+        return Piece(row, whole, begin) if begin < len(whole) else "the chat template writes no answer"
+
+    def _ids(self, messages: Chat, *, ask: bool) -> list[int]:
+        encoded = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=ask, tokenize=True, return_dict=True
+        )
+        ids: list[int] = encoded["input_ids"]
+        return ids
+
+    def _plain(self, row: int, messages: Chat, answer: str) -> Piece | str:
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        text = "\n\n".join(str(message["content"] or "") for message in messages) + _PLAIN
+        before = [] if bos is None else [bos]
+        before = before + self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        after = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
+        end = [] if eos is None else [eos]
+        return Piece(row, before + after + end, len(before)) if after else "the answer has no token"

@@ -1,0 +1,286 @@
+"""Forms whose rows hold one answer, or lists of answers: a record of a form, and a function from a row to its answers."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
+from crowdselect.pool.rowfiles import Row
+
+_TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
+_MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
+_REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+_FINISHES = ("finish_reasons", "finish_reason")
+
+
+class MalformedError(ValueError):
+    """A row does not hold together; its message says what is wrong."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer of a row, as the file has it."""
+
+    model: str | None
+    response: Any = None
+    sample: float | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    """Rewards and other scalars of its own, by column."""
+    system: Any = None
+    """A system prompt of its own."""
+    reasoning: Any = None
+    finish_reason: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A form that fits a file."""
+
+    name: str
+    says: str
+    """How the file was understood, for a line to the user."""
+    answers: Callable[[Row], Iterable[Answer]]
+    names: Names
+    taken: frozenset[str] = frozenset()
+    """Columns that the answers are made of, which are not carried over."""
+    fields: tuple[str, ...] = ()
+    """Every name that `Answer.values` may have."""
+    many: bool = False
+    """A row holds all answers of an instruction; otherwise several rows may be of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form that a file may have."""
+
+    name: str
+    fit: Callable[[Columns, Names, HowRead], Fitted | None]
+    needs: str
+    """The columns that it must have, for messages."""
+    example: Mapping[str, Any]
+    """One row as JSON has it."""
+
+
+def text_of(value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
+    """A name or an id as text; None where it is missing."""
+    if value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
+        return None
+    return str(value)
+
+
+def fit_long(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise a row per answer."""
+    known = names.model is not None or how.model is not None or how.model_from is not None
+    if not known or not (names.asked or names.id is not None):
+        return None
+    if names.response is None and names.messages is None and names.model is None:
+        return None  # messages may end with the answer
+    if names.model is not None and not is_scalar(columns[names.model]):
+        return None
+
+    def answers(row: Row) -> list[Answer]:
+        model = how.model if names.model is None else text_of(row.get(names.model))
+        return [
+            Answer(
+                model,
+                row.get(names.response) if names.response else None,
+                sample=_sample(row, names),
+                reasoning=row.get(names.reasoning) if names.reasoning else None,
+                finish_reason=row.get(names.finish_reason) if names.finish_reason else None,
+            )
+        ]
+
+    return Fitted(name="long", says="one answer per row", answers=answers, names=names)
+
+
+def _sample(row: Row, names: Names) -> float | None:
+    value = row.get(names.sample) if names.sample else None
+    try:
+        return None if value is None or value == "" else float(value)
+    except (TypeError, ValueError):
+        raise MalformedError(f"sample is {str(value)[:40]!r}, not a number") from None
+
+
+def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise lists of answers of one model."""
+    if names.model is None and how.model is None and how.model_from is None:
+        return None
+    name = how.named.get("generations") or _answer_list(columns, with_models=False)
+    if name is None and names.response is not None and _is_list_of_texts(columns[names.response]):
+        name = names.response
+    if name is None or not (names.asked or names.id is not None):
+        return None
+    if names.model is not None and not is_scalar(columns[names.model]):
+        return None
+    lists = {
+        n: kind for n, kind in columns.items() if kind.name == "list" and n != name and n not in names.taken
+    }
+    item = columns[name].item
+    inner = [n for n, kind in (item.fields if item else {}).items() if is_number(kind)]
+
+    def answers(row: Row) -> Iterator[Answer]:
+        model = how.model if names.model is None else text_of(row.get(names.model))
+        texts: list[Any] = row.get(name) or []
+        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+            if isinstance(texts[at], dict):
+                values |= {n: texts[at].get(n) for n in inner}
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
+            yield Answer(model, texts[at], float(at), values, finish_reason=finish)
+
+    says = f"the answers of one model per row, in the list {name}"
+    return Fitted(
+        name="samples",
+        says=says,
+        answers=answers,
+        names=names,
+        taken=frozenset({name, *lists}),
+        fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in _FINISHES)),
+    )
+
+
+def _is_list_of_texts(kind: Kind) -> bool:
+    return kind.name == "list" and kind.item is not None and kind.item.name == "text"
+
+
+def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
+    """The list of answers: of structs that name their model, or of texts and messages."""
+    for name in ANSWER_LISTS:
+        kind = columns.get(name)
+        if kind is None or kind.name != "list" or kind.item is None:
+            continue
+        named = bool(set(_MODEL_FIELDS) & set(kind.item.fields))
+        if named == with_models and (with_models or kind.item.name in {"text", "list", "struct"}):
+            return name
+    return None
+
+
+def _beside(
+    row: Row,
+    texts: Any,  # noqa: ANN401  (a list, or what stands for it)
+    lists: Mapping[str, Kind],
+    *,
+    named: str,
+) -> list[dict[str, Any]]:
+    """The values that stand beside each answer in lists of the same length."""
+    if texts is None:
+        return []
+    if not isinstance(texts, list):
+        raise MalformedError(f"{named} is no list")
+    out: list[dict[str, Any]] = [{} for _ in texts]
+    for name in lists:
+        values = row.get(name)
+        if values is None:
+            continue
+        if not isinstance(values, list) or len(values) != len(texts):
+            if _REWARD_LISTS.fullmatch(name):
+                count = len(values) if isinstance(values, list) else "no list of"
+                raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
+            continue
+        for own, value in zip(out, values, strict=True):
+            if not isinstance(value, list | dict):
+                own[name] = value
+    return out
+
+
+def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise parallel lists of answers and of the models that gave them."""
+    name = how.named.get("generations") or next(
+        (n for n in ANSWER_LISTS if n in columns and columns[n].name == "list"), None
+    )
+    models = how.named.get("model_names") or next(
+        (n for n in MODEL_LISTS if n in columns and columns[n].name == "list"), None
+    )
+    item = None if name is None else columns[name].item
+    if name is None or models is None or item is None or "model" in item.fields:
+        return None
+    lists = {n: kind for n, kind in columns.items() if kind.name == "list" and n not in {name, models}}
+
+    def answers(row: Row) -> Iterator[Answer]:
+        texts, by = row.get(name) or [], row.get(models) or []
+        if texts and len(by) != len(texts):
+            raise MalformedError(f"{models} has {len(by)} values for {len(texts)} answers")
+        count: dict[str, int] = {}
+        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+            model = text_of(by[at])
+            if model is None:
+                raise MalformedError(f"a name in {models} is missing")
+            count[model] = count.get(model, -1) + 1
+            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
+            yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
+
+    taken = {name, models, *lists} - names.taken
+    judge = {"model_name", "model"} & set(columns) - {models}
+    note = tuple(f"{judge_name} is taken for the judge" for judge_name in sorted(judge))
+    return Fitted(
+        name="distilabel",
+        says=f"an instruction per row, answers in {name}, their models in {models}",
+        answers=answers,
+        names=names.without_answer(*note),
+        taken=frozenset(taken | judge),
+        fields=tuple(name for name in lists if name not in _FINISHES),
+        many=True,
+    )
+
+
+def sample_again(count: int) -> float | None:
+    """The sample number of a model's answer in a row; none where it is the first, as it usually is."""
+    return float(count) if count else None
+
+
+def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise a list of objects that name their model."""
+    name = how.named.get("completions") or _answer_list(columns, with_models=True)
+    if name is None:
+        return None
+    item = columns[name].item
+    fields = {} if item is None else item.fields
+    by = next((n for n in _MODEL_FIELDS if n in fields), None)
+    if by is None:
+        return None
+    text = next((n for n in _TEXT_FIELDS if n in fields), None)
+
+    def answers(row: Row) -> Iterator[Answer]:
+        found = row.get(name) or []
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise MalformedError(f"{name} is no list of objects")
+        count: dict[str, int] = {}
+        for each in found:
+            model = text_of(each.get(by))
+            if model is None:
+                raise MalformedError(f"a {by} in {name} is missing")
+            count[model] = count.get(model, -1) + 1
+            values = {
+                n: v for n, v in each.items() if n not in {by, text, *_OWN} and not isinstance(v, list | dict)
+            }
+            yield Answer(
+                model,
+                each.get(text) if text else None,
+                sample_again(count[model]),
+                values,
+                system=each.get("custom_system_prompt"),
+                reasoning=each.get("reasoning") or each.get("reasoning_content"),
+                finish_reason=each.get("finish_reason"),
+            )
+
+    return Fitted(
+        name="ultrafeedback",
+        says=f"an instruction per row, answers in the list {name}",
+        answers=answers,
+        names=names.without_answer(),
+        taken=frozenset({name, "models"} & set(columns)),
+        fields=tuple(n for n in fields if n not in {by, text, *_OWN}),
+        many=True,
+    )
+
+
+_OWN = frozenset(
+    {"custom_system_prompt", "principle", "critique", "reasoning", "reasoning_content", "finish_reason"}
+)
+
+
+def is_number(kind: Kind) -> bool:
+    """Say whether a value is a number, or true or false."""
+    return kind.name in {"number", "bool"}

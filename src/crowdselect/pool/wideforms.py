@@ -1,0 +1,308 @@
+"""Forms whose columns, or fields of an object, are models: RouterBench, pairs of columns, objects, pass rates, a matrix, a zoo."""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.howread import HowRead
+from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS, columns_by_model, may_be_model, zoo_models
+from crowdselect.pool.parts import ROUTED, Names, is_said
+from crowdselect.pool.rowfiles import Row
+from crowdselect.pool.rowforms import (
+    Answer,
+    Fitted,
+    MalformedError,
+    is_number,
+    sample_again,
+    text_of,
+)
+
+_RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
+_RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
+_SCORES = ("score", "reward", "rating", "correct")
+
+
+def _wide(  # noqa: PLR0917  (each is said at once)
+    name: str,
+    says: str,
+    names: Names,
+    answers: Callable[[Row], Iterable[Answer]],
+    taken: Iterable[str],
+    fields: Iterable[str],
+) -> Fitted:
+    return Fitted(
+        name=name,
+        says=says,
+        answers=answers,
+        names=names.without_answer(),
+        taken=frozenset(taken),
+        fields=tuple(dict.fromkeys(fields)),
+        many=True,
+    )
+
+
+def fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001  (as the others)
+    """Recognise RouterBench."""
+    models = sorted(n.removesuffix(ROUTED) for n in columns if n.endswith(ROUTED))
+    models = [model for model in models if model in columns]
+    if not models:
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        for model in models:
+            text, score = row.get(model + ROUTED), row.get(model)
+            text = unlisted(text) if _is_spelt_list(row.get(names.instruction or "")) else text
+            if text is not None or score is not None:
+                yield Answer(model, text, values={"score": score, "cost": row.get(f"{model}|total_cost")})
+
+    taken = {n for n in columns if n.partition("|")[0] in models} | {"oracle_model_to_route_to"} & set(
+        columns
+    )
+    says = "RouterBench: columns MODEL, MODEL|model_response and MODEL|total_cost"
+    return _wide("routerbench", says, names, answers, taken, ("score", "cost"))
+
+
+def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Model → score → its column, `score_MODEL` or `MODEL_score`."""
+    found: dict[str, dict[str, str]] = {}
+    for model in models:
+        for score in _SCORES:
+            for name in (f"{score}_{model}", f"{model}_{score}"):
+                if name in columns and is_number(columns[name]):
+                    found.setdefault(model, {}).setdefault(score, name)
+    return found
+
+
+def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind], bool]) -> dict[str, str]:
+    """Model → the column whose name says it before or after what the pattern wants."""
+    matches = {name: pattern.fullmatch(name) for name, kind in columns.items() if fits(kind)}
+    return {match["after"] or match["before"]: name for name, match in matches.items() if match is not None}
+
+
+def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise a column of answers and one of scores for each model."""
+    responses = _by_pattern(columns, _RESPONSE, is_said)
+    texts = [name for name, kind in columns.items() if kind.name == "text" and name not in names.taken]
+    responses |= {name: name for name in _scores_of(columns, texts)}  # a column MODEL beside MODEL_score
+    scores = _scores_of(columns, responses)
+    if not scores or not (names.asked or names.id is not None):
+        return None
+    by = {place: f"model_{place}" for place in responses if f"model_{place}" in columns}
+    if not by and how.model is None and numbered_responses(columns):
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        count: dict[str, int] = {}
+        for place, name in sorted(responses.items()):
+            values = {score: row.get(column) for score, column in scores.get(place, {}).items()}
+            if row.get(name) is None and all(value is None for value in values.values()):
+                continue
+            model = text_of(row.get(by[place])) if place in by else how.model or place
+            if model is None:
+                raise MalformedError(f"{by[place]} is missing; wanted the model of {name}")
+            count[model] = count.get(model, -1) + 1
+            yield Answer(model, row.get(name), sample_again(count[model]), values)
+
+    taken = {*responses.values(), *by.values(), *(n for found in scores.values() for n in found.values())}
+    says = "columns response_MODEL and score_MODEL" if not by else "columns response_X, score_X and model_X"
+    return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
+
+
+def numbered_responses(columns: Columns) -> list[str]:
+    """The columns of responses, where numbers tell them apart, which are no names of models."""
+    responses = _by_pattern(columns, _RESPONSE, is_said)
+    return sorted(responses.values()) if all(_PLACE.fullmatch(place) for place in responses) else []
+
+
+_PLACE = re.compile(r"\d+")
+
+
+def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
+    """Recognise objects of answers and of scores, a field for each model."""
+    texts = next(
+        (
+            n
+            for n in ("responses", "answers", "completions", "outputs", "generations")
+            if _per_model(columns.get(n), is_said)
+        ),
+        None,
+    )
+    numbers = [n for n in columns if _per_model(columns[n], _are_numbers) and n not in names.taken]
+    numbers = [n for n in numbers if n in {"scores", "rewards", "ratings", "correct"}]
+    if texts is None and not numbers:
+        return None
+    if not (names.asked or names.id is not None):
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        said = (row.get(texts) if texts else None) or {}
+        scored = {name: row.get(name) or {} for name in numbers}
+        for model in sorted({*said, *(model for found in scored.values() for model in found)}):
+            values = {_singular(name): found.get(model) for name, found in scored.items()}
+            yield from _each_sample(model, said.get(model), values)
+
+    taken = {*numbers, *([texts] if texts else [])}
+    says = f"a value per model in {' and '.join(sorted(taken))}"
+    return _wide("structs", says, names, answers, taken, map(_singular, numbers))
+
+
+def _each_sample(model: str, text: Any, values: Mapping[str, Any]) -> Iterator[Answer]:  # noqa: ANN401
+    """One answer of a model; one for each place where its text or its rewards stand in lists."""
+    listed = {
+        name: found
+        for name, found in {"the text": text, **values}.items()
+        if isinstance(found, list) and not any(isinstance(part, dict) for part in found)
+    }
+    if not listed:
+        if text is not None or any(value is not None for value in values.values()):
+            yield Answer(model, text, values=dict(values))
+        return
+    lengths = {name: len(found) for name, found in listed.items()}
+    if len(set(lengths.values())) > 1:
+        counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise MalformedError(f"samples of {model} are not as many everywhere: {counted}")
+    for at in range(max(lengths.values())):
+        own = {name: value[at] if name in listed else value for name, value in values.items()}
+        yield Answer(model, text[at] if "the text" in listed else text, float(at), own)
+
+
+def _singular(name: str) -> str:
+    return {"scores": "score", "rewards": "reward", "ratings": "rating"}.get(name, name)
+
+
+def _per_model(kind: Kind | None, fits: Callable[[Kind], bool]) -> bool:
+    return (
+        kind is not None
+        and kind.name == "struct"
+        and bool(kind.fields)
+        and not {"role", "content"} & set(kind.fields)
+        and all(fits(inner) for inner in kind.fields.values())
+    )
+
+
+def _are_numbers(kind: Kind) -> bool:
+    """A number, or a list of some."""
+    return is_number(kind) or (kind.name == "list" and kind.item is not None and is_number(kind.item))
+
+
+def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise numbers per model, in an object or in columns named by a rate."""
+    columns_of = _by_pattern(columns, _RATE, is_number)
+    paths = _number_structs(columns, names)
+    if any(kind.name == "struct" and "content" in kind.fields for kind in columns.values()):
+        return None  # answers of models, see `zoo`
+    named = names.model is not None or how.model is not None
+    if not (columns_of or paths) or named or not (names.asked or names.id is not None):
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        found: dict[str, dict[str, Any]] = {
+            model: {"pass_rate": row.get(name)} for model, name in columns_of.items()
+        }
+        for path in paths:
+            for model, value in _inside(row, path).items():
+                found.setdefault(str(model), {})[path[-1]] = value
+        for model in sorted(found):
+            if any(value is not None for value in found[model].values()):
+                yield Answer(model, values=found[model])
+
+    taken = {*columns_of.values(), *(path[0] for path in paths)} - names.taken
+    listed = [".".join(path) for path in paths] + sorted(columns_of.values())
+    fields = [*(["pass_rate"] if columns_of else []), *(path[-1] for path in paths)]
+    return _wide("pass rates", f"a number per model in {', '.join(listed)}", names, answers, taken, fields)
+
+
+def _inside(row: Row, path: Sequence[str]) -> Mapping[str, Any]:
+    """The object at a path of a row; empty where there is none."""
+    inner: Any = row
+    for step in path:
+        inner = inner.get(step) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tuple[str, ...]]:
+    """Paths to structs and maps that hold nothing but numbers, at least one, by names that are no words of a row."""
+    found: list[tuple[str, ...]] = []
+
+    def look(path: tuple[str, ...], kind: Kind) -> None:
+        if kind.name != "struct" or len(path) > deepest:
+            return
+        if path[-1] not in NO_MODELS and _per_model(kind, is_number):
+            found.append(path)
+            return
+        for name, inner in kind.fields.items():
+            look((*path, name), inner)
+
+    for name, kind in columns.items():
+        if name not in names.taken:
+            look((name,), kind)
+    return [path for path in found if len(path) > 1 or _RATES.search(path[0])]  # others are models, see `zoo`
+
+
+_RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re.IGNORECASE)
+
+
+def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise a column of numbers for each model."""
+    if (
+        names.model is not None
+        or how.model is not None
+        or names.response is not None
+        or numbered_responses(columns)
+    ):
+        return None
+    numeric = [
+        name for name, kind in columns.items() if kind.name in {"number", "bool"} and name not in names.taken
+    ]
+    if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
+        return None  # without an id a reward is no sign of a crowd, nor is a single number
+    numeric = [name for name in numeric if may_be_model(name)]
+    models = columns_by_model(numeric)
+    if not models or (names.id is None and len(models) < 2):
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        for model, name in models.items():
+            if row.get(name) is not None:
+                yield Answer(model, values={"score": row.get(name)})
+
+    return _wide("matrix", "a number per model in columns", names, answers, numeric, ("score",))
+
+
+def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
+    """Recognise an object for each model."""
+    models = [name for name in zoo_models(columns) if name not in names.taken]
+    if not models or not (names.asked or names.id is not None):
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        for model in models:
+            own = row.get(model)
+            if isinstance(own, dict):
+                values = {n: v for n, v in own.items() if n != "content" and not isinstance(v, list | dict)}
+                yield Answer(model, own.get("content"), values=values)
+
+    fields = [name for model in models for name in columns[model].fields if name != "content"]
+    return _wide("zoo", "a struct per model in columns", names, answers, models, fields)
+
+
+def _is_spelt_list(text: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    return isinstance(text, str) and text.startswith(("['", '["')) and text.endswith(("']", '"]'))
+
+
+def unlisted(text: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Read a prompt that is Python's spelling of a list of one text, as RouterBench has them; others stay.
+
+    Example:
+        >>> unlisted("['Name a prime.']")
+        'Name a prime.'
+    """
+    if not _is_spelt_list(text):
+        return text
+    try:
+        found = ast.literal_eval(text)  # constants only: nothing in a text is run
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
+        return text
+    return "\n".join(found) if all(isinstance(part, str) for part in found) else text

@@ -1,0 +1,528 @@
+"""Files that almost fit: names in other cases, spelt lists, numbers that are no models, folders of splits; each with the right value."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, write
+from crowdselect import open_pool
+from crowdselect.errors import InputError, LayoutError, RewardError
+from crowdselect.pool.rowfiles import listed
+
+# Names
+
+
+@ALL
+def test_names_in_another_case(kind: str, tmp_path: Path) -> None:
+    names = {"id": "ID", "instruction": "Prompt", "model": "Model", "response": " Response", "score": "Score"}
+    rows = [{names[name]: value for name, value in row.items()} for row in crowd()]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+        assert "Prompt is taken for the instruction" in str(pool.read_as)
+
+
+@ALL
+def test_a_reward_of_another_name_beside_numbers(kind: str, tmp_path: Path) -> None:
+    rows = crowd(score=None, n=lambda i, j: float(i + j), other=1.0, more=2.0)
+    with pytest.raises(RewardError, match="several reward columns: n, other, more"):
+        open_pool(write(tmp_path, rows, kind)).scores()
+    with open_pool(write(tmp_path, rows, kind), columns={"score": "n"}) as pool:
+        assert pool.reward_name(None) == "score"
+        is_plain(pool)
+
+
+@ALL
+def test_a_sample_index_is_the_number_of_a_sample(kind: str, tmp_path: Path) -> None:
+    rows = [{**row, "sample_idx": s, "response": f"{row['response']}{s}"} for row in crowd() for s in (1, 0)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.reward_columns == ("score",)
+        assert pool.responses([("q0", "m-1b")] * 2, [0.0, 1.0]) == ["a000", "a001"]
+
+
+@ALL
+def test_scores_alone_have_other_ids(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {"question_id": i, "prompt": f"Do {i}", "m-1b": 0.5, "m-7b": i / 4, "m-7b_cost": 3.0}
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.ids.tolist(), pool.models) == (["0", "1", "2"], MODELS)
+        assert pool.scores().tolist() == [[0.5, 0], [0.5, 0.25], [0.5, 0.5]]
+
+
+@TYPED
+def test_an_id_that_no_row_has_is_none(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"p.{kind}"
+    if kind == "parquet":
+        text = pa.schema(
+            [(n, pa.string()) for n in ("id", "question", "model", "output")] + [("score", pa.float64())]
+        )
+        rows = [{**row, "id": None} for row in _renamed()]
+        pq.write_table(pa.Table.from_pylist(rows, text), path)
+    else:
+        write(tmp_path, [{**row, "id": None} for row in _renamed()], kind, "p")
+    with open_pool(path) as pool:
+        assert sorted(pool.instructions()) == ["Do 0", "Do 1", "Do 2"]
+        assert all(len(id_) == 32 for id_ in pool.ids)
+
+
+def _renamed() -> list[Row]:
+    names = {"instruction": "question", "response": "output"}
+    return [{names.get(name, name): value for name, value in row.items()} for row in crowd()]
+
+
+# Answers and prompts
+
+
+@ALL
+def test_messages_hold_the_answers_of_a_named_model(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "conversations": [
+                {"from": "human", "value": f"Do {i}"},
+                {"from": "gpt", "value": f"<think>t</think>a{i}"},
+            ]
+        }
+        for i in range(3)
+    ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match="lacks the model that gave the answers in 'conversations'"):
+        open_pool(path)
+    with open_pool(path, model="m-1b") as pool:
+        assert sorted(zip(pool.instructions(), answered(pool), strict=True)) == [
+            (f"Do {i}", f"a{i}") for i in range(3)
+        ]
+
+
+@ALL
+def test_samples_in_objects_keep_their_rewards(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "question": f"Do {i}",
+            "model": m,
+            "outputs": [{"text": "x", "score": 0.0}, {"text": "y", "score": 1.0}],
+        }
+        for i in range(2)
+        for m in MODELS
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.scores().tolist() == [[0.5, 0.5]] * 2
+        assert pool.responses([("q0", "m-1b")] * 2, [0.0, 1.0]) == ["x", "y"]
+
+
+@TYPED
+def test_samples_of_each_model_in_an_object(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": f"Do {i}",
+            "responses": {m: ["x", "y"] for m in MODELS},
+            "scores": {m: [0, 1] for m in MODELS},
+        }
+        for i in range(2)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.sampled
+        assert pool.scores().tolist() == [[0.5, 0.5]] * 2
+        assert pool.responses([("q0", "m-7b")] * 2, [0.0, 1.0]) == ["x", "y"]
+    rows[1]["scores"]["m-7b"] = [1]
+    with pytest.raises(
+        InputError, match="row 2: samples of m-7b are not as many everywhere: the text 2, score 1"
+    ):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_models_named_beside_their_answers(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": "P",
+            "model_a": MODELS[i],
+            "model_b": MODELS[1 - i],
+            "response_a": "x",
+            "response_b": "y",
+            "score_a": 1,
+            "score_b": 2,
+        }
+        for i in range(2)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == MODELS
+        assert pool.scores().tolist() == [[1, 2], [2, 1]]
+        assert answered(pool) == ["x", "y", "y", "x"]
+
+
+@ALL
+def test_numbers_are_no_names_of_models(kind: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "P", "response_1": "x", "score_1": 1, "response_2": "y", "score_2": 2}]
+    with pytest.raises(LayoutError, match="lacks the model that gave the answers in 'response_1'"):
+        open_pool(write(tmp_path, rows, kind))
+    with open_pool(write(tmp_path, rows, kind), model="m") as pool:
+        assert pool.responses([(pool.ids[0], "m")] * 2, [0.0, 1.0]) == ["x", "y"]
+
+
+@ALL
+def test_a_system_prompt_of_one_row_of_an_id(kind: str, tmp_path: Path) -> None:
+    rows = crowd(system=lambda i, j: "Be brief." if j else "")
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        system = {"role": "system", "content": "Be brief."}
+        assert pool.prompts([("q0", "m-1b"), ("q0", "m-7b")]) == [[user("Do 0")], [system, user("Do 0")]]
+
+
+def test_answers_of_routerbench_are_spelt_as_its_prompts(tmp_path: Path) -> None:
+    def row(prompt: str) -> Row:
+        answers = {f"{m}|model_response": "['x']" for m in MODELS}
+        return {"sample_id": prompt, "prompt": prompt, **dict.fromkeys(MODELS, 1.0), **answers}
+
+    with open_pool(write(tmp_path, [row("['P']"), row("Write a list.")], "csv")) as pool:
+        found = dict(zip(pool.instructions(), [answered(pool)[0], answered(pool)[2]], strict=True))
+    assert found == {"P": "x", "Write a list.": "['x']"}
+
+
+def test_an_answer_in_an_object_of_arena_hard(tmp_path: Path) -> None:
+    rows = [
+        {
+            "uid": str(i),
+            "model": m,
+            "messages": [user(f"Do {i}"), {"role": "assistant", "content": {"answer": "x"}}],
+        }
+        for i in range(2)
+        for m in MODELS
+    ]
+    with open_pool(write(tmp_path, rows, "jsonl")) as pool:
+        assert (len(pool.ids), answered(pool)) == (2, ["x"] * 4)
+
+
+# Lists and objects that are written as texts
+
+
+def test_lists_as_numpy_prints_them() -> None:
+    texts = ["a b", "it's", "q\"x'\n"]
+    assert listed(str(np.array(texts, dtype=object))) == texts
+    assert listed(str(np.array([0.5, np.nan, 2]))) == [0.5, None, 2.0]
+    assert listed(str(np.array([True, False]))) == [True, False]
+    assert listed("[sic erat]") == "[sic erat]"
+
+
+@ALL
+def test_lists_that_are_written_as_texts(kind: str, tmp_path: Path) -> None:
+    """As JSON, Python and NumPy write them."""
+    rows = [
+        {
+            "instruction": f"Do {i}",
+            "generations": (json.dumps, str, lambda x: str(np.array(x, dtype=object)))[i](["x y", "z"]),
+            "model_names": str(list(MODELS)),
+            "ratings": "[0.5 1.5]",
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, answered(pool)) == ("distilabel", MODELS, ["x y", "z"] * 3)
+        assert pool.scores().tolist() == [[0.5, 1.5]] * 3
+
+
+@ALL
+def test_objects_that_are_written_as_texts(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"q{i}", "prompt": "P", "pass_rate": json.dumps({"a-1b": 0.5, "a-7b": i / 4})}
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models) == ("pass rates", ("a-1b", "a-7b"))
+        assert pool.scores().tolist() == [[0.5, 0], [0.5, 0.25], [0.5, 0.5]]
+
+
+@ALL
+@pytest.mark.parametrize("name", ["messages", "prompt"])
+def test_messages_as_python_writes_them(name: str, kind: str, tmp_path: Path) -> None:
+    rows = crowd(instruction=None, **{name: lambda i, j: str([user(f"Do {i}")])})
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+
+
+# What is no model, and no reward
+
+
+@ALL
+@pytest.mark.parametrize("text", ["instruction", "prompt"])
+def test_a_number_of_the_row_is_no_model(text: str, kind: str, tmp_path: Path) -> None:
+    rows = [{"id": f"q{i:02}", text: f"Do {i}", "row": i, "m-1b": 0.5, "m-7b": i / 16} for i in range(12)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == MODELS
+        assert "left out, a number of the row: row" in pool.notes
+
+
+@ALL
+def test_a_second_index_of_pandas_is_no_model(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {"Unnamed: 0.1": i * 2, "Unnamed: 0": i, "id": f"q{i}", "instruction": "P", "m-1b": 0.5, "m-7b": 1.5}
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == MODELS
+
+
+@ALL
+def test_a_reward_is_no_model(kind: str, tmp_path: Path) -> None:
+    """One conversation per row and what it is worth, whoever led it."""
+    rows = [{"id": f"q{i}", "conversations": [user("Hi")], "reward": 0.5, "difficulty": 3} for i in range(3)]
+    with pytest.raises(LayoutError, match="closest is the layout long, which lacks the model"):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@TYPED
+def test_an_object_about_the_row_is_no_model(kind: str, tmp_path: Path) -> None:
+    """A row of verl's files."""
+    rows = [{"data_source": "d", "prompt": [user("P")], "extra_info": {"index": i, "n": 3}} for i in range(3)]
+    with pytest.raises(
+        LayoutError, match="closest is the layout long, which lacks the answers and the models"
+    ):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_a_number_of_a_row_is_no_reward_of_its_answers(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"P{i}", "n": 3, "answers": [{"model": m, "answer": "x", "rank": 1.0} for m in MODELS]}
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.reward_columns == ("rank",)
+        with pytest.raises(
+            RewardError, match="no column has the name of a reward: rank; name the one to use"
+        ):
+            pool.scores()
+
+
+@ALL
+@pytest.mark.parametrize("value", ["-", "0,5", "85%"])
+def test_a_reward_that_is_hardly_a_number(value: str, kind: str, tmp_path: Path) -> None:
+    """Another number of the row is not taken instead."""
+    rows = crowd(score=lambda i, j: value if (i, j) == (1, 0) else str(i), turns=2, weight=0.5)
+    with (
+        open_pool(write(tmp_path, rows, kind)) as pool,
+        pytest.raises(RewardError, match=f"score is '{value}' at id 'q1'"),
+    ):
+        pool.scores()
+
+
+@ALL
+@pytest.mark.parametrize("layout", ["matrix", "long"])
+def test_an_instruction_that_is_not_understood_is_told(layout: str, kind: str, tmp_path: Path) -> None:
+    if layout == "long":
+        rows = crowd(instruction=None, asked=lambda i, j: f"Tell me a joke about {i}")
+    else:
+        rows = [
+            {"id": f"q{i}", "asked": f"Tell me a joke about {i}", "m-1b": 0.5, "m-7b": 1.5} for i in range(3)
+        ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match=r"'asked' may be one; name it with `columns='instruction=asked'`"):
+        open_pool(path)
+    with open_pool(path, columns={"instruction": "asked"}) as pool:
+        assert pool.instructions()[2] == "Tell me a joke about 2"
+
+
+def test_bytes_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
+    rows = [{**row, "picture": b"\xff", "file": {"bytes": b"\xfe", "path": "x"}} for row in crowd()]
+    path = write(tmp_path, rows + rows[:1], "parquet")
+    with open_pool(path) as pool:
+        assert pool.scores()[2].tolist() == [2, 3]
+
+
+@TYPED
+def test_pairs_beside_a_crowd(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": "P",
+            "chosen": "x",
+            "rejected": "y",
+            "generations": ["x", "y"],
+            "generation_models": list(MODELS),
+            "ratings": [1, 2],
+        }
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.models, answered(pool)) == (MODELS, ["x", "y"])
+
+
+# Folders and documents
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_folders_of_splits_and_models(kind: str, tmp_path: Path) -> None:
+    """A model's name says nothing of the split."""
+    for split in ("train", "test"):
+        for j, model in enumerate(("eval-1b", "test-7b")):
+            place = tmp_path / f"split={split}" / f"model={model}"
+            place.mkdir(parents=True)
+            write(place, [{**row, "id": f"{split}-{row['id']}"} for row in crowd(model=None)[j::2]], kind)
+    with open_pool(tmp_path) as pool:
+        assert pool.models == ("eval-1b", "test-7b")
+        assert pool.ids.tolist() == ["train-q0", "train-q1", "train-q2"]
+        assert "only the split train is read, not test" in pool.notes
+
+
+def test_a_folder_named_by_a_model_that_the_rows_name(tmp_path: Path) -> None:
+    for j, model in enumerate(MODELS):
+        (tmp_path / f"model=x{j}").mkdir()
+        write(tmp_path / f"model=x{j}", [row for row in crowd() if row["model"] == model], "jsonl")
+    with open_pool(tmp_path) as pool:
+        is_plain(pool)
+        assert pool.notes == []
+
+
+def test_splits_of_the_hub_by_the_names_of_shards(tmp_path: Path) -> None:
+    for split in ("train_sft", "train_gen", "test_sft"):
+        write(
+            tmp_path,
+            [{**row, "id": f"{split}-{row['id']}"} for row in crowd()],
+            "parquet",
+            f"{split}-00000-of-00001",
+        )
+    with pytest.raises(InputError, match="several splits are train; found test_sft, train_gen, train_sft"):
+        open_pool(tmp_path)
+    with open_pool(tmp_path, split="train_gen") as pool:
+        assert pool.ids.tolist() == [f"train_gen-q{i}" for i in range(3)]
+    with open_pool(tmp_path, split="test") as pool:
+        assert pool.ids[0] == "test_sft-q0"
+
+
+def test_tables_by_the_names_of_rows(tmp_path: Path) -> None:
+    rows = crowd()
+    by_name = tmp_path / "rows.json"
+    by_name.write_text(json.dumps({f"{row['id']} {row['model']}": row for row in rows}))
+    with open_pool(by_name) as pool:
+        is_plain(pool)
+    by_model = tmp_path / "columns.json"
+    by_model.write_text(json.dumps({m: {f"q{i}": i + j for i in range(3)} for j, m in enumerate(MODELS)}))
+    with open_pool(by_model) as pool:
+        assert (pool.ids.tolist(), pool.models) == (["q0", "q1", "q2"], MODELS)
+        assert pool.scores()[2].tolist() == [2, 3]
+    table = tmp_path / "table.json"
+    fields = [{"name": "index", "type": "integer"}]
+    data = [{"index": at, **row} for at, row in enumerate(rows)]
+    table.write_text(json.dumps({"schema": {"fields": fields, "primaryKey": ["index"]}, "data": data}))
+    with open_pool(table) as pool:
+        is_plain(pool)
+        assert pool.reward_columns == ("score",)
+
+
+def test_a_feather_file_is_arrow(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(crowd())
+    with pa.OSFile(str(tmp_path / "p.feather"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with open_pool(tmp_path / "p.feather") as pool:
+        is_plain(pool)
+
+
+# Conversations
+
+
+@ALL
+def test_reasoning_of_the_last_message_stands_apart(kind: str, tmp_path: Path) -> None:
+    def messages(i: int, j: int) -> list[Row]:
+        return [
+            {**user(f"Do {i}"), "reasoning_content": None},
+            {"role": "assistant", "content": f"a{i}{j}", "reasoning_content": "Hm"},
+        ]
+
+    rows = crowd(instruction=None, response=None, messages=messages)
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        is_plain(pool)
+        assert pool.exported([("q0", "m-1b")]) == ["<think>\nHm\n</think>\n\na00"]
+
+
+@ALL
+def test_the_history_of_alpaca_is_part_of_the_prompt(kind: str, tmp_path: Path) -> None:
+    rows = crowd(input="now", history=lambda i, j: [["Hi", "Hello"]] if i == 0 else [])
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        turns = [user("Hi"), {"role": "assistant", "content": "Hello"}, user("Do 0\nnow")]
+        assert pool.asked(["q0", "q1"]) == [turns, [user("Do 1\nnow")]]
+
+
+# Rows that contradict each other
+
+
+@TYPED
+def test_one_id_of_two_rows_is_left_out(kind: str, tmp_path: Path) -> None:
+    """Whichever of the two stands first."""
+    rows = [
+        {"id": f"q{i % 3}", "prompt": f"Do {i}", "generations": ["x", "y"], "model_names": [*MODELS]}
+        for i in range(4)
+    ]
+    for turned in (rows, rows[::-1]):
+        with open_pool(write(tmp_path, turned, kind), skip_invalid=True) as pool:
+            reasons = [str(why).partition(":")[0] for why in pool.left_out()]
+            assert reasons == ["malformed", "None", "None"]
+
+
+@ALL
+def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> None:
+    rows = crowd(instruction=lambda i, j: f"Do {i if (i, j) != (1, 1) else 7}")
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match="instruction differs within id 'q1'"):
+        open_pool(path).instructions()
+    with open_pool(path, skip_invalid=True) as pool:
+        assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]
+
+
+# Values inside objects, and rows that are no CSV
+
+
+@TYPED
+def test_rewards_in_an_object_beside_an_answer(kind: str, tmp_path: Path) -> None:
+    rows = crowd(score=None, scores=lambda i, j: {"helpful": float(i + j), "safe": 1.0})
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.reward_columns == ("scores.helpful", "scores.safe")
+        assert pool.scores("scores.helpful")[2].tolist() == [2, 3]
+
+
+@TYPED
+def test_the_right_answer_of_verl_is_a_column(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [user(f"P{i}")],
+            "reward_model": {"ground_truth": str(i), "style": "rule"},
+            "extra_info": {"difficulty": {"a-1b": i, "a-7b": 0}},
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        found = dict(zip(pool.instructions(), pool.column("ground_truth"), strict=True))
+    assert found == {"P0": "0", "P1": "1", "P2": "2"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_quote_that_does_not_end_its_field(kind: str, tmp_path: Path) -> None:
+    """Its text is not read without its quotation marks."""
+    sign = "," if kind == "csv" else "\t"
+    rows = [sign.join(map(str, row.values())) for row in crowd(response=lambda i, j: 'a "b" c')]
+    rows[1] = rows[1].replace('a "b"', '"b" a')
+    path = tmp_path / f"p.{kind}"
+    path.write_text("\n".join([sign.join(crowd()[0]), *rows]))
+    with pytest.raises(InputError, match=r"row 2 cannot be read as CSV: .* 1 of 6 rows is malformed"):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+        assert pool.responses([("q0", "m-1b"), ("q2", "m-7b")]) == ['a "b" c'] * 2
+
+
+@TYPED
+def test_a_call_as_it_was_before_tools(kind: str, tmp_path: Path) -> None:
+    call = {"name": "f", "arguments": "{}"}
+    turns = [
+        user("Hi"),
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "42"},
+    ]
+    with open_pool(write(tmp_path, crowd(instruction=None, messages=turns), kind)) as pool:
+        asked = pool.asked(["q0"])[0]
+        assert [turn["role"] for turn in asked] == ["user", "assistant", "tool"]
+        assert asked[1]["tool_calls"] == [{"type": "function", "function": call}]
+        assert set(pool.needs()) == {"tools turns"}
