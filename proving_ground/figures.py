@@ -75,15 +75,10 @@ def draw_second(by_setting: Mapping[str, Mapping[str, Seen]], folder: Path) -> N
 
 
 def _means(setting: str, by_world: Mapping[str, Seen]) -> list[dict[str, Any]]:
-    """Return a row for each way that has as many seeds as any, without remedies; a star says that the interval excludes 0."""
+    """Return a row for each way of the second protocol but the remedies; a star says that the interval excludes 0."""
     step = in_step(by_world)
-    found = {way: one for way in WAYS_OF_ALL if way != RANDOM and (one := over_worlds(step, way))}
-    most = max((one.seeds for one in found.values()), default=0)
-    return [
-        _row(setting, way, one, star=one.low > 0 or one.high < 0)
-        for way, one in found.items()
-        if one.seeds == most
-    ]
+    found = {way: over_worlds(step, way) for way in WAYS_OF_ALL if way != RANDOM}
+    return [_row(setting, way, one, star=one.low > 0 or one.high < 0) for way, one in found.items() if one]
 
 
 def _order(rows: list[dict[str, Any]]) -> list[str]:

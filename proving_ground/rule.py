@@ -39,16 +39,22 @@ def runs_of(results: Results, setting: str) -> dict[str, Seen]:
 
 
 def in_step(by_world: Mapping[str, Seen]) -> dict[str, Seen]:
-    """Keep of every method the seeds that it has in all worlds, so that unfinished settings weigh their worlds alike."""
-    ways = set.intersection(*(set(found.right) for found in by_world.values()))
-    seeds = {way: set.intersection(*(set(found.right[way]) for found in by_world.values())) for way in ways}
+    """Keep the seeds that a method has in all worlds, and the methods that have as many of them as any.
+
+    So the worlds of an unfinished setting weigh alike, and methods that have just begun are left out.
+    """
+    seeds = {
+        way: set.intersection(*(set(found.right.get(way, {})) for found in by_world.values()))
+        for way in {way for found in by_world.values() for way in found.right}
+    }
+    most = max(map(len, seeds.values()), default=0)
     return {
         world: replace(
             found,
             right={
                 way: {seed: right for seed, right in by_seed.items() if seed in seeds[way]}
                 for way, by_seed in found.right.items()
-                if seeds.get(way)
+                if most and len(seeds[way]) == most
             },
         )
         for world, found in by_world.items()

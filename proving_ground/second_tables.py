@@ -142,34 +142,27 @@ def _judged(found: Ruling) -> list[str]:
 
 def _setting(by_world: Mapping[str, Seen], name: str) -> str:
     title = "## " + {MAIN: "Main cell", HARD: "The main cell's hard band"}.get(name, f"Variation: {name}")
-    if not any(RANDOM in found.right for found in by_world.values()):
-        return f"{title}\n\nNot run."
     step = in_step(by_world)
-    compared = {
-        world: compare(found.right, RANDOM) for world, found in by_world.items() if RANDOM in found.right
-    }
+    if not all(RANDOM in found.right for found in step.values()):
+        return f"{title}\n\nNot run."
     ways = [
         way
         for way in (*WAYS_OF_ALL, *REMEDIES.get(name, ()))
-        if any(way in one.differences for one in compared.values())
+        if way != RANDOM and all(way in found.right for found in step.values())
     ]
-    levels = [
-        f"{100 * _mean(found.right[RANDOM]):.1f}" if RANDOM in found.right else ""
-        for found in by_world.values()
-    ]
+    compared = {world: compare(found.right, RANDOM, among=ways) for world, found in step.items()}
+    levels = [f"{100 * _mean(found.right[RANDOM]):.1f}" for found in step.values()]
     rows = [[f"{RANDOM}, exact match", "", *levels]]
     for way in ways:
         mean = over_worlds(step, way)
-        cells = [compared_cells(compared.get(world), way)[0] for world in by_world]
+        cells = [compared_cells(one, way)[0] for one in compared.values()]
         rows.append([way, points(mean) if mean else "", *cells])
     shared = " Ways that do not look at the student are those of the main cell." if name in SHARED else ""
-    note = f"Difference to random; **bold**: told apart by Holm's p < 0.05 over the {len(ways)} ways; seeds: {_seeds(by_world)}.{shared}"
-    return f"{title}\n\n{note}\n\n{table(['way', 'mean over worlds', *by_world], rows)}"
-
-
-def _seeds(by_world: Mapping[str, Seen]) -> str:
-    counts = {len(by_seed) for found in by_world.values() for by_seed in found.right.values()}
-    return str(counts.pop()) if len(counts) == 1 else f"{min(counts)} to {max(counts)}" if counts else "0"
+    note = (
+        f"Difference to random; **bold**: told apart by Holm's p < 0.05 over these {len(ways)} ways; "
+        f"{len(next(iter(step.values())).right[RANDOM])} seeds.{shared}"
+    )
+    return f"{title}\n\n{note}\n\n{table(['way', 'mean over worlds', *step], rows)}"
 
 
 def _means(by_setting: BySetting) -> str:

@@ -481,9 +481,14 @@ def test_worlds_of_an_unfinished_setting_weigh_alike_and_the_hard_band_is_a_part
     from proving_ground.worlds import WORLDS
 
     main = planted_second(ahead(6), items=480)["main"]
-    del main["facts"].right["teachable"][80]
+    for by_seed in main["facts"].right.values():
+        del by_seed[80]
+    del main["pairs"].right["teachable:plain"][81]
     step = rule.in_step(main)
-    assert all(80 not in found.right["teachable"] and 80 in found.right["random"] for found in step.values())
+    assert all(found.right.keys() == {"random", "teachable"} for found in step.values())
+    assert all(
+        set(by_seed) == set(range(81, 96)) for found in step.values() for by_seed in found.right.values()
+    )
     gap = np.mean(
         [
             np.mean([found.right["teachable"][s] - found.right["random"][s] for s in range(81, 96)])
@@ -493,8 +498,8 @@ def test_worlds_of_an_unfinished_setting_weigh_alike_and_the_hard_band_is_a_part
     mean = rule.over_worlds(step, "teachable")
     assert (mean.mean, mean.seeds) == (pytest.approx(gap), 15)
     hard = [i for i, item in enumerate(test_items(WORLDS["lookup"])) if BANDS[item.band] == "hard"]
-    found = rule.hard_band(main)["lookup"].right["random"][80]
-    assert found.tolist() == main["lookup"].right["random"][80][hard].tolist()
+    found = rule.hard_band(main)["lookup"].right["random"][90]
+    assert found.tolist() == main["lookup"].right["random"][90][hard].tolist()
 
 
 def test_runs_that_a_variation_shares_come_from_the_main_cell(tmp_path):
