@@ -26,15 +26,13 @@ _MEAN = "mean"
 
 
 def draw_all(results: Results, folder: Path) -> None:
-    """Draw the results so far: a forest plot per world, and the heat map of methods x worlds."""
+    """Draw the first protocol's results so far: a forest plot per world."""
     by_world = {world: found for world, found in main_design(results).items() if RANDOM in found.right}
     if not by_world:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    rows = _rows(by_world)
-    worlds = list(by_world)
-    for name, chart in (("evidence-forest", forest(rows, worlds)), ("evidence-heat", heat(rows, worlds))):
-        chart.save(folder / f"{name}.png", scale_factor=1)
+    drawn = forest(_rows(by_world), list(by_world))
+    drawn.save(folder / "evidence-forest.png", scale_factor=1)
 
 
 def _rows(by_world: dict[str, Seen]) -> list[dict[str, Any]]:

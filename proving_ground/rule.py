@@ -12,7 +12,7 @@ from proving_ground.items import BANDS
 from proving_ground.pools import test_items
 from proving_ground.results import Results
 from proving_ground.second import CANDIDATES, NEEDED, SETTINGS, SHARED, seeds_of, worlds_of
-from proving_ground.ways import PLAIN, RANDOM, TEACHABLE
+from proving_ground.ways import EVERY, PLAIN, RANDOM, TEACHABLE
 from proving_ground.worlds import WORLDS
 
 HARD = "hard band"
@@ -31,7 +31,7 @@ def runs_of(results: Results, setting: str) -> dict[str, Seen]:
             shared = {
                 way: {seed: right for seed, right in by_seed.items() if seed in seeds}
                 for way, by_seed in main.right.items()
-                if way not in found.right
+                if not EVERY[way].student
             }
             found = replace(found, right={**shared, **found.right})
         out[world] = found
