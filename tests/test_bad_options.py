@@ -173,7 +173,7 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(run, sim, arguments, pa
         (["metrics", "POOL", "-o", "no/m.csv"], ["there is no folder"]),
         (["why", "nowhere", "a"], ["nowhere: not a crowdselect output folder (no manifest.json)"]),
         (["why", ".", "a"], [".: not a crowdselect output folder (no manifest.json)"]),
-        (["why", "nowhere"], ["Missing argument 'ID'"]),
+        (["why", "nowhere"], ["give the id of a row, or a --reason"]),
         (["simulate"], ["Missing option '-o' / '--output'"]),
         (["simulate", "-o", "s.txt"], ["s.txt"]),
         (["simulate", "-o", "s.parquet", "--instructions", "0"], ["--instructions is 0"]),

@@ -64,7 +64,8 @@ def test_the_table_says_the_same_in_python_and_in_sql(reason, kind):
         ("The tag <think> opens", kind),
     ):
         assert ending(reason, text) == wanted
-        (found,) = duckdb.execute(f"SELECT {ending_sql('$1', '$2')}", [reason, text]).fetchone()
+        with duckdb.connect() as connection:
+            ((found,),) = connection.execute(f"SELECT {ending_sql('$1', '$2')}", [reason, text]).fetchall()
         assert ENDINGS[found] == wanted
 
 

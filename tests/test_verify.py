@@ -628,10 +628,11 @@ SHARE = 0.97
 def test_verdicts_agree_with_the_rewards_of_a_real_pool(data, name, tasks, rows):
     if name == "math":
         pytest.importorskip("math_verify")
-    found = duckdb.sql(
-        f"SELECT task, response, reference, score FROM '{data / 'zeroeval.parquet'}' "
-        f"WHERE task IN {tasks} AND trim(response) <> '' ORDER BY hash(id || model) LIMIT {rows}"
-    ).fetchall()
+    with duckdb.connect() as connection:  # of its own: the shared one may hold another test's result
+        found = connection.sql(
+            f"SELECT task, response, reference, score FROM '{data / 'zeroeval.parquet'}' "
+            f"WHERE task IN {tasks} AND trim(response) <> '' ORDER BY hash(id || model) LIMIT {rows}"
+        ).fetchall()
     with Checkers(name) as checkers:
         verdicts = dict(checkers.verdicts([Task(text, reference) for _, text, reference, _ in found]))
     agree, of = Counter(), Counter()

@@ -32,7 +32,10 @@ def hub_address(path: str) -> str | None:
     is_file = PurePosixPath(text).suffix[1:2].isalpha()  # unlike the end of tulu-3.1
     if bare and not is_file and text.split("/")[0] not in _HOSTS:
         return HUB + bare[1]
-    address = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        address = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError:  # brackets that hold no address: a file's name, or nothing
+        return None
     page = _PAGE.fullmatch(address.path) if address.hostname in _HOSTS else None
     if page is None:
         return None
