@@ -25,8 +25,8 @@ def progress_path(output: str | os.PathLike[str]) -> Path:
     """Return where the progress of a command is kept, by its output.
 
     Example:
-        >>> progress_path("/work/pool.parquet").as_posix(), progress_path("/work/chosen/").as_posix()
-        ('/work/.pool.parquet.progress.json', '/work/.chosen.progress.json')
+        >>> progress_path("/data/pool.parquet").as_posix(), progress_path("/data/chosen/").as_posix()
+        ('/data/.pool.parquet.progress.json', '/data/.chosen.progress.json')
     """
     place = Path(os.path.abspath(output))  # noqa: PTH100  (".." is resolved, symbolic links stay)
     return place.parent / f".{place.name}.progress.json"
