@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crowdselect._optional import optional
-from crowdselect.methods.ifd import Piece, check_tokens, load_causal, longest_of, losses_of, placed
+from crowdselect.methods.causal import CausalModel, Piece
 from crowdselect.pool.prompts import Chat
 from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
@@ -33,29 +33,8 @@ class Likelihood:
     reason: str | None = None
 
 
-class LanguageModel:
-    """A causal language model on this machine, loaded once; with adapters, if peft is installed.
-
-    Args:
-        model: A folder, or a name on the Hub. Weights must be safetensors; the model's own code is never run.
-        max_length: Most tokens of messages and answer together; a longer answer is cut at its end.
-        batch_tokens: Most tokens of a batch, padding included.
-        device: "auto", "cpu", "cuda", ...
-
-    Raises:
-        MissingExtraError: The extra `reward` is not installed.
-        InputError: There is no such model.
-        OptionError: `max_length` or `batch_tokens` is below 8.
-    """
-
-    def __init__(
-        self, model: str, *, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto"
-    ) -> None:
-        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
-        self._torch = optional("torch", extra="reward")
-        self._where = placed(device)
-        self._tokenizer, self._network = load_causal(model, torch=self._torch, where=self._where)
-        self._longest, self._batch_tokens = min(max_length, longest_of(self._network)), batch_tokens
+class LanguageModel(CausalModel):
+    """A language model that says how likely answers are; its settings are those of `CausalModel`."""
 
     @property
     def tokenizer(self) -> str:
@@ -98,9 +77,7 @@ class LanguageModel:
                 continue
             found.append(Likelihood(None, len(kept) - piece.begin, len(kept) < len(piece.tokens)))
             pieces.append(Piece(row, kept, piece.begin))
-        losses = losses_of(
-            pieces, self._network, torch=self._torch, where=self._where, batch_tokens=self._batch_tokens
-        )
+        losses = self.losses(pieces)
         for piece, loss in zip(pieces, losses.tolist(), strict=True):
             known = found[piece.row]
             found[piece.row] = (

@@ -6,18 +6,16 @@ Li et al. 2023, "From Quantity to Quality" (arXiv 2308.12032; the IFD score of C
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crowdselect._optional import check_optional, optional
+from crowdselect._optional import check_optional
 from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
-from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import check_model_folder, is_here, quiet_hub
-from crowdselect.pool.files import fingerprint
+from crowdselect.methods.causal import CausalModel, Piece, check_tokens, identity_of, placed
+from crowdselect.modelfolders import check_model_folder, is_here
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
 from crowdselect.selection.reading import Answered
@@ -162,30 +160,8 @@ class KeptRatios:
         return f"{self._identity} {placed(self._device).partition(':')[0]}"
 
 
-class IfdModel:
-    """A language model that computes ratios, loaded once.
-
-    Args:
-        model: A causal language model of transformers: a folder, or a name on the Hub. Weights must be
-            safetensors; the model's own code is never run.
-        max_length: Most tokens of instruction and answer together; a longer answer is cut at its end.
-        batch_tokens: Most tokens of a batch, padding included. Sequences of similar length run together.
-        device: "auto", "cpu", "cuda", ...
-
-    Raises:
-        MissingExtraError: The extra `reward` is not installed.
-        InputError: There is no such model.
-        OptionError: `max_length` or `batch_tokens` is below 8.
-    """
-
-    def __init__(
-        self, model: str, *, max_length: int = 2048, batch_tokens: int = 4096, device: str = "auto"
-    ) -> None:
-        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
-        self._torch = optional("torch", extra="reward")
-        self._where = placed(device)
-        self._tokenizer, self._network = load_causal(model, torch=self._torch, where=self._where)
-        self._longest, self._batch_tokens = min(max_length, longest_of(self._network)), batch_tokens
+class IfdModel(CausalModel):
+    """A language model that computes ratios."""
 
     def ratios(self, rows: Sequence[Answered]) -> FloatArray:
         """Compute the mean loss of each answer given its instruction, divided by its mean loss alone.
@@ -206,92 +182,12 @@ class IfdModel:
         pieces: list[Piece] = []
         for row, answered in enumerate(rows):
             pieces += _pieces(row, answered, self._tokenizer, bos=bos, max_length=self._longest)
-        losses = losses_of(
-            pieces,
-            self._network,
-            torch=self._torch,
-            where=self._where,
-            batch_tokens=self._batch_tokens,
-        )
+        losses = self.losses(pieces)
         out = np.full(len(rows), np.nan)
         for i in range(0, len(pieces), 2):  # given the instruction, and alone
             given, alone = losses[i : i + 2]
             out[pieces[i].row] = given / alone if alone > 0 else np.nan
         return out
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One sequence to run: its tokens, and where the predicted ones begin."""
-
-    row: int
-    tokens: list[int]
-    begin: int
-
-
-def check_tokens(**values: int) -> None:
-    """Refuse a number of tokens below 8.
-
-    Raises:
-        OptionError: One is; the message names it.
-    """
-    for name, value in values.items():
-        if value < 8:
-            raise OptionError(f"`{name}={value}` is too small; wanted at least 8 tokens")
-
-
-def placed(device: str) -> str:
-    """Resolve "auto": a GPU if there is one."""
-    if device != "auto":
-        return device
-    return "cuda" if optional("torch", extra="reward").cuda.is_available() else "cpu"
-
-
-def identity_of(model: str) -> str:
-    """Identify a model: by the content of its folder, or its name and commit on the Hub.
-
-    Raises:
-        InputError: There is no such model.
-    """
-    path = Path(model)
-    if path.is_dir():
-        return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
-    try:
-        with quiet_hub():
-            config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise _not_loaded(model, error) from error
-    return f"{model} {getattr(config, '_commit_hash', None)}"
-
-
-def _not_loaded(model: str, error: Exception) -> InputError:
-    cause = " ".join(str(error).split())[:200]
-    kind = "folder" if Path(model).exists() else "model"
-    return InputError(f"{model}: this {kind} cannot be loaded as a causal language model: {cause}")
-
-
-def load_causal(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: ANN401  (modules and models of any type)
-    """Load a causal language model's tokenizer and weights, ready to read texts.
-
-    Raises:
-        InputError: There is no such model.
-    """
-    transformers = optional("transformers", extra="reward")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            model, use_safetensors=True, dtype=torch.float32 if where == "cpu" else "auto"
-        )
-        network.to(where)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _not_loaded(model, error) from error
-    network.eval()
-    return tokenizer, network
-
-
-def longest_of(network: Any) -> int:  # noqa: ANN401
-    """Return the most tokens that a model's positions allow."""
-    return int(getattr(network.config, "max_position_embeddings", None) or 1 << 30)
 
 
 def _pieces(
@@ -323,36 +219,3 @@ def _pieces(
         Piece(row, prompt + answer, len(prompt) + skipped),
         Piece(row, start + answer, len(start) + skipped),
     ]
-
-
-def losses_of(
-    pieces: Sequence[Piece],
-    network: Any,  # noqa: ANN401
-    *,
-    torch: Any,  # noqa: ANN401
-    where: str,
-    batch_tokens: int,
-) -> FloatArray:
-    """Compute each sequence's mean loss over its predicted tokens; the longest run first, so that lengths in a batch are similar."""
-    out = np.full(len(pieces), np.nan)
-    order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i].tokens))
-    done = 0
-    while done < len(order):
-        longest = len(pieces[order[done]].tokens)
-        batch = order[done : done + max(1, batch_tokens // longest)]
-        tokens = torch.zeros((len(batch), longest), dtype=torch.long)
-        mask = torch.zeros_like(tokens)
-        for line, i in enumerate(batch):
-            ids = pieces[i].tokens
-            tokens[line, : len(ids)] = torch.tensor(ids)
-            mask[line, : len(ids)] = 1
-        with torch.inference_mode():
-            logits = network(input_ids=tokens.to(where), attention_mask=mask.to(where)).logits
-        for line, i in enumerate(batch):
-            piece = pieces[i]
-            predicted = torch.tensor(piece.tokens[piece.begin :], device=logits.device)
-            # The token at position t is predicted by the logits at t - 1.
-            predictions = logits[line, piece.begin - 1 : len(piece.tokens) - 1].float()
-            out[i] = float(torch.nn.functional.cross_entropy(predictions, predicted))
-        done += len(batch)
-    return out

@@ -564,7 +564,7 @@ def _is_spelt(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
 def _constant(text: str) -> Any:  # noqa: ANN401  (a text, a number, ...)
     try:
         return ast.literal_eval(text)  # constants only: nothing in a text is run
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two where it is nested too deeply
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
         return None if text == "nan" else text
 
 
