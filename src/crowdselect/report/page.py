@@ -38,7 +38,10 @@ def render(
     template: str,
     *,
     scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    worker: bool = False,
     data: Any = None,  # noqa: ANN401  (plain values)
+    packed: bytes | None = None,
     made: Mapping[str, Any] | None = None,
     **values: Any,  # noqa: ANN401  (plain values)
 ) -> str:
@@ -47,7 +50,10 @@ def render(
     Args:
         template: Its name in `templates/`.
         scripts: JavaScript of ours; nothing else may run.
+        styles: CSS of ours, after the stylesheet that all pages share.
+        worker: Whether the scripts may start a worker, from their own text.
         data: What the scripts read, plain values without NaN; None = no block of data.
+        packed: Bytes for the scripts, which find them as base64 in a block; None = none.
         made: From `crowdselect.repeats.made_by`, by which the same command knows its page again; None = it does not.
         values: For the template: `title`, `kind`, `simulated`, `warnings` (for `base.html`), and its own. None of them
             is taken for HTML.
@@ -63,10 +69,11 @@ def render(
         >>> "<title>&lt;b&gt;</title>" in page, "<script" in page
         (True, False)
     """
-    style = asset("page.css")
+    style = "".join([asset("page.css"), *styles])
     policy = [
         "default-src 'none'",
         *([f"script-src {' '.join(map(_hash, scripts))}"] if scripts else []),
+        *(["worker-src blob:"] if worker else []),
         f"style-src {_hash(style)}",
         "img-src data:",
         "base-uri 'none'",
@@ -79,6 +86,7 @@ def render(
         style=Markup(style),  # noqa: S704  (ours)
         scripts=[Markup(script) for script in scripts],  # noqa: S704  (ours)
         data=None if data is None else json_block(data),
+        packed=None if packed is None else Markup(base64.b64encode(packed).decode()),  # noqa: S704  (base64)
         made=None if made is None else as_text(made),
         version=__version__,
     )
