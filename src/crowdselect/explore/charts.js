@@ -134,19 +134,20 @@ function pointMap(canvas, xs, ys, { tell, open }) {
     if (stale) drawBelow();
     context.clearRect(0, 0, width, height);
     context.drawImage(below, 0, 0);
-    const { k, left, top } = places();
+    const { k, left, top } = places(), count = groups.reduce((sum, { rows }) => sum + rows.length, 0);
+    const scale = ratio * Math.max(0.45, Math.min(1, 25 / Math.sqrt(count))) * Math.min(2, Math.sqrt(view.zoom));
     for (const { rows, colour: name, hollow, size } of groups) {
-      const radius = size * ratio * (rows.length > 5_000 ? 0.6 : rows.length > 800 ? 0.8 : 1) * Math.min(2, Math.sqrt(view.zoom));
+      const radius = size * scale;
       context.beginPath();
       for (const i of rows) {
         const x = left + k * xs[i], y = top - k * ys[i];
         if (!(x > -9 && y > -9 && x < width + 9 && y < height + 9)) continue;
-        if (rows.length > 3_000) context.rect(x - radius, y - radius, 2 * radius, 2 * radius); // far faster than arcs
+        if (count > 3_000) context.rect(x - radius, y - radius, 2 * radius, 2 * radius); // far faster than arcs
         else { context.moveTo(x + radius, y); context.arc(x, y, radius, 0, 7); }
       }
       if (hollow) {
         context.strokeStyle = colour(name);
-        context.lineWidth = 1.4 * ratio;
+        context.lineWidth = Math.min(1.4 * ratio, 0.5 * radius);
         context.stroke();
       } else {
         context.fillStyle = colour(name);

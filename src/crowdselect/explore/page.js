@@ -730,7 +730,7 @@ async function begin() {
   }
   if (facts.map) makeMap();
   if (facts.saved) first = { words: "the saved choice", rows: byPlace(facts.saved.rank), ...facts.saved };
-  else first = { words: "the beginning", ...choice(await choose(setting), setting) };
+  else first = { words: "the starting choice", ...choice(await choose(setting), setting) };
   $("against").append(new Option(first.words, "first"));
   $("against").addEventListener("change", show);
   $("keep").addEventListener("click", () => { keep(result); showLink(); show(); });
