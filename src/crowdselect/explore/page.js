@@ -423,13 +423,13 @@ function drop() {
 }
 
 // Numbers and lengths
-const charts = { numbers: [], lengths: [] };
+const charts = { numbers: [], lengths: [], pool: null };
 const drawCharts = (id) => {
   $("numbers-key").textContent = otherWords();
   for (const chart of charts[id]) chart.draw(result.rows, other().rows);
 };
 function makeCharts() {
-  const pool = Int32Array.from({ length: facts.n }, (_none, i) => i);
+  const pool = charts.pool = Int32Array.from({ length: facts.n }, (_none, i) => i);
   for (const { name, words, low, high, values } of facts.metrics) charts.numbers.push(histogram(name, words, values, { low, high, pool }));
   for (const { name, values } of facts.lengths) {
     const scaled = Float32Array.from(values, (value) => Math.log10(Math.max(value, 1)));
@@ -526,6 +526,44 @@ function teachersPart() {
     share: (ours.get(model) ?? 0) / Math.max(now.length, 1),
   })));
 }
+
+// The crowd and the student: rows by the success of each, the pool and the chosen
+const SUCCESS = 5; // bins of equal width
+function studentPart() {
+  const { crowd, own } = facts.student, bin = (share) => Math.min(SUCCESS - 1, Math.floor(share * SUCCESS + 1e-9));
+  const tables = [["The pool", "--pool", charts.pool], ["The chosen", "--chosen", result.rows]].map(([title, colour, rows]) => {
+    const cells = Array.from({ length: SUCCESS }, () => new Float64Array(SUCCESS));
+    let count = 0;
+    for (const i of rows) {
+      if (Number.isNaN(crowd[i]) || Number.isNaN(own[i])) continue;
+      cells[bin(crowd[i])][bin(own[i])] += 1;
+      count += 1;
+    }
+    const most = Math.max(...cells.map((line) => Math.max(...line)), 1);
+    const figure = make("figure"), caption = make("figcaption"), box = make("table", "cells"), body = make("tbody"), foot = make("tr");
+    caption.append(make("h3", "", title), make("p", "", `${counted(count, "row")}; up: the crowd succeeds, right: the student succeeds`));
+    for (let up = SUCCESS - 1; up >= 0; up -= 1) {
+      const line = make("tr"), name = make("th", "", share(up));
+      name.scope = "row";
+      line.append(name, ...Array.from(cells[up], (value) => {
+        const cell = make("td", "", value ? whole(value) : "");
+        cell.style.background = `color-mix(in srgb, var(${colour}) ${Math.round(value ? 8 + 62 * value / most : 2)}%, transparent)`;
+        return cell;
+      }));
+      body.append(line);
+    }
+    foot.append(make("th"), ...Array.from({ length: SUCCESS }, (_none, right) => make("th", "", share(right))));
+    body.append(foot);
+    box.append(body);
+    figure.append(caption, box);
+    return figure;
+  });
+  $("student-tables").replaceChildren(...tables);
+  let already = 0;
+  for (const i of result.rows) already += own[i] === 1;
+  $("student-words").textContent = `The student is ${facts.student.name}. It does as well already on ${whole(already)} of the ${whole(result.rows.length)} chosen. What the crowd can and the student cannot is in the upper left.`;
+}
+const share = (bin) => `${100 * bin / SUCCESS}\u2013${100 * (bin + 1) / SUCCESS}%`;
 
 // Every row
 let table, hits = new Int32Array(0), hay;
@@ -748,6 +786,7 @@ async function begin() {
   part("clusters-section", clustersPart);
   part("teachers", teachersPart);
   part("lengths", () => drawCharts("lengths"));
+  if (facts.student) part("student", studentPart);
   part("rows", () => rowsPart());
   for (const anchor of document.querySelectorAll("[data-section]"))
     anchor.addEventListener("click", (event) => { // the address holds the setting
