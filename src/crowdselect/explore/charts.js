@@ -112,9 +112,7 @@ function pointMap(canvas, xs, ys, { tell, open }) {
       for (let down = -reach; down <= reach; down += 1)
         for (let right = -reach; right <= reach; right += 1) density[(y + down) * width + x + right] += 1;
     }
-    pen.fillStyle = colour("--pool");
-    pen.fillRect(0, 0, 1, 1);
-    const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data;
+    const [red, green, blue] = colour("--pool").match(/[0-9a-f]{2}/gi).map((digits) => parseInt(digits, 16));
     const pixels = pen.createImageData(width, height), data = pixels.data;
     for (let at = 0; at < density.length; at += 1) {
       const count = density[at];

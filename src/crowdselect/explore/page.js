@@ -278,6 +278,7 @@ async function update() {
     answered = wanted;
     $("explore").classList.toggle("stale", Boolean(found.error));
     $("problem").hidden = !found.error;
+    for (const id of ["save-ids", "save-options", "copy", "keep"]) $(id).disabled = Boolean(found.error); // they are of a choice
     if (found.error) failed(found.error);
     else {
       result = choice(found, wanted);
@@ -308,7 +309,9 @@ function show() {
   came = rows.filter((i) => !than.rank[i]);
   went = than.rows.filter((i) => !rank[i]);
   for (const [id, count] of [["chosen", rows.length], ["came", came.length], ["went", went.length], ["both", rows.length - came.length]]) $(id).textContent = whole(count);
-  $("command").textContent = command(setting);
+  $("command").textContent = result.command;
+  $("clusters-file").hidden = result.labels === null;
+  $("clusters-file-name").textContent = result.labels ?? "";
   for (const part of parts) part.stale = true;
   drawParts();
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
@@ -498,7 +501,9 @@ const counts = (labels, rows) => {
   return found;
 };
 function clustersPart() {
-  const { quotas, rows } = result, all = quotas.reduce((sum, each) => sum + each.rows, 0);
+  const { quotas, rows } = result;
+  $("clusters-table").hidden = quotas.length === 0;
+  const all = quotas.reduce((sum, each) => sum + each.rows, 0);
   $("clusters-note").textContent = setting.clusters
     ? "Eligible rows and chosen rows of each cluster; every cluster gets the same quota while its rows last."
     : "Clusters are off: rows are taken by their score alone.";
@@ -718,8 +723,12 @@ function makeRow() {
   $("unmark").addEventListener("click", () => { marks.clear(); unsaved = false; showMarks(); });
   addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
   $("save-ids").addEventListener("click", () => saveIds("chosen.jsonl", idsOf(result.rows)));
-  $("save-options").addEventListener("click", () => saveFile("select.toml", "application/toml", [recipe(setting)]));
-  $("copy").addEventListener("click", () => copy(command(setting), "The command is copied"));
+  $("save-options").addEventListener("click", () => saveFile("select.toml", "application/toml", [result.recipe]));
+  $("save-clusters").addEventListener("click", async () => {
+    const { name, text } = await ask({ kind: "labels", token: ++tokens }, tokens);
+    saveFile(name, "application/jsonl", [text]);
+  });
+  $("copy").addEventListener("click", () => copy(result.command, "The command is copied"));
   $("copy-link").addEventListener("click", () => copy(location.href.replace(/#.*$/s, "") + link(), "The link is copied"));
   $("copy-link").hidden = !addressed;
 }
