@@ -51,6 +51,7 @@ def facts(ids: list[str], texts: list[str], teachers: list[str], *, saved: bool 
         "student": {"name": teachers[-1], "crowd": values[0].tolist(), "own": values[1].round(1).tolist()},
         "saved": {"rank": chosen.tolist(), "setting": start} if saved else None,
         "reasons": ["chosen", "eligible, but others score higher", "a number lies outside its band"],
+        "codes": ["selected", "below_cut", "outside:difficulty"],
         "start": start,
         "notes": [],
     }

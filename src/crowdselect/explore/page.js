@@ -346,9 +346,8 @@ function drawParts() {
 const BRIEF = 6;
 function changesPart() {
   const than = otherWords();
-  $("changes-words").textContent = came.length || went.length
-    ? `Rows in which this choice and ${than} differ, by their place.`
-    : `This choice and ${than} have the same rows.`;
+  const { mean: shared, spread } = sharedAtRandom();
+  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${number(Number(spread.toPrecision(2)))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
@@ -362,6 +361,26 @@ function changesPart() {
     $(`${id}-rows`).replaceChildren(...(shown.length ? shown : [make("li", "none-here", "none")]));
     $(`${id}-all`).hidden = rows.length <= BRIEF;
   }
+}
+// How many rows of what it is compared with a random choice of as many rows from each cluster has: mean and SD.
+function sharedAtRandom() {
+  const { reason, rank, setting: { clusters } } = result, before = other().rank, last = facts.clusters.length;
+  const [below, selected] = ["below_cut", "selected"].map((code) => facts.codes.indexOf(code));
+  const [rows, chosen, theirs] = [0, 1, 2].map(() => new Float64Array(last + 1));
+  for (let i = 0; i < facts.n; i += 1) {
+    if (reason[i] !== below && reason[i] !== selected) continue;
+    const group = clusters && facts.clusterOf ? Math.min(facts.clusterOf[i], last) : 0;
+    rows[group] += 1;
+    if (rank[i]) chosen[group] += 1;
+    if (before[i]) theirs[group] += 1;
+  }
+  let mean = 0, variance = 0;
+  for (let group = 0; group <= last; group += 1) {
+    const share = rows[group] ? theirs[group] / rows[group] : 0;
+    mean += chosen[group] * share;
+    if (rows[group] > 1) variance += chosen[group] * share * (1 - share) * (rows[group] - chosen[group]) / (rows[group] - 1);
+  }
+  return { mean, spread: Math.sqrt(variance) };
 }
 const barred = 6; // numbers with small bars
 const levels = (row) => facts.metrics.slice(0, barred).map(({ values, low, high }) => (values[row] - low) / (high - low || 1));
@@ -598,27 +617,18 @@ function makeRows() {
       $("window").focus({ preventScroll: true });
     });
 }
-// Chosen rows first, by place; then those that went out; then all others by score.
+// Chosen rows by place, then all others by score.
 function ordered() {
-  const { rank, rows, score } = result, rest = [];
-  for (let i = 0; i < facts.n; i += 1) if (!rank[i]) rest.push(i);
-  const key = (i) => Number.isNaN(score[i]) ? -Infinity : score[i];
-  rest.sort((one, two) => key(two) - key(one) || one - two);
-  const found = new Int32Array(facts.n);
+  const { rank, rows, score } = result, found = new Int32Array(facts.n);
   found.set(rows);
-  found.set(rest, rows.length);
+  found.set(sorted(charts.pool.filter((i) => !rank[i]), score, -1), rows.length);
   return found;
 }
 let lastOrder = { of: null, order: null, rows: null };
 function rowsPart(begin = false) {
   const order = $("order").value, by = orders.get(order);
   if (order !== lastOrder.order || (by === null && lastOrder.of !== result)) {
-    let rows;
-    if (by === null) rows = ordered();
-    else {
-      const { values, sign } = by, key = (i) => Number.isNaN(values[i]) ? Infinity : sign * values[i];
-      rows = Int32Array.from({ length: facts.n }, (_none, i) => i).sort((one, two) => { const a = key(one), b = key(two); return a < b ? -1 : a > b ? 1 : one - two; });
-    }
+    const rows = by === null ? ordered() : sorted(charts.pool, by.values, by.sign);
     lastOrder = { of: result, order, rows };
   }
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), which = $("show").value, { rank } = result, before = other().rank;
