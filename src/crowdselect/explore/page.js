@@ -308,7 +308,7 @@ function show() {
   came = rows.filter((i) => !than.rank[i]);
   went = than.rows.filter((i) => !rank[i]);
   for (const [id, count] of [["chosen", rows.length], ["came", came.length], ["went", went.length], ["both", rows.length - came.length]]) $(id).textContent = whole(count);
-  $("command").textContent = command(setting);
+  $("command").textContent = result.command;
   for (const part of parts) part.stale = true;
   drawParts();
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
@@ -718,8 +718,8 @@ function makeRow() {
   $("unmark").addEventListener("click", () => { marks.clear(); unsaved = false; showMarks(); });
   addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
   $("save-ids").addEventListener("click", () => saveIds("chosen.jsonl", idsOf(result.rows)));
-  $("save-options").addEventListener("click", () => saveFile("select.toml", "application/toml", [recipe(setting)]));
-  $("copy").addEventListener("click", () => copy(command(setting), "The command is copied"));
+  $("save-options").addEventListener("click", () => saveFile("select.toml", "application/toml", [result.recipe]));
+  $("copy").addEventListener("click", () => copy(result.command, "The command is copied"));
   $("copy-link").addEventListener("click", () => copy(location.href.replace(/#.*$/s, "") + link(), "The link is copied"));
   $("copy-link").hidden = !addressed;
 }
