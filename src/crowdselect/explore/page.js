@@ -44,6 +44,10 @@ const past = { settings: [], at: 0 };
 const marks = new Set(); // rows marked as bad
 let unsaved = false;
 
+// A number's values; of one that rests on whose answer is trained on, those by that rule.
+const valuesOf = ({ values, by }, answer = setting.answer) => by?.[answer] ?? values;
+let front; // the numbers that have a weight as the page begins, else all: those that are shown in little room
+
 // ── options ──
 function change(next, settled = true) {
   setting = next;
@@ -144,13 +148,13 @@ function makeOptions() {
     $("method-words").textContent = facts.methods.find(({ name }) => name === setting.method).words;
   });
 
-  const metrics = facts.metrics.map(weightField), front = metrics.slice(0, 6);
-  $("weights").append(...front);
-  if (metrics.length > front.length) {
+  const boxes = facts.metrics.map(weightField), others = boxes.filter((_box, i) => !front.includes(facts.metrics[i]));
+  $("weights").append(...boxes.filter((box) => !others.includes(box)));
+  if (others.length) {
     const more = make("details", "more");
-    more.append(make("summary", "", `${metrics.length - front.length} more`), ...metrics.slice(front.length));
-    more.open = facts.metrics.slice(front.length).some(({ name }) => facts.start.weights[name]);
+    more.append(make("summary", "", counted(others.length, "more number")), ...others);
     $("weights").append(more);
+    fields.push(() => { more.open ||= facts.metrics.some((metric) => !front.includes(metric) && setting.weights[metric.name]); });
   }
   fields.push(() => { $("weights").hidden = !facts.methods.find(({ name }) => name === setting.method)?.weighted; });
 
@@ -382,12 +386,13 @@ function sharedAtRandom() {
   }
   return { mean, spread: Math.sqrt(variance) };
 }
-const barred = 6; // numbers with small bars
-const levels = (row) => facts.metrics.slice(0, barred).map(({ values, low, high }) => (values[row] - low) / (high - low || 1));
+const level = (metric, row) => (valuesOf(metric)[row] - metric.low) / (metric.high - metric.low || 1);
+const levels = (row) => front.map((metric) => level(metric, row));
+let beginning; // what a line shows of a text
 function snippet(row) {
   const node = make("span", "snip"), text = facts.names.texts?.[row];
   node.dir = "auto";
-  if (text) put(node, text);
+  if (text) put(node, beginning(text));
   else node.append(make("b", "", facts.names.ids[row]));
   return node;
 }
@@ -415,9 +420,9 @@ function sidesPart() {
     body.append(row);
   };
   line("rows", [...sides.map(([, side]) => whole(side.rows.length)), ""]);
-  for (const { name, values } of [...facts.metrics, ...facts.lengths]) {
-    const chance = result.random?.[name];
-    line(name, [...sides.map(([, side]) => shownNumber(mean(values, side.rows))), chance ? `${shownNumber(chance.mean)} \u00b1 ${number(Number(chance.spread.toPrecision(2)))}` : "\u2013"]);
+  for (const each of [...facts.metrics, ...facts.lengths]) {
+    const { name } = each, chance = result.random?.[name];
+    line(name, [...sides.map(([, side]) => shownNumber(mean(valuesOf(each, side.setting?.answer), side.rows))), chance ? `${shownNumber(chance.mean)} \u00b1 ${number(Number(chance.spread.toPrecision(2)))}` : "\u2013"]);
   }
   if (facts.teachers.length) line("teachers", [...sides.map(([, side]) => whole(new Set(teachersOf(side)).size)), ""]);
   $("figures").replaceChildren(thead, body);
@@ -448,16 +453,15 @@ function drop() {
 const charts = { numbers: [], lengths: [], pool: null };
 const drawCharts = (id) => {
   $("numbers-key").textContent = otherWords();
-  for (const chart of charts[id]) chart.draw(result.rows, other().rows);
+  for (const chart of charts[id]) chart.draw(result.rows, other().rows, setting.answer);
 };
 function makeCharts() {
   const pool = charts.pool = Int32Array.from({ length: facts.n }, (_none, i) => i);
-  for (const { name, words, low, high, values } of facts.metrics) charts.numbers.push(histogram(name, words, values, { low, high, pool }));
+  for (const { name, words, low, high, values, by } of facts.metrics) charts.numbers.push(histogram(name, words, { values, by, low, high, pool }));
   for (const { name, values } of facts.lengths) {
-    const scaled = Float32Array.from(values, (value) => Math.log10(Math.max(value, 1)));
     let low = Infinity, high = -Infinity;
-    for (const value of scaled) if (!Number.isNaN(value)) { low = Math.min(low, value); high = Math.max(high, value); }
-    if (low <= high) charts.lengths.push(histogram(name, "", values, { low, high, pool, scaled, unscaled: (value) => Math.round(10 ** value) }));
+    for (const value of values) if (value > 0) { low = Math.min(low, value); high = Math.max(high, value); }
+    if (low <= high) charts.lengths.push(histogram(name, "characters", { values, low, high, pool }));
   }
   for (const id of ["numbers", "lengths"]) $(`${id}-charts`).append(...charts[id].map(({ node }) => node));
 }
@@ -527,7 +531,7 @@ function clustersPart() {
     ? "Eligible rows and chosen rows of each cluster; every cluster gets the same quota while its rows last."
     : "Clusters are off: rows are taken by their score alone.";
   const before = facts.clusterOf ? counts(facts.clusterOf, other().rows) : null;
-  countsTable($("clusters-table"), ["cluster", "eligible", "chosen", `against ${otherWords()}`], quotas.map((each) => ({
+  countsTable($("clusters-table"), ["cluster", "eligible", "chosen", "change"], quotas.map((each) => ({
     name: each.name,
     cells: [whole(each.rows), whole(each.chosen), before ? changed(each.chosen, before.get(each.label) ?? 0) : ""],
     share: each.chosen / Math.max(rows.length, 1),
@@ -544,7 +548,7 @@ function teachersPart() {
   const ours = tally(now), before = tally(teachersOf(other()));
   const models = [...new Set([...ours.keys(), ...before.keys()])];
   models.sort((one, two) => (ours.get(two) ?? 0) - (ours.get(one) ?? 0) || one - two);
-  countsTable($("teachers-table"), ["model", "rows", `against ${otherWords()}`], models.map((model) => ({
+  countsTable($("teachers-table"), ["model", "rows", "change"], models.map((model) => ({
     name: facts.teachers[model],
     cells: [whole(ours.get(model) ?? 0), changed(ours.get(model) ?? 0, before.get(model) ?? 0)],
     share: (ours.get(model) ?? 0) / Math.max(now.length, 1),
@@ -599,11 +603,11 @@ function makeRows() {
     mark,
   });
   $("heads-bars").textContent = facts.metrics.length ? "numbers" : "";
-  $("heads-bars").title = facts.metrics.slice(0, barred).map(({ name }) => name).join(", ");
+  $("heads-bars").title = front.map(({ name }) => name).join(", ");
   orders.set("by place", null);
-  for (const { name, values } of [...facts.metrics, ...facts.lengths]) {
-    orders.set(`highest ${name}`, { values, sign: -1 });
-    orders.set(`lowest ${name}`, { values, sign: 1 });
+  for (const each of [...facts.metrics, ...facts.lengths]) {
+    orders.set(`highest ${each.name}`, { each, sign: -1 });
+    orders.set(`lowest ${each.name}`, { each, sign: 1 });
   }
   $("order").append(...[...orders.keys()].map((words) => new Option(words, words)));
   let waitingFor;
@@ -627,8 +631,8 @@ function ordered() {
 let lastOrder = { of: null, order: null, rows: null };
 function rowsPart(begin = false) {
   const order = $("order").value, by = orders.get(order);
-  if (order !== lastOrder.order || (by === null && lastOrder.of !== result)) {
-    const rows = by === null ? ordered() : sorted(charts.pool, by.values, by.sign);
+  if (order !== lastOrder.order || ((by === null || by.each.by) && lastOrder.of !== result)) {
+    const rows = by === null ? ordered() : sorted(charts.pool, valuesOf(by.each), by.sign);
     lastOrder = { of: result, order, rows };
   }
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), which = $("show").value, { rank } = result, before = other().rank;
@@ -688,11 +692,12 @@ function showRow() {
   $("row-after").disabled = at === rows.length - 1;
   $("row-mark").textContent = marks.has(row) ? "Unmark" : "Mark as bad";
   $("row-mark").setAttribute("aria-pressed", marks.has(row));
-  const box = $("row-open"), list = make("div", "facts"), why = make("p", "why", standing(row)), level = levels(row);
+  const box = $("row-open"), list = make("div", "facts"), why = make("p", "why", standing(row));
   why.id = "row-title";
-  facts.metrics.forEach(({ name, values, low, high }, i) => {
-    list.append(make("span", "", name), levelBar(level[i] ?? (values[row] - low) / (high - low || 1)), make("span", "", shownNumber(values[row])), make("span", "", setting.weights[name] ? `weight ${setting.weights[name]}` : ""));
-  });
+  for (const metric of facts.metrics) {
+    const weight = setting.weights[metric.name];
+    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", weight ? `weight ${weight}` : ""));
+  }
   const text = make("div", "text");
   text.dir = "auto";
   put(text, facts.names.texts?.[row] || "no text");
@@ -772,7 +777,10 @@ async function begin() {
   const loaded = await ask({ kind: "load", head, bytes }, "load", [bytes.buffer]);
   if (loaded.error) { failed(loaded.error); return; }
   facts = adapted(loaded.facts);
+  beginning = beginnings(facts.names.texts ?? []);
   setting = facts.start;
+  front = facts.metrics.filter(({ name }) => setting.weights[name]);
+  if (!front.length) front = facts.metrics.slice(0, 6);
   past.settings.push(setting);
   $("opening").hidden = true;
   $("explore").hidden = false;

@@ -1,31 +1,68 @@
 """The page of `explore` in a real browser: its controls, history, link, keys, marks; hostile texts do nothing."""
 
 import json
+import tomllib
+from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from crowdselect import Crowd, Options, open_pool, select
+from crowdselect.explore.page import make_page
+from crowdselect.explore.payload import payload_of
 from crowdselect.pool.sidecars import read_ids
-from explorable import facts, page
+from crowdselect.selection.methods import CROWD
 from test_report_browser import ARGUMENTS, CHROMIUM, HOSTILE, Opened
 
 pytestmark = pytest.mark.extra
 
-N = 240
+N, CHOSEN = 240, 60
+STUDENT = "</script>student"
+MODELS = {
+    "<img src=x onerror=window.hit=20>-7b": ("elm", 7),
+    "'\"]};window.hit=21;//-14b": ("elm", 14),
+    "__proto__": ("oak", 3),
+    "constructor": ("oak", 70),
+    STUDENT: ("ash", 1),
+}
 PAINTED = "document.getElementById('map-canvas')"
-TEACHERS = ["<img src=x onerror=window.hit=20>-7b", "'\"]};window.hit=21;//-14b", "__proto__"]
 
 
 @pytest.fixture(scope="module")
-def told():
-    texts = [HOSTILE[i % len(HOSTILE)][:60] + f" number {i}" for i in range(N)]
-    return facts([f"{i:03d}{HOSTILE[i % len(HOSTILE)][:40]}" for i in range(N)], texts, TEACHERS)
-
-
-@pytest.fixture(scope="module")
-def made(told, tmp_path_factory):
-    place = tmp_path_factory.mktemp("explore") / "explore.html"
-    place.write_text(page(told, pool="</script><b>pool"), encoding="utf-8", errors="surrogatepass")
-    return place
+def made(tmp_path_factory):
+    """A hostile pool, a selection of it, and a page of each."""
+    place = tmp_path_factory.mktemp("explore")
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"{i:03d}{text[:40]}",
+            "instruction": f"{text[:2000]} number {i} {'word ' * (i % 7)}",
+            "model": model,
+            "response": f"{text[:300]} answered by {model} {j}" * (1 + i % 5),
+            "</b>score": round(float(rng.normal() + 0.3 * j), 2),
+        }
+        for i in range(N)
+        for text in [HOSTILE[i % len(HOSTILE)]]
+        for j, model in enumerate(MODELS)
+        if (i + j) % 9 or model == STUDENT
+    ]
+    file, crowd_file = place / "<b>po'ol.parquet", place / "crowd.json"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    crowd_file.write_text(
+        json.dumps({name: {"family": family, "size_b": size} for name, (family, size) in MODELS.items()}),
+        encoding="utf-8",
+    )
+    crowd = Crowd.from_file(crowd_file)
+    options = Options(budget=CHOSEN, clusters=3, student=STUDENT, weights={"difficulty": 1, "separability": 1}, cache=False)
+    with open_pool(file) as pool:
+        saved = select(pool, replace(options, weights={"stability": 1}), crowd=crowd, method=CROWD)
+        for name, before in (("page.html", saved), ("alone.html", None)):
+            found = payload_of(pool, options, crowd=crowd, crowd_file=str(crowd_file), saved=before)
+            (place / name).write_text(make_page(found.head, found.packed), encoding="utf-8")
+    (place / "saved.json").write_text(json.dumps(saved.chosen), encoding="utf-8")
+    return place / "page.html"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +91,11 @@ class Explored(Opened):
         self.page.fill(f"#weight-{number}", weight)
         self.page.press(f"#weight-{number}", "Enter")
         self.settled()
+
+    def row(self, number: str) -> str:
+        """A number of the opened row."""
+        cells = self.page.locator("#row-open .facts span").all_inner_texts()
+        return cells[cells.index(number) + 1]
 
     @property
     def command(self) -> str:
@@ -88,15 +130,18 @@ class _At:
         return self.uri
 
 
-def test_the_page_begins_with_the_choice_and_compares_it_with_the_saved_one(opened, told):
+def test_the_page_begins_with_the_choice_and_compares_it_with_the_saved_one(opened, made, tmp_path):
     page = opened()
-    assert page.count("chosen") == N // 4
-    assert page.count("came") == page.count("went") == N // 4 - page.count("both")
-    rank = told["saved"]["rank"]
+    with page.page.expect_download() as saved:
+        page.page.click("#save-ids")
+    saved.value.save_as(tmp_path / "chosen.jsonl")
+    chosen = read_ids(str(tmp_path / "chosen.jsonl"))
+    before = set(json.loads((made.parent / "saved.json").read_text(encoding="utf-8")))
+    assert page.count("chosen") == len(chosen) == CHOSEN
+    assert page.count("came") == len(chosen - before) == page.count("went")
+    assert page.count("both") == len(chosen & before)
     page.page.select_option("#show", "went")
-    went = page.page.locator("#count").inner_text()
-    assert went.startswith(f"{page.count('went')} of {N}")
-    assert sum(place > 0 for place in rank) == N // 4
+    page.until(f"document.getElementById('count').textContent === '{len(before - chosen)} of {N} rows'")
     page.clean()
 
 
@@ -114,7 +159,7 @@ def test_a_weight_a_budget_clusters_and_the_answer_change_the_choice_and_the_com
     page.page.uncheck("#clusters")
     page.page.select_option("#answer", "random")
     page.settled()
-    assert page.command.endswith("--budget 31 --weights difficulty=3.5,separability=1,stability=2 --clusters 0 --answer random")
+    assert "--weights difficulty=3.5,separability=1 --budget 31 --clusters 0 --answer random" in page.command
     page.clean()
 
 
@@ -159,7 +204,7 @@ def test_undo_and_redo_by_buttons_and_keys(opened):
     assert page.command == commands[2]
     assert page.page.is_disabled("#redo")
     page.page.click("#undo")
-    page.weigh(2, "0")
+    page.weigh(0, "0")
     assert page.page.is_disabled("#redo")  # another way was taken
     page.page.click("#reset")
     page.settled()
@@ -174,10 +219,10 @@ def test_a_number_that_makes_no_sense_changes_nothing(opened):
     page.page.press("#budget", "Tab")
     page.settled()
     assert page.command == before
-    assert page.page.locator("#budget").input_value() == str(N // 4)
+    assert page.page.locator("#budget").input_value() == str(CHOSEN)
     page.page.fill("#budget", "")
     page.page.press("#budget", "Tab")
-    assert page.page.locator("#budget").input_value() == str(N // 4)
+    assert page.page.locator("#budget").input_value() == str(CHOSEN)
     page.clean()
 
 
@@ -189,7 +234,7 @@ def test_what_cannot_be_chosen_is_said_and_the_last_choice_stays(opened):
     problem = page.page.locator("#problem")
     assert problem.is_visible()
     assert "is more than can be chosen" in problem.inner_text()
-    assert page.count("chosen") == N // 4
+    assert page.count("chosen") == CHOSEN
     assert page.page.is_disabled("#save-ids")
     page.page.click("#undo")
     page.settled()
@@ -201,7 +246,7 @@ def test_what_cannot_be_chosen_is_said_and_the_last_choice_stays(opened):
 def test_a_band_is_added_changed_and_removed(opened):
     page = opened()
     before = page.command
-    page.page.select_option("#add-band", "difficulty")
+    page.page.select_option("#add-band", "best_reward")
     page.settled()
     assert page.command == before  # it is open at both ends
     low, high = page.page.locator("#bands input").all()
@@ -211,13 +256,16 @@ def test_a_band_is_added_changed_and_removed(opened):
     high.fill("nothing")
     high.press("Tab")
     assert page.page.locator("#bands input:invalid").count() == 1
-    assert "--keep difficulty=0.4.." in page.command
-    page.page.select_option("#order", "lowest difficulty")
+    assert "--keep best_reward=0.4.." in page.command
+    page.page.select_option("#order", "lowest best_reward")
     page.page.select_option("#show", "chosen")
-    first = page.page.locator(".grid-row").first
-    first.click()
-    shown = page.page.locator("#row-open .facts span").nth(1).inner_text()
-    assert float(shown) >= 0.4
+    page.page.locator(".grid-row").first.click()
+    assert float(page.row("best_reward")) >= 0.4
+    page.page.keyboard.press("Escape")
+    page.page.select_option("#show", "others")
+    page.page.locator(".grid-row").first.click()
+    assert float(page.row("best_reward")) < 0.4
+    assert "its best_reward lies outside the band" in page.page.locator("#row-title").inner_text()
     page.page.keyboard.press("Escape")
     page.page.locator("#bands button").click()
     page.settled()
@@ -229,9 +277,9 @@ def test_the_fragment_reproduces_the_setting_and_a(opened):
     page = opened()
     page.page.click("#keep")
     page.weigh(0, "-2")
-    page.page.select_option("#add-band", "difficulty")
-    page.page.locator("#bands input").nth(1).fill("0.9")
-    page.page.locator("#bands input").nth(1).press("Enter")
+    page.page.select_option("#add-band", "best_reward")
+    page.page.locator("#bands input").nth(0).fill("10%")
+    page.page.locator("#bands input").nth(0).press("Enter")
     page.settled()
     fragment = page.page.evaluate("location.hash")
     again = opened(fragment)
@@ -336,7 +384,7 @@ def test_everything_works_by_keyboard(opened):
 
 def test_every_control_has_a_name_and_focus_is_seen(opened):
     page = opened()
-    page.page.select_option("#add-band", "difficulty")
+    page.page.select_option("#add-band", "best_reward")
     nameless = page.page.evaluate(
         """[...document.querySelectorAll("button, input, select, canvas, [tabindex]")]
             .filter((node) => !(node.getAttribute("aria-label") || node.labels?.length || node.textContent.trim()))
@@ -351,25 +399,28 @@ def test_every_control_has_a_name_and_focus_is_seen(opened):
     page.clean()
 
 
-def test_ids_options_and_marks_are_saved_as_files(opened, tmp_path, told):
+def test_ids_options_and_marks_are_saved_as_files(opened, tmp_path):
     page = opened()
+    with page.page.expect_download() as saved:
+        page.page.click("#save-options")
+    saved.value.save_as(tmp_path / saved.value.suggested_filename)
+    step = tomllib.loads((tmp_path / "select.toml").read_text(encoding="utf-8"))["select"][0]
+    assert step["budget"] == CHOSEN
+    assert step["weights"] == {"difficulty": 1, "separability": 1}
     with page.page.expect_download() as saved:
         page.page.click("#save-ids")
     saved.value.save_as(tmp_path / "chosen.jsonl")
     chosen = read_ids(str(tmp_path / "chosen.jsonl"))
-    assert len(chosen) == N // 4
-    assert chosen <= set(told["names"]["ids"])
-    with page.page.expect_download() as saved:
-        page.page.click("#save-options")
-    saved.value.save_as(tmp_path / saved.value.suggested_filename)
-    assert (tmp_path / "select.toml").read_text(encoding="utf-8") == f"[select]\nbudget = {N // 4}\n"
+    page.page.locator("#rows").scroll_into_view_if_needed()
     page.page.locator("#window").focus()
     page.until("document.querySelectorAll('.grid-row').length > 0")
     page.page.keyboard.press("m")
     with page.page.expect_download() as saved:
         page.page.click("#save-marks")
     saved.value.save_as(tmp_path / "marked.jsonl")
-    assert read_ids(str(tmp_path / "marked.jsonl")) <= chosen
+    marked = read_ids(str(tmp_path / "marked.jsonl"))
+    assert len(marked) == 1
+    assert marked <= chosen
     page.page.click("#unmark")
     assert page.page.locator("#marks").is_hidden()
     page.clean()
@@ -384,9 +435,10 @@ def test_hostile_names_and_texts_are_texts_everywhere(opened):
     for _ in range(len(HOSTILE)):
         page.page.keyboard.press("ArrowRight")
     page.page.keyboard.press("Escape")
-    assert TEACHERS[0] in page.page.locator("#teachers-table").inner_text()
-    assert "__proto__" in page.page.locator("#teachers-table").inner_text()
-    assert page.page.title() == "What if? </script><b>pool"
+    for model in MODELS:
+        assert (model in page.page.locator("#teachers-table").inner_text()) == (model != STUDENT), model
+    assert f"The student is {STUDENT}." in page.page.locator("#student-words").inner_text()
+    assert page.page.title() == "What if? <b>po'ol.parquet"
     for tag in ("img", "iframe", "object", "style", "main script", "a[href^='javascript']", "h1 b"):
         assert page.page.locator(f"body {tag}").count() == 0, tag
     assert page.page.locator("body script").count() == 3  # the data, the engine and the page; the bytes are gone
@@ -443,7 +495,7 @@ def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     page = opened(width=390, scheme=scheme)
     page.page.click("#keep")
     page.weigh(0, "3")
-    page.page.select_option("#add-band", "difficulty")
+    page.page.select_option("#add-band", "best_reward")
     for section in ("changes", "sides", "map", "clusters-section", "student", "rows"):
         page.page.locator(f"#{section}").scroll_into_view_if_needed()
         page.page.wait_for_timeout(60)
@@ -453,13 +505,28 @@ def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     page.clean()
 
 
-def test_without_a_saved_choice_the_first_one_is_compared_with(browser, told, tmp_path):
-    place = tmp_path / "page.html"
-    place.write_text(page({**told, "saved": None}), encoding="utf-8", errors="surrogatepass")
-    opened = Explored(browser, place)
+def test_without_a_saved_choice_the_first_one_is_compared_with(browser, made):
+    opened = Explored(browser, made.with_name("alone.html"))
     assert opened.count("came") == opened.count("went") == 0
     assert opened.page.locator("#against option").inner_text() == "the starting choice"
     opened.weigh(0, "4")
     assert opened.count("came") > 0
     opened.clean()
     opened.context.close()
+
+
+def test_clusters_that_no_command_makes_again_are_saved_as_a_file(opened, tmp_path):
+    page = opened()
+    assert page.page.locator("#clusters-file").is_hidden()
+    page.page.select_option("#add-band", "difficulty")
+    page.page.locator("#bands input").first.fill("50%")
+    page.page.locator("#bands input").first.press("Enter")
+    page.settled()
+    name = page.page.locator("#clusters-file-name").inner_text()
+    assert f"--metrics {name}" in page.command
+    with page.page.expect_download() as saved:
+        page.page.click("#save-clusters")
+    assert saved.value.suggested_filename == name
+    saved.value.save_as(tmp_path / name)
+    assert len((tmp_path / name).read_text(encoding="utf-8").splitlines()) == N
+    page.clean()
