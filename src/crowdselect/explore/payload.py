@@ -227,7 +227,7 @@ def _grouped(
 ) -> tuple[Grouping, NDArray[np.uint16] | None]:
     """Cluster the eligible rows, and give each row's label; of a column of the pool all rows have one."""
     shards, rows = looked.shards, looked.rows[options.answer]
-    everyone = options.cluster_by is not None and number_of_bins(options, shards.pool) is None
+    everyone = _by_column(options, shards.pool)
     members = np.ones(len(rows), dtype=np.bool_) if everyone else eligible
     wanted = embeddable(shards, rows).has_text and options.cluster_by is None and options.clusters > 0
     grouping = group(
@@ -242,6 +242,11 @@ def _grouped(
     if not grouping.clustered:
         return grouping, None
     return grouping, np.where(members, grouping.labels, _NOBODY).astype(np.uint16)
+
+
+def _by_column(options: Options, pool: Pool) -> bool:
+    """Whether a column's values are the clusters, whichever rows are eligible."""
+    return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
 def _packed(found: _Gathered) -> Payload:
@@ -414,7 +419,7 @@ def _add_clusters(found: _Gathered, sections: _Sections, numbers: list[dict[str,
     }
     if found.labels is not None:
         sections.add("label", found.labels)
-        if (found.labels == _NOBODY).any():  # they were made for some rows only
+        if not _by_column(options, found.pool):  # they are those of the rows that are eligible now
             sections.add("fitted", found.fitted.astype(np.uint8))
             spread["fitted"] = int(found.fitted.sum())
     return spread
