@@ -47,9 +47,22 @@ def rows_of(kind: str, rng: np.random.Generator) -> list[dict]:
         for model in FAMILIES:
             if kind == "gaps" and rng.random() < (0.9 if i % 9 == 0 else 0.25):
                 continue
-            reward = float(rng.integers(0, 3)) / 2 if kind in {"ties", "student"} else round(float(rng.normal()), 3)
-            row = {"id": f"{i:03d}", "instruction": text, "model": model, "response": f"{model} says {'x' * int(rng.integers(1, 40))}"}
-            row |= {"reward": reward, "finish_reason": "stop", "topic": None if i % 11 == 0 else f"topic {i if i % 3 else 0}"}
+            reward = (
+                float(rng.integers(0, 3)) / 2
+                if kind in {"ties", "student"}
+                else round(float(rng.normal()), 3)
+            )
+            row = {
+                "id": f"{i:03d}",
+                "instruction": text,
+                "model": model,
+                "response": f"{model} says {'x' * int(rng.integers(1, 40))}",
+            }
+            row |= {
+                "reward": reward,
+                "finish_reason": "stop",
+                "topic": None if i % 11 == 0 else f"topic {i if i % 3 else 0}",
+            }
             if kind == "gaps":
                 row["finish_reason"] = "length" if rng.random() < 0.3 else "stop"
                 row["response"] = None if rng.random() < 0.2 else row["response"]
@@ -83,8 +96,8 @@ def browser():
 def made(request, tmp_path_factory):
     """A pool and its page."""
     from crowdselect import Options, open_pool
-    from crowdselect.explore.page import make_page
-    from crowdselect.explore.payload import payload_of
+    from crowdselect.explorer.page import make_page
+    from crowdselect.explorer.payload import payload_of
 
     place = tmp_path_factory.mktemp(request.param)
     rows = rows_of(request.param, np.random.default_rng(3))
@@ -111,7 +124,17 @@ def any_setting(rng: random.Random, head: dict) -> dict:
     names = [each["name"] for each in head["numbers"]]
     keep = []
     for name in rng.sample(names, rng.choice([0, 0, 1, 1, 2])):
-        low, high = rng.choice([(None, "60%"), ("20%", None), ("12.5%", "95%"), (-0.5, None), (None, 1), (0.5, 20), ("0%", "100%")])
+        low, high = rng.choice(
+            [
+                (None, "60%"),
+                ("20%", None),
+                ("12.5%", "95%"),
+                (-0.5, None),
+                (None, 1),
+                (0.5, 20),
+                ("0%", "100%"),
+            ]
+        )
         keep.append({"name": name, "low": low, "high": high})
     used = rng.sample(names, rng.randint(1, len(names)))
     return {
@@ -188,11 +211,15 @@ def not_possible(setting: dict, head: dict, place) -> bool:
         return True  # `Options` refuses them; here nothing would be given
     ends = [(each["name"], each["low"], each["high"]) for each in setting["keep"]]
     shown = ["" if end is None else str(end) for name, low, high in ends for end in (low, high)]
-    keep = tuple(f"{name}={low}..{high}" for (name, *_), low, high in zip(ends, shown[::2], shown[1::2], strict=True))
+    keep = tuple(
+        f"{name}={low}..{high}" for (name, *_), low, high in zip(ends, shown[::2], shown[1::2], strict=True)
+    )
     more = {"student": "oak-1b"} if head["student"] else {}
     more |= {"weights": weights} if setting["method"] == "crowd" else {}
     with open_pool(place / "pool.parquet") as pool:
-        options = Options(budget=setting["budget"], clusters=0, answer=setting["answer"], keep=keep, cache=False, **more)
+        options = Options(
+            budget=setting["budget"], clusters=0, answer=setting["answer"], keep=keep, cache=False, **more
+        )
         try:
             select(pool, options, method=method_named(setting["method"]))
         except CrowdselectError:
