@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from crowdselect import __version__
 from crowdselect._optional import optional
@@ -92,6 +92,16 @@ def render(
     )
 
 
+def frame(page: str, *, title: str) -> str:
+    """Put a whole page into a frame, for a notebook's cell.
+
+    Example:
+        >>> frame("<p>1 & 2", title="a page")
+        '<iframe srcdoc="&lt;p&gt;1 &amp; 2" width="100%" height="900" title="a page"></iframe>'
+    """
+    return _environment().get_template("frame.html").render(page=escape(page), title=title)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -131,8 +141,8 @@ def json_block(value: Any) -> Markup:  # noqa: ANN401  (plain values)
         '"\\u003c/script\\u003e"'
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign, escape in _MEANT.items():
-        text = text.replace(sign, escape)
+    for sign, meant in _MEANT.items():
+        text = text.replace(sign, meant)
     return Markup(_LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))  # noqa: S704  (escaped here)
 
 

@@ -27,7 +27,7 @@ def make_page(head: Mapping[str, Any], packed: bytes, *, made: Mapping[str, Any]
     """Put a pool's numbers and the scripts that choose by them into one page.
 
     Args:
-        head: From `crowdselect.explore.payload`, plain values.
+        head: From `crowdselect.explorer.payload`, plain values.
         packed: What belongs to it, compressed by gzip.
         made: As for `crowdselect.report.page.render`.
 
@@ -55,4 +55,4 @@ def make_page(head: Mapping[str, Any], packed: bytes, *, made: Mapping[str, Any]
 
 
 def _asset(name: str) -> str:
-    return (files("crowdselect.explore") / name).read_text(encoding="utf-8")
+    return (files("crowdselect.explorer") / name).read_text(encoding="utf-8")

@@ -8,9 +8,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,17 @@ from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
 from crowdselect.report.projection import principal
 from crowdselect.selection.clusters import Grouping, group
-from crowdselect.selection.eligible import ELIGIBLE, REASONS, UNDEFINED, barred, bars, eligibility, lists
+from crowdselect.selection.eligible import ELIGIBLE, REASONS, barred, bars, eligibility, lists
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.look import look_at
-from crowdselect.selection.methods import CROWD, Seen, method_of
-from crowdselect.selection.numbers import NUMBERS, is_number, parted
+from crowdselect.selection.methods import CROWD, Seen
+from crowdselect.selection.numbers import is_number, parted
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import Shards, cluster_column, embeddable, number_of_bins
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import REACH
-from crowdselect.terminal import visible
-from crowdselect.types import FloatArray, IntArray
+from crowdselect.types import FloatArray
 
 MOST = 200_000
 """Rows that a page holds: with more, it neither opens nor answers quickly."""
@@ -49,7 +47,14 @@ _TEACHERS = 6  # models whose own answers may be asked for, those with the most 
 _FILE = "explored.jsonl"  # the clusters of a page, which its reader saves
 _DECIMALS, _LARGEST = 6, 1000  # of weights, as in engine.js
 _AFTER = ("unfinished", "no_answer", "no_pair", "no_reference")
-_ORDERED = ("random", "easy", "teachable", "teachable:plain")
+ORDERED = ("random", "easy", "teachable", "teachable:plain")
+"""Methods whose order of rows does not depend on which are eligible."""
+_NEVER = {
+    "outside",
+    "below_floor",
+    "no_score",
+    "near_duplicate_of",
+}  # reasons that no row has here, or not in this form
 _NOTE = re.compile(r" \([^)]*after the colon\)")
 CROWD_NAME = "crowd"
 
@@ -137,7 +142,7 @@ class _Gathered:
     crowd_file: str | None
     saved: Selection | None
     looked: _Looked
-    orders: Mapping[str, IntArray]
+    orders: Mapping[str, NDArray[np.uint32]]
     grouping: Grouping
     labels: NDArray[np.uint16] | None
     fitted: NDArray[np.bool_]
@@ -204,7 +209,7 @@ def _looked(pool: Pool, options: Options, crowd: Crowd | None) -> _Looked:
     return _Looked(shards, found)
 
 
-def _orders(looked: _Looked, options: Options, progress: Any) -> dict[str, IntArray]:  # noqa: ANN401  (a progress)
+def _orders(looked: _Looked, options: Options, progress: Any) -> dict[str, NDArray[np.uint32]]:  # noqa: ANN401  (a progress)
     """Each row's place in the order of the draws of each method that there is, 0 = last; equal draws share one."""
     rows = looked.rows[options.answer]
     student = rows.reach is not None and rows.reach.student_good is not None
@@ -212,7 +217,7 @@ def _orders(looked: _Looked, options: Options, progress: Any) -> dict[str, IntAr
     seen = Seen(
         shards=looked.shards, known=rows, options=options, eligible=np.ones(len(rows), dtype=np.bool_)
     )
-    for name in _ORDERED:
+    for name in ORDERED:
         if student or not METHODS[name.partition(":")[0]].student:
             score = method_named(name).score(seen, progress).score
             found[name] = np.unique(score, return_inverse=True)[1].astype(np.uint32)
@@ -227,7 +232,7 @@ def _grouped(
 ) -> tuple[Grouping, NDArray[np.uint16] | None]:
     """Cluster the eligible rows, and give each row's label; of a column of the pool all rows have one."""
     shards, rows = looked.shards, looked.rows[options.answer]
-    everyone = options.cluster_by is not None and number_of_bins(options, shards.pool) is None
+    everyone = _by_column(options, shards.pool)
     members = np.ones(len(rows), dtype=np.bool_) if everyone else eligible
     wanted = embeddable(shards, rows).has_text and options.cluster_by is None and options.clusters > 0
     grouping = group(
@@ -242,6 +247,11 @@ def _grouped(
     if not grouping.clustered:
         return grouping, None
     return grouping, np.where(members, grouping.labels, _NOBODY).astype(np.uint16)
+
+
+def _by_column(options: Options, pool: Pool) -> bool:
+    """Whether a column's values are the clusters, whichever rows are eligible."""
+    return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
 def _packed(found: _Gathered) -> Payload:
@@ -264,7 +274,7 @@ def _packed(found: _Gathered) -> Payload:
         sections.add(f"order {name}", order)
     numbers = _add_numbers(found, sections)
     codes = [
-        *_codes(rows),
+        *_codes(),
         *(f"{code}:{one['name']}" for one in numbers for code in ("no_number", "outside")),
     ]
     too_few = _add_bars(found, sections, codes)
@@ -298,7 +308,7 @@ def _packed(found: _Gathered) -> Payload:
         "spread": spread,
         "map": words,
         "student": reach.student.words if reach is not None and reach.student_good is not None else None,
-        "budgetMost": int(len(np.unique(rows.groups))),
+        "budgetMost": len(np.unique(rows.groups)),
         "start": _start(found, numbers),
         "saved": saved,
         "read": _read_words(found),
@@ -314,10 +324,10 @@ def _short(text: str | None) -> str:
     return line if len(line) <= SHORT else f"{line[: SHORT - 1]}\u2026"
 
 
-def _codes(rows: Rows) -> list[str]:
+def _codes() -> list[str]:
     """Every reason that a row may have, those of eligible rows first; engine.js knows these three by their places."""
     first = ["below_cut", "selected", "duplicate_of"]
-    return [*first, *(code for code in REASONS if code not in {*first, "outside", "near_duplicate_of"})]
+    return [*first, *(code for code in REASONS if code not in {*first, *_NEVER})]
 
 
 def _reason(code: str) -> str:
@@ -414,7 +424,7 @@ def _add_clusters(found: _Gathered, sections: _Sections, numbers: list[dict[str,
     }
     if found.labels is not None:
         sections.add("label", found.labels)
-        if (found.labels == _NOBODY).any():  # they were made for some rows only
+        if not _by_column(options, found.pool):  # they are those of the rows that are eligible now
             sections.add("fitted", found.fitted.astype(np.uint8))
             spread["fitted"] = int(found.fitted.sum())
     return spread
@@ -521,7 +531,7 @@ def _option_pairs(options: Options) -> list[list[Any]]:
     found = []
     for each in fields(Options):
         value, usual = getattr(options, each.name), each.default
-        if each.name not in _SET_HERE and value != usual and value != ():
+        if each.name not in _SET_HERE and value not in (usual, ()):
             name = _TYPED.get(each.name, each.name).replace("_", "-")
             found.append([name, list(value) if isinstance(value, tuple) else value])
     return found
