@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Crowd, Options, open_pool, select
-from crowdselect.explore.page import make_page
-from crowdselect.explore.payload import payload_of
+from crowdselect.explorer.page import make_page
+from crowdselect.explorer.payload import payload_of
 from crowdselect.pool.sidecars import read_ids
 from crowdselect.selection.methods import CROWD
 from test_report_browser import ARGUMENTS, CHROMIUM, HOSTILE, Opened
@@ -228,8 +228,9 @@ def test_a_number_that_makes_no_sense_changes_nothing(opened):
 
 def test_what_cannot_be_chosen_is_said_and_the_last_choice_stays(opened):
     page = opened()
-    page.page.fill("#budget", str(N))
-    page.page.press("#budget", "Enter")
+    page.page.select_option("#add-band", "best_reward")
+    page.page.locator("#bands input").last.fill("0%")  # the row with the lowest
+    page.page.locator("#bands input").last.press("Enter")
     page.settled()
     problem = page.page.locator("#problem")
     assert problem.is_visible()

@@ -254,6 +254,11 @@ def _by_column(options: Options, pool: Pool) -> bool:
     return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
+def _of_all_rows(options: Options, pool: Pool) -> bool:
+    """Whether a row's cluster does not depend on which others are eligible: it is a value of a column of the pool."""
+    return options.cluster_by is not None and number_of_bins(options, pool) is None
+
+
 def _packed(found: _Gathered) -> Payload:
     rows, options, pool, sections = found.rows, found.options, found.pool, _Sections()
     ids = rows.ids.as_objects()
