@@ -55,7 +55,9 @@ def made(tmp_path_factory):
         encoding="utf-8",
     )
     crowd = Crowd.from_file(crowd_file)
-    options = Options(budget=CHOSEN, clusters=3, student=STUDENT, weights={"difficulty": 1, "separability": 1}, cache=False)
+    options = Options(
+        budget=CHOSEN, clusters=3, student=STUDENT, weights={"difficulty": 1, "separability": 1}, cache=False
+    )
     with open_pool(file) as pool:
         saved = select(pool, replace(options, weights={"stability": 1}), crowd=crowd, method=CROWD)
         for name, before in (("page.html", saved), ("alone.html", None)):
@@ -289,13 +291,17 @@ def test_the_fragment_reproduces_the_setting_and_a(opened):
         assert again.count(which) == page.count(which)
     assert again.page.locator("#against").input_value() == "a"
     assert again.page.evaluate("location.hash") == fragment
-    again.page.evaluate("location.hash = '#method=crowd&budget=17&weight=difficulty%3D1&answer=best&clusters=no'")
+    again.page.evaluate(
+        "location.hash = '#method=crowd&budget=17&weight=difficulty%3D1&answer=best&clusters=no'"
+    )
     again.until("document.getElementById('chosen').textContent === '17'")
     again.clean()
 
 
 def test_a_link_that_names_what_is_not_there_says_so(opened):
-    page = opened("#method=crowd&budget=12&weight=beauty%3D1&weight=difficulty%3D2&keep=%3Cimg%3E%3D1..2&answer=best&clusters=no")
+    page = opened(
+        "#method=crowd&budget=12&weight=beauty%3D1&weight=difficulty%3D2&keep=%3Cimg%3E%3D1..2&answer=best&clusters=no"
+    )
     assert page.count("chosen") == 12
     said = page.page.locator("#saved").inner_text()
     assert "weight beauty=1" in said
@@ -396,7 +402,9 @@ def test_every_control_has_a_name_and_focus_is_seen(opened):
     page.page.keyboard.press("Tab")
     assert page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.weigh(0, "3")
-    page.until("/chosen; against the saved choice \\d+ came in/.test(document.getElementById('said').textContent)")
+    page.until(
+        "/chosen; against the saved choice \\d+ came in/.test(document.getElementById('said').textContent)"
+    )
     page.clean()
 
 
@@ -429,7 +437,17 @@ def test_ids_options_and_marks_are_saved_as_files(opened, tmp_path):
 
 def test_hostile_names_and_texts_are_texts_everywhere(opened):
     page = opened()
-    for section in ("changes", "sides", "numbers", "map", "clusters-section", "teachers", "lengths", "student", "rows"):
+    for section in (
+        "changes",
+        "sides",
+        "numbers",
+        "map",
+        "clusters-section",
+        "teachers",
+        "lengths",
+        "student",
+        "rows",
+    ):
         page.page.locator(f"#{section}").scroll_into_view_if_needed()
         page.page.wait_for_timeout(60)
     page.page.locator(".grid-row").first.click()
@@ -442,7 +460,9 @@ def test_hostile_names_and_texts_are_texts_everywhere(opened):
     assert page.page.title() == "What if? <b>po'ol.parquet"
     for tag in ("img", "iframe", "object", "style", "main script", "a[href^='javascript']", "h1 b"):
         assert page.page.locator(f"body {tag}").count() == 0, tag
-    assert page.page.locator("body script").count() == 3  # the data, the engine and the page; the bytes are gone
+    assert (
+        page.page.locator("body script").count() == 3
+    )  # the data, the engine and the page; the bytes are gone
     page.clean()
 
 
@@ -481,7 +501,10 @@ def test_the_map_tells_opens_moves_and_follows_the_theme(opened):
     box = canvas.bounding_box()
     tip = page.page.locator("#tip")
     for step in range(400):
-        page.page.mouse.move(box["x"] + box["width"] * (0.3 + step % 20 / 50), box["y"] + box["height"] * (0.1 + step // 20 / 25))
+        page.page.mouse.move(
+            box["x"] + box["width"] * (0.3 + step % 20 / 50),
+            box["y"] + box["height"] * (0.1 + step // 20 / 25),
+        )
         if tip.is_visible():
             break
     assert "id" in tip.inner_text()

@@ -22,7 +22,7 @@
 //          command: the line that makes this choice; recipe: the same as [[select]] of a recipe. labels: the name of the file
 //          that both need beside them, null = none: clusters were computed for other rows than those that are eligible now,
 //          and are read from it.
-// facts    n, names: {ids, texts}, metrics: [{name, words, low, high, values, weight, by: {rule: values} or null}], bands: [{name, words, low, high}],
+// facts    n, names: {ids, texts, answers of start.answer or null}, metrics: [{name, words, low, high, values, weight, by: {rule: values} or null}], bands: [{name, words, low, high}],
 //          methods: [{name, words, weighted}], answers, budgetMost, clusters: [{label, name, rows}], clusterOf, teachers,
 //          teacherOf: {rule: Uint16Array, 65535 = nobody}, lengths: [{name, values}], map: {x, y, words} or null,
 //          student: {name, crowd, own} or null, saved: {rank, setting} or null, reasons, codes, start, notes.
@@ -405,7 +405,7 @@ class Engine {
     const shown = head.numbers.map(({ name, words, weight }) => ({ name, words, weight, ...ends(name) }));
     const of = (kind) => Object.fromEntries(head.answers.map((rule) => [rule, parts[`${kind} ${rule}`]]));
     return {
-      n, names: { ids: parts.ids, texts: parts.texts ?? null },
+      n, names: { ids: parts.ids, texts: parts.texts ?? null, answers: parts.answers ?? null },
       metrics: shown.filter(({ weight }) => weight).map((each) => ({ ...each, values: this.valuesOf(this.section(each.name, head.start.answer)), by: this.byAnswer(each.name) })),
       bands: shown, methods: head.methods, answers: head.answers, budgetMost: head.budgetMost,
       clusters: head.clusters.map((name, label) => ({ label, name, rows: rows[label] })), clusterOf: parts.label ?? null,

@@ -673,6 +673,7 @@ function standing(row) {
   const now = rank[row] ? `Chosen: place ${whole(rank[row])} of ${whole(rows.length)}` : `Not chosen: ${reasonOf(row)}`;
   return `${now}. ${before ? `In ${than} at place ${whole(before)}.` : `Not in ${than}.`}`;
 }
+const clusterName = (row) => setting.clusters && facts.clusterOf ? facts.clusters[facts.clusterOf[row]]?.name : null;
 let opened = null; // the list that the row is of, and its place there
 function openRow(rows, at) {
   opened = { rows, at };
@@ -698,12 +699,16 @@ function showRow() {
     const weight = setting.weights[metric.name];
     list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", weight ? `weight ${weight}` : ""));
   }
-  const text = make("div", "text");
-  text.dir = "auto";
-  put(text, facts.names.texts?.[row] || "no text");
-  const whose = teacher(row);
-  box.replaceChildren(why, list, make("div", "lab", `Instruction ${id}`), text);
-  if (whose !== undefined) box.append(make("div", "lab", `Answer to train on: of ${whose}`));
+  const text = (label, shown) => {
+    const node = make("div", "text", shown);
+    node.dir = "auto";
+    return [make("div", "lab", label), node];
+  };
+  const { texts, answers } = facts.names, whose = teacher(row), group = clusterName(row);
+  if (group) why.append(` Cluster ${group}.`);
+  box.replaceChildren(why, list, ...text(`Instruction ${id}`, texts?.[row] || "no text"));
+  if (whose !== undefined && answers && setting.answer === facts.start.answer) box.append(...text(`Answer to train on, of ${whose}`, answers[row] || "no text"));
+  else if (whose !== undefined) box.append(make("p", "lab", `The answer to train on is of ${whose}; its text is not on this page.`));
   $("row").scrollTop = 0;
 }
 function mark(row) {
