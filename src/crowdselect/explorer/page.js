@@ -351,7 +351,7 @@ const BRIEF = 6;
 function changesPart() {
   const than = otherWords();
   const { mean: shared, spread } = sharedAtRandom();
-  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${number(Number(spread.toPrecision(2)))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
+  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${spread < 1 ? number(Number(spread.toPrecision(1))) : whole(Math.round(spread))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
