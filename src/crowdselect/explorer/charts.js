@@ -2,11 +2,12 @@
 
 const BINS = 40;
 
-// Bins of equal width between low and high; 255 = no value.
-function binned(values, low, high) {
-  const bins = new Uint8Array(values.length), wide = (high - low) / BINS || 1;
+// Bins of equal width between low and high, or of equal ratio; 255 = no value.
+function binned(values, low, high, logarithmic) {
+  const scale = logarithmic ? (value) => Math.log(Math.max(value, low)) : (value) => value;
+  const bins = new Uint8Array(values.length), begin = scale(low), wide = (scale(high) - begin) / BINS || 1;
   for (let i = 0; i < bins.length; i += 1) {
-    const at = (values[i] - low) / wide;
+    const at = (scale(values[i]) - begin) / wide;
     bins[i] = Number.isNaN(at) ? 255 : Math.max(0, Math.min(BINS - 1, Math.floor(at)));
   }
   return bins;
@@ -46,9 +47,10 @@ function steps(heights, top, closed) {
   return closed ? path + "L100 40Z" : path;
 }
 
-/* A histogram of one number: the pool, the chosen, and what the choice is compared with.
-   shown(value) formats a value; the axis is that of `scaled`, if values are drawn on another. */
-function histogram(name, words, values, { low, high, pool, scaled = values, unscaled = (value) => value }) {
+/* A histogram of one number: the pool, the chosen, and what the choice is compared with. `by`: its values by whose answer
+   is trained on, if they rest on that. Numbers that are far apart are on a logarithmic axis. */
+function histogram(name, words, { values, by, low, high, pool }) {
+  const logarithmic = low > 0 && high / low > 40;
   const figure = make("figure", "histogram"), head = make("figcaption"), means = make("span");
   head.append(make("h3", "", name), means);
   head.firstChild.title = name;
@@ -56,20 +58,30 @@ function histogram(name, words, values, { low, high, pool, scaled = values, unsc
   const paths = ["of-pool", "of-chosen", "of-other"].map((kind) => svg("path", { class: kind }));
   box.append(...paths);
   const ends = make("div", "ends");
-  ends.append(make("span", "", number(unscaled(low))), make("span", "", number(unscaled(high))));
+  ends.append(make("span", "", number(low)), make("span", "", number(high)));
   figure.append(head, box, ends);
-  if (words) figure.append(make("p", "says", words));
-  const bins = binned(scaled, low, high), whole = shares(bins, pool), ofPool = mean(values, pool);
+  const says = [words, logarithmic ? "logarithmic axis" : ""].filter(Boolean).join("; ");
+  if (says) figure.append(make("p", "says", says));
+  const known = new Map(); // answer → bins and figures of the pool
+  function pooled(answer) {
+    const key = by?.[answer] ? answer : "";
+    if (!known.has(key)) {
+      const now = key ? by[answer] : values, bins = binned(now, low, high, logarithmic);
+      known.set(key, { values: now, bins, whole: shares(bins, pool), ofPool: mean(now, pool) });
+    }
+    return known.get(key);
+  }
   return {
     node: figure,
-    draw(chosen, other) {
+    draw(chosen, other, answer) {
+      const { values: shown, bins, whole, ofPool } = pooled(answer);
       const ours = shares(bins, chosen), theirs = shares(bins, other);
       let top = 0;
       for (const heights of [whole, ours, theirs]) for (const height of heights) top = Math.max(top, height);
       paths[0].setAttribute("d", steps(whole, top || 1, true));
       paths[1].setAttribute("d", steps(ours, top || 1, true));
       paths[2].setAttribute("d", other.length ? steps(theirs, top || 1, false) : "");
-      const now = mean(values, chosen);
+      const now = mean(shown, chosen);
       means.replaceChildren(`mean ${shownNumber(ofPool)} \u2192 `, make("b", "", shownNumber(now)));
       box.setAttribute("aria-label", `${name}: mean of the pool ${shownNumber(ofPool)}, of the chosen ${shownNumber(now)}`);
     },
@@ -85,10 +97,16 @@ function pointMap(canvas, xs, ys, { tell, open }) {
   const view = { x: 0, y: 0, zoom: 1 };
   let width = 0, height = 0, ratio = 1, stale = true, groups = [];
 
-  const side = () => 0.46 * Math.min(width, height) * view.zoom;
+  const extent = (values) => {
+    let low = Infinity, high = -Infinity;
+    for (const value of values) if (!Number.isNaN(value)) { low = Math.min(low, value); high = Math.max(high, value); }
+    return { middle: (low + high) / 2, range: high - low || 1 };
+  };
+  const across = extent(xs), upwards = extent(ys);
+  const side = () => 0.92 * Math.min(width / across.range, height / upwards.range) * view.zoom;
   const places = () => {
     const k = side();
-    return { k, left: width / 2 - k * view.x, top: height / 2 + k * view.y };
+    return { k, left: width / 2 - k * (across.middle + view.x), top: height / 2 + k * (upwards.middle + view.y) };
   };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -112,9 +130,7 @@ function pointMap(canvas, xs, ys, { tell, open }) {
       for (let down = -reach; down <= reach; down += 1)
         for (let right = -reach; right <= reach; right += 1) density[(y + down) * width + x + right] += 1;
     }
-    pen.fillStyle = colour("--pool");
-    pen.fillRect(0, 0, 1, 1);
-    const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data;
+    const [red, green, blue] = colour("--pool").match(/[0-9a-f]{2}/gi).map((digits) => parseInt(digits, 16));
     const pixels = pen.createImageData(width, height), data = pixels.data;
     for (let at = 0; at < density.length; at += 1) {
       const count = density[at];
@@ -173,7 +189,7 @@ function pointMap(canvas, xs, ys, { tell, open }) {
     const next = Math.max(1, Math.min(200, view.zoom * by));
     if (event) { // what is under the pointer stays there
       const box = canvas.getBoundingClientRect(), { k, left, top } = places();
-      const x = ((event.clientX - box.left) * ratio - left) / k, y = (top - (event.clientY - box.top) * ratio) / k;
+      const x = ((event.clientX - box.left) * ratio - left) / k - across.middle, y = (top - (event.clientY - box.top) * ratio) / k - upwards.middle;
       view.x = x + (view.x - x) * view.zoom / next;
       view.y = y + (view.y - y) * view.zoom / next;
     }
@@ -181,8 +197,9 @@ function pointMap(canvas, xs, ys, { tell, open }) {
     redraw();
   }
   function move(right, up) {
-    view.x = Math.max(-1, Math.min(1, view.x + right / side()));
-    view.y = Math.max(-1, Math.min(1, view.y + up / side()));
+    const within = (value, { range }) => Math.max(-range / 2, Math.min(range / 2, value));
+    view.x = within(view.x + right / side(), across);
+    view.y = within(view.y + up / side(), upwards);
     redraw();
   }
 

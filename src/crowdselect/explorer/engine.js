@@ -22,7 +22,7 @@
 //          command: the line that makes this choice; recipe: the same as [[select]] of a recipe. labels: the name of the file
 //          that both need beside them, null = none: clusters were computed for other rows than those that are eligible now,
 //          and are read from it.
-// facts    n, names: {ids, texts}, metrics: [{name, words, low, high, values, weight}], bands: [{name, words, low, high}],
+// facts    n, names: {ids, texts, answers of start.answer or null}, metrics: [{name, words, low, high, values, weight, by: {rule: values} or null}], bands: [{name, words, low, high}],
 //          methods: [{name, words, weighted}], answers, budgetMost, clusters: [{label, name, rows}], clusterOf, teachers,
 //          teacherOf: {rule: Uint16Array, 65535 = nobody}, lengths: [{name, values}], map: {x, y, words} or null,
 //          student: {name, crowd, own} or null, saved: {rank, setting} or null, reasons, codes, start, notes.
@@ -405,8 +405,8 @@ class Engine {
     const shown = head.numbers.map(({ name, words, weight }) => ({ name, words, weight, ...ends(name) }));
     const of = (kind) => Object.fromEntries(head.answers.map((rule) => [rule, parts[`${kind} ${rule}`]]));
     return {
-      n, names: { ids: parts.ids, texts: parts.texts ?? null },
-      metrics: shown.filter(({ weight }) => weight).map((each) => ({ ...each, values: this.valuesOf(this.section(each.name, head.start.answer)) })),
+      n, names: { ids: parts.ids, texts: parts.texts ?? null, answers: parts.answers ?? null },
+      metrics: shown.filter(({ weight }) => weight).map((each) => ({ ...each, values: this.valuesOf(this.section(each.name, head.start.answer)), by: this.byAnswer(each.name) })),
       bands: shown, methods: head.methods, answers: head.answers, budgetMost: head.budgetMost,
       clusters: head.clusters.map((name, label) => ({ label, name, rows: rows[label] })), clusterOf: parts.label ?? null,
       teachers: head.teachers, teacherOf: of("teacher"),
@@ -416,6 +416,11 @@ class Engine {
       saved: parts.saved ? { rank: parts.saved, setting: head.start } : null,
       reasons: head.reasons, codes: head.codes, start: head.start, notes: head.notes,
     };
+  }
+  // The values of a number that rests on the answer, by each rule; null = it does not.
+  byAnswer(name) {
+    if (!this.head.numbers.find((each) => each.name === name).byAnswer) return null;
+    return Object.fromEntries(this.head.answers.map((rule) => [rule, this.valuesOf(`${name} ${rule}`)]));
   }
   get lengths() {
     return this.parts.long ? [{ name: "instruction", values: this.parts.long }] : [];

@@ -44,6 +44,10 @@ const past = { settings: [], at: 0 };
 const marks = new Set(); // rows marked as bad
 let unsaved = false;
 
+// A number's values; of one that rests on whose answer is trained on, those by that rule.
+const valuesOf = ({ values, by }, answer = setting.answer) => by?.[answer] ?? values;
+let front; // the numbers that have a weight as the page begins, else all: those that are shown in little room
+
 // ── options ──
 function change(next, settled = true) {
   setting = next;
@@ -144,13 +148,13 @@ function makeOptions() {
     $("method-words").textContent = facts.methods.find(({ name }) => name === setting.method).words;
   });
 
-  const metrics = facts.metrics.map(weightField), front = metrics.slice(0, 6);
-  $("weights").append(...front);
-  if (metrics.length > front.length) {
+  const boxes = facts.metrics.map(weightField), others = boxes.filter((_box, i) => !front.includes(facts.metrics[i]));
+  $("weights").append(...boxes.filter((box) => !others.includes(box)));
+  if (others.length) {
     const more = make("details", "more");
-    more.append(make("summary", "", `${metrics.length - front.length} more`), ...metrics.slice(front.length));
-    more.open = facts.metrics.slice(front.length).some(({ name }) => facts.start.weights[name]);
+    more.append(make("summary", "", counted(others.length, "more number")), ...others);
     $("weights").append(more);
+    fields.push(() => { more.open ||= facts.metrics.some((metric) => !front.includes(metric) && setting.weights[metric.name]); });
   }
   fields.push(() => { $("weights").hidden = !facts.methods.find(({ name }) => name === setting.method)?.weighted; });
 
@@ -278,6 +282,7 @@ async function update() {
     answered = wanted;
     $("explore").classList.toggle("stale", Boolean(found.error));
     $("problem").hidden = !found.error;
+    for (const id of ["save-ids", "save-options", "copy", "keep"]) $(id).disabled = Boolean(found.error); // they are of a choice
     if (found.error) failed(found.error);
     else {
       result = choice(found, wanted);
@@ -309,6 +314,8 @@ function show() {
   went = than.rows.filter((i) => !rank[i]);
   for (const [id, count] of [["chosen", rows.length], ["came", came.length], ["went", went.length], ["both", rows.length - came.length]]) $(id).textContent = whole(count);
   $("command").textContent = result.command;
+  $("clusters-file").hidden = result.labels === null;
+  $("clusters-file-name").textContent = result.labels ?? "";
   for (const part of parts) part.stale = true;
   drawParts();
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
@@ -343,9 +350,8 @@ function drawParts() {
 const BRIEF = 6;
 function changesPart() {
   const than = otherWords();
-  $("changes-words").textContent = came.length || went.length
-    ? `Rows in which this choice and ${than} differ, by their place.`
-    : `This choice and ${than} have the same rows.`;
+  const { mean: shared, spread } = sharedAtRandom();
+  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${number(Number(spread.toPrecision(2)))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
@@ -360,12 +366,33 @@ function changesPart() {
     $(`${id}-all`).hidden = rows.length <= BRIEF;
   }
 }
-const barred = 6; // numbers with small bars
-const levels = (row) => facts.metrics.slice(0, barred).map(({ values, low, high }) => (values[row] - low) / (high - low || 1));
+// How many rows of what it is compared with a random choice of as many rows from each cluster has: mean and SD.
+function sharedAtRandom() {
+  const { reason, rank, setting: { clusters } } = result, before = other().rank, last = facts.clusters.length;
+  const [below, selected] = ["below_cut", "selected"].map((code) => facts.codes.indexOf(code));
+  const [rows, chosen, theirs] = [0, 1, 2].map(() => new Float64Array(last + 1));
+  for (let i = 0; i < facts.n; i += 1) {
+    if (reason[i] !== below && reason[i] !== selected) continue;
+    const group = clusters && facts.clusterOf ? Math.min(facts.clusterOf[i], last) : 0;
+    rows[group] += 1;
+    if (rank[i]) chosen[group] += 1;
+    if (before[i]) theirs[group] += 1;
+  }
+  let mean = 0, variance = 0;
+  for (let group = 0; group <= last; group += 1) {
+    const share = rows[group] ? theirs[group] / rows[group] : 0;
+    mean += chosen[group] * share;
+    if (rows[group] > 1) variance += chosen[group] * share * (1 - share) * (rows[group] - chosen[group]) / (rows[group] - 1);
+  }
+  return { mean, spread: Math.sqrt(variance) };
+}
+const level = (metric, row) => (valuesOf(metric)[row] - metric.low) / (metric.high - metric.low || 1);
+const levels = (row) => front.map((metric) => level(metric, row));
+let beginning; // what a line shows of a text
 function snippet(row) {
   const node = make("span", "snip"), text = facts.names.texts?.[row];
   node.dir = "auto";
-  if (text) put(node, text);
+  if (text) put(node, beginning(text));
   else node.append(make("b", "", facts.names.ids[row]));
   return node;
 }
@@ -393,9 +420,9 @@ function sidesPart() {
     body.append(row);
   };
   line("rows", [...sides.map(([, side]) => whole(side.rows.length)), ""]);
-  for (const { name, values } of [...facts.metrics, ...facts.lengths]) {
-    const chance = result.random?.[name];
-    line(name, [...sides.map(([, side]) => shownNumber(mean(values, side.rows))), chance ? `${shownNumber(chance.mean)} \u00b1 ${number(Number(chance.spread.toPrecision(2)))}` : "\u2013"]);
+  for (const each of [...facts.metrics, ...facts.lengths]) {
+    const { name } = each, chance = result.random?.[name];
+    line(name, [...sides.map(([, side]) => shownNumber(mean(valuesOf(each, side.setting?.answer), side.rows))), chance ? `${shownNumber(chance.mean)} \u00b1 ${number(Number(chance.spread.toPrecision(2)))}` : "\u2013"]);
   }
   if (facts.teachers.length) line("teachers", [...sides.map(([, side]) => whole(new Set(teachersOf(side)).size)), ""]);
   $("figures").replaceChildren(thead, body);
@@ -426,16 +453,15 @@ function drop() {
 const charts = { numbers: [], lengths: [], pool: null };
 const drawCharts = (id) => {
   $("numbers-key").textContent = otherWords();
-  for (const chart of charts[id]) chart.draw(result.rows, other().rows);
+  for (const chart of charts[id]) chart.draw(result.rows, other().rows, setting.answer);
 };
 function makeCharts() {
   const pool = charts.pool = Int32Array.from({ length: facts.n }, (_none, i) => i);
-  for (const { name, words, low, high, values } of facts.metrics) charts.numbers.push(histogram(name, words, values, { low, high, pool }));
+  for (const { name, words, low, high, values, by } of facts.metrics) charts.numbers.push(histogram(name, words, { values, by, low, high, pool }));
   for (const { name, values } of facts.lengths) {
-    const scaled = Float32Array.from(values, (value) => Math.log10(Math.max(value, 1)));
     let low = Infinity, high = -Infinity;
-    for (const value of scaled) if (!Number.isNaN(value)) { low = Math.min(low, value); high = Math.max(high, value); }
-    if (low <= high) charts.lengths.push(histogram(name, "", values, { low, high, pool, scaled, unscaled: (value) => Math.round(10 ** value) }));
+    for (const value of values) if (value > 0) { low = Math.min(low, value); high = Math.max(high, value); }
+    if (low <= high) charts.lengths.push(histogram(name, "characters", { values, low, high, pool }));
   }
   for (const id of ["numbers", "lengths"]) $(`${id}-charts`).append(...charts[id].map(({ node }) => node));
 }
@@ -498,12 +524,14 @@ const counts = (labels, rows) => {
   return found;
 };
 function clustersPart() {
-  const { quotas, rows } = result, all = quotas.reduce((sum, each) => sum + each.rows, 0);
+  const { quotas, rows } = result;
+  $("clusters-table").hidden = quotas.length === 0;
+  const all = quotas.reduce((sum, each) => sum + each.rows, 0);
   $("clusters-note").textContent = setting.clusters
     ? "Eligible rows and chosen rows of each cluster; every cluster gets the same quota while its rows last."
     : "Clusters are off: rows are taken by their score alone.";
   const before = facts.clusterOf ? counts(facts.clusterOf, other().rows) : null;
-  countsTable($("clusters-table"), ["cluster", "eligible", "chosen", `against ${otherWords()}`], quotas.map((each) => ({
+  countsTable($("clusters-table"), ["cluster", "eligible", "chosen", "change"], quotas.map((each) => ({
     name: each.name,
     cells: [whole(each.rows), whole(each.chosen), before ? changed(each.chosen, before.get(each.label) ?? 0) : ""],
     share: each.chosen / Math.max(rows.length, 1),
@@ -520,7 +548,7 @@ function teachersPart() {
   const ours = tally(now), before = tally(teachersOf(other()));
   const models = [...new Set([...ours.keys(), ...before.keys()])];
   models.sort((one, two) => (ours.get(two) ?? 0) - (ours.get(one) ?? 0) || one - two);
-  countsTable($("teachers-table"), ["model", "rows", `against ${otherWords()}`], models.map((model) => ({
+  countsTable($("teachers-table"), ["model", "rows", "change"], models.map((model) => ({
     name: facts.teachers[model],
     cells: [whole(ours.get(model) ?? 0), changed(ours.get(model) ?? 0, before.get(model) ?? 0)],
     share: (ours.get(model) ?? 0) / Math.max(now.length, 1),
@@ -575,11 +603,11 @@ function makeRows() {
     mark,
   });
   $("heads-bars").textContent = facts.metrics.length ? "numbers" : "";
-  $("heads-bars").title = facts.metrics.slice(0, barred).map(({ name }) => name).join(", ");
+  $("heads-bars").title = front.map(({ name }) => name).join(", ");
   orders.set("by place", null);
-  for (const { name, values } of [...facts.metrics, ...facts.lengths]) {
-    orders.set(`highest ${name}`, { values, sign: -1 });
-    orders.set(`lowest ${name}`, { values, sign: 1 });
+  for (const each of [...facts.metrics, ...facts.lengths]) {
+    orders.set(`highest ${each.name}`, { each, sign: -1 });
+    orders.set(`lowest ${each.name}`, { each, sign: 1 });
   }
   $("order").append(...[...orders.keys()].map((words) => new Option(words, words)));
   let waitingFor;
@@ -593,27 +621,18 @@ function makeRows() {
       $("window").focus({ preventScroll: true });
     });
 }
-// Chosen rows first, by place; then those that went out; then all others by score.
+// Chosen rows by place, then all others by score.
 function ordered() {
-  const { rank, rows, score } = result, rest = [];
-  for (let i = 0; i < facts.n; i += 1) if (!rank[i]) rest.push(i);
-  const key = (i) => Number.isNaN(score[i]) ? -Infinity : score[i];
-  rest.sort((one, two) => key(two) - key(one) || one - two);
-  const found = new Int32Array(facts.n);
+  const { rank, rows, score } = result, found = new Int32Array(facts.n);
   found.set(rows);
-  found.set(rest, rows.length);
+  found.set(sorted(charts.pool.filter((i) => !rank[i]), score, -1), rows.length);
   return found;
 }
 let lastOrder = { of: null, order: null, rows: null };
 function rowsPart(begin = false) {
   const order = $("order").value, by = orders.get(order);
-  if (order !== lastOrder.order || (by === null && lastOrder.of !== result)) {
-    let rows;
-    if (by === null) rows = ordered();
-    else {
-      const { values, sign } = by, key = (i) => Number.isNaN(values[i]) ? Infinity : sign * values[i];
-      rows = Int32Array.from({ length: facts.n }, (_none, i) => i).sort((one, two) => { const a = key(one), b = key(two); return a < b ? -1 : a > b ? 1 : one - two; });
-    }
+  if (order !== lastOrder.order || ((by === null || by.each.by) && lastOrder.of !== result)) {
+    const rows = by === null ? ordered() : sorted(charts.pool, valuesOf(by.each), by.sign);
     lastOrder = { of: result, order, rows };
   }
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), which = $("show").value, { rank } = result, before = other().rank;
@@ -654,6 +673,7 @@ function standing(row) {
   const now = rank[row] ? `Chosen: place ${whole(rank[row])} of ${whole(rows.length)}` : `Not chosen: ${reasonOf(row)}`;
   return `${now}. ${before ? `In ${than} at place ${whole(before)}.` : `Not in ${than}.`}`;
 }
+const clusterName = (row) => setting.clusters && facts.clusterOf ? facts.clusters[facts.clusterOf[row]]?.name : null;
 let opened = null; // the list that the row is of, and its place there
 function openRow(rows, at) {
   opened = { rows, at };
@@ -673,17 +693,22 @@ function showRow() {
   $("row-after").disabled = at === rows.length - 1;
   $("row-mark").textContent = marks.has(row) ? "Unmark" : "Mark as bad";
   $("row-mark").setAttribute("aria-pressed", marks.has(row));
-  const box = $("row-open"), list = make("div", "facts"), why = make("p", "why", standing(row)), level = levels(row);
+  const box = $("row-open"), list = make("div", "facts"), why = make("p", "why", standing(row));
   why.id = "row-title";
-  facts.metrics.forEach(({ name, values, low, high }, i) => {
-    list.append(make("span", "", name), levelBar(level[i] ?? (values[row] - low) / (high - low || 1)), make("span", "", shownNumber(values[row])), make("span", "", setting.weights[name] ? `weight ${setting.weights[name]}` : ""));
-  });
-  const text = make("div", "text");
-  text.dir = "auto";
-  put(text, facts.names.texts?.[row] || "no text");
-  const whose = teacher(row);
-  box.replaceChildren(why, list, make("div", "lab", `Instruction ${id}`), text);
-  if (whose !== undefined) box.append(make("div", "lab", `Answer to train on: of ${whose}`));
+  for (const metric of facts.metrics) {
+    const weight = setting.weights[metric.name];
+    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", weight ? `weight ${weight}` : ""));
+  }
+  const text = (label, shown) => {
+    const node = make("div", "text", shown);
+    node.dir = "auto";
+    return [make("div", "lab", label), node];
+  };
+  const { texts, answers } = facts.names, whose = teacher(row), group = clusterName(row);
+  if (group) why.append(` Cluster ${group}.`);
+  box.replaceChildren(why, list, ...text(`Instruction ${id}`, texts?.[row] || "no text"));
+  if (whose !== undefined && answers && setting.answer === facts.start.answer) box.append(...text(`Answer to train on, of ${whose}`, answers[row] || "no text"));
+  else if (whose !== undefined) box.append(make("p", "lab", `The answer to train on is of ${whose}; its text is not on this page.`));
   $("row").scrollTop = 0;
 }
 function mark(row) {
@@ -719,6 +744,10 @@ function makeRow() {
   addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
   $("save-ids").addEventListener("click", () => saveIds("chosen.jsonl", idsOf(result.rows)));
   $("save-options").addEventListener("click", () => saveFile("select.toml", "application/toml", [result.recipe]));
+  $("save-clusters").addEventListener("click", async () => {
+    const { name, text } = await ask({ kind: "labels", token: ++tokens }, tokens);
+    saveFile(name, "application/jsonl", [text]);
+  });
   $("copy").addEventListener("click", () => copy(result.command, "The command is copied"));
   $("copy-link").addEventListener("click", () => copy(location.href.replace(/#.*$/s, "") + link(), "The link is copied"));
   $("copy-link").hidden = !addressed;
@@ -753,7 +782,10 @@ async function begin() {
   const loaded = await ask({ kind: "load", head, bytes }, "load", [bytes.buffer]);
   if (loaded.error) { failed(loaded.error); return; }
   facts = adapted(loaded.facts);
+  beginning = beginnings(facts.names.texts ?? []);
   setting = facts.start;
+  front = facts.metrics.filter(({ name }) => setting.weights[name]);
+  if (!front.length) front = facts.metrics.slice(0, 6);
   past.settings.push(setting);
   $("opening").hidden = true;
   $("explore").hidden = false;

@@ -34,6 +34,7 @@ def make_page(head: Mapping[str, Any], packed: bytes, *, made: Mapping[str, Any]
     Returns:
         HTML.
     """
+    name = head["pool"].rstrip("/").rpartition("/")[2]
     parts = [asset("parts.js"), *(_asset(name) for name in ("charts.js", "rows.js", "page.js"))]
     return render(
         "explore.html",
@@ -43,11 +44,11 @@ def make_page(head: Mapping[str, Any], packed: bytes, *, made: Mapping[str, Any]
         data=head,
         packed=packed,
         made=made,
-        title=f"What if? {head['pool']}",
+        title=f"What if? {name}",
         kind="explore",
         simulated=head["simulated"],
-        warnings=head["warnings"],
-        pool=head["pool"],
+        warnings=[*head["warnings"], *head["notes"]],
+        pool=name,
         n=head["n"],
         sections=_SECTIONS,
     )

@@ -38,9 +38,11 @@ from crowdselect.types import FloatArray
 
 MOST = 200_000
 """Rows that a page holds: with more, it neither opens nor answers quickly."""
-SHORT = 60
-"""Characters of a text on the page."""
+SHORT, LONG = 60, 2_000
+"""Fewest and most characters of a text on the page; the fewer rows, the more."""
 
+_TEXT = 4_500_000  # characters of all texts on a page
+_READ = 300  # fewest characters of a text and its answer by which one can judge both; with fewer, answers are left out
 _NOBODY = 65_535
 _NO_VALUE = 0xFFFFFFFF
 _TEACHERS = 6  # models whose own answers may be asked for, those with the most rewards
@@ -249,13 +251,21 @@ def _by_column(options: Options, pool: Pool) -> bool:
     return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
+def _of_all_rows(options: Options, pool: Pool) -> bool:
+    """Whether a row's cluster does not depend on which others are eligible: it is a value of a column of the pool."""
+    return options.cluster_by is not None and number_of_bins(options, pool) is None
+
+
 def _packed(found: _Gathered) -> Payload:
     rows, options, pool, sections = found.rows, found.options, found.pool, _Sections()
     ids = rows.ids.as_objects()
     sections.add_texts("ids", ids.tolist())
     if pool.has_text:
-        texts = pool.instructions()
-        sections.add_texts("texts", [_short(text) for text in texts])
+        texts, answers = pool.instructions(), _answers(found)
+        most = min(max(_TEXT // len(rows) // (1 if answers is None else 2), SHORT), LONG)
+        sections.add_texts("texts", [_beginning(text, most) for text in texts])
+        if answers is not None:
+            sections.add_texts("answers", [_beginning(answer, most) for answer in answers])
         sections.add(
             "long", np.array([len(text or "") for text in texts], dtype=np.float64).astype(np.uint32)
         )
@@ -315,10 +325,26 @@ def _packed(found: _Gathered) -> Payload:
     return Payload(head, sections.packed())
 
 
-def _short(text: str | None) -> str:
-    """The beginning of a text on one line."""
-    line = " ".join((text or "")[: 4 * SHORT].split())
-    return line if len(line) <= SHORT else f"{line[: SHORT - 1]}\u2026"
+def _beginning(text: str | None, most: int) -> str:
+    """The beginning of a text."""
+    text = (text or "")[: 4 * most].strip()
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
+
+
+def _answers(found: _Gathered) -> list[str | None] | None:
+    """The answers to train on by the rule that the page begins with; None if there are none, or too many to show enough of each."""
+    rows, pool = found.rows, found.pool
+    if not pool.has_responses or len(rows) * 2 * _READ > _TEXT:
+        return None
+    there = np.flatnonzero(rows.answers.chosen >= 0)
+    pairs = [(rows.ids[row], rows.crowd.names[rows.answers.chosen[row]]) for row in there.tolist()]
+    sample = rows.answers.sample
+    answers: list[str | None] = [None] * len(rows)
+    for row, answer in zip(
+        there.tolist(), pool.responses(pairs, None if sample is None else sample[there].tolist()), strict=True
+    ):
+        answers[row] = answer
+    return answers
 
 
 def _codes() -> list[str]:

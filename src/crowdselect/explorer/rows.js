@@ -1,5 +1,24 @@
 // The rows: a table of which only the lines in sight exist, and one row opened.
 
+/* Rows by a number, the lowest first (sign 1) or the highest (-1); NaN last, ties as they were. By digits of 16 bits: for
+   100,000 rows ten times as fast as a comparison of each two. */
+function sorted(rows, values, sign) {
+  const keys = Float64Array.from(rows, (i) => Number.isNaN(values[i]) ? Infinity : sign * values[i] + 0); // no -0
+  const halves = new Uint32Array(keys.buffer), digits = new Uint16Array(keys.buffer);
+  for (let at = 0; at < halves.length; at += 2) { // so that the bits have the order of the numbers
+    if (halves[at + 1] >>> 31) { halves[at] = ~halves[at]; halves[at + 1] = ~halves[at + 1]; } else halves[at + 1] ^= 0x80000000;
+  }
+  let from = Uint32Array.from(rows.keys()), to = new Uint32Array(rows.length);
+  for (let digit = 0; digit < 4; digit += 1) {
+    const begins = new Uint32Array(65537);
+    for (const at of from) begins[digits[4 * at + digit] + 1] += 1;
+    for (let i = 1; i < begins.length; i += 1) begins[i] += begins[i - 1];
+    for (const at of from) to[begins[digits[4 * at + digit]]++] = at;
+    [from, to] = [to, from];
+  }
+  return Int32Array.from(from, (at) => rows[at]);
+}
+
 /* A list of any length in a box that scrolls. `line(row, at)` makes a line; `open(at)` and `mark(row)` answer keys. */
 function lines(box, spacer, { line, open, mark }) {
   const MOST = 12_000_000; // pixels that every browser can scroll

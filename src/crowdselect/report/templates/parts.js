@@ -28,6 +28,28 @@ const svg = (tag, attributes) => {
 const number = (value) => value === null ? "–" : Number(value.toPrecision(4)).toLocaleString("en");
 const counted = (count, one, many = one + "s") => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+/* What a line shows of a text. Texts made of one template begin alike: where three or more do, it is where they begin to
+   differ. */
+function beginnings(texts) {
+  const BEGIN = 80, LINE = 240, alike = new Map();
+  for (const text of texts) {
+    if (text === null || text.length <= BEGIN) continue;
+    const key = text.slice(0, BEGIN), known = alike.get(key);
+    if (!known) { alike.set(key, { text, length: text.length, rows: 1 }); continue; }
+    let end = BEGIN;
+    while (end < known.length && known.text[end] === text[end]) end += 1;
+    known.length = end;
+    known.rows += 1;
+  }
+  return (text) => {
+    const known = alike.get(text.slice(0, BEGIN));
+    if (!known || known.rows < 3 || known.length >= text.length) return text.slice(0, LINE);
+    const begin = text.slice(0, known.length).search(/\S*$/); // no word is cut in two
+    const from = begin > BEGIN ? begin : known.length;
+    return `\u2026 ${text.slice(from, from + LINE).replace(/^[\uDC00-\uDFFF]/, "").trimStart()}`; // nor a character
+  };
+}
+
 // What is shown beside the pointer: a text, and names with values.
 const tip = make("div");
 tip.id = "tip";

@@ -152,24 +152,8 @@
     return entry;
   }
   const rows = data.rows.map((cells) => Object.fromEntries(data.fields.map((name, i) => [name, cells[i]])));
-  // Rows made of one template begin alike; where three or more do, the line shows where they begin to differ.
-  const BEGIN = 80, alike = new Map();
-  for (const { text } of rows) {
-    if (text === null || text.length <= BEGIN) continue;
-    const key = text.slice(0, BEGIN), known = alike.get(key);
-    if (!known) { alike.set(key, { text, length: text.length, rows: 1 }); continue; }
-    let end = BEGIN;
-    while (end < known.length && known.text[end] === text[end]) end += 1;
-    known.length = end;
-    known.rows += 1;
-  }
-  function snippet(row) {
-    const known = row.text === null ? undefined : alike.get(row.text.slice(0, BEGIN));
-    if (!known || known.rows < 3 || known.length >= row.text.length) return (row.text ?? row.id).slice(0, 240);
-    const begin = row.text.slice(0, known.length).search(/\S*$/); // no word is cut in two
-    const from = begin > BEGIN ? begin : known.length;
-    return `\u2026 ${row.text.slice(from, from + 240).replace(/^[\uDC00-\uDFFF]/, "").trimStart()}`; // nor a character
-  }
+  const beginning = beginnings(rows.map(({ text }) => text));
+  const snippet = (row) => beginning(row.text ?? row.id);
   // A point of the map: the whole row where the page has it, else what the map knows of it.
   const byPlace = new Map(rows.map((row) => [row.row, row]));
   function point(datum) {
