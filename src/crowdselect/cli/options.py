@@ -549,8 +549,8 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
         _spread(
             "--quota",
             metavar="COLUMN=RULE",
-            help="How many rows each value of a column gets: equal, proportional, or shares such as source=a:0.5,b:0.3,rest:0.2. "
-            "Clusters share out the rows of each value; with --clusters 0 scores alone do.",
+            help="How many rows each value of a column gets: equal, proportional, or shares such as source=a:0.5,b:0.3,rest:0.2; "
+            "clusters count within each value.",
         ),
         _spread(
             "--embedder",
