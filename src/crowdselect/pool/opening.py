@@ -14,12 +14,12 @@ import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import (
     FEWEST_COUNTED,
     ID_COLUMNS,

@@ -11,7 +11,7 @@ import numpy as np
 
 from crowdselect.crowd import Crowd, students_in
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
-from crowdselect.pool.index import to_numpy
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.layouts import direction_of
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.look import look_at
