@@ -36,8 +36,8 @@ from crowdselect.pool.keys import (
     sample_numbers,
     sorted_keys,
 )
-from crowdselect.pool.layouts import Directed, Tall, Wide, direction_of
 from crowdselect.pool.source import Looked, Source
+from crowdselect.pool.views import Directed, Tall, Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.codes import coded, codes_of, first_missing, first_null, inverse, sorted_once, to_numpy
-from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import View
 from crowdselect.seeding import seeded_hash
 from crowdselect.types import BoolArray, IntArray
 

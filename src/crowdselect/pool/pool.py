@@ -19,12 +19,13 @@ from crowdselect.pool.columns import Kind, as_number, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index, build_index, one_per_id, values_per_id, vectors
-from crowdselect.pool.layouts import NUMERIC, STUDENT, Tall, Wide
+from crowdselect.pool.layouts import NUMERIC, STUDENT
 from crowdselect.pool.memory import Data, on_disk
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import Tall, Wide
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import Index, one_per_id, values_per_id
-from crowdselect.pool.layouts import View
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import View
 from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
