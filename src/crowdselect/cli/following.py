@@ -146,14 +146,14 @@ def scoring(pool: str, options: Sequence[str]) -> Steps:
     return {"score its answers (with a reward model of your choice)": [words]}
 
 
-def without_dry_run(output: str) -> Steps:
+def without_dry_run(output: str | None = None) -> Steps:
     """Return the running command without `--dry-run`.
 
     Args:
-        output: Where to write, if no place was named.
+        output: Where to write, if no place was named; None = the command writes nothing here.
     """
     context = click.get_current_context()
-    to = [] if context.params.get("output") else ["-o", _free(output)]
+    to = [] if output is None or context.params.get("output") else ["-o", _free(output)]
     return {"do it": [[*_command(context), *given(without={"dry_run"}), *to]]}
 
 
