@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,3 +170,35 @@ def test_the_recipe_is_one_that_runs(tmp_path, run):
         assert ran.code == 0, ran
         assert f"the student '{STUDENT}' of crowd.toml" in ran.err
         assert not asked
+
+
+def test_what_each_step_gets_and_costs_is_shown_before_anything_is_sent(tmp_path, run, monkeypatch):
+    """The plan of `run` itself: the table is printed while no server has been asked for anything."""
+    from crowdselect.recipe import running as steps
+
+    def counted_first(graph, store, **options):
+        asked_before.append(sum(asked.values()))
+        return run_steps(graph, store, **options)
+
+    run_steps, asked_before = steps.run_steps, []
+    monkeypatch.setattr(steps, "run_steps", counted_first)
+    with serving() as (base_url, asked):
+        write_inputs(tmp_path, base_url)
+        prices = "[defaults]\nprice_in = 1.0\nprice_out = 2.0\n"
+        crowd = (tmp_path / "crowd.toml").read_text()
+        (tmp_path / "crowd.toml").write_text(crowd.replace("[defaults]\n", prices))
+        (tmp_path / "recipe.toml").write_text(blocks("toml")[1].partition("[train]")[0])
+        first = run("run", "recipe.toml")
+        assert (first.code, asked_before) == (0, [0]), first
+        assert re.search(
+            rf"collect +to do +{4 * N} requests +at most [\d.]+ \([\d,]+ tokens sent, ", first.out
+        )
+        assert re.search(r"reward +waiting +known after collect\n", first.out)
+        assert re.search(r"teachable +waiting +10% of the rows\n", first.out)
+        shutil.rmtree(next(tmp_path.glob("recipe/steps/reward-*")))
+        (tmp_path / "recipe" / "ledgers" / "reward.ledger").unlink()
+        again = run("run", "recipe.toml", "--dry-run")
+        assert re.search(r"collect +done\n", again.out)
+        assert re.search(
+            r"reward +to do +judge: (\d+) answers to score +\1 requests to .* at most", again.out
+        )
