@@ -20,6 +20,7 @@ from crowdselect.reward.scoring import PAIRS
 
 pytestmark = pytest.mark.extra
 PAGE = (Path(__file__).parent.parent / "docs" / "for-your-student.md").read_text(encoding="utf-8")
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 N = 120
 STUDENT = "qwen2.5-0.5b"
 SKILLS = {
@@ -153,6 +154,34 @@ def check_choice(folder: Path) -> None:
         assert row["model"] != STUDENT
         assert good[row["id"], row["model"]]
         assert not good[row["id"], STUDENT]
+
+
+def test_the_readmes_five_lines_lead_to_an_adapter(tmp_path, run):
+    """As they stand there, but for the model: a tiny one in the place of a gigabyte."""
+    for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+        pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
+    from tiny_models import build_model
+
+    section = README.partition("## From instructions to a trained adapter")[2].partition("\n## ")[0]
+    commands = re.findall(r"^crowdselect (.*)$", section, re.MULTILINE)
+    assert len(commands) == 5
+    assert run("init", ".").code == 0
+    assert "[[student]]" in (tmp_path / "crowd.toml").read_text()
+    tiny = str(build_model(tmp_path / "tiny", seed=7))
+    with serving() as (base_url, asked):
+        write_inputs(tmp_path, base_url)
+        for command in commands:
+            words = shlex.split(re.sub(r" +# .*", "", command))
+            base = words.index("--base") + 1 if "--base" in words else None
+            if base is not None:
+                words[base] = tiny
+            ran = run(*words)
+            assert ran.code == 0, (command, ran)
+        assert {asked[model] for model in SKILLS} == {N}
+    check_choice(tmp_path / "chosen")
+    assert (tmp_path / "student" / "adapter_model.safetensors").is_file() or (
+        tmp_path / "student" / "adapter" / "adapter_model.safetensors"
+    ).is_file()
 
 
 def test_the_recipe_is_one_that_runs(tmp_path, run):
