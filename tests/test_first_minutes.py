@@ -1,4 +1,4 @@
-"""Files as people have them, from the first `inspect` to a training file: what `docs/going-on.md` says was tried."""
+"""Files as people have them, from the first `inspect` to a training file: what `docs/first-minutes.md` says was tried."""
 
 import csv
 import json
@@ -163,7 +163,9 @@ def test_a_folder_of_one_file_per_model_is_told_how(run):
             table = csv.writer(file)
             table.writerow(["question", "answer", "score"])
             table.writerows([prompt, answer(prompt, model), score(prompt, model)] for prompt in PROMPTS)
-    run("inspect", "evals").refuses("lacks the answers and the models", "--model-from file takes the model from names of files")
+    run("inspect", "evals").refuses(
+        "lacks the answers and the models", "--model-from file takes the model from names of files"
+    )
     assert len(chosen(run, "evals", "--model-from", "file")) == 4
 
 
@@ -180,3 +182,14 @@ def test_splits_in_one_document_are_told(run, indent):
     assert json.loads(run("inspect", "both.json", "--json").out)["instructions"] == 30
     Path("one.json").write_text(json.dumps({"data": rows, "note": [1, 2]}, indent=indent))
     assert "left out" not in run("inspect", "one.json").err
+
+
+@pytest.mark.parametrize("options", [(), ("--model", "oak-7b")])
+def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
+    body = {"model": "oak-7b", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Yes."}}]}
+    rows = [
+        {"id": f"b{n}", "custom_id": f"q{n}", "response": {"status_code": 200, "body": body}}
+        for n in range(3)
+    ]
+    Path("batch.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("inspect", "batch.jsonl", *options).refuses("the output of a batch service", "join it by custom_id")

@@ -35,7 +35,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
     named = names.model is not None or how.model is not None or has_lists(columns)
-    if {"chosen", "rejected"} <= set(columns) and not named:
+    if ({"chosen", "rejected"} <= set(columns) and not named) or _is_batch(columns):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -75,6 +75,11 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), not a crowd: two answers of models that are not "
             "named cannot be told apart; wanted answers of several models with their rewards"
         )
+    if _is_batch(columns):
+        return LayoutError(
+            f"{path}: this is the output of a batch service, which does not hold what was asked; join it by custom_id with the "
+            "requests into rows of instruction, model and response (response.body.choices[0].message.content)"
+        )
     if set(columns) >= BATTLE:
         return LayoutError(
             f"{path}: these are battles (model_a, model_b), and who won says nothing of how good both are; wanted a number for "
@@ -95,6 +100,11 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         f"{path}: the columns fit no layout; found {listed}; say which is which with "
         f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`; known layouts: {known}"
     )
+
+
+def _is_batch(columns: Columns) -> bool:
+    """Whether rows are answers of a batch service, each inside the record of its request."""
+    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
 
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
