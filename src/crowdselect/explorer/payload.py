@@ -97,13 +97,17 @@ def payload_of(
 
     Raises:
         InputError: The pool has more than 200,000 instructions, no rewards, or a single model.
-        OptionError: A weight has more than six decimals or is beyond 1000, or the method is not one of these.
+        OptionError: A weight has more than six decimals or is beyond 1000, the method is not one of these, or there is a `quota`.
     """
     stage, options = stages or Stages(), replace(options, near_duplicates=None)
     if len(pool.id_array) > MOST:
         raise InputError(
             f"{pool.path}: {len(pool.id_array):,} instructions are too many for a page, which holds {MOST:,}; take a sample of them "
             f"with `limit={MOST}`"
+        )
+    if options.quota is not None:
+        raise OptionError(
+            f"`quota={options.quota!r}`: a page does not keep the mix of a column; leave it out, or select with it"
         )
     _check_weights(options.weights)
     with stage("rewards and metrics") as progress:
@@ -248,11 +252,6 @@ def _grouped(
 
 def _by_column(options: Options, pool: Pool) -> bool:
     """Whether a column's values are the clusters, whichever rows are eligible."""
-    return options.cluster_by is not None and number_of_bins(options, pool) is None
-
-
-def _of_all_rows(options: Options, pool: Pool) -> bool:
-    """Whether a row's cluster does not depend on which others are eligible: it is a value of a column of the pool."""
     return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
