@@ -174,7 +174,7 @@ def test_it_chooses_what_the_command_chooses(made, page, monkeypatch):
     if labels is not None:
         (place / labels["name"]).write_text(labels["text"], encoding="utf-8")
     rng, filled = random.Random(17), 0
-    for _ in range(SETTINGS):
+    while filled < SETTINGS:
         setting = any_setting(rng, head)
         found = page.evaluate(f"chosen({json.dumps(setting)})")
         if "error" in found:
@@ -193,7 +193,6 @@ def test_it_chooses_what_the_command_chooses(made, page, monkeypatch):
             assert table["score"].to_pylist() == found["score"], told
         quotas = sorted(each["chosen"] for each in found["quotas"])
         assert quotas == sorted(selection.facts["quotas"].values()), told
-    assert filled >= SETTINGS // 3
 
 
 def reasons_of(reason: str, head: dict) -> tuple[str, str | None]:

@@ -26,6 +26,7 @@ NAMES = [
     "select",
     "separability",
     "stability",
+    "status",
 ]
 
 

@@ -1,13 +1,11 @@
 """`crowdselect explore`: a pool, or a selection, as a page on which options are changed and the choice is made anew."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from crowdselect.cli.choosing import PoolOptions
 from crowdselect.cli.entry import say_current
 from crowdselect.cli.flags import Command
 from crowdselect.cli.options import (
@@ -19,34 +17,20 @@ from crowdselect.cli.options import (
     method_option,
     option,
     overwrite_option,
-    pool_options,
+    pool_place_option,
+    pool_source_options,
     seed_option,
     spread_options,
     weights_option,
 )
 from crowdselect.errors import OptionError
-from crowdselect.selection.options import Options
 
-_OF_A_FOLDER = {
-    "pool",
-    "output",
-    "place",
-    "crowd",
-    "overwrite",
-    "no_cache",
-}  # what still counts with a selection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exploring:
-    """All that `crowdselect explore` is told of a pool."""
-
-    source: PoolOptions
-    options: Options
-    method: str
+_BESIDE_A_FOLDER = {"source", "output", "pool", "crowd", "overwrite", "no_cache"}
+"""Options that count with a selection, which has its own of the others."""
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect explore pool.parquet -o explore.html")
+@click.argument("source", metavar="POOL|DIR")
 @option("-o", "--output", required=True, metavar="FILE.html", help="The page to write.")
 @option(
     "--budget",
@@ -58,26 +42,28 @@ class Exploring:
 @method_option("What the page begins with: crowd, random, easy, teachable or teachable:plain.")
 @weights_option
 @seed_option
-@pool_options
-@option("--pool", "place", metavar="POOL", help="DIR: where its pool is now; the manifest says where it was.")
+@pool_source_options
+@pool_place_option
 @count_options
 @spread_options(default="10 with the method crowd, else 0")
 @answer_options
 @overwrite_option
 @cache_option
 def explore(
-    pool: str,
+    source: str,
     output: str,
-    place: str | None,
+    pool: str | None,
     overwrite: bool,  # noqa: FBT001  (click hands every option over by name)
     **given: Any,  # noqa: ANN401  (same)
 ) -> None:
     """Make a page on which the choice is made anew for any options.
 
-    POOL is a pool, or the folder of a selection. The page is self-contained and computes in the browser what `select` would
-    choose; it shows the command that does. The same command on the same inputs is up to date and writes nothing.
+    The page begins with the options given here, or with those of the selection in a folder. It needs nothing else: it computes
+    in the browser what `select` would choose, and shows the command. The same command on the same inputs is up to date and
+    writes nothing.
     """
     from crowdselect.cli.choosing import (
+        Exploring,
         checked,
         counted,
         inputs_of,
@@ -99,21 +85,21 @@ def explore(
         raise OptionError("`near_duplicates` needs vectors, which a page does not hold; leave it out")
     crowd_file, saved = given["crowd"], None
     crowd = read_crowd(crowd_file)
-    if (read_manifest(Path(pool)) or {}).get("kind") == "selection":
-        _refuse_options(pool)
-        saved = load_selection(pool)
+    if (read_manifest(Path(source)) or {}).get("kind") == "selection":
+        _refuse_options(source)
+        saved = load_selection(source)
         options, method = options_of(saved)
-        opened = reopened(saved, place, crowd=crowd)
+        opened = reopened(saved, pool, crowd=crowd)
     else:
-        if place is not None:
+        if pool is not None:
             raise OptionError(
-                f"`place={place!r}` says where the pool of a selection is, and {pool} is no selection"
+                f"`pool={pool!r}` says where the pool of a selection is, and {source} is no selection"
             )
-        asked = made(Exploring, counted(with_method({**given, "pool": pool})))
+        asked = made(Exploring, counted(with_method({**given, "pool": source})))
         options, method = asked.options, asked.method
         opened = asked.source.opened(seed=options.seed)
     with opened:
-        files = {**inputs_of(opened, options, crowd=crowd_file), "folder": None if saved is None else pool}
+        files = {**inputs_of(opened, options, crowd=crowd_file), "folder": None if saved is None else source}
         made_so = made_by("explore", {**told_of(opened, options), "method": method}, files)
         if is_current_file(Path(output), made_so, overwrite=overwrite):
             say_current(output)
@@ -144,7 +130,7 @@ def _refuse_options(folder: str) -> None:
     """Refuse options of a pool beside a selection, which has its own."""
     context = click.get_current_context()
     for name in context.params:
-        if name not in _OF_A_FOLDER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name not in _BESIDE_A_FOLDER and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise OptionError(
                 f"`{name}` is that of the selection in {folder}; leave it out, or explore the selection's pool"
             )

@@ -441,13 +441,13 @@ read_options = bundle(
     ),
 )
 """How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
-pool_options = bundle(
-    pool_argument,
+pool_source_options = bundle(
     read_options,
     _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     limit_option,
     crowd_option,
 )
+pool_options = bundle(pool_argument, pool_source_options)
 student_options = bundle(
     _student(
         "--student",
@@ -545,6 +545,12 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
             "--cluster-by",
             metavar="COLUMN|NAME:B",
             help="Use a column of the pool as clusters; or B bins of equal count of a number, such as difficulty:5.",
+        ),
+        _spread(
+            "--quota",
+            metavar="COLUMN=RULE",
+            help="How many rows each value of a column gets: equal, proportional, or shares such as source=a:0.5,b:0.3,rest:0.2; "
+            "clusters count within each value.",
         ),
         _spread(
             "--embedder",

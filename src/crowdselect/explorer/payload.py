@@ -6,7 +6,6 @@ order; a number's values go in once each, ascending, with the place of each row'
 
 import gzip
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,6 +21,7 @@ from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
+from crowdselect.report.page import json_block
 from crowdselect.report.projection import spread_out
 from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
@@ -98,13 +98,17 @@ def payload_of(
 
     Raises:
         InputError: The pool has more than 200,000 instructions, no rewards, or a single model.
-        OptionError: A weight has more than six decimals or is beyond 1000, or the method is not one of these.
+        OptionError: A weight has more than six decimals or is beyond 1000, the method is not one of these, or there is a `quota`.
     """
     stage, options = stages or Stages(), replace(options, near_duplicates=None)
     if len(pool.id_array) > MOST:
         raise InputError(
             f"{pool.path}: {len(pool.id_array):,} instructions are too many for a page, which holds {MOST:,}; take a sample of them "
             f"with `limit={MOST}`"
+        )
+    if options.quota is not None:
+        raise OptionError(
+            f"`quota={options.quota!r}`: a page does not keep the mix of a column; leave it out, or select with it"
         )
     _check_weights(options.weights)
     with stage("rewards and metrics") as progress:
@@ -172,9 +176,8 @@ class _Sections:
         self._add(name, kind, len(values), planes)
 
     def add_texts(self, name: str, texts: Sequence[str]) -> None:
-        """Add texts as JSON; lone surrogates are escaped, which UTF-8 cannot hold."""
-        data = json.dumps(list(texts), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        data = re.sub(rb"\xed[\xa0-\xbf][\x80-\xbf]", lambda found: _escaped(found[0]), data)
+        """Add texts as JSON."""
+        data = json_block(list(texts)).encode()
         self._add(name, "json", len(data), data)
 
     def _add(self, name: str, kind: str, length: int, data: bytes) -> None:
@@ -189,10 +192,6 @@ class _Sections:
     def packed(self) -> bytes:
         """Pack all of them, the same bytes for the same arrays."""
         return gzip.compress(b"".join(self._bytes), compresslevel=9, mtime=0)
-
-
-def _escaped(surrogate: bytes) -> bytes:
-    return f"\\u{ord(surrogate.decode('utf-8', 'surrogatepass')):04x}".encode()
 
 
 def _looked(pool: Pool, options: Options, crowd: Crowd | None) -> _Looked:
@@ -257,11 +256,6 @@ def _by_column(options: Options, pool: Pool) -> bool:
     return options.cluster_by is not None and number_of_bins(options, pool) is None
 
 
-def _of_all_rows(options: Options, pool: Pool) -> bool:
-    """Whether a row's cluster does not depend on which others are eligible: it is a value of a column of the pool."""
-    return options.cluster_by is not None and number_of_bins(options, pool) is None
-
-
 def _packed(found: _Gathered) -> Payload:
     rows, options, pool, sections = found.rows, found.options, found.pool, _Sections()
     ids = rows.ids.as_objects()
@@ -298,7 +292,7 @@ def _packed(found: _Gathered) -> Payload:
     spread = _add_clusters(found, sections, numbers)
     words = _add_map(found, sections)
     saved, notes = _add_saved(found, sections)
-    reach = rows.reach
+    reach, both = rows.reach, {"ease", "student_good"}
     head = {
         "n": len(rows),
         "pool": pool.path,
@@ -318,7 +312,9 @@ def _packed(found: _Gathered) -> Payload:
         "reasons": [_reason(code) for code in codes],
         "spread": spread,
         "map": words,
-        "student": reach.student.words if reach is not None and reach.student_good is not None else None,
+        "student": reach.student.words
+        if reach is not None and both <= {each["name"] for each in numbers}
+        else None,
         "budgetMost": len(np.unique(rows.groups)),
         "start": _start(found, numbers),
         "saved": saved,

@@ -20,6 +20,7 @@ from crowdselect.embed.reading import Embeddable, Filed, Held
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import binned
+from crowdselect.numeric.strata import Strata
 from crowdselect.pool.files import file_type
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
@@ -34,6 +35,7 @@ from crowdselect.pool.shards import (
 )
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.selection.options import Options, wants_vectors
+from crowdselect.selection.quota import read_quota, strata_of
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
@@ -341,6 +343,12 @@ def _as_words(values: FloatArray) -> ObjectArray:
         short, value = f"{values[row]:g}", float(values[row])
         out[row] = short if float(short) == value else repr(value)
     return out
+
+
+def quota_strata(rows: Rows, options: Options, eligible: BoolArray) -> Strata | None:
+    """Find the strata of `quota`; None where it is not asked for."""
+    quota = read_quota(options.quota)
+    return None if quota is None else strata_of(quota, rows.columns[quota.column], eligible)
 
 
 def number_of_bins(options: Options, pool: Pool) -> tuple[str, int] | None:
