@@ -84,7 +84,10 @@ def spread_of(
         vectors, reseeded(rows.hashes[taken], seed=options.seed, salt="map"), seed=options.seed
     )
     xy[taken] = np.round(placed, 3)  # finer than a pixel
-    return Spread(labels, names, begin, xy, f"{len(taken):,} instructions, by {how}", found.notes)
+    words = (
+        f"{len(taken):,} rows, by {how}, of the vectors of {found.embedder}. Only nearness means something."
+    )
+    return Spread(labels, names, begin, xy, words, found.notes)
 
 
 def _by_value(values: FloatArray, labels: NDArray[np.uint16], others: IntArray) -> NDArray[np.uint16]:

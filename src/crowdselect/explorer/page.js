@@ -307,6 +307,7 @@ function byPlace(rank) {
 const other = () => kept && $("against").value === "a" ? kept : first;
 const otherWords = () => other() === kept ? "A" : first.words;
 
+let drawn = false;
 let came, went; // rows that only the choice has, and only what it is compared with, by place
 function show() {
   const { rank, rows } = result, than = other();
@@ -317,8 +318,13 @@ function show() {
   $("clusters-file").hidden = result.labels === null;
   $("clusters-file-name").textContent = result.labels ?? "";
   for (const part of parts) part.stale = true;
-  drawParts();
+  drawParts(!drawn);
+  drawn = true;
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
+}
+function go(id) {
+  drawParts(true); // what is above it would move it, drawn on the way
+  $(id).scrollIntoView();
 }
 let saying;
 function say(words) { // once the options are at rest
@@ -326,7 +332,7 @@ function say(words) { // once the options are at rest
   saying = setTimeout(() => { $("said").textContent = words; }, 700);
 }
 
-// ── the parts: each is drawn when it is stale and in sight ──
+// ── the parts: each is drawn when it is stale and in sight, the first time at once ──
 const parts = [];
 function part(id, draw) {
   const found = { node: $(id), draw, stale: true, seen: false };
@@ -337,10 +343,10 @@ const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) parts.find(({ node }) => node === target).seen = isIntersecting;
   drawParts();
 }, { rootMargin: "150px" });
-function drawParts() {
+function drawParts(unseen = false) {
   if (!result) return;
   for (const each of parts) {
-    if (!each.stale || !each.seen) continue;
+    if (!each.stale || !(each.seen || unseen)) continue;
     each.draw();
     each.stale = false;
   }
@@ -351,7 +357,7 @@ const BRIEF = 6;
 function changesPart() {
   const than = otherWords();
   const { mean: shared, spread } = sharedAtRandom();
-  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${number(Number(spread.toPrecision(2)))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
+  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${spread < 1 ? number(Number(spread.toPrecision(1))) : whole(Math.round(spread))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
@@ -617,7 +623,7 @@ function makeRows() {
     $(id).addEventListener("click", () => {
       $("show").value = which;
       rowsPart(true);
-      $("rows").scrollIntoView();
+      go("rows");
       $("window").focus({ preventScroll: true });
     });
 }
@@ -674,6 +680,18 @@ function standing(row) {
   return `${now}. ${before ? `In ${than} at place ${whole(before)}.` : `Not in ${than}.`}`;
 }
 const clusterName = (row) => setting.clusters && facts.clusterOf ? facts.clusters[facts.clusterOf[row]]?.name : null;
+// How many of the rows that can be chosen a number of a row is higher than: that, not its value, is what counts.
+function higher(metric, row) {
+  const values = valuesOf(metric), value = values[row];
+  if (Number.isNaN(value)) return "";
+  let below = 0, count = 0;
+  for (let i = 0; i < facts.n; i += 1) {
+    if (Number.isNaN(result.score[i]) || Number.isNaN(values[i])) continue;
+    count += 1;
+    below += values[i] < value;
+  }
+  return count ? `higher than ${(100 * below / count).toFixed(0)}% of eligible rows` : "";
+}
 let opened = null; // the list that the row is of, and its place there
 function openRow(rows, at) {
   opened = { rows, at };
@@ -697,7 +715,7 @@ function showRow() {
   why.id = "row-title";
   for (const metric of facts.metrics) {
     const weight = setting.weights[metric.name];
-    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", weight ? `weight ${weight}` : ""));
+    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", [higher(metric, row), weight ? `weight ${weight}` : ""].filter(Boolean).join(", ")));
   }
   const text = (label, shown) => {
     const node = make("div", "text", shown);
@@ -823,7 +841,7 @@ async function begin() {
   for (const anchor of document.querySelectorAll("[data-section]"))
     anchor.addEventListener("click", (event) => { // the address holds the setting
       event.preventDefault();
-      $(anchor.dataset.section).scrollIntoView();
+      go(anchor.dataset.section);
     });
   showOptions(true);
   await follow();
