@@ -313,7 +313,7 @@ def test_what_does_not_fit_is_cut_or_missing(run, models):
         "reason": "the messages alone are longer than `max_length`",
     }  # fmt: skip
     assert json.loads(Path("out/result.json").read_text())["questions_scored"] == 2
-    assert "1 of 3 instructions have no number" in made.err
+    assert "1 of 3 instructions has no number" in made.err
 
 
 @pytest.mark.extra
