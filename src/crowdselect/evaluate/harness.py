@@ -148,9 +148,7 @@ def plan_harness(options: HarnessOptions) -> HarnessPlan:
         CrowdselectError: The harness refuses a task; the message is its own.
         MissingExtraError: The extra `harness` is not installed.
     """
-    check_optional("lm_eval", extra=EXTRA)
-    endpoint = _endpoint(options.student)
-    model = options.student if endpoint is not None else local_model(options.student)
+    endpoint, model = _model(options)
     tasks = _look(options, endpoint, offline=True)
     weights = None if endpoint is not None else _of_model(model)["model_args"]["pretrained"]
     absent = [] if weights is None or is_here(weights) else [weights]
@@ -202,9 +200,7 @@ def run_harness(options: HarnessOptions, *, stages: Stages | None = None) -> Mea
     stages = stages or Stages()
     if options.output is None:
         raise OptionError("say where to write with `output`, or add `dry_run=True`")
-    check_optional("lm_eval", extra=EXTRA)
-    endpoint = _endpoint(options.student)
-    model = options.student if endpoint is not None else local_model(options.student)
+    endpoint, model = _model(options)
     inputs = {
         "student": model if endpoint is None and Path(model).is_dir() else None,
         "include_path": options.include_path,
@@ -229,6 +225,15 @@ def run_harness(options: HarnessOptions, *, stages: Stages | None = None) -> Mea
         result = _result(options, partial / _SAMPLES)
         write_measured(partial, result, made=made, conditions={})
     return Measured(folder, result)
+
+
+def _model(options: HarnessOptions) -> tuple[Endpoint | None, str]:
+    """Find the endpoint, or the model on this machine, before anything is loaded."""
+    check_optional("lm_eval", extra=EXTRA)
+    if options.include_path is not None and not Path(options.include_path).is_dir():
+        raise InputError(f"{options.include_path}: no such folder; wanted one with tasks (.yaml)")
+    endpoint = _endpoint(options.student)
+    return endpoint, options.student if endpoint is not None else local_model(options.student)
 
 
 def _endpoint(text: str) -> Endpoint | None:

@@ -17,6 +17,7 @@ from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
+from crowdselect.recipe.reading import UNJUDGED
 from crowdselect.recipe.store import Store
 from crowdselect.train.student import MODULES
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
+_LOADED = (("torch", "reward"), ("transformers", "reward"))
+_PACKAGES = {
+    "evaluate.harness": (("lm_eval", "harness"),),
+    "evaluate.loss": _LOADED,
+    "evaluate.prefers": _LOADED,
+    "train": tuple((module, "train") for module in MODULES),
+}
+"""Section → the modules that its steps always import, each with the extra that installs it."""
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
 
 
@@ -80,7 +89,7 @@ class Needs:
                 raise OptionError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
 
     def _check(self, step: Step) -> None:
-        if step.section != "reward" and not _chooses(step):
+        if step.section != "reward" and not _chooses(step) and step.section not in UNJUDGED:
             return
         values = step.values()
         pool = self._pool(step)
@@ -91,6 +100,8 @@ class Needs:
         rewards = None if made is None else (*pool.rewards, *made)
         if rewards is not None:
             _check_columns(values, pool, rewards)
+        if rewards is not None and step.section in UNJUDGED:
+            _check_rewards(values["reward"], rewards, pool, needed=True)
         if options is None:
             return
         if options.budget > pool.rows:
@@ -102,7 +113,7 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=_needs_rewards(step))
+            _check_rewards(options.reward, rewards, pool, needed=_needs_rewards(step))
         self._check_student(step, options, pool, values["crowd"])
         if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
@@ -237,7 +248,7 @@ def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
 def _sends(step: Step) -> bool:
     """Return whether a step sends requests, or computes for long."""
     return (
-        step.section in {"collect", "reward", "train"}
+        step.section in {"collect", "reward", "train", *UNJUDGED}
         or "judge" in step.options
         or "model" in step.options
         or _runs_a_model(step)
@@ -304,9 +315,11 @@ def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
     return method_named(values["method"], **given).columns
 
 
-def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
-    """Refuse a selection whose reward is missing or ambiguous."""
-    named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
+def _check_rewards(
+    reward: str | Sequence[str] | None, rewards: Sequence[str], pool: _KnownPool, *, needed: bool
+) -> None:
+    """Refuse a step whose reward is missing or ambiguous."""
+    named = (reward,) if isinstance(reward, str) else reward or ()
     listed = ", ".join(rewards) or "none"
     for name in named:
         if name not in rewards:
@@ -343,14 +356,13 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     for endpoint, _ in _respondents(step, folder):
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
-        yield from (("torch", "reward"), ("transformers", "reward"))
+        yield from _LOADED
     checks = [*(values.get("with") or ()), f"verify:{values.get('only_verifiable')}"]
     if any(str(spec).startswith("verify:math#") for spec in checks):
         yield "math_verify", "verify"
     if _runs_a_model(step):
-        yield from (("torch", "reward"), ("transformers", "reward"))
-    if section == "train":
-        yield from ((module, "train") for module in MODULES)
+        yield from _LOADED
+    yield from _PACKAGES.get(section, ())
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
     embedder = str(values.get("embedder") or "lsa")
