@@ -232,7 +232,7 @@ def _task_notes(runs: Sequence[Loaded]) -> list[str]:
     )
     notes = []
     if partly:
-        notes.append(f"not in all results: the tasks {listed(partly)}; a difference is of what both have")
+        notes.append(f"not in all results: {listed(partly)}; a difference is of what both have")
     if changed:
         notes.append(
             f"not asked in the same way ({', '.join(differing)}): {listed(changed)}; compare with care"

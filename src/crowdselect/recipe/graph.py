@@ -363,11 +363,11 @@ def _held_out(graph: StepGraph, point: SweepPoint) -> tuple[SweepPoint, tuple[In
     named = [run.selection for run in graph.runs if isinstance(run.selection, str)]
     files = [one for one in named if not (graph.recipe.folder / one).is_dir()]
     if len(graph.pools) != 1 or files:
-        problem = "several pools" if graph.pools else "no pool"
+        problem = "there are several pools" if graph.pools else "there is no pool"
         if files:
-            problem = f"a student trained on the file {files[0]}, whose rows cannot be told from the others in the pool"
+            problem = f"a student trained on the file {files[0]} may know rows of the pool"
         names = "pool" if point.section == "evaluate.prefers" else "on, or pool"
-        raise OptionError(f"{point.where}: there is {problem}: say what to measure on: {names}")
+        raise OptionError(f"{point.where}: {problem}: say what to measure on: {names}")
     trained_on: list[Step | str] = [*graph.selections, *dict.fromkeys(named)]
     return _from_pool(graph.recipe, point), (*graph.pools[0], *(Input("not", one) for one in trained_on))
 

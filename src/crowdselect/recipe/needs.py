@@ -89,7 +89,9 @@ class Needs:
                 raise OptionError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
 
     def _check(self, step: Step) -> None:
-        if step.section != "reward" and not _chooses(step) and step.section not in UNJUDGED:
+        if step.section in UNJUDGED:
+            self._check_held_out(step)
+        if step.section != "reward" and not _chooses(step):
             return
         values = step.values()
         pool = self._pool(step)
@@ -100,8 +102,6 @@ class Needs:
         rewards = None if made is None else (*pool.rewards, *made)
         if rewards is not None:
             _check_columns(values, pool, rewards)
-        if rewards is not None and step.section in UNJUDGED:
-            _check_rewards(values["reward"], rewards, pool, needed=True)
         if options is None:
             return
         if options.budget > pool.rows:
@@ -117,6 +117,14 @@ class Needs:
         self._check_student(step, options, pool, values["crowd"])
         if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
+
+    def _check_held_out(self, step: Step) -> None:
+        """Refuse a measurement whose options make no sense, or whose rewards will not be there."""
+        values = step.values()
+        _check_measured(step, values)
+        pool, made = self._pool(step), self._made(step)
+        if pool is not None and made is not None:
+            _check_rewards(values["reward"], (*pool.rewards, *made), pool, needed=True)
 
     def _check_student(self, step: Step, options: "Options", pool: _KnownPool, file: str | None) -> None:
         """Refuse a choice for a student that nobody will know."""
@@ -283,6 +291,19 @@ def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> 
         given["metrics"] = None
     check_export(named["format"], file_type=named["file_type"], pairs=named["pairs"], trainer=named["for"])
     return Options(**given, **weights)
+
+
+def _check_measured(step: Step, values: Mapping[str, Any]) -> None:
+    """Make the options of a measurement, which checks them."""
+    from crowdselect.evaluate.harness import HarnessOptions
+    from crowdselect.evaluate.measured import MeasureOptions
+
+    kind = step.section.rpartition(".")[2]
+    given: dict[str, Any] = {name.replace("-", "_"): value for name, value in values.items()}
+    given |= {one.role: str(one.source) for one in step.inputs if one.role in {"student", "pool"}}
+    given["benchmark"] = kind
+    made = HarnessOptions if kind == "harness" else MeasureOptions
+    made(**{one.name: given[one.name] for one in fields(made) if one.name in given})
 
 
 def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequence[str]) -> None:
