@@ -87,6 +87,10 @@ def test_differences_are_paired_over_documents_whatever_their_order(run):
     ]
     shown = run("evaluate", "compare", "small", "large").out
     assert "paired over documents" in shown
+    assert (
+        "left out: passages; the metric is of all documents together"
+        in run("evaluate", "compare", "small", "large").err
+    )
 
 
 def test_runs_of_a_method_are_a_second_level(run):

@@ -216,8 +216,8 @@ def _check_tasks(runs: Sequence[Loaded]) -> None:
             other = seen.setdefault(name, run)
             if other.tasks[name].scored_by != task.scored_by:
                 raise InputError(
-                    f"{run.folder}: the task {name} is scored by {task.scored_by}, in {other.folder} by "
-                    f"{other.tasks[name].scored_by}; such scores cannot be compared"
+                    f"{run.folder}: the task {name} is scored by {task.scored_by or 'nothing'}, in {other.folder} by "
+                    f"{other.tasks[name].scored_by or 'nothing'}; such scores cannot be compared"
                 )
 
 
@@ -230,7 +230,12 @@ def _task_notes(runs: Sequence[Loaded]) -> list[str]:
     differing = dict.fromkeys(
         key for name in changed for one in asked[name] for key in one if one[key] != asked[name][0].get(key)
     )
+    unscored = [
+        name for name in every if all(run.tasks[name].scored_by is None for run in runs if name in run.tasks)
+    ]
     notes = []
+    if unscored:
+        notes.append(f"left out: {listed(unscored)}; the metric is of all documents together")
     if partly:
         notes.append(f"not in all results: {listed(partly)}; a difference is of what both have")
     if changed:

@@ -21,11 +21,12 @@ class Task:
     """How a task was asked and scored.
 
     Attributes:
-        scored_by: Its first metric that single documents have, and its filters where it has several.
+        scored_by: Its first metric that single documents have, and its filters where it has several; None = it has no such
+            metric.
         asked: What the harness was told: few-shot examples, version, sampling, chat template, ...
     """
 
-    scored_by: str
+    scored_by: str | None
     asked: Mapping[str, Any]
 
 
@@ -114,7 +115,7 @@ def _parts(cells: Cells, task: str, filters: list[str]) -> list[tuple[str, Cells
     ]
 
 
-def _scores(log: Log) -> tuple[str, list[str], dict[str, list[float]]]:
+def _scores(log: Log) -> tuple[str | None, list[str], dict[str, list[float]]]:
     """Give a task's metric in words, its filters, and by document the number through each filter; NaN = none."""
     documents: dict[tuple[str, str], Document] = {}
     for line, one in documents_in(log):
@@ -138,4 +139,4 @@ def _scores(log: Log) -> tuple[str, list[str], dict[str, list[float]]]:
             np.nan if value is None else value
         )
     through = f" through {', '.join(filters)}" if len(filters) > 1 else ""
-    return f"{first or 'nothing that single documents have'}{through}", filters, found
+    return None if first is None else f"{first}{through}", filters, found
