@@ -57,6 +57,7 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nweights = {beauty = 1}"), ["unknown metric, 'beauty'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nformat = 'xml'"), ["[select]", "xml"]),
         ((REWARD, "[select]\nmethod = 'column:marks'\nbudget = 5"), ["[select]", "method: no column 'marks'"]),
+        ((REWARD, "[evaluate.prefers]\nmodel = 'b'"), ["[evaluate.prefers]", "several rewards: known, some"]),
         (("[reward]\nwith = 'judge:crowd.toml#judge'\nreference = 'truth'",), ["[reward]", "reference: no column 'truth'"]),
     ],
 )  # fmt: skip
@@ -234,7 +235,7 @@ def test_a_baseline_for_each_category_is_in_the_key_with_its_content(tmp_path):
     option = next(param for param in arena_hard.params if param.name == "baseline")
 
     def key(value: object) -> object:
-        return Digests(tmp_path).value(option, "baseline", value)
+        return Digests(tmp_path).value(option.metavar, "baseline", value)
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "crowd.toml").write_text("[[model]]\nname = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n")

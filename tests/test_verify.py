@@ -564,8 +564,8 @@ def test_only_what_can_be_checked_is_asked(tmp_path):
     found, notes = plan(crowd.task("exact#answer"))
     assert found["oak"].calls == 2
     assert {
-        "1 instructions are left out: the reference says 'proof'",
-        "1 instructions are left out: the reference is empty",
+        "left out: 1 instruction: the reference says 'proof'",
+        "left out: 1 instruction: the reference is empty",
     } <= set(notes)
     asked, report = crowd.asked("exact#answer")
     assert asked == ["5?", "6 * 3?"]

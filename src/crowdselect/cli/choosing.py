@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
-from crowdselect.cli.options import CROWD, Share, made
+from crowdselect.cli.options import CROWD, TWO_WAYS, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
@@ -196,7 +196,7 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     """
     source = click.get_current_context().get_parameter_source("clusters")
     if given["cluster_by"] is not None and source is ParameterSource.COMMANDLINE:
-        raise OptionError("`clusters` and `cluster_by` both say what the clusters are; give one of them")
+        raise OptionError(TWO_WAYS)
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given

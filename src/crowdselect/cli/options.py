@@ -251,6 +251,9 @@ class Budget(click.ParamType[int | Share]):
         return Share(percent)
 
 
+TWO_WAYS = "`clusters` and `cluster_by` both say what the clusters are; give one of them"
+
+
 def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
 
@@ -263,7 +266,7 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
 
     Raises:
         OptionError: There is no such file, it is no TOML, names an option that the command does not have, or
-            gives one a value of another type.
+            gives one a value of another type; or it says in two ways what the clusters are.
     """
     if value is None:
         return None
@@ -284,6 +287,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
         _check_kind(setting, known[name], where=f"{value}: {written}")
         alone = known[name].multiple and not isinstance(setting, list)
         found[str(known[name].name)] = [setting] if alone else setting
+    if {"clusters", "cluster_by"} <= found.keys():
+        raise OptionError(f"{value}: {TWO_WAYS}")
     ctx.default_map = {**(ctx.default_map or {}), **found}
     return value
 

@@ -1,9 +1,7 @@
 """Find and load models that embed texts: `minilm` from a package, any other by sentence-transformers."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -17,6 +15,7 @@ import numpy as np
 from crowdselect._optional import check_optional, optional
 from crowdselect.cache import folder, key_of
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import no_bars_in_a_pipe
 from crowdselect.types import Float32Array
 
 Encode = Callable[[list[str]], Float32Array]
@@ -236,7 +235,7 @@ def _load(
 ) -> Encode:
     library = optional("sentence_transformers", extra=extra)
     try:
-        with _no_bars_in_a_pipe():
+        with no_bars_in_a_pipe():
             model = library.SentenceTransformer(name, trust_remote_code=trust_remote_code, revision=revision)
     except (
         OSError,
@@ -257,21 +256,6 @@ def _load(
         )
 
     return encode
-
-
-@contextmanager
-def _no_bars_in_a_pipe() -> Iterator[None]:
-    """Silence the progress bar that transformers draws while loading weights, unless stderr is a terminal."""
-    transformers = sys.modules.get("transformers")
-    bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
-    if bars is None or not bars.is_progress_bar_enabled():
-        yield
-        return
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bar()
 
 
 def _library(*, extra: str) -> str:

@@ -347,6 +347,10 @@ def _filled(name: str, wanted: Argument | None, argument: str | None) -> dict[st
     if not argument:
         raise OptionError(f"`method={name}` needs {wanted.form} ({wanted.help}); {hint}")
     # A column's name may hold a comma where only one is wanted.
+    choices = wanted.form.split("|") if wanted.form.islower() else [argument]
+    if argument not in choices:
+        allowed = [*([] if wanted.required else [name]), *(f"{name}:{choice}" for choice in choices)]
+        raise OptionError(f"`method={name}:{argument}` is unknown; choose one of: {', '.join(allowed)}")
     values = argument.split(",") if len(wanted.fills) > 1 else [argument]
     if len(values) != len(wanted.fills) or not all(values):
         raise OptionError(f"`method={name}:{argument}`: wanted {wanted.form} ({wanted.help}); {hint}")

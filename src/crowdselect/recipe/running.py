@@ -228,6 +228,8 @@ def _lacks(said: Path) -> Iterator[str]:
     except ValueError:
         return  # it ended before writing JSON; its log says why
     parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
+    if "resampling" in found and "rows" in found:
+        parts[found["resampling"]["of"]] = found["rows"]
     for name, part in parts.items():
         reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
         for reason, count in sorted(reasons.items(), key=lambda one: -one[1])[:_REASONS]:
@@ -473,12 +475,21 @@ def _training(facts: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def _documents(facts: Mapping[str, Any]) -> tuple[str, str]:
+    known = [one["documents"] for one in facts["tasks"] if one["documents"] is not None]
+    downloads = f"downloads {', '.join(facts['downloads'])}" if facts["downloads"] else ""
+    return counted(sum(known), "document") if known else "", downloads
+
+
 _SAYINGS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "collect": lambda facts: _calls(facts["models"]),
     "reward": _scores,
     "train": _training,
     "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
     "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+    "evaluate.harness": _documents,
+    "evaluate.loss": lambda facts: (counted(facts["rows"], "answer"), ""),
+    "evaluate.prefers": lambda facts: (f"{counted(facts['pairs'], 'pair')} of answers", ""),
 }
 
 
