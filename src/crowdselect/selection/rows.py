@@ -34,6 +34,7 @@ COLUMNS = (
     "reward",
     "answers",
     "cluster",
+    "stratum",
     "score",
     "chance",
     "n_rewards",

@@ -22,7 +22,7 @@ from crowdselect.selection.methods import (
     scored_rows,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import cluster_column, embeddable
+from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
 from crowdselect.selection.rows import check_usable
 from crowdselect.selection.selection import Selection
 
@@ -78,6 +78,7 @@ def select(
             options,
             progress,
             column=cluster_column(shards, rows, options, seen.eligible),
+            strata=quota_strata(rows, options, seen.eligible),
             vectors=method.vectors,
         )
     with stage("choice"):
