@@ -214,4 +214,6 @@ def test_a_plan_counts_documents_and_requests_without_a_model(run, tasks):
     run("evaluate", "harness", "org/model", "--tasks", "a", "--include-path", "gone", "--dry-run").refuses(
         "gone: no such folder; wanted one with tasks (.yaml)"
     )
-    run("evaluate", "harness", "org/model", "--tasks", "a").refuses("say where to write with -o")
+    run("evaluate", "harness", "org/model", "--tasks", "a").refuses(
+        "say where to write with --output, or add --dry-run"
+    )

@@ -51,7 +51,7 @@ def test_students_are_measured_and_compared_without_a_judge(tmp_path, run, monke
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "1")
-    simulate(tmp_path / "pool.parquet", instructions=30, answer_chars=60)
+    simulate(tmp_path / "pool.parquet", instructions=30, answer_chars=80)
     build_model(tmp_path / "oak")
     (tmp_path / "tasks").mkdir()
     rows = [{"question": f"Days, {n}?", "choices": ("one", "two"), "label": n % 2} for n in range(4)]
