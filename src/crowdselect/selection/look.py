@@ -17,13 +17,14 @@ from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
-from crowdselect.numeric.responses import ChosenAnswers, check_answer
+from crowdselect.numeric.responses import ChosenAnswers, Several, check_answer, fits_of
 from crowdselect.pool.index import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.fitting import check_fits
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
     SCORES,
@@ -176,6 +177,9 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
+        check_fits(options, request.method, pool, numbers=_named(options, request.also, pool))
+        if fits_of(options.answer) is not None and look.sample_reward is None:
+            pool.reward_name(None)
     look, goods, merged, matrix = _read(shards, request, look)
     if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
         look, goods, merged, matrix = _read(shards, request, replace(look, respelt=True))
@@ -601,10 +605,17 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         unfinished=merged.numbers("unfinished"),
         text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
-        several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
-        if "several" in merged.table.column_names
-        else None,
+        several=_listed(merged, "several"),
+        good=_listed(merged, "good answers"),
     )
+
+
+def _listed(merged: _Merged, name: str) -> Several | None:
+    """Some answers of each row, where they were listed."""
+    if name not in merged.table.column_names:
+        return None
+    sampled = "sample" in merged.table.column_names
+    return several_in(merged.table[name].combine_chunks(), sampled=sampled)
 
 
 def _endings(merged: _Merged) -> dict[str, int]:
