@@ -108,10 +108,13 @@ def check_fits(options: Options, method: Method, pool: Pool, *, numbers: Mapping
         numbers: The numbers that are asked for by name, each with the option that does so.
 
     Raises:
-        OptionError: The method reads the answer to train on or its reward, or a number is of that answer.
+        OptionError: The method reads the answer to train on or its reward, or a number is of that answer; or there are no
+            answers.
     """
     if fits_of(options.answer) is None:
         return
+    if not pool.has_responses:
+        raise OptionError(f"{pool.path}: the pool holds no answers, so none of them fits a model")
     by_reward = [name for name in method.columns if name in pool.reward_columns]
     what = [f"`method={method.name}` reads it"] if "answer" in method.needs else []
     what += [f"`method={method.name}` reads its {name}" for name in by_reward]
