@@ -12,8 +12,8 @@ from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
 from crowdselect.numeric.responses import fits_of
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
-from crowdselect.pool.index import to_numpy
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.fitting import AS_USUAL, Fitting
