@@ -1,7 +1,7 @@
 """One look at a pool, as a whole or file by file: the tables of its shards become `Rows` in id order."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +41,7 @@ from crowdselect.selection.measure import (
 )
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.numbers import (
+    as_numbers,
     check_marks,
     check_number,
     depends_on_all,
@@ -199,6 +200,10 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         metrics |= extra
         notes += [] if note is None else [note]
     columns, answers = merged.named("column"), _answers(merged)
+    metrics |= {
+        name: as_numbers(columns[name], where=_where(pool.path, name, ids))
+        for name in _own_numbers(options, pool)
+    }
     own, own_notes = (
         (None, [])
         if request.own is None
@@ -313,7 +318,7 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         options=options,
         questions=tuple(questions),
         digests=request.own is not None,
-        student_column=column,
+        plain=(*_own_numbers(options, pool), *(() if column is None else (column,))),
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         scores=any(map(rests_on_items, numbers)),
@@ -327,8 +332,38 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
     by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    numbers = _own_numbers(options, pool)
     rl = () if options.format != RL else columns_in(options, pool).needed
-    return tuple(name for name in (by_column, *rl) if name is not None)
+    return tuple(name for name in (by_column, *numbers, *rl) if name is not None)
+
+
+def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:
+    """The columns of the pool that bands and bins name as numbers; any other number of that name wins.
+
+    Raises:
+        OptionError: It is the name of a column of `selection.parquet`.
+    """
+    if options is None:
+        return ()
+    rewards = (options.reward,) if isinstance(options.reward, str) else options.reward or (pool.usual_reward,)
+    known = {*METRICS, *rewards, *(() if options.metrics is None else number_columns(options.metrics))}
+    found = {
+        name: where
+        for name, where in _named(options, (), pool).items()
+        if name in pool.columns and name not in known and not is_number(name)
+    }
+    for name, where in found.items():
+        if name in COLUMNS:
+            raise OptionError(
+                f"`{where}`: {name!r} is a column of the pool, but selection.parquet has one of that name; call it otherwise, or "
+                "put it into a file of `metrics`"
+            )
+    return tuple(found)
+
+
+def _where(path: str, name: str, ids: Ids) -> Callable[[int], str]:
+    """Name the value of a row, for messages."""
+    return lambda row: f"{path}: {name} of id {ids[row]!r}"
 
 
 def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str, ...]:
@@ -340,6 +375,7 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
     options, student = request.options, request.student.named
     named = _named(options, request.also, pool)
     more = [] if options is None or options.metrics is None else number_columns(options.metrics)
+    more = [*more, *_own_numbers(options, pool)]
     for name, where in named.items():
         check_number(
             name,

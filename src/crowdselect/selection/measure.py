@@ -82,8 +82,8 @@ class Look:
     """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
-    student_column: str | None = None
-    """One of these, which is no reward: the student's success."""
+    plain: tuple[str, ...] = ()
+    """Those of them that are no rewards, though they are numbers: the student's success, and what bands and bins name."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     scores: bool = False
@@ -806,7 +806,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
     columns: dict[str, Any] = {}
     for name in look.columns:
-        if name in pool.reward_columns and name != look.student_column:
+        if name in pool.reward_columns and name not in look.plain:
             columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
         elif name in pool.columns:
             columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())
