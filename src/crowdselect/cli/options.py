@@ -657,7 +657,7 @@ folder_options = bundle(
     _output(
         "--reference",
         metavar="COLUMN",
-        help="rl: the column of the right answer; else answer, target, ground_truth or solution.",
+        help="rl: the column of the right answer; else reference, answer, target, ground_truth or solution.",
     ),
     _output(
         "--source",

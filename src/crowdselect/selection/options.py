@@ -91,7 +91,7 @@ class Options:
     file_type: str = "jsonl"
     """Its file type, likewise."""
     reference: str | None = None
-    """With `format='rl'`: the column of the right answer; None finds answer, target, ground_truth or solution."""
+    """With `format='rl'`: the column of the right answer; None finds reference, answer, target, ground_truth or solution."""
     source: str | None = None
     """With `format='rl'`: the column that picks the trainer's reward function; None takes the trainer's own name for it."""
     pass_rate: str | None = None
