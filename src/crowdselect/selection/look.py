@@ -55,6 +55,7 @@ from crowdselect.selection.numbers import (
 from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
 from crowdselect.selection.reading import Shards, number_of_bins, shards_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
@@ -285,7 +286,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
-            raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+            raise InputError(
+                f"{pool.path}: a crowd needs at least two models; found {only}; without one choose with `method='reward'`"
+            )
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
     sample_reward = name
@@ -332,9 +335,25 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
     by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    quota = read_quota(options.quota)
+    by_quota = None if quota is None else _grouping_column(quota.column, pool)
     numbers = _own_numbers(options, pool)
     rl = () if options.format != RL else columns_in(options, pool).needed
-    return tuple(name for name in (by_column, *numbers, *rl) if name is not None)
+    return tuple(name for name in (by_column, by_quota, *numbers, *rl) if name is not None)
+
+
+def _grouping_column(name: str, pool: Pool) -> str:
+    """Check that the column of `quota` may have one value per instruction.
+
+    Raises:
+        InputError: There is no such column.
+        OptionError: It is a reward column.
+    """
+    if name not in pool.columns:
+        pool.column(name)  # its error names the columns that there are
+    if name in pool.reward_columns:
+        raise OptionError(f"`quota`: {name} holds rewards; name a column that groups instructions")
+    return name
 
 
 def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:

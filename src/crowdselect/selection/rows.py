@@ -36,6 +36,7 @@ COLUMNS = (
     "good_answers",
     "answers",
     "cluster",
+    "stratum",
     "score",
     "chance",
     "n_rewards",
