@@ -477,6 +477,19 @@ def test_fits_are_those_of_the_model(student, tmp_path, run, monkeypatch):
 
 
 @pytest.mark.extra
+def test_a_dry_run_counts_the_answers_of_the_rows_that_quotas_choose(student, tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [row for own in write(tmp_path / "pool.parquet").values() for row in own]
+    rows = [{**row, "source": "web" if int(row["id"][1:]) < 30 else "book"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    given = ("select", "pool.parquet", "--answer", f"fits:{student}", "--budget", 8, "--clusters", 2)
+    given += ("--weights", "difficulty=1", "--reward", "score", "--quota", "source=equal")
+    (work,) = json.loads(run(*given, "--dry-run", "--json").out)["plan"]
+    assert run(*given, "-o", "chosen").code == 0
+    assert work["rows"] == manifest("chosen")["facts"]["fits"]["scored"]
+
+
+@pytest.mark.extra
 def test_an_answer_that_is_too_long_counts_up_to_the_limit(student, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [
