@@ -14,10 +14,10 @@ from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.errors import OptionError
 from crowdselect.evaluate.files import dumped, write_lines
 from crowdselect.evaluate.held_out import BANDS, HeldOut, Row, rows_of_file, rows_of_pool
-from crowdselect.evaluate.likelihood import LanguageModel, Likelihood
 from crowdselect.evaluate.result import Measured, measured, model_name, read_measured, write_measured
 from crowdselect.evaluate.scores import Cells
 from crowdselect.evaluate.setup import is_named
+from crowdselect.methods.likelihood import LanguageModel, Likelihood
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import open_pool
