@@ -251,7 +251,7 @@ def choose_and_write(
         _show_current(Path(output), pool, writing)
         return
     if output is not None:
-        _check_folder(output, pool, options, writing)
+        _check_folder(output, pool, options, writing, method)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
     if writing.dry_run and runs_a_model(options, method):
@@ -290,7 +290,7 @@ def choose_and_write(
         say_next(after_select(str(output), selection, pool=pool.path))
 
 
-def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
+def _check_folder(output: str, pool: Pool, options: Options, writing: Writing, method: Method) -> None:
     """Refuse a folder that must not be written, before any work is done."""
     own = (
         writing.config,
@@ -300,7 +300,8 @@ def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -
         options.metrics,
         options.student_answers,
         *options.decontaminate,
-        options.embedder.removeprefix("file:"),
+        method.examples,
+        options.embedder.removeprefix("file:").removeprefix("hidden:"),
     )
     writes = file_names(
         pool,
@@ -333,7 +334,7 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
     own = method.settings  # first, for they say most; and last, for they count
     told = {**own, **options_of(pool, options), **own}
-    model = str(told.get("model"))
+    own_files = {name: str(told[name]) for name in ("model", "examples") if name in told}
     shown = {
         "format": writing.format,
         "file_type": writing.file_type,
@@ -341,7 +342,8 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
         "license": writing.license,
     }
     inputs = inputs_of(pool, options, crowd=writing.crowd)
-    return made_by("select", {**told, **shown}, inputs | ({"model": model} if Path(model).exists() else {}))
+    inputs |= {name: file for name, file in own_files.items() if Path(file).exists()}
+    return made_by("select", {**told, **shown}, inputs)
 
 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
@@ -359,7 +361,7 @@ def inputs_of(
     pool: Pool, options: Options, *, crowd: str | None
 ) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
     """Give the files that a choice is made from, for `made_by`."""
-    embedder = options.embedder.removeprefix("file:")
+    embedder = options.embedder.removeprefix("file:").removeprefix("hidden:")
     return {
         **pool_of(pool),
         "crowd": crowd,

@@ -225,6 +225,16 @@ METHODS: dict[str, Entry] = {
         evidence="in the proving ground the highest rewards were better than a random choice in three of six worlds, and worse with a "
         "biased reward (docs/evidence.md)",
     ),
+    "rds": Entry(
+        make="rds:rds",
+        help="Rows nearest to a few examples of what the student should do.",
+        argument=Argument(
+            fills=("examples",),
+            form="FILE",
+            help="The examples: a training file, a pool, or instructions.",
+        ),
+        source="RDS+, Ivison et al. 2025, arXiv 2503.01807",
+    ),
     "tags": Entry(
         make="tags:by_tags",
         help="Many tags first, each row adding one (InsTag).",

@@ -24,6 +24,7 @@ from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.examples import read_examples
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
     SCORES,
@@ -170,9 +171,11 @@ class _Request:
 
 def _rows(shards: Shards, request: _Request) -> Rows:
     pool, options = shards.pool, request.options
+    examples = None if request.method.examples is None else read_examples(request.method.examples)
     questions = tuple(
         (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
     )
+    questions += () if examples is None else ((examples.file, examples.questions),)
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
@@ -227,7 +230,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     owner, owner_notes = _owners(merged, look, options)
-    notes += owner_notes
+    notes += [*owner_notes, *([] if examples is None else examples.notes)]
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -250,6 +253,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
+        examples=() if examples is None else examples.examples,
         owner=owner,
         columns=columns,
         checked=_checked(pool, columns, options),
@@ -313,7 +317,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         scores=any(map(rests_on_items, numbers)),
-        text_keys=options is not None and not shards.whole and wants_model(options),
+        text_keys=options is not None
+        and not shards.whole
+        and wants_model(options, method=request.method.vectors),
         below=_threshold(shards),
         limit_seed=pool.seed,
     )

@@ -50,7 +50,8 @@ class Options:
     cluster_by: str | None = None
     """A column of the pool whose values are the clusters instead; or NAME:B, bins of equal count of a number."""
     embedder: str = "lsa"
-    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
+    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME, a sentence-transformers model, or
+    hidden:MODEL, the hidden states of a language model."""
     answer: str = "best"
     """Whose answer to train on: best, random, topN-random or model:NAME; of several samples of a model, one of them."""
     answers_per_row: int = 1
@@ -213,6 +214,6 @@ def wants_vectors(options: Options) -> bool:
     return by_vectors or options.near_duplicates is not None
 
 
-def wants_model(options: Options) -> bool:
-    """Tell whether a model has to embed texts."""
-    return wants_vectors(options) and vector_kind(options.embedder).runs_a_model
+def wants_model(options: Options, *, method: bool = False) -> bool:
+    """Tell whether a model has to embed texts; `method` says whether the method needs vectors."""
+    return (method or wants_vectors(options)) and vector_kind(options.embedder).runs_a_model

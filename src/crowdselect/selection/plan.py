@@ -7,7 +7,6 @@ import numpy as np
 from crowdselect.crowd import Crowd
 from crowdselect.embed.models import check_embedder
 from crowdselect.embed.texts import TextVectors
-from crowdselect.embed.vectors import vector_kind
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress, Stages
 from crowdselect.seeding import reseeded
@@ -35,7 +34,7 @@ class Work:
 
 def runs_a_model(options: Options, method: Method) -> bool:
     """Tell whether a selection runs a model: by its method, or as its embedder."""
-    return method.known is not None or _embeds(options, method)
+    return method.known is not None or wants_model(options, method=method.vectors)
 
 
 def plan(
@@ -69,13 +68,9 @@ def plan(
             model = f"{method.name} by {method.arguments.get('model')}"
             known = method.known(seen, progress)
             work.append(Work(model, len(seen.rows), known or 0, is_here=known is not None))
-        if _embeds(options, method):
+        if wants_model(options, method=method.vectors):
             work.append(_embedding(seen, progress))
     return work
-
-
-def _embeds(options: Options, method: Method) -> bool:
-    return wants_model(options) or (method.vectors and vector_kind(options.embedder).runs_a_model)
 
 
 def _embedding(seen: Seen, progress: Progress) -> Work:
@@ -85,7 +80,7 @@ def _embedding(seen: Seen, progress: Progress) -> Work:
     is_here, known = check_embedder(options.embedder), 0
     if is_here and options.cache:
         keys = reseeded(seen.known.hashes[rows], seed=options.seed, salt="sample")
-        reading = embeddable(seen.shards, seen.known)
+        reading = embeddable(seen.shards, seen.known, options, seen.eligible)
         vectors = vectors_for(reading, rows, keys, options, progress, k=options.clusters)
         known = int(np.sum(vectors.kept(rows))) if isinstance(vectors, TextVectors) else 0
     return Work(f"vectors by {options.embedder}", len(rows), known, is_here)

@@ -72,7 +72,7 @@ def select(
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
         grouping = group(
-            embeddable(shards, rows),
+            embeddable(shards, rows, options, seen.eligible),
             seen.eligible,
             rows.hashes,
             options,
@@ -84,5 +84,7 @@ def select(
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
         notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance)
+        found = Found(
+            shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance, ordered.columns
+        )
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)
