@@ -273,7 +273,7 @@ def test_rows_that_share_text_with_an_example_are_barred(letters, pool_file, tmp
         assert selection.facts["benchmarks"][0]["contaminated"] == len(same)
         assert selection.facts["benchmarks"][0]["file"] == dev
         story = selection.explain(ids[0])["story"]
-        assert story[-1] == "to be chosen: it stays out while copy is in the evaluation, or an example"
+        assert story[-1] == "to be chosen: it stays out while copy is in the evaluation or an example"
 
 
 def test_more_examples_than_rows_are_noted(letters, dev, pool_file):

@@ -364,7 +364,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "no_reference": "fill in what an answer is checked against",
         "outside": f"{_shown(row, other)}; make its band of `keep` wider",
         "below_floor": "lower the floor, or collect a better answer",
-        "contaminated": f"it stays out while {other} is in the evaluation, or an example",
+        "contaminated": f"it stays out while {other} is in the evaluation{' or an example' * ('examples' in options)}",
         "no_score": f"the method leaves it out: {other}",
         "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
