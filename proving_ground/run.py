@@ -22,6 +22,7 @@ from proving_ground.pools import (
     PoolFiles,
     Question,
     add_clusters,
+    examples,
     questions,
     test_items,
     write_pool,
@@ -171,7 +172,13 @@ def run_block(block: Block, setting: Setting, ways: Sequence[str], answers_file:
             student = write_student(
                 files, [dict(zip(ids, once, strict=True)) for once in own], scored=setting.scored
             )
-        chosen, failed = _choices(block, setting, compared, files=files, members=members, student=student)
+        towards = None
+        if any(EVERY[way].target for way in compared):
+            towards = Path(folder) / "examples.txt"
+            towards.write_text("\n".join(examples(world, asked, seed=block.seed)), encoding="utf-8")
+        chosen, failed = _choices(
+            block, setting, compared, files=files, members=members, student=student, towards=towards
+        )
     test = test_rows(world)
     runs = {BASE_WAY: packed(untrained(start, test), right_chosen=None)} if BASE_WAY in ways else {}
     items = [question.item for question in files.questions.values()]
@@ -203,6 +210,7 @@ def _choices(
     files: PoolFiles,
     members: Sequence[crowds.Member],
     student: Path | None,
+    towards: Path | None,
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
     """Return every method's selection; and why a method failed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
@@ -232,6 +240,7 @@ def _choices(
                     seed=block.seed,
                     numbers_file=numbers,
                     student=student,
+                    examples=towards,
                 )
             except CrowdselectError as error:
                 failed[way] = str(error).replace(str(files.pool.parent), "")

@@ -25,7 +25,7 @@ from crowdselect.selection.methods import CROWD, Method, Scored, Seen
 from proving_ground.pools import CORRECTED
 
 CLUSTERS = 10
-Kind = Literal["control", "baseline", "metric", "weights", "own", "crowd", "student"]
+Kind = Literal["control", "baseline", "metric", "weights", "own", "crowd", "student", "target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,8 @@ class Way:
     """Whether crowdselect's options alone can express it, so that it may become the default."""
     student: bool = False
     """It looks at the student's own answers."""
+    target: bool = False
+    """It chooses towards examples: `rds`."""
     reward: str | None = None
     """Its reward column, if not the setting's."""
 
@@ -140,7 +142,14 @@ SECOND: dict[str, Way] = {
     **{name + FLOOR: _candidate(name, keep=("best_reward=25%..",)) for name in (TEACHABLE, PLAIN)},
 }
 """The methods of the second protocol by name; the last four are remedies, tried in their own variation only."""
-EVERY = {**WAYS, **SECOND}
+
+THIRD: dict[str, Way] = {
+    RANDOM: WAYS[RANDOM],
+    "rds": Way(kind="target", target=True, options={"clusters": 0}),
+    "irt_difficulty down": Way(kind="metric", weights={"irt_difficulty": -1.0}, options={"clusters": 0}),
+}
+"""The methods of the third protocol by name."""
+EVERY = {**WAYS, **SECOND, **THIRD}
 
 
 def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[str, str]:
@@ -169,6 +178,7 @@ def choose(
     seed: int,
     numbers_file: Path,
     student: Path | None = None,
+    examples: Path | None = None,
 ) -> list[tuple[str, str]]:
     """Select rows of a pool, and the model whose answer to each is trained on.
 
@@ -182,6 +192,7 @@ def choose(
         seed: Seed of ties, draws and clusters.
         numbers_file: From `write_numbers`.
         student: The student's own answers, for ways that look at them.
+        examples: The examples of the target, for ways that have one.
 
     Returns:
         (id, model) of exactly `budget` rows, best rank first.
@@ -203,7 +214,8 @@ def choose(
         **chosen_by,
         **how.options,
     )
-    rows = select(pool, options, crowd=crowd, method=how.method()).rows()
+    method = method_named(f"rds:{examples}") if how.target else how.method()
+    rows = select(pool, options, crowd=crowd, method=method).rows()
     if len(rows) != budget:
         raise AssertionError(f"{way}: {len(rows)} rows for a budget of {budget}")
     return [(row["id"], row["model"]) for row in rows]
