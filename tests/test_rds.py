@@ -299,6 +299,20 @@ def test_a_plan_counts_what_is_to_be_embedded(letters, dev, pool_file):
         assert after.known == after.rows == before.rows
 
 
+def test_the_command_knows_its_examples_and_never_writes_over_them(run, dev, pool_file, tmp_path):
+    out = tmp_path / "out"
+    asked = ("select", pool_file, "--method", f"rds:{dev}", "--budget", 5, "-o")
+    made = run(*asked, out)
+    assert (made.code, made.err.count("each of 3 examples")) == (0, 1)
+    assert "up to date" in run(*asked, out).out
+    assert "`examples` | `dev.jsonl`" in (out / "README.md").read_text()
+    told = run("why", out, load_selection(out).chosen[0]).out
+    assert "it is the nearest row that was left to the example " in told
+    run(*asked, dev).refuses("is, or contains, the input")
+    lines(tmp_path / "dev.jsonl", ANSWERED[:2])
+    run(*asked, out).refuses("`examples` had other content when it was made")
+
+
 # ── examples ─────────────────────────────────────────────────────────────────────────────────────────
 
 USER, ANSWER = {"role": "user", "content": "Say hi"}, {"role": "assistant", "content": "Hi!"}
