@@ -316,25 +316,32 @@ def test_the_command_knows_its_examples_and_never_writes_over_them(run, dev, poo
 # ── examples ─────────────────────────────────────────────────────────────────────────────────────────
 
 USER, ANSWER = {"role": "user", "content": "Say hi"}, {"role": "assistant", "content": "Hi!"}
+NO = {"role": "assistant", "content": "No."}
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        {"id": "x", "messages": [USER, ANSWER]},
+        {"messages": [USER, ANSWER]},
+        {"conversations": [{"from": "human", "value": "Say hi"}, {"from": "gpt", "value": "Hi!"}]},
         {"prompt": [USER], "completion": [ANSWER]},
         {"prompt": "Say hi", "completion": "Hi!"},
         {"id": "x", "conversations": [{"from": "human", "value": "Say hi"}, {"from": "gpt", "value": "Hi!"}]},
         {"instruction": "Say hi", "input": "", "output": "Hi!"},
-        {"prompt": [USER], "chosen": [ANSWER], "rejected": [{"role": "assistant", "content": "No."}]},
+        {"prompt": [USER], "chosen": [ANSWER], "rejected": [NO]},
+        {"prompt": [USER], "chosen": ANSWER, "rejected": NO},
+        {"prompt": "Say hi", "chosen": "Hi!", "rejected": "No."},
+        {"chosen": [USER, ANSWER], "rejected": [USER, NO]},
+        {"messages": [USER, ANSWER], "rejected_response": "No."},
         {"question": "Say hi", "answer": "Hi!"},
         {"id": "x", "instruction": "Say hi", "model": "m", "response": "Hi!", "reward": 1.0},
     ],
 )
 def test_training_files_and_pools_are_examples(row, tmp_path):
-    (example,) = read_examples(lines(tmp_path / "dev.jsonl", [row])).examples
-    assert (example.text, example.answer) == ("Say hi", "Hi!")
-    assert example.name == row.get("id", "Say hi")
+    for rows in ([row], [row, row]):
+        (example,) = read_examples(lines(tmp_path / "dev.jsonl", rows)).examples
+        assert (example.text, example.answer) == ("Say hi", "Hi!")
+        assert example.name == row.get("id", "Say hi")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +350,8 @@ def test_training_files_and_pools_are_examples(row, tmp_path):
         ("dev.txt", "Say hi\n\nSay hi\n"),
         ("dev.csv", "id,instruction\nx,Say hi\n"),
         ("dev.jsonl", '{"prompt": "Say hi"}\n'),
+        ("dev.jsonl", json.dumps({"prompt": [USER], "data_source": "x"}) + "\n"),
+        ("dev.jsonl", json.dumps({"messages": [USER]}) + "\n"),
         ("dev.jsonl", '{"question_id": 1, "turns": ["Say hi"]}\n'),
     ],
 )

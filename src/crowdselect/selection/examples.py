@@ -15,7 +15,13 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.selection.benchmarks import BenchmarkQuestion, is_pool_place, read_questions
 
 _NOBODY = "example"  # whose answers those of a training file are
-_PAIR = ("chosen", "rejected")
+_WAYS = (
+    HowRead(),
+    HowRead(model=_NOBODY),
+    HowRead(model=_NOBODY, columns={"response": "chosen"}),  # preference pairs
+    HowRead(model=_NOBODY, columns={"messages": "chosen"}),  # pairs of conversations
+)
+"""How a file may be read as a pool; the first that finds text counts."""
 _DIGEST = re.compile(r"[0-9a-f]{32}")  # the id of a row without one
 _WORDS = 60  # characters of an example's text in the name of one without an id
 
@@ -72,11 +78,8 @@ def read_examples(path: str) -> Examples:
         RewardError: It holds answers of several models and no reward, or several.
     """
     file = _training_file(path)
-    found, total = None, 0
-    if is_table(file) or is_pool_place(file):
-        with suppress(LayoutError), _opened(file) as pool:
-            found, total = _of_pool(pool), len(pool.ids)
-    if found is None:
+    found, total = _of_table(file) if is_table(file) or is_pool_place(file) else ([], 0)
+    if not total:
         asked = read_questions(file)
         found, total = [Example(one.id, "\n".join(one.texts)) for one in asked], len(asked)
     if not found:
@@ -96,16 +99,15 @@ def _training_file(path: str) -> str:
     return path if named is None else str(Path(path) / named)
 
 
-def _opened(file: str) -> Pool:
-    """Open a pool, or a file of answers that says nothing of a model.
-
-    Raises:
-        LayoutError: It is neither.
-    """
-    try:
-        return open_pool(file)
-    except LayoutError:
-        return open_pool(file, read=HowRead(model=_NOBODY))
+def _of_table(file: str) -> tuple[list[Example], int]:
+    """Read a pool, or a file of answers that says nothing of a model: its examples with text, and of how many; 0 = it is neither."""
+    total = 0
+    for how in _WAYS:
+        with suppress(LayoutError), open_pool(file, read=how) as pool:
+            found, total = _of_pool(pool), len(pool.ids)
+            if found:
+                return found, total
+    return [], total
 
 
 def _of_pool(pool: Pool) -> list[Example]:
@@ -121,9 +123,9 @@ def _of_pool(pool: Pool) -> list[Example]:
 
 
 def _models(pool: Pool) -> dict[str, str]:
-    """Whose answer each instruction has."""
+    """Whose answer each instruction has; of preference pairs in columns the one that is chosen."""
     ids = [str(id_) for id_ in pool.ids]
-    if len(pool.models) == 1 or pool.models == _PAIR:
+    if len(pool.models) == 1 or pool.models == ("chosen", "rejected"):
         return dict.fromkeys(ids, pool.models[0])
     scores = pool.scores(pool.reward_name(None))
     best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1)
