@@ -229,7 +229,7 @@ def test_losses_are_those_of_the_model_on_the_tokens_of_the_answer(run, rows, mo
 @pytest.mark.extra
 def test_the_tokens_are_those_that_training_learns(rows, models):
     pytest.importorskip("trl")
-    from crowdselect.evaluate.likelihood import LanguageModel
+    from crowdselect.methods.likelihood import LanguageModel
     from crowdselect.train.rows import lengths, read_rows
     from crowdselect.train.settings import TrainSettings
     from crowdselect.train.student import read_student

@@ -439,6 +439,16 @@ def test_some_answers_are_refused_where_they_would_count(letters, pool_file, tmp
             select(pool, options, method=method_named(f"rds:{dev}"))
 
 
+def test_answers_that_are_taken_later_cannot_be_compared(letters, dev, pool_file, monkeypatch):
+    monkeypatch.setattr("crowdselect.selection.fitting.check_optional", lambda *_, **__: None)
+    options = {"budget": 3, "clusters": 0, "answer": f"fits:{letters}"}
+    with (
+        open_pool(pool_file) as pool,
+        pytest.raises(OptionError, match="hidden:.*reads it with `method=rds`"),
+    ):
+        select(pool, Options(**options, embedder=f"hidden:{letters}"), method=method_named(f"rds:{dev}"))
+
+
 def test_a_pool_without_texts_has_nothing_to_compare(dev, pool_file, tmp_path):
     table = pq.read_table(pool_file)
     pq.write_table(table.drop_columns(["instruction", "response"]), tmp_path / "bare.parquet")

@@ -423,6 +423,12 @@ class Lane:
             else:
                 due = time.monotonic() + self._pace.backoff(item.attempts)
                 heapq.heappush(self._later, (due, next(self._numbers), item))
+            refused = self._pace.failures
+            if verdict == "refused" and refused >= self._limits.attempts * _REFUSALS:
+                self.stop(
+                    f"refused requests {refused} times in a row and answered none (last: {item.error}); more than that `attempts` "
+                    "does not allow, as a refusal counts a quarter; run the same command again to resume"
+                )
             return
         self._pace.well_at = time.monotonic()  # it responds, if only with an error
         self._record(item, "filtered" if verdict == "filtered" else "failed", error=item.error)

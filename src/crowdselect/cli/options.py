@@ -573,7 +573,8 @@ answer_options = bundle(
         metavar="HOW",
         default="best",
         show_default=True,
-        help="best, random, topN-random or model:NAME; of several samples of a model, one of them.",
+        help="best, random, topN-random, model:NAME, or fits:MODEL[,SHARE]: of the best third by reward (or SHARE) the one that the "
+        "student MODEL finds most likely. Of several samples of a model, one of them.",
     ),
     _answers(
         "--answers-per-row",
@@ -606,6 +607,8 @@ def method_options() -> Callable[[Any], Any]:
         for setting in entry.settings:
             owners.setdefault(setting.name, []).append(name)
             settings[setting.name] = setting
+    for name in ("max_length", "batch_tokens", "device"):
+        owners[name].append("--answer fits")
     return bundle(
         _method("--seeds", type=int, metavar="N", help=_SEEDS),
         *(
@@ -654,7 +657,7 @@ folder_options = bundle(
     _output(
         "--reference",
         metavar="COLUMN",
-        help="rl: the column of the right answer; else answer, target, ground_truth or solution.",
+        help="rl: the column of the right answer; else reference, answer, target, ground_truth or solution.",
     ),
     _output(
         "--source",
@@ -671,7 +674,7 @@ folder_options = bundle(
     _output(
         "--dry-run",
         is_flag=True,
-        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder), load none and say "
+        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder, fits), load none and say "
         "what it would compute.",
     ),
     overwrite_option,

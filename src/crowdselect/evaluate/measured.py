@@ -17,11 +17,11 @@ from crowdselect.ask.endpoints import load_endpoints
 from crowdselect.errors import InputError, OptionError
 from crowdselect.evaluate.files import dumped, write_lines
 from crowdselect.evaluate.held_out import BANDS, HeldOut, Row, rows_of_file, rows_of_pool
-from crowdselect.evaluate.likelihood import LanguageModel, Likelihood
 from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.outcome import scored
 from crowdselect.evaluate.scores import LEVEL, ROUNDS, Cells
 from crowdselect.evaluate.setup import is_named
+from crowdselect.methods.likelihood import LanguageModel, Likelihood
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead

@@ -247,7 +247,8 @@ def _sends(step: Step) -> bool:
 
 def _runs_a_model(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
-    return entry is not None and entry.runs_a_model
+    fits = str(step.options.get("answer", "")).startswith("fits:")
+    return fits or (entry is not None and entry.runs_a_model)
 
 
 def _needs_rewards(step: Step) -> bool:

@@ -109,6 +109,8 @@ class Digests:
         Raises:
             OptionError: A required file is missing.
         """
+        from crowdselect.numeric.responses import fits_of
+
         if isinstance(value, tuple | list):
             several = [self.value(option, name, one) for one in value]
             return several[0] if name == "baseline" and len(several) == 1 else several
@@ -117,6 +119,8 @@ class Digests:
         kind = option.metavar or ""
         match = _PREFIX.fullmatch(value)
         target = match[2] if match else value
+        fits = fits_of(value) if name == "answer" else None
+        target = target if fits is None else fits.model
         if match and match[1] == "python":
             return [value, self._module(target)]
         if name == "baseline" and not (self._folder / value).exists():

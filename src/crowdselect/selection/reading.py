@@ -6,7 +6,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from crowdselect.embed.vectors import vector_kind
 from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.clusters import binned
+from crowdselect.numeric.responses import Several
+from crowdselect.pool.content import MarkerCuts
 from crowdselect.pool.files import file_type
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
@@ -179,6 +181,8 @@ _ASKED = ("instruction", "whole")  # what holds the instruction's text
 
 AT_ONCE = 2_000
 """Rows whose texts are read at a time."""
+BATCH = 256
+"""Answers that a model scores at a time and stores as a part: the most that a crash loses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +240,71 @@ def _held(
             yield block[first : first + size], texts[first : first + size]
 
 
+def answers_mapped(
+    function: Function, wanted: Several, *, shards: Shards, known: Rows, size: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Apply a function to answers as they are written for training, wherever they are read.
+
+    Args:
+        function: Takes at most `size` times `Answered`, returns a number for each.
+        wanted: Some answers of rows.
+        shards: How the pool is read.
+        known: Tells where each row is.
+        size: Answers per batch; no batch holds answers of two files, and files come in any order.
+
+    Yields:
+        Places in `wanted`, and their numbers.
+
+    Raises:
+        OptionError: The pool has no column for answers.
+    """
+    source: dict[str, Any] = {
+        "place": list(range(len(wanted.row))),
+        "ids": [known.ids[row] for row in wanted.row.tolist()],
+        "models": [shards.models[model] for model in wanted.model.tolist()],
+        "samples": None if wanted.sample is None else wanted.sample.tolist(),
+    }
+    if shards.whole:
+        for places, answered in _written(shards.pool, source, size):
+            yield np.array(places, dtype=np.int64), function(answered)
+        return
+    home, sources = known.shard[wanted.row], []
+    for shard in np.unique(home).tolist():
+        own = np.flatnonzero(home == shard).tolist()
+        parts = {name: values and [values[at] for at in own] for name, values in source.items()}
+        sources.append({"path": str(shards.files[shard]), **parts})
+    read = partial(written_in, read=shards.pool.part, size=size)
+    for table in shards.run(sources, read, applied, {"function": function, "of": "both"}, batch=size):
+        yield table["place"].to_numpy(), table["number"].to_numpy()
+
+
+def written_in(sources: Table, *, read: HowRead, size: int) -> Iterator[Table]:
+    """Read the wanted answers of shards, at most `size` at a time: `place` and `text`."""
+    import pyarrow as pa
+
+    for source in sources.to_pylist():
+        with open_pool(source["path"], read=read) as pool:
+            for places, answered in _written(pool, source, size):
+                texts = pa.array([_packed(each) for each in answered], pa.large_string())
+                yield pa.table({"place": pa.array(places, pa.int64()), "text": texts})
+
+
+def _written(pool: Pool, source: Mapping[str, Any], size: int) -> Iterator[tuple[list[int], list[Answered]]]:
+    """Read answers of one pool, and the messages before them, in batches."""
+    _check_answers(pool)
+    step, cut = max(AT_ONCE // size, 1) * size, MarkerCuts()
+    pairs = list(zip(source["ids"], source["models"], strict=True))
+    for begin in range(0, len(pairs), step):
+        here = slice(begin, begin + step)
+        samples = None if source["samples"] is None else source["samples"][here]
+        prompts, answers = pool.prompts(pairs[here], samples), pool.exported(pairs[here], samples)
+        found = [
+            Answered(prompt=chat, answer=cut(text or "")) for chat, text in zip(prompts, answers, strict=True)
+        ]
+        for first in range(0, len(found), size):
+            yield source["place"][here][first : first + size], found[first : first + size]
+
+
 def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, size: int) -> Iterator[Table]:
     """Read the wanted rows of shards, at most `size` at a time: `shard`, `row` (in the shard, in id order) and `text`."""
     import pyarrow as pa
@@ -264,7 +333,7 @@ def rows_of(sources: Table, *, read: HowRead, models: Sequence[str], of: Of, siz
 
 
 def applied(table: Table, *, function: Function, of: Of) -> Table:
-    """Apply a function to a batch of `rows_of`: `shard`, `row` and `number`."""
+    """Apply a function to a batch of `rows_of` or `written_in`: all columns but `text`, and `number`."""
     import pyarrow as pa
 
     numbers = function([_unpacked(text, of) for text in table["text"].to_pylist()])
@@ -281,8 +350,7 @@ def _answered(
     asked: Sequence[str],
 ) -> list[Any]:
     """Read the answers of some rows, with their prompts if `of` is "both", after the texts in `asked` if it is "whole"."""
-    if not pool.has_responses:
-        raise OptionError(f"{pool.path}: the pool holds no answers, so nothing can be read from them")
+    _check_answers(pool)
     pairs = list(zip(ids, models, strict=True))
     answers = [text or "" for text in pool.responses(pairs, samples)]
     if of == "answer":
@@ -291,6 +359,11 @@ def _answered(
         return list(map(whole, asked, answers))
     prompts = pool.prompts(pairs, samples)
     return [Answered(prompt=prompt, answer=text) for prompt, text in zip(prompts, answers, strict=True)]
+
+
+def _check_answers(pool: Pool) -> None:
+    if not pool.has_responses:
+        raise OptionError(f"{pool.path}: the pool holds no answers, so nothing can be read from them")
 
 
 def _packed(text: str | Answered) -> str:
