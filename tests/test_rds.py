@@ -207,7 +207,12 @@ def test_every_row_names_its_example_and_how_near_it_is(letters, dev, pool_file,
 
 @pytest.mark.parametrize("embedder", ["lsa", "hidden"])
 @pytest.mark.parametrize(
-    "options", [{"clusters": 0}, {"clusters": 4}, {"cluster_by": "topic", "near_duplicates": 0.998}]
+    "options",
+    [
+        {"clusters": 0},
+        {"clusters": 4, "quota": "topic=equal"},
+        {"cluster_by": "topic", "near_duplicates": 0.998},
+    ],
 )
 def test_the_choice_is_the_same_in_any_order_and_in_any_files(
     embedder, options, letters, pool_file, tmp_path
@@ -444,7 +449,7 @@ def test_answers_that_are_taken_later_cannot_be_compared(letters, dev, pool_file
     options = {"budget": 3, "clusters": 0, "answer": f"fits:{letters}"}
     with (
         open_pool(pool_file) as pool,
-        pytest.raises(OptionError, match="hidden:.*reads it with `method=rds`"),
+        pytest.raises(OptionError, match=r"hidden:.*reads it with `method=rds`"),
     ):
         select(pool, Options(**options, embedder=f"hidden:{letters}"), method=method_named(f"rds:{dev}"))
 

@@ -50,6 +50,7 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5"), ["several rewards: known, some", "reward = 'known'"]),
         (("[select]\nbudget = 5\nreward = 'topic'",), ["no step makes the column 'topic'", "known"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\ncluster-by = 'field'"), ["cluster-by: no column 'field'", "topic"]),
+        ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nquota = 'field=equal'"), ["quota: no column 'field'", "topic"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nembedder = 'column:v'"), ["embedder: no column 'v'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nanswer = 'model:gpt'"), ["answer", "'model:gpt'", "m-70b, m-7b"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nkeep = ['rewards=3..']"), ["keep wants 3 rewards", "2 models"]),

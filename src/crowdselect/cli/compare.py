@@ -228,6 +228,8 @@ def _print_comparison(found: "SelectionComparison") -> None:
     for side in found.sides:
         if side.keep:
             say(f"{short[side.name]}: only rows with {', '.join(side.keep)}")
+        if side.quota is not None:
+            say(f"{short[side.name]}: quota {side.quota}")
     say(f"random: {found.random}")
     for problem in found.problems:
         warn(problem)

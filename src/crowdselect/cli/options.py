@@ -547,6 +547,12 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
             help="Use a column of the pool as clusters; or B bins of equal count of a number, such as difficulty:5.",
         ),
         _spread(
+            "--quota",
+            metavar="COLUMN=RULE",
+            help="How many rows each value of a column gets: equal, proportional, or shares such as source=a:0.5,b:0.3,rest:0.2; "
+            "clusters count within each value.",
+        ),
+        _spread(
             "--embedder",
             metavar="NAME",
             default="lsa",

@@ -428,26 +428,62 @@ def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """How random selections with the quota of one are drawn."""
+
+    stratum: IntArray
+    """The stratum of each row of the universe; -1 = not eligible."""
+    chosen: list[int]
+    """Rows drawn from each stratum."""
+    eligible: list[int]
+    """Rows that each stratum has."""
+
+    @classmethod
+    def of(cls, selection: Selection, place: Mapping[str, int]) -> "_Drawn":
+        ids, eligible = (
+            selection.table["id"].to_numpy()[selection.eligible],
+            selection.strata[selection.eligible],
+        )
+        stratum = np.full(len(place), -1, dtype=np.int64)
+        stratum[[place[i] for i in ids.tolist()]] = eligible
+        taken = selection.strata[selection.table["selected"].to_numpy()]
+        count = int(eligible.max()) + 1
+        return cls(
+            stratum,
+            np.bincount(taken, minlength=count).tolist(),
+            np.bincount(eligible, minlength=count).tolist(),
+        )
+
+    def shared_by_chance(self, other: "_Drawn") -> float:
+        """Return how many rows two draws share on average.
+
+        If C rows are in both of two strata of A and B eligible rows, draws of a and b rows share a b C / (A B) of them.
+        """
+        both = (self.stratum >= 0) & (other.stratum >= 0)
+        pairs, counts = np.unique(
+            np.stack([self.stratum[both], other.stratum[both]]), axis=1, return_counts=True
+        )
+        return math.fsum(
+            self.chosen[one] * other.chosen[two] * count / (self.eligible[one] * other.eligible[two])
+            for one, two, count in zip(*pairs.tolist(), counts.tolist(), strict=True)
+        )
+
+
 def overlap_of(
     entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return shared rows, Jaccard index and shared rows expected by chance, each (S, S): means over pairs."""
     sets = [set(pick.rows.tolist()) for pick in picks]
-    eligible = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
-    shared_eligible = {(id(a), id(b)): len(a & b) for a in eligible for b in eligible}
+    place = {i: at for at, i in enumerate(sorted({i for s in selections for i in s.table["id"].to_pylist()}))}
+    drawn = [_Drawn.of(selection, place) for selection in selections]
     out = np.zeros((3, len(entries), len(entries)))
     for i, one in enumerate(entries):
         for j, other in enumerate(entries):
             pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
             for a, b in pairs:
-                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
-                # If C rows are in both of A and B eligible rows, random selections of a and b rows share a b C / (A B).
-                chance = (
-                    sizes
-                    * shared_eligible[id(eligible[a]), id(eligible[b])]
-                    / (len(eligible[a]) * len(eligible[b]))
-                )
-                found = (shared, shared / len(sets[a] | sets[b]), chance)
+                shared = len(sets[a] & sets[b])
+                found = (shared, shared / len(sets[a] | sets[b]), drawn[a].shared_by_chance(drawn[b]))
                 out[:, i, j] += np.array(found) / len(pairs)
     return out[0], out[1], out[2]
 

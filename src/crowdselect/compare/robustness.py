@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
-from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.clusters import group_labels, kmeans
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import by_family, compute_metrics
+from crowdselect.numeric.quotas import Choice
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
@@ -39,7 +40,13 @@ from crowdselect.selection.numbers import (
 from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import goods_of
-from crowdselect.selection.reading import Shards, cluster_column, embeddable
+from crowdselect.selection.reading import (
+    Shards,
+    cluster_column,
+    embeddable,
+    number_of_bins,
+    quota_strata,
+)
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
 from crowdselect.selection.student import Reach, reach_of
@@ -114,11 +121,15 @@ class Robustness:
     """Number of eligible instructions, without duplicates."""
     variants: tuple[Reselection, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    strata: tuple[tuple[int, int], ...] = ()
+    """Chosen and eligible rows of each stratum, where there is a quota."""
 
     @property
     def chance(self) -> float:
-        """Share that a random selection of this size would have in common, on average."""
-        return len(self.chosen) / self.eligible
+        """Share that a random selection of this size, by the same quota, would have in common, on average."""
+        whole = len(self.chosen)
+        strata = self.strata or ((whole, self.eligible),)
+        return math.fsum(chosen / whole * (chosen / eligible) for chosen, eligible in strata if chosen)
 
     def summary(self) -> list[dict[str, Any]]:
         """Return one row per axis with variants, the choice that matters most first.
@@ -233,7 +244,8 @@ def robustness(
             raise OptionError(f"`{name}` is {number}; wanted at least 0")
     with own_answers(options.the_student, pool) as own:
         base = _base(pool, options, crowd, method, own)
-        chosen = base.choose()
+        choice = base.choice()
+        chosen = choice.rank > 0
         todo: list[tuple[int | None, _Todo]] = [
             *((None, one) for one in _of_crowd(base, bootstraps=bootstraps)),
             *((None, one) for one in _of_options(base, seeds=seeds, clusters=clusters)),
@@ -257,6 +269,7 @@ def robustness(
             "options": {**options.as_dict(), **method.settings},
             "embedder": base.grouping.embedder,
         },
+        base.strata_of(choice),
     )
 
 
@@ -293,6 +306,20 @@ class _Base:
         self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
     ) -> BoolArray:
         """Select with some inputs replaced; return which rows are chosen, shape (N,)."""
+        return self.choice(options=options, rows=rows, labels=labels).rank > 0
+
+    def strata_of(self, choice: Choice) -> tuple[tuple[int, int], ...]:
+        """Count the chosen and the eligible rows of each stratum, duplicates once; none without a quota."""
+        strata = self.grouping.strata
+        if strata is None:
+            return ()
+        own = np.flatnonzero(self.eligible & (choice.duplicate_of < 0))
+        return tuple(zip(strata.sizes(np.flatnonzero(choice.rank > 0)), strata.sizes(own), strict=True))
+
+    def choice(
+        self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
+    ) -> Choice:
+        """Do the same; return the whole choice."""
         options, eligible = options or self.options, self.eligible
         if rows is not None:
             reasons = bars(rows, self.listed, options, weighted=self.method.weighted)
@@ -301,9 +328,20 @@ class _Base:
         scored = self.method.score(seen, _silent)
         for left_out in scored.left_out.values():
             seen = replace(seen, eligible=seen.eligible & ~left_out)
-        score = arranged(self.method, seen, scored, self.grouping).score
+        labels = self._bins(seen) if labels is None else labels
         grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
-        return choice_of(seen, score, grouping).rank > 0
+        score = arranged(self.method, seen, scored, grouping).score
+        return choice_of(seen, score, grouping)
+
+    def _bins(self, seen: Seen) -> NDArray[np.int64] | None:
+        """Make the bins of `cluster_by` of the rows as they are now; None where clusters are no bins of a number."""
+        if number_of_bins(self.options, self.shards.pool) is None:
+            return None
+        column = cluster_column(self.shards, seen.known, self.options, seen.eligible)
+        labels = np.zeros(len(seen.eligible), dtype=np.int64)
+        if column is not None:
+            labels[seen.rows], _ = group_labels(column[seen.rows])
+        return labels
 
     def of_matrix(
         self,
@@ -472,6 +510,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own
         options,
         _silent,
         column=cluster_column(shards, rows, options, eligible),
+        strata=quota_strata(rows, options, eligible),
         vectors=wants_vectors(options),
     )
     at = np.flatnonzero(eligible)

@@ -97,7 +97,7 @@ def _in_order(examples: Sequence[Example], *, seed: int) -> list[Example]:
 def _taken(seen: Seen, grouping: Grouping, vectors: UnitVectors, texts: Sequence[str]) -> _Taken:
     """Let examples take rows, in each cluster for itself, holding the cosines with a block of the examples at a time."""
     rows = np.flatnonzero(first_of_groups(seen))
-    labels, keys, wanted = grouping.labels[rows], seen.keys[rows], depths(seen, grouping)
+    labels, keys, wanted = grouping.cells[rows], seen.keys[rows], depths(seen, grouping)
     members = {label: np.flatnonzero(labels == label) for label in wanted}
     nearest: dict[int, list[IntArray]] = {label: [] for label in wanted}
     near: dict[int, list[Float32Array]] = {label: [] for label in wanted}

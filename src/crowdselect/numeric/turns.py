@@ -46,7 +46,7 @@ def nearest_first(cosines: Float32Array, keys: UInt64Array, *, count: int) -> In
         [2, 1]
     """
     rows = np.arange(len(cosines))
-    if count < len(rows):
+    if 0 < count < len(rows):
         least = np.partition(cosines, len(rows) - count)[len(rows) - count]
         rows = np.flatnonzero(cosines >= least)  # with all that tie for the last place
     return rows[np.lexsort((keys[rows], -cosines[rows]))[:count]]

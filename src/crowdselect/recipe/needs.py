@@ -18,6 +18,7 @@ from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
 from crowdselect.recipe.store import Store
+from crowdselect.selection.quota import read_quota
 from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
@@ -289,6 +290,9 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("cluster-by", "reference"):
         if values.get(name) is not None:
             yield name, values[name]
+    quota = read_quota(values.get("quota"))
+    if quota is not None:
+        yield "quota", quota.column
     if values.get("metrics") is None:  # else the columns of that file count as well
         method = _method(values)
         yield from (("method", column) for column in (() if method is None else method.columns))

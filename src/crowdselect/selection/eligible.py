@@ -17,6 +17,7 @@ from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.formats import holds_of
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.options import RL, Options
+from crowdselect.selection.quota import read_quota, without_quota
 from crowdselect.selection.rl import lacking
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, ObjectArray
@@ -44,6 +45,7 @@ REASONS: dict[str, str] = {
     "no_pair": "no two answers to one prompt with different rewards",
     "no_reference": "it has nothing to check an answer against",
     "outside": "a number lies outside its band of `keep` (named after the colon)",
+    "no_quota": "its value of the column of `quota` has no share",
     "below_floor": "its best reward is below the quality floor (of a selection made before bands)",
     "contaminated": "it shares text with a benchmark question or an example (named after the colon)",
     "no_score": "the method leaves it out (for the reason after the colon)",
@@ -141,11 +143,14 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     Args:
         rows: What is known of the pool.
         found: From `lists`.
-        options: The bands, the weights and the format count here.
+        options: The bands, the weights, the quota and the format count here.
         weighted: Whether the score is made of the metrics: then a row needs every metric that has a weight.
 
     Returns:
         Shape (N,): a reason, or `ELIGIBLE`.
+
+    Raises:
+        OptionError: A value that has a share of the quota is in no row.
     """
     barred = dict(found.bars) | _by_what_they_are(rows, options)
     if not rows.blank.all():
@@ -169,6 +174,9 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         values = rows.number(band.name)
         barred[f"no_number:{band.name}"] = np.isnan(values)
         barred[f"outside:{band.name}"] = band.outside(values)
+    quota = read_quota(options.quota)
+    if quota is not None:
+        barred["no_quota"] = without_quota(quota, rows.columns[quota.column])
     return _in_full(eligibility(len(rows), barred), rows)
 
 

@@ -476,6 +476,7 @@ def dataset_card(
                     if value not in (None, (), []) and key not in hidden
                 },
             ),
+            *_quota_table(facts.get("quota")),
             *card_table(
                 "Every instruction of the pool, by reason",
                 {f"{name}: {REASONS[name]}": count for name, count in selection.counts().items()},
@@ -520,6 +521,17 @@ def _provenance(facts: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("pool", "fingerprint", "layout", "reward", "embedder")
         if facts.get(key) is not None
     }
+
+
+def _quota_table(quota: Mapping[str, Any] | None) -> list[str]:
+    """Write what each stratum was to have and got; nothing without a quota."""
+    if quota is None:
+        return []
+    rows = {
+        one["name"]: f"{one['got']} of {one['asked']} asked for, from {one['eligible']} eligible"
+        for one in quota["strata"]
+    }
+    return card_table(f"Rows by {code(quota['column'])}", rows)
 
 
 def card_table(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from crowdselect.numeric.responses import fits_of
 from crowdselect.selection.former import refuse_former
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.numbers import is_number
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.student import Student
 
 RL = "rl"
@@ -50,6 +51,9 @@ class Options:
     """Number of clusters K; 0 = no clusters."""
     cluster_by: str | None = None
     """A column of the pool whose values are the clusters instead; or NAME:B, bins of equal count of a number."""
+    quota: str | None = None
+    """How many rows each value of a column gets, COLUMN=RULE: equal, proportional, or shares such as a:0.5,b:0.3,rest:0.2.
+    Clusters are made of all rows; each value gives its places to its own part of them."""
     embedder: str = "lsa"
     """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME, a sentence-transformers model, or
     hidden:MODEL, the hidden states of a language model."""
@@ -116,6 +120,7 @@ class Options:
         keep: object = self.keep
         object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(self.keep))
         bands_of(self.keep)
+        read_quota(self.quota)
         if self.budget < 1:
             raise BudgetError(f"`budget` is {self.budget}; wanted at least 1")
         if self.ties not in get_args(Ties):

@@ -18,7 +18,7 @@ from crowdselect.selection.fitting import AS_USUAL, Fitting, checked_fits, good_
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import Method, Seen, arranged, check_rows, choice_of, scored_rows
 from crowdselect.selection.options import Options, wants_model
-from crowdselect.selection.reading import cluster_column, embeddable
+from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
 from crowdselect.types import BoolArray, ObjectArray
 
 
@@ -100,6 +100,7 @@ def _chosen(method: Method, seen: Seen, reasons: ObjectArray, progress: Progress
         options,
         progress,
         column=cluster_column(shards, rows, options, seen.eligible),
+        strata=quota_strata(rows, options, seen.eligible),
         vectors=method.vectors,
     )
     return choice_of(seen, arranged(method, seen, scored, grouping).score, grouping).rank > 0

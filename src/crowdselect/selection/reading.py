@@ -23,6 +23,7 @@ from crowdselect.engine.here import Run, as_it_is, run_here, unchanged
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.clusters import binned
 from crowdselect.numeric.responses import Several
+from crowdselect.numeric.strata import Strata
 from crowdselect.pool.content import MarkerCuts
 from crowdselect.pool.files import file_type
 from crowdselect.pool.howread import HowRead
@@ -37,6 +38,7 @@ from crowdselect.pool.shards import (
     wanted_rows,
 )
 from crowdselect.selection.options import RL, Options, wants_vectors
+from crowdselect.selection.quota import read_quota, strata_of
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
@@ -472,6 +474,12 @@ def cluster_column(shards: Shards, rows: Rows, options: Options, eligible: BoolA
     out = np.full(len(rows), None, dtype=object)
     out[eligible] = binned(rows.number(bins[0])[eligible], bins[1])
     return out
+
+
+def quota_strata(rows: Rows, options: Options, eligible: BoolArray) -> Strata | None:
+    """Find the strata of `quota`; None where it is not asked for."""
+    quota = read_quota(options.quota)
+    return None if quota is None else strata_of(quota, rows.columns[quota.column], eligible)
 
 
 def number_of_bins(options: Options, pool: Pool) -> tuple[str, int] | None:

@@ -37,6 +37,7 @@ COLUMNS = (
     "good_answers",
     "answers",
     "cluster",
+    "stratum",
     "score",
     "chance",
     "example",

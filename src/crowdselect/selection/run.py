@@ -23,7 +23,7 @@ from crowdselect.selection.methods import (
     scored_rows,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import cluster_column, embeddable
+from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
 from crowdselect.selection.rows import check_usable
 from crowdselect.selection.selection import Selection
 
@@ -82,6 +82,7 @@ def select(
             options,
             progress,
             column=cluster_column(shards, rows, options, seen.eligible),
+            strata=quota_strata(rows, options, seen.eligible),
             vectors=method.vectors,
         )
     with stage("choice"):
