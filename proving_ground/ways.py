@@ -19,8 +19,10 @@ from crowdselect.methods.facility_location import facility_location
 from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
 from crowdselect.methods.reward import by_reward
+from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.teachable import chance, drawn
 from crowdselect.progress import Progress
+from crowdselect.seeding import seeded_hash
 from crowdselect.selection.methods import CROWD, Method, Scored, Seen
 from proving_ground.pools import CORRECTED
 
@@ -45,6 +47,8 @@ class Way:
     """It looks at the student's own answers."""
     target: bool = False
     """It chooses towards examples: `rds`."""
+    fits: bool = False
+    """Of each row's good answers it takes the one that the student's base finds likeliest."""
     reward: str | None = None
     """Its reward column, if not the setting's."""
 
@@ -143,10 +147,17 @@ SECOND: dict[str, Way] = {
 }
 """The methods of the second protocol by name; the last four are remedies, tried in their own variation only."""
 
+GOOD = 1 / 3
+"""The share of a row's answers that are good enough to fit, crowdselect's default."""
+
 THIRD: dict[str, Way] = {
     RANDOM: WAYS[RANDOM],
     "rds": Way(kind="target", target=True, options={"clusters": 0}),
+    "quota by skill": Way(
+        kind="baseline", method=random_choice, options={"clusters": 0, "quota": "skill=equal"}
+    ),
     "irt_difficulty down": Way(kind="metric", weights={"irt_difficulty": -1.0}, options={"clusters": 0}),
+    "fits": Way(kind="student", method=random_choice, options={"clusters": 0}, fits=True, deployable=False),
 }
 """The methods of the third protocol by name."""
 EVERY = {**WAYS, **SECOND, **THIRD}
@@ -219,6 +230,49 @@ def choose(
     if len(rows) != budget:
         raise AssertionError(f"{way}: {len(rows)} rows for a budget of {budget}")
     return [(row["id"], row["model"]) for row in rows]
+
+
+def fitting(
+    pool: Pool,
+    chosen: Sequence[tuple[str, str]],
+    *,
+    reward: str,
+    seed: int,
+    likelihoods: Callable[[Sequence[tuple[str, str]]], np.ndarray],
+) -> list[tuple[str, str]]:
+    """Take of each chosen row's good answers the one that is likeliest; of equal ones the best-rewarded.
+
+    Args:
+        pool: Where the rows are from.
+        chosen: (id, model), as from `choose`.
+        reward: The reward column.
+        seed: Seed of ties.
+        likelihoods: Computes those of some (id, model).
+
+    Returns:
+        The same rows in the same order, with other models.
+    """
+    place = {id_: row for row, id_ in enumerate(pool.ids)}
+    ids = [id_ for id_, _ in chosen]
+    scores = pool.scores(reward)[[place[id_] for id_ in ids]]
+    answers = Candidates.of_matrix(
+        scores,
+        ~np.isnan(scores),
+        rows=seeded_hash(ids, seed=seed),
+        columns=seeded_hash(pool.models, seed=seed),
+        prompts=None,
+        texts=None,
+    )
+    good = answers.good_enough(GOOD)
+    pairs = [
+        (ids[row], pool.models[model])
+        for row, model in zip(answers.row[good], answers.model[good], strict=True)
+    ]
+    order = np.lexsort(
+        (-likelihoods(pairs), answers.row[good])
+    )  # stable: equal ones stay best-rewarded first
+    _, first = np.unique(answers.row[good][order], return_index=True)
+    return [pairs[at] for at in order[first]]
 
 
 def numbers(scores: np.ndarray, *, sizes: Sequence[str]) -> dict[str, np.ndarray]:

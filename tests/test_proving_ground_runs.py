@@ -366,6 +366,46 @@ def test_every_way_of_the_second_protocol_chooses_for_its_student(tmp_path, sett
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_bases_likelihoods_are_its_losses(tmp_path):
+    from proving_ground import students, tokens
+    from proving_ground.model import judged
+    from proving_ground.worlds import WORLDS
+
+    start = students.base(WORLDS["strings"], "small", number=0)
+    pairs = [("reverse abc", "cba"), ("sort cab", "abc"), ("reverse a", "")]
+    found = students.likelihoods(start, pairs)
+    alone = [float(judged(start.model, tokens.rows([pair], start.model.shape))[1][0]) for pair in pairs]
+    np.testing.assert_allclose(found, -np.array(alone), rtol=1e-5)
+
+
+def test_fits_takes_the_likeliest_good_answer(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from crowdselect import open_pool
+    from proving_ground.ways import fitting
+
+    rewards = {"a": [0.9, 0.8, 0.7, 0.1, 0.2, 0.3], "b": [0.1, 0.9, 0.9, 0.0, 0.0, 0.0]}
+    rows = [
+        {"id": id_, "instruction": id_, "model": f"m{at}", "response": "x", "reward": reward}
+        for id_, own in rewards.items()
+        for at, reward in enumerate(own)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    likely = {("a", "m0"): -3.0, ("a", "m1"): -1.0, ("b", "m1"): -2.0, ("b", "m2"): -2.5}
+    asked = []
+
+    def likelihoods(pairs):
+        asked.extend(pairs)
+        return np.array([likely[pair] for pair in pairs])
+
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        found = fitting(pool, [("b", "m9"), ("a", "m0")], reward="reward", seed=0, likelihoods=likelihoods)
+    assert found == [("b", "m1"), ("a", "m1")]
+    assert sorted(asked) == sorted(likely)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_every_way_of_the_third_protocol_chooses_and_is_tabulated(tmp_path):
     from proving_ground import third, third_tables
     from proving_ground.findings import seen
