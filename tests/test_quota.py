@@ -408,6 +408,29 @@ def test_robustness_is_by_the_same_quota(pool, tmp_path):
         assert kept[name] == len(set(other.chosen) & set(whole.chosen)) / 20
 
 
+def test_a_method_that_reads_clusters_is_tried_with_the_clusters_of_the_variant(pool):
+    wanted, method = options(clusters=4), method_named("tags:tags")
+    found = robustness(pool, wanted, method=method, bootstraps=0, seeds=0, clusters=(0, 2))
+    kept = {variant.name: variant.kept for variant in found.variants if variant.axis == "clusters"}
+    whole = set(select(pool, wanted, method=method).chosen)
+    for name, k in (("none", 0), ("2", 2)):
+        assert kept[name] == len(whole & set(select(pool, options(clusters=k), method=method).chosen)) / 20
+
+
+def test_compare_shows_the_mix_of_the_column(tmp_path):
+    rows = rows_of(kind=lambda i: f"k{i % 3}")
+    with open_pool(written(tmp_path / "kinds.parquet", rows)) as pool:
+        for seed in (0, 1):
+            found = select(
+                pool,
+                options(quota="kind=k0:0.2,k1:0.2,k2:0.6", seed=seed),
+                method=method_named("column:mark"),
+            )
+            export(found, pool, tmp_path / f"{seed}")
+        mixes = compare([str(tmp_path / "0"), str(tmp_path / "1")], cache=False).random_mixes
+    assert mixes["kind"] == {"k2": 0.6, "k0": 0.2, "k1": 0.2}
+
+
 def test_bins_of_a_number_are_made_anew_from_every_crowd(pool, tmp_path):
     wanted = options(quota=None, cluster_by="difficulty:4", weights={"separability": 1.0})
     found = robustness(pool, wanted, bootstraps=0, seeds=0, clusters=())

@@ -59,8 +59,11 @@ class Cluster:
         self.given.append(self.rows.pop(0))
 
 
-def by_rounds(pool, budget, near=None):
-    """Chosen rows best first, duplicates, near-duplicates and quotas; None where the rows run out."""
+def by_rounds(pool, budget, near=None, *, wanted_more=False):
+    """Chosen rows best first, duplicates, near-duplicates and quotas; None where the rows run out.
+
+    With `wanted_more` a further row was looked for after the last.
+    """
 
     def place(row):
         return (-pool["score"][row], pool["keys"][row])
@@ -82,6 +85,8 @@ def by_rounds(pool, budget, near=None):
         for name in sorted(giving, key=lambda name: place(following[name]))[:left]:
             clusters[name].give()
         left -= min(left, len(giving))
+    if wanted_more:
+        assert all(cluster.next_row(pool["vectors"], near) is None for cluster in clusters.values())
     chosen = sorted((row for cluster in clusters.values() for row in cluster.given), key=place)
     passed = {row: kept for cluster in clusters.values() for row, kept in cluster.passed.items()}
     return chosen, duplicates, passed, {name: len(cluster.given) for name, cluster in clusters.items()}
@@ -393,7 +398,12 @@ def in_strata(pool, budget, of, weights, near=None):
     if sum(capacities) < budget:
         return None
     places = by_one(budget, weights, capacities)
-    found = [by_rounds(part, count, near) for part, count in zip(parts, places, strict=True)]
+    found = []
+    for stratum, part in enumerate(parts):
+        # Without its own limit it would have had more: then all of its rows were looked at.
+        without = [len(alone) + budget if at == stratum else most for at, most in enumerate(capacities)]
+        short = weights[stratum] > 0 and by_one(budget, weights, without)[stratum] > capacities[stratum]
+        found.append(by_rounds(part, places[stratum], near, wanted_more=short))
     chosen = sorted(
         (row for part in found for row in part[0]), key=lambda row: (-pool["score"][row], pool["keys"][row])
     )

@@ -73,6 +73,9 @@ SIZE_AXES: dict[str, str] = {
 }
 """What is varied to see how large a crowd has to be."""
 
+CHEAPEST = "cheapest"
+"""The axis of the crowds of the cheapest models, by the prices of the crowd file."""
+
 PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (1, 1, 1),
     (1, -1, 1),
@@ -98,7 +101,7 @@ class Reselection:
     """The selection made again with one choice changed."""
 
     axis: str
-    """Which choice: a key of `AXES` or `SIZE_AXES`."""
+    """Which choice: a key of `AXES` or `SIZE_AXES`, or `CHEAPEST`."""
     name: str
     """The changed value."""
     kept: float | None
@@ -109,6 +112,8 @@ class Reselection:
     """Why it cannot be made; empty if it can."""
     size: int | None = None
     """How many models answer an instruction, where fewer do."""
+    models: tuple[str, ...] = ()
+    """The cheapest models that it was made by, the cheapest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,30 @@ class Robustness:
             rows.append(row)
         return rows
 
+    def cheapest(self) -> list[dict[str, Any]]:
+        """Return one row per crowd of the cheapest models, the smallest first; none where no two models have prices.
+
+        Returns:
+            `models` (how many), `kept` (share; None where the selection cannot be made), `names` (the cheapest first), `added`
+            (those that the crowd before lacks) and `cost` (of all its answers in the pool; None where that is not known).
+        """
+        rows: list[dict[str, Any]] = []
+        before: tuple[str, ...] = ()
+        costs: Mapping[str, float] = self.facts.get("costs", {})
+        for variant in (variant for variant in self.variants if variant.axis == CHEAPEST):
+            known = all(name in costs for name in variant.models)
+            rows.append(
+                {
+                    "models": variant.size,
+                    "kept": variant.kept,
+                    "names": list(variant.models),
+                    "added": list(variant.models[len(before) :]),
+                    "cost": math.fsum(costs[name] for name in variant.models) if known else None,
+                }
+            )
+            before = variant.models
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return {
@@ -190,6 +219,7 @@ class Robustness:
             "chance": self.chance,
             "summary": self.summary(),
             "sizes": self.sizes(),
+            "cheapest": self.cheapest(),
             "variants": [
                 {"axis": v.axis, "name": v.name, "kept": v.kept, "jaccard": v.jaccard, "why": v.why}
                 for v in self.variants
@@ -219,7 +249,8 @@ def robustness(
         bootstraps: Number of bootstrap crowds.
         seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
-        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction; see `SIZE_AXES`.
+        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction, see `SIZE_AXES`;
+            and the cheapest models, where the crowd file has prices of two or more.
         progress: Called with the variants done and in total.
 
     Returns:
@@ -246,14 +277,14 @@ def robustness(
         base = _base(pool, options, crowd, method, own)
         choice = base.choice()
         chosen = choice.rank > 0
-        todo: list[tuple[int | None, _Todo]] = [
-            *((None, one) for one in _of_crowd(base, bootstraps=bootstraps)),
-            *((None, one) for one in _of_options(base, seeds=seeds, clusters=clusters)),
+        todo: list[tuple[_Todo, dict[str, Any]]] = [
+            *((one, {}) for one in _of_crowd(base, bootstraps=bootstraps)),
+            *((one, {}) for one in _of_options(base, seeds=seeds, clusters=clusters)),
             *(_of_sizes(base) if crowd_sizes else ()),
         ]
         done = []
-        for size, (axis, name, run) in todo:
-            done.append(replace(_tried(axis, name, run, chosen), size=size))
+        for (axis, name, run), more in todo:
+            done.append(replace(_tried(axis, name, run, chosen), **more))
             if progress is not None:
                 progress(len(done), len(todo))
     return Robustness(
@@ -268,6 +299,7 @@ def robustness(
             "simulated": "simulated" in pool.columns,
             "options": {**options.as_dict(), **method.settings},
             "embedder": base.grouping.embedder,
+            **({"costs": _costs(base)} if crowd_sizes else {}),
         },
         base.strata_of(choice),
     )
@@ -533,16 +565,41 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
         yield "crowd", f"draw {number}", partial(base.crowd_of, drawn)
 
 
-def _of_sizes(base: _Base) -> Iterator[tuple[int, _Todo]]:
-    """Yield variants with fewer models, and with the answers of as few models drawn for each instruction, after their number."""
+def _of_sizes(base: _Base) -> Iterator[tuple[_Todo, dict[str, Any]]]:
+    """Yield variants with fewer models, with the answers of as few drawn for each instruction, and with the cheapest; each with its size."""
     models, seed = len(base.rows.crowd.members), base.options.seed
+    cheapest, names = _by_price(base.rows.crowd), base.rows.crowd.names
     rng = np.random.default_rng(seed)
     for size in sorted(set(np.rint(np.linspace(2, models - 1, _SIZES)).astype(int).tolist())):
         for draw in range(_SIZE_DRAWS if size < models else 0):
             drawn = np.sort(rng.permutation(models)[:size]).tolist()
             name = f"{size} of {models}, draw {draw}"
-            yield size, ("of_models", name, partial(base.crowd_of, drawn))
-            yield size, ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}"))
+            yield ("of_models", name, partial(base.crowd_of, drawn)), {"size": size}
+            yield ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}")), {"size": size}
+        if size <= min(len(cheapest), models - 1):
+            own = cheapest[:size]
+            told = {"size": size, "models": tuple(names[j] for j in own)}
+            yield (CHEAPEST, f"the {size} cheapest of {models}", partial(base.crowd_of, sorted(own))), told
+
+
+def _by_price(crowd: Crowd) -> list[int]:
+    """Order the models that have prices, the cheapest first: by the price of answers, then of prompts, then by name."""
+    priced = [(crowd.price(name), name, column) for column, name in enumerate(crowd.names)]
+    known = [(price[1], price[0], name, column) for price, name, column in priced if price is not None]
+    return [column for *_, column in sorted(known)]
+
+
+def _costs(base: _Base) -> dict[str, float]:
+    """Return what each model's answers cost by the pool's column `cost`, of the models where that is known of every answer with a reward."""
+    pool = base.shards.pool
+    if not pool.rewards.owns("cost") or pool.sampled:
+        return {}
+    costs, found = pool.scores_of_part("cost"), {}
+    for column, name in enumerate(base.rows.crowd.names):
+        own, scored = costs[:, pool.models.index(name)], ~np.isnan(base.matrix.scores[:, column])
+        if scored.any() and not np.isnan(own[scored]).any():
+            found[name] = math.fsum(own[~np.isnan(own)].tolist())
+    return found
 
 
 def _drawn_cells(base: _Base, size: int, salt: str) -> BoolArray:
@@ -621,4 +678,5 @@ def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None)
         axes=axes,
         sizes=found.sizes(),
         size_words=SIZE_AXES,
+        cheapest=found.cheapest(),
     )

@@ -39,6 +39,7 @@ from crowdselect.progress import Progress
 from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.selection.texts import reopen_pool
 from crowdselect.terminal import counted
@@ -185,10 +186,10 @@ def compare(
         embedder: The embedder for distances and clusters of all selections, whatever they were made with.
         clusters: Number of clusters of all rows.
         near: Two rows with a cosine above this are near-duplicates.
-        mixes: Columns whose mix is shown besides those of `MIXES`.
+        mixes: Columns whose mix is shown besides those of `MIXES` and of quotas.
         draws: Number of random selections to draw if fewer than two of `folders` are random: as many rows, from those
-            eligible for one of the selections, with its answers and its quota by a column. That one is made by CrowdSelect if possible, with
-            the most eligible rows, independent of the order of `folders`; `random` names it.
+            eligible for one of the selections, with its answers and by its quota. That one is made by CrowdSelect if
+            possible, with the most eligible rows, independent of the order of `folders`; `random` names it.
         seed: Seed of draws, clusters and `lsa`.
         cache: Store vectors for later runs.
         progress: Called with the number of texts embedded.
@@ -220,16 +221,18 @@ def compare(
         if reference
         else _random_picks(facts, first, draws=draws, seed=seed)
     )
+    with_quota = "" if first.options.get("quota") is None else " and its quota"
     random_selections = (
         reference
-        or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers{' and its quota' * (first.options.get('quota') is not None)}"
+        or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers{with_quota}"
     )
     if not reference and picks[order[0]].fits is not None:
         random_selections += " (the best-rewarded ones, as fits are of chosen rows)"
     opened_pool = _reopened(facts, first, pool, crowd)
     if opened_pool is not None:
         with closing(opened_pool):
-            read_pool(facts, opened_pool, first, unit=unit, mixes=mixes, crowd=crowd)
+            shown = [*mixes, *(name for name in _quota_columns(selections) if name in opened_pool.columns)]
+            read_pool(facts, opened_pool, first, unit=unit, mixes=shown, crowd=crowd)
             read_vectors(
                 facts,
                 opened_pool,
@@ -277,6 +280,12 @@ def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters
         raise OptionError(f"`draws` is {draws}; wanted at least 2, for a standard deviation")
     if clusters < 1:
         raise OptionError(f"`clusters` is {clusters}; wanted at least 1")
+
+
+def _quota_columns(selections: Sequence[Selection]) -> list[str]:
+    """The columns by which the selections have quotas."""
+    quotas = [read_quota(one.options.get("quota")) for one in selections]
+    return [quota.column for quota in quotas if quota is not None]
 
 
 def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
