@@ -25,6 +25,7 @@ NAMES = [
     "select",
     "separability",
     "stability",
+    "status",
 ]
 
 

@@ -206,6 +206,7 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
         "evaluate.compare": 4,  # two sizes, two benchmarks
     }
     assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 76
+    assert steps[0]["plan"], steps[0]
     assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1000
     assert not (tmp_path / "recipe").exists()  # a plan writes nothing
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crowdselect.selection.options import Options
     from crowdselect.selection.run import select
     from crowdselect.selection.selection import Selection, random_control
+    from crowdselect.watching import status
 
 _HOMES = {
     "METRICS": "numeric.metrics",
@@ -35,6 +36,7 @@ _HOMES = {
     "select": "selection.run",
     "separability": "numeric.metrics",
     "stability": "numeric.metrics",
+    "status": "watching",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "select",
     "separability",
     "stability",
+    "status",
 ]
 
 

@@ -4,9 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
+from crowdselect.terminal import note, visible
+
+_PATIENCE = 3.0  # seconds
 
 
 def check_model_folder(model: str) -> None:
@@ -54,12 +58,23 @@ def is_here(model: str) -> bool:
 
 
 @contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line."""
+def quiet_hub(model: str) -> Iterator[None]:
+    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line.
+
+    Args:
+        model: What is loaded; where it comes from the Hub and that takes three seconds, a line says so.
+    """
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
+    waiting = Timer(
+        _PATIENCE, note, [f"{visible(model)} is not on this machine: asking the Hub, which may take a while"]
+    )
+    waiting.daemon = True
+    if not is_here(model):
+        waiting.start()
     try:
         yield
     finally:
+        waiting.cancel()
         logger.setLevel(before)

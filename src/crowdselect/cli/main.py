@@ -53,6 +53,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "robustness": "crowdselect.cli.compare:robustness",
     "reward": "crowdselect.cli.reward:reward",
     "init": "crowdselect.recipe.begin:init",
+    "push": "crowdselect.cli.push:push",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",
     "status": "crowdselect.cli.status:status",

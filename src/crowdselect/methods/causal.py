@@ -107,7 +107,7 @@ def identity_of(model: str) -> str:
     if path.is_dir():
         return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
     try:
-        with quiet_hub():
+        with quiet_hub(model):
             config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error

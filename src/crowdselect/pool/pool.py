@@ -322,7 +322,9 @@ class Pool:
         name = self.reward_name(reward)
         if len(self.models) < 2:
             found = f"only {self.models[0]!r}" if self.models else "none"
-            raise InputError(f"{self.path}: a crowd needs at least two models; found {found}")
+            raise InputError(
+                f"{self.path}: a crowd needs at least two models; found {found}; without one choose with `method='reward'`"
+            )
         scores = self.scores_of_part(name)
         if np.isnan(scores).all():
             raise RewardError(f"{self.path}: no reward: {name} is missing for every instruction and model")

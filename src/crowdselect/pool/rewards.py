@@ -279,7 +279,7 @@ class Rewards:
         if reward is None:
             raise RewardError(
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
-                "wanted one, or a second file of rewards"
+                "wanted one, or a second file of rewards, which `crowdselect reward` makes"
             )
         if self.owns(reward) or (self._columns is not None and reward in Directed(self._columns.rewards)):
             self._check_direction(reward, answers)

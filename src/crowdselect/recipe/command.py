@@ -171,6 +171,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
                 "step": one.step.title,
                 "section": one.step.section,
                 "state": one.state,
+                "amount": one.amount,
                 "cost": one.cost,
                 "plan": one.facts,
             }
@@ -178,5 +179,8 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         ]
         print_json({"output": str(folder), "steps": steps})
         return
-    table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
+    table(
+        ["step", "state", "rows or requests", "cost"],
+        [[one.step.title, one.state, one.amount, one.cost] for one in lines],
+    )
     say(f"{total(lines)}; in {shown_path(folder)}")

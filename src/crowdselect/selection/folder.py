@@ -447,12 +447,12 @@ def dataset_card(
     hidden = {"cache"} | ({"embedder", "trust_remote_code"} if facts["embedder"] is None else set())
     chosen = selection.counts()["selected"]
     head: dict[str, Any] = {
-        "license": license_name or "unknown",
+        "license": "unknown",
         "tags": ["crowdselect", "instruction-tuning", "data-selection"],
     }
     if train_file is not None:
         head["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": train_file}]}]
-    return "\n".join(
+    card = "\n".join(
         [
             "---",
             *(f"{key}: {_yaml(value)}" for key, value in head.items()),
@@ -488,15 +488,49 @@ def dataset_card(
             ),
             "## Licence",
             "",
-            "The licences of the instructions and of the models' answers are those of their sources"
-            + (
-                f"; the person who made this folder names: {code(license_name)}."
-                if license_name
-                else ", unknown here."
-            ),
+            f"The licences of the instructions and of the models' answers are those of their sources{_UNLICENSED}",
             "",
         ]
     )
+    return card if license_name is None else licensed(card, license_name)
+
+
+_UNLICENSED = ", unknown here."
+_LICENSE = re.compile(r"\A---\n(?:(?!---$).*\n)*?(license: *(.*)\n)", re.MULTILINE)
+
+
+def license_in(card: str) -> str | None:
+    r"""Read which licence a card states in its header; None = none, or "unknown".
+
+    Example:
+        >>> license_in("---\nlicense: mit\n---\n"), license_in("---\nlicense: unknown\n---\n")
+        ('mit', None)
+    """
+    found = _LICENSE.match(card)
+    name = found[2].strip().strip("\"'") if found else ""
+    return None if name in ("", "unknown") else name
+
+
+def licensed(card: str, name: str) -> str:
+    r"""State a licence in a card's header, and in its last section where that names none.
+
+    Args:
+        card: What `dataset_card` wrote, perhaps edited since; without a header it gets one.
+        name: The licence.
+
+    Example:
+        >>> print(licensed("---\nlicense: unknown\n---\n# Mine", "mit"))
+        ---
+        license: "mit"
+        ---
+        # Mine
+    """
+    line, found = f"license: {_yaml(name)}\n", _LICENSE.match(card)
+    if found:
+        card = card[: found.start(1)] + line + card[found.end(1) :]
+    else:
+        card = f"---\n{line}" + (card[4:] if card.startswith("---\n") else f"---\n\n{card}")
+    return card.replace(_UNLICENSED, f"; the person who made this folder names: {code(name)}.")
 
 
 def _how(selection: Selection, *, train_file: str | None, format_name: str) -> str:

@@ -300,7 +300,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
-            raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+            raise InputError(
+                f"{pool.path}: a crowd needs at least two models; found {only}; without one choose with `method='reward'`"
+            )
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
     sample_reward = name
