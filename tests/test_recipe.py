@@ -472,6 +472,15 @@ def test_a_functions_file_is_part_of_the_key(place):
     assert keys(place, text) != before
 
 
+def test_the_model_that_answers_are_to_fit_is_part_of_the_key(place):
+    (place / "model").mkdir()
+    for answer in ("fits:model", "fits:model,0.5"):
+        write(place, "{}", "model/config.json")
+        before = keys(place, SIMPLE + f"answer = '{answer}'")["random"]
+        write(place, '{"a": 1}', "model/config.json")
+        assert keys(place, SIMPLE + f"answer = '{answer}'")["random"] != before
+
+
 # Running
 
 

@@ -133,6 +133,10 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
         words = ("[select]", f"{module} is not installed", _optional.install_command(extra))
         run("run", text, "--dry-run").refuses(*words)
 
+    monkeypatch.setattr(_optional, "find_spec", lambda name: None if name == "torch" else name)
+    words = ("[select]", "torch is not installed", _optional.install_command("reward"))
+    run("run", recipe(place, COLLECT, REWARD, select + "answer = 'fits:model'")).refuses(*words)
+
     monkeypatch.setattr(_optional, "find_spec", lambda name: name)
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     (place / "judge.toml").write_text(

@@ -43,7 +43,7 @@ def load(model: str, revision: str | None = None) -> Callable[[list[str]], Float
     torch, transformers = (optional(name, extra="reward") for name in ("torch", "transformers"))
     device = where_it_runs()
     try:
-        with quiet_hub():
+        with quiet_hub(model):
             tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
             network = transformers.AutoModelForCausalLM.from_pretrained(
                 model,

@@ -66,8 +66,6 @@ class ChosenAnswers:
     """All answers of each instruction, where it may have more than one."""
     good: Several | None = None
     """The answers of each instruction that are good enough, of which a model's likelihood takes one; None = it takes none."""
-    fit: FloatArray | None = None
-    """The mean log-likelihood per token of the chosen answer, by that model, shape (N,). NaN = not known."""
 
 
 @dataclass(frozen=True, slots=True)

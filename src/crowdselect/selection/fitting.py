@@ -192,9 +192,8 @@ def with_fits(
     """
     good = good_of(rows, chosen, options)
     fits = scored_answers(scorer, good, shards=shards, rows=rows, progress=progress)
-    order = np.lexsort(
-        (-np.nan_to_num(fits, nan=-np.inf), good.row)
-    )  # stable: equal fits stay best-rewarded first
+    # Stable: equal fits stay in their order, the best-rewarded first.
+    order = np.lexsort((-np.nan_to_num(fits, nan=-np.inf), good.row))
     taken = order[np.searchsorted(good.row, np.flatnonzero(chosen))]
     answers, at = rows.answers, good.row[taken]
 
@@ -211,8 +210,8 @@ def with_fits(
     )
     without = int(np.isnan(fits).sum())
     note = (
-        f"{without:,} of {len(fits):,} good answers have no fit: the messages before them are longer than `max_length`, or the chat "
-        "template of the model refuses them; such an answer is taken where its row has no other"
+        f"{without:,} of {len(fits):,} good answers have no fit: the messages before them are longer than `max_length`, the chat template "
+        "refuses them, or the model gives no finite number; such an answer is taken where its row has no other"
     )
     notes = (*rows.notes, note) if without else rows.notes
     return replace(rows, answers=answers, fitted=Fitted(good, fits, taken), notes=notes)

@@ -351,11 +351,25 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
     by_column = options.cluster_by if number_of_bins(options, pool) is None else None
-    numbers = _own_numbers(options, pool)
     quota = read_quota(options.quota)
     by_quota = None if quota is None else _grouping_column(quota.column, pool)
+    numbers = _own_numbers(options, pool)
     rl = () if options.format != RL else columns_in(options, pool).needed
     return tuple(name for name in (by_column, by_quota, *numbers, *rl) if name is not None)
+
+
+def _grouping_column(name: str, pool: Pool) -> str:
+    """Check that the column of `quota` may have one value per instruction.
+
+    Raises:
+        InputError: There is no such column.
+        OptionError: It is a reward column.
+    """
+    if name not in pool.columns:
+        pool.column(name)  # its error names the columns that there are
+    if name in pool.reward_columns:
+        raise OptionError(f"`quota`: {name} holds rewards; name a column that groups instructions")
+    return name
 
 
 def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:
@@ -385,20 +399,6 @@ def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:
 def _where(path: str, name: str, ids: Ids) -> Callable[[int], str]:
     """Name the value of a row, for messages."""
     return lambda row: f"{path}: {name} of id {ids[row]!r}"
-
-
-def _grouping_column(name: str, pool: Pool) -> str:
-    """Check that the column of `quota` may have one value per instruction.
-
-    Raises:
-        InputError: There is no such column.
-        OptionError: It is a reward column.
-    """
-    if name not in pool.columns:
-        pool.column(name)  # its error names the columns that there are
-    if name in pool.reward_columns:
-        raise OptionError(f"`quota`: {name} holds rewards; name a column that groups instructions")
-    return name
 
 
 def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str, ...]:
