@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-third proving-ground-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make trainers  does each trainer read what is exported for it? In an environment of its own each (trainers-axolotl: one)"
 	@echo "make lm-eval-samples  write anew what the tests read of lm-evaluation-harness, in an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
+	@echo "make proving-ground-third  its third protocol alone, half an hour"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
 
 # The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
@@ -115,6 +116,9 @@ bench-ray: $(VENV)/.all
 
 proving-ground: $(VENV)/.all
 	$(BIN)/python -m proving_ground run
+
+proving-ground-third: $(VENV)/.all
+	$(BIN)/python -m proving_ground third
 
 proving-ground-quick: $(VENV)/.all
 	$(BIN)/python -m proving_ground quick

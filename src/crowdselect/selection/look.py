@@ -24,6 +24,7 @@ from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.examples import Examples, read_examples
 from crowdselect.selection.fitting import check_fits
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
@@ -173,9 +174,7 @@ class _Request:
 
 def _rows(shards: Shards, request: _Request) -> Rows:
     pool, options = shards.pool, request.options
-    questions = tuple(
-        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
-    )
+    questions, examples = _questions(request)
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
@@ -237,7 +236,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     owner, owner_notes = _owners(merged, look, options)
-    notes += owner_notes
+    notes += [*owner_notes, *([] if examples is None else examples.notes)]
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -260,6 +259,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
+        examples=() if examples is None else examples.examples,
         owner=owner,
         columns=columns,
         checked=_checked(pool, columns, options),
@@ -274,6 +274,20 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         look=look if request.keep else None,
         joined=own,
     )
+
+
+def _questions(
+    request: _Request,
+) -> tuple[tuple[tuple[str, list[BenchmarkQuestion]], ...], Examples | None]:
+    """Read what no row may share text with: the benchmarks' questions by file, and last the method's examples; also return these."""
+    options, file = request.options, request.method.examples
+    questions = tuple(
+        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
+    )
+    if file is None:
+        return questions, None
+    examples = read_examples(file)
+    return (*questions, (file, examples.questions)), examples
 
 
 def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
@@ -325,7 +339,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         scores=any(map(rests_on_items, numbers)),
-        text_keys=options is not None and not shards.whole and wants_model(options),
+        text_keys=options is not None
+        and not shards.whole
+        and wants_model(options, method=request.method.vectors),
         below=_threshold(shards),
         limit_seed=pool.seed,
     )

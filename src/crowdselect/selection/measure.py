@@ -759,12 +759,12 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
 
     digest, texts = _digests(pool, rows)
     columns = {"digest": digest}
-    if not look.text_keys and not options.decontaminate:
+    if not look.text_keys and not look.questions:
         return columns
     texts = to_numpy(texts)
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
-    if options.decontaminate:
+    if look.questions:
         index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
         found = index.find(texts)
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))

@@ -55,7 +55,8 @@ class Options:
     """How many rows each value of a column gets, COLUMN=RULE: equal, proportional, or shares such as a:0.5,b:0.3,rest:0.2.
     Clusters are made of all rows; each value gives its places to its own part of them."""
     embedder: str = "lsa"
-    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
+    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME, a sentence-transformers model, or
+    hidden:MODEL, the hidden states of a language model."""
     answer: str = "best"
     """Whose answer to train on: best, random, topN-random, model:NAME or fits:MODEL (see `crowdselect.selection.fitting`); of
     several samples of a model, one of them."""
@@ -223,6 +224,6 @@ def wants_vectors(options: Options) -> bool:
     return by_vectors or options.near_duplicates is not None
 
 
-def wants_model(options: Options) -> bool:
-    """Tell whether a model has to embed texts."""
-    return wants_vectors(options) and vector_kind(options.embedder).runs_a_model
+def wants_model(options: Options, *, method: bool = False) -> bool:
+    """Tell whether a model has to embed texts; `method` says whether the method needs vectors."""
+    return (method or wants_vectors(options)) and vector_kind(options.embedder).runs_a_model

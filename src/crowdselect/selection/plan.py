@@ -7,7 +7,6 @@ import numpy as np
 from crowdselect.crowd import Crowd
 from crowdselect.embed.models import check_embedder
 from crowdselect.embed.texts import TextVectors
-from crowdselect.embed.vectors import vector_kind
 from crowdselect.modelfolders import is_here
 from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.pool import Pool
@@ -39,7 +38,8 @@ class Work:
 
 def runs_a_model(options: Options, method: Method) -> bool:
     """Tell whether a selection runs a model: by its method, as its embedder, or for the answers that fit."""
-    return method.known is not None or _embeds(options, method) or fits_of(options.answer) is not None
+    embeds = wants_model(options, method=method.vectors)
+    return method.known is not None or embeds or fits_of(options.answer) is not None
 
 
 def plan(
@@ -80,7 +80,7 @@ def plan(
             model = f"{method.name} by {method.arguments.get('model')}"
             known = method.known(seen, progress)
             work.append(Work(model, len(seen.rows), known or 0, is_here=known is not None))
-        if _embeds(options, method):
+        if wants_model(options, method=method.vectors):
             work.append(_embedding(seen, progress))
         if fits is not None:
             done = all(each.is_here and each.known == each.rows for each in work)
@@ -94,7 +94,7 @@ def _chosen(method: Method, seen: Seen, reasons: ObjectArray, progress: Progress
     shards, rows, options = seen.shards, seen.known, seen.options
     scored, seen, _ = scored_rows(method, seen, reasons, progress)
     grouping = group(
-        embeddable(shards, rows),
+        embeddable(shards, rows, options, seen.eligible),
         seen.eligible,
         rows.hashes,
         options,
@@ -123,10 +123,6 @@ def _scoring(model: str, seen: Seen, chosen: BoolArray | None, fitting: Fitting,
     return Work(f"fits of answers by {model}", len(good.row), known, here)
 
 
-def _embeds(options: Options, method: Method) -> bool:
-    return wants_model(options) or (method.vectors and vector_kind(options.embedder).runs_a_model)
-
-
 def _embedding(seen: Seen, progress: Progress) -> Work:
     options, rows = seen.options, seen.rows
     if options.cluster_by is None:
@@ -134,7 +130,7 @@ def _embedding(seen: Seen, progress: Progress) -> Work:
     is_here, known = check_embedder(options.embedder), 0
     if is_here and options.cache:
         keys = reseeded(seen.known.hashes[rows], seed=options.seed, salt="sample")
-        reading = embeddable(seen.shards, seen.known)
+        reading = embeddable(seen.shards, seen.known, options, seen.eligible)
         vectors = vectors_for(reading, rows, keys, options, progress, k=options.clusters)
         known = int(np.sum(vectors.kept(rows))) if isinstance(vectors, TextVectors) else 0
     return Work(f"vectors by {options.embedder}", len(rows), known, is_here)

@@ -18,6 +18,7 @@ from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
+from crowdselect.selection.examples import Example
 from crowdselect.selection.measure import Look, Matrix
 from crowdselect.selection.own_answers import JoinedAnswers
 from crowdselect.selection.rl import Columns
@@ -39,6 +40,8 @@ COLUMNS = (
     "stratum",
     "score",
     "chance",
+    "example",
+    "similarity",
     "n_rewards",
     "reward_agreement",
 )
@@ -104,7 +107,9 @@ class Rows:
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
     questions: tuple[tuple[str, list[BenchmarkQuestion]], ...] = ()
-    """Files of benchmark questions, and their questions."""
+    """Files of benchmark questions, the method's examples last, and their questions."""
+    examples: tuple[Example, ...] = ()
+    """What the method compares rows with."""
     owner: IntArray | None = None
     """Shape (N,): which of these questions, numbered over all files, each row shares text with; -1 = none."""
     columns: Mapping[str, ObjectArray] = field(default_factory=dict)

@@ -76,7 +76,7 @@ def select(
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
         grouping = group(
-            embeddable(shards, rows),
+            embeddable(shards, rows, options, seen.eligible),
             seen.eligible,
             rows.hashes,
             options,
@@ -92,5 +92,7 @@ def select(
         with stage("answers that fit") as progress:
             rows = with_fits(rows, choice.rank > 0, scorer, shards=shards, options=options, progress=progress)
     notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-    found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, fitting, scored.chance)
+    found = Found(
+        shards, rows, reasons, seen, ordered.score, grouping, choice, fitting, scored.chance, ordered.columns
+    )
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)

@@ -321,6 +321,13 @@ def _story(row: Row, options: Mapping[str, Any], stratum: Mapping[str, Any] | No
         )
     if row.get("chance") is not None:
         lines.append(_chance_line(row, options))
+    if row.get("example") is not None:
+        pulled = (
+            "it is the nearest row that was left to the example"
+            if row["selected"]
+            else "the nearest example is"
+        )
+        lines.append(f"{pulled} {row['example']}: similarity {row['similarity']:.3f}, 1 at most")
     lines.append(_change(row, reason, other, options))
     return lines
 
@@ -418,7 +425,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "outside": f"{_shown(row, other)}; make its band of `keep` wider",
         "no_quota": "give its value a share in `quota`, or `rest` one",
         "below_floor": "lower the floor, or collect a better answer",
-        "contaminated": f"it stays out while {other} is in the evaluation",
+        "contaminated": f"it stays out while {other} is in the evaluation{' or an example' * ('examples' in options)}",
         "no_score": f"the method leaves it out: {other}",
         "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
