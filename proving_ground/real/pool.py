@@ -42,7 +42,7 @@ def divide(pool: Path, folder: Path, *, student: Path) -> Parts:
     table = pq.read_table(pool)
     short = _short(table, student)
     table = table.filter(pc.is_in(table["id"], pa.array(sorted(short))))
-    chosen = pa.array(held_out(_answered(table)))
+    chosen = pa.array(held_out(_answered(table), count=HELD_OUT))
     parts = Parts(folder / "choose.parquet", folder / "held-out.parquet")
     inside = pc.is_in(table["id"], chosen)
     pq.write_table(table.filter(pc.invert(inside)), parts.choose)
@@ -50,7 +50,7 @@ def divide(pool: Path, folder: Path, *, student: Path) -> Parts:
     return parts
 
 
-def held_out(tasks: dict[str, str], *, count: int = HELD_OUT) -> list[str]:
+def held_out(tasks: dict[str, str], *, count: int) -> list[str]:
     """Draw questions by a hash of their ids, as many of each task as its share of all, rounded.
 
     Args:
