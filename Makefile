@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-quick proving-ground-real clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make lm-eval-samples  write anew what the tests read of lm-evaluation-harness, in an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
+	@echo "make proving-ground-real   the same question with a real language model and a real pool (of CROWDSELECT_DATA), for hours"
 
 # The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
 $(VENV)/.base: $(SOURCES)
@@ -122,6 +123,9 @@ proving-ground: $(VENV)/.all
 
 proving-ground-quick: $(VENV)/.all
 	$(BIN)/python -m proving_ground quick
+
+proving-ground-real: $(VENV)/.all
+	$(BIN)/python -m proving_ground.real run $(CROWDSELECT_DATA)/zeroeval.parquet --crowd $(CROWDSELECT_DATA)/zeroeval.models.json
 
 clean:
 	rm -rf $(VENV) crowdselect-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

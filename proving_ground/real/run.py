@@ -37,6 +37,7 @@ from proving_ground.real.results import BASE, READING, Record, Results, run_name
 from proving_ground.real.student import write_student
 from proving_ground.run import processes
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Done = tuple[str, Record]
 
 
@@ -150,7 +151,6 @@ def run_one(place: Workplace, way: str, seed: int) -> Done:
             accumulation=each,
             max_length=limit,
             dtype="bfloat16",
-            device="cpu",
             gradient_checkpointing=False,
             seed=seed,
         )
@@ -222,14 +222,14 @@ def losses(kind: Kind, model: Path, pool: Path) -> Record:
         Of each question, in the order of ids: `ids`, `bands`, `tokens` that count, `loss`: the mean per token, or the share
         of 1 that goes to the better answer.
     """
-    with tempfile.TemporaryDirectory() as scratch, torch.autocast("cpu", dtype=torch.bfloat16):
+    with tempfile.TemporaryDirectory() as scratch, torch.autocast(DEVICE, dtype=torch.bfloat16):
         options = MeasureOptions(
             benchmark=kind,
             student=str(model),
             pool=str(pool),
             reward=REWARD,
             max_length=ROW_TOKENS,
-            device="cpu",
+            device=DEVICE,
             output=f"{scratch}/result",
         )
         questions = measure(options).result["questions"]

@@ -19,6 +19,11 @@ from proving_ground.tables import table
 Measure = Literal["loss", "prefers"]
 MEASURED: Mapping[Measure, str] = {"loss": "Loss", "prefers": "Prefers"}
 _DIGITS: Mapping[Measure, int] = {"loss": 4, "prefers": 1}
+_SUMMARY = (
+    "Mean over the seeds on the held-out questions. Loss: nats per token of a right answer, lower is better. Prefers: questions on which a "
+    "right answer is likelier than a wrong one. Told apart: by Holm over the ways with two seeds or more, and each run on the same side of "
+    "each run of random."
+)
 BEFORE = "before training"
 TOLD_APART, NOT_TOLD, ONE_SEED = "told apart", "not told apart", "one seed"
 
@@ -40,7 +45,7 @@ def page(results: Results) -> str:
         base = results[BASE]
         parts += [
             _chosen(runs),
-            summary(results),
+            f"## Before and after\n\n{_SUMMARY}\n\n{summary(results)}",
             _each_seed(base, runs),
             *(_parts(base, runs, measure) for measure in MEASURED),
         ]
@@ -70,12 +75,7 @@ def summary(results: Results) -> str:
     head = ["way", "seeds"]
     for name in ("loss", "prefers, %"):
         head += [name, "to random", "told apart"]
-    note = (
-        "Mean over the seeds on the held-out questions. Loss: nats per token of a right answer, lower is better. Prefers: questions on which a "
-        "right answer is likelier than a wrong one. Told apart: by Holm over the ways with two seeds or more, and each run on the same side of "
-        "each run of random."
-    )
-    return f"## Before and after\n\n{note}\n\n{table(head, rows)}"
+    return table(head, rows)
 
 
 def compared(
