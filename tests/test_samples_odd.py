@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from crowdselect import Options, open_pool, select
 from crowdselect.engine.here import run_here
 from crowdselect.errors import BudgetError, InputError
-from crowdselect.pool.index import coded, codes_of, ordered_keys
+from crowdselect.pool.codes import coded, codes_of
+from crowdselect.pool.keys import ordered_keys
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.finish import ENDINGS, ending_sql
 from crowdselect.numeric.candidates import Candidates
+from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, said_text
+from crowdselect.pool.cells import CellRewards, cell_means, cell_rewards, not_numeric, refuse_infinite
+from crowdselect.pool.codes import coded, codes_of, first_missing, to_numpy
 from crowdselect.pool.columns import (
     answer_alone,
     blank,
@@ -23,32 +26,18 @@ from crowdselect.pool.columns import (
     repaired,
     with_reasoning,
 )
-from crowdselect.pool.index import (
-    AnswerBatch,
+from crowdselect.pool.index import Index
+from crowdselect.pool.keys import (
     AnswerKeys,
-    CellRewards,
-    Cells,
-    Index,
-    Numbers,
-    Targets,
-    cell_means,
-    cell_rewards,
-    coded,
-    codes_of,
     draws,
-    first_missing,
     first_not_number,
     levels_of,
-    not_numeric,
     ordered_keys,
-    refuse_infinite,
-    said_text,
     sample_numbers,
     sorted_keys,
-    to_numpy,
 )
-from crowdselect.pool.layouts import Directed, Tall, Wide, direction_of
 from crowdselect.pool.source import Looked, Source
+from crowdselect.pool.views import Directed, Tall, Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

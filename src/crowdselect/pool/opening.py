@@ -14,27 +14,18 @@ import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import to_numpy
-from crowdselect.pool.layouts import (
-    FEWEST_COUNTED,
-    ID_COLUMNS,
-    LAYOUTS,
-    Tall,
-    View,
-    Wide,
-    detect,
-    plain_view,
-    view,
-)
+from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source, connect
+from crowdselect.pool.views import Tall, View, Wide
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,27 +12,20 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
+from crowdselect.pool.batches import AnswerBatch, Numbers, Targets
+from crowdselect.pool.cells import CellRewards
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Kind, as_number, as_text, quote
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import (
-    AnswerBatch,
-    CellRewards,
-    Index,
-    Numbers,
-    Targets,
-    build_index,
-    one_per_id,
-    to_numpy,
-    values_per_id,
-    vectors,
-)
-from crowdselect.pool.layouts import NUMERIC, STUDENT, Tall, Wide
+from crowdselect.pool.index import Index, build_index, one_per_id, values_per_id, vectors
+from crowdselect.pool.layouts import NUMERIC, STUDENT
 from crowdselect.pool.memory import Data, on_disk
 from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import Tall, Wide
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:

@@ -13,11 +13,13 @@ import numpy as np
 
 from crowdselect.errors import InputError
 from crowdselect.pool.answers import TallAnswers, WideAnswers
+from crowdselect.pool.batches import AnswerBatch, Cells, Numbers
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs
-from crowdselect.pool.index import AnswerBatch, Cells, Index, Numbers, one_per_id, to_numpy, values_per_id
-from crowdselect.pool.layouts import View
+from crowdselect.pool.index import Index, one_per_id, values_per_id
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import View
 from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:

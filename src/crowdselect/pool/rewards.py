@@ -15,31 +15,14 @@ import numpy as np
 from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
-from crowdselect.pool.index import (
-    AnswerKeys,
-    CellRewards,
-    Index,
-    cell_rewards,
-    first_not_number,
-    first_null,
-    not_numeric,
-    sample_numbers,
-    sorted_keys,
-    to_numpy,
-)
-from crowdselect.pool.layouts import (
-    FIRST_REWARDS,
-    Directed,
-    RewardColumns,
-    Tall,
-    Wide,
-    candidates,
-    direction_of,
-    no_model,
-    reward_columns,
-)
+from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
+from crowdselect.pool.codes import first_null, to_numpy
+from crowdselect.pool.index import Index
+from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
+from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
+from crowdselect.pool.views import Directed, RewardColumns, Tall, Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

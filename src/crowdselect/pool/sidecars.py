@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
+from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.columns import as_number, as_text, quote
 from crowdselect.pool.files import is_table
-from crowdselect.pool.index import first_null, to_numpy
 from crowdselect.pool.layouts import ID_COLUMNS
 from crowdselect.pool.source import Source, connect
 from crowdselect.textfile import read_text

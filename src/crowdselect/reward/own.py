@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import fingerprint
-from crowdselect.pool.index import to_numpy
 from crowdselect.pool.layouts import candidates, reward_columns
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.source import Source, connect

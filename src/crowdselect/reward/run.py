@@ -8,7 +8,7 @@ from typing import Protocol
 
 from crowdselect.ask.ledger import Answer, now
 from crowdselect.finish import ENDINGS
-from crowdselect.pool.index import AnswerBatch
+from crowdselect.pool.batches import AnswerBatch
 from crowdselect.pool.pool import Pool
 from crowdselect.reward.protocol import Item, Outcome, Scorer, score_key, settings_digest
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from crowdselect.crowd import Crowd, students_in
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
-from crowdselect.pool.index import to_numpy
-from crowdselect.pool.layouts import direction_of
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.views import direction_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.rows import metrics_table
 from crowdselect.selection.selection import Selection

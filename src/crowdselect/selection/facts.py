@@ -11,8 +11,8 @@ from crowdselect import __version__
 from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
-from crowdselect.pool.index import to_numpy
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.keep import lowest_kept

@@ -18,7 +18,7 @@ from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import ChosenAnswers, check_answer
-from crowdselect.pool.index import sorted_once, to_numpy
+from crowdselect.pool.codes import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places

@@ -26,8 +26,10 @@ from crowdselect.numeric.good import is_good, tallied
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, unsaid
 from crowdselect.pool.answers import Texts
+from crowdselect.pool.batches import Targets
+from crowdselect.pool.cells import CellRewards
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import CellRewards, Targets, to_numpy
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.rewards import respelt

@@ -10,8 +10,8 @@ import numpy as np
 from crowdselect.errors import InputError, LayoutError, OptionError
 from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.responses import ChosenAnswers
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import to_numpy
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
 from crowdselect.selection.measure import RewardsIn, candidates_among, rewards_in

@@ -8,7 +8,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.good import good_cut, tallied
-from crowdselect.pool.index import to_numpy
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.shards import Ids
 from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, matrix_in, rewards_in_shards, rewards_of
 from crowdselect.selection.numbers import as_numbers

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, MissingExtraError, SplitError
+from crowdselect.pool.batches import Numbers
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.index import Numbers
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.prompts import Chat
 from crowdselect.pool.shards import answers_in
