@@ -137,3 +137,12 @@ def test_questions_without_two_answers_and_parts_are_left_out_of_a_comparison():
         (BEFORE, 3, 50.0),
     ]
     assert compared(base, {"random": [base]}, "loss", "apples").standings[0].score == 1.25  # by tokens
+
+
+def test_the_tables_in_the_docs_are_those_of_the_results():
+    from proving_ground.real.results import Results
+    from proving_ground.real.tables import BEGIN, END, EVIDENCE, finding, page
+
+    results = Results()
+    assert (results.folder / "tables.md").read_text() == page(results)
+    assert f"{BEGIN}\n\n{finding(results)}\n\n{END}" in EVIDENCE.read_text()

@@ -1,7 +1,9 @@
 """The results as tables in Markdown."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import Literal
 
@@ -19,6 +21,9 @@ from proving_ground.tables import table
 Measure = Literal["loss", "prefers"]
 MEASURED: Mapping[Measure, str] = {"loss": "Loss", "prefers": "Prefers"}
 _DIGITS: Mapping[Measure, int] = {"loss": 4, "prefers": 1}
+EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence.md"
+BEGIN, END = "<!-- of the real model: begin -->", "<!-- of the real model: end -->"
+"""Around what `write` puts into the docs."""
 _SUMMARY = (
     "Mean over the seeds on the held-out questions. Loss: nats per token of a right answer, lower is better. Prefers: questions on which a "
     "right answer is likelier than a wrong one. Told apart: by Holm over the ways with two seeds or more, and each run on the same side of "
@@ -29,8 +34,24 @@ TOLD_APART, NOT_TOLD, ONE_SEED = "told apart", "not told apart", "one seed"
 
 
 def write(results: Results) -> None:
-    """Write `tables.md` beside the results."""
+    """Write `tables.md` beside the results, and their summary into the docs."""
     (results.folder / "tables.md").write_text(page(results), encoding="utf-8")
+    before, rest = EVIDENCE.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    EVIDENCE.write_text(f"{before}{BEGIN}\n\n{finding(results)}\n\n{END}{after}", encoding="utf-8")
+
+
+def finding(results: Results) -> str:
+    """Write the summary for the docs: the table that decides, and what has not been run."""
+    runs = runs_of(results)
+    missing = [
+        f"{way} ({len(runs.get(way, []))} of {count} seeds)"
+        for way, count in Counter(way for way, _ in order()).items()
+        if len(runs.get(way, [])) < count
+    ]
+    not_run = f"**Not run, or not in full:** {', '.join(missing) or 'nothing'}."
+    shown = summary(results) if RANDOM in runs else "No run has ended yet."
+    return f"{shown}\n\n{not_run}"
 
 
 def page(results: Results) -> str:
@@ -137,9 +158,7 @@ def _group(
 
 
 def _progress(runs: Mapping[str, Sequence[Record]], results: Results) -> str:
-    wanted = dict.fromkeys(WAYS, 0)
-    for way, _ in order():
-        wanted[way] += 1
+    wanted = Counter(way for way, _ in order())
     rows = [
         [way, f"{len(runs[way])} of {count}" if way in runs else "not run"] for way, count in wanted.items()
     ]
