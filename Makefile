@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-third proving-ground-quick proving-ground-real clean
+.PHONY: help demo test test-all browser lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-third proving-ground-quick proving-ground-real clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      set up, choose 100 rows of a simulated pool and make a page about it"
 	@echo "make test      set up and test what the base install holds"
 	@echo "make test-all  the same with every extra that runs on a CPU"
+	@echo "make browser   the page of explore in chromium: what it chooses, by 200 settings, against the library"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      the documentation as a site, in build/site; links are checked"
 	@echo "make bench     measure; one JSON line per figure (bench-large: 10 million rows; bench-ray: Ray workers)"
@@ -55,6 +56,10 @@ test: $(VENV)/.base
 test-all: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 -q
 	$(BIN)/python -m proving_ground quick
+
+# `make test-all` tries 20 of the settings. Chromium is the system's own.
+browser: $(VENV)/.all
+	CROWDSELECT_BROWSER=all $(BIN)/python -m pytest -n 2 -q tests/test_explore_browser.py
 
 # Each trainer pins other versions of the same packages, so each is checked in an environment of its own: the trainer without
 # what it depends on, and what the parts that read data and settings import, in versions that it allows.

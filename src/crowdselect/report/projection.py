@@ -55,7 +55,7 @@ def project(run: ReportData, *, method: str = "tsne", progress: Progress | None 
     if not np.ptp(vectors, axis=0).any():
         return _nothing("all vectors are the same")
     small = method == "tsne" and len(rows) < _FEW
-    xy = _pca(vectors, 2) if method == "pca" or small else _tsne(vectors, run.options.get("seed", 0))
+    xy = principal(vectors, 2) if method == "pca" or small else _tsne(vectors, run.options.get("seed", 0))
     xy = (xy - xy.min(axis=0)) / max(float(np.ptp(xy, axis=0).max()), 1e-12) * 2
     xy -= xy.max(axis=0) / 2
     how = "the two leading principal components" if method == "pca" or small else "t-SNE"
@@ -120,7 +120,7 @@ def _vectors(run: ReportData, rows: IntArray, progress: Progress | None) -> tupl
     return vectors.of(np.searchsorted(embedded, rows)), vectors.name
 
 
-def _pca(vectors: NDArray[Any], dimensions: int) -> FloatArray:
+def principal(vectors: NDArray[Any], dimensions: int) -> FloatArray:
     """Project to the leading principal components, shape (n, dimensions), by the exact D x D covariance."""
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
@@ -136,7 +136,7 @@ def _tsne(vectors: NDArray[Any], seed: int) -> FloatArray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    reduced = _pca(vectors, min(_REDUCED, vectors.shape[1]))
+    reduced = principal(vectors, min(_REDUCED, vectors.shape[1]))
     start = reduced[:, :2] / max(float(reduced[:, 0].std()), 1e-12) * 1e-4
     made = TSNE(
         init=start.astype(np.float32),
