@@ -13,6 +13,7 @@ from crowdselect import Crowd, Options, open_pool, select
 from crowdselect.explorer.page import make_page
 from crowdselect.explorer.payload import payload_of
 from crowdselect.pool.sidecars import read_ids
+from crowdselect.report.page import frame
 from crowdselect.selection.methods import CROWD
 from test_report_browser import ARGUMENTS, CHROMIUM, HOSTILE, Opened
 
@@ -554,3 +555,26 @@ def test_clusters_that_no_command_makes_again_are_saved_as_a_file(opened, tmp_pa
     saved.value.save_as(tmp_path / name)
     assert len((tmp_path / name).read_text(encoding="utf-8").splitlines()) == N
     page.clean()
+
+
+def test_it_works_in_a_frame_as_in_a_notebook(browser, made, tmp_path):
+    place = tmp_path / "notebook.html"
+    shown = frame(made.read_text(encoding="utf-8"), title="a page")
+    place.write_text(
+        f'<!doctype html><html data-ready="yes"><meta charset="utf-8"><body>{shown}', encoding="utf-8"
+    )
+    opened = Explored(browser, place)
+    inner = opened.page.frames[1]
+    inner.wait_for_selector("html[data-ready=yes]")
+    before = inner.locator("#command").inner_text()
+    inner.fill("#weight-0", "4")
+    inner.press("#weight-0", "Enter")
+    inner.wait_for_selector("html[data-ready=yes]")
+    assert inner.locator("#command").inner_text() != before
+    assert inner.locator("#copy-link").is_hidden()  # it has no address
+    inner.locator("[data-section=rows]").click()
+    inner.locator(".grid-row").first.click()
+    assert "higher than" in inner.locator("#row-open .facts").inner_text()
+    assert inner.evaluate("window.hit") is None
+    opened.clean()
+    opened.context.close()

@@ -351,7 +351,7 @@ const BRIEF = 6;
 function changesPart() {
   const than = otherWords();
   const { mean: shared, spread } = sharedAtRandom();
-  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${number(Number(spread.toPrecision(2)))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
+  $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${spread < 1 ? number(Number(spread.toPrecision(1))) : whole(Math.round(spread))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
@@ -674,6 +674,18 @@ function standing(row) {
   return `${now}. ${before ? `In ${than} at place ${whole(before)}.` : `Not in ${than}.`}`;
 }
 const clusterName = (row) => setting.clusters && facts.clusterOf ? facts.clusters[facts.clusterOf[row]]?.name : null;
+// How many of the rows that can be chosen a number of a row is higher than: that, not its value, is what counts.
+function higher(metric, row) {
+  const values = valuesOf(metric), value = values[row];
+  if (Number.isNaN(value)) return "";
+  let below = 0, count = 0;
+  for (let i = 0; i < facts.n; i += 1) {
+    if (Number.isNaN(result.score[i]) || Number.isNaN(values[i])) continue;
+    count += 1;
+    below += values[i] < value;
+  }
+  return count ? `higher than ${(100 * below / count).toFixed(0)}% of eligible rows` : "";
+}
 let opened = null; // the list that the row is of, and its place there
 function openRow(rows, at) {
   opened = { rows, at };
@@ -697,7 +709,7 @@ function showRow() {
   why.id = "row-title";
   for (const metric of facts.metrics) {
     const weight = setting.weights[metric.name];
-    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", weight ? `weight ${weight}` : ""));
+    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", [higher(metric, row), weight ? `weight ${weight}` : ""].filter(Boolean).join(", ")));
   }
   const text = (label, shown) => {
     const node = make("div", "text", shown);

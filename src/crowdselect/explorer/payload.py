@@ -22,7 +22,8 @@ from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
 from crowdselect.report.page import json_block
-from crowdselect.report.projection import principal
+from crowdselect.report.projection import spread_out
+from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, REASONS, barred, bars, eligibility, lists
 from crowdselect.selection.keep import bands_of
@@ -462,18 +463,17 @@ def _cluster_names(found: _Gathered) -> list[str]:
 
 
 def _add_map(found: _Gathered, sections: _Sections) -> str | None:
-    """Add where each row lies on a map: the two leading principal components of its vector."""
+    """Add where each row lies on a map, and say how it was made; None if there is none."""
     rows, vectors = np.flatnonzero(found.fitted), found.grouping.vectors
     if vectors is None or len(rows) < 3:
         return None
-    at = principal(vectors[rows], 2)
-    at = (at - at.min(axis=0)) / max(float(np.ptp(at, axis=0).max()), 1e-12) * 2
-    at -= at.max(axis=0) / 2
+    keys = reseeded(found.rows.hashes[rows], seed=found.options.seed, salt="map")
+    at, how = spread_out(vectors[rows], keys, seed=found.options.seed)
     for axis, name in enumerate("xy"):
         values = np.full(len(found.rows), np.nan, dtype=np.float32)
         values[rows] = np.round(at[:, axis] * 4096) / 4096  # a screen shows no more
         sections.add(name, values)
-    return f"{len(rows):,} rows, by the two leading principal components of the vectors of {found.grouping.embedder}"
+    return f"{len(rows):,} rows, by {how}, of the vectors of {found.grouping.embedder}. Only nearness means something."
 
 
 def _add_saved(found: _Gathered, sections: _Sections) -> tuple[bool, list[str]]:
