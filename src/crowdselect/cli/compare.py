@@ -201,6 +201,8 @@ def _print_comparison(found: "SelectionComparison") -> None:
     rows, short = [], short_names(found.names)
     for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
+        if chance is None and all(side.figures[name] is None for side in found.sides):
+            continue
         cells = []
         for side in found.sides:
             value = side.figures[name]

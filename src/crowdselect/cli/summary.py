@@ -39,6 +39,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
+            "answers": _fit_line(facts.get("fits"), chosen=options["budget"]),
             **_student_lines(facts),
             "clusters": _cluster_line(facts, options),
             "embedder": facts["embedder"],
@@ -70,6 +71,22 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     rows = f"{counted(options['budget'], 'row')}{answers} to train on; " if trains else ""
     names = ", ".join(written)
     say(f"written to {shown_path(folder)}: {rows}{visible(names)}")
+
+
+def _fit_line(found: Mapping[str, Any] | None, *, chosen: int) -> str | None:
+    """Say what taking the answers that fit changed; None where they were taken otherwise."""
+    if found is None:
+        return None
+    other = (
+        f"{found['other_than_best']:,} of {counted(chosen, 'row')} take another answer than the best-rewarded"
+    )
+    if found["fit"] is None:
+        return f"no fit to {visible(found['model'])} is known"
+    was = "-" if found["fit_of_best"] is None else f"{found['fit_of_best']:.3g}"
+    return (
+        f"those that fit {visible(found['model'])}: mean log-likelihood per token {found['fit']:.3g} (of the best-rewarded {was}), "
+        f"mean reward {found['reward']:.4g} (best {found['reward_of_best']:.4g}); {other}"
+    )
 
 
 def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:

@@ -50,6 +50,7 @@ def figure_words(numbers: Sequence[str] = ()) -> dict[str, str]:
         "answer_length": "length of the answer, mean",
         "best_reward": "best reward of the crowd, mean",
         "answer_reward": "reward of the answer, mean",
+        "answer_fit": "fit of the answer (log-likelihood per token), mean",
         **{name: f"{name}, mean" for name in (*METRICS, *numbers)},
         "clusters": "clusters covered",
         "entropy": "entropy over clusters, bits",
@@ -67,6 +68,8 @@ class Pick:
     models: tuple[str | None, ...]
     samples: tuple[float | None, ...]
     rewards: FloatArray
+    fits: FloatArray | None = None
+    """How well each answer fits the model of `answer='fits:MODEL'`; None = it was taken otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,11 @@ def universe(selections: Sequence[Selection]) -> Facts:
         shown = ", ".join(sorted(map(str, rewards)))
         facts.problems.append(
             f"the selections are by different rewards ({shown}); metrics and best rewards are by {selections[0].facts['reward']}"
+        )
+    models = {each.facts["fits"]["model"] for each in selections if "fits" in each.facts}
+    if len(models) > 1:
+        facts.problems.append(
+            f"answers fit different models here ({', '.join(sorted(models))}), so their fits do not compare"
         )
     ties = {selection.options.get("ties", "average") for selection in selections}
     if len(ties) > 1:
@@ -324,8 +332,13 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
         np.array([facts.place[row["id"]] for row in rows], dtype=np.int64),
         tuple(row["model"] for row in rows),
         tuple(row.get("sample") for row in rows),
-        np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], dtype=np.float64),
+        _numbers(rows, "reward"),
+        _numbers(rows, "fit") if "fit" in selection.table.column_names else None,
     )
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
 def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
@@ -338,6 +351,7 @@ def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | No
         "answer_length": _mean(np.array([np.nan if a is None else a for a in answers])),
         "best_reward": None if facts.best is None else _mean(facts.best[rows]),
         "answer_reward": _mean(pick.rewards),
+        "answer_fit": None if pick.fits is None else _mean(pick.fits),
         **{name: _mean(values[rows]) for name, values in facts.metrics.items()},
         "models": float(len(set(pick.models) - {None})),
     }

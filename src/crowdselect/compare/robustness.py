@@ -536,7 +536,7 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own
     reasons = bars(rows, listed, options, weighted=method.weighted)
     eligible = np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
     grouping = group(
-        embeddable(shards, rows),
+        embeddable(shards, rows, options, eligible),
         eligible,
         rows.hashes,
         options,

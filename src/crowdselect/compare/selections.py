@@ -226,6 +226,8 @@ def compare(
         reference
         or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers{with_quota}"
     )
+    if not reference and picks[order[0]].fits is not None:
+        random_selections += " (the best-rewarded ones, as fits are of chosen rows)"
     opened_pool = _reopened(facts, first, pool, crowd)
     if opened_pool is not None:
         with closing(opened_pool):

@@ -64,7 +64,9 @@ def spread_of(
         labels[possible], names = group_labels(np.asarray(column)[possible])
         return Spread(labels, names, None, None, None)
     column = cluster_column(shards, rows, options, begin)
-    found = group(embeddable(shards, rows), begin, rows.hashes, options, progress, column=column)
+    found = group(
+        embeddable(shards, rows, options, begin), begin, rows.hashes, options, progress, column=column
+    )
     labels[begin] = found.labels[begin]
     names = found.names or [str(label) for label in range(int(found.labels[begin].max()) + 1)]
     others = np.flatnonzero(possible & ~begin)
@@ -73,7 +75,9 @@ def spread_of(
         return Spread(labels, names, begin, None, None, found.notes)
     taken = np.flatnonzero(possible)
     keys = reseeded(rows.hashes[taken], seed=options.seed, salt="sample")
-    opened = vectors_for(embeddable(shards, rows), taken, keys, options, progress, k=options.clusters)
+    opened = vectors_for(
+        embeddable(shards, rows, options, possible), taken, keys, options, progress, k=options.clusters
+    )
     vectors = unit_rows(opened.of(taken))
     if others.size:
         labels[others] = _by_mean(vectors, labels[taken], np.searchsorted(taken, others))

@@ -38,6 +38,7 @@ from crowdselect.pool.keys import (
 )
 from crowdselect.pool.source import Looked, Source
 from crowdselect.pool.views import Directed, Tall, Wide, direction_of
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class TallAnswers:
                 else broken(raw)
             )
             count = self._source.fetch(f"count(*) FILTER ({test})").column(0)[0].as_py()
-            self.notes.append(f"{count} rows have answers with control characters, now U+FFFD")
+            self.notes.append(f"control characters in the answers of {counted(count, 'row')} are now U+FFFD")
         return found
 
     @cached_property
@@ -681,7 +682,7 @@ class TallAnswers:
             count = len(gone)
             if self._row_number is not None:
                 count = len(set(self._source.take(self._row_number, np.array(gone)).to_pylist()))
-            self.notes.append(f"{count} rows are equal to another in all columns and count once")
+            self.notes.append(f"counted once: {counted(count, 'row')} equal to another in all columns")
         return out
 
     def _contents(self, rows: IntArray, *, whole: bool) -> list[str]:

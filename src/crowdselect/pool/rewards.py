@@ -23,6 +23,7 @@ from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import Directed, RewardColumns, Tall, Wide, direction_of
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -221,9 +222,13 @@ def lost_note(path: str, lost: int) -> str | None:
 
     Example:
         >>> lost_note("r.parquet", 2)
-        'rewards: 2 rows of r.parquet match no (id, model) of the pool'
+        'rewards: left out: 2 rows of r.parquet whose (id, model) is not in the pool'
     """
-    return f"rewards: {lost} rows of {path} match no (id, model) of the pool" if lost else None
+    return (
+        f"rewards: left out: {counted(lost, 'row')} of {path} whose (id, model) is not in the pool"
+        if lost
+        else None
+    )
 
 
 def refuse_unnamed(source: Source, columns: RewardColumns) -> None:

@@ -456,9 +456,14 @@ def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
     inner = list(value.values())
     if inner and all(isinstance(column, dict) for column in inner):
         return _by_index(value)
-    if inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1:
+    lists = inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1
+    if lists and not any(_is_turn(one) for column in inner for one in column):  # turns are no rows
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
     return None
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and ("role" in value or "from" in value)
 
 
 def _by_index(value: Mapping[str, Mapping[str, Any]]) -> list[Row]:

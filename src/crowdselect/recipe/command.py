@@ -58,6 +58,12 @@ references = "mt_bench_reference_gpt-4.jsonl"
 judge = "crowd.toml#judge"
 max-cost = 50                        # of all judgements together
 
+[evaluate.loss]                      # without a judge: on rows of the pool that no student was trained on
+sample = 500
+
+# [evaluate.harness]                 # tasks of lm-evaluation-harness (extra: harness)
+# tasks = ["arc_easy", "hellaswag"]
+
 [evaluate.arena-hard]
 questions = "arena_hard_question.jsonl"
 baseline = "crowd.toml#anchor"       # whose answers count 50

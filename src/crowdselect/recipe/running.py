@@ -22,7 +22,7 @@ from typing import Any
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Step, StepGraph
-from crowdselect.recipe.reading import has_option, spoken
+from crowdselect.recipe.reading import UNJUDGED, has_option, spoken
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.running import running
 from crowdselect.terminal import counted, visible
@@ -38,6 +38,7 @@ _AT_ONCE = 1.0  # seconds for a step to end after the second stop signal
 _TAIL = 4096  # bytes read from a log's end
 _REASONS = 3  # reasons shown per model or column; the JSON has all
 _NO_JSON = ("select",)  # it would print every row
+_SLOW_TO_TELL = frozenset({"train", *UNJUDGED})
 _PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe must not shadow a module
 
 
@@ -228,6 +229,8 @@ def _lacks(said: Path) -> Iterator[str]:
     except ValueError:
         return  # it ended before writing JSON; its log says why
     parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
+    if "resampling" in found and "rows" in found:
+        parts[found["resampling"]["of"]] = found["rows"]
     for name, part in parts.items():
         reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
         for reason, count in sorted(reasons.items(), key=lambda one: -one[1])[:_REASONS]:
@@ -361,7 +364,7 @@ def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Pro
     Args:
         graph: The steps.
         store: The results so far.
-        all_priced: Ask every command for its plan; else only the first training for its own, which takes seconds each.
+        all_priced: Ask every command for its plan; else of those whose plan takes seconds only the first of each kind.
         progress: Called with the number of steps done and in total.
 
     Returns:
@@ -373,8 +376,8 @@ def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Pro
             progress(number, len(graph.steps))
             known = (
                 not all_priced
-                and step.section == "train"
-                and any(one.step.section == "train" and one.facts for one in lines)
+                and step.section in _SLOW_TO_TELL
+                and any(one.step.section == step.section and one.facts for one in lines)
             )
             lines.append(_line(step, graph, store, None if known else Path(scratch)))
     return lines
@@ -473,12 +476,21 @@ def _training(facts: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def _documents(facts: Mapping[str, Any]) -> tuple[str, str]:
+    known = [one["documents"] for one in facts["tasks"] if one["documents"] is not None]
+    downloads = f"downloads {', '.join(facts['downloads'])}" if facts["downloads"] else ""
+    return counted(sum(known), "document") if known else "", downloads
+
+
 _SAYINGS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "collect": lambda facts: _calls(facts["models"]),
     "reward": _scores,
     "train": _training,
     "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
     "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+    "evaluate.harness": _documents,
+    "evaluate.loss": lambda facts: (counted(facts["rows"], "answer"), ""),
+    "evaluate.prefers": lambda facts: (f"{counted(facts['pairs'], 'pair')} of answers", ""),
 }
 
 

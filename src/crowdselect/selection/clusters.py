@@ -4,6 +4,7 @@ A pool in memory and one that is read file by file are treated alike: centres ar
 assigned to them block by block, and vectors are read or computed only where they are needed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,10 @@ class UnitVectors:
     def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
         """Return the vectors of some rows (ascending), shape (n, D)."""
         return unit_rows(self.raw(rows))
+
+    def cosines(self, rows: IntArray, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the cosine of each row (ascending) with each of E other texts, shape (n, E), without holding their vectors."""
+        return self._vectors.cosines(rows, texts)
 
     def raw(self, rows: IntArray) -> NDArray[np.float32]:
         """Return the same vectors, not normalised."""
@@ -106,6 +111,8 @@ def group(
     keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
     k = options.clusters if by_vectors else 0
     opened = vectors_for(reading, rows, keys, options, progress, k=k)
+    if vectors:
+        opened.prepare(rows)
     if k > 1:
         labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
     elif not vector_kind(options.embedder).reads_text:  # all must be usable, even if few are needed

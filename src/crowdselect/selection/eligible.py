@@ -47,7 +47,7 @@ REASONS: dict[str, str] = {
     "outside": "a number lies outside its band of `keep` (named after the colon)",
     "no_quota": "its value of the column of `quota` has no share",
     "below_floor": "its best reward is below the quality floor (of a selection made before bands)",
-    "contaminated": "it shares text with a benchmark question (named after the colon)",
+    "contaminated": "it shares text with a benchmark question or an example (named after the colon)",
     "no_score": "the method leaves it out (for the reason after the colon)",
     "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
     "near_duplicate_of": "too close to an instruction already chosen in its cluster (named after the colon)",
@@ -281,7 +281,7 @@ def not_scored(reasons: ObjectArray) -> list[str]:
 
 
 def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:
-    """Describe each file of `decontaminate`: path, fingerprint, number of questions, and how many rows they bar."""
+    """Describe each file of `decontaminate`, and of the method's examples: path, fingerprint, number of questions, and how many rows they bar."""
     facts, begin = [], 0
     for path, questions in rows.questions:
         end = begin + len(questions)

@@ -1,7 +1,7 @@
 """A run's results as a selection: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from crowdselect import __version__
 from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
+from crowdselect.numeric.responses import fits_of
 from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
+from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
+from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows, nullable
@@ -45,8 +48,12 @@ class Found:
     """Shape (N,); NaN = not eligible."""
     grouping: Grouping
     choice: Choice
+    fitting: Fitting = AS_USUAL
+    """By which answers were scored, where some were."""
     chance: FloatArray | None = None
     """The weight of each row, where rows were drawn by weights, shape (N,)."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Further columns of the method's; see `Scored`."""
 
     @property
     def candidates(self) -> IntArray:
@@ -108,6 +115,7 @@ def selection_table(found: Found) -> Table:
             "rank": pa.array(choice.rank, mask=~chosen),
             "reason": pa.array(_with_choice(found), pa.string()),
             **answer(answers.chosen, answers.sample, answers.reward, ""),
+            **_fit_columns(rows),
             **({} if answers.several is None else {"answers": answers_column(found, eligible)}),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
             **_stratum_column(found, eligible),
@@ -115,6 +123,7 @@ def selection_table(found: Found) -> Table:
             **(
                 {} if found.chance is None else {"chance": nullable(np.where(eligible, found.chance, np.nan))}
             ),
+            **{name: _of_method(values, eligible) for name, values in found.columns.items()},
             **{name: nullable(values) for name, values in rows.metrics.items()},
             **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
             **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
@@ -127,6 +136,56 @@ def selection_table(found: Found) -> Table:
             ),
         }
     )
+
+
+def _of_method(values: ObjectArray, eligible: BoolArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """A column of the method's: numbers or texts, null where a row is not eligible."""
+    import pyarrow as pa
+
+    if values.dtype == object:
+        return pa.array(values, pa.string(), mask=~eligible)
+    return nullable(np.where(eligible, values, np.nan))
+
+
+def _fit_columns(rows: Rows) -> dict[str, Any]:
+    """How well the answer of each chosen row fits, and of how many good ones it was taken; null for other rows."""
+    import pyarrow as pa
+
+    fitted = rows.fitted
+    if fitted is None:
+        return {}
+    at, fit, count = fitted.good.row[fitted.taken], np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+    fit[at], count[at] = fitted.fits[fitted.taken], fitted.counts
+    return {"fit": nullable(fit), "good_answers": pa.array(count, mask=count == 0)}
+
+
+def fit_facts(rows: Rows, options: Options, fitting: Fitting) -> dict[str, Any]:
+    """Describe what taking the answers that fit did, beside taking the best-rewarded; nothing where it was not done."""
+    fits, fitted = fits_of(options.answer), rows.fitted
+    if fits is None or fitted is None:
+        return {}
+
+    def mean(values: FloatArray, at: IntArray) -> float | None:
+        known = np.sort(
+            values[at][~np.isnan(values[at])]
+        )  # sorted: the order of rows does not change the sum
+        return float(known.mean()) if known.size else None
+
+    fit, reward = fitted.fits, fitted.good.reward
+    return {
+        "fits": {
+            "model": fits.model,
+            "share": fits.share,
+            "max_length": fitting.max_length,
+            "scored": len(fit),
+            "without": int(np.isnan(fit).sum()),
+            "other_than_best": int((fitted.taken != fitted.best).sum()),
+            "fit": mean(fit, fitted.taken),
+            "fit_of_best": mean(fit, fitted.best),
+            "reward": mean(reward, fitted.taken),
+            "reward_of_best": mean(reward, fitted.best),
+        }
+    }
 
 
 def _stratum_column(found: Found, eligible: BoolArray) -> dict[str, Any]:
@@ -246,6 +305,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
+        **fit_facts(rows, found.seen.options, found.fitting),
         "students": list(found.shards.students),
         **_of_student(found),
         "notes": [*rows.pool_notes, *notes, *grouping.notes, *_short_notes(found)],

@@ -125,6 +125,8 @@ class Scored:
     """The weight of each row in a draw, shape (N,), at least 0; None = rows are not drawn by weights."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Further columns of `selection.parquet`, shape (N,) each: numbers, NaN = none, or texts, None = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,8 @@ class Method:
     """The score is made of the metrics: rows that lack one with a weight are not eligible."""
     vectors: bool = False
     """`arrange` needs vectors."""
+    examples: str | None = None
+    """A file of examples that `arrange` compares rows with, by their vectors; rows that share text with one are barred."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
     known: Callable[[Seen, Progress], int | None] | None = None
@@ -167,7 +171,8 @@ class Method:
     @property
     def needs_the_whole(self) -> str | None:
         """Why a pool cannot be read file by file for this method; None if it can."""
-        return f"{self.name} needs the vectors of all rows" if self.vectors else None
+        compares = self.examples is not None  # with a few vectors, which needs no others
+        return f"{self.name} needs the vectors of all rows" if self.vectors and not compares else None
 
 
 def _weighted_ranks(seen: Seen, _progress: Progress) -> Scored:

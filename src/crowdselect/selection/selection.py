@@ -291,7 +291,10 @@ def _story(row: Row, options: Mapping[str, Any], stratum: Mapping[str, Any] | No
     lines += [_metric_line(row, name, weights[name]) for name in weights if name in row]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
-        lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+        taken = "best-rewarded answer" if "fit" in row and not row["selected"] else "answer to train on"
+        lines.append(f"{taken}: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+    if "fit" in row:
+        lines.append(_fit_line(row, options))
     others = (row.get("answers") or [])[1:]
     if others:
         told = ", ".join(
@@ -318,8 +321,27 @@ def _story(row: Row, options: Mapping[str, Any], stratum: Mapping[str, Any] | No
         )
     if row.get("chance") is not None:
         lines.append(_chance_line(row, options))
+    if row.get("example") is not None:
+        pulled = (
+            "it is the nearest row that was left to the example"
+            if row["selected"]
+            else "the nearest example is"
+        )
+        lines.append(f"{pulled} {row['example']}: similarity {row['similarity']:.3f}, 1 at most")
     lines.append(_change(row, reason, other, options))
     return lines
+
+
+def _fit_line(row: Row, options: Mapping[str, Any]) -> str:
+    """Say how well the answer fits, in words."""
+    model = options["answer"].removeprefix("fits:")
+    good = row["good_answers"]
+    if good is None:
+        return f"were it chosen, the one of its good answers that fits {model} best would be trained on"
+    among = "its only good answer" if good == 1 else f"the best fit of {good} good answers"
+    if row["fit"] is None:
+        return f"no fit of its good answers ({good}) to {model} is known, so the best-rewarded is taken"
+    return f"its fit to {model} is {row['fit']:.4g} (mean log-likelihood per token): {among}"
 
 
 def place_words(cluster: object, stratum: str | None, options: Mapping[str, Any]) -> str:
@@ -403,7 +425,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "outside": f"{_shown(row, other)}; make its band of `keep` wider",
         "no_quota": "give its value a share in `quota`, or `rest` one",
         "below_floor": "lower the floor, or collect a better answer",
-        "contaminated": f"it stays out while {other} is in the evaluation",
+        "contaminated": f"it stays out while {other} is in the evaluation{' or an example' * ('examples' in options)}",
         "no_score": f"the method leaves it out: {other}",
         "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
@@ -455,8 +477,8 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         seed: Seed of the draws.
 
     Returns:
-        One `Control` for `reward`, that of the answer to train on, and for each metric, if every chosen row has a
-        value. Random rows without a value are left out of their mean.
+        One `Control` for `reward`, that of the answer to train on (unless it was taken by its fit), and for each metric, if
+        every chosen row has a value. Random rows without a value are left out of their mean.
 
     Example:
         >>> random_control.__name__
@@ -464,7 +486,9 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     """
     import pyarrow as pa
 
-    columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
+    there = selection.table.column_names
+    own = () if "fit" in there else ("reward",)  # of rows that are not chosen nobody knows which answer fits
+    columns = [name for name in (*own, *METRICS) if name in there]
     wanted = selection.table.select(["selected", *columns])  # no texts are copied
     eligible = wanted.filter(pa.array(selection.eligible))
     chosen = eligible["selected"].to_numpy()
