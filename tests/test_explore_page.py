@@ -62,7 +62,8 @@ def made(tmp_path_factory):
     with open_pool(file) as pool:
         saved = select(pool, replace(options, weights={"stability": 1}), crowd=crowd, method=CROWD)
         for name, before in (("page.html", saved), ("alone.html", None)):
-            found = payload_of(pool, options, crowd=crowd, crowd_file=str(crowd_file), saved=before)
+            told = options if before else replace(options, clusters=0, student=None)
+            found = payload_of(pool, told, crowd=crowd, crowd_file=str(crowd_file), saved=before)
             (place / name).write_text(make_page(found.head, found.packed), encoding="utf-8")
     (place / "saved.json").write_text(json.dumps(saved.chosen), encoding="utf-8")
     return place / "page.html"
@@ -533,6 +534,9 @@ def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
 def test_without_a_saved_choice_the_first_one_is_compared_with(browser, made):
     opened = Explored(browser, made.with_name("alone.html"))
     assert opened.count("came") == opened.count("went") == 0
+    for part in ("map", "clusters-section", "student"):
+        assert opened.page.locator(f"#{part}").is_hidden()
+        assert opened.page.locator(f"[data-section={part}]").is_hidden()
     assert opened.page.locator("#against option").inner_text() == "the starting choice"
     opened.weigh(0, "4")
     assert opened.count("came") > 0

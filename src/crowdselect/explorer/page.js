@@ -9,6 +9,7 @@ const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 // ── the engine ──
 addEventListener("error", (event) => failed(`This page cannot be opened here: ${event.message}`)); // such as no workers
+addEventListener("unhandledrejection", (event) => failed(`This page failed: ${event.reason}`));
 const engine = new Worker(URL.createObjectURL(new Blob([ENGINE], { type: "text/javascript" })));
 const waiting = new Map(); // token → what is done with its answer
 let tokens = 0;
@@ -336,6 +337,7 @@ function say(words) { // once the options are at rest
 // ── the parts: each is drawn when it is stale and in sight, the first time at once ──
 const parts = [];
 function part(id, draw) {
+  if ($(id).hidden) return; // this pool has nothing for it
   const found = { node: $(id), draw, stale: true, seen: false };
   parts.push(found);
   watcher.observe(found.node);
@@ -837,7 +839,7 @@ async function begin() {
   part("clusters-section", clustersPart);
   part("teachers", teachersPart);
   part("lengths", () => drawCharts("lengths"));
-  if (facts.student) part("student", studentPart);
+  part("student", studentPart);
   part("rows", () => rowsPart());
   for (const anchor of document.querySelectorAll("[data-section]"))
     anchor.addEventListener("click", (event) => { // the address holds the setting
