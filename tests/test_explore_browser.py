@@ -5,6 +5,7 @@ import os
 import random
 import shlex
 import shutil
+import tomllib
 
 import numpy as np
 import pyarrow as pa
@@ -184,6 +185,13 @@ def test_it_chooses_what_the_command_chooses(made, page, monkeypatch):
         asked, selection = selected(found["command"], place)
         table, told = selection.table, json.dumps(setting)
         assert asked.options.budget == setting["budget"], told
+        (recipe,) = tomllib.loads(found["recipe"])["select"]
+        assert recipe.pop("method") == asked.method, told
+        for name, value in recipe.items():
+            typed = getattr(asked.options, name.replace("-", "_"))
+            assert (typed if name != "weights" else {n: w for n, w in typed.items() if w}) == (
+                tuple(value) if isinstance(value, list) else value
+            ), told
         assert [rank or 0 for rank in table["rank"].to_pylist()] == found["rank"], told
         assert [reasons_of(reason, head) for reason in table["reason"].to_pylist()] == [
             (head["codes"][code], None if other < 0 else table["id"][other].as_py())

@@ -307,6 +307,7 @@ function byPlace(rank) {
 const other = () => kept && $("against").value === "a" ? kept : first;
 const otherWords = () => other() === kept ? "A" : first.words;
 
+let drawn = false;
 let came, went; // rows that only the choice has, and only what it is compared with, by place
 function show() {
   const { rank, rows } = result, than = other();
@@ -317,8 +318,13 @@ function show() {
   $("clusters-file").hidden = result.labels === null;
   $("clusters-file-name").textContent = result.labels ?? "";
   for (const part of parts) part.stale = true;
-  drawParts();
+  drawParts(!drawn);
+  drawn = true;
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
+}
+function go(id) {
+  drawParts(true); // what is above it would move it, drawn on the way
+  $(id).scrollIntoView();
 }
 let saying;
 function say(words) { // once the options are at rest
@@ -326,7 +332,7 @@ function say(words) { // once the options are at rest
   saying = setTimeout(() => { $("said").textContent = words; }, 700);
 }
 
-// ── the parts: each is drawn when it is stale and in sight ──
+// ── the parts: each is drawn when it is stale and in sight, the first time at once ──
 const parts = [];
 function part(id, draw) {
   const found = { node: $(id), draw, stale: true, seen: false };
@@ -337,10 +343,10 @@ const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) parts.find(({ node }) => node === target).seen = isIntersecting;
   drawParts();
 }, { rootMargin: "150px" });
-function drawParts() {
+function drawParts(unseen = false) {
   if (!result) return;
   for (const each of parts) {
-    if (!each.stale || !each.seen) continue;
+    if (!each.stale || !(each.seen || unseen)) continue;
     each.draw();
     each.stale = false;
   }
@@ -617,7 +623,7 @@ function makeRows() {
     $(id).addEventListener("click", () => {
       $("show").value = which;
       rowsPart(true);
-      $("rows").scrollIntoView();
+      go("rows");
       $("window").focus({ preventScroll: true });
     });
 }
@@ -835,7 +841,7 @@ async function begin() {
   for (const anchor of document.querySelectorAll("[data-section]"))
     anchor.addEventListener("click", (event) => { // the address holds the setting
       event.preventDefault();
-      $(anchor.dataset.section).scrollIntoView();
+      go(anchor.dataset.section);
     });
   showOptions(true);
   await follow();

@@ -16,22 +16,20 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
+from crowdselect.explorer.clusters import Spread, spread_of
 from crowdselect.methods import METHODS, method_named
 from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
 from crowdselect.report.page import json_block
-from crowdselect.report.projection import spread_out
-from crowdselect.seeding import reseeded
-from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, REASONS, barred, bars, eligibility, lists
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Seen
 from crowdselect.selection.numbers import is_number, parted
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import Shards, cluster_column, embeddable, number_of_bins
+from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import REACH
@@ -121,13 +119,16 @@ def payload_of(
         )
     with stage("clusters") as progress:
         reasons = bars(begin, lists(begin.ids, options), options, weighted=method == CROWD_NAME)
-        grouping, labels = _grouped(seen, options, reasons == ELIGIBLE, progress)
-    with stage("page"):
-        return _packed(
-            _Gathered(
-                pool, options, method, crowd_file, saved, seen, orders, grouping, labels, reasons == ELIGIBLE
-            )
+        spread = spread_of(
+            seen.shards,
+            begin,
+            options,
+            begin=reasons == ELIGIBLE,
+            possible=_possible(seen, options),
+            progress=progress,
         )
+    with stage("page"):
+        return _packed(_Gathered(pool, options, method, crowd_file, saved, seen, orders, spread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,7 @@ class _Gathered:
     saved: Selection | None
     looked: _Looked
     orders: Mapping[str, NDArray[np.uint32]]
-    grouping: Grouping
-    labels: NDArray[np.uint16] | None
-    fitted: NDArray[np.bool_]
+    spread: Spread
 
     @property
     def rows(self) -> Rows:
@@ -226,34 +225,15 @@ def _orders(looked: _Looked, options: Options, progress: Any) -> dict[str, NDArr
     return found
 
 
-def _grouped(
-    looked: _Looked,
-    options: Options,
-    eligible: NDArray[np.bool_],
-    progress: Any,  # noqa: ANN401  (a progress)
-) -> tuple[Grouping, NDArray[np.uint16] | None]:
-    """Cluster the eligible rows, and give each row's label; of a column of the pool all rows have one."""
-    shards, rows = looked.shards, looked.rows[options.answer]
-    everyone = _by_column(options, shards.pool)
-    members = np.ones(len(rows), dtype=np.bool_) if everyone else eligible
-    reading = embeddable(shards, rows, options, members)
-    grouping = group(
-        reading,
-        members,
-        rows.hashes,
-        options,
-        progress,
-        column=cluster_column(shards, rows, options, members),
-        vectors=reading.has_text and options.cluster_by is None and options.clusters > 0,
-    )
-    if not grouping.clustered:
-        return grouping, None
-    return grouping, np.where(members, grouping.labels, _NOBODY).astype(np.uint16)
-
-
-def _by_column(options: Options, pool: Pool) -> bool:
-    """Whether a column's values are the clusters, whichever rows are eligible."""
-    return options.cluster_by is not None and number_of_bins(options, pool) is None
+def _possible(looked: _Looked, options: Options) -> NDArray[np.bool_]:
+    """The rows that some setting may choose, shape (N,)."""
+    rows, one = looked.rows[options.answer], replace(options, keep=())
+    barring = barred(rows, lists(rows.ids, one), one, weighted=False)
+    out = np.ones(len(rows), dtype=np.bool_)
+    for code, holds in barring.items():
+        if code not in {"too_few_rewards", *_AFTER}:
+            out &= ~holds
+    return out
 
 
 def _packed(found: _Gathered) -> Payload:
@@ -269,7 +249,9 @@ def _packed(found: _Gathered) -> Payload:
         sections.add(
             "long", np.array([len(text or "") for text in texts], dtype=np.float64).astype(np.uint32)
         )
-    seen = Seen(shards=found.looked.shards, known=rows, options=options, eligible=found.fitted)
+    seen = Seen(
+        shards=found.looked.shards, known=rows, options=options, eligible=np.ones(len(rows), dtype=np.bool_)
+    )
     place = np.empty(len(rows), dtype=np.uint32)
     place[np.lexsort((np.arange(len(rows)), seen.keys))] = np.arange(len(rows), dtype=np.uint32)
     sections.add("key", place)
@@ -290,7 +272,9 @@ def _packed(found: _Gathered) -> Payload:
             np.where(each.answers.chosen < 0, _NOBODY, each.answers.chosen).astype(np.uint16),
         )
     spread = _add_clusters(found, sections, numbers)
-    words = _add_map(found, sections)
+    if found.spread.xy is not None:
+        sections.add("x", found.spread.xy[:, 0])
+        sections.add("y", found.spread.xy[:, 1])
     saved, notes = _add_saved(found, sections)
     reach, both = rows.reach, {"ease", "student_good"}
     head = {
@@ -299,7 +283,7 @@ def _packed(found: _Gathered) -> Payload:
         "seed": options.seed,
         "simulated": "simulated" in pool.columns,
         "warnings": [*rows.notes],
-        "notes": [*rows.pool_notes, *found.grouping.notes, *notes],
+        "notes": [*rows.pool_notes, *found.spread.notes, *notes],
         "numbers": numbers,
         "methods": [
             {"name": name, "words": METHODS[name.partition(":")[0]].help, "weighted": name == CROWD_NAME}
@@ -307,11 +291,11 @@ def _packed(found: _Gathered) -> Payload:
         ],
         "answers": list(found.looked.rows),
         "teachers": list(rows.crowd.names),
-        "clusters": _cluster_names(found),
+        "clusters": found.spread.names,
         "codes": codes,
         "reasons": [_reason(code) for code in codes],
         "spread": spread,
-        "map": words,
+        "map": found.spread.words,
         "student": reach.student.words
         if reach is not None and both <= {each["name"] for each in numbers}
         else None,
@@ -433,47 +417,22 @@ def _add_bars(found: _Gathered, sections: _Sections, codes: list[str]) -> NDArra
 
 def _add_clusters(found: _Gathered, sections: _Sections, numbers: list[dict[str, Any]]) -> dict[str, Any]:
     """Add the labels, and say how a command makes them."""
-    options = found.options
+    options, spread = found.options, found.spread
     taken = {*METRICS, *COLUMNS, *REACH, *found.pool.columns, *(number["name"] for number in numbers)}
     column = next(
         name for name in ("explored", *(f"explored_{i}" for i in range(2, 99))) if name not in taken
     )
-    spread = {
+    if spread.labels is not None:
+        sections.add("label", spread.labels)
+    if spread.begin is not None:
+        sections.add("fitted", spread.begin.astype(np.uint8))
+    return {
         "by": options.cluster_by,
         "clusters": options.clusters,
         "column": column,
         "file": _FILE,
-        "fitted": 0,
+        "fitted": 0 if spread.begin is None else int(spread.begin.sum()),
     }
-    if found.labels is not None:
-        sections.add("label", found.labels)
-        if not _by_column(options, found.pool):  # they are those of the rows that are eligible now
-            sections.add("fitted", found.fitted.astype(np.uint8))
-            spread["fitted"] = int(found.fitted.sum())
-    return spread
-
-
-def _cluster_names(found: _Gathered) -> list[str]:
-    if found.labels is None:
-        return []
-    names = found.grouping.names
-    return (
-        [str(label) for label in np.unique(found.labels[found.labels != _NOBODY])] if names is None else names
-    )
-
-
-def _add_map(found: _Gathered, sections: _Sections) -> str | None:
-    """Add where each row lies on a map, and say how it was made; None if there is none."""
-    rows, vectors = np.flatnonzero(found.fitted), found.grouping.vectors
-    if vectors is None or len(rows) < 3:
-        return None
-    keys = reseeded(found.rows.hashes[rows], seed=found.options.seed, salt="map")
-    at, how = spread_out(vectors[rows], keys, seed=found.options.seed)
-    for axis, name in enumerate("xy"):
-        values = np.full(len(found.rows), np.nan, dtype=np.float32)
-        values[rows] = np.round(at[:, axis] * 4096) / 4096  # a screen shows no more
-        sections.add(name, values)
-    return f"{len(rows):,} rows, by {how}, of the vectors of {found.grouping.embedder}. Only nearness means something."
 
 
 def _add_saved(found: _Gathered, sections: _Sections) -> tuple[bool, list[str]]:
@@ -510,7 +469,7 @@ def _start(found: _Gathered, numbers: list[dict[str, Any]]) -> dict[str, Any]:
             each["name"]: options.weights.get(each["name"], 0.0) for each in numbers if each["weight"]
         },
         "budget": options.budget,
-        "clusters": found.labels is not None,
+        "clusters": found.spread.labels is not None,
         "keep": keep,
         "answer": options.answer,
     }

@@ -38,7 +38,6 @@ function lines(box, spacer, { line, open, mark }) {
       node.setAttribute("aria-rowindex", at + 1);
       node.style.top = `${at * high}px`;
       node.classList.toggle("active", at === active);
-      node.addEventListener("click", () => { activate(at); open(at); });
       made.push(node);
     }
     spacer.replaceChildren(...made);
@@ -59,6 +58,11 @@ function lines(box, spacer, { line, open, mark }) {
     again();
   }
   box.addEventListener("scroll", draw, { passive: true });
+  spacer.addEventListener("click", (event) => { // by its place: a line may be drawn anew while it is pressed
+    const at = Math.floor((event.clientY - spacer.getBoundingClientRect().top) / high);
+    activate(at);
+    open(at);
+  });
   box.addEventListener("keydown", (event) => {
     const page = Math.max(1, Math.floor(box.clientHeight / high) - 1);
     const moves = { ArrowDown: active + 1, ArrowUp: active - 1, PageDown: active + page, PageUp: active - page, Home: 0, End: Infinity };
