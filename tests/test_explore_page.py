@@ -578,3 +578,18 @@ def test_it_works_in_a_frame_as_in_a_notebook(browser, made, tmp_path):
     assert inner.evaluate("window.hit") is None
     opened.clean()
     opened.context.close()
+
+
+def test_a_page_that_is_not_whole_says_so(browser, made, tmp_path):
+    place = tmp_path / "page.html"
+    whole = made.read_text(encoding="utf-8")
+    begin = whole.index('id="packed">') + len('id="packed">')
+    end = whole.index("</script>", begin)
+    place.write_text(whole[: begin + (end - begin) // 8 * 4] + whole[end:], encoding="utf-8")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(place.as_uri())
+    said = page.locator("#opening")
+    said.filter(has_text="cannot be read").wait_for()
+    assert page.locator("#explore").is_hidden()
+    context.close()

@@ -8,6 +8,7 @@ const whole = (count) => count.toLocaleString("en");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 // ── the engine ──
+addEventListener("error", (event) => failed(`This page cannot be opened here: ${event.message}`)); // such as no workers
 const engine = new Worker(URL.createObjectURL(new Blob([ENGINE], { type: "text/javascript" })));
 const waiting = new Map(); // token → what is done with its answer
 let tokens = 0;
@@ -28,10 +29,10 @@ function ask(message, token, owned = []) {
 }
 const choose = (wanted) => ask({ kind: "choose", setting: wanted, token: ++tokens }, tokens);
 function failed(words) {
-  $("opening").hidden = true;
-  $("problem").hidden = false;
-  $("problem").replaceChildren();
-  put($("problem"), words);
+  const place = $($("explore").hidden ? "opening" : "problem");
+  place.hidden = false;
+  place.replaceChildren();
+  put(place, words);
 }
 
 // ── what is known, and what is asked for ──
@@ -798,7 +799,7 @@ async function begin() {
   for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
   packed.remove();
   const loaded = await ask({ kind: "load", head, bytes }, "load", [bytes.buffer]);
-  if (loaded.error) { failed(loaded.error); return; }
+  if (loaded.error) { failed(`The data of this page cannot be read: ${loaded.error}`); return; }
   facts = adapted(loaded.facts);
   beginning = beginnings(facts.names.texts ?? []);
   setting = facts.start;

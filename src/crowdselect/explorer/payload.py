@@ -19,6 +19,7 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.explorer.clusters import Spread, spread_of
 from crowdselect.methods import METHODS, method_named
 from crowdselect.numeric.metrics import METRICS, by_family
+from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
@@ -107,6 +108,10 @@ def payload_of(
     if options.quota is not None:
         raise OptionError(
             f"`quota={options.quota!r}`: a page does not keep the mix of a column; leave it out, or select with it"
+        )
+    if fits_of(options.answer) is not None:
+        raise OptionError(
+            f"`answer={options.answer!r}` runs a model on the chosen rows, which a page cannot; name another"
         )
     _check_weights(options.weights)
     with stage("rewards and metrics") as progress:
