@@ -835,7 +835,7 @@ async function begin() {
   part("changes", changesPart);
   part("sides", sidesPart);
   part("numbers", () => drawCharts("numbers"));
-  part("map", mapPart);
+  if (facts.map) part("map", mapPart);
   part("clusters-section", clustersPart);
   part("teachers", teachersPart);
   part("lengths", () => drawCharts("lengths"));

@@ -25,8 +25,7 @@ from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agr
 from crowdselect.numeric.good import is_good, tallied
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
 from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, fits_of, unsaid
-from crowdselect.pool.answers import Texts
-from crowdselect.pool.batches import Targets
+from crowdselect.pool.batches import Targets, Texts
 from crowdselect.pool.cells import CellRewards
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
