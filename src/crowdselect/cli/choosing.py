@@ -11,9 +11,12 @@ import click
 from click.core import ParameterSource
 
 from crowdselect._optional import check_optional
+from crowdselect.cli.config import TWO_WAYS
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
-from crowdselect.cli.options import CROWD, TWO_WAYS, Share, made
+from crowdselect.cli.methods import CROWD
+from crowdselect.cli.options import made
 from crowdselect.cli.summary import print_selection
+from crowdselect.cli.values import Share
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster

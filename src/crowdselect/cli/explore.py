@@ -8,13 +8,12 @@ from click.core import ParameterSource
 
 from crowdselect.cli.entry import say_current
 from crowdselect.cli.flags import Command
+from crowdselect.cli.methods import method_option
 from crowdselect.cli.options import (
-    Budget,
     answer_options,
     cache_option,
     count_options,
     made,
-    method_option,
     option,
     overwrite_option,
     pool_place_option,
@@ -23,6 +22,7 @@ from crowdselect.cli.options import (
     spread_options,
     weights_option,
 )
+from crowdselect.cli.values import Budget
 from crowdselect.errors import OptionError
 
 _BESIDE_A_FOLDER = {"source", "output", "pool", "crowd", "overwrite", "no_cache"}

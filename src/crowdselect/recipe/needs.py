@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from crowdselect._optional import check_optional
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.cli.options import CROWD, Share
+from crowdselect.cli.methods import CROWD
+from crowdselect.cli.values import Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
