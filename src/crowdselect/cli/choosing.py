@@ -119,6 +119,16 @@ class Selecting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exploring:
+    """All that `crowdselect explore` is told of a pool."""
+
+    source: PoolOptions
+    options: Options
+    method: str
+    """`NAME[:ARG]` of the registry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trying:
     """All that `crowdselect robustness` is told; see `crowdselect.compare.robustness.robustness`."""
 

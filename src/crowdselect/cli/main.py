@@ -45,6 +45,7 @@ _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
     "completion": "crowdselect.cli.look:completion",
+    "explore": "crowdselect.cli.explore:explore",
     "export": "crowdselect.cli.look:export",
     "view": "crowdselect.cli.look:view",
     "collect": "crowdselect.cli.collect:collect",

@@ -208,13 +208,13 @@ read_options = bundle(
     ),
 )
 """How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
-pool_options = bundle(
-    pool_argument,
+pool_source_options = bundle(
     read_options,
     _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     limit_option,
     crowd_option,
 )
+pool_options = bundle(pool_argument, pool_source_options)
 student_options = bundle(
     _student(
         "--student",

@@ -48,7 +48,7 @@ from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
-from crowdselect.selection.reading import Shards, number_of_bins, shards_of
+from crowdselect.selection.reading import Shards, file_columns, number_of_bins, shards_of
 from crowdselect.selection.rewards import ensemble_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
@@ -341,7 +341,8 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
-    by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    of_pool = number_of_bins(options, pool) is None and options.cluster_by not in file_columns(options, pool)
+    by_column = options.cluster_by if of_pool else None
     quota = read_quota(options.quota)
     by_quota = None if quota is None else _grouping_column(quota.column, pool)
     numbers = _own_numbers(options, pool)
