@@ -13,11 +13,11 @@ import pytest
 from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, write
 from crowdselect import Options, open_pool, select
 from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
+from crowdselect.pool.connection import connect
 from crowdselect.pool.content import prompt_of, without_markers
 from crowdselect.pool.forms import FORMS
 from crowdselect.pool.lmeval import logs_in
 from crowdselect.pool.rowforms import Form
-from crowdselect.pool.source import connect
 from crowdselect.pool.wideforms import unlisted
 from crowdselect.selection.folder import training_records
 

@@ -21,9 +21,9 @@ import pytest
 
 from crowdselect._optional import install_command
 from crowdselect.errors import InputError, MissingExtraError
+from crowdselect.pool.connection import connect
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.pool import Pool, open_pool
-from crowdselect.pool.source import connect
 from crowdselect.seeding import seeded_hash
 
 MODELS = ["Qwen2.5-7B", "a;b", 'say "hi"', "it's", "Ünï-9B"]

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Kind, as_text, quote
+from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
 from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.terminal import counted
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.connection import connect
+from crowdselect.pool.source import Source
 from crowdselect.textfile import check_file
 
 

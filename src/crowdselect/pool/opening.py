@@ -16,15 +16,17 @@ from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
+from crowdselect.pool.connection import connect
 from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
+from crowdselect.pool.looking import look_into
 from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source, connect
+from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.views import Tall, View, Wide
 
 if TYPE_CHECKING:
@@ -410,7 +412,7 @@ def _unusual_rows(source: Source, seen: View) -> bool:
     if source.type in {"csv", "json"}:
         texts = [seen.text, answers.response if isinstance(answers, Tall) and not answers.nested else None]
         tests += [f"regexp_matches({sql}, '{_SPELT}')" for sql in texts if sql is not None]
-        if any(seen.broken for seen in source.look_into(*(sql for sql in texts if sql is not None))):
+        if any(seen.broken for seen in look_into(source, *(sql for sql in texts if sql is not None))):
             return True
     return bool(tests) and any(source.any(*tests))
 

@@ -17,6 +17,7 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import Index, one_per_id, values_per_id
+from crowdselect.pool.looking import look_into
 from crowdselect.pool.source import Source
 from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import View
@@ -118,7 +119,7 @@ class PoolPrompts:
         import pyarrow.compute as pc
 
         own = self._view.text
-        if own is not None and self._source.look_into(own)[0].broken:
+        if own is not None and look_into(self._source, own)[0].broken:
             own = repaired(own)
             self.notes.append("some instructions hold control characters, now U+FFFD")
         text = (

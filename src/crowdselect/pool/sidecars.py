@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from crowdselect.errors import InputError
 from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.columns import as_number, as_text, quote
+from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_table
 from crowdselect.pool.layouts import ID_COLUMNS
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.textfile import read_text
 from crowdselect.types import BoolArray, FloatArray
 

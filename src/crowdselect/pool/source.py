@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind, kind_in_json, kind_of, quote, stored_type
 from crowdselect.pool.files import FileType, broken_line, delimiter, json_format, literal, resolve
 from crowdselect.pool.rowfiles import Dialect, dialect_of, is_index, raise_other_encoding
+from crowdselect.pool.statistics import proves_text, proves_values
 from crowdselect.textfile import NESTED, check_text, packing, too_deep, without_mark
 from crowdselect.types import IntArray
 
@@ -33,18 +33,13 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
-_LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
-_THINK = b"think>"
-_PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
 _FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
 _NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?\s*'"  # also missing or infinite
 _MARKED = f"'(?i)\\s*({'|'.join(sorted(filter(None, MISSING_TEXTS)))})\\s*'"
 _LOOKED_AT = 1000  # rows by which a column of texts is seen to hold no numbers
-
 
 TEXT_PARTS = frozenset(
     {
@@ -63,46 +58,6 @@ TEXT_PARTS = frozenset(
     | {"answer", "reference", "target", "ground_truth", "solution", "label"}
 )
 """Columns whose texts are no numbers even where all look so."""
-
-
-def connect(*, memory: str | None = None) -> "duckdb.DuckDBPyConnection":
-    """Open DuckDB in memory: no extension is fetched, none of its settings can be changed later.
-
-    Args:
-        memory: The most that it may take before it spills to disk, as "200MB"; None = most of what there is.
-    """
-    import duckdb
-
-    spill = Path(tempfile.gettempdir()) / f"crowdselect-{uuid4().hex}"  # made when needed, removed on close
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "allow_community_extensions": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "arrow_large_buffer_size": True,  # texts above 2 GB in a batch
-            "temp_directory": str(spill),
-        },
-    )
-    [shows] = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() or (False,)
-    if shows:  # in a notebook without widgets it is off, and the setting is refused
-        connection.execute("SET enable_progress_bar = false")
-    connection.execute("SET parquet_metadata_cache = true")  # a pool asks the same files several times
-    # `x IN (many constants)` becomes a join, after which the rows of several files come in any order.
-    connection.execute("SET disabled_optimizers = 'in_clause'")
-    if memory is not None:
-        connection.execute("SET memory_limit = ?", [memory])
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-class Looked(NamedTuple):
-    """What some text of a column holds."""
-
-    thinks: bool
-    """Reasoning, perhaps."""
-    broken: bool
-    """Control characters, which servers and other files refuse."""
 
 
 class BrokenRowError(InputError):
@@ -247,19 +202,6 @@ class Source:
             found = self._connection.sql(sql).to_arrow_table()
         return found.sort_by(found.column_names[0]).column(1)
 
-    def look_into(self, *texts: str) -> "list[Looked]":
-        """Say of some texts, or lists of texts, whether any holds reasoning or control characters; some rows are in memory at a time."""
-        found = [[False, False] for _ in texts]
-        for batch in self.batches(*texts, rows=_LOOKED_INTO) if texts else ():
-            for own, column in zip(found, batch.columns, strict=True):
-                data = _bytes_of(column)
-                # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
-                for begin in range(0, len(data), _PIECE):
-                    piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
-                    own[0] = own[0] or _thinks(piece)
-                    own[1] = own[1] or _is_broken(piece)
-        return [Looked(*own) for own in found]
-
     @property
     def _binary(self) -> frozenset[str]:
         """The columns of Parquet that hold bytes, or have them somewhere within, and are no parts of a row: never read."""
@@ -351,14 +293,14 @@ class Source:
             return False
         path = ".".join(leaf)
         found = zip(self._metadata, self._leaves, strict=True)
-        return all(len(at[path]) == 1 and _proves_text(metadata, at[path][0]) for metadata, at in found)
+        return all(len(at[path]) == 1 and proves_text(metadata, at[path][0]) for metadata, at in found)
 
     def never_null(self, column: str) -> bool:
         """Say whether Parquet's statistics prove that a column has neither nulls nor empty texts."""
         if self.type != "parquet":
             return False
         found = zip(self._metadata, self._leaves, strict=True)
-        return all(len(at[column]) == 1 and _proves_values(metadata, at[column][0]) for metadata, at in found)
+        return all(len(at[column]) == 1 and proves_values(metadata, at[column][0]) for metadata, at in found)
 
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
@@ -600,51 +542,3 @@ def _refuse_twins(path: str, names: Sequence[str]) -> None:
         if twin is not None:
             raise InputError(f"{path}: the columns {twin!r} and {name!r} differ at most in case; rename one")
         seen[name.casefold()] = name
-
-
-def _thinks(data: NDArray[np.uint8]) -> bool:
-    """Say whether `think>` stands in some bytes: its last two letters are rare, and NumPy finds them fast."""
-    last = (data[1:] == _THINK[-1]) & (data[:-1] == _THINK[-2])
-    return bool(last.any()) and _THINK in data.tobytes()
-
-
-def _is_broken(data: NDArray[np.uint8]) -> bool:
-    """Say whether control characters stand in some bytes: below 9, or from 14 to 31 (what is below 14 wraps around)."""
-    return bool(data.min() < 9 or (data - np.uint8(14)).min() < 18)
-
-
-def _bytes_of(column: "pa.Array") -> NDArray[np.uint8]:
-    """The bytes of an array of texts, or of lists of texts, one text after the other."""
-    import pyarrow as pa
-
-    while not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        if pa.types.is_null(column.type):
-            return np.empty(0, dtype=np.uint8)
-        column = column.flatten()
-    if not len(column) or column.buffers()[2] is None:
-        return np.empty(0, dtype=np.uint8)
-    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    offsets = np.frombuffer(column.buffers()[1], dtype=width)[column.offset : column.offset + len(column) + 1]
-    return np.frombuffer(column.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
-
-
-def _proves_values(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
-    """See `Source.never_null`, for one file."""
-    for group in range(metadata.num_row_groups):
-        known = metadata.row_group(group).column(leaf).statistics
-        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
-            return False
-        if known.physical_type == "BYTE_ARRAY" and not known.min_raw:
-            return False
-    return True
-
-
-def _proves_text(metadata: Any, leaf: int) -> bool:  # noqa: ANN401  (untyped)
-    """See `Source.never_blank`, for one file."""
-    for group in range(metadata.num_row_groups):
-        known = metadata.row_group(group).column(leaf).statistics
-        if known is None or not (known.has_null_count and known.has_min_max) or known.null_count:
-            return False
-        if known.physical_type != "BYTE_ARRAY" or known.min_raw < b"!" or known.max_raw >= "\u0085".encode():
-            return False
-    return True

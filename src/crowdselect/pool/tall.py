@@ -24,7 +24,8 @@ from crowdselect.pool.keys import (
     sample_numbers,
     sorted_keys,
 )
-from crowdselect.pool.source import Looked, Source
+from crowdselect.pool.looking import Looked, look_into
+from crowdselect.pool.source import Source
 from crowdselect.pool.views import Directed, Tall
 from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -73,7 +74,7 @@ class TallAnswers:
         raw = self._layout.response
         if raw is None:
             return Looked(thinks=False, broken=False)
-        (found,) = self._source.look_into(raw)
+        (found,) = look_into(self._source, raw)
         if found.broken:
             test = (
                 f"len(list_filter({raw}, lambda said: {broken('said')})) > 0"

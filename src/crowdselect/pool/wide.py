@@ -14,7 +14,8 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import first_not_number
-from crowdselect.pool.source import Looked, Source
+from crowdselect.pool.looking import Looked, look_into
+from crowdselect.pool.source import Source
 from crowdselect.pool.views import Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
@@ -72,7 +73,7 @@ class WideAnswers:
     @cached_property
     def _looked(self) -> Mapping[str, Looked]:
         found = self._layout.responses
-        return dict(zip(found, self._source.look_into(*found.values()), strict=True))
+        return dict(zip(found, look_into(self._source, *found.values()), strict=True))
 
     @cached_property
     def _raw(self) -> Mapping[str, str]:

@@ -16,10 +16,11 @@ from typing import Any
 
 from crowdselect.errors import InputError, OptionError
 from crowdselect.pool.codes import to_numpy
+from crowdselect.pool.connection import connect
 from crowdselect.pool.files import fingerprint
 from crowdselect.pool.layouts import candidates, reward_columns
 from crowdselect.pool.prompts import Chat
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored, outcome_of
 from crowdselect.reward.specs import Spec
 

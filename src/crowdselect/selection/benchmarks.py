@@ -8,12 +8,13 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import as_text, quote
+from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_remote, is_table
 from crowdselect.pool.layouts import ID_COLUMNS, detect
 from crowdselect.pool.pool import open_pool
 from crowdselect.pool.prompts import chat_text, parse_chat
 from crowdselect.pool.sidecars import read_lines
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 
 _IDS = ("question_id", "uid", *ID_COLUMNS)
 _TEXTS = ("turns", "prompt", "instruction", "question")

@@ -23,12 +23,13 @@ from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.pool.batches import Targets
 from crowdselect.pool.codes import to_numpy
+from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
-from crowdselect.pool.source import Source, connect
+from crowdselect.pool.source import Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.lists import listed_answers, listed_rows, listed_runs

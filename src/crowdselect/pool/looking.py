@@ -1,0 +1,64 @@
+"""What texts hold, looked for in their bytes: reasoning, control characters."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowdselect.pool.source import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
+_THINK = b"think>"
+_PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
+
+
+class Looked(NamedTuple):
+    """What some text of a column holds."""
+
+    thinks: bool
+    """Reasoning, perhaps."""
+    broken: bool
+    """Control characters, which servers and other files refuse."""
+
+
+def look_into(source: Source, *texts: str) -> list[Looked]:
+    """Say of some texts, or lists of texts, whether any holds reasoning or control characters; some rows are in memory at a time."""
+    found = [[False, False] for _ in texts]
+    for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
+        for own, column in zip(found, batch.columns, strict=True):
+            data = _bytes_of(column)
+            # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
+            for begin in range(0, len(data), _PIECE):
+                piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
+                own[0] = own[0] or _thinks(piece)
+                own[1] = own[1] or _is_broken(piece)
+    return [Looked(*own) for own in found]
+
+
+def _thinks(data: NDArray[np.uint8]) -> bool:
+    """Say whether `think>` stands in some bytes: its last two letters are rare, and NumPy finds them fast."""
+    last = (data[1:] == _THINK[-1]) & (data[:-1] == _THINK[-2])
+    return bool(last.any()) and _THINK in data.tobytes()
+
+
+def _is_broken(data: NDArray[np.uint8]) -> bool:
+    """Say whether control characters stand in some bytes: below 9, or from 14 to 31 (what is below 14 wraps around)."""
+    return bool(data.min() < 9 or (data - np.uint8(14)).min() < 18)
+
+
+def _bytes_of(column: "pa.Array") -> NDArray[np.uint8]:
+    """The bytes of an array of texts, or of lists of texts, one text after the other."""
+    import pyarrow as pa
+
+    while not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if pa.types.is_null(column.type):
+            return np.empty(0, dtype=np.uint8)
+        column = column.flatten()
+    if not len(column) or column.buffers()[2] is None:
+        return np.empty(0, dtype=np.uint8)
+    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    offsets = np.frombuffer(column.buffers()[1], dtype=width)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(column.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
