@@ -13,6 +13,7 @@ _PAGES = {
     "protocol3.md": "protocol3.md",
     "results/tables.md": "tables.md",
     "results2/tables.md": "tables2.md",
+    "results3/tables.md": "tables3.md",
     "real/protocol.md": "protocol-real.md",
     "real/results/tables.md": "tables-real.md",
 }

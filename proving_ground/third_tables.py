@@ -1,6 +1,8 @@
-"""The third protocol's results as one table in Markdown."""
+"""The third protocol's results as one table in Markdown, which docs/evidence.md shows too."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from proving_ground.analysis import compare
 from proving_ground.design import MAIN
@@ -12,9 +14,12 @@ from proving_ground.tables import compared_cells, crowds_table, points, table
 from proving_ground.third import OTHERS, WAYS, seeds
 from proving_ground.ways import RANDOM
 
+EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence.md"
+_SHOWN = re.compile(r"(?s)(<!-- Made by `python -m proving_ground tables`[^\n]*-->\n\n).*?(\n\n<!-- end -->)")
 
-def write_all(results: Results) -> None:
-    """Write `tables.md` beside the results, if there are any."""
+
+def write_all(results: Results, page: Path = EVIDENCE) -> None:
+    """Write `tables.md` beside the results, and the comparison into a page between its marks, if there are results."""
     by_world = {world: seen(results, MAIN, world) for world in OLD_WORLDS}
     if not any(found.right for found in by_world.values()):
         return
@@ -22,8 +27,17 @@ def write_all(results: Results) -> None:
         "# Tables of the third protocol\n\nMade by `python -m proving_ground tables`; what the words mean is in ../protocol3.md. "
         "Differences are in points of exact match (0 to 100), with 95 % intervals."
     )
-    parts = [head, _progress(by_world), crowds_table(results), compared(by_world)]
+    main = compared(by_world)
+    parts = [
+        head,
+        _progress(by_world),
+        crowds_table(results),
+        f"## Main cell\n\n{main}",
+        _right_chosen(by_world),
+    ]
     (results.folder / "tables.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    told = _SHOWN.sub(lambda shown: shown[1] + main + shown[2], page.read_text(encoding="utf-8"))
+    page.write_text(told, encoding="utf-8")
 
 
 def compared(by_world: Mapping[str, Seen]) -> str:
@@ -31,7 +45,7 @@ def compared(by_world: Mapping[str, Seen]) -> str:
     step = in_step(by_world)
     ways = [way for way in OTHERS if all(way in found.right for found in step.values())]
     if not all(RANDOM in found.right for found in step.values()):
-        return "## Main cell\n\nNot run in all worlds yet."
+        return "Not run in all worlds yet."
     by = {world: compare(found.right, RANDOM, among=ways) for world, found in step.items()}
     rows = [[f"{RANDOM}, exact match", "", *(f"{100 * found.means[RANDOM]:.1f}" for found in step.values())]]
     for way in ways:
@@ -42,7 +56,18 @@ def compared(by_world: Mapping[str, Seen]) -> str:
         f"Difference to random; **bold**: told apart by Holm's p < 0.05 over these {len(ways)} ways; "
         f"{len(next(iter(step.values())).right[RANDOM])} seeds."
     )
-    return f"## Main cell\n\n{note}\n\n{table(['way', 'mean over worlds', *step], rows)}"
+    return f"{note}\n\n{table(['way', 'mean over worlds', *step], rows)}"
+
+
+def _right_chosen(by_world: Mapping[str, Seen]) -> str:
+    rows = [
+        [
+            world,
+            *(f"{100 * found.right_chosen[way]:.0f}" if way in found.right_chosen else "" for way in WAYS),
+        ]
+        for world, found in by_world.items()
+    ]
+    return f"## What is chosen\n\nRight answers among the chosen, %.\n\n{table(['world', *WAYS], rows)}"
 
 
 def _progress(by_world: Mapping[str, Seen]) -> str:

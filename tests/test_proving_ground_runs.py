@@ -25,12 +25,13 @@ def _one_thread():
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
     """Everything a hundredth as large, kept in a folder of this test."""
-    from proving_ground import crowd, design, pools, run, students
+    from proving_ground import crowd, design, findings, pools, run, students
     from proving_ground.training import Recipe
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name, value in {"ANSWERED": 300, "TESTED": 40, "DRAWN": 200}.items():
         monkeypatch.setattr(pools, name, value)
+    monkeypatch.setattr(findings, "TESTED", pools.TESTED)
     monkeypatch.setattr(crowd, "EXAMPLES", 64)
     monkeypatch.setattr(crowd, "RECIPES", dict.fromkeys(crowd.SIZES, Recipe(steps=2, batch=8, rate=1e-3)))
     base = Recipe(steps=2, batch=8, rate=1e-3)
@@ -415,7 +416,7 @@ def test_every_way_of_the_third_protocol_chooses_and_is_tabulated(tmp_path):
 
     how = dataclasses.replace(third.SETTINGS["main"], budget=40)
     results = Results(tmp_path / "results")
-    third_tables.write_all(results)
+    third_tables.write_all(results, tmp_path / "no page")
     assert not (tmp_path / "results").exists()
     order = [(block.seed, block.world) for block, _ in third.blocks()]
     assert order == [(seed, world) for seed in range(32, 40) for world in FIRST_WORLDS]
@@ -424,12 +425,33 @@ def test_every_way_of_the_third_protocol_chooses_and_is_tabulated(tmp_path):
         assert (done.runs.keys(), done.failed) == (set(ways), {})
         results.add(block, done.runs, done.failed, seconds=done.seconds)
     by_world = {world: seen(results, "main", world) for world in FIRST_WORLDS}
-    lines = third_tables.compared(by_world).splitlines()
-    assert [line.split(" | ")[0] for line in lines[6:]] == [
+    told = third_tables.compared(by_world)
+    lines = told.splitlines()
+    assert [line.split(" | ")[0] for line in lines[4:]] == [
         "| random, exact match",
         *(f"| {way}" for way in third.OTHERS),
     ]
-    assert "1 seeds" in lines[2]
+    assert "1 seeds" in lines[0]
+    page = tmp_path / "page.md"
+    begin = "# Page\n\n<!-- Made by `python -m proving_ground tables`. -->\n\n"
+    page.write_text(f"{begin}old\n\n<!-- end -->\n\nmore\n")
+    results.write("crowd.json", {})
+    third_tables.write_all(results, page)
+    assert page.read_text() == f"{begin}{told}\n\n<!-- end -->\n\nmore\n"
+
+
+def test_the_pages_show_the_committed_results_of_the_third_protocol():
+    from proving_ground import third, third_tables
+    from proving_ground.findings import seen
+    from proving_ground.results import Results
+
+    results = Results(third.FOLDER)
+    told = third_tables.compared({world: seen(results, "main", world) for world in FIRST_WORLDS})
+    assert (
+        sum(line.startswith(tuple(f"| {way} |" for way in third.OTHERS)) for line in told.splitlines()) == 4
+    )
+    for page in (third.FOLDER / "tables.md", third_tables.EVIDENCE):
+        assert f"\n\n{told}\n" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("tiny")
