@@ -14,6 +14,8 @@ _PAGES = {
     "results/tables.md": "tables.md",
     "results2/tables.md": "tables2.md",
     "results3/tables.md": "tables3.md",
+    "real/protocol.md": "protocol-real.md",
+    "real/results/tables.md": "tables-real.md",
 }
 """In the repository → in the site."""
 

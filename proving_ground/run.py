@@ -79,7 +79,7 @@ def run(
         if (ways := [w for w in all_ways if not results.has(block, w)])
     ]
     worlds = list(dict.fromkeys(block.world for block, _ in missing))
-    with tempfile.TemporaryDirectory() as scratch, _processes(workers) as pool:
+    with tempfile.TemporaryDirectory() as scratch, processes(workers) as pool:
         answers = answer_all(results, pool, worlds, Path(scratch))
         running: list[Future[Done]] = [
             pool.submit(run_block, block, settings[block.setting], ways, answers[block.world])
@@ -94,7 +94,8 @@ def run(
             )
 
 
-def _processes(workers: int) -> ProcessPoolExecutor:
+def processes(workers: int) -> ProcessPoolExecutor:
+    """Start processes of one thread each, with vectors cached between runs."""
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     os.environ["CROWDSELECT_CACHE"] = str(cache_folder() / "vectors")
     return ProcessPoolExecutor(

@@ -18,6 +18,7 @@ NAMES = [
     "Pool",
     "Selection",
     "difficulty",
+    "explore",
     "export",
     "load_selection",
     "open_pool",

@@ -88,6 +88,15 @@ def test_a_crowd_file_of_collect_says_enough_for_stability(place, run):
 
 
 @pytest.mark.extra
+@pytest.mark.parametrize("clusters", ["difficulty:2", "best_reward:3"])
+def test_clusters_may_be_bins_of_a_number(place, run, clusters):
+    pytest.importorskip("openai")
+    text = recipe(place, COLLECT, REWARD, f"[select]\nbudget = 5\nreward = 'some'\ncluster-by = '{clusters}'")
+    ran = run("run", text, "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.extra
 def test_a_column_of_the_instructions_may_be_the_reward(place, run):
     assert run("run", recipe(place, COLLECT, "[select]\nbudget = 5\n"), "--dry-run").code == 0
     bare = COLLECT.replace("asked", "bare")

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from crowdselect.crowd import Crowd
     from crowdselect.errors import CrowdselectError
+    from crowdselect.explorer.explore import explore
     from crowdselect.numeric.metrics import METRICS, difficulty, separability, stability
     from crowdselect.pool.pool import Pool, open_pool
     from crowdselect.selection.folder import export, load_selection
@@ -29,6 +30,7 @@ _HOMES = {
     "Pool": "pool.pool",
     "Selection": "selection.selection",
     "difficulty": "numeric.metrics",
+    "explore": "explorer.explore",
     "export": "selection.folder",
     "load_selection": "selection.folder",
     "open_pool": "pool.pool",
@@ -47,6 +49,7 @@ __all__ = [
     "Pool",
     "Selection",
     "difficulty",
+    "explore",
     "export",
     "load_selection",
     "open_pool",

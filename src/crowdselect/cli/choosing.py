@@ -11,9 +11,12 @@ import click
 from click.core import ParameterSource
 
 from crowdselect._optional import check_optional
+from crowdselect.cli.config import TWO_WAYS
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
-from crowdselect.cli.options import CROWD, TWO_WAYS, Share, made
+from crowdselect.cli.methods import CROWD
+from crowdselect.cli.options import made
 from crowdselect.cli.summary import print_selection
+from crowdselect.cli.values import Share
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
@@ -113,6 +116,16 @@ class Selecting:
             raise OptionError(f"`seeds` is {self.seeds}; wanted at least 1")
         if self.writing.as_json or self.writing.output is None:
             raise OptionError("`seeds` writes folders DIR/seed-S: give -o DIR, and leave out --json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exploring:
+    """All that `crowdselect explore` is told of a pool."""
+
+    source: PoolOptions
+    options: Options
+    method: str
+    """`NAME[:ARG]` of the registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import click
 
 from crowdselect.cli.entry import check_page, say_current, show_or_write
 from crowdselect.cli.flags import Command
+from crowdselect.cli.methods import method_option
 from crowdselect.cli.options import (
     answer_options,
     budget_option,
@@ -18,7 +19,6 @@ from crowdselect.cli.options import (
     count_options,
     json_option,
     made,
-    method_option,
     option,
     overwrite_option,
     pool_options,

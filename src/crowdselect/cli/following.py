@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from crowdselect.cli.flags import Option, typed_line
-from crowdselect.cli.options import Share
+from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS

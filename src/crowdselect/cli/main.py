@@ -11,6 +11,7 @@ import click
 from crowdselect import __version__
 from crowdselect.cli.entry import run_command, say_current
 from crowdselect.cli.flags import Command, Group, as_flags, named_options
+from crowdselect.cli.methods import method_option, method_options
 from crowdselect.cli.options import (
     answer_options,
     budget_option,
@@ -21,8 +22,6 @@ from crowdselect.cli.options import (
     folder_options,
     json_option,
     made,
-    method_option,
-    method_options,
     option,
     overwrite_option,
     pool_options,
@@ -46,6 +45,7 @@ _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
     "completion": "crowdselect.cli.look:completion",
+    "explore": "crowdselect.cli.explore:explore",
     "export": "crowdselect.cli.look:export",
     "view": "crowdselect.cli.look:view",
     "collect": "crowdselect.cli.collect:collect",

@@ -1,22 +1,20 @@
-"""Options that several commands share, spelt and explained in one place; options from a TOML file; their dataclasses."""
+"""Options that several commands share, spelt and explained in one place; the dataclasses made of them."""
 
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 
+from crowdselect.cli.config import read_config
 from crowdselect.cli.flags import Option, as_flags, named_options
-from crowdselect.errors import OptionError, near_miss
-from crowdselect.methods import METHODS, entry_named
+from crowdselect.cli.values import Budget, ColumnNames, Weights, WeightsOption
+from crowdselect.errors import OptionError
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.former import FORMER, refuse_former
 from crowdselect.selection.records import FORMATS
 from crowdselect.selection.trainers import TRAINERS
-from crowdselect.textfile import not_utf8
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,42 +23,7 @@ FOR_HELP = f"Also write what that trainer needs: {', '.join(TRAINERS)}."
 LAYOUT_NAMES = " or ".join(", ".join(LAYOUTS).rsplit(", ", 1))
 """For help."""
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and "\0" not in value
-
-
-def _is_table(value: object, holds: Callable[[object], bool]) -> bool:
-    return isinstance(value, dict) and all(map(holds, value.values()))
-
-
-_KINDS: dict[str, tuple[Callable[[object], bool], str, str]] = {
-    "integer": (_is_whole, "a whole number", "whole numbers"),
-    "float": (_is_number, "a number", "numbers"),
-    "boolean": (lambda value: isinstance(value, bool), "true or false", "true or false"),
-    "text": (_is_text, "text without a null character", "texts without a null character"),
-    "weights": (lambda v: _is_text(v) or _is_table(v, _is_number), "a table of numbers", "tables"),
-    "columns": (lambda v: _is_text(v) or _is_table(v, _is_text), "a table of column names", "tables"),
-    "budget": (
-        lambda value: _is_whole(value) or (_is_text(value) and str(value).endswith("%")),
-        "a whole number, or a share such as 10%",
-        "budgets",
-    ),
-}
-"""By the names of click's types: whether a TOML file's value is of that kind, and what one and several are called."""
-
 _Made = TypeVar("_Made", bound="DataclassInstance")
-
-CROWD = "crowd"
-"""The method that `select` takes unless told otherwise, and the only one that weighs metrics."""
 
 
 def made(kind: type[_Made], given: Mapping[str, Any], **more: Any) -> _Made:  # noqa: ANN401  (click's values)
@@ -136,206 +99,6 @@ def section(name: str) -> Callable[..., Callable[[Any], Any]]:
     return partial(option, section=name)
 
 
-def _default_weights() -> str:
-    from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
-
-    return ",".join(f"{name}={weight:g}" for name, weight in DEFAULT_WEIGHTS.items() if weight)
-
-
-class WeightsOption(Option):
-    """Its help reads the metrics' own weights, when it is asked for: help of other commands loads no NumPy."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Add the default to the help."""
-        record = super().get_help_record(ctx)
-        return record and (record[0], f"{record[1]}  [default: {_default_weights()}]")
-
-
-class Weights(click.ParamType[dict[str, float]]):
-    """`NAME=NUMBER,...`, or a table in a configuration file."""
-
-    name = "weights"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
-        return "NAME=NUMBER,..."
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  (a string from the command line, a table from a file)
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> dict[str, float]:
-        """Read weights; which names there are is checked by `Options`."""
-        pairs = value.items() if isinstance(value, dict) else (part.split("=") for part in value.split(","))
-        weights: dict[str, float] = {}
-        for pair in pairs:
-            try:
-                name, number = pair
-                weight = float(number)
-            except (TypeError, ValueError):
-                self.fail(f"{value!r} is not of the form {_default_weights()}", param, ctx)
-            if name.strip() in weights:
-                self.fail(f"{name.strip()!r} is named twice in {value!r}", param, ctx)
-            weights[name.strip()] = weight
-        return weights
-
-
-class ColumnNames(click.ParamType[tuple[tuple[str, str], ...]]):
-    """`WHAT=COLUMN,...`, or a table in a configuration file."""
-
-    name = "columns"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
-        return "WHAT=COLUMN,..."
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  (a string from the command line, a table from a file)
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[tuple[str, str], ...]:
-        """Read which column is what; which there are is checked where the pool is opened."""
-        if isinstance(value, tuple):
-            return value
-        if isinstance(value, dict):
-            return tuple((str(what), str(name)) for what, name in value.items())
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if not pairs or not all(what.strip() and name.strip() for what, _, name in pairs):
-            self.fail(f"{value!r} is not of the form instruction=COLUMN,model=COLUMN", param, ctx)
-        return tuple((what.strip(), name.strip()) for what, _, name in pairs)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A budget that is a share of the pool."""
-
-    percent: float
-    """Above 0, at most 100."""
-
-    def of(self, instructions: int) -> int:
-        """Give the budget, rounded down, at least 1.
-
-        Example:
-            >>> Share(10).of(1005)
-            100
-        """
-        return max(int(instructions * self.percent / 100), 1)
-
-
-class Budget(click.ParamType[int | Share]):
-    """`N`, or `P%` of the pool's instructions."""
-
-    name = "budget"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002, D102  (click's)
-        return "N|P%"
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  (a string from the command line, a number from a file)
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> int | Share:
-        """Read a budget; whether the pool has so many rows is checked later."""
-        if isinstance(value, int | Share):
-            return value
-        text = str(value).strip()
-        try:
-            if not text.endswith("%"):
-                return int(text)
-            percent = float(text[:-1])
-        except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor a share such as 10%", param, ctx)
-        if not 0 < percent <= 100:
-            self.fail(f"{value!r} is not above 0% and at most 100%", param, ctx)
-        return Share(percent)
-
-
-TWO_WAYS = "`clusters` and `cluster_by` both say what the clusters are; give one of them"
-
-
-def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
-
-    Args:
-        ctx: Of the command.
-        value: The file; None = none.
-
-    Returns:
-        The file.
-
-    Raises:
-        OptionError: There is no such file, it is no TOML, names an option that the command does not have, or
-            gives one a value of another type; or it says in two ways what the clusters are.
-    """
-    if value is None:
-        return None
-    known = {
-        param.flag.removeprefix("--"): param
-        for param in ctx.command.params
-        if isinstance(param, Option) and param.name != "config"
-    }
-    found: dict[str, Any] = {}
-    for written, setting in _settings(value).items():
-        name = written.replace("_", "-")
-        if name not in known:
-            shown = sorted(name for name, param in known.items() if not param.hidden)
-            hint = near_miss(name, shown) or f"; the options are: {', '.join(shown)}"
-            raise OptionError(f"{value}: unknown option {written!r}{hint}")
-        if known[name].name in found:
-            raise OptionError(f"{value}: {name!r} is given twice, with - and with _; keep one")
-        _check_kind(setting, known[name], where=f"{value}: {written}")
-        alone = known[name].multiple and not isinstance(setting, list)
-        found[str(known[name].name)] = [setting] if alone else setting
-    if {"clusters", "cluster_by"} <= found.keys():
-        raise OptionError(f"{value}: {TWO_WAYS}")
-    ctx.default_map = {**(ctx.default_map or {}), **found}
-    return value
-
-
-def _settings(path: str) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise OptionError(f"{path}: no such file; wanted a TOML file of options") from None
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path}: not a TOML file of options: {not_utf8(error)}") from error
-    except (tomllib.TOMLDecodeError, IsADirectoryError, RecursionError) as error:
-        raise OptionError(f"{path}: not a TOML file of options: {error}") from error
-
-
-def _check_kind(setting: object, option: click.Option, *, where: str) -> None:
-    """Refuse what click would bend into shape: 10.5 or true as a whole number, a list as text."""
-    fits, one, several = _KINDS[option.type.name]
-    if option.multiple and isinstance(setting, list):
-        if not all(map(fits, setting)):
-            raise OptionError(f"{where} is {setting!r}; wanted a list of {several}")
-    elif not fits(setting):
-        raise OptionError(
-            f"{where} is {setting!r}; wanted {one}{f', or a list of {several}' * option.multiple}"
-        )
-
-
-def read_method(ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Make the values that belong to a method the defaults of a command; a callback of click.
-
-    Args:
-        ctx: Of the command.
-        value: `NAME` or `NAME:ARG`.
-
-    Returns:
-        The same.
-
-    Raises:
-        OptionError: There is no such method.
-    """
-    own = entry_named(value).options
-    if value != CROWD:
-        own = {"clusters": 0, **own}
-    ctx.default_map = {**own, **(ctx.default_map or {})}
-    return value
-
-
 def refuse(ctx: click.Context, param: click.Parameter, value: float | None) -> None:
     """Say what to type instead of an option that is no more; a callback of click.
 
@@ -352,7 +115,6 @@ _pool = section("Pool")
 _counts = section("What counts")
 _student = section("Student")
 _spread = section("Spread")
-_method = section("Method")
 _answers = section("Answers")
 _output = section("Output")
 _place = section("Where it runs")
@@ -446,13 +208,13 @@ read_options = bundle(
     ),
 )
 """How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
-pool_options = bundle(
-    pool_argument,
+pool_source_options = bundle(
     read_options,
     _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     limit_option,
     crowd_option,
 )
+pool_options = bundle(pool_argument, pool_source_options)
 student_options = bundle(
     _student(
         "--student",
@@ -608,49 +370,6 @@ answer_options = bundle(
     ),
 )
 """What of a chosen row is trained on."""
-
-
-def method_options() -> Callable[[Any], Any]:
-    """Every setting of a method in the registry, as an option."""
-    owners: dict[str, list[str]] = {}
-    settings = {}
-    for name, entry in METHODS.items():
-        for setting in entry.settings:
-            owners.setdefault(setting.name, []).append(name)
-            settings[setting.name] = setting
-    for name in ("max_length", "batch_tokens", "device"):
-        owners[name].append("--answer fits")
-    return bundle(
-        _method("--seeds", type=int, metavar="N", help=_SEEDS),
-        *(
-            _method(
-                f"--{name.replace('_', '-')}",
-                type=setting.kind,
-                metavar=setting.form,
-                help=f"{', '.join(owners[name])}: {setting.help}"
-                + ("" if setting.default is None else f"  [default: {setting.default}]"),
-            )
-            for name, setting in settings.items()
-        ),
-    )
-
-
-_SEEDS = "random, teachable, easy: make DIR/seed-S for N seeds S, from --seed on; the first is shown."
-
-
-def method_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's word)
-    """A method of the registry, which brings defaults of other options with it."""
-    return option(
-        "--method",
-        metavar="NAME[:ARG]",
-        default=CROWD,
-        show_default=True,
-        is_eager=True,
-        callback=read_method,
-        help=help,
-    )
-
-
 folder_options = bundle(
     _output(
         "--format",

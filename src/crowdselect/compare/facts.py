@@ -20,8 +20,8 @@ from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.look import score_matrix
-from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.methods import method_of
+from crowdselect.selection.rewards import rewards_in
 from crowdselect.selection.selection import Selection
 from crowdselect.terminal import counted
 from crowdselect.types import FloatArray, IntArray

@@ -26,7 +26,8 @@ from crowdselect.seeding import reseeded
 from crowdselect.selection.clusters import Grouping, group
 from crowdselect.selection.eligible import ELIGIBLE, Lists, bars, lists
 from crowdselect.selection.look import look_at
-from crowdselect.selection.measure import Lengths, Matrix, answers_of, checked_metrics, matrix_of
+from crowdselect.selection.matrix import Matrix, answers_of, checked_metrics
+from crowdselect.selection.measure import Lengths, matrix_of
 from crowdselect.selection.methods import Method, Seen, arranged, choice_of, default_method
 from crowdselect.selection.numbers import (
     Measured,

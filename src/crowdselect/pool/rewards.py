@@ -14,7 +14,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
-from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
+from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.index import Index
@@ -22,7 +22,9 @@ from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, 
 from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
+from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import Directed, RewardColumns, Tall, Wide, direction_of
+from crowdselect.pool.wide import WideAnswers
 from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
 

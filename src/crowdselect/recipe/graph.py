@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from crowdselect.cli.options import CROWD
+from crowdselect.cli.methods import CROWD
 from crowdselect.errors import OptionError
 from crowdselect.methods import METHODS
 from crowdselect.recipe.reading import (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from crowdselect._optional import check_optional
 from crowdselect.ask.budget import check_cost_cap
 from crowdselect.ask.endpoints import Endpoint, check_reachable, load_endpoints
-from crowdselect.cli.options import CROWD, Share
+from crowdselect.cli.methods import CROWD
+from crowdselect.cli.values import Share
 from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
@@ -319,18 +320,28 @@ def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequenc
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the columns that options name, each with its option."""
-    for name in ("cluster-by", "reference"):
-        if values.get(name) is not None:
-            yield name, values[name]
+    if values.get("reference") is not None:
+        yield "reference", values["reference"]
     quota = read_quota(values.get("quota"))
     if quota is not None:
         yield "quota", quota.column
     if values.get("metrics") is None:  # else the columns of that file count as well
         method = _method(values)
         yield from (("method", column) for column in (() if method is None else method.columns))
+        if values.get("cluster-by") is not None and not _is_bins(values["cluster-by"]):
+            yield "cluster-by", values["cluster-by"]
     kind, _, column = str(values.get("embedder") or "").partition(":")
     if kind == "column":
         yield "embedder", column
+
+
+def _is_bins(cluster_by: str) -> bool:
+    """Whether clusters are bins of a number, as `difficulty:5`."""
+    from crowdselect.numeric.metrics import METRICS
+    from crowdselect.selection.numbers import is_number
+
+    name, colon, count = cluster_by.rpartition(":")
+    return bool(colon) and count.isdigit() and (name in METRICS or is_number(name))
 
 
 def _method(values: Mapping[str, Any]) -> "Method | None":

@@ -176,7 +176,7 @@ def make_page(
     vega = [vega_bundle(vega_lite_version())] if figures else []
     page = render(
         "report.html",
-        scripts=[*vega, asset("report.js")],
+        scripts=[*vega, asset("parts.js") + asset("report.js")],
         data=data,
         made=made,
         title=f"{_pool_name(run)}: what was chosen",

@@ -152,6 +152,11 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     Raises:
         OptionError: A value that has a share of the quota is in no row.
     """
+    return _in_full(eligibility(len(rows), barred(rows, found, options, weighted=weighted)), rows)
+
+
+def barred(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> dict[str, BoolArray]:
+    """Find the rows that each reason bars, shape (N,) each, in the order in which reasons count; arguments as for `bars`."""
     barred = dict(found.bars) | _by_what_they_are(rows, options)
     if not rows.blank.all():
         barred["no_instruction"] = rows.blank
@@ -162,8 +167,8 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     if rows.n_rewards.any() and not bounded:  # without any reward, methods that need none can choose
         alone = len(rows.crowd.members) == 1  # then there is one reward at most
         barred["too_few_rewards"] = rows.n_rewards < (1 if alone else _FEWEST)
+    none = np.zeros(len(rows), dtype=np.bool_)
     if weighted:
-        none = np.zeros(len(rows), dtype=np.bool_)
         barred |= _undefined(rows, options, too_few=barred.get("too_few_rewards", none))
     barred |= (
         _without_answer(rows)
@@ -171,13 +176,13 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         else {"no_reference": lacking(rows.checked, rows.columns)}
     )
     for band in bands:
-        values = rows.number(band.name)
+        values, outside = rows.number(band.name), f"outside:{band.name}"
         barred[f"no_number:{band.name}"] = np.isnan(values)
-        barred[f"outside:{band.name}"] = band.outside(values)
+        barred[outside] = barred.get(outside, none) | band.outside(values)  # a number may have several bands
     quota = read_quota(options.quota)
     if quota is not None:
         barred["no_quota"] = without_quota(quota, rows.columns[quota.column])
-    return _in_full(eligibility(len(rows), barred), rows)
+    return barred
 
 
 def _in_full(reasons: ObjectArray, rows: Rows) -> ObjectArray:

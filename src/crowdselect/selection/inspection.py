@@ -11,8 +11,8 @@ from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
-from crowdselect.selection.measure import rewards_in
 from crowdselect.selection.numbers import forms
+from crowdselect.selection.rewards import rewards_in
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named

@@ -27,19 +27,9 @@ from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
 from crowdselect.selection.examples import Examples, read_examples
 from crowdselect.selection.fitting import check_fits
 from crowdselect.selection.keep import bands_of
-from crowdselect.selection.measure import (
-    SCORES,
-    Look,
-    Matrix,
-    ensemble_of,
-    from_lists,
-    known_of,
-    looked,
-    lowest_hashes,
-    matrix_in,
-    several_in,
-    tables_of,
-)
+from crowdselect.selection.lists import matrix_in, runs_in, several_in
+from crowdselect.selection.matrix import Matrix
+from crowdselect.selection.measure import SCORES, Look, known_of, looked, lowest_hashes, tables_of
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.numbers import (
     as_numbers,
@@ -58,7 +48,8 @@ from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
-from crowdselect.selection.reading import Shards, number_of_bins, shards_of
+from crowdselect.selection.reading import Shards, file_columns, number_of_bins, shards_of
+from crowdselect.selection.rewards import ensemble_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.student import REACH, Student
@@ -350,7 +341,8 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
-    by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    of_pool = number_of_bins(options, pool) is None and options.cluster_by not in file_columns(options, pool)
+    by_column = options.cluster_by if of_pool else None
     quota = read_quota(options.quota)
     by_quota = None if quota is None else _grouping_column(quota.column, pool)
     numbers = _own_numbers(options, pool)
@@ -644,7 +636,7 @@ def _owners(merged: _Merged, look: Look, options: Options | None) -> tuple[IntAr
     if options is None or "whole_question" not in merged.table.column_names:
         return None, []
     index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
-    found = from_lists(merged.numbers("whole_question"), merged.table["shared_runs"].combine_chunks())
+    found = runs_in(merged.numbers("whole_question"), merged.table["shared_runs"].combine_chunks())
     return index.settled(found, look.questions)
 
 

@@ -6,9 +6,9 @@ process or on a cluster) do not matter. All rows of an instruction are in one fi
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,10 @@ from numpy.typing import NDArray
 
 from crowdselect.cache import key_of
 from crowdselect.crowd import Crowd
-from crowdselect.errors import InputError
-from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.duplicates import digests
-from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
-from crowdselect.numeric.good import is_good, tallied
-from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
-from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, fits_of, unsaid
-from crowdselect.pool.answers import Texts
+from crowdselect.numeric.metrics import METRICS, Ties
+from crowdselect.numeric.responses import ChosenAnswers
 from crowdselect.pool.batches import Targets
-from crowdselect.pool.cells import CellRewards
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import reward_columns
@@ -35,12 +29,15 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source, connect
-from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
+from crowdselect.seeding import UInt64Array, content_hash, reseeded
 from crowdselect.selection.benchmarks import BenchmarkQuestion
+from crowdselect.selection.lists import listed_answers, listed_rows, listed_runs
+from crowdselect.selection.matrix import Matrix, answers_of, checked_metrics
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
 from crowdselect.selection.options import BEST_STUDENT, Options
-from crowdselect.selection.overlap import Overlaps, QuestionIndex
-from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
+from crowdselect.selection.overlap import QuestionIndex
+from crowdselect.selection.rewards import RewardsIn, candidates_among, candidates_of, rewards_in, texts_told
+from crowdselect.types import FloatArray, IntArray, Table
 
 GOOD, STUDENT_GOOD = "good", "good of the student"
 """The columns with the shares of answers that are good: of each model of the crowd, and of the student."""
@@ -94,84 +91,6 @@ class Look:
     """With `limit`: only rows whose hash is at most this are read."""
     limit_seed: int = 0
     """The seed of that hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """The matrices of a shard, which are returned only on request."""
-
-    scores: FloatArray
-    """Rewards, shape (N, M). NaN = no reward."""
-    targets: Targets
-    """Which answers may be trained on: with text and finished (or, in a pool without answers, with a reward)."""
-    prompts: IntArray | None = None
-    """From `Pool.prompt_codes`, if pairs are made."""
-    texts: IntArray | None = None
-    """From `Pool.text_codes`, if pairs are made, or several answers of a row."""
-    candidates: Candidates | None = None
-    """Every sample that may be taken, in a pool with samples."""
-    spread: FloatArray | None = None
-    """Variance of each model's samples, shape (N, M), NaN = fewer than two; None = the pool has no samples."""
-    highest: FloatArray | None = None
-    """The highest reward of each model's samples, shape (N, M), NaN = none, where only metrics are wanted; None likewise."""
-    passes: FloatArray | None = None
-    """Share of each model's answers with full marks, shape (N, M), NaN = no reward; None = not wanted."""
-    marks: tuple[float, float] | None = None
-    """The lowest and the highest reward of any answer, where pass rates are wanted and there is a reward."""
-    agreement: Agreement | None = None
-    """How far the rewards of an ensemble agree."""
-    good: FloatArray | None = None
-    """Share of each model's answers that are good, shape (N, M), NaN = no reward; None = not wanted."""
-    student_good: FloatArray | None = None
-    """The same of the student, shape (N,), where it is a model of the pool."""
-
-    def rows(self, rows: IntArray) -> "Matrix":
-        """Take some rows, ascending."""
-        found = self.candidates
-        student = None if self.student_good is None else self.student_good[rows]
-        taken = self._changed(lambda values: values[rows], None if found is None else found.rows_of(rows))
-        return replace(taken, student_good=student)
-
-    def columns(self, columns: Sequence[int], scores: FloatArray) -> "Matrix":
-        """Take some models, possibly some of them twice, with their own `scores`."""
-        found = self.candidates
-        student = self.scores.shape[1]  # where pairs are made with it, it comes after the crowd
-        own = None if found is None else found.columns_of([*columns, student])
-        return replace(self._changed(lambda values: values[:, columns], own), scores=scores)
-
-    def cells(self, kept: BoolArray) -> "Matrix":
-        """Leave out the answers of all cells but some, shape (N, M)."""
-        crowd = kept.shape[1]
-
-        def changed(values: NDArray[Any]) -> NDArray[Any]:
-            if values.dtype.kind in "iu":  # codes, which only tell answers apart
-                return values
-            whole = np.ones(values.shape, dtype=np.bool_)  # a student comes after the crowd
-            whole[:, :crowd] = kept
-            return values & whole if values.dtype == np.bool_ else np.where(whole, values, np.nan)
-
-        return self._changed(changed, None if self.candidates is None else self.candidates.of_cells(kept))
-
-    def _changed(
-        self, change: Callable[[NDArray[Any]], NDArray[Any]], candidates: Candidates | None
-    ) -> "Matrix":
-        def changed(values: NDArray[Any] | None) -> Any:  # noqa: ANN401  (as it is given)
-            return None if values is None else change(values)
-
-        return Matrix(
-            change(self.scores),
-            replace(self.targets, usable=change(self.targets.usable), barred=changed(self.targets.barred)),
-            changed(self.prompts),
-            changed(self.texts),
-            candidates,
-            changed(self.spread),
-            changed(self.highest),
-            changed(self.passes),
-            self.marks,
-            self.agreement,
-            changed(self.good),
-            self.student_good,
-        )
 
 
 def looked(sources: Table, *, look: Look) -> Table:
@@ -276,7 +195,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         **_answer_columns(answers),
         **_numbers(pool, look, matrix, rows, answers),
         **_good_columns(matrix),
-        **({SCORES: _listed_rows(matrix.scores)} if look.scores else {}),
+        **({SCORES: listed_rows(matrix.scores)} if look.scores else {}),
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
@@ -297,118 +216,6 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "endings": dict(answers.endings),
     }
     return pa.table(columns).replace_schema_metadata({"facts": json.dumps(facts)}), matrix
-
-
-def answers_of(
-    matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
-) -> ChosenAnswers:
-    """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text."""
-    names, usable = tuple(models), matrix.targets.usable
-    if options is None:
-        best_of = matrix.scores if matrix.highest is None else matrix.highest
-        return find_answers(
-            best_of, usable=usable, hashes=hashes, models=names, answer="best", pairs=False, seed=0
-        )
-    fits = fits_of(options.answer)  # which takes an answer later, of chosen rows alone
-    answer = options.answer if fits is None else "best"
-    if answer == "best" and len(names) == 1 and np.isnan(matrix.scores).all():
-        answer = f"model:{names[0]}"  # the only answer is the best one, whether it has a reward or not
-    of_cells = options.answers_per_row == 1 and options.pairs != "within-model" and fits is None
-    if matrix.candidates is None and of_cells:
-        answers = find_answers(
-            matrix.scores,
-            usable=usable,
-            hashes=hashes,
-            models=names,
-            answer=answer,
-            pairs=options.pairs is not None,
-            seed=options.seed,
-            prompts=matrix.prompts,
-            texts=matrix.texts,
-        )
-    else:
-        answers = answers_among(
-            matrix.candidates or _candidates(matrix, hashes=hashes, models=names, seed=options.seed),
-            models=names,
-            answer=answer,
-            pairs=options.pairs,
-            per_row=options.answers_per_row,
-            unsaid=unsaid(matrix.scores, usable),
-            good=None if fits is None else fits.share,
-        )
-    return with_targets(answers, matrix.targets, matrix.scores, options=options, models=names)
-
-
-def _candidates(matrix: Matrix, *, hashes: UInt64Array, models: tuple[str, ...], seed: int) -> Candidates:
-    """The answers of a pool without samples."""
-    return Candidates.of_matrix(
-        matrix.scores,
-        matrix.targets.usable,
-        rows=reseeded(hashes, seed=seed, salt="answer"),
-        columns=seeded_hash(models, seed=seed, salt="model"),
-        prompts=matrix.prompts,
-        texts=matrix.texts,
-    )
-
-
-def with_targets(
-    answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
-) -> ChosenAnswers:
-    """Add the answers that had to be left out to a choice of answers.
-
-    Args:
-        answers: From `crowdselect.numeric.responses.find_answers`, given `targets.usable`.
-        targets: From `Pool.targets`.
-        scores: Rewards, shape (N, M). NaN = no reward.
-        options: `answer` counts here.
-        models: The M models' names.
-    """
-    barred = targets.barred
-    if barred is None:
-        return answers
-    rewarded = ~np.isnan(scores)
-    unsaid = answers.unsaid - int((barred & rewarded).sum())
-    wanted = barred if options.answer == "random" else barred & rewarded
-    if options.answer.startswith("model:"):
-        wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
-    return replace(answers, unsaid=unsaid, unfinished=np.any(wanted, axis=1), endings=targets.endings)
-
-
-def checked_metrics(
-    scores: FloatArray,
-    crowd: Crowd,
-    *,
-    ties: Ties,
-    ids: Ids | ObjectArray,
-    path: str,
-    spread: FloatArray | None = None,
-) -> dict[str, FloatArray]:
-    """Compute the metrics of a score matrix.
-
-    Args:
-        scores: Rewards, shape (N, M). NaN = no reward.
-        crowd: M members, in column order.
-        ties: As for `crowdselect.stability`.
-        spread: As for `crowdselect.numeric.metrics.compute_metrics`.
-        ids: The N ids, for messages.
-        path: The pool's path, for messages.
-
-    Raises:
-        InputError: A metric overflows; the id is named.
-    """
-    n_rewards = np.asarray((~np.isnan(scores)).sum(axis=1), dtype=np.int64)
-    metrics = compute_metrics(scores, sizes=crowd.sizes, families=crowd.families, ties=ties, spread=spread)
-    for name, values in metrics.items():
-        metric = METRICS[name]
-        # Where it may be undefined, a missing value is no overflow.
-        wrong = np.isinf(values) if metric.undefined is not None else ~np.isfinite(values)
-        overflowing = np.flatnonzero((n_rewards >= metric.fewest) & wrong)
-        if overflowing.size:
-            raise InputError(
-                f"{path}: {name} of id {ids[overflowing[0]]!r} is too large for a number; its rewards are out of any "
-                "sensible range, rescale them"
-            )
-    return metrics
 
 
 @contextmanager
@@ -458,15 +265,15 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
         own = pool.targets(allow_cut=options.allow_cut, models=look.models)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
-    if options.pairs == BEST_STUDENT:
-        names = look.models if look.student is None else (*look.models, look.student)
-        candidates: Candidates | None = candidates_among(pool, names, look.sample_reward, options)
-    else:
+    if options.pairs != BEST_STUDENT:
         candidates = candidates_of(pool, look.sample_reward, options)
         candidates = None if candidates is None else candidates.among(pool.models, look.models)
+    else:
+        names = look.models if look.student is None else (*look.models, look.student)
+        candidates = candidates_among(pool, names, look.sample_reward, options)
     codes = pool.prompt_codes() if options.pairs is not None and not pool.sampled else None
     prompts = None if codes is None or candidates is not None else widened(codes, -1)
-    told, texts = _texts_told(options), None
+    told, texts = texts_told(options), None
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
     return Matrix(
@@ -483,151 +290,6 @@ def _good(
     good = found.good(look.cut)
     own = None if look.student is None else _widened(good, models, (look.student,), fill=np.nan)[:, 0]
     return _widened(good, models, look.models, fill=np.nan), own
-
-
-def _texts_told(options: Options) -> Texts | None:
-    """How the texts of answers have to be told apart."""
-    if options.pairs is not None:
-        return "folded"
-    return "spaced" if options.answers_per_row > 1 or fits_of(options.answer) is not None else None
-
-
-def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Candidates | None:
-    """Give the samples that may be taken.
-
-    Args:
-        pool: From `crowdselect.open_pool`.
-        reward: A reward column, or several; None in a pool without rewards, or with several and none named.
-        options: `ensemble` (here of the samples' own rewards), `seed` (of ties and draws), `allow_cut`, `pairs` (which must
-            be of answers to the same messages) and `answers_per_row` count here.
-
-    Returns:
-        The samples; None where the pool has none.
-    """
-    answers = pool.samples
-    if answers is None:
-        return None
-    names = (reward,) if isinstance(reward, str) else tuple(reward or ())
-    if not names and len(pool.reward_columns) == 1:
-        names = pool.reward_columns
-    return answers.candidates(
-        _sample_rewards(pool, names, options.ensemble) if names else None,
-        seed=options.seed,
-        allow_cut=options.allow_cut,
-        prompts=options.pairs is not None,
-        texts=_texts_told(options),
-    )
-
-
-def candidates_among(
-    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
-) -> Candidates:
-    """Give the answers of some models that may be taken, whether the pool has samples or not.
-
-    Args:
-        pool: From `crowdselect.open_pool`.
-        models: In the order in which the candidates are to count them.
-        reward: As for `candidates_of`.
-        options: Likewise.
-    """
-    found = candidates_of(pool, reward, options)
-    if found is None:
-        scores, told = rewards_in(pool, reward, options.ensemble).scores, _texts_told(options)
-        answered = pool.has_responses
-        found = Candidates.of_matrix(
-            scores,
-            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
-            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
-            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
-            prompts=pool.prompt_codes() if options.pairs is not None else None,
-            texts=pool.text_codes(told) if told is not None and answered else None,
-        )
-    return found.among(pool.models, models)
-
-
-def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
-    """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
-    answers = pool.samples
-    if answers is None:
-        return None
-    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
-    if len(values) == 1:
-        return next(iter(values.values()))
-    columns = {name: own[:, None] for name, own in values.items()}
-    return combine_rewards(columns, how=ensemble or "")[:, 0]
-
-
-@dataclass(frozen=True, slots=True)
-class RewardsIn:
-    """The rewards of a pool, or of one shard with its own models."""
-
-    scores: FloatArray
-    """Shape (N, M). NaN = no reward; the mean over samples."""
-    cells: CellRewards | None
-    """Those of every sample; None where each model has one answer."""
-    agreement: Agreement | None = None
-    """How far the rewards of an ensemble agree."""
-
-    @property
-    def marks(self) -> tuple[float, float] | None:
-        """The lowest and the highest reward of any answer; None where there is none."""
-        values = self.scores[~np.isnan(self.scores)] if self.cells is None else self.cells.values
-        return (float(values.min()), float(values.max())) if values.size else None
-
-    def passes(self) -> FloatArray:
-        """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""
-        if self.cells is not None:
-            return self.cells.share(self.cells.values == 1)
-        return np.where(np.isnan(self.scores), np.nan, self.scores == 1)
-
-    def of_model(self, model: int) -> "RewardsIn":
-        """Those of one model alone."""
-        return RewardsIn(self.scores[:, [model]], None if self.cells is None else self.cells.of_model(model))
-
-    def good(self, cut: float) -> FloatArray:
-        """The share of each model's answers whose reward is above a cut, shape (N, M). NaN = no reward."""
-        if self.cells is not None:
-            return self.cells.share(self.cells.values > cut)
-        return is_good(self.scores, cut)
-
-    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
-        """The rewards of all answers, each with how often it occurs.
-
-        Args:
-            rows: Which rows count, shape (N,).
-            models: Which models count, shape (M,).
-        """
-        if self.cells is None:
-            scores = self.scores[np.ix_(rows, models)]
-            return tallied(scores[~np.isnan(scores)])
-        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
-        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
-
-
-def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
-    """Read the rewards of a pool, or of one shard.
-
-    Args:
-        pool: The shard, or a whole pool.
-        reward: A reward column, or several for an ensemble; None = there is none.
-        ensemble: How several become one.
-    """
-    if reward is None:
-        return RewardsIn(np.full((len(pool.id_array), len(pool.models)), np.nan, order="F"), None)
-    if isinstance(reward, str):
-        cells = pool.cells_of_part(reward)
-        return RewardsIn(pool.scores_of_part(reward) if cells is None else cells.means(), cells)
-    scores, agreement = ensemble_of(pool, reward, ensemble or "")
-    own = _sample_rewards(pool, reward, ensemble)
-    samples = pool.samples
-    return RewardsIn(scores, None if own is None or samples is None else samples.cells_of(own), agreement)
-
-
-def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
-    """Combine several rewards of a whole pool into one score matrix; also return how far they agree."""
-    matrices = {name: pool.scores(name) for name in rewards}
-    agreement = reward_agreement(matrices)
-    return combine_rewards(matrices, how=how), agreement
 
 
 def _metrics(look: Look, matrix: Matrix, *, ids: Ids, path: str) -> dict[str, NDArray[Any]]:
@@ -661,21 +323,8 @@ def _good_columns(matrix: Matrix) -> dict[str, Any]:
 
     if matrix.good is None:
         return {}
-    columns = {GOOD: _listed_rows(matrix.good)}
+    columns = {GOOD: listed_rows(matrix.good)}
     return columns | ({} if matrix.student_good is None else {STUDENT_GOOD: pa.array(matrix.student_good)})
-
-
-def _listed_rows(matrix: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)
-    """Lay out a matrix, shape (N, M): a list of M numbers per row; see `matrix_in`."""
-    import pyarrow as pa
-
-    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
-
-
-def matrix_in(lists: Any) -> FloatArray:  # noqa: ANN401  (an Arrow array)
-    """Read back what `_listed_rows` laid out, shape (N, M)."""
-    return to_numpy(lists.flatten()).reshape(len(lists), lists.type.list_size)
 
 
 class Lengths:
@@ -729,30 +378,6 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def listed_answers(found: Several, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
-    """Lay out the answers of n rows: a list per row of `model` (its number), `sample` and `reward`; see `several_in`."""
-    import pyarrow as pa
-
-    offsets = np.searchsorted(found.row, np.arange(n + 1)).astype(np.int32)
-    samples = np.full(len(found.row), np.nan) if found.sample is None else found.sample
-    parts = [pa.array(each) for each in (found.model, samples, found.reward)]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.StructArray.from_arrays(parts, ["model", "sample", "reward"])
-    )
-
-
-def several_in(lists: Any, *, sampled: bool) -> Several:  # noqa: ANN401  (an Arrow array)
-    """Read back what `listed_answers` laid out."""
-    import pyarrow.compute as pc
-
-    counts = to_numpy(pc.list_value_length(lists)).astype(np.int64)
-    flat = pc.list_flatten(lists)
-    model, sample, reward = (to_numpy(pc.struct_field(flat, name)) for name in ("model", "sample", "reward"))
-    return Several(
-        np.repeat(np.arange(len(counts)), counts), model.astype(np.int64), sample if sampled else None, reward
-    )
-
-
 def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> dict[str, Any]:
     """Compute digests of the texts; and their cache keys and shared benchmark questions, if the options need them."""
     import pyarrow as pa
@@ -768,7 +393,7 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
         index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
         found = index.find(texts)
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
-        columns["shared_runs"] = _listed(found, len(texts))
+        columns["shared_runs"] = listed_runs(found, len(texts))
     return columns
 
 
@@ -778,26 +403,6 @@ def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
 
     texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
     return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
-
-
-def _listed(found: Overlaps, n: int) -> Any:  # noqa: ANN401  (an Arrow array)
-    """The runs that each of n texts shares, a list per text; see `from_lists`."""
-    import pyarrow as pa
-
-    order = np.argsort(found.texts, kind="stable")
-    offsets = np.searchsorted(found.texts[order], np.arange(n + 1))
-    return pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32)), pa.array(found.runs[order].astype(np.int32))
-    )
-
-
-def from_lists(whole: IntArray, lists: Any) -> Overlaps:  # noqa: ANN401  (an Arrow array)
-    """Put together what shards found: see `crowdselect.selection.overlap`."""
-    import pyarrow.compute as pc
-
-    counts = to_numpy(pc.list_value_length(lists)).astype(np.int64)
-    runs = to_numpy(pc.list_flatten(lists)).astype(np.int64)
-    return Overlaps(whole.astype(np.int64), np.repeat(np.arange(len(counts)), counts), runs)
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:

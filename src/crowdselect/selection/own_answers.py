@@ -14,8 +14,8 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.shards import Ids
-from crowdselect.selection.measure import RewardsIn, candidates_among, rewards_in
 from crowdselect.selection.options import Options
+from crowdselect.selection.rewards import RewardsIn, candidates_among, rewards_in
 from crowdselect.selection.student import Student, unknown_student
 from crowdselect.types import BoolArray, FloatArray, IntArray, Table
 
@@ -121,7 +121,7 @@ class JoinedAnswers:
         Args:
             answers: What is chosen, with `text`.
             reward: The reward.
-            options: As for `crowdselect.selection.measure.candidates_of`.
+            options: As for `crowdselect.selection.rewards.candidates_of`.
             model: The number that stands for the student.
 
         Raises:

@@ -10,7 +10,8 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.good import good_cut, tallied
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.shards import Ids
-from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, matrix_in, rewards_in_shards, rewards_of
+from crowdselect.selection.lists import matrix_in
+from crowdselect.selection.measure import GOOD, STUDENT_GOOD, Look, rewards_in_shards, rewards_of
 from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.own_answers import JoinedAnswers, OwnAnswers
 from crowdselect.selection.reading import Shards

@@ -6,7 +6,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from crowdselect.pool.shards import (
     texts_in,
     wanted_rows,
 )
+from crowdselect.pool.sidecars import number_columns
 from crowdselect.selection.options import RL, Options, wants_vectors
 from crowdselect.selection.quota import read_quota, strata_of
 from crowdselect.selection.rows import Rows
@@ -469,10 +470,26 @@ def cluster_column(shards: Shards, rows: Rows, options: Options, eligible: BoolA
     if options.cluster_by is None:
         return None
     bins = number_of_bins(options, shards.pool)
+    if bins is None and options.cluster_by in file_columns(options, shards.pool):
+        return _as_words(rows.metrics[options.cluster_by])
     if bins is None:
         return rows.column(options.cluster_by, shards.pool)
     out = np.full(len(rows), None, dtype=object)
     out[eligible] = binned(rows.number(bins[0])[eligible], bins[1])
+    return out
+
+
+def file_columns(options: Options, pool: Pool) -> Collection[str]:
+    """The columns of the file of `metrics` that `cluster_by` may name: where the pool has one of that name, it means that one."""
+    return () if options.metrics is None else set(number_columns(options.metrics)) - set(pool.columns)
+
+
+def _as_words(values: FloatArray) -> ObjectArray:
+    """Numbers as text; None where missing."""
+    out = np.full(len(values), None, dtype=object)
+    for row in np.flatnonzero(~np.isnan(values)):
+        short, value = f"{values[row]:g}", float(values[row])
+        out[row] = short if float(short) == value else repr(value)
     return out
 
 

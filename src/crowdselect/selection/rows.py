@@ -19,7 +19,8 @@ from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
 from crowdselect.selection.examples import Example
-from crowdselect.selection.measure import Look, Matrix
+from crowdselect.selection.matrix import Matrix
+from crowdselect.selection.measure import Look
 from crowdselect.selection.own_answers import JoinedAnswers
 from crowdselect.selection.rl import Columns
 from crowdselect.selection.student import Reach

@@ -1,0 +1,162 @@
+"""The rewards of a pool or of one of its files, of one column or of several; and the samples that may be taken by them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crowdselect.numeric.candidates import Candidates
+from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
+from crowdselect.numeric.good import is_good, tallied
+from crowdselect.numeric.responses import fits_of
+from crowdselect.pool.batches import Texts
+from crowdselect.pool.cells import CellRewards
+from crowdselect.pool.pool import Pool
+from crowdselect.seeding import seeded_hash
+from crowdselect.selection.options import Options
+from crowdselect.types import BoolArray, FloatArray, IntArray
+
+
+def texts_told(options: Options) -> Texts | None:
+    """How the texts of answers have to be told apart."""
+    if options.pairs is not None:
+        return "folded"
+    return "spaced" if options.answers_per_row > 1 or fits_of(options.answer) is not None else None
+
+
+def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Candidates | None:
+    """Give the samples that may be taken.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        reward: A reward column, or several; None in a pool without rewards, or with several and none named.
+        options: `ensemble` (here of the samples' own rewards), `seed` (of ties and draws), `allow_cut`, `pairs` (which must
+            be of answers to the same messages) and `answers_per_row` count here.
+
+    Returns:
+        The samples; None where the pool has none.
+    """
+    answers = pool.samples
+    if answers is None:
+        return None
+    names = (reward,) if isinstance(reward, str) else tuple(reward or ())
+    if not names and len(pool.reward_columns) == 1:
+        names = pool.reward_columns
+    return answers.candidates(
+        _sample_rewards(pool, names, options.ensemble) if names else None,
+        seed=options.seed,
+        allow_cut=options.allow_cut,
+        prompts=options.pairs is not None,
+        texts=texts_told(options),
+    )
+
+
+def candidates_among(
+    pool: Pool, models: Sequence[str], reward: str | Sequence[str] | None, options: Options
+) -> Candidates:
+    """Give the answers of some models that may be taken, whether the pool has samples or not.
+
+    Args:
+        pool: From `crowdselect.open_pool`.
+        models: In the order in which the candidates are to count them.
+        reward: As for `candidates_of`.
+        options: Likewise.
+    """
+    found = candidates_of(pool, reward, options)
+    if found is None:
+        scores, told = rewards_in(pool, reward, options.ensemble).scores, texts_told(options)
+        answered = pool.has_responses
+        found = Candidates.of_matrix(
+            scores,
+            pool.targets(allow_cut=options.allow_cut).usable if answered else ~np.isnan(scores),
+            rows=seeded_hash(pool.id_array, seed=options.seed, salt="answer"),
+            columns=seeded_hash(pool.models, seed=options.seed, salt="model"),
+            prompts=pool.prompt_codes() if options.pairs is not None else None,
+            texts=pool.text_codes(told) if told is not None and answered else None,
+        )
+    return found.among(pool.models, models)
+
+
+def _sample_rewards(pool: Pool, names: Sequence[str], ensemble: str | None) -> FloatArray | None:
+    """The reward of every sample, as `Samples.rewards` orders them; of one column, or of an ensemble."""
+    answers = pool.samples
+    if answers is None:
+        return None
+    values = {name: answers.rewards(pool.reward_name(name)) for name in names}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    columns = {name: own[:, None] for name, own in values.items()}
+    return combine_rewards(columns, how=ensemble or "")[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardsIn:
+    """The rewards of a pool, or of one shard with its own models."""
+
+    scores: FloatArray
+    """Shape (N, M). NaN = no reward; the mean over samples."""
+    cells: CellRewards | None
+    """Those of every sample; None where each model has one answer."""
+    agreement: Agreement | None = None
+    """How far the rewards of an ensemble agree."""
+
+    @property
+    def marks(self) -> tuple[float, float] | None:
+        """The lowest and the highest reward of any answer; None where there is none."""
+        values = self.scores[~np.isnan(self.scores)] if self.cells is None else self.cells.values
+        return (float(values.min()), float(values.max())) if values.size else None
+
+    def passes(self) -> FloatArray:
+        """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""
+        if self.cells is not None:
+            return self.cells.share(self.cells.values == 1)
+        return np.where(np.isnan(self.scores), np.nan, self.scores == 1)
+
+    def of_model(self, model: int) -> "RewardsIn":
+        """Those of one model alone."""
+        return RewardsIn(self.scores[:, [model]], None if self.cells is None else self.cells.of_model(model))
+
+    def good(self, cut: float) -> FloatArray:
+        """The share of each model's answers whose reward is above a cut, shape (N, M). NaN = no reward."""
+        if self.cells is not None:
+            return self.cells.share(self.cells.values > cut)
+        return is_good(self.scores, cut)
+
+    def tally(self, rows: BoolArray, models: BoolArray) -> tuple[FloatArray, IntArray]:
+        """The rewards of all answers, each with how often it occurs.
+
+        Args:
+            rows: Which rows count, shape (N,).
+            models: Which models count, shape (M,).
+        """
+        if self.cells is None:
+            scores = self.scores[np.ix_(rows, models)]
+            return tallied(scores[~np.isnan(scores)])
+        row, model = np.divmod(self.cells.cells, self.cells.shape[1])
+        return tallied(self.cells.values[np.repeat(rows[row] & models[model], self.cells.counts)])
+
+
+def rewards_in(pool: Pool, reward: str | Sequence[str] | None, ensemble: str | None) -> RewardsIn:
+    """Read the rewards of a pool, or of one shard.
+
+    Args:
+        pool: The shard, or a whole pool.
+        reward: A reward column, or several for an ensemble; None = there is none.
+        ensemble: How several become one.
+    """
+    if reward is None:
+        return RewardsIn(np.full((len(pool.id_array), len(pool.models)), np.nan, order="F"), None)
+    if isinstance(reward, str):
+        cells = pool.cells_of_part(reward)
+        return RewardsIn(pool.scores_of_part(reward) if cells is None else cells.means(), cells)
+    scores, agreement = ensemble_of(pool, reward, ensemble or "")
+    own = _sample_rewards(pool, reward, ensemble)
+    samples = pool.samples
+    return RewardsIn(scores, None if own is None or samples is None else samples.cells_of(own), agreement)
+
+
+def ensemble_of(pool: Pool, rewards: Sequence[str], how: str) -> tuple[FloatArray, Agreement]:
+    """Combine several rewards of a whole pool into one score matrix; also return how far they agree."""
+    matrices = {name: pool.scores(name) for name in rewards}
+    agreement = reward_agreement(matrices)
+    return combine_rewards(matrices, how=how), agreement
