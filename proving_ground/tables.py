@@ -25,7 +25,8 @@ from proving_ground.results import Results
 from proving_ground.ways import PAPER, RANDOM, SPREAD
 from proving_ground.worlds import CHOOSING, WORLDS
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+DOCS = Path(__file__).parents[1] / "docs"
+EVIDENCE, IMAGES = DOCS / "evidence.md", DOCS / "images"
 
 
 def write_all(results: Results) -> None:
@@ -53,6 +54,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Format a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def show(of: str, text: str, page: Path = EVIDENCE) -> None:
+    """Put a text into a page of the docs, between the two marks that name what it is of."""
+    begin, end = (f"<!-- of the {of}: {mark} -->" for mark in ("begin", "end"))
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def summary(results: Results, setting: str, world: str) -> str:

@@ -1,6 +1,5 @@
 """The third protocol's results as one table in Markdown, which docs/evidence.md shows too."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +9,9 @@ from proving_ground.findings import Seen, seen
 from proving_ground.results import Results
 from proving_ground.rule import in_step, over_worlds
 from proving_ground.second import OLD_WORLDS
-from proving_ground.tables import compared_cells, crowds_table, points, table
+from proving_ground.tables import EVIDENCE, compared_cells, crowds_table, points, show, table
 from proving_ground.third import OTHERS, WAYS, seeds
 from proving_ground.ways import RANDOM
-
-EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence.md"
-_SHOWN = re.compile(r"(?s)(<!-- Made by `python -m proving_ground tables`[^\n]*-->\n\n).*?(\n\n<!-- end -->)")
 
 
 def write_all(results: Results, page: Path = EVIDENCE) -> None:
@@ -36,8 +32,7 @@ def write_all(results: Results, page: Path = EVIDENCE) -> None:
         _right_chosen(by_world),
     ]
     (results.folder / "tables.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    told = _SHOWN.sub(lambda shown: shown[1] + main + shown[2], page.read_text(encoding="utf-8"))
-    page.write_text(told, encoding="utf-8")
+    show("third protocol", main, page)
 
 
 def compared(by_world: Mapping[str, Seen]) -> str:

@@ -433,24 +433,28 @@ def test_every_way_of_the_third_protocol_chooses_and_is_tabulated(tmp_path):
     ]
     assert "1 seeds" in lines[0]
     page = tmp_path / "page.md"
-    begin = "# Page\n\n<!-- Made by `python -m proving_ground tables`. -->\n\n"
-    page.write_text(f"{begin}old\n\n<!-- end -->\n\nmore\n")
+    begin, end = (
+        "# Page\n\n<!-- of the third protocol: begin -->",
+        "<!-- of the third protocol: end -->\n\nmore\n",
+    )
+    page.write_text(f"{begin}\n\nold\n\n{end}")
     results.write("crowd.json", {})
     third_tables.write_all(results, page)
-    assert page.read_text() == f"{begin}{told}\n\n<!-- end -->\n\nmore\n"
+    assert page.read_text() == f"{begin}\n\n{told}\n\n{end}"
 
 
 def test_the_pages_show_the_committed_results_of_the_third_protocol():
     from proving_ground import third, third_tables
     from proving_ground.findings import seen
     from proving_ground.results import Results
+    from proving_ground.tables import EVIDENCE
 
     results = Results(third.FOLDER)
     told = third_tables.compared({world: seen(results, "main", world) for world in FIRST_WORLDS})
     assert (
         sum(line.startswith(tuple(f"| {way} |" for way in third.OTHERS)) for line in told.splitlines()) == 4
     )
-    for page in (third.FOLDER / "tables.md", third_tables.EVIDENCE):
+    for page in (third.FOLDER / "tables.md", EVIDENCE):
         assert f"\n\n{told}\n" in page.read_text(encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 from typing import Literal
 
@@ -16,14 +15,11 @@ from crowdselect.evaluate.outcome import Loaded, MethodRuns
 from crowdselect.evaluate.scores import Cells
 from proving_ground.real.design import RANDOM, WAYS, order
 from proving_ground.real.results import BASE, Record, Results, run_name
-from proving_ground.tables import table
+from proving_ground.tables import show, table
 
 Measure = Literal["loss", "prefers"]
 MEASURED: Mapping[Measure, str] = {"loss": "Loss", "prefers": "Prefers"}
 _DIGITS: Mapping[Measure, int] = {"loss": 4, "prefers": 1}
-EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence.md"
-BEGIN, END = "<!-- of the real model: begin -->", "<!-- of the real model: end -->"
-"""Around what `write` puts into the docs."""
 _SUMMARY = (
     "Mean over the seeds on the held-out questions. Loss: nats per token of a right answer, lower is better. Prefers: questions on which a "
     "right answer is likelier than a wrong one. Told apart: by Holm over the ways with two seeds or more, and each run on the same side of "
@@ -36,9 +32,7 @@ TOLD_APART, NOT_TOLD, ONE_SEED = "told apart", "not told apart", "one seed"
 def write(results: Results) -> None:
     """Write `tables.md` beside the results, and their summary into the docs."""
     (results.folder / "tables.md").write_text(page(results), encoding="utf-8")
-    before, rest = EVIDENCE.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    EVIDENCE.write_text(f"{before}{BEGIN}\n\n{finding(results)}\n\n{END}{after}", encoding="utf-8")
+    show("real model", finding(results))
 
 
 def finding(results: Results) -> str:
