@@ -1,24 +1,20 @@
 """One look at a pool, as a whole or file by file: the tables of its shards become `Rows` in id order."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, OptionError, RewardError, SplitError
-from crowdselect.finish import ENDINGS
 from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
-from crowdselect.numeric.responses import ChosenAnswers, Several, check_answer, fits_of
-from crowdselect.pool.codes import sorted_once, to_numpy
+from crowdselect.numeric.responses import check_answer, fits_of
+from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
@@ -27,9 +23,10 @@ from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
 from crowdselect.selection.examples import Examples, read_examples
 from crowdselect.selection.fitting import check_fits
 from crowdselect.selection.keep import bands_of
-from crowdselect.selection.lists import matrix_in, runs_in, several_in
+from crowdselect.selection.lists import matrix_in, runs_in
 from crowdselect.selection.matrix import Matrix
 from crowdselect.selection.measure import SCORES, Look, known_of, looked, lowest_hashes, tables_of
+from crowdselect.selection.merged import Merged, answers_in, merge
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.numbers import (
     as_numbers,
@@ -190,7 +187,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         extra, note = read_numbers(options.metrics, ids=ids.as_objects(), taken=taken)
         metrics |= extra
         notes += [] if note is None else [note]
-    columns, answers = merged.named("column"), _answers(merged)
+    columns, answers = merged.named("column"), answers_in(merged)
     metrics |= {
         name: as_numbers(columns[name], where=_where(pool.path, name, ids))
         for name in _own_numbers(options, pool)
@@ -442,9 +439,7 @@ def _named(options: Options | None, also: Sequence[str], pool: Pool) -> dict[str
     return named
 
 
-def _read(
-    shards: Shards, request: _Request, look: Look
-) -> tuple[Look, Goods | None, "_Merged", Matrix | None]:
+def _read(shards: Shards, request: _Request, look: Look) -> tuple[Look, Goods | None, Merged, Matrix | None]:
     """Find what is good, if that counts, and read all shards by it."""
     goods = _goods(shards, request, look)
     look = look if goods is None else replace(look, cut=goods.cut)
@@ -464,7 +459,7 @@ def _goods(shards: Shards, request: _Request, look: Look) -> Goods | None:
     return None
 
 
-def _metrics(merged: "_Merged") -> dict[str, FloatArray]:
+def _metrics(merged: Merged) -> dict[str, FloatArray]:
     """The metrics, shape (N,) each; those that rest on samples only where some model has two."""
     metrics = {name: merged.numbers(name) for name in METRICS if name in merged.table.column_names}
     without = [name for name in of_samples(dict.fromkeys(metrics, 1.0)) if np.isnan(metrics[name]).all()]
@@ -472,7 +467,7 @@ def _metrics(merged: "_Merged") -> dict[str, FloatArray]:
 
 
 def _numbers(
-    merged: "_Merged", look: Look, options: Options | None, metrics: Mapping[str, FloatArray]
+    merged: Merged, look: Look, options: Options | None, metrics: Mapping[str, FloatArray]
 ) -> tuple[dict[str, FloatArray], list[str]]:
     """The numbers of the registry that were wanted, shape (N,) each; and notes.
 
@@ -500,7 +495,7 @@ def _numbers(
 
 
 def _item_numbers(
-    shards: Shards, request: _Request, look: Look, merged: "_Merged"
+    shards: Shards, request: _Request, look: Look, merged: Merged
 ) -> tuple[dict[str, FloatArray], list[str], list[str]]:
     """The wanted numbers that come from a model of all answers, shape (N,) each; how they were made; and what is doubtful.
 
@@ -564,35 +559,7 @@ def _threshold(shards: Shards) -> int | None:
     return int(np.sort(found)[: pool.limit][-1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    """The tables of all shards, in id order."""
-
-    table: Table
-    facts: list[dict[str, Any]]
-    """One per shard: sums over its rows."""
-    shard: NDArray[np.int32]
-    """Shape (N,): the shard of each row."""
-
-    def numbers(self, name: str) -> NDArray[Any]:
-        """Return a column as a NumPy array."""
-        return to_numpy(self.table[name])
-
-    def named(self, kind: str) -> dict[str, NDArray[Any]]:
-        """Return the columns of one kind, "column" or "reward", that were requested by name."""
-        prefix = f"{kind} "
-        return {
-            name.removeprefix(prefix): self.numbers(name)
-            for name in self.table.column_names
-            if name.startswith(prefix)
-        }
-
-    def total(self, name: str) -> int:
-        """Add up a fact over the shards."""
-        return sum(int(facts[name]) for facts in self.facts)
-
-
-def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
+def _merged(shards: Shards, look: Look) -> tuple[Merged, Matrix | None]:
     if shards.whole:
         table, matrix = known_of(shards.pool, look)
         return merge([(0, table)], [shards.pool.path]), matrix
@@ -600,38 +567,7 @@ def _merged(shards: Shards, look: Look) -> tuple[_Merged, Matrix | None]:
     return merge(found, shards.files), None
 
 
-def merge(found: Sequence[tuple[int, Table]], files: Sequence[object]) -> _Merged:
-    """Merge the tables of all shards into one in id order.
-
-    Args:
-        found: Shard and table, in any order; each table has a column `id`, ascending.
-        files: The shards' names, for messages.
-
-    Raises:
-        SplitError: An id is in two shards.
-    """
-    import pyarrow as pa
-
-    tables = [table for _, table in sorted(found, key=lambda each: each[0])]
-    facts = [json.loads(table.schema.metadata[b"facts"]) for table in tables]
-    shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
-    whole = pa.concat_tables(
-        [table.replace_schema_metadata(None) for table in tables], promote_options="default"
-    )
-
-    def twice(id_: str, first: int, second: int) -> SplitError:
-        return SplitError(
-            f"{files[shard[second]]}: id {id_!r} is in {files[shard[first]]} too; a pool that is read file by file must have "
-            "all rows of an instruction in one file; split it by a hash of the id, see docs/scale.md"
-        )
-
-    _, order = sorted_once(whole["id"].combine_chunks(), twice)
-    if order is not None:
-        whole, shard = whole.take(order), shard[order]
-    return _Merged(whole.combine_chunks(), facts, shard)
-
-
-def _owners(merged: _Merged, look: Look, options: Options | None) -> tuple[IntArray | None, list[str]]:
+def _owners(merged: Merged, look: Look, options: Options | None) -> tuple[IntArray | None, list[str]]:
     """The benchmark question that each row gives away, shape (N,), -1 = none; None where none were asked for."""
     if options is None or "whole_question" not in merged.table.column_names:
         return None, []
@@ -649,42 +585,6 @@ def _groups(shards: Shards, digests: Table, blank: BoolArray, places: Places) ->
     for read, texts in shards.texts_of(rows, places):
         keys.update(zip(read.tolist(), map(text_key, texts), strict=True))
     return grouped([keys[row] for row in rows.tolist()], rows, n=len(blank))
-
-
-def _answers(merged: _Merged) -> ChosenAnswers:
-    paired = "rejected" in merged.table.column_names
-    sampled = "sample" in merged.table.column_names
-    return ChosenAnswers(
-        merged.numbers("chosen").astype(np.int64),
-        merged.numbers("rejected").astype(np.int64) if paired else None,
-        merged.numbers("best_reward"),
-        reward=merged.numbers("reward"),
-        rejected_reward=merged.numbers("rejected_reward") if paired else None,
-        unsaid=merged.total("without_text"),
-        sample=merged.numbers("sample") if sampled else None,
-        rejected_sample=merged.numbers("rejected_sample")
-        if "rejected_sample" in merged.table.column_names
-        else None,
-        unfinished=merged.numbers("unfinished"),
-        text=merged.numbers("text") if "text" in merged.table.column_names else None,
-        endings=_endings(merged),
-        several=_listed(merged, "several"),
-        good=_listed(merged, "good answers"),
-    )
-
-
-def _listed(merged: _Merged, name: str) -> Several | None:
-    """Some answers of each row, where they were listed."""
-    if name not in merged.table.column_names:
-        return None
-    sampled = "sample" in merged.table.column_names
-    return several_in(merged.table[name].combine_chunks(), sampled=sampled)
-
-
-def _endings(merged: _Merged) -> dict[str, int]:
-    """Count the answers with text by how they ended, for the endings that occur."""
-    kinds = [kind for kind in ENDINGS if any(kind in facts["endings"] for facts in merged.facts)]
-    return {kind: sum(facts["endings"].get(kind, 0) for facts in merged.facts) for kind in kinds}
 
 
 def _reward_words(look: Look, options: Options | None) -> str | None:
